@@ -1,0 +1,42 @@
+"""Search for a better activation function for your network.
+
+    from aquasurf_ray import Activation, parse, SearchSpace, Task, search
+
+Importing the package starts nothing heavy: each name is imported from its room when it is first used, so that neither
+PyTorch nor Ray nor UMAP is loaded before it is needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aquasurf_ray.activations import Activation as Activation
+    from aquasurf_ray.activations import SearchSpace as SearchSpace
+    from aquasurf_ray.activations import parse as parse
+    from aquasurf_ray.driver import search as search
+    from aquasurf_ray.tasks import Task as Task
+
+__version__ = version("aquasurf-ray")
+
+_ROOMS = {
+    "Activation": "aquasurf_ray.activations",
+    "SearchSpace": "aquasurf_ray.activations",
+    "Task": "aquasurf_ray.tasks",
+    "parse": "aquasurf_ray.activations",
+    "search": "aquasurf_ray.driver",
+}
+
+__all__ = ["Activation", "SearchSpace", "Task", "__version__", "parse", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

@@ -1,0 +1,218 @@
+"""The expression language: an immutable tree, its parser and its spelling.
+
+    expression = "x" | operator "(" expression { "," expression } ")"
+
+White space may stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e`
+holds for every expression. Texts may come from anywhere (files, databases, other people): the parser keeps its own
+stack, so that no input exhausts Python's, and bounds on length and depth hold for parsed and for built trees alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor
+
+from aquasurf_ray.activations import program
+from aquasurf_ray.activations.errors import ExpressionError
+from aquasurf_ray.activations.registry import (
+    VARIABLE,
+    Operator,
+    find_operator,
+    operator_named,
+    shortened,
+    suggestion,
+)
+
+MAX_LENGTH = 10_000
+MAX_DEPTH = 100
+
+_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[(),]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+Node = TypeVar("Node")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Expression:
+    """A function of x as a tree: the variable (`operator` is None), or an operator applied to arguments.
+
+    Equality, hash, order in a pickle and in a digest all rest on the canonical spelling, so expressions are
+    equal if they are spelled alike, not if they compute the same: that is what `fingerprint` is for.
+
+    Raises:
+        OperatorError: if the operator is unknown.
+        ExpressionError: if it does not take this number of arguments, or the tree exceeds the bounds.
+
+    >>> Expression("negative", (Expression(),))
+    parse('negative(x)')
+    """
+
+    operator: str | None = field(default=None, compare=False)
+    arguments: tuple[Expression, ...] = field(default=(), compare=False)
+    text: str = field(init=False)
+    n_operators: int = field(init=False, compare=False)
+    depth: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        text, n_operators, depth = VARIABLE, 0, 0
+        if self.operator is not None or self.arguments:
+            _check_arguments(operator_named(self.operator or ""), self.arguments)
+            text = f"{self.operator}({','.join(argument.text for argument in self.arguments)})"
+            n_operators = 1 + sum(argument.n_operators for argument in self.arguments)
+            depth = 1 + max(argument.depth for argument in self.arguments)
+        if len(text) > MAX_LENGTH or depth > MAX_DEPTH:
+            raise ExpressionError(f"expression of {len(text)} letters and depth {depth} is too large", 1)
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "n_operators", n_operators)
+        object.__setattr__(self, "depth", depth)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"parse({self.text!r})"
+
+    def __reduce__(self) -> tuple[Callable[[str], Expression], tuple[str]]:
+        """Pickle the text alone, so that nothing but the language crosses processes."""
+        return parse, (self.text,)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """The function's values at `x`: a tensor of the same shape.
+
+        >>> import torch
+        >>> parse("mul(x, add(x, x))").evaluate(torch.tensor([1.0, 3.0]))
+        tensor([ 2., 18.])
+        """
+        return program.run(program.build(self), x)
+
+
+def parse(text: str) -> Expression:
+    """The expression that a text spells.
+
+    Raises:
+        ExpressionError: if the text is not in the language; `position` is the 1-based column.
+
+    >>> str(parse(" mul( sigmoid(x), elu(x) ) "))
+    'mul(sigmoid(x),elu(x))'
+    >>> parse("mul(sigmiod(x),elu(x))")
+    Traceback (most recent call last):
+        ...
+    aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
+    """
+    return parse_tree(text, _expression_node, Expression())
+
+
+def parse_tree(text: str, build: Callable[[str, Sequence[Node], int], Node], variable: Node) -> Node:
+    """Parse any language of nested calls over x: `build(name, arguments, position)` makes a node bottom up.
+
+    Raises:
+        ExpressionError: if the text is not well formed, or too long or too deep; `build` may raise more.
+    """
+    if not isinstance(text, str):
+        raise ExpressionError(f"expected an expression as text, got {type(text).__name__}", 1)
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(
+            f"expression of {len(text)} letters exceeds {MAX_LENGTH} at {MAX_LENGTH + 1}", MAX_LENGTH + 1
+        )
+    tokens = _Tokens(text)
+    open_calls: list[tuple[_Token, list[Node]]] = []
+    while True:
+        name = tokens.next()
+        if not name.is_name:
+            raise _unexpected(name, "an operator or x")
+        if tokens.peek().text == "(":
+            tokens.next()
+            open_calls.append((name, []))
+            if len(open_calls) > MAX_DEPTH:
+                raise ExpressionError(f"expression nests deeper than {MAX_DEPTH} at {name.position}", name.position)
+            continue
+        if name.text != VARIABLE:
+            raise _lone_name(name)
+        node = variable
+        while open_calls:
+            open_calls[-1][1].append(node)
+            separator = tokens.next()
+            if separator.text == ",":
+                break
+            if separator.text != ")":
+                raise _unexpected(separator, "',' or ')'")
+            called, arguments = open_calls.pop()
+            node = build(called.text, arguments, called.position)
+        else:
+            if tokens.peek().text:
+                raise _unexpected(tokens.peek(), "the end")
+            return node
+
+
+class _Token(NamedTuple):
+    """A name or a punctuation mark; the end of the text is the empty token."""
+
+    text: str
+    position: int
+
+    @property
+    def is_name(self) -> bool:
+        return self.text[:1] not in ("", "(", ")", ",")
+
+
+class _Tokens:
+    """The tokens of a text in order, one looked at ahead."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ahead = self._read(0)
+
+    def peek(self) -> _Token:
+        return self._ahead
+
+    def next(self) -> _Token:
+        token = self._ahead
+        self._ahead = self._read(token.position - 1 + len(token.text))
+        return token
+
+    def _read(self, start: int) -> _Token:
+        space = _SPACE.match(self._text, start)
+        start = space.end() if space else start
+        if start == len(self._text):
+            return _Token("", start + 1)
+        token = _TOKEN.match(self._text, start)
+        if token is None:
+            raise ExpressionError(f"unexpected character {self._text[start]!a} at {start + 1}", start + 1)
+        return _Token(token.group(), start + 1)
+
+
+def _expression_node(name: str, arguments: Sequence[Expression], position: int) -> Expression:
+    if name == VARIABLE:
+        raise ExpressionError(f"the variable x at {position} takes no arguments", position)
+    entry = find_operator(name)
+    if entry is None:
+        raise ExpressionError(f"unknown operator {shortened(name)} at {position}{suggestion(name)}", position)
+    if not entry.accepts(len(arguments)):
+        raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
+    return Expression(name, tuple(arguments))
+
+
+def _check_arguments(entry: Operator, arguments: tuple[Expression, ...]) -> None:
+    if not entry.accepts(len(arguments)):
+        raise ExpressionError(f"operator {entry.name!r} takes {entry.takes}, got {len(arguments)}", 1)
+
+
+def _unexpected(token: _Token, expected: str) -> ExpressionError:
+    got = shortened(token.text) if token.text else "the end"
+    return ExpressionError(f"expected {expected} at {token.position}, got {got}", token.position)
+
+
+def _lone_name(name: _Token) -> ExpressionError:
+    entry = find_operator(name.text)
+    if entry is None:
+        return ExpressionError(
+            f"unknown name {shortened(name.text)} at {name.position}; the variable is x", name.position
+        )
+    example = {"unary": "(x)", "binary": "(x,x)", "nary": "(x,x,x)"}[entry.kind]
+    return ExpressionError(
+        f"operator {name.text!r} at {name.position} lacks arguments; write {name.text}{example}", name.position
+    )

@@ -1,0 +1,156 @@
+"""When two expressions are the same function: their values on one fixed sample, and the digest of these values.
+
+The sample is 1,000 draws of N(0, 1), rounded to float32 so that float32 and float64 evaluate at the same points. It
+is made from raw PCG64 output and the standard library's inverse normal distribution, both of which are fixed
+algorithms, so it does not change with a version of NumPy or PyTorch.
+
+The format that is digested, `outputs`: the values clipped to [-5, 5], rounded to float32, with one zero and one NaN.
+Rule "float64" evaluates in float64, so that rounding twins such as add(a,b) and its rearrangements fall together;
+rule "float32" evaluates in float32, as the seed's authors did, and tells about one function in ten twice.
+
+Evaluation is bitwise repeatable on one machine with one PyTorch, alone or in a block: the sample is padded to 1,024
+points, a multiple of every vector width, because PyTorch computes what is left over after the last full vector with
+other code, which rounds otherwise. Between machines, the last bits of float64 may differ, and a fingerprint differs
+where such a difference meets a rounding boundary of float32: measured once with PyTorch's scalar code in place of
+its AVX-512 code, 120 of the 1,023,524 four-node names (0.012%; with AVX2, none). Rounding to fewer bits changes that
+little (61 names with 17 of the 24 bits), because most of those are functions that amplify rounding errors. So
+compare fingerprints that were made elsewhere only together with the names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aquasurf_ray.activations import program
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.registry import Elementwise, Operator
+
+Rule = Literal["float64", "float32"]
+
+N_POINTS = 1000
+PADDED_POINTS = 1024
+BOUND = 5.0
+DIGEST_BYTES = 16
+_SEED = 20231210
+
+_logger = logging.getLogger(__name__)
+
+
+@cache
+def sample() -> NDArray[np.float32]:
+    """The 1,000 draws of N(0, 1) at which functions are compared: float32 of shape (1000,), read-only."""
+    draws = _normal_draws(N_POINTS)
+    draws.setflags(write=False)
+    return draws
+
+
+def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.float32]:
+    """The function's values on the sample, clipped to [-5, 5]: float32 of shape (1000,).
+
+    NaN stays NaN. A function that fails on the sample, or does not give one real number a point (possible only with
+    operators of the user's own), is undefined: NaN everywhere, with the reason in the log.
+
+    >>> outputs("relu(x)").min(), outputs("reciprocal(zero(x))").max()
+    (np.float32(0.0), np.float32(5.0))
+    """
+    expression = parse(expression) if isinstance(expression, str) else expression
+    steps = program.build(expression)
+    x = padded_sample(rule)
+    with exact_arithmetic():
+        values = apply(lambda x: program.run(steps, x), x, name=str(expression))
+        return rounded((undefined(x) if values is None else values)[None])[0].numpy()
+
+
+def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
+    """The function's identity: 32 hexadecimal digits, equal for expressions that compute the same.
+
+    >>> fingerprint("add(x,x)") == fingerprint("sub(x,negative(x))")
+    True
+    """
+    return digest(outputs(expression, rule)).hex()
+
+
+def digest(values: NDArray[np.float32]) -> bytes:
+    """BLAKE2b of one function's rounded outputs as little-endian float32: 16 bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(values, dtype="<f4").data, digest_size=DIGEST_BYTES).digest()
+
+
+@cache
+def padded_sample(rule: Rule) -> Tensor:
+    """The sample and 24 more draws, in the precision of the rule: shape (1024,). Not to be changed."""
+    if rule not in ("float64", "float32"):
+        raise ValueError(f"rule must be 'float64' or 'float32', got {rule!r}")
+    dtype = torch.float64 if rule == "float64" else torch.float32
+    return torch.from_numpy(_normal_draws(PADDED_POINTS)).to(dtype)
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Values of n functions, shape (n, 1024), in the form that is digested: float32 of shape (n, 1000)."""
+    result = values[:, :N_POINTS].to(torch.float32, copy=True).contiguous()
+    result.clamp_(-BOUND, BOUND).add_(0.0)  # the sum turns -0.0 into 0.0
+    if result.sum().isnan():
+        result.masked_fill_(result.isnan(), torch.nan)
+    return result
+
+
+def apply(function: Elementwise, *arguments: Tensor, name: str) -> Tensor | None:
+    """The values of one function, or None where it fails or returns anything but one real number a point."""
+    try:
+        values = function(*arguments)
+    except Exception as error:  # an operator of the user's own may raise anything; that is a fact about the function
+        _warn_once(f"{name} is undefined: it raised {type(error).__name__}: {error}")
+        return None
+    expected = arguments[0]
+    if not isinstance(values, Tensor) or values.shape != expected.shape or values.is_complex():
+        _warn_once(f"{name} is undefined: it gave {_described(values)}, not one real number a point")
+        return None
+    return values.to(expected.dtype)
+
+
+def undefined(like: Tensor) -> Tensor:
+    """The values of a function that has none: NaN everywhere."""
+    return torch.full_like(like, torch.nan)
+
+
+def operator_digest(entry: Operator) -> str:
+    """The behaviour of one operator on the sample, by which a changed definition is told from the one before."""
+    x = padded_sample("float64")
+    n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
+    with exact_arithmetic():
+        values = apply(entry.function, *(x.roll(shift) for shift in range(n_arguments)), name=entry.name)
+        return digest(rounded((undefined(x) if values is None else values)[None])[0].numpy()).hex()
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Without gradients and autocast, neither of which may have a say in a function's identity."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        yield
+
+
+def _normal_draws(n: int) -> NDArray[np.float32]:
+    uniform = ((np.random.PCG64(_SEED).random_raw(n) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    inverse = NormalDist().inv_cdf
+    return np.array([inverse(u) for u in uniform.tolist()], dtype=np.float32)
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    _logger.warning(message)
+
+
+def _described(values: object) -> str:
+    if isinstance(values, Tensor):
+        return f"a {str(values.dtype).removeprefix('torch.')} tensor of shape {tuple(values.shape)}"
+    return type(values).__name__

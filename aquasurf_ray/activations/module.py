@@ -1,0 +1,59 @@
+"""An expression as a PyTorch module: what a network uses in the place of its activation function.
+
+The module has no parameters and no state but the expression's text, which is all that pickling and `torch.save` keep
+of the function. It works under torch.compile (fullgraph), autocast, every float type and on any device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from aquasurf_ray.activations import program
+from aquasurf_ray.activations.expression import Expression, parse
+
+
+class Activation(nn.Module):
+    """An activation function, elementwise on tensors of any shape.
+
+    Args:
+        expression: an `Expression`, or its text.
+        inplace: accepted because networks pass it to their activations, and ignored: composed functions need
+            their input again in the backward pass.
+
+    Raises:
+        ExpressionError: if the text is not an expression.
+
+    >>> import torch
+    >>> Activation("mul(sigmoid(x), elu(x))")
+    Activation(mul(sigmoid(x),elu(x)))
+    >>> Activation("relu(x)")(torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+
+    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
+        super().__init__()
+        self.expression = expression if isinstance(expression, Expression) else parse(expression)
+        self._program = program.build(self.expression)
+
+    @property
+    def name(self) -> str:
+        """The canonical spelling of the expression."""
+        return str(self.expression)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The function's values at `x`, of the same shape."""
+        return program.run(self._program, x)
+
+    def extra_repr(self) -> str:
+        """The expression, as `print(network)` shows it."""
+        return self.name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the functions: those are looked up again where the module is unpickled."""
+        return {key: value for key, value in self.__dict__.items() if key != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._program = program.build(self.expression)

@@ -1,0 +1,228 @@
+"""What an operator is, which ones this process knows, and how users add their own.
+
+An operator is an elementwise function of one tensor (unary), two (binary) or at least two (n-ary). The parser, the
+printer, the spaces and the module all read this registry and nothing else; `operators.py` fills it with the built-in
+ones, one line each.
+
+Templates write the arguments as `#1` and `#2`, and `#*` for all of them. The two levels of an operator decide where
+LaTeX needs parentheses: `level` says how tightly the printed operator binds, `argument_levels` how tightly each
+argument must bind to stand there without parentheses.
+
+The registry belongs to the process: another process (a Ray worker, a second run) knows a user's operator after it has
+imported the module that registers it. So put registrations at the top level of an importable module, not into a
+script or a notebook, and name that module under `modules` in the YAML file of a space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum, IntEnum
+from typing import Literal
+
+from torch import Tensor
+
+from aquasurf_ray.activations.errors import OperatorError
+
+Elementwise = Callable[..., Tensor]
+Kind = Literal["unary", "binary", "nary"]
+
+VARIABLE = "x"
+SLOTS: tuple[Kind, ...] = ("unary", "binary", "nary")
+_MIN_NARY_ARGUMENTS = 2
+_MAX_NAME_LENGTH = 40
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Level(IntEnum):
+    """How tightly a printed expression binds, loosest first."""
+
+    ANY = 0
+    SUM = 1
+    PRODUCT = 2
+    POWER = 3
+    ATOM = 4
+
+
+class Symmetry(Enum):
+    """Which arguments may be swapped without changing the value by a single bit."""
+
+    NONE = "none"
+    FIRST_TWO = "first two"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One line of the table.
+
+    `function` takes as many tensors as the operator has arguments, all of one shape, and returns one of that shape.
+    """
+
+    name: str
+    kind: Kind
+    function: Elementwise
+    latex: str
+    words: str
+    level: Level = Level.ATOM
+    argument_levels: tuple[Level, ...] = (Level.ANY,)
+    joiner: str = ", "
+    symmetry: Symmetry = Symmetry.NONE
+    built_in: bool = False
+
+    def accepts(self, n_arguments: int) -> bool:
+        """Whether the operator can be applied to this number of arguments."""
+        if self.kind == "nary":
+            return n_arguments >= _MIN_NARY_ARGUMENTS
+        return n_arguments == (1 if self.kind == "unary" else 2)
+
+    @property
+    def takes(self) -> str:
+        """The number of arguments in words, for messages."""
+        return {"unary": "1 argument", "binary": "2 arguments", "nary": "2 or more arguments"}[self.kind]
+
+
+_TABLE: dict[str, Operator] = {}
+
+
+def operator_named(name: str) -> Operator:
+    """The operator of this name.
+
+    Raises:
+        OperatorError: if there is none, with the nearest known name.
+    """
+    found = _TABLE.get(name)
+    if found is None:
+        raise OperatorError(f"unknown operator {shortened(name)}{suggestion(name)}")
+    return found
+
+
+def find_operator(name: str) -> Operator | None:
+    """The operator of this name, or None."""
+    return _TABLE.get(name)
+
+
+def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
+    """All operators in the order of registration, or those of one kind.
+
+    >>> [operator.name for operator in all_operators("nary")]
+    ['sum_n', 'prod_n', 'max_n', 'min_n']
+    """
+    return tuple(entry for entry in _TABLE.values() if kind in (None, entry.kind))
+
+
+def shortened(name: str) -> str:
+    """The name quoted for a message, cut where it is too long to be read."""
+    return repr(name if len(name) <= _MAX_NAME_LENGTH else name[:_MAX_NAME_LENGTH] + "...")
+
+
+def suggestion(name: str, *others: str) -> str:
+    """The end of a message about an unknown name: the nearest operator (or one of `others`), or nothing.
+
+    >>> suggestion("sigmiod")
+    "; did you mean 'sigmoid'?"
+    """
+    known = (*_TABLE, *others)
+    near = get_close_matches(name.lower(), known, n=1) if len(name) <= _MAX_NAME_LENGTH else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def register_unary(
+    name: str,
+    function: Callable[[Tensor], Tensor],
+    *,
+    latex: str | None = None,
+    words: str | None = None,
+    replace: bool = False,
+) -> None:
+    r"""Add an operator of one argument to the language of this process.
+
+    Args:
+        name: as written in expressions; an identifier that is not taken.
+        function: elementwise and differentiable; gets and returns a tensor of any shape, on any device.
+        latex: a template with `#1` for the argument, such as `#1^{3}`; `\operatorname{name}` if left out.
+        words: a template in plain words, such as `cube of #1`.
+        replace: allow to redefine an operator registered earlier (never a built-in one): for notebooks.
+
+    Raises:
+        OperatorError: if the name is no identifier or taken, or a template lacks its argument.
+    """
+    _register_own("unary", name, function, latex, words, replace)
+
+
+def register_binary(
+    name: str,
+    function: Callable[[Tensor, Tensor], Tensor],
+    *,
+    latex: str | None = None,
+    words: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Add an operator of two arguments, `#1` and `#2` in its templates; otherwise as `register_unary`."""
+    _register_own("binary", name, function, latex, words, replace)
+
+
+def register_nary(
+    name: str,
+    function: Callable[..., Tensor],
+    *,
+    latex: str | None = None,
+    words: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Add an operator of two or more arguments, `#*` in its templates; otherwise as `register_unary`."""
+    _register_own("nary", name, function, latex, words, replace)
+
+
+def unregister(name: str) -> None:
+    """Remove an operator that a user registered.
+
+    Raises:
+        OperatorError: if the name is unknown or built in.
+    """
+    if operator_named(name).built_in:
+        raise OperatorError(f"operator {name!r} is built in and cannot be removed")
+    del _TABLE[name]
+
+
+def add_built_in(entry: Operator) -> None:
+    """Add a line of the built-in table; for `operators.py` alone."""
+    _TABLE[entry.name] = entry
+
+
+def _register_own(
+    kind: Kind, name: str, function: Elementwise, latex: str | None, words: str | None, replace: bool
+) -> None:
+    _check_name(name, replace)
+    places = {"unary": ("#1",), "binary": ("#1", "#2"), "nary": ("#*",)}[kind]
+    spelled = name.replace("_", r"\_")
+    call = rf"\operatorname{{{spelled}}}\left({', '.join(places)}\right)"
+    said = f"{name.replace('_', ' ')} of {' and '.join(places)}"
+    entry = Operator(name, kind, function, call if latex is None else latex, said if words is None else words)
+    for template in (entry.latex, entry.words):
+        _check_template(name, template, places)
+    if latex is not None:
+        # How tightly an unknown template binds cannot be seen: parenthesise it, and what it contains, to be safe.
+        entry = Operator(name, kind, function, latex, entry.words, Level.ANY, (Level.ATOM,))
+    _TABLE[name] = entry
+
+
+def _check_name(name: str, replace: bool) -> None:
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
+        raise OperatorError(
+            f"operator name {shortened(name)} must be an identifier of at most {_MAX_NAME_LENGTH} letters"
+        )
+    if name == VARIABLE or name in SLOTS:
+        raise OperatorError(f"operator name {name!r} is a word of the language")
+    taken = _TABLE.get(name)
+    if taken is not None and not (replace and not taken.built_in):
+        hint = "choose another" if taken.built_in else "choose another or pass replace=True"
+        raise OperatorError(f"operator name {name!r} is taken; {hint}")
+
+
+def _check_template(name: str, template: str, places: tuple[str, ...]) -> None:
+    for place in places:
+        if place not in template:
+            raise OperatorError(f"template {template!r} of operator {name!r} lacks {place}")

@@ -1,0 +1,71 @@
+"""Expressions for people: LaTeX for papers and reports, plain words for tables and messages.
+
+Both fill the templates of the operators bottom up. LaTeX puts an argument in parentheses where it binds less tightly
+than its place asks for; plain words put every argument of two or more operands in parentheses, which keeps them
+unambiguous.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
+
+_PLACE = re.compile(r"#([1-9*])")
+
+
+def latex(expression: Expression | str) -> str:
+    r"""The expression in LaTeX, for math mode.
+
+    >>> print(latex("mul(sigmoid(x),elu(negative(x)))"))
+    \sigma\left(x\right) \cdot \operatorname{ELU}\left(-x\right)
+    >>> print(latex("square(sub(x,add(x,x)))"))
+    \left(x - \left(x + x\right)\right)^{2}
+    """
+    return _latex(parse(expression) if isinstance(expression, str) else expression)[0]
+
+
+def words(expression: Expression | str) -> str:
+    """The expression in plain words.
+
+    >>> words("mul(sigmoid(x),elu(x))")
+    'sigmoid of x, times elu of x'
+    >>> words("relu(max_n(x,exp(x),one(x)))")
+    'relu of (the largest of x, exponential of x and one of x)'
+    """
+    return _words(parse(expression) if isinstance(expression, str) else expression)
+
+
+def _latex(expression: Expression) -> tuple[str, Level]:
+    if expression.operator is None:
+        return VARIABLE, Level.ATOM
+    entry = operator_named(expression.operator)
+    arguments = []
+    for position, argument in enumerate(expression.arguments):
+        text, level = _latex(argument)
+        asked = entry.argument_levels[min(position, len(entry.argument_levels) - 1)]
+        arguments.append(text if level >= asked else rf"\left({text}\right)")
+    return _filled(entry.latex, arguments, entry.joiner.join), entry.level
+
+
+def _words(expression: Expression) -> str:
+    if expression.operator is None:
+        return VARIABLE
+    arguments = []
+    for argument in expression.arguments:
+        text = _words(argument)
+        arguments.append(f"({text})" if len(argument.arguments) > 1 else text)
+    return _filled(operator_named(expression.operator).words, arguments, _enumerated)
+
+
+def _enumerated(arguments: list[str]) -> str:
+    return f"{', '.join(arguments[:-1])} and {arguments[-1]}"
+
+
+def _filled(template: str, arguments: list[str], join: Callable[[list[str]], str]) -> str:
+    def place(match: re.Match[str]) -> str:
+        return join(arguments) if match[1] == "*" else arguments[int(match[1]) - 1]
+
+    return _PLACE.sub(place, template)

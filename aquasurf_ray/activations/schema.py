@@ -1,0 +1,118 @@
+"""A schema: a tree with a choice of operators at every node, which stands for the product of all choices.
+
+The text of a schema is an expression in which `unary`, `binary` and `nary` stand for any operator of a list, for
+example `binary(unary(x),unary(x))`; an operator may also be written out, as in `mul(unary(x),sigmoid(x))`.
+
+The names of a schema have a fixed order, the choice at the root varying slowest and the last argument fastest. So a
+name is identified by its index, and enumeration never needs to hold the names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from aquasurf_ray.activations.errors import ExpressionError, SpaceError
+from aquasurf_ray.activations.expression import Expression, parse_tree
+from aquasurf_ray.activations.registry import SLOTS, VARIABLE, Kind, find_operator, shortened, suggestion
+
+OperatorLists = Mapping[Kind, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One node: the operators to choose from and the schemas of their arguments; x if there are neither."""
+
+    choices: tuple[str, ...] = ()
+    arguments: tuple[Schema, ...] = ()
+
+    @cached_property
+    def n_names(self) -> int:
+        """The number of expressions that the schema stands for."""
+        return math.prod((len(self.choices), *(argument.n_names for argument in self.arguments))) if self.choices else 1
+
+    @cached_property
+    def n_operators(self) -> int:
+        """The number of operators in each of its expressions."""
+        return 1 + sum(argument.n_operators for argument in self.arguments) if self.choices else 0
+
+    def names(self) -> Iterator[str]:
+        """All its expressions, spelled canonically, in the order of their indices.
+
+        >>> list(Schema(("relu", "elu"), (Schema(),)).names())
+        ['relu(x)', 'elu(x)']
+        """
+        if not self.choices:
+            yield VARIABLE
+            return
+        spelled = [list(argument.names()) for argument in self.arguments]
+        for choice in self.choices:
+            for combination in itertools.product(*spelled):
+                yield f"{choice}({','.join(combination)})"
+
+    def name_at(self, index: int) -> str:
+        """The expression of one index."""
+        if not self.choices:
+            return VARIABLE
+        spelled = []
+        for argument in reversed(self.arguments):
+            index, remainder = divmod(index, argument.n_names)
+            spelled.append(argument.name_at(remainder))
+        return f"{self.choices[index]}({','.join(reversed(spelled))})"
+
+    def generates(self, expression: Expression) -> bool:
+        """Whether the expression is one of its names."""
+        if not self.choices or expression.operator is None:
+            return not self.choices and expression.operator is None
+        return (
+            expression.operator in self.choices
+            and len(expression.arguments) == len(self.arguments)
+            and all(map(Schema.generates, self.arguments, expression.arguments))
+        )
+
+    def overlaps(self, other: Schema) -> bool:
+        """Whether the two have a name in common."""
+        if not self.choices or not other.choices:
+            return not self.choices and not other.choices
+        return (
+            not set(self.choices).isdisjoint(other.choices)
+            and len(self.arguments) == len(other.arguments)
+            and all(map(Schema.overlaps, self.arguments, other.arguments))
+        )
+
+
+def parse_schema(text: str, lists: OperatorLists) -> Schema:
+    """The schema that a text spells, its slots filled from the operator lists.
+
+    Raises:
+        SpaceError: if the text is not a schema, or a slot's list is empty.
+
+    >>> lists = {"unary": ("exp", "tanh"), "binary": ("add", "mul"), "nary": ()}
+    >>> list(parse_schema("binary(unary(x), relu(x))", lists).names())[:2]
+    ['add(exp(x),relu(x))', 'add(tanh(x),relu(x))']
+    """
+
+    def node(name: str, arguments: Sequence[Schema], position: int) -> Schema:
+        choices = tuple(lists[name]) if name in SLOTS else (name,)
+        if not choices:
+            raise ExpressionError(f"there are no {name} operators to choose from at {position}", position)
+        for choice in choices:
+            _check_operator(choice, len(arguments), position)
+        return Schema(choices, tuple(arguments))
+
+    try:
+        return parse_tree(text, node, Schema())
+    except ExpressionError as error:
+        raise SpaceError(f"schema {shortened(str(text))}: {error}") from error
+
+
+def _check_operator(name: str, n_arguments: int, position: int) -> None:
+    entry = find_operator(name)
+    if entry is None:
+        hint = suggestion(name, *SLOTS)
+        raise ExpressionError(f"unknown operator {shortened(name)} at {position}{hint}", position)
+    if not entry.accepts(n_arguments):
+        raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {n_arguments}", position)
