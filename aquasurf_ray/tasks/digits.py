@@ -1,0 +1,63 @@
+"""The `digits` task: 1,797 real 8x8 images of handwritten digits, and a small all-convolutional network.
+
+The images come inside scikit-learn (the test part of the UCI set "Optical Recognition of Handwritten Digits"), so the
+task runs anywhere, offline, in about a second a training on one CPU core. The splits are stratified and seeded:
+899 training, 449 validation and 449 test images, standardised by the training pixels' mean and deviation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from aquasurf_ray.tasks.task import ActivationFactory, Recipe, Splits, Task
+
+SPLIT_SEED = 0
+
+
+def digits() -> Task:
+    """The task: 8 epochs of batches of 64."""
+    return Task(
+        name="digits",
+        network=digits_network,
+        data=digits_data,
+        recipe=Recipe(epochs=8, batch_size=64, learning_rate=0.1, weight_decay=5e-4),
+        time_limit=300.0,
+    )
+
+
+def digits_network(activation: ActivationFactory) -> nn.Module:
+    """Three 3x3 convolutions, the second and third with stride 2, a 1x1 convolution, global average pooling."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 3, padding=1),
+        activation(),
+        nn.Conv2d(24, 48, 3, stride=2, padding=1),
+        activation(),
+        nn.Conv2d(48, 48, 3, stride=2, padding=1),
+        activation(),
+        nn.Conv2d(48, 10, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+def digits_data() -> Splits:
+    """The splits as in-memory tensors: inputs (n, 1, 8, 8) float32, targets (n,) int64."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = load_digits(return_X_y=True)
+    train_x, rest_x, train_y, rest_y = train_test_split(
+        images, labels, test_size=898, random_state=SPLIT_SEED, stratify=labels
+    )
+    val_x, test_x, val_y, test_y = train_test_split(
+        rest_x, rest_y, test_size=449, random_state=SPLIT_SEED, stratify=rest_y
+    )
+    mean, deviation = train_x.mean(), train_x.std()
+
+    def examples(x: object, y: object) -> TensorDataset:
+        inputs = torch.as_tensor(x, dtype=torch.float32).reshape(-1, 1, 8, 8)
+        return TensorDataset((inputs - mean) / deviation, torch.as_tensor(y, dtype=torch.int64))
+
+    return Splits(train=examples(train_x, train_y), validation=examples(val_x, val_y), test=examples(test_x, test_y))
