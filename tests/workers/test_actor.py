@@ -1,0 +1,167 @@
+"""The worker as a plain class, without Ray: what it answers, what it records as a fault and what it raises."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from aquasurf_ray.activations import fingerprint, register_unary, unregister
+from aquasurf_ray.tasks import TaskError, load_task
+from surrogate.spectra import SpectrumFeature
+from workers.actor import TrainingJob, Worker, WorkerError, WorkerSettings
+from workers.spectrum import NoLayers, SpectrumInputError
+
+
+def small_network(activation):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), activation(), nn.Linear(16, 10))
+
+
+@pytest.fixture(scope="module")
+def task():
+    digits = load_task("digits")
+    return replace(digits, network=small_network, recipe=replace(digits.recipe, epochs=2), spectrum_batch_size=32)
+
+
+@pytest.fixture
+def worker(task, tmp_path):
+    return Worker(WorkerSettings(task, storage=str(tmp_path), checkpoint_interval=0.0))
+
+
+def job(function="tanh(x)"):
+    return TrainingJob(function, fingerprint(function), 0)
+
+
+def missing_key(x):
+    return {}["no such key"]
+
+
+def exhausting_memory(x):
+    raise torch.OutOfMemoryError("tried to allocate 80 GiB")
+
+
+@pytest.fixture
+def own_operators():
+    for function in (missing_key, exhausting_memory):
+        register_unary(function.__name__, function)
+    yield
+    for function in (missing_key, exhausting_memory):
+        unregister(function.__name__)
+
+
+def test_ready_tells_where_the_worker_is(worker):
+    info = worker.ready()
+    assert info.pid == os.getpid()
+    assert info.device == "cpu"
+
+
+def test_ready_names_data_that_are_missing(task):
+    def absent():
+        raise FileNotFoundError("no folder 'photos'")
+
+    with pytest.raises(TaskError, match="data of task 'digits' cannot be loaded: FileNotFoundError"):
+        Worker(WorkerSettings(replace(task, data=absent))).ready()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch sees a GPU")
+def test_a_gpu_that_pytorch_does_not_see_is_said_at_once(task):
+    with pytest.raises(WorkerError, match=r"PyTorch sees none: install .* or use --gpus-per-worker 0"):
+        Worker(WorkerSettings(task, gpu=True))
+
+
+def test_spectra_come_in_order_with_the_functions_faults_among_them(worker, own_operators):
+    names = ["tanh(x)", "exp(exp(exp(exp(x))))", "missing_key(x)", "zero(x)", "relu(x)"]
+    replies = worker.spectra(names)
+    assert [r.function for r in replies] == names
+    assert [r.status for r in replies] == ["done", "diverged", "diverged", "diverged", "done"]
+    assert SpectrumFeature.from_bytes(replies[0].feature).names == ("1", "3")
+    assert replies[0].feature != replies[4].feature
+    assert replies[0].reason is None
+    assert all(r.feature is None for r in replies[1:4])
+    assert "is not finite: the network overflows" in replies[1].reason
+    assert replies[2].reason == "KeyError: 'no such key'"
+    assert "constant 0" in replies[3].reason
+
+
+def test_a_spectrum_does_not_depend_on_what_was_asked_before(worker, task):
+    alone = Worker(WorkerSettings(task)).spectra(["relu(x)"])[0]
+    after = worker.spectra(["tanh(x)", "relu(x)"])[1]
+    assert after.feature == alone.feature
+
+
+def pair_of_outputs(activation):
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = small_network(activation)
+
+        def forward(self, x):
+            return self.network(x), x
+
+    return Pair()
+
+
+def regression(activation):
+    return nn.Sequential(small_network(activation), nn.Flatten(0))
+
+
+def without_layers(activation):
+    return nn.Sequential(activation(), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "text"),
+    [
+        (pair_of_outputs, SpectrumInputError, "must return a tensor, got tuple"),
+        (regression, SpectrumInputError, "must return real logits"),
+        (without_layers, NoLayers, "no trainable Linear"),
+    ],
+)
+def test_a_network_that_has_no_spectrum_is_not_the_functions_fault(task, network, error, text):
+    with pytest.raises(error, match=text):
+        Worker(WorkerSettings(replace(task, network=network))).spectra(["relu(x)"])
+
+
+def test_memory_exhaustion_is_raised_for_another_try(worker, own_operators):
+    with pytest.raises(torch.OutOfMemoryError):
+        worker.spectra(["exhausting_memory(x)"])
+    with pytest.raises(torch.OutOfMemoryError):
+        worker.train(job("exhausting_memory(x)"))
+
+
+def test_training_gives_a_result_and_its_progress(worker):
+    assert worker.progress() is None
+    result = worker.train(job())
+    assert result.status == "done"
+    assert worker.progress() == result.epochs[-1]
+
+
+def test_checkpoints_stay_until_they_are_forgotten(worker, task, tmp_path):
+    worker.train(job())
+    folder = tmp_path / task.digest / f"{job().fingerprint}-0"
+    assert [f.name for f in folder.iterdir()] == ["epoch-00001.ckpt"]
+    worker.forget(job())
+    assert not folder.exists()
+    worker.forget(job())
+
+
+def test_a_worker_without_storage_writes_nothing(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    worker = Worker(WorkerSettings(task))
+    assert worker.train(job()).status == "done"
+    worker.forget(job())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_are_loaded_once_for_work_and_identity(task, tmp_path):
+    loaded = []
+    counting = replace(task, data=lambda: loaded.append(1) or task.data())
+    worker = Worker(WorkerSettings(counting, storage=str(tmp_path)))
+    worker.ready()
+    worker.spectra(["relu(x)"])
+    worker.train(job())
+    worker.forget(job())
+    assert loaded == [1]

@@ -1,0 +1,125 @@
+"""Epoch checkpoints of one evaluation, in a local folder or under any fsspec URI.
+
+A checkpoint file is `epoch-00012.ckpt`: a magic word, the SHA-256 of the rest, and torch's own zip, which is read with
+`weights_only=True` so that a planted pickle is never run. It is written under a temporary name and moved into place.
+A file that is cut short, altered or of another training is ignored with a warning, and the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from pickle import UnpicklingError
+from typing import Any
+
+import fsspec
+import torch
+
+MAGIC = b"AQSCKPT1"
+KEPT = 2
+BAD_FILE = (OSError, ValueError, RuntimeError, EOFError, TypeError, LookupError, UnpicklingError)
+
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """The storage path cannot be written or read."""
+
+
+def check_storage(url: str) -> None:
+    """Writes and deletes a small file under `url`.
+
+    Raises:
+        CheckpointError: that cannot be done.
+    """
+    try:
+        fs, folder = fsspec.core.url_to_fs(url)
+        fs.makedirs(folder, exist_ok=True)
+        trial = f"{folder}/{uuid.uuid4().hex}.tmp"
+        fs.pipe_file(trial, b"")
+        fs.rm_file(trial)
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
+
+
+class CheckpointFolder:
+    """The checkpoints of one evaluation.
+
+    Args:
+        url: the folder, a local path or an fsspec URI such as `s3://bucket/run`.
+        identity: what the training is (task digest, function, seed). It is stored inside each file, and a file with
+            another identity is not loaded.
+    """
+
+    def __init__(self, url: str, identity: Mapping[str, str | int]) -> None:
+        self.identity = dict(identity)
+        self._fs, self._folder = fsspec.core.url_to_fs(url)
+
+    def save(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Writes the state after `epoch`, atomically where the file system can move, and drops older ones.
+
+        Raises:
+            CheckpointError: the storage path is gone, full or not writable.
+        """
+        buffer = io.BytesIO()
+        torch.save({"identity": self.identity, "epoch": epoch, "state": dict(state)}, buffer)
+        payload = buffer.getvalue()
+        path = f"{self._folder}/epoch-{epoch:05d}.ckpt"
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            self._fs.makedirs(self._folder, exist_ok=True)
+            self._fs.pipe_file(temporary, MAGIC + hashlib.sha256(payload).digest() + payload)
+            self._fs.mv(temporary, path)
+            for old in self._paths()[:-KEPT]:
+                self._fs.rm_file(old)
+        except OSError as error:
+            raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}; free or remount it") from error
+
+    def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+        """(epoch, state) of the newest whole checkpoint of this training, or None."""
+        for path in reversed(self._paths()):
+            try:
+                content = self._read(path, device)
+            except torch.OutOfMemoryError:  # the device's trouble, not the file's
+                raise
+            except (
+                OSError,
+                ValueError,
+                RuntimeError,
+                EOFError,
+                KeyError,
+                TypeError,
+                IndexError,
+                UnpicklingError,
+            ) as error:
+                logger.warning("checkpoint %s ignored: %s", path, error)
+                continue
+            return content
+        return None
+
+    def remove(self) -> None:
+        """Deletes the folder; nothing happens where there is none."""
+        try:
+            if self._fs.exists(self._folder):
+                self._fs.rm(self._folder, recursive=True)
+        except OSError as error:
+            logger.warning("checkpoints %s not removed: %s", self._folder, error)
+
+    def _paths(self) -> list[str]:
+        if not self._fs.exists(self._folder):
+            return []
+        return sorted(p for p in self._fs.ls(self._folder, detail=False) if re.search(r"/epoch-\d{5}\.ckpt$", p))
+
+    def _read(self, path: str, device: torch.device) -> tuple[int, dict[str, Any]]:
+        data = self._fs.cat_file(path)
+        header, payload = data[: len(MAGIC) + 32], data[len(MAGIC) + 32 :]
+        if header != MAGIC + hashlib.sha256(payload).digest():
+            raise ValueError("cut short, altered or of another version")
+        content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        if content["identity"] != self.identity:
+            raise ValueError(f"of another training, {content['identity']}")
+        return content["epoch"], content["state"]
