@@ -1,0 +1,298 @@
+"""Which candidate to train next: two verbs, `observe` what came out and `suggest` what comes next.
+
+Format: candidates are the indices 0..n-1 of the embedding's rows; higher scores are better; a score of None is a
+training that diverged, which is evidence: it counts as the worst finite score seen, whatever that is by then.
+Invariants: nothing observed, pending or not allowed is ever suggested, and a suggestion depends on the embedding, the
+seed, the observations and the arguments alone, not on the order of observations or on earlier calls, so that a resumed
+run goes on as it would have.
+
+A search by hand, on 30 candidates in a line of which number 20 is best:
+
+>>> line = np.stack([np.arange(30.0), np.zeros(30)], axis=1).astype(np.float32)
+>>> policy = SurrogatePolicy(Embedding(line, version="line", placed=np.ones(30, dtype=bool)), seed=1)
+>>> policy.observe(0, -20.0)
+>>> for _ in range(12):
+...     suggestion = policy.suggest()
+...     policy.observe(suggestion.candidate, -abs(suggestion.candidate - 20.0))
+>>> max(policy.observations, key=policy.observations.get)
+20
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from surrogate.embedding import Embedding
+from surrogate.errors import SurrogateError
+from surrogate.regressors import make_regressor
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+
+N_REASONS = 3  # nearest trained candidates that a suggestion names
+CROWDED = 2.0  # a candidate nearer to a pending one than this many typical gaps waits for its result
+NOTHING: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A trained candidate near a suggested one: its distance in the embedding and its score (None: it diverged)."""
+
+    candidate: int
+    distance: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A candidate to train, and why.
+
+    Args:
+        candidate: its index.
+        predicted_score: what the regressor, fitted on results only, expects of it; None where nothing can be predicted
+            (no finite score yet, or the candidate is not placed in the embedding).
+        rank: of its predicted score among the open candidates, 1 = best, ties sharing the best rank. Above 1 where
+            the candidates before it lie too near to one that is running now.
+        neighbors: the nearest trained candidates, nearest first, at most three; empty where not placed.
+        embedding_version: of the embedding it was chosen on; empty where the policy uses none.
+    """
+
+    candidate: int
+    predicted_score: float | None
+    rank: int
+    neighbors: tuple[Neighbor, ...]
+    embedding_version: str
+
+
+class Policy(Protocol):
+    """A search algorithm; write `observe` and `suggest`, inherit `suggest_batch`."""
+
+    def observe(self, candidate: int, score: float | None) -> None:
+        """Takes a result in; None for a diverged training. A later one of the same candidate takes its place."""
+
+    def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
+        """What to train next while `pending` are running; None when nothing is left."""
+
+    def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
+        """Up to n suggestions to train side by side: each is made as if those before it were running already."""
+        taken, batch = set(pending), list[Suggestion]()
+        while len(batch) < n and (suggestion := self.suggest(taken, allowed)) is not None:
+            batch.append(suggestion)
+            taken.add(suggestion.candidate)
+        return batch
+
+
+class SurrogatePolicy(Policy):
+    """Suggests the candidate of the best predicted score on the map.
+
+    Before the first finite score candidates are spread (the first at random, then the farthest from all taken ones).
+    While others run, the regressor is fitted with the pending candidates as if they had come out as a middling result
+    (a "constant liar", Ginsbourger et al. 2010), and those that crowd round a pending one wait while others are open.
+    Candidates that are not placed come last, in a random order. All chance, that of ties too, comes from the seed.
+
+    Args:
+        embedding: where the candidates lie.
+        regressor: a name in `surrogate.regressors.REGRESSORS`.
+        seed: of ties, of the first suggestion and of the regressor.
+
+    Raises:
+        SurrogateError: unknown regressor.
+    """
+
+    def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
+        make_regressor(regressor, seed)
+        self.embedding = embedding
+        self._regressor, self._seed = regressor, seed
+        self._observations: dict[int, float | None] = {}
+        self._predictions: Scores | None = None  # of the results so far; made when first asked for
+        self._turn = _turns(len(embedding), seed)
+        self._points = np.asarray(embedding.coordinates, dtype=np.float64)
+        self._gap = _typical_gap(self._points[embedding.placed])
+
+    @property
+    def observations(self) -> Mapping[int, float | None]:
+        """What was observed, by candidate."""
+        return MappingProxyType(self._observations)
+
+    def observe(self, candidate: int, score: float | None) -> None:
+        """Takes a result in.
+
+        Args:
+            candidate: its index; one beyond the embedding is remembered and used once an embedding has it.
+            score: the higher the better, finite; None for a diverged training.
+
+        Raises:
+            SurrogateError: negative index, or a score that is NaN or infinite.
+        """
+        if candidate < 0:
+            raise SurrogateError(f"candidate is {candidate}; indices begin at 0")
+        if score is not None and not math.isfinite(score):
+            raise SurrogateError(f"score of candidate {candidate} is {score}; pass None for a diverged training")
+        self._observations[int(candidate)] = None if score is None else float(score)
+        self._predictions = None
+
+    def with_embedding(self, embedding: Embedding) -> SurrogatePolicy:
+        """A policy on another embedding (more candidates, more features) that has observed the same."""
+        policy = SurrogatePolicy(embedding, self._regressor, self._seed)
+        policy._observations = dict(self._observations)
+        return policy
+
+    def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
+        """The next candidate to train, or None when none is open.
+
+        Args:
+            pending: candidates that are being trained now.
+            allowed: bool [n], False for candidates to leave out; all are allowed by default.
+
+        Raises:
+            SurrogateError: the mask has another shape.
+        """
+        running = np.array(sorted(set(pending) - self._observations.keys()), dtype=np.int64)
+        open_ = _open_mask(len(self.embedding), [*self._observations, *running], allowed)
+        if not open_.any():
+            return None
+        placed = open_ & self.embedding.placed
+        if not placed.any():
+            return self._explain(self._first(open_), open_)
+        running = self._on_map(running)
+        return self._explain(self._choose(placed, running), open_)
+
+    def _choose(self, placed: Mask, running: Indices) -> int:
+        predictions = self._predict()
+        if predictions is None:
+            taken = np.union1d(self._on_map(self._observations), running)
+            return self._first(placed, self._distance_to(taken))
+        if not len(running):
+            return self._first(placed, predictions)
+        free = placed & (self._distance_to(running) > CROWDED * self._gap)
+        return self._first(free if free.any() else placed, self._with_lies(running, predictions))
+
+    def _first(self, mask: Mask, values: Scores | None = None) -> int:
+        """The candidate of the highest value within the mask, whose turn comes first among equals."""
+        candidates = np.flatnonzero(mask)
+        if values is not None:
+            candidates = candidates[values[candidates] == values[candidates].max()]
+        return int(candidates[np.argmin(self._turn[candidates])])
+
+    def _predict(self) -> Scores | None:
+        """Predicted scores [n] from results alone, NaN where not placed; None without a finite score on the map."""
+        if self._predictions is None:
+            points, scores = self._training_set()
+            self._predictions = self._fit_predict(points, scores) if len(scores) else None
+        return self._predictions
+
+    def _with_lies(self, running: Indices, predictions: Scores) -> Scores:
+        """Predicted scores [n] as if the running candidates had come out already."""
+        points, scores = self._training_set()
+        lies = _lies(scores, predictions[running])
+        return self._fit_predict(np.concatenate([points, self._points[running]]), np.concatenate([scores, lies]))
+
+    def _training_set(self) -> tuple[Scores, Scores]:
+        """Points [m, 2] and scores [m] in the order of candidates; empty when no score is finite."""
+        known = self._on_map(self._observations)
+        scores = np.array([np.nan if (s := self._observations[i]) is None else s for i in known.tolist()])
+        if not np.isfinite(scores).any():
+            return np.empty((0, 2)), np.empty(0)
+        return self._points[known], np.where(np.isnan(scores), np.nanmin(scores), scores)
+
+    def _fit_predict(self, points: Scores, scores: Scores) -> Scores:
+        regressor = make_regressor(self._regressor, self._seed)
+        regressor.fit(points, scores)
+        predictions = np.full(len(self.embedding), np.nan)
+        predictions[self.embedding.placed] = regressor.predict(self._points[self.embedding.placed])
+        return predictions
+
+    def _on_map(self, candidates: Iterable[int]) -> Indices:
+        """Those of the candidates that the embedding places, ascending."""
+        indices = np.unique(np.fromiter(candidates, dtype=np.int64))
+        indices = indices[indices < len(self.embedding)]
+        return indices[self.embedding.placed[indices]]
+
+    def _distance_to(self, others: Indices) -> Scores:
+        """Distance [n] of each candidate to the nearest other; infinite without others, NaN where not placed."""
+        distances = np.full(len(self.embedding), np.nan)
+        placed = self.embedding.placed
+        distances[placed] = cKDTree(self._points[others]).query(self._points[placed])[0] if len(others) else np.inf
+        return distances
+
+    def _explain(self, candidate: int, open_: Mask) -> Suggestion:
+        predictions = self._predict()
+        predicted = None if predictions is None or np.isnan(predictions[candidate]) else float(predictions[candidate])
+        return Suggestion(
+            candidate=candidate,
+            predicted_score=predicted,
+            rank=_rank(predictions, predicted, open_),
+            neighbors=self._nearest_trained(candidate),
+            embedding_version=self.embedding.version,
+        )
+
+    def _nearest_trained(self, candidate: int) -> tuple[Neighbor, ...]:
+        trained = self._on_map(self._observations)
+        if not self.embedding.placed[candidate]:
+            return ()
+        distances = np.linalg.norm(self._points[trained] - self._points[candidate], axis=1)
+        nearest = np.lexsort((trained, distances))[:N_REASONS]
+        return tuple(
+            Neighbor(i, float(d), self._observations[i])
+            for i, d in zip(trained[nearest].tolist(), distances[nearest], strict=True)
+        )
+
+
+class RandomPolicy(Policy):
+    """Candidates in a random order: the baseline of every search."""
+
+    def __init__(self, n_candidates: int, seed: int = 0) -> None:
+        self._turn = _turns(n_candidates, seed)
+        self._observed: set[int] = set()
+
+    def observe(self, candidate: int, score: float | None) -> None:
+        """Notes that the candidate is done."""
+        self._observed.add(candidate)
+
+    def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
+        """The open candidate whose turn comes first, or None when none is open."""
+        open_ = np.flatnonzero(_open_mask(len(self._turn), [*self._observed, *pending], allowed))
+        if not len(open_):
+            return None
+        return Suggestion(int(open_[np.argmin(self._turn[open_])]), None, 1, (), "")
+
+
+def _turns(n: int, seed: int) -> Indices:
+    """A seeded random order: each candidate's turn."""
+    return np.random.default_rng(seed).permutation(n)
+
+
+def _open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
+    open_ = np.ones(n, dtype=np.bool_) if allowed is None else np.array(allowed, dtype=np.bool_)
+    if open_.shape != (n,):
+        raise SurrogateError(f"allowed has shape {open_.shape}; expected one flag for each of {n} candidates")
+    open_[[i for i in taken if i < n]] = False
+    return open_
+
+
+def _typical_gap(points: Scores) -> float:
+    """The median distance [same unit as the points] of a point to its nearest neighbour; 0 for fewer than two."""
+    if len(points) < 2:
+        return 0.0
+    return float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
+
+
+def _lies(scores: Scores, predicted: Scores) -> Scores:
+    """What pending candidates [m] are taken to have scored: what is predicted, but no more than the median result."""
+    return np.minimum(predicted, np.median(scores))
+
+
+def _rank(predictions: Scores | None, predicted: float | None, open_: Mask) -> int:
+    if predictions is None:
+        return 1
+    known: Any = predictions[open_ & ~np.isnan(predictions)]
+    return 1 + (len(known) if predicted is None else int((known > predicted).sum()))
