@@ -1,0 +1,80 @@
+"""The Act-Bench file format: one JSON object, a function's name to its figures (section 5 of the paper's data set).
+
+Losses and accuracies that are not there, and losses that are not numbers, are the bare words NaN and Infinity, as
+Python's json writes them. Several seeds of a function become the median of each figure; a seed without the figure
+stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from store.records import EvaluationRecord
+
+Cdf = Callable[[bytes], Sequence[float]]
+
+# Title in the file, our column, and whether more is better.
+FIGURES = (
+    ("Train Accuracy", "train_accuracy", True),
+    ("Validation Accuracy", "val_accuracy", True),
+    ("Train Loss", "train_loss", False),
+    ("Validation Loss", "val_loss", False),
+    ("Test Accuracy", "test_accuracy", True),
+    ("Test Loss", "test_loss", False),
+    ("Runtime (s)", "seconds", False),
+)
+ALIASES = "Equivalent Activation Functions"
+CDF = "Fisher log eigenvalue CDF"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function with its finished evaluations, other names, and stored spectrum."""
+
+    name: str
+    records: tuple[EvaluationRecord, ...]
+    aliases: tuple[str, ...]
+    feature: bytes | None
+
+
+def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None) -> int:
+    """Writes the entries one after the other; returns how many."""
+    n = 0
+    file.write(b"{")
+    for entry in entries:
+        file.write(b",\n" if n else b"\n")
+        file.write(f"{json.dumps(entry.name)}: {json.dumps(to_figures(entry, cdf))}".encode())
+        n += 1
+    file.write(b"\n}\n" if n else b"}\n")
+    return n
+
+
+def to_figures(entry: Entry, cdf: Cdf | None) -> dict[str, Any]:
+    """What the file says of one function."""
+    figures: dict[str, Any] = {
+        title: median([getattr(record, column) for record in entry.records], more_is_better)
+        for title, column, more_is_better in FIGURES
+    }
+    figures[ALIASES] = list(entry.aliases)
+    figures[CDF] = [] if cdf is None or entry.feature is None else [float(value) for value in cdf(entry.feature)]
+    return figures
+
+
+def median(values: Sequence[float | None], more_is_better: bool) -> float:
+    """The median, with what is missing or NaN at the worse end; NaN if the middle is there.
+
+    >>> median([0.5, None, 0.75], more_is_better=True)
+    0.5
+    >>> median([1.0, 3.0, float("nan")], more_is_better=False)
+    3.0
+    """
+    worst = -math.inf if more_is_better else math.inf
+    missing = [value is None or math.isnan(value) for value in values]
+    keys = [worst if gone or value is None else value for value, gone in zip(values, missing, strict=True)]
+    ranked = sorted(zip(keys, missing, strict=True), key=lambda pair: (pair[0], pair[1] != more_is_better))
+    middle = ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1]
+    return math.nan if any(gone for _, gone in middle) else sum(key for key, _ in middle) / len(middle)

@@ -1,0 +1,33 @@
+"""The clock that waiting and leases use, as an object, so that tests bring their own.
+
+Only differences of `monotonic` decide anything: setting the wall clock changes no lease.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the store needs to know of time."""
+
+    def monotonic(self) -> float:
+        """Seconds since some instant; never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Returns after `seconds`."""
+        ...
+
+
+class SystemClock:
+    """This machine's clock."""
+
+    def monotonic(self) -> float:
+        """Seconds since some instant; never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Returns after `seconds`."""
+        time.sleep(seconds)

@@ -1,0 +1,133 @@
+"""What all parts of the Store share: the database, the fence in front of every write, and the run's log.
+
+A driver's write begins with `fence`: an update of the run's row that only the holder of the lease can make. The row
+stays locked until the commit, so the writes of one run come one after the other, and a driver that lost its lease
+writes nothing. Lock order is always the run's row, then evaluations by function, so that runs cannot deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+
+from store.clock import Clock
+from store.columns import dump_json, load_json, utc_now
+from store.errors import BadRecord, LeaseLost
+from store.records import Lease, LeaseOwner
+from store.schema import Event, Run, table
+from store.transactions import Database
+
+T = TypeVar("T")
+_RUNS, _EVENTS = table(Run), table(Event)
+# Statements of the hot path are built once: building costs several times what running does. Parameters named `at_...`
+# choose rows, the others are columns.
+_TOUCH = (
+    sa.update(_RUNS)
+    .where(_RUNS.c.id == sa.bindparam("at_run"), _RUNS.c.lease_token == sa.bindparam("at_token"))
+    .values(updated_at=utc_now())
+)
+_LAST_EVENT = (
+    sa.select(_EVENTS.c.seq, _EVENTS.c.kind, _EVENTS.c.evaluation_id, _EVENTS.c.function_id, _EVENTS.c.data)
+    .where(_EVENTS.c.run_id == sa.bindparam("at_run"))
+    .order_by(_EVENTS.c.seq.desc())
+    .limit(1)
+)
+_LOG = sa.insert(_EVENTS).inline()
+LONGEST_NAME = 2_000  # characters; PostgreSQL cannot index much longer text
+CHUNK = 500  # rows or values in one statement; SQLite allows 999 values in older versions
+
+
+class FencedRun(NamedTuple):
+    """The run that a driver may write to now."""
+
+    id: int
+    name: str
+    task_id: int
+    code_version: str
+
+
+class StoreCore:
+    """Holds the database; the verbs are added by the other modules."""
+
+    def __init__(self, database: Database, is_dead: Callable[[LeaseOwner], bool]) -> None:
+        self._database = database
+        self._is_dead = is_dead
+
+    @property
+    def safe_url(self) -> str:
+        """The store's URL without passwords."""
+        return self._database.url.safe
+
+    @property
+    def _clock(self) -> Clock:
+        return self._database.clock
+
+    def _write(self, body: Callable[[sa.Connection], T]) -> T:
+        return self._database.write(body)
+
+    def _read(self, body: Callable[[sa.Connection], T]) -> T:
+        return self._database.read(body)
+
+    def _fenced(self, lease: Lease, body: Callable[[sa.Connection, FencedRun], T]) -> T:
+        """A driver's write.
+
+        Raises:
+            LeaseLost: the run was taken over; nothing was written.
+        """
+        return self._write(lambda connection: body(connection, fence(connection, lease)))
+
+
+def fence(connection: sa.Connection, lease: Lease) -> FencedRun:
+    """Locks the run's row for the holder of its lease."""
+    touched = connection.execute(_TOUCH, {"at_run": lease.run_id, "at_token": lease.token})
+    if touched.rowcount == 0:
+        raise LeaseLost(_lost(connection, lease))
+    return FencedRun(lease.run_id, lease.run_name, lease.task_id, lease.code_version)
+
+
+def log(
+    connection: sa.Connection,
+    run_id: int,
+    kind: str,
+    evaluation_id: int | None = None,
+    function_id: int | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Appends to the run's log; the caller holds the run's row.
+
+    An event that equals the last one is not written: it is the same event, from a verb that ran again because its
+    COMMIT was not answered.
+    """
+    row = {"kind": kind, "evaluation_id": evaluation_id, "function_id": function_id, "data": data}
+    last = connection.execute(_LAST_EVENT, {"at_run": run_id}).one_or_none()
+    if last is not None and _same_event(row, last):
+        return
+    connection.execute(_LOG, row | {"run_id": run_id, "seq": 1 if last is None else last.seq + 1})
+
+
+def _same_event(row: dict[str, Any], last: Any) -> bool:
+    if any(row[key] != getattr(last, key) for key in ("kind", "evaluation_id", "function_id")):
+        return False
+    return row["data"] == last.data or (row["data"] is not None and load_json(dump_json(row["data"])) == last.data)
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """`values` in pieces that fit one statement."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises BadRecord for a name that is empty or cannot be indexed."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise BadRecord(f"{what} has a name of {len(name)} characters; give 1 to {LONGEST_NAME}")
+
+
+def _lost(connection: sa.Connection, lease: Lease) -> str:
+    row = connection.execute(sa.select(Run.lease_owner).where(Run.id == lease.run_id)).one_or_none()
+    owner = row.lease_owner if row is not None else None
+    if owner is None:
+        return f"run '{lease.run_name}' is no longer held by this driver; resume it"
+    return f"run '{lease.run_name}' was taken over by {owner.get('host')} pid {owner.get('pid')}; this driver stops"

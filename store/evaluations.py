@@ -1,0 +1,287 @@
+"""Evaluations: claimed by one run at a time, recorded once, shared by all runs of the task.
+
+    queued --claim--> running --record_result--> done | diverged      (final; the first result stays)
+       ^                 |----record_failure---> queued | failed      (failed: may be claimed again by another run)
+       '--lease taken over, or given back
+
+There is one row a (task, function, seed), locked while its state is decided, so of two runs that want the same
+function one trains it and the other is told so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from store.attempts import close_attempts, close_own_attempt, open_attempt
+from store.columns import utc_now
+from store.core import FencedRun, StoreCore, log
+from store.engine import insert_or_skip
+from store.errors import BadRecord, RecordNotFound
+from store.leases import lease_is_live
+from store.records import (
+    AttemptRecord,
+    Claim,
+    EpochRecord,
+    EvaluationRecord,
+    EvaluationResult,
+    Lease,
+    Origin,
+    SuggestionRecord,
+)
+from store.schema import Attempt, Epoch, Evaluation, RunEvaluation, table
+from store.wishes import link, queued_for
+
+EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
+_EVALUATIONS, _EPOCHS = table(Evaluation), table(Epoch)
+_READ = sa.select(*EVALUATION_COLUMNS).where(Evaluation.id == sa.bindparam("at_evaluation"))
+_LOCK = _READ.with_for_update()
+_LOCK_BY_KEY = (
+    sa.select(*EVALUATION_COLUMNS)
+    .where(
+        Evaluation.task_id == sa.bindparam("at_task"),
+        Evaluation.function_id == sa.bindparam("at_function"),
+        Evaluation.seed == sa.bindparam("at_seed"),
+    )
+    .with_for_update()
+)
+_CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
+_START = _CHANGE.values(started_at=utc_now())
+_FINISH = _CHANGE.values(finished_at=utc_now())
+_ADD_EPOCHS = sa.insert(_EPOCHS)
+_MEASURED = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+
+
+class EvaluationVerbs(StoreCore):
+    """Claiming, starting and recording evaluations."""
+
+    def claim(
+        self,
+        lease: Lease,
+        function_id: int,
+        seed: int,
+        origin: Origin,
+        suggestion: SuggestionRecord | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> Claim:
+        """Says that the run wants this function trained; `Claim.state` tells what became of it.
+
+        An evaluation that this run gave up as failed stays parked unless `retry_failed`.
+
+        Raises:
+            LeaseLost: another driver took the run over.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> Claim:
+            record = _lock(connection, run.task_id, function_id, seed)
+            state = self._decide(connection, run, record, retry_failed)
+            wanted = link(connection, run.id, record.id, origin, suggestion, reused=state == "reused")
+            if state == "claimed":
+                record = _take(connection, lease, run, record)
+            log(connection, run.id, state, record.id, function_id, _claim_data(record, origin, suggestion))
+            return Claim(record.id, state, record, wanted)  # type: ignore[arg-type]
+
+        return self._fenced(lease, body)
+
+    def claim_queued(self, lease: Lease) -> Claim | None:
+        """Claims what waits in the run's queue: what was interrupted first, then proposals in order."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> Claim | None:
+            found = queued_for(connection, run.id, run.task_id)
+            if found is None:
+                return None
+            record = _take(connection, lease, run, _read(connection, found.evaluation_id))
+            log(connection, run.id, "claimed", record.id, record.function_id, {"origin": found.origin, "queued": True})
+            return Claim(record.id, "claimed", record, found.origin)
+
+        return self._fenced(lease, body)
+
+    def start(self, lease: Lease, evaluation_id: int, worker: str | None = None, node: str | None = None) -> bool:
+        """Notes that a worker begins; False if the evaluation is no longer ours to train."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> bool:
+            record = _read(connection, evaluation_id, lock=True)
+            if record.status != "running" or record.claimed_by != run.id:
+                return False
+            if open_attempt(connection, evaluation_id, run.id, worker, node):
+                connection.execute(_START, {"at_evaluation": evaluation_id, "worker": worker})
+                data = {"worker": worker, "node": node}
+                log(connection, run.id, "started", evaluation_id, record.function_id, data)
+            return True
+
+        return self._fenced(lease, body)
+
+    def record_result(self, lease: Lease, evaluation_id: int, result: EvaluationResult) -> bool:
+        """Writes a result and its learning curve, wholly or not at all.
+
+        The first result stays: False if another one is there. Recording the same result again is True and changes
+        nothing. A late result of an evaluation that was requeued, parked or taken over is welcome.
+
+        Raises:
+            BadRecord: `done` without a finite score, `diverged` with one, or an epoch twice.
+            LeaseLost: another driver took the run over.
+        """
+        _check_result(result)
+
+        def body(connection: sa.Connection, run: FencedRun) -> bool:
+            record = _read(connection, evaluation_id, lock=True)
+            if record.finished:
+                close_own_attempt(connection, evaluation_id, run.id, "superseded")
+                return record.claimed_by == run.id and _same_result(record, result)
+            _write_result(connection, lease, run, evaluation_id, result)
+            close_own_attempt(connection, evaluation_id, run.id, result.status)
+            if record.claimed_by != run.id:
+                close_attempts(connection, evaluation_id, "superseded")
+            kind = "result" if result.status == "done" else "diverged"
+            data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
+            log(connection, run.id, kind, evaluation_id, record.function_id, data)
+            return True
+
+        return self._fenced(lease, body)
+
+    def record_failure(self, lease: Lease, evaluation_id: int, error: str, *, final: bool) -> bool:
+        """Counts a machine's fault: back into the queue, or parked as failed if `final`.
+
+        False, and nothing is changed, if the evaluation is no longer ours or has a result.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> bool:
+            record = _read(connection, evaluation_id, lock=True)
+            if record.status != "running" or record.claimed_by != run.id:
+                return False
+            values: dict[str, Any] = {"attempts": record.attempts + 1, "error": error}
+            values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
+            connection.execute(_FINISH if final else _CHANGE, values | {"at_evaluation": evaluation_id})
+            close_own_attempt(connection, evaluation_id, run.id, "failed", error)
+            data = {"error": error, "attempts": record.attempts + 1}
+            log(connection, run.id, "failed" if final else "retry", evaluation_id, record.function_id, data)
+            return True
+
+        return self._fenced(lease, body)
+
+    def observe(self, lease: Lease, evaluation_id: int) -> EvaluationRecord | None:
+        """The record of an evaluation that another run was training, once it is finished or given up; else None.
+
+        A result is logged at its first observation, since from then on it informs this run's suggestions.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
+            record = _read(connection, evaluation_id)
+            if record.status in ("queued", "running"):
+                return None
+            unseen = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == evaluation_id)
+            unseen &= RunEvaluation.reused.is_(False)
+            if record.finished and record.claimed_by != run.id:
+                marked = connection.execute(sa.update(RunEvaluation).where(unseen).values(reused=True)).rowcount
+                if marked:
+                    data = {"status": record.status, "score": record.score}
+                    log(connection, run.id, "observed", evaluation_id, record.function_id, data)
+            return record
+
+        if self.evaluation(evaluation_id).status in ("queued", "running"):
+            return None  # the usual answer costs no write
+        return self._fenced(lease, body)
+
+    def evaluation(self, evaluation_id: int) -> EvaluationRecord:
+        """One evaluation.
+
+        Raises:
+            RecordNotFound: there is none of this number.
+        """
+        return self._read_body(evaluation_id)
+
+    def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
+        """The learning curve, by epoch."""
+        columns = [getattr(Epoch, field.name) for field in fields(EpochRecord)]
+        query = sa.select(*columns).where(Epoch.evaluation_id == evaluation_id).order_by(Epoch.epoch)
+        return self._read(lambda connection: tuple(EpochRecord(*row) for row in connection.execute(query)))
+
+    def attempts(self, evaluation_id: int) -> tuple[AttemptRecord, ...]:
+        """All tries, in order."""
+        columns = [getattr(Attempt, field.name) for field in fields(AttemptRecord)]
+        query = sa.select(*columns).where(Attempt.evaluation_id == evaluation_id).order_by(Attempt.number)
+        return self._read(lambda connection: tuple(AttemptRecord(*row) for row in connection.execute(query)))
+
+    def _read_body(self, evaluation_id: int) -> EvaluationRecord:
+        return self._read(lambda connection: _read(connection, evaluation_id))
+
+    def _decide(self, connection: sa.Connection, run: FencedRun, record: EvaluationRecord, retry_failed: bool) -> str:
+        """The state of a claim on a locked evaluation."""
+        if record.finished:
+            return "reused"
+        if record.status == "failed":
+            parked = record.claimed_by == run.id and not retry_failed
+            return "failed" if parked else "claimed"
+        if record.status == "running" and record.claimed_by not in (None, run.id):
+            assert record.claimed_by is not None  # noqa: S101 - a running evaluation has a claimer, says the schema
+            return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
+        return "claimed"
+
+
+def _lock(connection: sa.Connection, task_id: int, function_id: int, seed: int) -> EvaluationRecord:
+    """The row of the evaluation, made if it is new, locked."""
+    key = {"at_task": task_id, "at_function": function_id, "at_seed": seed}
+    new = {"task_id": task_id, "function_id": function_id, "seed": seed, "status": "queued"}
+    connection.execute(insert_or_skip(connection, Evaluation), new)
+    return EvaluationRecord(*connection.execute(_LOCK_BY_KEY, key).one())
+
+
+def _read(connection: sa.Connection, evaluation_id: int, lock: bool = False) -> EvaluationRecord:
+    row = connection.execute(_LOCK if lock else _READ, {"at_evaluation": evaluation_id}).one_or_none()
+    if row is None:
+        raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
+    return EvaluationRecord(*row)
+
+
+def _take(connection: sa.Connection, lease: Lease, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
+    """Makes a locked evaluation ours. Attempts count anew after another run gave it up or on an explicit retry."""
+    if record.status == "running" and record.claimed_by == run.id:
+        return record  # claimed in a transaction whose COMMIT was not answered
+    if record.status == "running":
+        close_attempts(connection, record.id, "superseded")
+    values: dict[str, Any] = {"status": "running", "claimed_by": run.id}
+    if record.status == "failed":
+        values |= {"attempts": 0, "error": None, "finished_at": None}
+    connection.execute(_CHANGE, values | {"claim_token": lease.token, "at_evaluation": record.id})
+    return replace(record, **values)
+
+
+def _write_result(
+    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
+) -> None:
+    values: dict[str, Any] = {name: getattr(result, name) for name in _MEASURED}
+    values |= {"status": result.status, "epochs": len(result.epochs), "error": None, "at_evaluation": evaluation_id}
+    values |= {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
+    connection.execute(_FINISH, values)
+    if result.epochs:
+        rows = [asdict(epoch) | {"evaluation_id": evaluation_id} for epoch in result.epochs]
+        connection.execute(_ADD_EPOCHS, rows)
+
+
+def _check_result(result: EvaluationResult) -> None:
+    finite = result.score is not None and math.isfinite(result.score)
+    if result.status == "done" and not finite:
+        raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
+    if result.status == "diverged" and result.score is not None:
+        raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
+    if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
+        raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
+
+
+def _same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
+    """Equality of what was measured, NaN being equal to NaN."""
+    stored = repr([record.status, *(getattr(record, name) for name in _MEASURED)])
+    return stored == repr([result.status, *(getattr(result, name) for name in _MEASURED)])
+
+
+def _claim_data(record: EvaluationRecord, origin: Origin, suggestion: SuggestionRecord | None) -> dict[str, Any]:
+    data: dict[str, Any] = {"origin": origin, "seed": record.seed}
+    if suggestion is not None:
+        data["suggestion"] = asdict(suggestion)
+    if record.finished:
+        data |= {"status": record.status, "score": record.score}
+    return data

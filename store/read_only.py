@@ -1,0 +1,130 @@
+"""Queries by people: any SELECT, and nothing else, which the database itself sees to.
+
+The text of a query is never judged here. SQLite opens the file read-only, with `query_only`, and asks an authorizer
+before each action that a statement would take; only reading is granted, so ATTACH, PRAGMA, VACUUM INTO and loading of
+extensions fail when they are compiled. PostgreSQL gets the text as the query of a cursor, in the extended protocol, in
+a READ ONLY transaction: a second statement, COPY or DML is a syntax error there, and a function that writes fails. A
+superuser's rights are laid down first; still, who shares a PostgreSQL store should give readers a role of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from sqlalchemy.exc import DBAPIError
+
+from store.engine import APPLICATION_ID, check_sqlite_file, explain, make_engine
+from store.errors import QueryError, WrongDatabase
+from store.records import QueryResult
+from store.url import StoreUrl, one_line, parse_url
+
+TIMEOUT = 30.0
+LONGEST_VALUE = 64 << 20  # bytes of one value that a query may build in SQLite
+_STEPS_BETWEEN_LOOKS = 10_000
+_GRANTED = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)  # fmt: skip
+_REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
+
+
+def read_only_query(url: str, sql: str, limit: int | None = None, timeout: float = TIMEOUT) -> QueryResult:
+    """The rows that one SELECT gives, at most `limit`, within `timeout` seconds.
+
+    Raises:
+        QueryError: the database refuses or cannot run the query; the text has its own words.
+        BadUrl, StoreUnavailable, WrongDatabase: the store cannot be read.
+    """
+    parsed = parse_url(url)
+    if "\x00" in sql:  # PostgreSQL's library would run what stands before it
+        raise QueryError(f"the query has U+0000 at {sql.index(chr(0)) + 1}; remove it")
+    if parsed.kind == "sqlite":
+        return _query_sqlite(parsed, sql, limit, timeout)
+    return _query_postgres(parsed, sql, limit, timeout)
+
+
+def _query_sqlite(url: StoreUrl, sql: str, limit: int | None, timeout: float) -> QueryResult:
+    try:
+        check_sqlite_file(url, create=False)
+        assert url.path is not None  # noqa: S101 - a SQLite URL has a path
+        connection = _open_sqlite(url.path, timeout)
+    except sqlite3.Error as error:
+        raise explain(error, url) from None
+    with contextlib.closing(connection):
+        try:
+            cursor = connection.execute(sql)
+            rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+        except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
+            raise QueryError(_refusal(error, timeout)) from None
+        return _result(cursor.description, rows)
+
+
+def _open_sqlite(path: Path, timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=timeout)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        connection.close()
+        raise WrongDatabase(f"'{path}' is empty; start a search or give another --store")
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    deadline = time.monotonic() + timeout
+    connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _STEPS_BETWEEN_LOOKS)
+    connection.set_authorizer(_authorize)
+    return connection
+
+
+def _authorize(action: int, first: str | None, second: str | None, database: str | None, trigger: str | None) -> int:
+    if action not in _GRANTED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _REFUSED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _query_postgres(url: StoreUrl, sql: str, limit: int | None, timeout: float) -> QueryResult:
+    import psycopg
+
+    engine = make_engine(url)
+    try:
+        raw = engine.raw_connection()
+    except (DBAPIError, psycopg.Error) as error:
+        raise explain(error, url) from None
+    try:
+        connection = cast("psycopg.Connection[Any]", raw.driver_connection)
+        return _query_psycopg(connection, sql, limit, timeout)
+    except psycopg.Error as error:
+        raise QueryError(url.redact(str(error).split("\n")[0])) from None
+    except UnicodeEncodeError:
+        raise QueryError("the query holds characters that UTF-8 cannot encode") from None
+    finally:
+        raw.close()
+        engine.dispose()
+
+
+def _query_psycopg(connection: Any, sql: str, limit: int | None, timeout: float) -> QueryResult:
+    connection.rollback()
+    connection.read_only = True
+    with connection.transaction(force_rollback=True):
+        if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
+            connection.execute("SET LOCAL ROLE pg_read_all_data")
+        connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        with connection.cursor(name="aquasurf_query") as cursor:  # DECLARE ... CURSOR FOR, one statement only
+            cursor.execute(sql)
+            rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+            return _result(cursor.description, rows)
+
+
+def _result(description: Any, rows: list[Any]) -> QueryResult:
+    if description is None:
+        raise QueryError("the query gives no rows; write a SELECT")
+    return QueryResult(tuple(column[0] for column in description), tuple(tuple(row) for row in rows))
+
+
+def _refusal(error: BaseException, timeout: float) -> str:
+    if str(error) == "interrupted":
+        return f"the query took longer than {timeout:g} s; ask for less"
+    return one_line(str(error) or type(error).__name__)

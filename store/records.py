@@ -1,0 +1,399 @@
+"""What crosses the store's door: frozen dataclasses, in and out.
+
+Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
+search maximises. A `diverged` evaluation is the function's own fault and final; a `failed` one is a machine's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+RunKind = Literal["search", "evaluate"]
+RunStatusName = Literal["new", "running", "interrupted", "finished", "failed"]
+EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
+Origin = Literal["baseline", "proposal", "suggestion"]
+Fisher = Literal["sampled", "empirical"]
+ClaimState = Literal["claimed", "reused", "taken", "failed"]
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as it was first stored."""
+
+    id: int
+    name: str
+    version: str
+    digest: str
+    spec: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class FunctionRow:
+    """A function to add. `aliases` are other spellings of it."""
+
+    fingerprint: str
+    name: str
+    n_operators: int
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FunctionRecord:
+    """A function of the store; `name` is the first one it was added under."""
+
+    id: int
+    fingerprint: str
+    name: str
+    n_operators: int
+
+
+@dataclass(frozen=True)
+class LeaseOwner:
+    """A process that holds a run, such that others can tell whether it lives (see `store.liveness`).
+
+    `started` is the process's start in clock ticks since boot, None where the system does not tell.
+    """
+
+    host: str
+    boot_id: str
+    pid: int
+    started: int | None
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write to a run, until somebody takes it over, with what never changes of the run.
+
+    `requeued` are the evaluations that the driver before left running.
+    """
+
+    run_id: int
+    run_name: str
+    task_id: int
+    code_version: str
+    token: int
+    requeued: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to create. `identity_keys` names the keys of `config` that `config_digest` covers; empty: all."""
+
+    name: str
+    kind: RunKind
+    task_id: int
+    config: dict[str, Any]
+    config_digest: str
+    seed: int
+    budget: int | None
+    storage: str | None
+    code_version: str
+    identity_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run. `lease_owner` is the process that holds it, dead or alive, or None."""
+
+    id: int
+    name: str
+    kind: RunKind
+    task_id: int
+    config: dict[str, Any]
+    config_digest: str
+    seed: int
+    budget: int | None
+    status: RunStatusName
+    storage: str | None
+    code_version: str
+    created_at: datetime
+    updated_at: datetime
+    message: str | None
+    lease_token: int
+    lease_owner: LeaseOwner | None
+    lease_seconds: float | None
+    lease_renewed_at: datetime | None
+    created: bool = False  # by this very call of create_run
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A trained function near a suggested one; `score` is None when it diverged."""
+
+    function_id: int
+    distance: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class SuggestionRecord:
+    """Why the surrogate wanted a function. `rank` 1 is the best prediction."""
+
+    predicted_score: float | None = None
+    rank: int | None = None
+    neighbors: tuple[Neighbor, ...] = ()
+    embedding_version: str | None = None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch; `epoch` counts from 1."""
+
+    epoch: int
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    learning_rate: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What a training gave. A `done` one needs a finite score, a `diverged` one has none."""
+
+    status: Literal["done", "diverged"]
+    score: float | None = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    reason: str | None = None
+    device: str | None = None
+    worker: str | None = None
+    epochs: tuple[EpochRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """An evaluation; `epochs` is how many were trained, the curve is `Store.curve`."""
+
+    id: int
+    task_id: int
+    function_id: int
+    seed: int
+    status: EvaluationStatus
+    claimed_by: int | None
+    attempts: int
+    score: float | None
+    train_loss: float | None
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    test_loss: float | None
+    test_accuracy: float | None
+    epochs: int | None
+    seconds: float | None
+    peak_memory_mb: float | None
+    reason: str | None
+    error: str | None
+    device: str | None
+    worker: str | None
+    code_version: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result that stays: done or diverged."""
+        return self.status in ("done", "diverged")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What became of a wish to train a function.
+
+    `claimed`: it is ours, train it. `reused`: it has a result already, in `record`. `taken`: another run trains it;
+    ask `Store.observe` later. `failed`: this run gave it up before.
+    """
+
+    evaluation_id: int
+    state: ClaimState
+    record: EvaluationRecord
+    origin: Origin
+
+    @property
+    def function_id(self) -> int:
+        """Which function."""
+        return self.record.function_id
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What became of a function put into a run's queue by hand; `status` is its evaluation's."""
+
+    function_id: int
+    evaluation_id: int
+    status: EvaluationStatus
+    added: bool
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """An evaluation as one run sees it."""
+
+    position: int
+    origin: Origin
+    reused: bool
+    suggested_at: datetime
+    suggestion: SuggestionRecord | None
+    function: str
+    evaluation: EvaluationRecord
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the surrogate re-reads: candidates in order, and evaluations in the order they were wanted."""
+
+    run: Run
+    candidates: tuple[FunctionRecord, ...]
+    evaluations: tuple[RunEvaluation, ...]
+
+
+@dataclass(frozen=True)
+class SpectrumRecord:
+    """A compact spectrum, or the reason why the function has none."""
+
+    function_id: int
+    fisher: Fisher
+    seed: int
+    status: Literal["done", "diverged"]
+    feature: bytes | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    device: str | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingRecord:
+    """Coordinates float32 (n, 2) of the functions int64 (n,); rows are NaN where a function has no place."""
+
+    version: str
+    task_id: int
+    config: dict[str, Any]
+    function_ids: npt.NDArray[np.int64]
+    coordinates: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try of an evaluation on one worker."""
+
+    evaluation_id: int
+    run_id: int
+    number: int
+    worker: str | None
+    node: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Literal["done", "diverged", "failed", "interrupted", "superseded"] | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """One line of a run's log."""
+
+    seq: int
+    at: datetime
+    kind: str
+    evaluation_id: int | None
+    function_id: int | None
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """A finished evaluation in the order of its score; `rank` 1 is the best."""
+
+    rank: int
+    function_id: int
+    function: str
+    baseline: bool
+    score: float
+    val_accuracy: float | None
+    val_loss: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    train_accuracy: float | None
+    train_loss: float | None
+    seed: int
+    seconds: float | None
+    reused: bool
+    evaluation_id: int
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates."""
+
+    run: Run
+    task: TaskRecord
+    by_status: dict[EvaluationStatus, int]
+    by_origin: dict[tuple[Origin, EvaluationStatus], int]
+    reused: int
+    n_candidates: int
+    spectra_done: int
+    spectra_diverged: int
+    best: LeaderboardRow | None
+    failures: tuple[RunEvaluation, ...]
+
+    @property
+    def finished(self) -> int:
+        """Evaluations with a result."""
+        return self.by_status.get("done", 0) + self.by_status.get("diverged", 0)
+
+
+@dataclass(frozen=True)
+class SpectrumSummary:
+    """That a task has a spectrum of a function, without the feature."""
+
+    task: str
+    fisher: Fisher
+    seed: int
+    status: Literal["done", "diverged"]
+    reason: str | None
+    seconds: float | None
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class WantedEvaluation:
+    """An evaluation of a function, and one run's reason to want it."""
+
+    run: str
+    task: str
+    wish: RunEvaluation
+
+
+@dataclass(frozen=True)
+class FunctionHistory:
+    """Everything the store knows of a function, over all tasks and runs."""
+
+    function: FunctionRecord
+    aliases: tuple[str, ...]
+    spectra: tuple[SpectrumSummary, ...]
+    evaluations: tuple[WantedEvaluation, ...]
+    candidate_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to a read-only query."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]

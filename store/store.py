@@ -1,0 +1,117 @@
+"""The Store: every verb that other rooms use to read and write the database.
+
+A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
+to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
+`functions`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `queries`, `export`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from sqlalchemy.exc import DBAPIError
+
+from store.clock import Clock, SystemClock
+from store.engine import check_sqlite_file, is_starting_up, is_transient, warn_of_network_file_system
+from store.evaluations import EvaluationVerbs
+from store.export import ExportVerbs
+from store.functions import FunctionVerbs
+from store.leases import LeaseVerbs
+from store.liveness import is_dead as process_is_dead
+from store.migrate import prepare_schema
+from store.queries import QueryVerbs
+from store.records import LeaseOwner
+from store.runs import RunVerbs
+from store.spectra import SpectrumVerbs
+from store.transactions import Database
+from store.url import StoreUrl, parse_url
+from store.wishes import WishVerbs
+
+PATIENCE = 60.0
+
+
+class Store(FunctionVerbs, RunVerbs, LeaseVerbs, WishVerbs, EvaluationVerbs, SpectrumVerbs, QueryVerbs, ExportVerbs):
+    """An open store. Threads may share it; another process opens its own.
+
+    Example:
+        >>> import tempfile
+        >>> from store import FunctionRow, Store
+        >>> with tempfile.TemporaryDirectory() as folder, Store.open(f"sqlite:///{folder}/runs.db") as store:
+        ...     store.add_functions([FunctionRow("f1", "relu(x)", 1)])
+        ...     store.find_function("relu(x)").fingerprint
+        [1]
+        'f1'
+    """
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        create: bool = True,
+        migrate: bool = True,
+        patience: float = PATIENCE,
+        clock: Clock | None = None,
+        is_dead: Callable[[LeaseOwner], bool] = process_is_dead,
+    ) -> Store:
+        """Opens a store, and makes or upgrades its schema.
+
+        Args:
+            url: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`.
+            create: make the database if it is empty.
+            migrate: upgrade a database of an earlier version.
+            patience: seconds that a verb waits for a locked or restarting database.
+            clock: for waiting; this machine's by default.
+            is_dead: tells whether the process that holds a lease is known to be gone.
+
+        Raises:
+            BadUrl: not such a URL.
+            StoreUnavailable: no server, no such folder, no permission, or nothing there and `create` is False.
+            WrongDatabase: another program's; StoreTooNew, StoreTooOld: of another version of this one.
+        """
+        parsed = parse_url(url)
+        database = Database(parsed, clock or SystemClock(), patience)
+        try:
+            _prepare(database, parsed, create, migrate)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, is_dead)
+
+    def close(self) -> None:
+        """Closes the connections; harmless twice."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({self.safe_url})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(f"{self!r} cannot be sent to another process; open the URL there")
+
+
+def _prepare(database: Database, url: StoreUrl, create: bool, migrate: bool) -> None:
+    if url.kind == "sqlite":
+        database.retrying(lambda: check_sqlite_file(url, create))
+        assert url.path is not None  # noqa: S101 - a SQLite URL has a path
+        warn_of_network_file_system(url.path)
+    else:
+        database.connect(_soon)
+    prepare_schema(database, create=create, migrate=migrate)
+
+
+def _soon(error: DBAPIError) -> bool:
+    """Nobody waits a minute for a server that is not there: a first connection is retried only if it will succeed."""
+    return is_starting_up(error) if _is_refusal(error) else is_transient(error)
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) is None

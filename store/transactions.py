@@ -1,0 +1,91 @@
+"""One transaction a verb, repeated as a whole when the database says "not now".
+
+A locked SQLite file, a serialization failure, a deadlock, a lost connection, a restarting server: the transaction is
+rolled back, waited for with back-off and jitter, and run again, for up to `patience` seconds. A connection can be lost
+while COMMIT is on its way, and then nobody knows whether it took place; so every verb is written such that running it
+again after a commit changes nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from store.clock import Clock
+from store.engine import WRITES, explain, is_transient, make_engine
+from store.url import StoreUrl
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+REPORT_EVERY = 5.0
+
+
+class Database:
+    """Runs transactions on one engine. Threads may share it; a forked process must open its own."""
+
+    def __init__(self, url: StoreUrl, clock: Clock, patience: float) -> None:
+        self.url = url
+        self.clock = clock
+        self.patience = patience
+        self._engine = make_engine(url)
+        self._writer = self._engine.execution_options(**{WRITES: True})
+        self._reader = self._engine
+        if url.kind == "postgresql":
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def __repr__(self) -> str:
+        return f"Database({self.url})"
+
+    def write(self, body: Callable[[sa.Connection], T]) -> T:
+        """What `body` returns, once its transaction is committed.
+
+        Raises:
+            StoreError: the database refuses, or stays locked or away for longer than the patience.
+        """
+        return self.retrying(lambda: _once(self._writer, body))
+
+    def read(self, body: Callable[[sa.Connection], T]) -> T:
+        """What `body` returns, from one consistent state of the database."""
+        return self.retrying(lambda: _once(self._reader, body))
+
+    def connect(self, transient: Callable[[DBAPIError], bool]) -> None:
+        """Makes sure that the database answers; waits only for what `transient` accepts."""
+        self.retrying(lambda: _once(self._engine, lambda connection: None), transient)
+
+    def retrying(self, work: Callable[[], T], transient: Callable[[DBAPIError], bool] = is_transient) -> T:
+        """Runs `work` until it meets no transient error, or until the patience is spent."""
+        started = self.clock.monotonic()
+        reported, pause = started, FIRST_PAUSE
+        while True:
+            try:
+                return work()
+            except (DBAPIError, sqlite3.Error) as error:
+                now = self.clock.monotonic()
+                passing = transient(error) if isinstance(error, DBAPIError) else is_transient(error)
+                if not passing or now - started >= self.patience:
+                    raise explain(error, self.url) from None
+                if now - reported >= REPORT_EVERY:
+                    reported = now
+                    logger.warning(
+                        "%s; waiting since %.0f s, for at most %.0f s",
+                        explain(error, self.url), now - started, self.patience,
+                    )  # fmt: skip
+            self.clock.sleep(random.uniform(0, pause))  # noqa: S311 - jitter, not a secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+
+def _once(engine: sa.Engine, body: Callable[[sa.Connection], T]) -> T:
+    with engine.connect() as connection, connection.begin():
+        return body(connection)
