@@ -1,0 +1,66 @@
+"""From a space to the functions that a run may train: the baselines, then a seeded draw of unique functions."""
+
+from __future__ import annotations
+
+from aquasurf_ray.activations import (
+    BASELINES,
+    ActivationError,
+    FunctionTable,
+    SearchSpace,
+    fingerprint,
+    parse,
+    unique_functions,
+)
+from aquasurf_ray.driver.errors import BadUse
+from store import FunctionRow
+
+
+def function_row(text: str) -> FunctionRow:
+    """One function as the store keeps it.
+
+    Raises:
+        BadUse: the text is no expression; the message points at the column.
+    """
+    try:
+        expression = parse(text)
+    except ActivationError as error:
+        raise BadUse(str(error)) from None
+    name = str(expression)
+    return FunctionRow(fingerprint(expression), name, expression.n_operators, (name,))
+
+
+def baseline_rows() -> list[FunctionRow]:
+    """The eight functions that every search trains first."""
+    return [function_row(name) for name in BASELINES]
+
+
+def load_space(name: str) -> SearchSpace:
+    """A space by name or from a YAML file.
+
+    Raises:
+        BadUse: no such space, or a file that does not define one.
+    """
+    try:
+        return SearchSpace.load(name)
+    except (ActivationError, OSError) as error:
+        raise BadUse(str(error)) from None
+
+
+def function_table(space: str) -> FunctionTable:
+    """The unique functions of a space, by name or from a YAML file."""
+    return unique_functions(load_space(space))
+
+
+def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
+    """The baselines and `n` other unique functions of the space, or all of them where it has fewer."""
+    table = unique_functions(space)
+    baselines = baseline_rows()
+    known = {row.fingerprint for row in baselines}
+    drawn = table.sample(min(n + len(baselines), len(table)), seed)
+    others = [i for i in drawn if table.fingerprints[i] not in known]
+    return [*baselines, *(_row(table, i) for i in others[:n])]
+
+
+def _row(table: FunctionTable, i: int) -> FunctionRow:
+    name = table.names[i]
+    return FunctionRow(table.fingerprints[i], name, parse(name).n_operators, tuple(table.aliases(i)))

@@ -1,0 +1,122 @@
+"""Connecting to Ray: a private instance on this machine, bound to the loopback address, or a cluster by address.
+
+The private instance starts no dashboard, no job server and no usage reports. Ray's own token authentication stays as
+the user's environment has it (on by default since Ray 2.60). Ray replaces a loopback address by the machine's public
+one unless clusters are switched off, as it does by itself on macOS; we use that switch on Linux too, since otherwise
+each of its servers listens on every interface.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.errors import BadUse, DriverError
+
+LOOPBACK = "127.0.0.1"
+CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray for the length of a run. An instance that this process has already is used and left alone.
+
+    Raises:
+        BadUse: no cluster answers at `address`.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _connect(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many workers a run has, and what each asks of Ray."""
+
+    n: int
+    cpus: float
+    gpus: float
+
+
+def fitting_workers(config: SearchConfig) -> Workers:
+    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores.
+
+    Raises:
+        BadUse: more than the cluster has room for in all.
+    """
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
+    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_gpus > 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise BadUse(f"gpus-per-worker: {gpus:g} is neither a whole number nor below 1")
+    most = _most_workers(n_cpus, n_gpus, cpus, gpus)
+    wanted = config.workers if config.workers is not None else max(1, most)
+    if wanted > most:
+        raise BadUse(
+            f"workers: {wanted} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster's {n_cpus:g} CPUs "
+            f"and {n_gpus:g} GPUs; at most {most} do"
+        )
+    return Workers(wanted, cpus, gpus)
+
+
+def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:
+    by_cpus = math.floor(n_cpus / cpus + 1e-9)
+    if gpus == 0:
+        return by_cpus
+    a_gpu = math.floor(1 / gpus + 1e-9) if gpus <= 1 else 1 / gpus
+    return min(by_cpus, math.floor(n_gpus * a_gpu + 1e-9))
+
+
+def _connect(address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+    try:
+        if address is None:
+            with _private_instance():
+                ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}") from None
+    except Exception as error:  # Ray raises plain exceptions of many kinds while it starts
+        raise DriverError(f"Ray does not start: {type(error).__name__}: {_first_line(error)}") from error
+
+
+@contextmanager
+def _private_instance() -> Iterator[None]:
+    """The surroundings in which Ray's processes start; this process's own are restored afterwards.
+
+    The cluster switch is read once, at import, in this process, and from the environment in its children. Ray's logger
+    is kept from announcing at each start that token authentication is on.
+    """
+    logger = logging.getLogger("ray")
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(CLUSTER_SWITCH), logger.level
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[CLUSTER_SWITCH] = False, "0"
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[0]
+        logger.setLevel(before[2])
+        if before[1] is None:
+            del os.environ[CLUSTER_SWITCH]
+        else:
+            os.environ[CLUSTER_SWITCH] = before[1]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]

@@ -1,0 +1,244 @@
+"""Carries one run out, from wherever it stands to the end of its budget: lease, Ray, workers, loop, and their undoing.
+
+Whatever happens, the lease is given back on the way out if the database can be reached, and says how the run stands.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.cluster import Workers
+from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.embedder import Embedder
+from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
+from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.loop import Budget, SearchLoop
+from aquasurf_ray.driver.pool import Resources, WorkerPool
+from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.signals import StopSignal
+from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.tasks import Task
+from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
+from store.records import RunStatusName
+from workers.actor import Worker, WorkerSettings
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: the best function with its score, how much was done, and what stood in the way."""
+
+    name: str
+    budget: int
+    evaluations: int
+    best: tuple[str, float] | None
+    seconds: float
+    exhausted: bool
+    reused: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to carry out, with everything that it takes.
+
+    `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
+    class that does the work.
+    """
+
+    run: Run
+    config: SearchConfig
+    task: Task
+    import_task: bool
+    budget: int
+    worker: type = Worker
+
+
+def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
+    """Trains what the run's budget still asks for.
+
+    Raises:
+        RunHeld: another driver has the run.
+        Interrupted, RunFailed, LeaseLost, StoreError: it stopped early; what is finished is stored.
+    """
+    started = time.monotonic()
+    with _held(store, order) as (lease, keeper):
+        history = _read_history(store, order)
+        _note_what_is_known(history, order, reporter)
+
+        def check() -> None:
+            keeper.check()
+            if stop.received:
+                raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
+
+        exhausted = _search(store, order, workers, reporter, lease, history, check)
+        if exhausted and order.run.kind == "evaluate":
+            raise RunFailed(f"{_failures(history)}; once mended: {_resume_command(store, order)}")
+    result = _result(order, history, started, exhausted=exhausted)
+    reporter.close()
+    _note_the_end(result, order, reporter)
+    return result
+
+
+def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None:
+    """The result of a run that has nothing left to do, or None."""
+    if order.run.status != "finished" or order.budget != order.run.budget:
+        return None
+    history = History.of(store.snapshot(order.run.id), {})
+    if order.run.kind == "evaluate" and history.open_evaluations():
+        return None
+    reporter.note(f"run '{order.run.name}' is finished: {history.n_finished(baselines=True)} evaluations")
+    return _result(order, history, time.monotonic(), exhausted=False)
+
+
+@contextmanager
+def _held(store: Store, order: Order) -> Iterator[tuple[Lease, LeaseKeeper]]:
+    """The run's lease, kept alive, and given back with the run's new status however this ends."""
+    seconds = order.config.lease_seconds
+    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds)
+    try:
+        with LeaseKeeper(store, lease, seconds) as keeper:
+            if order.budget != order.run.budget:
+                store.set_budget(lease, order.budget)
+            yield lease, keeper
+    except LeaseLost:
+        raise
+    except BaseException as error:
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, BadUse))
+        _give_back(store, lease, "interrupted" if stopped else "failed", str(error) or type(error).__name__)
+        if isinstance(error, StoreError):
+            raise RunFailed(
+                f"{error}; what was finished is kept, go on with: {_resume_command(store, order)}"
+            ) from error
+        raise
+    store.release_lease(lease, "finished")
+
+
+def _give_back(store: Store, lease: Lease, status: RunStatusName, message: str) -> None:
+    """Gives the lease back if it can be; the error that ends the run matters more than one from here."""
+    try:
+        store.release_lease(lease, status, message)
+    except StoreError:
+        return
+
+
+def _search(
+    store: Store,
+    order: Order,
+    workers: Workers,
+    reporter: Reporter,
+    lease: Lease,
+    history: History,
+    check: Callable[[], None],
+) -> bool:
+    """Runs the loop with its workers; returns whether the candidates were used up first."""
+    config = order.config
+    embedder = Embedder() if order.run.kind == "search" else None
+    pool = WorkerPool(
+        _worker_settings(order, workers), workers.n, Resources(workers.cpus, workers.gpus), order.worker, reporter.note
+    )
+    try:
+        search = SearchLoop(
+            config,
+            Budget(_baselines(store) if embedder else (), order.budget),
+            store,
+            lease,
+            history,
+            pool,
+            Suggester(config, order.run.task_id, store, lease, history, embedder) if embedder else None,
+            reporter,
+            check=check,
+            time_limit=config.time_limit or order.task.time_limit,
+        )
+        search.run()
+        return search.unmet()
+    finally:
+        pool.close()
+        if embedder:
+            embedder.close()
+
+
+def _read_history(store: Store, order: Order) -> History:
+    snapshot, config = store.snapshot(order.run.id), order.config
+    ids = [function.id for function in snapshot.candidates]
+    spectra = store.spectra(order.run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
+    return History.of(snapshot, spectra)
+
+
+def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
+    if order.config.address is not None and order.config.storage is None:
+        reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
+    n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
+    if n_spectra or n_evaluations:
+        what = f"{n_spectra} spectra and {n_evaluations} evaluations"
+        reporter.note(f"run '{order.run.name}': {what} are in the store already and are used again")
+
+
+def _baselines(store: Store) -> tuple[FunctionRecord, ...]:
+    rows = baseline_rows()
+    ids = store.add_functions(rows)
+    return tuple(
+        FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
+        for number, row in zip(ids, rows, strict=True)
+    )
+
+
+def _worker_settings(order: Order, workers: Workers) -> WorkerSettings:
+    config = order.config
+    return WorkerSettings(
+        task=config.task if order.import_task else order.task,
+        import_from=str(Path.cwd()),
+        modules=config.modules,
+        storage=config.storage or order.run.storage,
+        gpu=workers.gpus > 0,
+        threads=max(1, int(config.cpus_per_worker)),
+        fisher=config.fisher,
+        spectrum_seed=config.training_seed,
+        checkpoint_interval=config.checkpoint_interval,
+    )
+
+
+def _result(order: Order, history: History, started: float, *, exhausted: bool) -> RunResult:
+    return RunResult(
+        name=order.run.name,
+        budget=order.budget,
+        evaluations=history.n_finished(baselines=True),
+        best=history.best(),
+        seconds=time.monotonic() - started,
+        exhausted=exhausted,
+        reused=history.n_reused(),
+        failed=history.n_failed(),
+    )
+
+
+def _failures(history: History) -> str:
+    failed = [e.function for e in history.evaluations.values() if e.status == "failed"]
+    return f"{len(failed)} of {len(history.evaluations)} evaluations failed on their workers, the first {failed[0]}"
+
+
+def _resume_command(store: Store, order: Order) -> str:
+    """What to type to go on; a URL with a password is not repeated."""
+    command = f"aquasurf resume {shlex.quote(order.run.name)}"
+    if order.config.address is not None:
+        command += f" --address {shlex.quote(order.config.address)}"
+    if order.config.store is None:
+        return command
+    shown = store.safe_url
+    return f"{command} --store {shlex.quote(shown) if '***' not in shown else '(the same URL)'}"
+
+
+def _note_the_end(result: RunResult, order: Order, reporter: Reporter) -> None:
+    took = f"{result.seconds:.0f} s"
+    reporter.note(f"run '{result.name}' is finished: {result.evaluations} evaluations, {took} in this session")
+    if result.reused:
+        reporter.note(f"{result.reused} of them were taken from other runs of the task, without training")
+    if result.failed:
+        reporter.note(f"{result.failed} functions were given up; why: aquasurf status {shlex.quote(result.name)}")
+    if result.exhausted:
+        reporter.note(f"all candidates are trained before the budget of {result.budget} is met; draw more candidates")

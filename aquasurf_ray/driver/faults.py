@@ -1,0 +1,29 @@
+"""What Ray's errors say, in one line without its traceback and colours."""
+
+from __future__ import annotations
+
+import re
+
+CREATION_ERROR = "error in the worker's creation: "
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+LONGEST = 500
+
+
+def cause_of(error: BaseException) -> str:
+    """The exception that was raised in the other process, or how that process was lost.
+
+    >>> cause_of(ValueError("two\\nlines"))
+    'ValueError: two'
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return one_line(f"{type(cause).__name__}: {cause}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    if "error raised in its creation task" in lines[0]:
+        return one_line(CREATION_ERROR + lines[-1])
+    return one_line(f"{type(error).__name__}: {lines[0]}")
+
+
+def one_line(text: str) -> str:
+    """White space folded, colours taken out, cut at 500 characters."""
+    return " ".join(COLOUR.sub("", text).split())[:LONGEST]

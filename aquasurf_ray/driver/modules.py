@@ -1,0 +1,28 @@
+"""Imports the modules in which users register operators of their own, before a function that uses them is read."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from aquasurf_ray.driver.errors import BadUse
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Imports modules, looking in the working folder first. What they print goes to standard error.
+
+    Raises:
+        BadUse: one cannot be imported; the message holds its own error.
+    """
+    for name in names:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            with redirect_stdout(sys.stderr):
+                importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # importing the user's module runs the user's code
+            said = " ".join(str(error).split())
+            raise BadUse(f"module '{name}' cannot be imported: {type(error).__name__}: {said}") from error

@@ -1,0 +1,245 @@
+"""The workers of a run: started, given jobs, watched, and replaced when they die or hang.
+
+A slot is a place for one worker. It is `starting` until its actor has loaded the data, then `idle` or `busy` with one
+job, and `retired` for good when its workers cannot start, or fail on whatever they are given. `poll` turns what
+happened into outcomes: a reply, or a fault of the machine with its text. The pool decides nothing about retries and
+knows no store; any class with the methods of `workers.actor.Worker` can stand in for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.faults import CREATION_ERROR, cause_of
+from workers.actor import TrainingJob, Worker, WorkerInfo, WorkerSettings, worker_actor
+
+START_ATTEMPTS = 3
+FAILED_ON = 3
+FORGETTING_SECONDS = 3.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpectraJob:
+    """The spectra of some functions, by name."""
+
+    functions: tuple[str, ...]
+
+
+Job = TrainingJob | SpectraJob
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: a reply, or the text of a fault that is the machine's and not the function's."""
+
+    slot: int
+    job: Job
+    reply: Any = None
+    fault: str | None = None
+
+
+@dataclass
+class Slot:
+    """A place for one worker, and what it does now."""
+
+    number: int
+    actor: Any
+    state: Literal["starting", "idle", "busy", "retired"]
+    future: Any
+    started: float
+    job: Job | None = None
+    limit: float | None = None
+    info: WorkerInfo | None = None
+    start_attempts: int = 1
+    failed_on: set[tuple[str, ...]] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return f"worker-{self.number}"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker asks of Ray."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass
+class WorkerPool:
+    """`n` workers with the same settings and resources.
+
+    Args:
+        worker: the class that the actors are made of.
+        note: is told of workers that are given up.
+        clock: seconds that only go up.
+    """
+
+    settings: WorkerSettings
+    n: int
+    resources: Resources = field(default_factory=Resources)
+    worker: type = Worker
+    note: Callable[[str], None] = logger.warning
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._actor_class = worker_actor(self.worker)
+        self._forgetting: list[Any] = []
+        self.slots = [self._new_slot(number) for number in range(1, self.n + 1)]
+
+    def idle(self) -> list[Slot]:
+        """Slots that can take a job now."""
+        return [slot for slot in self.slots if slot.state == "idle"]
+
+    def busy(self) -> list[Slot]:
+        """Slots that have a job."""
+        return [slot for slot in self.slots if slot.state == "busy"]
+
+    def live(self) -> list[Slot]:
+        """Slots that are not retired."""
+        return [slot for slot in self.slots if slot.state != "retired"]
+
+    def others(self, slot: Slot) -> set[int]:
+        """Numbers of the other live slots."""
+        return {other.number for other in self.live()} - {slot.number}
+
+    def submit(self, slot: Slot, job: Job, limit: float | None) -> None:
+        """Gives an idle slot a job that may take `limit` seconds."""
+        if isinstance(job, TrainingJob):
+            slot.future = slot.actor.train.remote(job)
+        else:
+            slot.future = slot.actor.spectra.remote(list(job.functions))
+        slot.state, slot.job, slot.limit, slot.started = "busy", job, limit, self.clock()
+
+    def forget(self, slot: Slot, job: TrainingJob) -> None:
+        """Lets the worker delete the checkpoints of a stored evaluation; only `close` waits for it."""
+        if self._forgetting:
+            _, self._forgetting = ray.wait(self._forgetting, num_returns=len(self._forgetting), timeout=0)
+        self._forgetting.append(slot.actor.forget.remote(job))
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """Waits for something to happen, `timeout` seconds at most, and returns the jobs that ended.
+
+        Raises:
+            WorkersFailed: the last worker cannot start, or fails on whatever it is given.
+        """
+        waiting = {slot.future: slot for slot in self.slots if slot.future is not None}
+        outcomes = []
+        if waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            if not ready:
+                ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout)
+            for future in ready:
+                outcome = self._settle(waiting[future])
+                if outcome:
+                    outcomes.append(outcome)
+        else:
+            time.sleep(timeout)
+        return outcomes + self._overdue()
+
+    def epochs(self, most: int) -> dict[int, int]:
+        """Epochs done of running trainings by slot number, of at most `most` workers, if they answer within 50 ms."""
+        training = [slot for slot in self.busy() if isinstance(slot.job, TrainingJob)][:most]
+        asked = {slot.actor.progress.remote(): slot.number for slot in training}
+        if not asked:
+            return {}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0.05)
+        found = {}
+        for future in answered:
+            try:
+                epoch = ray.get(future)
+            except RayError:
+                continue  # the training's own future tells of the worker's death
+            if epoch is not None:
+                found[asked[future]] = epoch.epoch
+        return found
+
+    def close(self) -> None:
+        """Kills the workers with whatever they do, after a moment for the deletions under way."""
+        if self._forgetting:
+            ray.wait(self._forgetting, num_returns=len(self._forgetting), timeout=FORGETTING_SECONDS)
+        for slot in self.live():
+            ray.kill(slot.actor)
+            slot.future, slot.job, slot.state = None, None, "starting"
+
+    def _new_slot(self, number: int) -> Slot:
+        actor = self._new_actor(number)
+        return Slot(number, actor, "starting", actor.ready.remote(), self.clock())
+
+    def _new_actor(self, number: int) -> Any:
+        options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus)
+        return options.remote(self.settings)
+
+    def _settle(self, slot: Slot) -> Outcome | None:
+        try:
+            reply = ray.get(slot.future)
+        except RayError as error:
+            return self._fault(slot, cause_of(error), raised=isinstance(error, RayTaskError))
+        job = slot.job
+        slot.state, slot.job, slot.future, slot.limit = "idle", None, None, None
+        if job is None:
+            slot.info, slot.start_attempts = reply, 1
+            return None
+        slot.failed_on.clear()
+        return Outcome(slot.number, job, reply=reply)
+
+    def _fault(self, slot: Slot, text: str, *, raised: bool) -> Outcome | None:
+        """A worker that raised, died or hung is replaced: a new process has a new memory and a new GPU context."""
+        job = slot.job
+        if job is None:
+            self._start_failed(slot, text, raised=raised)
+            return None
+        slot.failed_on.add((job.function,) if isinstance(job, TrainingJob) else job.functions)
+        if len(slot.failed_on) >= FAILED_ON and len(self.live()) > 1:
+            self._retire(slot, f"failed on {FAILED_ON} different functions in a row; the last: {text}")
+        else:
+            self._replace(slot)
+        return Outcome(slot.number, job, fault=text)
+
+    def _start_failed(self, slot: Slot, text: str, *, raised: bool) -> None:
+        if not raised and CREATION_ERROR not in text and slot.start_attempts < START_ATTEMPTS:
+            attempts = slot.start_attempts + 1
+            self._replace(slot)
+            slot.start_attempts = attempts
+            return
+        self._retire(slot, f"cannot start: {text.removeprefix(CREATION_ERROR)}")
+
+    def _retire(self, slot: Slot, why: str) -> None:
+        """Takes a slot out of use.
+
+        Raises:
+            WorkersFailed: it was the last one.
+        """
+        ray.kill(slot.actor)
+        slot.state, slot.job, slot.future, slot.limit = "retired", None, None, None
+        if not self.live():
+            raise WorkersFailed(f"{slot.name} {why}")
+        self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
+
+    def _overdue(self) -> list[Outcome]:
+        now, outcomes = self.clock(), []
+        for slot in self.busy():
+            if slot.limit is not None and now - slot.started > slot.limit:
+                text = f"time limit of {slot.limit:g} s passed, worker killed"
+                outcome = self._fault(slot, text, raised=False)
+                if outcome is not None:
+                    outcomes.append(outcome)
+        return outcomes
+
+    def _replace(self, slot: Slot) -> None:
+        logger.info("replacing %s", slot.name)
+        ray.kill(slot.actor)
+        slot.actor = self._new_actor(slot.number)
+        slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
+        slot.future, slot.started = slot.actor.ready.remote(), self.clock()

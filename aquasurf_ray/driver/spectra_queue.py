@@ -1,0 +1,78 @@
+"""Which spectra are still to be computed, in batches that take about a second, and what becomes of those that fail.
+
+A batch that failed is done again one function at a time, on another worker where there is one. A function that fails
+alone too often goes without a spectrum for the rest of this session; the surrogate then knows it by its outputs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.plan import batch_size
+from store import FunctionRecord
+
+FIRST_LIMIT = 3600.0
+SHORTEST_LIMIT = 60.0
+PATIENCE = 30.0
+
+
+class SpectraQueue:
+    """The spectra of one run's candidates.
+
+    Args:
+        max_attempts: failures of a function alone after which it goes without.
+    """
+
+    def __init__(self, history: History, max_attempts: int) -> None:
+        self._history = history
+        self._max_attempts = max_attempts
+        self._under_way: set[int] = set()
+        self._alone: deque[FunctionRecord] = deque()
+        self._failed_on: dict[int, list[int]] = {}
+        self._seconds: float | None = None
+
+    def next_batch(self, slot: int, others: set[int], n_workers: int) -> list[FunctionRecord]:
+        """What a worker may do now; nothing when all is done or under way. `others` are the other live workers."""
+        batch = self._next_alone(slot, others) or self._next_new(n_workers)
+        self._under_way.update(function.id for function in batch)
+        return batch
+
+    def limit(self, n: int) -> float:
+        """Seconds that a batch of `n` may take: thirty times what it took so far, an hour before that is known."""
+        return FIRST_LIMIT if self._seconds is None else max(SHORTEST_LIMIT, PATIENCE * self._seconds * n)
+
+    def done(self, functions: Sequence[FunctionRecord], seconds: float) -> None:
+        """Their spectra are stored; they took `seconds` in all."""
+        self._under_way.difference_update(function.id for function in functions)
+        self._seconds = seconds / len(functions)
+
+    def failed(self, functions: Sequence[FunctionRecord], slot: int) -> list[FunctionRecord]:
+        """The worker failed on them; returns the functions that go without from now on."""
+        self._under_way.difference_update(function.id for function in functions)
+        given_up = []
+        for function in functions:
+            failures = self._failed_on.setdefault(function.id, [])
+            if len(functions) == 1:
+                failures.append(slot)
+            if len(failures) < self._max_attempts:
+                self._alone.append(function)
+            else:
+                given_up.append(function)
+        self._history.spectra_given_up.update(function.id for function in given_up)
+        return given_up
+
+    def _next_alone(self, slot: int, others: set[int]) -> list[FunctionRecord]:
+        for function in self._alone:
+            failed_on = set(self._failed_on[function.id])
+            if slot not in failed_on or others <= failed_on:
+                self._alone.remove(function)
+                return [function]
+        return []
+
+    def _next_new(self, n_workers: int) -> list[FunctionRecord]:
+        waiting = {function.id for function in self._alone} | self._under_way
+        candidates = self._history.without_spectrum(len(self._history.candidates))
+        new = [function for function in candidates if function.id not in waiting]
+        return new[: batch_size(self._seconds, len(new), n_workers)]

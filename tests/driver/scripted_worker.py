@@ -1,0 +1,77 @@
+"""A worker that answers at once, or misbehaves on command, in the place of one that trains.
+
+What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `exhaust(x)`, and `die_once(x)`, which
+leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import ray
+
+from workers.actor import SpectrumReply, WorkerInfo, WorkerSettings
+from workers.training import Epoch, TrainingResult
+
+
+def score_of(function: str) -> float:
+    return int(hashlib.sha256(function.encode()).hexdigest()[:8], 16) / 2**32
+
+
+class ScriptedWorker:
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+
+    @ray.method(concurrency_group="work")
+    def ready(self):
+        if self.settings.task == "no-data":
+            raise FileNotFoundError("no data in the folder")
+        if self.settings.task == "dies-at-start":
+            os._exit(1)
+        return WorkerInfo(node="here", pid=os.getpid(), device="cpu")
+
+    @ray.method(concurrency_group="work")
+    def spectra(self, functions):
+        return [self._spectrum(function) for function in functions]
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        self._misbehave(job.function)
+        score = score_of(job.function)
+        epochs = (Epoch(1, 1.0, score, 1.0, score, 0.1, 0.01),)
+        return TrainingResult("done", None, score, 1.0, score, 1.0, score, 1.0, score, epochs, 0.01, 1.0, "cpu")
+
+    @ray.method(concurrency_group="watch")
+    def forget(self, job):
+        return None
+
+    @ray.method(concurrency_group="watch")
+    def progress(self):
+        return None
+
+    def _spectrum(self, function):
+        self._misbehave(function)
+        return SpectrumReply(function, "diverged", "scripted", None, 0.01, "cpu")
+
+    def _misbehave(self, function):
+        if self.settings.task == "broken-machine":
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if function.startswith("die(") or (function.startswith("die_once(") and self._first_time(function)):
+            os._exit(1)
+        if function.startswith("hang("):
+            while True:
+                time.sleep(0.01)
+        if function.startswith("fail("):
+            raise FileNotFoundError("the data are gone")
+        if function.startswith("exhaust("):
+            raise MemoryError("no memory left")
+
+    def _first_time(self, function):
+        mark = Path(self.settings.storage) / f"{function[:8]}.mark"
+        if mark.exists():
+            return False
+        mark.touch()
+        return True

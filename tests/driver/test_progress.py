@@ -1,0 +1,55 @@
+"""Progress goes to standard error, says rate, time left, best so far and what runs now, and blocks nobody."""
+
+from __future__ import annotations
+
+from aquasurf_ray.driver.progress import Bars, Lines, Pace, RunView, sentence
+
+VIEW = RunView(
+    spectra=50,
+    spectra_wanted=208,
+    evaluations=3,
+    evaluations_wanted=48,
+    best=("swish(x)", 0.9312),
+    running=("worker-1 trains elu(x)", "worker-2 spectra"),
+    failed=1,
+)
+
+
+def test_the_sentence_tells_best_failures_and_what_runs():
+    assert sentence(VIEW) == "best so far 0.9312 swish(x)  1 failed  now: worker-1 trains elu(x) | worker-2 spectra"
+
+
+def test_pace_counts_only_what_this_process_did():
+    pace = Pace(100)
+    assert pace.text(0.0, 100, 200) == ""
+    assert pace.text(50.0, 150, 200) == "1.0/s, 0:50 left"
+
+
+def test_slow_work_is_told_in_seconds_each_and_hours():
+    pace = Pace(0)
+    pace.text(0.0, 0, 100)
+    assert pace.text(360.0, 1, 100) == "360.0 s each, 9:54:00 left"
+
+
+def test_lines_come_at_intervals_on_standard_error(capsys):
+    now = [0.0]
+    lines = Lines(interval=10.0, clock=lambda: now[0])
+    for now[0] in (1.0, 9.0, 11.0, 12.0, 22.0):
+        lines.update(VIEW)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "spectra 50/208, evaluations 3/48, best 0.9312 swish(x)\n" * 2
+
+
+def test_bars_show_both_phases_and_leave_standard_output_alone(capsys):
+    bars = Bars()
+    bars.update(VIEW)
+    bars.note("a note [with brackets]")
+    bars.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "spectra" in captured.err
+    assert "50/208" in captured.err
+    assert "evaluations" in captured.err
+    assert "3/48" in captured.err
+    assert "a note [with brackets]" in captured.err
