@@ -1,0 +1,113 @@
+"""The `aquasurf` command itself: its groups of commands, and what becomes of errors.
+
+Exit codes: 0 done, 1 the work failed, 2 bad use. An error is one or two lines on standard error; a traceback means a
+defect of this program. Nothing heavy is imported here: each command imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli import files, functions, results, runs, show
+
+# Typer carries a copy of Click under a private name; its base exception can be had through a public one.
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+DONE, FAILED, BAD_USE = 0, 1, 2
+STOPPED_BY_SIGNAL = 130
+
+app = typer.Typer(
+    name="aquasurf",
+    help="Find a better activation function for your network.",
+    epilog="Start with: aquasurf search digits",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for group in (runs, results, show, functions, files):
+    group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"aquasurf-ray {version('aquasurf-ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find a better activation function for your network."""
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code."""
+    try:
+        code = app(arguments, prog_name="aquasurf", standalone_mode=False)
+        if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
+            return _say("stopped", STOPPED_BY_SIGNAL)
+        return code if isinstance(code, int) else DONE
+    except ClickException as error:
+        return _say(_message(error), BAD_USE, hint=_usage_hint(error))
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return _say("stopped", STOPPED_BY_SIGNAL)
+    except KeyboardInterrupt:
+        return _say("stopped", STOPPED_BY_SIGNAL)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        return _say(str(error), code)
+
+
+def exit_code(error: Exception) -> int | None:
+    """The code for an error that people can do something about; None for a defect of the program.
+
+    A StoreError that gets here comes from before any work was begun: the driver turns one in mid-run into RunFailed.
+    """
+    from aquasurf_ray.driver.errors import BadUse, DriverError
+    from store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
+
+    if isinstance(error, BadUse):
+        return BAD_USE
+    if isinstance(error, BadRecord):
+        return None
+    if isinstance(error, (DriverError, LeaseLost, StoreBusy, StoreFull)):
+        return FAILED
+    return BAD_USE if isinstance(error, StoreError) else None
+
+
+def _say(text: str, code: int, hint: str = "") -> int:
+    print(f"aquasurf: {' '.join(text.split())}", file=sys.stderr)
+    if hint:
+        print(hint, file=sys.stderr)
+    return code
+
+
+def _message(error: Any) -> str:
+    """What Click itself would print."""
+    return " ".join(str(error.format_message()).split())
+
+
+def _usage_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"help: {context.command_path} --help" if context else ""

@@ -1,0 +1,47 @@
+"""The options that more than one command has, each defined once: the same flag means the same thing everywhere.
+
+Every field of `SearchConfig` is a flag of `search`, spelled with dashes; so are the keys of `--config` files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.output import Format
+
+RunName = Annotated[str, typer.Argument(help="Name of the run.")]
+NewRunName = Annotated[str | None, typer.Option("--name", help="Name of the run. Default: one that tells its task.")]
+Store = Annotated[
+    str | None, typer.Option("--store", help="Database URL; default: AQUASURF_STORE, else sqlite:///aquasurf.db here.")
+]
+Storage = Annotated[str | None, typer.Option(help="Folder or URI for epoch checkpoints. Default: aquasurf-storage.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes. Default: one a GPU, else one a core.")]
+GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs a worker owns, fractions allowed.")]
+CpusPerWorker = Annotated[float | None, typer.Option(help="CPU cores a worker owns. Default: 1.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to use. Default: Ray starts on this machine.")]
+TimeLimit = Annotated[float | None, typer.Option(help="Seconds a training may take. Default: the task's.")]
+MaxAttempts = Annotated[int | None, typer.Option(help="Tries of one evaluation when machines fail. Default: 3.")]
+LeaseSeconds = Annotated[
+    float | None, typer.Option(help="Silence after which another driver may take the run over. Default: 30.")
+]
+CheckpointInterval = Annotated[float | None, typer.Option(help="Seconds between two epoch checkpoints. Default: 30.")]
+Modules = Annotated[
+    list[str] | None, typer.Option(help="Module that registers operators of your own; may be given several times.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with these options; flags given here win over it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AnyFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+
+
+def given(flags: dict[str, Any], *but: str) -> dict[str, Any]:
+    """The flags that were given, without those named in `but` and `config`, over the keys of the file `config`."""
+    from aquasurf_ray.driver.config import read_config_file
+
+    file = read_config_file(flags["config"]) if flags.get("config") else {}
+    # an option that may be repeated and was not given is an empty list
+    return file | {k: v for k, v in flags.items() if k not in ("config", *but) and v is not None and v != []}

@@ -1,0 +1,82 @@
+"""How results are printed: a table for people, JSON or CSV for programs, always on standard output.
+
+JSON here is strict: NaN and infinite numbers, which JSON does not have, become null.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def print_json(document: Any) -> None:
+    """One JSON document."""
+    print(json.dumps(_plain(document), indent=2, ensure_ascii=False))
+
+
+def print_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format, *, decimals: Mapping[str, int] | None = None
+) -> None:
+    """Rows under column names; in JSON a list of objects. `decimals` are for people: they shorten the table only."""
+    if form is Format.json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif form is Format.csv:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+        sys.stdout.write(buffer.getvalue())
+    else:
+        print_table(columns, rows, decimals)
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: Mapping[str, int] | None = None
+) -> None:
+    """A plain table: numbers to the right, text whole, as wide as it needs to be; 4 decimals unless told otherwise."""
+    places = [(decimals or {}).get(column, 4) for column in columns]
+    cells = [[_cell(value, n) for value, n in zip(row, places, strict=True)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)] if columns else []
+    numeric = [all(isinstance(row[i], (int, float, type(None))) for row in rows) for i in range(len(columns))]
+    for line in (list(columns), *cells):
+        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+        print("  ".join(parts).rstrip())
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.{decimals}f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.4g}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return " ".join(str(value).split()) if isinstance(value, str) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

@@ -1,0 +1,200 @@
+"""The command that tells everything known of one function: show.
+
+A function is looked up as it is written first, so that the store's knowledge of it can be had even where the user's
+operators in it cannot: their module may have been changed, moved or lost since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.options import AsJson, Store
+from aquasurf_ray.cli.output import print_json
+from aquasurf_ray.cli.results import open_store
+from aquasurf_ray.driver.modules import import_modules
+
+if TYPE_CHECKING:
+    import store as stored
+    from aquasurf_ray.activations import Expression
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A function as the store knows it, and as this process can read it; at least one of both, else `problem`."""
+
+    known: stored.FunctionHistory | None
+    expression: Expression | None
+    problem: str | None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("show", epilog="Example: aquasurf show 'mul(sigmoid(x),elu(x))'")(show)
+
+
+def show(
+    function: Annotated[str, typer.Argument(help="A function, in any spelling, or its fingerprint.")],
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything known of a function: formula, spectra, results, and why it was suggested."""
+    from aquasurf_ray.driver.errors import BadUse
+
+    with open_store(store) as opened:
+        found = _find(opened, function)
+        names = _neighbor_names(opened, found.known) if found.known else {}
+    if found.known is None and found.expression is None:
+        raise BadUse(found.problem or "")
+    document = _document(found, names)
+    if as_json:
+        print_json(document)
+    else:
+        _print_function(document)
+
+
+def _find(store: stored.Store, text: str) -> _Found:
+    """The function by name, alias or fingerprint, else by the fingerprint of what the text means."""
+    from aquasurf_ray.activations import fingerprint
+
+    known = _history(store, "".join(text.split()))
+    expression, problem = _read(known.function.name if known else text, _modules(store, known))
+    if known is None and expression is not None:
+        known = _history(store, fingerprint(expression))
+    return _Found(known, expression, problem)
+
+
+def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]:
+    """The expression, or why there is none. Modules are the user's code: run only where the text needs them."""
+    from aquasurf_ray.activations import ActivationError, parse
+    from aquasurf_ray.driver.errors import BadUse
+
+    lost = []
+    for module in (None, *modules):
+        try:
+            if module:
+                import_modules([module])
+            return parse(text), None
+        except BadUse as error:
+            lost.append(str(error))
+        except ActivationError as error:
+            problem = str(error)
+    return None, "; ".join([problem, *lost])
+
+
+def _modules(store: stored.Store, known: stored.FunctionHistory | None) -> list[str]:
+    """The modules of the runs that have the function; of all runs where it is not known which these are."""
+    runs = store.runs()
+    if known:
+        names = {*known.candidate_of, *(item.run for item in known.evaluations)}
+        runs = [run for run in runs if run.name in names]
+    return list(dict.fromkeys(module for run in runs for module in run.config.get("modules") or ()))
+
+
+def _document(found: _Found, names: dict[int, str]) -> dict[str, Any]:
+    from aquasurf_ray.activations import fingerprint, latex, words
+
+    known, expression = found.known, found.expression
+    return {
+        "function": known.function.name if known else str(expression),
+        "words": words(expression) if expression else None,
+        "latex": latex(expression) if expression else None,
+        "unreadable": None if expression else found.problem,
+        "fingerprint": known.function.fingerprint if known else expression and fingerprint(expression),
+        **(_history_document(known, names) if known else _UNKNOWN),
+    }
+
+
+_UNKNOWN: dict[str, Any] = {"equal_functions": [], "candidate_of": [], "spectra": [], "evaluations": []}
+
+
+def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
+    from store import RecordNotFound
+
+    try:
+        return store.function_history(digest)
+    except RecordNotFound:
+        return None  # a function may be asked about before any run has met it
+
+
+def _neighbor_names(store: stored.Store, known: stored.FunctionHistory) -> dict[int, str]:
+    reasons = [item.wish.suggestion for item in known.evaluations if item.wish.suggestion]
+    ids = {neighbor.function_id for reason in reasons for neighbor in reason.neighbors}
+    return {number: record.name for number, record in store.functions(ids).items()}
+
+
+def _history_document(known: stored.FunctionHistory, names: dict[int, str]) -> dict[str, Any]:
+    return {
+        "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
+        "candidate_of": list(known.candidate_of),
+        "spectra": [
+            {"task": s.task, "fisher": s.fisher, "seed": s.seed, "status": s.status, "reason": s.reason}
+            for s in known.spectra
+        ],
+        "evaluations": [
+            {"run": item.run, "task": item.task, **_evaluation_document(item.wish, names)} for item in known.evaluations
+        ],
+    }
+
+
+def _evaluation_document(wish: stored.RunEvaluation, names: dict[int, str]) -> dict[str, Any]:
+    evaluation, why = wish.evaluation, wish.suggestion
+    document: dict[str, Any] = {
+        key: getattr(evaluation, key)
+        for key in ("seed", "status", "val_accuracy", "test_accuracy", "val_loss", "seconds", "reason", "error")
+    }
+    document |= {"origin": wish.origin, "position": wish.position, "reused": wish.reused, "suggestion": None}
+    if why:
+        document["suggestion"] = {
+            "predicted_score": why.predicted_score,
+            "rank": why.rank,
+            "embedding_version": why.embedding_version,
+            "nearest_trained": [
+                {"function": names.get(n.function_id), "distance": n.distance, "score": n.score} for n in why.neighbors
+            ],
+        }
+    return document
+
+
+def _print_function(document: dict[str, Any]) -> None:
+    print(document["function"])
+    if document["unreadable"]:
+        print(f"  no formula   {document['unreadable']}")
+    else:
+        print(f"  in words     {document['words']}")
+        print(f"  LaTeX        {document['latex']}")
+    print(f"  fingerprint  {document['fingerprint']}")
+    equal = document["equal_functions"]
+    if equal:
+        more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
+        print(f"  equal to     {', '.join(equal[:5])}{more}")
+    for spectrum in document["spectra"]:
+        said = f": {spectrum['reason']}" if spectrum["reason"] else ""
+        what = f"{spectrum['task']}, {spectrum['fisher']}, seed {spectrum['seed']}"
+        print(f"  spectrum     {what}, {spectrum['status']}{said}")
+    for evaluation in document["evaluations"]:
+        _print_evaluation(evaluation)
+    if not document["evaluations"]:
+        print("  not trained in this store")
+
+
+def _print_evaluation(evaluation: dict[str, Any]) -> None:
+    print(f"  run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}: {evaluation['status']}")
+    for key in ("val_accuracy", "test_accuracy", "val_loss"):
+        if evaluation[key] is not None:
+            print(f"    {key:<16} {evaluation[key]:.4f}")
+    for key in ("reason", "error"):
+        if evaluation[key]:
+            print(f"    {key:<16} {evaluation[key]}")
+    why = evaluation["suggestion"]
+    origin = f"{evaluation['origin']} number {evaluation['position'] + 1} of the run"
+    print(f"    {'came as':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
+    if why:
+        predicted = "none" if why["predicted_score"] is None else f"{why['predicted_score']:.4f}"
+        print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the open candidates")
+        for neighbor in why["nearest_trained"]:
+            score = "diverged" if neighbor["score"] is None else f"{neighbor['score']:.4f}"
+            print(f"    {'near':<16} {neighbor['function']}: {score}, {neighbor['distance']:.3f} away")
+        print(f"    {'embedding':<16} {why['embedding_version']}")

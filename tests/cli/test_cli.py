@@ -1,0 +1,298 @@
+"""The command line: exit codes, one- or two-line errors, one JSON document, and help at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from aquasurf_ray.cli.main import main
+from store import (
+    EvaluationResult,
+    FunctionRow,
+    NewRun,
+    SpectrumRecord,
+    Store,
+    SuggestionRecord,
+    this_process,
+)
+from store.records import Neighbor
+
+SCORES = {"relu(x)": 0.90, "tanh(x)": 0.85, "mul(sigmoid(x),elu(x))": 0.95}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with nothing in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def finished(here):
+    """A working folder with the store of a small finished run."""
+    from aquasurf_ray.activations import fingerprint, parse
+
+    with Store.open("sqlite:///aquasurf.db") as store:
+        task = store.add_task("digits", "1", "d" * 32, {"name": "digits"})
+        rows = [FunctionRow(fingerprint(n), n, parse(n).n_operators, (n,)) for n in SCORES]
+        ids = store.add_functions(rows)
+        new = NewRun("one", "search", task, {"task": "digits", "training_seed": 0}, "c", 0, 1, None, "0.1.0")
+        run = store.create_run(new, ids)
+        lease = store.acquire_lease(run.id, this_process())
+        for number, name in zip(ids, SCORES, strict=True):
+            record(store, lease, number, name)
+        store.record_spectra(lease, [SpectrumRecord(ids[0], "sampled", 0, "diverged", None, "overflow in layer 2")])
+        store.release_lease(lease, "finished")
+    return here
+
+
+def record(store, lease, number, name):
+    suggested = name.startswith("mul")
+    why = SuggestionRecord(0.93, 2, (Neighbor(1, 0.25, 0.9),), "e" * 8) if suggested else None
+    claim = store.claim(lease, number, 0, "suggestion" if suggested else "baseline", why)
+    score = SCORES[name]
+    result = EvaluationResult("done", score, val_accuracy=score, test_accuracy=score - 0.01, val_loss=float("nan"))
+    store.record_result(lease, claim.evaluation_id, result)
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["search", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
+        (["search"], "no task given"),
+        (["search", "digits", "--evaluations", "0"], "evaluations: input should be greater than or equal to 1, got 0"),
+        (["search", "digits", "--space", "five-node"], "five-node"),
+        (["search", "digits", "--regressor", "gp"], "regressor: there are knr, rfr, svr, got 'gp'"),
+        (["search", "digits", "--store", "mysql://me:secret@host/db"], "neither SQLite nor PostgreSQL"),
+        (["search", "digits", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
+        (["search", "digits", "--workers", "many"], "Invalid value for '--workers'"),
+        (["search", "digits", "--bogus"], "No such option"),
+        (["search", "digits", "--store", "sqlite:////proc/no/such.db"], "/proc/no"),
+        (["search", "digits", "--store", "postgresql+psycopg://me:secret@secret@host/db"], "write %40 in a password"),
+        (["search", "digits", "--storage", "/proc/no/such"], "storage '/proc/no/such' cannot be written"),
+        (["spectrum", "relu(x)", "--task", "digits", "--seed", "9" * 30], "'--seed'"),
+        (["resume", "one"], "aquasurf.db"),
+        (
+            ["evaluate", "mul(sigmiod(x),x)", "--task", "digits"],
+            "unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?",
+        ),
+        (["evaluate", "relu(x)"], "no task given"),
+        (["evaluate", "relu(x)", "--task", "digits", "--modules", "no_such"], "module 'no_such' cannot be imported"),
+        (["spectrum", "relu(x)", "--task", "digits", "--modules", "no_such"], "module 'no_such' cannot be imported"),
+        (["search", "digits", "--fisher", "exact"], "fisher: "),
+        (["search", "digits", "--layer-weighting", "some"], "layer-weighting: "),
+        (["search", "digits", "--max-attempts", "0"], "max-attempts: "),
+        (["search", "digits", "--lease-seconds", "0"], "lease-seconds: "),
+        (["search", "digits", "--checkpoint-interval", "-1"], "checkpoint-interval: "),
+        (["evaluate", "relu(x)", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
+        (["resume", "one", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
+        (["evaluate", "relu(x)", "--task", "digits", "--seeds", "0"], "seeds: at least one is needed, got 0"),
+        (["spectrum", "relu(x", "--task", "digits"], "at 7"),
+        (["space", "no-such-space"], "no-such-space"),
+        (["status", "nobody"], "aquasurf.db"),
+        (["bogus"], "No such command 'bogus'"),
+        (["top"], "Missing argument"),
+    ],
+)
+def test_bad_use_is_told_in_two_lines_at_most_with_exit_code_2(here, capsys, arguments, says):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert says in err
+    assert len(err.splitlines()) <= 2
+    assert "Traceback" not in err
+    assert "secret" not in err
+    assert not (here / "aquasurf.db").exists(), "bad use leaves nothing behind"
+
+
+def test_a_run_that_is_not_there_is_named_with_what_is_close(finished, capsys):
+    code, _, err = run(capsys, "resume", "onee")
+    assert code == 2
+    assert "no run is named 'onee'; did you mean 'one'?" in err
+
+
+def test_status_of_all_and_of_one(finished, capsys):
+    code, out, _ = run(capsys, "status")
+    assert code == 0
+    assert "one" in out
+    assert "finished" in out
+    code, out, _ = run(capsys, "status", "one", "--json")
+    document = json.loads(out)
+    assert (document["status"], document["evaluations"], document["spectra"]) == ("finished", 3, 1)
+    assert document["best_function"] == "mul(sigmoid(x),elu(x))"
+
+
+def test_status_lists_what_failed_with_its_attempts_and_error(finished, capsys):
+    with Store.open("sqlite:///aquasurf.db") as store:
+        (number,) = store.add_functions([FunctionRow("f" * 32, "erf(x)", 1, ("erf(x)",))])
+        run_id = store.run("one").id
+        lease = store.acquire_lease(run_id, this_process())
+        for final in (False, True):
+            claim = store.claim(lease, number, 0, "suggestion")
+            store.record_failure(lease, claim.evaluation_id, "worker died\nof memory", final=final)
+        store.release_lease(lease, "finished")
+    _, out, _ = run(capsys, "status", "one", "--json")
+    wanted = {"function": "erf(x)", "seed": 0, "attempts": 2, "error": "worker died\nof memory"}
+    assert json.loads(out)["failures"] == [wanted]
+    _, out, _ = run(capsys, "status", "one")
+    assert out.splitlines()[-1].split() == ["erf(x)", "0", "2", "worker", "died", "of", "memory"]
+
+
+def test_seconds_are_short_in_the_table_and_whole_for_programs(finished, capsys):
+    with Store.open("sqlite:///aquasurf.db") as store:
+        (number,) = store.add_functions([FunctionRow("f" * 32, "erf(x)", 1, ("erf(x)",))])
+        lease = store.acquire_lease(store.run("one").id, this_process())
+        claim = store.claim(lease, number, 0, "suggestion")
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", 0.99, seconds=12.3456))
+        store.release_lease(lease, "finished")
+    _, out, _ = run(capsys, "top", "one", "-n", "1")
+    assert "12.3 " in out
+    assert "12.34" not in out
+    assert "0.9000" in out, "accuracies keep their four decimals"
+    for form in ("csv", "json"):
+        assert "12.3456" in run(capsys, "top", "one", "-n", "1", "--format", form)[1]
+
+
+def test_top_in_three_formats_shows_the_best_and_all_baselines(finished, capsys):
+    _, out, _ = run(capsys, "top", "one", "-n", "1", "--format", "json")
+    rows = json.loads(out)
+    assert [(r["rank"], r["function"], r["baseline"]) for r in rows] == [
+        (1, "mul(sigmoid(x),elu(x))", False),
+        (2, "relu(x)", True),
+        (3, "tanh(x)", True),
+    ]
+    assert rows[0]["val_loss"] is None, "JSON has no NaN"
+    _, out, _ = run(capsys, "top", "one", "--format", "csv")
+    assert [r["function"] for r in csv.DictReader(io.StringIO(out))] == ["mul(sigmoid(x),elu(x))", "relu(x)", "tanh(x)"]
+    _, out, _ = run(capsys, "top", "one")
+    assert out.splitlines()[0].split()[:3] == ["rank", "val_accuracy", "test_accuracy"]
+
+
+def test_show_tells_results_and_why_it_was_suggested_in_any_spelling(finished, capsys):
+    code, out, _ = run(capsys, "show", " mul( elu(x), sigmoid(x) ) ")
+    assert code == 0
+    for part in ("mul(sigmoid(x),elu(x))", "0.9500", "predicted", "0.9300, rank 2", "relu(x): 0.9000, 0.250 away"):
+        assert part in out
+    _, out, _ = run(capsys, "show", "relu(x)", "--json")
+    document = json.loads(out)
+    assert document["spectra"][0]["reason"] == "overflow in layer 2"
+    assert document["evaluations"][0]["suggestion"] is None
+
+
+def test_show_of_a_function_that_was_never_met(finished, capsys):
+    code, out, _ = run(capsys, "show", "sinh(cosh(x))")
+    assert code == 0
+    assert "not trained in this store" in out
+
+
+def test_query_reads_and_the_database_refuses_the_rest(finished, capsys):
+    code, out, _ = run(capsys, "query", "SELECT function FROM leaderboard ORDER BY score DESC", "--format", "csv")
+    assert code == 0
+    assert out.splitlines()[1] == '"mul(sigmoid(x),elu(x))"'
+    for sql in ("DELETE FROM runs", "ATTACH 'x.db' AS x", "SELECT 1; DROP TABLE runs", "PRAGMA writable_schema=1"):
+        code, out, err = run(capsys, "query", sql)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) <= 2
+    assert run(capsys, "status")[0] == 0
+
+
+def test_enqueue_says_what_became_of_each(finished, capsys):
+    code, out, _ = run(capsys, "enqueue", "one", "relu(x)", "swish(negative(x))")
+    assert code == 0
+    assert out.splitlines()[:2] == ["relu(x): is done already", "swish(negative(x)): queued"]
+    assert "aquasurf resume one --evaluations" in out, "a finished run has to be told to go on"
+
+
+def test_export_writes_the_file_and_says_so(finished, capsys):
+    code, out, _ = run(capsys, "export", "one", "--format", "csv", "-o", "one.csv")
+    assert (code, out) == (0, "3 functions written to one.csv\n")
+    rows = list(csv.DictReader((finished / "one.csv").read_text().splitlines()))
+    assert {r["function"] for r in rows} == set(SCORES)
+
+
+def test_space_counts_and_draws(here, capsys):
+    _, out, _ = run(capsys, "space", "three-node", "--count", "--json")
+    document = json.loads(out)
+    assert document["names"] == 5103
+    assert abs(document["unique"] - 2790) < 28
+    _, out, _ = run(capsys, "space", "three-node", "--sample", "5")
+    assert len(out.splitlines()) == 5
+
+
+def test_spectrum_of_a_function(here, capsys):
+    code, out, _ = run(capsys, "spectrum", "swish(x)", "--task", "digits", "--json")
+    assert code == 0
+    layers = json.loads(out)["layers"]
+    assert [layer["weights"] for layer in layers] == [240, 10416, 20784, 490]
+    assert all(layer["smallest"] <= layer["median"] <= layer["largest"] for layer in layers)
+
+
+def test_a_spectrum_that_overflows_is_a_failure_of_the_work(here, capsys):
+    code, out, err = run(capsys, "spectrum", "exp(exp(exp(x)))", "--task", "digits")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+
+
+def test_exit_codes_tell_bad_use_from_failed_work_and_from_defects():
+    from aquasurf_ray.cli.main import exit_code
+    from aquasurf_ray.driver import errors as driver
+    from store import errors as store
+
+    codes = {
+        2: [driver.BadUse("x"), store.StoreUnavailable("x"), store.RunNotFound("x"), store.RunHeld("x")],
+        1: [driver.RunFailed("x"), driver.Interrupted("x"), store.LeaseLost("x"), store.StoreBusy("x")],
+        None: [store.BadRecord("x"), ValueError("x"), AssertionError("x")],
+    }
+    for code, errors in codes.items():
+        assert {exit_code(error) for error in errors} == {code}
+    assert exit_code(store.StoreFull("x")) == 1
+
+
+def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys):
+    import shlex
+    from types import SimpleNamespace
+
+    from aquasurf_ray.cli.runs import _print_next_steps
+
+    _print_next_steps(SimpleNamespace(name="it's mine", best=("mul(x,relu(x))", 0.9), budget=4))
+    lines = [shlex.split(line.rsplit("  ", 1)[0]) for line in capsys.readouterr().out.splitlines() if line]
+    assert ["aquasurf", "show", "mul(x,relu(x))"] in lines
+    assert ["aquasurf", "top", "it's mine", "-n", "20"] in lines
+    assert ["aquasurf", "resume", "it's mine", "--evaluations", "8"] in lines
+
+
+HEAVY = {"torch", "ray", "umap", "numba", "sqlalchemy", "sklearn", "pandas"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    program = (
+        "import sys\nfrom aquasurf_ray.cli.main import main\n"
+        f"code = main({arguments})\n"
+        f"print(sorted({HEAVY} & set(sys.modules)), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
+def test_every_command_has_an_example_in_its_help(capsys):
+    from typer.main import get_command
+
+    from aquasurf_ray.cli.main import app
+
+    for name in get_command(app).commands:
+        assert run(capsys, name, "--help")[0] == 0
+    for name, command in get_command(app).commands.items():
+        assert f"aquasurf {name}" in (command.epilog or ""), f"{name} has no example"
