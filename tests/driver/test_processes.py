@@ -180,7 +180,7 @@ class Logged(Dataset):
     def __len__(self):
         return len(self.examples)
     def __getitem__(self, i):
-        if i == 0:  # once an epoch
+        if i == len(self) - 1:  # once an epoch; the task's identity looks at the first examples only
             with self.log.open("a") as file:
                 file.write("epoch\\n")
         return self.examples[i]
@@ -215,7 +215,7 @@ def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed
     finally:
         driver.kill()
         driver.wait()
-    assert 40 <= len(log.read_text().splitlines()) <= 42, "only the epoch that was cut off is trained again"
+    assert 40 <= len(log.read_text().splitlines()) <= 41, "only the epoch that was cut off is trained again"
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         (wish,) = store.snapshot(store.run("one").id).evaluations
         curve = store.curve(wish.evaluation.id)
