@@ -13,7 +13,7 @@ features are missing or extreme:
 - a candidate with neither, or without any neighbour, is not placed: its coordinates are NaN;
 - fewer than four candidates are placed by principal coordinates, since UMAP needs more.
 
-umap-learn and numba take seconds to import and to compile, so they are imported when first needed. Call `embed` from
+umap-learn and numba take seconds to import, so they are imported when first needed. Call `embed` from
 one thread at a time: numba's own threads are not made for more.
 """
 

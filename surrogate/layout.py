@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from surrogate.compilation import keep_umap_compiled
 from surrogate.neighbors import Metric, nearest_neighbors
 
 Floats = NDArray[np.float32]
@@ -75,6 +76,7 @@ def umap_layout(features: Sequence[Feature], combine: Combination, min_dist: flo
         seed: of the layout.
     """
     with _benign_warnings_silenced():
+        keep_umap_compiled()
         graph = _combined_graph(features, combine)
         return _lay_out(graph, features[0] if len(features) == 1 else None, min_dist, seed)
 

@@ -1,7 +1,7 @@
 """The process that computes embeddings beside the search, so that dispatching never waits for UMAP.
 
-UMAP's imports and compilation take ten seconds of a core, so one process is started when an embedding comes into sight,
-and kept. If it dies, another one computes the embedding again.
+UMAP's imports take seconds, and its compilation more the first time on a machine, so one process is started when an
+embedding comes into sight, and kept. If it dies, another one computes the embedding again.
 """
 
 from __future__ import annotations

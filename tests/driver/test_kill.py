@@ -15,8 +15,8 @@ import pytest
 
 from store import Store, StoreError
 
-BUDGET = 30
-CANDIDATES = 40
+BUDGET = 24
+CANDIDATES = 32
 KILLS = 10
 BASELINES = 8
 
@@ -69,7 +69,7 @@ def test_ten_kills_lose_nothing_and_train_nothing_twice(store_url, tmp_path):
         with aquasurf(*arguments, store=store_url, folder=tmp_path) as driver:
             if kill % 2:
                 wait_for_a_result(driver, store_url, kept)  # or a loaded machine would be killed at its start only
-            time.sleep(chance.uniform(0.0, 3.0) if kill % 2 else chance.uniform(1.0, 11.0))
+            time.sleep(chance.uniform(0.0, 1.5) if kill % 2 else chance.uniform(1.0, 9.0))
             assert driver.poll() is None, f"ended before it was killed: {driver.stderr.read()}"
             driver.send_signal(signal.SIGKILL)
         found = finished_rows(store_url)

@@ -261,7 +261,7 @@ def broken_machine(monkeypatch):
 def test_one_broken_machine_costs_no_function_its_place(here, broken_machine):
     result = scripted(here, name="one")
     assert (result.evaluations, result.failed) == (20, 0)
-    assert max(wish.evaluation.attempts for wish in wishes(here, "one")) == 1, "never twice on the broken machine"
+    assert max(wish.evaluation.attempts for wish in wishes(here, "one")) <= 1, "never twice on the broken machine"
     with opened(here) as store:
         run = store.run("one")
         ids = [function.id for function in store.candidates(run.id)]
