@@ -35,6 +35,7 @@ def test_a_second_process_compiles_nothing_again_and_gives_the_same_map(tmp_path
     assert first[1] == second[1]
 
 
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed")
 def test_where_nothing_can_be_written_umap_is_compiled_as_before(monkeypatch, caplog):
     def refuses(self):
         raise RuntimeError("no locator available")
