@@ -23,7 +23,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.checkpoints import CheckpointFolder
-from workers.network import spectrum_batch, untrained_network
+from workers.network import spectrum_batch, try_network, untrained_network
 from workers.spectrum import NonFiniteSpectrum, fisher_spectrum
 from workers.training import Epoch, FunctionFault, TrainingResult, is_functions_fault, probe, reason_of, train
 
@@ -115,8 +115,12 @@ class Worker:
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
-        """Loads the data, so that what is missing is said before any work is given out."""
-        self._begin()
+        """Loads the data and tries the network, so that what is missing or wrong is said before any work is given out.
+
+        Raises:
+            TaskError: the data cannot be had, or the network does not take them.
+        """
+        try_network(self.task, self._begin(), device=self.device)
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
 

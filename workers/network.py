@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.task import ActivationFactory
 
 
@@ -28,3 +29,21 @@ def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.devic
     chosen = torch.randperm(n_train, generator=generator)[: task.spectrum_batch_size].tolist()
     inputs, targets = zip(*(splits.train[i] for i in chosen), strict=True)
     return torch.stack(inputs).to(device), torch.stack([torch.as_tensor(t) for t in targets]).to(device)
+
+
+def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
+    """Runs the network with relu on two training examples, so that its own mistakes are told before any function's.
+
+    Raises:
+        TaskError: the network raises.
+        torch.OutOfMemoryError: the device is full.
+    """
+    network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=device)
+    examples = [splits.train[i][0] for i in range(min(2, len(splits.train)))]  # type: ignore[arg-type]
+    try:
+        network(torch.stack(examples).to(device))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"network of task '{task.name}' fails on the task's own examples: {reason}") from error

@@ -66,6 +66,14 @@ def test_ready_names_data_that_are_missing(task):
         Worker(WorkerSettings(replace(task, data=absent))).ready()
 
 
+def test_ready_tells_of_a_network_that_does_not_take_the_data(task):
+    def wrong_width(activation):
+        return nn.Sequential(nn.Flatten(), nn.Linear(63, 16), activation(), nn.Linear(16, 10))
+
+    with pytest.raises(TaskError, match="network of task 'digits' fails on the task's own examples: RuntimeError"):
+        Worker(WorkerSettings(replace(task, network=wrong_width))).ready()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch sees a GPU")
 def test_a_gpu_that_pytorch_does_not_see_is_said_at_once(task):
     with pytest.raises(WorkerError, match=r"PyTorch sees none: install .* or use --gpus-per-worker 0"):
