@@ -1,7 +1,8 @@
 """A worker that answers at once, or misbehaves on command, in the place of one that trains.
 
 What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `exhaust(x)`, and `die_once(x)`, which
-leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name alone.
+leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name alone, and has a
+spectrum that does; one function in eight has none, because it "overflows".
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import ray
 
+from surrogate.spectra import compress
 from workers.actor import SpectrumReply, WorkerInfo, WorkerSettings
+from workers.spectrum import LayerSpectrum
 from workers.training import Epoch, TrainingResult
 
 
@@ -54,7 +58,12 @@ class ScriptedWorker:
 
     def _spectrum(self, function):
         self._misbehave(function)
-        return SpectrumReply(function, "diverged", "scripted", None, 0.01, "cpu")
+        score = score_of(function)
+        if score < 1 / 8:
+            return SpectrumReply(function, "diverged", "overflow", None, 0.01, "cpu")
+        rng = np.random.default_rng(int(score * 2**32))
+        layers = [LayerSpectrum(name, 60, np.exp(rng.normal(size=5)), np.exp(rng.normal(size=12))) for name in "ab"]
+        return SpectrumReply(function, "done", None, compress(layers).to_bytes(), 0.01, "cpu")
 
     def _misbehave(self, function):
         if self.settings.task == "broken-machine":
