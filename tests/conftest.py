@@ -83,3 +83,8 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The driver's tests first: they take the longest, and with two processes the last file should be a short one."""
+    items.sort(key=lambda item: item.path.parent.name != "driver")
