@@ -147,16 +147,27 @@ def _arrow_type(pyarrow: Any, name: str) -> Any:
     return kinds.get(str(annotations.get(name)).removesuffix(" | None"), pyarrow.string())
 
 
+def _place_of(path: Path) -> Path:
+    """Where the file is to be, links followed: a move onto a device or a link would put a file in its place."""
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise ExportError(f"'{path}' is a folder; name a file in it")
+    if place.exists() and not place.is_file():
+        raise ExportError(f"'{path}' is a device or a pipe; name a file")
+    return place
+
+
 @contextmanager
 def _written(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its place when it is complete, and leaves nothing behind when it is not."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    place = _place_of(path)
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        unfinished.replace(place)
     except OSError as error:
         raise ExportError(f"'{path}' cannot be written: {error.strerror or error}") from None
     finally:

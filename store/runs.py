@@ -161,6 +161,8 @@ def _append_candidates(connection: sa.Connection, run_id: int, function_ids: Seq
 def _require_same(run: Run, new: NewRun) -> None:
     if run.config_digest == new.config_digest:
         return
+    if run.kind != new.kind:
+        raise RunExists(f"run '{run.name}' is of kind '{run.kind}', not '{new.kind}'; choose another name")
     keys = new.identity_keys or sorted({*run.config, *new.config})
     changed = [
         f"{key} {run.config.get(key)!r} -> {new.config.get(key)!r}"

@@ -86,16 +86,7 @@ class CheckpointFolder:
                 content = self._read(path, device)
             except torch.OutOfMemoryError:  # the device's trouble, not the file's
                 raise
-            except (
-                OSError,
-                ValueError,
-                RuntimeError,
-                EOFError,
-                KeyError,
-                TypeError,
-                IndexError,
-                UnpicklingError,
-            ) as error:
+            except BAD_FILE as error:
                 logger.warning("checkpoint %s ignored: %s", path, error)
                 continue
             return content

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, DriverError
 
 LOOPBACK = "127.0.0.1"
+HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
+CONNECT_SECONDS = 5.0
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -81,7 +85,20 @@ def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int
     return min(by_cpus, math.floor(n_gpus * a_gpu + 1e-9))
 
 
+def _check_listening(address: str) -> None:
+    """Ray itself tries for a minute, and tells of each try on standard error."""
+    found = HOST_AND_PORT.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found["host"], int(found["port"])), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise BadUse(f"no Ray cluster answers at '{address}': {error}; start one with 'ray start --head'") from None
+
+
 def _connect(address: str | None) -> None:
+    if address is not None:
+        _check_listening(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:

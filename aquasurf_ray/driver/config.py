@@ -41,7 +41,7 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = Field(description="task by name, or package.module:function")
-    name: str | None = Field(None, description="name of the run; by default the task's, with a number")
+    name: str | None = Field(None, min_length=1, description="name of the run; by default the task's, with a number")
     space: str = Field("three-node", description="search space by name, or a YAML file")
     evaluations: int = Field(40, ge=1, description="functions to train after the 8 baselines")
     candidates: int = Field(200, ge=1, description="functions of the space that get a spectrum and may be trained")

@@ -175,9 +175,10 @@ def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> N
     if order.config.address is not None and order.config.storage is None:
         reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
     n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
-    if n_spectra or n_evaluations:
-        what = f"{n_spectra} spectra and {n_evaluations} evaluations"
-        reporter.note(f"run '{order.run.name}': {what} are in the store already and are used again")
+    known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
+    known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)
+    if known:
+        reporter.note(f"run '{order.run.name}': {' and '.join(known)} are in the store already and are used again")
 
 
 def _baselines(store: Store) -> tuple[FunctionRecord, ...]:

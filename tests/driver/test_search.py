@@ -13,7 +13,7 @@ from aquasurf_ray.activations import BASELINES, register_unary, unregister
 from aquasurf_ray.driver import evaluate, propose, resume, search
 from aquasurf_ray.driver.errors import BadUse, RunFailed, WorkersFailed
 from aquasurf_ray.driver.pool import WorkerPool
-from store import RunHeld, Store, this_process
+from store import RunExists, RunHeld, Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -139,6 +139,8 @@ def test_a_name_taken_by_another_configuration_is_refused(here):
         scripted(here, name="one", candidates=41)
     with pytest.raises(BadUse, match="cannot change its seed"):
         resume("one", store=here, seed=5)
+    with pytest.raises(RunExists, match="run 'one' is of kind 'search', not 'evaluate'"):
+        evaluate(["relu(x)"], "digits", name="one", store=here)
 
 
 def test_too_many_workers_are_refused_and_no_run_is_made(here):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import struct
 
 import pyarrow.parquet
@@ -153,3 +154,22 @@ def test_places_and_formats_that_are_not_there(world, run, tmp_path):
         world.store.export_run(run, "xls", tmp_path / "run.xls")
     with pytest.raises(RunNotFound, match="4711"):
         world.store.export_run(4711, "csv", tmp_path / "run.csv")
+
+
+def test_a_pipe_or_a_folder_is_refused_and_stays_what_it_was(world, run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ExportError, match="pipe' is a device or a pipe; name a file"):
+        world.store.export_run(run, "csv", pipe)
+    assert pipe.is_fifo()
+    for folder in (tmp_path, "", ".", "/"):
+        with pytest.raises(ExportError, match="is a folder; name a file in it"):
+            world.store.export_run(run, "csv", folder)
+
+
+def test_a_link_stays_and_the_file_behind_it_is_written(world, run, tmp_path):
+    link, file = tmp_path / "link.csv", tmp_path / "file.csv"
+    link.symlink_to(file)
+    world.store.export_run(run, "csv", link)
+    assert link.is_symlink()
+    assert "f0" in file.read_text()
