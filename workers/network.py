@@ -23,11 +23,12 @@ def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, d
 
 
 def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs (n, ...) and targets (n,) of `task.spectrum_batch_size` training examples, drawn without replacement."""
-    n_train = len(splits.train)  # type: ignore[arg-type]
+    """`task.spectrum_batch_size` training inputs (n, ...) and targets (n, ...), drawn without replacement."""
+    examples = splits.for_spectrum()
+    n_train = len(examples)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(n_train, generator=generator)[: task.spectrum_batch_size].tolist()
-    inputs, targets = zip(*(splits.train[i] for i in chosen), strict=True)
+    inputs, targets = zip(*(examples[i] for i in chosen), strict=True)
     return torch.stack(inputs).to(device), torch.stack([torch.as_tensor(t) for t in targets]).to(device)
 
 
@@ -39,9 +40,10 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         torch.OutOfMemoryError: the device is full.
     """
     network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=device)
-    examples = [splits.train[i][0] for i in range(min(2, len(splits.train)))]  # type: ignore[arg-type]
+    examples = splits.for_spectrum()
+    inputs = [examples[i][0] for i in range(min(2, len(examples)))]  # type: ignore[arg-type]
     try:
-        network(torch.stack(examples).to(device))
+        network(torch.stack(inputs).to(device))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
-from aquasurf_ray.tasks.task import Examples
+from aquasurf_ray.tasks.task import Examples, example_set
 from workers.checkpoints import CheckpointFolder
 from workers.memory import PeakMemory
 from workers.network import untrained_network
@@ -375,7 +375,7 @@ def _batches(
         for chosen in torch.split(order, batch_size):
             yield tuple(tensor[chosen].to(device) for tensor in examples.tensors)
     else:
-        for batch in DataLoader(Subset(examples, order.tolist()), batch_size):
+        for batch in DataLoader(Subset(example_set(examples), order.tolist()), batch_size):
             yield tuple(tensor.to(device) for tensor in batch)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from aquasurf_ray.tasks.task import ActivationFactory, Recipe, Splits, Task
+from aquasurf_ray.tasks.recipe import Recipe
+from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
 
 SPLIT_SEED = 0
 

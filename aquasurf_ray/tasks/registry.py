@@ -11,7 +11,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from aquasurf_ray.tasks.task import Task, TaskError
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.task import Task
 
 BUILT_IN = {
     "digits": "aquasurf_ray.tasks.digits:digits",

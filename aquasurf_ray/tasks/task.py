@@ -1,11 +1,12 @@
-"""What a network is trained on: the Task, its data splits and its recipe.
+"""What a network is trained on: the Task and its data splits.
 
-A task is network + data + recipe + version. Everything that decides a result, apart from the function and the
-seed, belongs to the task, because results compare only within one task: `Task.digest` identifies it in the store.
+A task is network + data + objective + recipe + version. Everything that decides a result, apart from the function and
+the seed, belongs to the task, because results compare only within one task: `Task.digest` identifies it in the store.
 It is computed where it is asked for, by the driver and by each worker, and both must get the same, so
 `aquasurf_ray.tasks.identity` looks at nothing that differs from machine to machine.
-The formats are those of `torch.utils.data`: every item of a split is an (input, target) pair, inputs float32 without
-the batch dimension, targets integer class labels.
+The formats are those of `torch.utils.data`: every item of a split is an (input, target) pair without the batch
+dimension, and what targets are is the objective's affair: class labels, numbers, tokens. A split may also be a
+`DataLoader`, which then makes the batches itself.
 
 This room knows no activation functions. A network factory gets a callable that makes one new activation module at
 each call, and must use it wherever the network would have had its own activation.
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,53 +26,46 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.identity import data_identity, network_identity
+from aquasurf_ray.tasks.objective import Objective, classification, name_of
+from aquasurf_ray.tasks.recipe import Recipe
 
 ActivationFactory = Callable[[], nn.Module]
 NetworkFactory = Callable[[ActivationFactory], nn.Module]
-Examples = Dataset[tuple[torch.Tensor, ...]]
+ExampleSet = Dataset[tuple[torch.Tensor, ...]]
+Examples = ExampleSet | DataLoader[tuple[torch.Tensor, ...]]
+Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 _loading = threading.RLock()  # a worker trains in one thread and answers in another
 
 
-class TaskError(ValueError):
-    """A task is not known, not well formed, or its data cannot be had."""
-
-
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test examples. The test split is read once, after the last epoch."""
+    """Training, validation and test examples. The test split is read once, after the last epoch.
+
+    `unaugmented` are the training examples as a spectrum sees them, where `train` draws random transformations.
+    """
 
     train: Examples
     validation: Examples
     test: Examples
+    unaugmented: ExampleSet | None = None
+
+    def for_spectrum(self) -> ExampleSet:
+        """What spectra are taken on."""
+        return self.unaugmented if self.unaugmented is not None else example_set(self.train)
+
+    def example_sets(self) -> dict[str, ExampleSet]:
+        """The three splits as data sets that can be indexed, whoever makes their batches."""
+        return {name: example_set(getattr(self, name)) for name in ("train", "validation", "test")}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: SGD with Nesterov momentum under a one-cycle learning rate.
-
-    `learning_rate` is the peak of the cycle (Smith and Topin 2018, arXiv 1708.07120), `epochs` its length.
-    """
-
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_fraction: float = 0.25
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
-        _require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
-        _require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "not negative")
-        _require(0 < self.warmup_fraction < 1, "warmup_fraction", self.warmup_fraction, "between 0 and 1")
-        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
+def example_set(examples: Examples) -> ExampleSet:
+    """The data set itself, or the one behind a `DataLoader`."""
+    return examples.dataset if isinstance(examples, DataLoader) else examples
 
 
 @dataclass(frozen=True)
@@ -86,6 +79,9 @@ class Task:
         data: loads the three splits, in every worker and, for `digest`, where the search is started; torch's global
             generator is seeded for it, so that what it draws (a random split) is the same everywhere.
         recipe: the training settings.
+        objective: the loss, the metric, and what the outputs stand for; by default those of classification.
+        augment: a random transformation of a training batch: (inputs, a generator on the CPU to draw from) -> inputs,
+            on the device where the batch is.
         version: raise it when results change in a way that `spec` does not show: other code in the network's
             `forward`, other initial weights, other pre-processing or augmentation, or other examples of the same
             number, form and first labels.
@@ -104,16 +100,21 @@ class Task:
     network: NetworkFactory
     data: Callable[[], Splits]
     recipe: Recipe = field(default_factory=Recipe)
+    objective: Objective = field(default_factory=classification)
+    augment: Augmentation | None = None
     version: str = "1"
     spectrum_batch_size: int = 128
     time_limit: float = 24 * 3600.0
 
     def __post_init__(self) -> None:
-        _require(bool(self.name.strip()), "name", self.name, "a non-empty string")
-        _require(callable(self.network), "network", self.network, "a callable taking an activation factory")
-        _require(callable(self.data), "data", self.data, "a callable returning Splits")
-        _require(self.spectrum_batch_size >= 2, "spectrum_batch_size", self.spectrum_batch_size, "at least 2")
-        _require(self.time_limit > 0, "time_limit", self.time_limit, "positive")
+        require(bool(self.name.strip()), "name", self.name, "a non-empty string")
+        require(callable(self.network), "network", self.network, "a callable taking an activation factory")
+        require(callable(self.data), "data", self.data, "a callable returning Splits")
+        require(isinstance(self.objective, Objective), "objective", self.objective, "an Objective")
+        require(self.augment is None or callable(self.augment), "augment", self.augment, "a callable, or None")
+        self.objective.training_loss(self.recipe.label_smoothing)
+        require(self.spectrum_batch_size >= 2, "spectrum_batch_size", self.spectrum_batch_size, "at least 2")
+        require(self.time_limit > 0, "time_limit", self.time_limit, "positive")
 
     def splits(self) -> Splits:
         """The data. What is loaded already is given again, as long as anybody holds it.
@@ -141,7 +142,9 @@ class Task:
         return {
             "name": self.name,
             "version": self.version,
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(self.recipe) | {"milestones": list(self.recipe.milestones)},
+            "objective": self.objective.spec(),
+            "augment": name_of(self.augment) if self.augment else None,
             "spectrum_batch_size": self.spectrum_batch_size,
             "network": dict(self._network_identity),
             "data": dict(self._data_identity),
@@ -175,7 +178,7 @@ class Task:
     def _data_identity(self) -> dict[str, Any]:
         splits = self.splits()
         with self._refusing("data", "be read"), _seeded():
-            return data_identity({"train": splits.train, "validation": splits.validation, "test": splits.test})
+            return data_identity(splits.example_sets())
 
     def _load(self) -> Splits:
         with self._refusing("data", "be loaded"), _seeded():
@@ -201,8 +204,3 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise TaskError(f"{name} must be {expected}, got {value!r}")
