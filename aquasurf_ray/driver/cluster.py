@@ -25,6 +25,7 @@ from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, DriverError
 
 LOOPBACK = "127.0.0.1"
+AUTHENTICATION = "RAY_AUTH_MODE"  # unset, Ray shows this machine's token to no explicit address
 HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
 CONNECT_SECONDS = 5.0
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -108,7 +109,8 @@ def _connect(address: str | None) -> None:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, TimeoutError) as error:
-        raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}") from None
+        hint = "" if AUTHENTICATION in os.environ else f"; if it asks for a token: {AUTHENTICATION}=token"
+        raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}{hint}") from None
     except Exception as error:  # Ray raises plain exceptions of many kinds while it starts
         raise DriverError(f"Ray does not start: {type(error).__name__}: {_first_line(error)}") from error
 
