@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -23,17 +25,26 @@ BASELINES = 8
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/runs.db"
-    return request.getfixturevalue("postgres_url")
+@dataclass(frozen=True)
+class Place:
+    """Where a search runs: its database, its Ray, and the folder that it is started in."""
+
+    store_url: str
+    ray_address: str | None
+    folder: Path
+
+    def start(self, *arguments, **kwargs):
+        joined = ("--address", self.ray_address) if self.ray_address else ()
+        command = [sys.executable, "-m", "aquasurf_ray", *arguments, *joined, "--store", self.store_url]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
-def aquasurf(*arguments, store, folder, **kwargs):
-    command = [sys.executable, "-m", "aquasurf_ray", *arguments, "--store", store]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
+@pytest.fixture(params=["SQLite and a Ray of its own", "PostgreSQL and a cluster that outlives it"])
+def place(request, tmp_path):
+    if request.param.startswith("SQLite"):
+        return Place(f"sqlite:///{tmp_path}/runs.db", None, tmp_path)
+    return Place(request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster"), tmp_path)
 
 
 def finished_rows(store_url):
@@ -60,28 +71,30 @@ def wait_for_a_result(driver, store_url, kept):
         time.sleep(0.2)
 
 
-def test_ten_kills_lose_nothing_and_train_nothing_twice(store_url, tmp_path):
+def test_ten_kills_lose_nothing_and_train_nothing_twice(place):
     chance = random.Random(20260)
     search = ("search", "digits", "--name", "killed", "--workers", "2", "--evaluations", str(BUDGET))
     arguments = (*search, "--candidates", str(CANDIDATES))
     kept = {}
     for kill in range(KILLS):
-        with aquasurf(*arguments, store=store_url, folder=tmp_path) as driver:
+        with place.start(*arguments) as driver:
             if kill % 2:
-                wait_for_a_result(driver, store_url, kept)  # or a loaded machine would be killed at its start only
+                wait_for_a_result(
+                    driver, place.store_url, kept
+                )  # or a loaded machine would be killed at its start only
             time.sleep(chance.uniform(0.0, 1.5) if kill % 2 else chance.uniform(1.0, 9.0))
             assert driver.poll() is None, f"ended before it was killed: {driver.stderr.read()}"
             driver.send_signal(signal.SIGKILL)
-        found = finished_rows(store_url)
+        found = finished_rows(place.store_url)
         assert kept.items() <= found.items(), "a finished result changed or is gone"
         kept = found
         arguments = ("resume", "killed") if kept else arguments
     assert kept, "no kill came after a result; the test would show nothing"
-    driver = aquasurf(*arguments, store=store_url, folder=tmp_path)
+    driver = place.start(*arguments)
     _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
-    check_the_end(store_url, kept)
-    again = aquasurf("resume", "killed", "--json", store=store_url, folder=tmp_path, stdout=subprocess.PIPE)
+    check_the_end(place.store_url, kept)
+    again = place.start("resume", "killed", "--json", stdout=subprocess.PIPE)
     out, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert json.loads(out)["status"] == "finished"

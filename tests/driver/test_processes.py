@@ -17,8 +17,9 @@ import pytest
 from store import Store, StoreError
 
 BASELINES = 8
-BUDGET = 14
-SEARCH = ("search", "digits", "--name", "one", "--candidates", "24", "--evaluations", str(BUDGET), "--workers", "2")
+BUDGET = 6
+CANDIDATES = 24
+SEARCH = ("search", "digits", "--name", "one", "--candidates", str(CANDIDATES), "--evaluations", str(BUDGET))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -101,23 +102,36 @@ def assert_budget_met(folder):
     assert counts(folder).keys() <= {"done", "diverged"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_cleanly_within_seconds_and_prints_how_to_go_on(folder, start, number):
-    driver = start(*SEARCH)
-    wait_for(lambda: n_finished(folder) >= 2)
-    processes = ray_processes_of(driver)
-    assert processes
-    asked = time.monotonic()
-    driver.send_signal(number)
-    out, err = driver.communicate(timeout=30)
-    assert time.monotonic() - asked < 15
-    assert driver.returncode == 1
-    assert out == ""
-    assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; go on with: aquasurf resume one"
-    assert "Traceback" not in err
-    assert counts(folder)["running"] == 0
-    _, alive = psutil.wait_procs(processes, timeout=10)
-    assert alive == []
+@pytest.fixture
+def stopped_by(folder, start):
+    """Starts a search and stops it with a signal in the midst of its evaluations."""
+
+    def stop(number):
+        driver = start(*SEARCH)
+        wait_for(lambda: n_finished(folder) >= 2)
+        processes = ray_processes_of(driver)
+        assert processes
+        asked = time.monotonic()
+        driver.send_signal(number)
+        out, err = driver.communicate(timeout=30)
+        assert time.monotonic() - asked < 15
+        assert driver.returncode == 1
+        assert out == ""
+        assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; go on with: aquasurf resume one"
+        assert "Traceback" not in err
+        assert counts(folder)["running"] == 0
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        assert alive == []
+
+    return stop
+
+
+def test_sigterm_stops_cleanly_within_seconds_and_says_how_to_go_on(stopped_by):
+    stopped_by(signal.SIGTERM)
+
+
+def test_ctrl_c_stops_cleanly_within_seconds_and_what_it_says_goes_on(folder, start, stopped_by):
+    stopped_by(signal.SIGINT)
     resumed = start("resume", "one")
     _, err = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, err
@@ -140,8 +154,8 @@ def test_a_killed_worker_costs_an_attempt_and_the_run_goes_on(folder, start):
     assert 1 <= sum(attempts) <= 2, "a worker killed in a spectrum costs no evaluation an attempt"
 
 
-def test_of_two_drivers_started_together_exactly_one_runs(folder, start):
-    first, second = start(*SEARCH), start(*SEARCH)
+def test_of_two_drivers_started_together_exactly_one_runs(folder, start, ray_cluster):
+    first, second = (start(*SEARCH, "--workers", "2", "--address", ray_cluster) for _ in range(2))
     codes = {}
     for name, driver in (("first", first), ("second", second)):
         _, err = driver.communicate(timeout=250)
@@ -153,11 +167,11 @@ def test_of_two_drivers_started_together_exactly_one_runs(folder, start):
     assert_budget_met(folder)
 
 
-def test_a_driver_that_slept_through_its_lease_writes_nothing_more(folder, start):
-    first = start(*SEARCH, "--config", "short.yaml")
+def test_a_driver_that_slept_through_its_lease_writes_nothing_more(folder, start, ray_cluster):
+    first = start(*SEARCH, "--config", "short.yaml", "--workers", "1", "--address", ray_cluster)
     wait_for(lambda: n_finished(folder) >= 2)
     stop_between_writes(first, folder)
-    second = start("resume", "one")
+    second = start("resume", "one", "--address", ray_cluster)
     _, err = second.communicate(timeout=250)
     assert second.returncode == 0, err
     assert_budget_met(folder)
