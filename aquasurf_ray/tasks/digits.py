@@ -7,12 +7,20 @@ task runs anywhere, offline, in about a second a training on one CPU core. The s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from aquasurf_ray.tasks.data_sets.source import Source
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
+
+if TYPE_CHECKING:
+    from aquasurf_ray.tasks.data_sets.preparation import Preparation
 
 SPLIT_SEED = 0
 
@@ -62,3 +70,18 @@ def digits_data() -> Splits:
         return TensorDataset((inputs - mean) / deviation, torch.as_tensor(y, dtype=torch.int64))
 
     return Splits(train=examples(train_x, train_y), validation=examples(val_x, val_y), test=examples(test_x, test_y))
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The images as a data set that other networks can be put on."""
+
+    def source(self, task: str, preparation: Preparation | None) -> Source:
+        """Images (1, 8, 8); there is nothing to prepare."""
+        return Source(10, (1, 8, 8), digits_data)
+
+    def download(self, folder: Path) -> None:
+        """Nothing: scikit-learn brings them along."""
+
+
+DIGITS = Digits()

@@ -1,7 +1,9 @@
 """Finds a task by name.
 
-A built-in task has a short name; anybody else's is named `package.module:function`, where the function takes no
-arguments and returns a `Task`. A new built-in task is one file and one line in `BUILT_IN`.
+A built-in task has a short name. Installed packages add theirs as entry points of the group `aquasurf_ray.tasks`. Any
+network of timm is a task on any of the data sets: `timm:NETWORK/DATASET`. Anybody else's is `package.module:function`.
+What a name leads to takes no arguments and returns a `Task`. A new built-in task is one file and one line in
+`BUILT_IN`. Listing the names imports neither PyTorch nor anybody's package.
 """
 
 from __future__ import annotations
@@ -9,23 +11,90 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from aquasurf_ray.tasks.data_sets import DATA_SETS
 from aquasurf_ray.tasks.errors import TaskError
-from aquasurf_ray.tasks.task import Task
+
+if TYPE_CHECKING:
+    from aquasurf_ray.tasks.task import Task
+
+GROUP = "aquasurf_ray.tasks"
+TIMM = "timm:"
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """Where a built-in task is made, on which of `DATA_SETS`, and what it is, on one line."""
+
+    path: str
+    data_set: str
+    description: str
+
 
 BUILT_IN = {
-    "digits": "aquasurf_ray.tasks.digits:digits",
+    "digits": BuiltIn(
+        "aquasurf_ray.tasks.digits:digits", "digits", "small convolutional network, 8x8 handwritten digits, no download"
+    ),
+    "all-cnn-c/cifar10": BuiltIn(
+        "aquasurf_ray.tasks.all_cnn_c:on_cifar10", "cifar10", "All-CNN-C, no normalisation layers; 50 epochs, one cycle"
+    ),
+    "all-cnn-c/cifar100": BuiltIn(
+        "aquasurf_ray.tasks.all_cnn_c:on_cifar100", "cifar100", "All-CNN-C at 100 classes; 50 epochs, one cycle"
+    ),
+    "resnet56/cifar10": BuiltIn(
+        "aquasurf_ray.tasks.resnet56:on_cifar10", "cifar10", "ResNet-56 with batch norm; 64,000 steps"
+    ),
+    "resnet56/cifar100": BuiltIn(
+        "aquasurf_ray.tasks.resnet56:on_cifar100", "cifar100", "ResNet-56 at 100 classes; 64,000 steps"
+    ),
+    "mobilevitv2-050/imagenette": BuiltIn(
+        "aquasurf_ray.tasks.mobilevitv2:on_imagenette", "imagenette", "MobileViTv2-0.5, ten classes; 100 epochs"
+    ),
+    "mobilevitv2-050/imagenet": BuiltIn(
+        "aquasurf_ray.tasks.mobilevitv2:on_imagenet", "imagenet", "MobileViTv2-0.5; 300 epochs of batches of 1,024"
+    ),
+    "coatnet/imagenette": BuiltIn(
+        "aquasurf_ray.tasks.coatnet:on_imagenette", "imagenette", "CoAtNet-0, ten classes; 100 epochs"
+    ),
+    "coatnet-nano/imagenette": BuiltIn(
+        "aquasurf_ray.tasks.coatnet:nano_on_imagenette", "imagenette", "a smaller CoAtNet for short runs; 100 epochs"
+    ),
+    "resnet50/imagenet": BuiltIn(
+        "aquasurf_ray.tasks.resnet50:on_imagenet", "imagenet", "ResNet-50; 90 epochs, for transfer of functions found"
+    ),
 }
 
 
 def task_names() -> list[str]:
-    """The short names that `load_task` knows."""
-    return sorted(BUILT_IN)
+    """The short names that `load_task` knows: the built-in ones and those of installed packages."""
+    return sorted({*BUILT_IN, *_plug_ins()})
+
+
+def task_descriptions() -> dict[str, str]:
+    """What each of `task_names()` is, on one line. No package's code is run for it."""
+    plug_ins = {name: f"from the installed package {_origin(entry)}" for name, entry in _plug_ins().items()}
+    return dict(sorted((plug_ins | {name: task.description for name, task in BUILT_IN.items()}).items()))
+
+
+def data_set_of(name: str) -> str | None:
+    """The data set that `data_sets.download` would have to fetch for a task, or None where the task is not ours.
+
+    >>> data_set_of("resnet56/cifar10"), data_set_of("timm:resnet18/cifar100"), data_set_of("my.tasks:mine")
+    ('cifar10', 'cifar100', None)
+    """
+    if name.startswith(TIMM):
+        return _timm_parts(name)[1]
+    return BUILT_IN[name].data_set if name in BUILT_IN else None
 
 
 def load_task(name: str, *, import_from: Path | None = None) -> Task:
-    """The task with a built-in name, or made by `package.module:function`.
+    """The task with a short name, `timm:NETWORK/DATASET`, or made by `package.module:function`.
 
     Args:
         name: a short name or an import path with one colon.
@@ -34,12 +103,11 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
     Raises:
         TaskError: nothing has that name, or what has it does not return a `Task`.
     """
-    path = BUILT_IN.get(name, name)
-    if ":" not in path:
-        raise TaskError(f"unknown task '{name}'{_hint(name)}; or give your own as package.module:function")
-    maker = _import(path, import_from)
+    from aquasurf_ray.tasks.task import Task
+
+    maker = _maker(name, import_from)
     try:
-        task = maker()  # type: ignore[operator]
+        task = maker()
     except TaskError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a reason to refuse the task
@@ -49,12 +117,55 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
     return task
 
 
+def _maker(name: str, import_from: Path | None) -> Callable[[], object]:
+    if name in BUILT_IN:
+        return _import(BUILT_IN[name].path, None)
+    if name.startswith(TIMM):
+        return partial(_import("aquasurf_ray.tasks.timm_networks:timm_task", None), *_timm_parts(name))
+    plug_ins = _plug_ins()
+    if name in plug_ins:
+        return _plugged_in(plug_ins[name])
+    if ":" in name:
+        return _import(name, import_from)
+    raise TaskError(f"unknown task '{name}'{_hint(name)}; or give your own as package.module:function")
+
+
+def _timm_parts(name: str) -> tuple[str, str]:
+    network, _, data_set = name.removeprefix(TIMM).rpartition("/")
+    if not network or data_set not in DATA_SETS:
+        raise TaskError(
+            f"'{name}' must be timm:NETWORK/DATASET, with one of the data sets {', '.join(sorted(DATA_SETS))}"
+        )
+    return network, data_set
+
+
 def _hint(name: str) -> str:
     close = difflib.get_close_matches(name, task_names(), n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(task_names())}"
 
 
-def _import(path: str, import_from: Path | None) -> object:
+def _plug_ins() -> dict[str, EntryPoint]:
+    """By name. A built-in task keeps its name."""
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in BUILT_IN}
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _plugged_in(entry: EntryPoint) -> Callable[[], object]:
+    try:
+        return _callable(entry.load(), entry.value)
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:  # importing somebody's package runs its code
+        raise TaskError(
+            f"task '{entry.name}' of the installed package {_origin(entry)} cannot be imported from {entry.value}:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import(path: str, import_from: Path | None) -> Callable[..., object]:
     module_name, _, attribute = path.partition(":")
     if import_from is not None and str(import_from) not in sys.path:
         sys.path.insert(0, str(import_from))
@@ -64,6 +175,10 @@ def _import(path: str, import_from: Path | None) -> object:
         raise TaskError(f"module '{module_name}' has no '{attribute}'") from error
     except (Exception, SystemExit) as error:  # importing the user's module runs the user's code
         raise TaskError(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
+    return _callable(maker, path)
+
+
+def _callable(maker: object, path: str) -> Callable[..., object]:
     if not callable(maker):
         raise TaskError(f"'{path}' must be a function that returns a Task, got {type(maker).__name__}")
     return maker

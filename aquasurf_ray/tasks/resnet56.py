@@ -3,15 +3,45 @@
 6n + 2 layers with n = 9: three stages of nine blocks, 16, 32 and 64 channels wide, batch norm after every convolution,
 and parameter-free shortcuts (option A: stride 2 by subsampling, new channels filled with zeros). 853,018 parameters at
 10 classes.
+
+Recipe of the paper: SGD, momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by 10 at 32,000 and 48,000 of
+64,000 steps in batches of 128, which is 182 epochs of the 45,000 images that are left to train on; padding by 4 pixels,
+random crop, flip. Chosen here: momentum in Nesterov's form, and no warm-up, as the paper has one for 110 layers only.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from aquasurf_ray.tasks.task import ActivationFactory
+from aquasurf_ray.tasks.data_sets import task_data
+from aquasurf_ray.tasks.recipe import Recipe
+from aquasurf_ray.tasks.task import ActivationFactory, Task
+
+RECIPE = Recipe(
+    epochs=182,
+    batch_size=128,
+    learning_rate=0.1,
+    weight_decay=1e-4,
+    schedule="step",
+    warmup_fraction=0.0,
+    milestones=(0.5, 0.75),
+    precision="auto",
+    channels_last=True,
+)
+
+
+def on_cifar10() -> Task:
+    """`resnet56/cifar10`."""
+    return _task("cifar10")
+
+
+def on_cifar100() -> Task:
+    """`resnet56/cifar100`."""
+    return _task("cifar100")
 
 
 class BasicBlock(nn.Module):
@@ -51,3 +81,9 @@ def resnet56(activation: ActivationFactory, n_classes: int = 10, blocks_a_stage:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
+
+
+def _task(data_set: str) -> Task:
+    name = f"resnet56/{data_set}"
+    data = task_data(data_set, name)
+    return data.task(name, partial(resnet56, n_classes=data.n_classes), RECIPE)

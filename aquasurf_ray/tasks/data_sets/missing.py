@@ -1,0 +1,38 @@
+"""The errors for data that are not there or damaged: what, where it was looked for, how to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aquasurf_ray.tasks.errors import TaskError
+
+
+def missing(data_set: str, what: str, folder: Path, task: str, *, how: str = "") -> TaskError:
+    """The error to raise.
+
+    >>> print(missing("cifar10", "no file test_batch", Path("/data/cifar-10-batches-py"), "resnet56/cifar10"))
+    data set 'cifar10': no file test_batch in /data/cifar-10-batches-py
+    get it with: aquasurf task check resnet56/cifar10 --download   (AQUASURF_DATA names another folder)
+    """
+    return TaskError(
+        f"data set '{data_set}': {what} in {folder}\n"
+        f"{how or 'get it with'}: aquasurf task check {task} --download   (AQUASURF_DATA names another folder)"
+    )
+
+
+def check_files(data_set: str, files: Sequence[tuple[str, str]], folder: Path, task: str) -> None:
+    """Compares files with their MD5, given as (name, MD5) pairs.
+
+    Raises:
+        TaskError: one is missing or has other content.
+    """
+    from torchvision.datasets.utils import check_md5
+
+    absent = [name for name, _ in files if not (folder / name).is_file()]
+    if absent:
+        raise missing(data_set, f"no file {', '.join(absent)}", folder, task)
+    damaged = [name for name, md5 in files if not check_md5(folder / name, md5)]
+    if damaged:
+        what = f"file {', '.join(damaged)} is incomplete or damaged (its MD5 is not the published one)"
+        raise missing(data_set, what, folder, task)
