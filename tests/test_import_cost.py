@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-import aquasurf_ray
-
 HEAVY = ("torch", "ray", "umap", "numba", "sklearn", "pandas", "sqlalchemy", "matplotlib")
 
 
@@ -29,6 +27,24 @@ def test_the_expression_language_loads_neither_ray_nor_umap() -> None:
     assert loaded.isdisjoint({"ray", "umap", "numba", "sklearn", "sqlalchemy", "matplotlib"})
 
 
+def test_the_names_of_all_tasks_are_listed_without_torch() -> None:
+    loaded = loaded_after("from aquasurf_ray.tasks import data_set_of, task_descriptions; task_descriptions()")
+    assert loaded.isdisjoint({*HEAVY, "timm", "torchvision", "numpy", "PIL"})
+
+
+def test_tasks_of_ones_own_and_spectra_need_neither_timm_nor_torchvision() -> None:
+    code = """
+import sys
+sys.modules["timm"] = sys.modules["torchvision"] = None  # importing them is an error now
+from aquasurf_ray.tasks import Task, load_task, network_from, replace_activations
+import workers.spectrum
+from torch import nn
+assert load_task("digits").network(nn.ReLU) is not None
+assert replace_activations(nn.Sequential(nn.ReLU()), nn.Tanh).replaced == ("0",)
+"""
+    assert "torch" in loaded_after(code)
+
+
 def test_public_names() -> None:
     from aquasurf_ray import Activation, SearchSpace, Task, parse
     from aquasurf_ray.activations import Activation as ActivationOfTheRoom
@@ -37,6 +53,10 @@ def test_public_names() -> None:
     assert callable(parse)
     assert callable(SearchSpace)
     assert callable(Task)
+    import aquasurf_ray.tasks
+
+    assert all(hasattr(aquasurf_ray.tasks, name) for name in aquasurf_ray.tasks.__all__)
+    assert set(aquasurf_ray.tasks.__all__) <= set(dir(aquasurf_ray.tasks))
     assert set(aquasurf_ray.__all__) <= set(dir(aquasurf_ray))
     assert aquasurf_ray.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="has no attribute 'Activatoin'"):

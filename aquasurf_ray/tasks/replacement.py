@@ -69,14 +69,16 @@ class _Selection:
     """`only=`, taken apart: types and name patterns. Where both are given, both must fit."""
 
     def __init__(self, only: Only) -> None:
-        entries = [] if only is None else [only] if isinstance(only, str | type) else list(only)
-        if only is not None and not entries:
+        entries = list(only) if isinstance(only, list | tuple) else [only]
+        if only is None:
+            entries = []
+        elif not entries:
             raise TaskError("only= is empty; leave it out to replace all activations")
-        self.types = [e for e in entries if isinstance(e, type) and issubclass(e, nn.Module)]
-        self.patterns = [e for e in entries if isinstance(e, str)]
         for entry in entries:
-            if entry not in self.types and entry not in self.patterns:
+            if not isinstance(entry, str) and not (isinstance(entry, type) and issubclass(entry, nn.Module)):
                 raise TaskError(f"only= takes module types and name patterns, got {entry!r}")
+        self.types = [e for e in entries if isinstance(e, type)]
+        self.patterns = [e for e in entries if isinstance(e, str)]
         self.given = bool(entries)
         self.unused: list[type[nn.Module] | str] = [*self.types, *self.patterns]
 
@@ -190,28 +192,22 @@ def _factory(activation: ActivationFactory | str) -> ActivationFactory:
     return lambda: Activation(expression)
 
 
-def _places(model: nn.Module, selection: _Selection) -> Iterator[_Place]:
-    """Everything that could be replaced, in the order of `named_modules`; nothing inside of it."""
-    for prefix, parent in _walk(model, selection):
-        for attribute, child in parent._modules.items():
-            name = f"{prefix}{attribute}"
-            if child is not None and _is_whole(child, name, selection):
-                reason = reason_to_keep(child, attribute, parent)
-                yield _Place(name, (id(child), ""), _putter(parent, attribute), child, reason)
-        for attribute, value in vars(parent).items():
-            if is_function(value, ACTIVATION_CALLS | GATE_CALLS):
-                reason = f"gate: {called_name(value)}" if is_function(value, GATE_CALLS) else None
-                yield _Place(f"{prefix}{attribute}", (id(parent), attribute), _putter(parent, attribute), None, reason)
-        rewrite = REWRITTEN.get((type(parent).__module__, type(parent).__name__))
-        if rewrite:
-            yield _Place(f"{prefix}activation", (id(parent), "call"), _rewriter(rewrite, parent))
-
-
-def _walk(module: nn.Module, selection: _Selection, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    yield prefix, module
-    for attribute, child in module._modules.items():
-        if child is not None and not _is_whole(child, f"{prefix}{attribute}", selection):
-            yield from _walk(child, selection, f"{prefix}{attribute}.")
+def _places(parent: nn.Module, selection: _Selection, prefix: str = "") -> Iterator[_Place]:
+    """Everything that could be replaced below a module, in the order of `named_modules`; nothing inside of it."""
+    for attribute, value in vars(parent).items():
+        if is_function(value, ACTIVATION_CALLS | GATE_CALLS):
+            reason = f"gate: {called_name(value)}" if is_function(value, GATE_CALLS) else None
+            yield _Place(f"{prefix}{attribute}", (id(parent), attribute), _putter(parent, attribute), None, reason)
+    for attribute, child in parent._modules.items():
+        name = f"{prefix}{attribute}"
+        if child is not None and _is_whole(child, name, selection):
+            reason = reason_to_keep(child, attribute, parent)
+            yield _Place(name, (id(child), ""), _putter(parent, attribute), child, reason)
+        elif child is not None:
+            yield from _places(child, selection, f"{name}.")
+    rewrite = REWRITTEN.get((type(parent).__module__, type(parent).__name__))
+    if rewrite:
+        yield _Place(f"{prefix}activation", (id(parent), "call"), _rewriter(rewrite, parent))
 
 
 def _is_whole(module: nn.Module, name: str, selection: _Selection) -> bool:
