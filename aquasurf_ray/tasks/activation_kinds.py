@@ -61,13 +61,9 @@ def _names(names: str) -> frozenset[str]:
 ACTIVATION_CALLS = _names(
     "celu elu gelu hardshrink hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 rrelu selu silu softplus"
     " softshrink softsign tanh tanhshrink threshold"
+    " gelu_tanh hard_mish hard_swish quick_gelu swish"  # timm's
 )
-GATE_CALLS = _names("glu hardsigmoid log_softmax scaled_dot_product_attention sigmoid softmax softmin")
-
-TIMM_NAMES = {
-    ACTIVATION_CALLS: _names("gelu_tanh hard_mish hard_swish quick_gelu swish"),
-    GATE_CALLS: _names("hard_sigmoid"),
-}
+GATE_CALLS = _names("glu hard_sigmoid hardsigmoid log_softmax scaled_dot_product_attention sigmoid softmax softmin")
 
 
 def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:
@@ -104,6 +100,6 @@ def is_function(value: object, names: frozenset[str]) -> bool:
     if isinstance(value, nn.Module | type) or not callable(value):
         return False
     if str(getattr(value, "__module__", "")).startswith("timm.layers.activations"):
-        return called_name(value).removesuffix("_me") in names | TIMM_NAMES.get(names, frozenset())
+        return called_name(value).removesuffix("_me") in names
     name = called_name(value)
     return name in names and any(getattr(place, name, None) is value for place in (functional, torch))

@@ -109,8 +109,8 @@ def replace_activations(
         inputs: a batch to run the network on, to find the activations that its code calls itself.
 
     Raises:
-        TaskError: nothing matches, something in `only` matches nothing, or the run finds an activation that cannot be
-            replaced; where `only` is given, that is listed as kept instead.
+        TaskError: nothing matches, or something in `only` matches nothing: the model is as it was. Or the run finds an
+            activation that cannot be replaced; where `only` is given, that is listed as kept instead.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 1))
     >>> replace_activations(model, nn.Tanh)
@@ -118,21 +118,17 @@ def replace_activations(
     """
     make = _factory(activation)
     selection = _Selection(only)
-    replaced: list[str] = []
-    kept: list[Kept] = []
+    places = [(place, selection.reason_against(place)) for place in _places(model, selection)]
+    chosen = [place for place, reason in places if reason is None]
+    kept = tuple(Kept(place.name, reason) for place, reason in places if reason is not None)
+    if not chosen or selection.unused:
+        raise TaskError(_nothing_matched(model, selection, kept))
     new: dict[tuple[int, str], nn.Module] = {}
-    for place in list(_places(model, selection)):
-        reason = selection.reason_against(place)
-        if reason is not None:
-            kept.append(Kept(place.name, reason))
-            continue
+    for place in chosen:
         if place.key not in new:
             new[place.key] = make().train(model.training)
         place.put(new[place.key])
-        replaced.append(place.name)
-    if not replaced or selection.unused:
-        raise TaskError(_nothing_matched(model, selection, kept))
-    report = Replacement(tuple(replaced), tuple(kept))
+    report = Replacement(tuple(place.name for place in chosen), kept)
     return report if inputs is None else _with_calls(model, inputs, report, list(new.values()), selection.given)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pickle
 import warnings
 from copy import deepcopy
+from importlib import import_module
 
 import pytest
 import timm.models.mobilevit
 import torch
-from timm.layers import GluMlp, SEModule
+from timm.layers import GluMlp, SEModule, get_act_fn
 from timm.layers.activations import GELU
 from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, LayerNormAct2d
 from timm.layers.squeeze_excite import EffectiveSEModule
+from timm.models.metaformer import SquaredReLU, StarReLU
+from timm.models.nfnet import GammaAct
 from torch import nn
 from torch.nn import functional
 from torchvision.ops import SqueezeExcitation
@@ -82,6 +85,34 @@ def test_no_class_of_timms_activation_modules_is_overlooked():
         there = {n for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__}
         classes = {n for n in there if issubclass(getattr(module, n), nn.Module)}
         assert classes == {name for place, name in ACTIVATIONS | GATES if place == module.__name__}
+
+
+def test_every_known_class_is_still_where_it_was():
+    from aquasurf_ray.tasks.activation_kinds import ACTIVATIONS, GATED_BLOCKS, GATES, RECURRENT
+
+    for module, name in ACTIVATIONS | GATES | GATED_BLOCKS | RECURRENT:
+        assert getattr(import_module(module), name).__module__ == module
+
+
+def test_activations_with_parts_of_their_own_are_replaced_whole():
+    model = nn.Sequential(nn.Linear(2, 2), StarReLU(), GammaAct("silu", gamma=1.7), SquaredReLU())
+    assert replace_activations(model, Marker, inputs=torch.randn(2, 2)).replaced == ("1", "2", "3")
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias"]
+
+
+def test_a_refusal_leaves_the_model_as_it_was():
+    model = perceptron()
+    with pytest.raises(TaskError):
+        replace_activations(model, Marker, ("1", "no such name"))
+    assert not named(model)
+
+
+@pytest.mark.parametrize("function", [torch.tanh, functional.leaky_relu, get_act_fn("gelu"), get_act_fn("quick_gelu")])
+def test_functions_in_attributes_are_replaced(function):
+    model = Functional()
+    model.apply_this = function
+    assert set(replace_activations(model, Marker).replaced) == {"act", "apply_this"}
+    assert isinstance(model.apply_this, Marker)
 
 
 def test_activations_in_norm_layers_and_squeeze_excitation_are_replaced_and_gates_stay():
