@@ -1,5 +1,5 @@
-"""The store: the only room that speaks SQL. Tasks, functions, runs, evaluations, spectra and events, on SQLite or
-PostgreSQL.
+"""The store: the only room that speaks SQL. Tasks, functions, runs, evaluations, spectra, costs and events, on SQLite
+or PostgreSQL.
 
 `Store.open(url)` is the door; what goes through it are the frozen dataclasses of `store.records`, and what can go wrong
 is the family of `store.errors`. Names that start with an underscore, and the other modules, are private.
@@ -32,6 +32,7 @@ from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
     Claim,
+    CostRecord,
     EmbeddingRecord,
     EpochRecord,
     EvaluationRecord,
@@ -54,6 +55,8 @@ from store.records import (
     SpectrumRecord,
     SpectrumSummary,
     SuggestionRecord,
+    TaskCost,
+    TaskMetric,
     TaskRecord,
     WantedEvaluation,
 )
@@ -65,6 +68,7 @@ __all__ = [
     "BadUrl",
     "Claim",
     "Clock",
+    "CostRecord",
     "EmbeddingRecord",
     "EpochRecord",
     "EvaluationRecord",
@@ -103,6 +107,8 @@ __all__ = [
     "StoreUnavailable",
     "SuggestionRecord",
     "SystemClock",
+    "TaskCost",
+    "TaskMetric",
     "TaskRecord",
     "WantedEvaluation",
     "WrongDatabase",

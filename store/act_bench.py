@@ -3,6 +3,9 @@
 Losses and accuracies that are not there, and losses that are not numbers, are the bare words NaN and Infinity, as
 Python's json writes them. Several seeds of a function become the median of each figure; a seed without the figure
 stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
+
+Trainings that were stopped early are not written: the format has nowhere to say so, and their figures compare with no
+others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores come beside them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from store.records import EvaluationRecord
+from store.records import EvaluationRecord, TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
 
@@ -26,6 +29,11 @@ FIGURES = (
     ("Test Accuracy", "test_accuracy", True),
     ("Test Loss", "test_loss", False),
     ("Runtime (s)", "seconds", False),
+)
+SCORES = (
+    ("Train Score", "train_score", True),
+    ("Validation Score", "score", True),
+    ("Test Score", "test_score", True),
 )
 ALIASES = "Equivalent Activation Functions"
 CDF = "Fisher log eigenvalue CDF"
@@ -41,23 +49,24 @@ class Entry:
     feature: bytes | None
 
 
-def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None) -> int:
+def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
     """Writes the entries one after the other; returns how many."""
+    titles = FIGURES if metric.name == "accuracy" else FIGURES + SCORES
     n = 0
     file.write(b"{")
     for entry in entries:
         file.write(b",\n" if n else b"\n")
-        file.write(f"{json.dumps(entry.name)}: {json.dumps(to_figures(entry, cdf))}".encode())
+        file.write(f"{json.dumps(entry.name)}: {json.dumps(to_figures(entry, cdf, titles))}".encode())
         n += 1
     file.write(b"\n}\n" if n else b"}\n")
     return n
 
 
-def to_figures(entry: Entry, cdf: Cdf | None) -> dict[str, Any]:
-    """What the file says of one function."""
+def to_figures(entry: Entry, cdf: Cdf | None, titles: Sequence[tuple[str, str, bool]] = FIGURES) -> dict[str, Any]:
+    """What the file says of one function under these titles."""
     figures: dict[str, Any] = {
         title: median([getattr(record, column) for record in entry.records], more_is_better)
-        for title, column, more_is_better in FIGURES
+        for title, column, more_is_better in titles
     }
     figures[ALIASES] = list(entry.aliases)
     figures[CDF] = [] if cdf is None or entry.feature is None else [float(value) for value in cdf(entry.feature)]

@@ -4,6 +4,9 @@
        ^                 |----record_failure---> queued | failed      (failed: may be claimed again by another run)
        '--lease taken over, or given back
 
+One kind of result is not final: of a training that was stopped early. A run that does not accept such results has the
+function trained in full, and `store.results.reopen` moves the earlier result from the row into the run's log.
+
 There is one row a (task, function, seed), locked while its state is decided, so of two runs that want the same
 function one trains it and the other is told so.
 """
@@ -20,7 +23,7 @@ from store.attempts import close_attempts, close_own_attempt, open_attempt
 from store.columns import utc_now
 from store.core import FencedRun, StoreCore, log
 from store.engine import insert_or_skip
-from store.errors import BadRecord, RecordNotFound
+from store.errors import RecordNotFound
 from store.leases import lease_is_live
 from store.records import (
     AttemptRecord,
@@ -32,11 +35,11 @@ from store.records import (
     Origin,
     SuggestionRecord,
 )
-from store.schema import Attempt, Epoch, Evaluation, RunEvaluation, table
+from store.results import CHANGE, FINISH, check_result, read_curve, reopen, same_result, write_result
+from store.schema import Attempt, Epoch, Evaluation, RunEvaluation
 from store.wishes import link, queued_for
 
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
-_EVALUATIONS, _EPOCHS = table(Evaluation), table(Epoch)
 _READ = sa.select(*EVALUATION_COLUMNS).where(Evaluation.id == sa.bindparam("at_evaluation"))
 _LOCK = _READ.with_for_update()
 _LOCK_BY_KEY = (
@@ -48,11 +51,19 @@ _LOCK_BY_KEY = (
     )
     .with_for_update()
 )
-_CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
-_START = _CHANGE.values(started_at=utc_now())
-_FINISH = _CHANGE.values(finished_at=utc_now())
-_ADD_EPOCHS = sa.insert(_EPOCHS)
-_MEASURED = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+_START = CHANGE.values(started_at=utc_now())
+_EPOCH_SCORES = (
+    sa.select(Epoch.val_score)
+    .join(Evaluation, Evaluation.id == Epoch.evaluation_id)
+    .where(
+        Evaluation.task_id == sa.bindparam("at_task"),
+        Evaluation.status == "done",
+        Evaluation.stopped_early.is_(None),
+        Epoch.epoch == sa.bindparam("at_epoch"),
+        Epoch.val_score.is_not(None),
+    )
+    .order_by(Evaluation.id)
+)
 
 
 class EvaluationVerbs(StoreCore):
@@ -67,10 +78,12 @@ class EvaluationVerbs(StoreCore):
         suggestion: SuggestionRecord | None = None,
         *,
         retry_failed: bool = False,
+        accept_stopped: bool = True,
     ) -> Claim:
         """Says that the run wants this function trained; `Claim.state` tells what became of it.
 
-        An evaluation that this run gave up as failed stays parked unless `retry_failed`.
+        An evaluation that this run gave up as failed stays parked unless `retry_failed`. A result of a training that
+        was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -78,7 +91,10 @@ class EvaluationVerbs(StoreCore):
 
         def body(connection: sa.Connection, run: FencedRun) -> Claim:
             record = _lock(connection, run.task_id, function_id, seed)
-            state = self._decide(connection, run, record, retry_failed)
+            state = self._decide(connection, run, record, retry_failed, accept_stopped)
+            if state == "claimed" and record.finished:
+                reopen(connection, run.id, record.id)
+                record = _read(connection, record.id)
             wanted = link(connection, run.id, record.id, origin, suggestion, reused=state == "reused")
             if state == "claimed":
                 record = _take(connection, lease, run, record)
@@ -119,25 +135,30 @@ class EvaluationVerbs(StoreCore):
         """Writes a result and its learning curve, wholly or not at all.
 
         The first result stays: False if another one is there. Recording the same result again is True and changes
-        nothing. A late result of an evaluation that was requeued, parked or taken over is welcome.
+        nothing. A late result of an evaluation that was requeued, parked or taken over is welcome, unless the training
+        was stopped early and another run is at it, which may want it in full.
 
         Raises:
             BadRecord: `done` without a finite score, `diverged` with one, or an epoch twice.
             LeaseLost: another driver took the run over.
         """
-        _check_result(result)
+        check_result(result)
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
             record = _read(connection, evaluation_id, lock=True)
             if record.finished:
                 close_own_attempt(connection, evaluation_id, run.id, "superseded")
-                return record.claimed_by == run.id and _same_result(record, result)
-            _write_result(connection, lease, run, evaluation_id, result)
+                return record.claimed_by == run.id and same_result(record, result)
+            if result.stopped_early and record.status == "running" and record.claimed_by != run.id:
+                close_own_attempt(connection, evaluation_id, run.id, "superseded")
+                return False
+            write_result(connection, lease, run, evaluation_id, result)
             close_own_attempt(connection, evaluation_id, run.id, result.status)
             if record.claimed_by != run.id:
                 close_attempts(connection, evaluation_id, "superseded")
             kind = "result" if result.status == "done" else "diverged"
             data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
+            data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
             log(connection, run.id, kind, evaluation_id, record.function_id, data)
             return True
 
@@ -155,7 +176,7 @@ class EvaluationVerbs(StoreCore):
                 return False
             values: dict[str, Any] = {"attempts": record.attempts + 1, "error": error}
             values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
-            connection.execute(_FINISH if final else _CHANGE, values | {"at_evaluation": evaluation_id})
+            connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
             close_own_attempt(connection, evaluation_id, run.id, "failed", error)
             data = {"error": error, "attempts": record.attempts + 1}
             log(connection, run.id, "failed" if final else "retry", evaluation_id, record.function_id, data)
@@ -163,10 +184,11 @@ class EvaluationVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def observe(self, lease: Lease, evaluation_id: int) -> EvaluationRecord | None:
+    def observe(self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True) -> EvaluationRecord | None:
         """The record of an evaluation that another run was training, once it is finished or given up; else None.
 
-        A result is logged at its first observation, since from then on it informs this run's suggestions.
+        A result is logged at its first observation, since from then on it informs this run's suggestions. Unless
+        `accept_stopped`, one that was stopped early is not: it is given back for the caller to claim it.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
@@ -175,7 +197,8 @@ class EvaluationVerbs(StoreCore):
                 return None
             unseen = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == evaluation_id)
             unseen &= RunEvaluation.reused.is_(False)
-            if record.finished and record.claimed_by != run.id:
+            usable = record.finished if accept_stopped else record.complete
+            if usable and record.claimed_by != run.id:
                 marked = connection.execute(sa.update(RunEvaluation).where(unseen).values(reused=True)).rowcount
                 if marked:
                     data = {"status": record.status, "score": record.score}
@@ -185,6 +208,15 @@ class EvaluationVerbs(StoreCore):
         if self.evaluation(evaluation_id).status in ("queued", "running"):
             return None  # the usual answer costs no write
         return self._fenced(lease, body)
+
+    def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
+        """The validation scores that the whole trainings of a task had after an epoch, which counts from 1.
+
+        Trainings that diverged or were stopped early are left out, and so are scores that are NaN.
+        """
+        at = {"at_task": task_id, "at_epoch": epoch}
+        scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
+        return [score for score in scores if score is not None and not math.isnan(score)]
 
     def evaluation(self, evaluation_id: int) -> EvaluationRecord:
         """One evaluation.
@@ -196,9 +228,7 @@ class EvaluationVerbs(StoreCore):
 
     def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
         """The learning curve, by epoch."""
-        columns = [getattr(Epoch, field.name) for field in fields(EpochRecord)]
-        query = sa.select(*columns).where(Epoch.evaluation_id == evaluation_id).order_by(Epoch.epoch)
-        return self._read(lambda connection: tuple(EpochRecord(*row) for row in connection.execute(query)))
+        return self._read(lambda connection: read_curve(connection, evaluation_id))
 
     def attempts(self, evaluation_id: int) -> tuple[AttemptRecord, ...]:
         """All tries, in order."""
@@ -209,10 +239,17 @@ class EvaluationVerbs(StoreCore):
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
         return self._read(lambda connection: _read(connection, evaluation_id))
 
-    def _decide(self, connection: sa.Connection, run: FencedRun, record: EvaluationRecord, retry_failed: bool) -> str:
+    def _decide(
+        self,
+        connection: sa.Connection,
+        run: FencedRun,
+        record: EvaluationRecord,
+        retry_failed: bool,
+        accept_stopped: bool,
+    ) -> str:
         """The state of a claim on a locked evaluation."""
         if record.finished:
-            return "reused"
+            return "reused" if accept_stopped or record.complete else "claimed"
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
             return "failed" if parked else "claimed"
@@ -246,36 +283,8 @@ def _take(connection: sa.Connection, lease: Lease, run: FencedRun, record: Evalu
     values: dict[str, Any] = {"status": "running", "claimed_by": run.id}
     if record.status == "failed":
         values |= {"attempts": 0, "error": None, "finished_at": None}
-    connection.execute(_CHANGE, values | {"claim_token": lease.token, "at_evaluation": record.id})
+    connection.execute(CHANGE, values | {"claim_token": lease.token, "at_evaluation": record.id})
     return replace(record, **values)
-
-
-def _write_result(
-    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
-) -> None:
-    values: dict[str, Any] = {name: getattr(result, name) for name in _MEASURED}
-    values |= {"status": result.status, "epochs": len(result.epochs), "error": None, "at_evaluation": evaluation_id}
-    values |= {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
-    connection.execute(_FINISH, values)
-    if result.epochs:
-        rows = [asdict(epoch) | {"evaluation_id": evaluation_id} for epoch in result.epochs]
-        connection.execute(_ADD_EPOCHS, rows)
-
-
-def _check_result(result: EvaluationResult) -> None:
-    finite = result.score is not None and math.isfinite(result.score)
-    if result.status == "done" and not finite:
-        raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
-    if result.status == "diverged" and result.score is not None:
-        raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
-    if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
-        raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
-
-
-def _same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
-    """Equality of what was measured, NaN being equal to NaN."""
-    stored = repr([record.status, *(getattr(record, name) for name in _MEASURED)])
-    return stored == repr([result.status, *(getattr(result, name) for name in _MEASURED)])
 
 
 def _claim_data(record: EvaluationRecord, origin: Origin, suggestion: SuggestionRecord | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Files out of the store: a run's evaluations as CSV or Parquet, or its functions in the Act-Bench format.
 
 A file is written beside its place and moved there when it is complete. CSV: empty cells are values that are not there,
-`nan` and `inf` are values. Parquet keeps the two apart as nulls and NaN.
+`nan` and `inf` are values. Parquet keeps the two apart as nulls and NaN. The ratios are a function's cost beside relu's
+on the device of the evaluation.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,16 +20,29 @@ import sqlalchemy as sa
 
 from store.act_bench import Cdf, Entry, write_act_bench
 from store.core import CHUNK, StoreCore
+from store.costs import read_costs
 from store.errors import ExportError
+from store.functions import read_task
 from store.queries import read_wishes
-from store.records import EvaluationRecord, Run, RunEvaluation
+from store.records import CostRecord, EvaluationRecord, Run, RunEvaluation, TaskMetric
 from store.runs import read_run_by_id
 from store.schema import Alias, Spectrum
 
 _OF_WISH = ("position", "origin", "reused", "function")
 _OF_SUGGESTION = ("predicted_score", "rank", "embedding_version")
 _OF_EVALUATION = tuple(field.name for field in fields(EvaluationRecord) if field.name not in ("task_id", "claimed_by"))
-COLUMNS = (*_OF_WISH, *_OF_SUGGESTION, *_OF_EVALUATION)
+_OF_COST = ("time_ratio", "memory_ratio")
+COLUMNS = (*_OF_WISH, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A run as it is written: its evaluations, its task's metric, and what is known of costs by (function, device)."""
+
+    run: Run
+    metric: TaskMetric
+    wishes: tuple[RunEvaluation, ...]
+    costs: dict[tuple[int, str | None], CostRecord]
 
 
 class ExportVerbs(StoreCore):
@@ -47,15 +61,16 @@ class ExportVerbs(StoreCore):
         """
         if form not in FORMATS:
             raise ExportError(f"no format is named '{form:.40}'; there are: {', '.join(FORMATS)}")
-        run, wishes = self._read(lambda connection: _run_and_wishes(connection, run_id))
+        content = self._read(lambda connection: _content(connection, run_id))
         with _written(Path(path)) as file:
-            return FORMATS[form](self, file, run, wishes, cdf)
+            return FORMATS[form](self, file, content, cdf)
 
-    def _entries(self, run: Run, wishes: Sequence[RunEvaluation]) -> Iterator[Entry]:
-        """Finished evaluations by function, with what Act-Bench wants beside them; a part in memory at a time."""
+    def _entries(self, content: _Content) -> Iterator[Entry]:
+        """Whole trainings by function, with what Act-Bench wants beside them; a part in memory at a time."""
+        run = content.run
         by_function: dict[int, list[RunEvaluation]] = {}
-        for wish in wishes:
-            if wish.evaluation.finished:
+        for wish in content.wishes:
+            if wish.evaluation.complete:
                 by_function.setdefault(wish.evaluation.function_id, []).append(wish)
         numbers = list(by_function)
         for start in range(0, len(numbers), CHUNK):
@@ -89,48 +104,49 @@ class ExportVerbs(StoreCore):
         return {row.function_id: row.feature for row in rows if row.feature is not None}
 
 
-def _write_csv(store: ExportVerbs, file: IO[bytes], run: Run, wishes: Sequence[RunEvaluation], cdf: Cdf | None) -> int:
+def _write_csv(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(wishes))
+    writer.writerows(_cells(content))
     text.detach()
-    return len(wishes)
+    return len(content.wishes)
 
 
-def _write_parquet(
-    store: ExportVerbs, file: IO[bytes], run: Run, wishes: Sequence[RunEvaluation], cdf: Cdf | None
-) -> int:
+def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    columns = zip(*_cells(wishes), strict=True) if wishes else ((),) * len(COLUMNS)
+    columns = zip(*_cells(content), strict=True) if content.wishes else ((),) * len(COLUMNS)
     schema = pyarrow.schema([(name, _arrow_type(pyarrow, name)) for name in COLUMNS])
     arrays = [pyarrow.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), file)
-    return len(wishes)
+    return len(content.wishes)
 
 
-def _write_act_bench(
-    store: ExportVerbs, file: IO[bytes], run: Run, wishes: Sequence[RunEvaluation], cdf: Cdf | None
-) -> int:
-    return write_act_bench(file, store._entries(run, wishes), cdf)
+def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    return write_act_bench(file, store._entries(content), cdf, content.metric)
 
 
-Writer = Callable[[ExportVerbs, IO[bytes], Run, Sequence[RunEvaluation], Cdf | None], int]
+Writer = Callable[[ExportVerbs, IO[bytes], _Content, Cdf | None], int]
 FORMATS: dict[str, Writer] = {"csv": _write_csv, "parquet": _write_parquet, "act-bench": _write_act_bench}
 
 
-def _run_and_wishes(connection: sa.Connection, run_id: int) -> tuple[Run, tuple[RunEvaluation, ...]]:
-    return read_run_by_id(connection, run_id), read_wishes(connection, run_id)
+def _content(connection: sa.Connection, run_id: int) -> _Content:
+    run, wishes = read_run_by_id(connection, run_id), read_wishes(connection, run_id)
+    known = read_costs(connection, run.task_id, {wish.evaluation.function_id for wish in wishes})
+    costs: dict[tuple[int, str | None], CostRecord] = {(cost.function_id, cost.device): cost for cost in known}
+    return _Content(run, read_task(connection, run.task_id).metric, wishes, costs)
 
 
-def _cells(wishes: Iterable[RunEvaluation]) -> Iterator[tuple[Any, ...]]:
-    for wish in wishes:
+def _cells(content: _Content) -> Iterator[tuple[Any, ...]]:
+    for wish in content.wishes:
+        cost = content.costs.get((wish.evaluation.function_id, wish.evaluation.device))
         yield (
             *(getattr(wish, name) for name in _OF_WISH),
             *(getattr(wish.suggestion, name, None) for name in _OF_SUGGESTION),
             *(getattr(wish.evaluation, name) for name in _OF_EVALUATION),
+            *(getattr(cost, name, None) for name in _OF_COST),
         )
 
 
@@ -143,7 +159,7 @@ def _arrow_type(pyarrow: Any, name: str) -> Any:
         "bool": pyarrow.bool_(),
         "datetime": pyarrow.timestamp("us", tz="UTC"),
     }
-    annotations |= {"predicted_score": "float", "rank": "int"}
+    annotations |= {"predicted_score": "float", "rank": "int"} | dict.fromkeys(_OF_COST, "float")
     return kinds.get(str(annotations.get(name)).removesuffix(" | None"), pyarrow.string())
 
 

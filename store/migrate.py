@@ -56,20 +56,20 @@ def known_revisions() -> set[str]:
     return {script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions()}
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Runs the missing migrations in the connection's transaction."""
+def upgrade(connection: sa.Connection, revision: str = HEAD_REVISION) -> None:
+    """Runs the missing migrations up to `revision` in the connection's transaction."""
     _lock(connection)
-    revision = current_revision(connection)
-    if revision == HEAD_REVISION:
+    found = current_revision(connection)
+    if found == revision:
         return  # another process was faster
-    if revision is None:
+    if found is None:
         _refuse_foreign_tables(connection)
-    _run_scripts(connection)
+    _run_scripts(connection, revision)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _run_scripts(connection: sa.Connection) -> None:
+def _run_scripts(connection: sa.Connection, target: str) -> None:
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -77,7 +77,7 @@ def _run_scripts(connection: sa.Connection) -> None:
     scripts = ScriptDirectory(str(SCRIPTS))
 
     def missing(revision: object, context: object) -> list[object]:
-        return list(scripts._upgrade_revs("head", revision))  # type: ignore[arg-type]
+        return list(scripts._upgrade_revs(target, revision))  # type: ignore[arg-type]
 
     options = {"fn": missing, "script": scripts, "target_metadata": Base.metadata, "version_table": VERSION_TABLE}
     context = MigrationContext.configure(connection, opts=options)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from store.core import StoreCore
+from store.costs import COST_COLUMNS
 from store.errors import BadRecord, RecordNotFound
 from store.evaluations import EVALUATION_COLUMNS
 from store.functions import find_function, read_task
 from store.records import (
+    CostRecord,
     EvaluationRecord,
     Fisher,
     FunctionHistory,
@@ -21,10 +25,12 @@ from store.records import (
     RunStatus,
     Snapshot,
     SpectrumSummary,
+    TaskCost,
+    TaskMetric,
     WantedEvaluation,
 )
 from store.runs import read_candidates, read_run_by_id
-from store.schema import Alias, Evaluation, Function, Run, RunCandidate, Spectrum, Task
+from store.schema import Alias, Cost, Evaluation, Function, Run, RunCandidate, Spectrum, Task
 from store.schema import RunEvaluation as Wish
 from store.wishes import to_suggestion
 
@@ -39,16 +45,22 @@ _WISH_COLUMNS = (
     Wish.embedding_version,
     Function.name,
 )
-_LEADERBOARD_COLUMNS = {
-    "function_id": Evaluation.function_id,
+_ELSEWHERE = {
     "function": Function.name,
-    **{
-        field.name: getattr(Evaluation, field.name)
-        for field in fields(LeaderboardRow)
-        if field.name not in ("rank", "function_id", "function", "baseline", "reused", "evaluation_id")
-    },
+    "time_ratio": Cost.step_seconds / Cost.relu_step_seconds,
+    "memory_ratio": sa.cast(Cost.activation_bytes, sa.Double()) / sa.cast(Cost.relu_activation_bytes, sa.Double()),
     "evaluation_id": Evaluation.id,
 }
+_LEADERBOARD_COLUMNS = {
+    field.name: _ELSEWHERE[field.name] if field.name in _ELSEWHERE else getattr(Evaluation, field.name)
+    for field in fields(LeaderboardRow)
+    if field.name not in ("rank", "baseline", "reused")
+}
+_COST_OF_EVALUATION = (
+    (Cost.task_id == Evaluation.task_id)
+    & (Cost.function_id == Evaluation.function_id)
+    & (Cost.device == Evaluation.device)
+)
 
 
 class QueryVerbs(StoreCore):
@@ -76,7 +88,8 @@ class QueryVerbs(StoreCore):
                 task=read_task(connection, run.task_id),
                 by_status=_summed(wishes, "status"),
                 by_origin={(row.origin, row.status): row.n for row in wishes},
-                reused=sum(row.reused or 0 for row in wishes),
+                reused=sum(row.reused for row in wishes),
+                stopped_early=sum(row.stopped for row in wishes),
                 n_candidates=_n_candidates(connection, run_id),
                 spectra_done=spectra.get("done", 0),
                 spectra_diverged=spectra.get("diverged", 0),
@@ -97,6 +110,13 @@ class QueryVerbs(StoreCore):
             raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
         return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
 
+    def pareto(self, *, run_id: int | None = None, task_id: int | None = None) -> list[LeaderboardRow]:
+        """Those of the leaderboard that no cheaper function beats: the front of score against step time, best first.
+
+        Left out are evaluations whose cost is not known and those that were stopped early.
+        """
+        return front(self.leaderboard(run_id=run_id, task_id=task_id))
+
     def function_history(self, text: str) -> FunctionHistory:
         """What is known of the function with this fingerprint, name or alias.
 
@@ -112,11 +132,27 @@ class QueryVerbs(StoreCore):
                 function=function,
                 aliases=_aliases(connection, function.id),
                 spectra=_spectra_of(connection, function.id),
+                costs=_costs_of(connection, function.id),
                 evaluations=_wanted(connection, function.id),
                 candidate_of=_candidate_of(connection, function.id),
             )
 
         return self._read(body)
+
+
+def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """The rows that no other one equals or beats in both score (higher is better) and step time, best score first.
+
+    Of rows that are equal in both, the first one stays.
+    """
+    whole = [(row, row.time_ratio) for row in rows if row.time_ratio is not None and row.stopped_early is None]
+    found: list[LeaderboardRow] = []
+    cheapest = math.inf
+    for row, time_ratio in sorted(whole, key=lambda pair: (-pair[0].score, pair[1])):
+        if time_ratio < cheapest:
+            found.append(row)
+            cheapest = time_ratio
+    return found
 
 
 def read_wishes(connection: sa.Connection, run_id: int) -> tuple[RunEvaluation, ...]:
@@ -150,8 +186,9 @@ def _to_wish(row: Any) -> RunEvaluation:
 
 def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
     reused = sa.func.sum(sa.case((Wish.reused, 1), else_=0)).label("reused")
+    stopped = sa.func.count(Evaluation.stopped_early).label("stopped")
     query = (
-        sa.select(Wish.origin, Evaluation.status, sa.func.count().label("n"), reused)
+        sa.select(Wish.origin, Evaluation.status, sa.func.count().label("n"), reused, stopped)
         .join(Evaluation, Evaluation.id == Wish.evaluation_id)
         .where(Wish.run_id == run_id)
         .group_by(Wish.origin, Evaluation.status)
@@ -200,6 +237,7 @@ def _leaderboard(
         sa.select(*_LEADERBOARD_COLUMNS.values(), found.c.baseline, found.c.reused)
         .join(found, found.c.evaluation_id == Evaluation.id)
         .join(Function, Function.id == Evaluation.function_id)
+        .outerjoin(Cost, _COST_OF_EVALUATION)
         .where(Evaluation.status == "done")
         .order_by(Evaluation.score.desc(), Evaluation.finished_at, Evaluation.id)
         .limit(n)
@@ -234,9 +272,19 @@ def _spectra_of(connection: sa.Connection, function_id: int) -> tuple[SpectrumSu
     return tuple(SpectrumSummary(*row) for row in connection.execute(query))
 
 
+def _costs_of(connection: sa.Connection, function_id: int) -> tuple[TaskCost, ...]:
+    query = (
+        sa.select(*COST_COLUMNS, Task.name)
+        .join(Task, Task.id == Cost.task_id)
+        .where(Cost.function_id == function_id)
+        .order_by(Cost.created_at, Cost.task_id, Cost.device)
+    )
+    return tuple(TaskCost(row.name, CostRecord(*row[:-1])) for row in connection.execute(query))
+
+
 def _wanted(connection: sa.Connection, function_id: int) -> tuple[WantedEvaluation, ...]:
     query = (
-        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS, Run.name.label("run"), Task.name.label("task"))
+        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS, Run.name.label("run"), Task.name.label("task"), Task.spec)
         .join(Wish, Wish.evaluation_id == Evaluation.id)
         .join(Function, Function.id == Evaluation.function_id)
         .join(Run, Run.id == Wish.run_id)
@@ -244,7 +292,10 @@ def _wanted(connection: sa.Connection, function_id: int) -> tuple[WantedEvaluati
         .where(Evaluation.function_id == function_id)
         .order_by(Wish.id)
     )
-    return tuple(WantedEvaluation(row.run, row.task, _to_wish(row)) for row in connection.execute(query))
+    return tuple(
+        WantedEvaluation(row.run, row.task, TaskMetric.of_spec(row.spec), _to_wish(row))
+        for row in connection.execute(query)
+    )
 
 
 def _candidate_of(connection: sa.Connection, function_id: int) -> tuple[str, ...]:

@@ -1,7 +1,10 @@
 """What crosses the store's door: frozen dataclasses, in and out.
 
 Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
-search maximises. A `diverged` evaluation is the function's own fault and final; a `failed` one is a machine's.
+search maximises: the task's metric on the validation split, its sign changed where lower is better; `train_score` and
+`test_score` are the same of the other splits. A `diverged` evaluation is the function's own fault and final; a `failed`
+one is a machine's. `stopped_early` says why a rule ended a training before its last epoch: its figures are those of
+that moment.
 """
 
 from __future__ import annotations
@@ -23,6 +26,28 @@ ClaimState = Literal["claimed", "reused", "taken", "failed"]
 
 
 @dataclass(frozen=True)
+class TaskMetric:
+    """What a task is judged by.
+
+    >>> TaskMetric("rmse", higher_is_better=False).value(-0.25)
+    0.25
+    """
+
+    name: str = "accuracy"
+    higher_is_better: bool = True
+
+    @classmethod
+    def of_spec(cls, spec: dict[str, Any]) -> TaskMetric:
+        """The metric in a task's spec; one that names none was stored when accuracy was the only one."""
+        objective = spec.get("objective") or {}
+        return cls(objective.get("metric", cls.name), objective.get("higher_is_better", cls.higher_is_better))
+
+    def value(self, score: float | None) -> float | None:
+        """The metric's value with its natural sign, from a score."""
+        return score if score is None or self.higher_is_better else -score
+
+
+@dataclass(frozen=True)
 class TaskRecord:
     """A task as it was first stored."""
 
@@ -32,6 +57,11 @@ class TaskRecord:
     digest: str
     spec: dict[str, Any]
     created_at: datetime
+
+    @property
+    def metric(self) -> TaskMetric:
+        """What the task is judged by."""
+        return TaskMetric.of_spec(self.spec)
 
 
 @dataclass(frozen=True)
@@ -149,8 +179,10 @@ class EpochRecord:
 
     epoch: int
     train_loss: float | None = None
+    train_score: float | None = None
     train_accuracy: float | None = None
     val_loss: float | None = None
+    val_score: float | None = None
     val_accuracy: float | None = None
     learning_rate: float | None = None
     seconds: float | None = None
@@ -158,20 +190,29 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What a training gave. A `done` one needs a finite score, a `diverged` one has none."""
+    """What a training gave. A `done` one needs a finite score, a `diverged` one has none and was not stopped early.
+
+    `examples_per_second` are training examples a second of training time, `n_devices` how many devices shared them.
+    """
 
     status: Literal["done", "diverged"]
     score: float | None = None
     train_loss: float | None = None
+    train_score: float | None = None
     train_accuracy: float | None = None
     val_loss: float | None = None
     val_accuracy: float | None = None
     test_loss: float | None = None
+    test_score: float | None = None
     test_accuracy: float | None = None
+    stopped_early: str | None = None
     seconds: float | None = None
+    examples_per_second: float | None = None
     peak_memory_mb: float | None = None
     reason: str | None = None
     device: str | None = None
+    n_devices: int | None = None
+    precision: str | None = None
     worker: str | None = None
     epochs: tuple[EpochRecord, ...] = ()
 
@@ -189,17 +230,23 @@ class EvaluationRecord:
     attempts: int
     score: float | None
     train_loss: float | None
+    train_score: float | None
     train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
     test_loss: float | None
+    test_score: float | None
     test_accuracy: float | None
+    stopped_early: str | None
     epochs: int | None
     seconds: float | None
+    examples_per_second: float | None
     peak_memory_mb: float | None
     reason: str | None
     error: str | None
     device: str | None
+    n_devices: int | None
+    precision: str | None
     worker: str | None
     code_version: str | None
     created_at: datetime
@@ -208,8 +255,13 @@ class EvaluationRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result that stays: done or diverged."""
+        """Whether there is a result: done or diverged."""
         return self.status in ("done", "diverged")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is that of a whole training, and not of one that was stopped early."""
+        return self.finished and self.stopped_early is None
 
 
 @dataclass(frozen=True)
@@ -278,6 +330,37 @@ class SpectrumRecord:
     worker: str | None = None
 
 
+@dataclass(frozen=True)
+class CostRecord:
+    """What a function costs in a task's network on one kind of device, beside relu measured in the same minutes.
+
+    A step is a forward pass, a backward pass and an optimiser step on one training batch; the bytes are what autograd
+    keeps for the backward pass, parameters left out.
+
+    >>> cost = CostRecord(1, "cpu", 0.03, 0.02, 600, 400)
+    >>> round(cost.time_ratio, 6), cost.memory_ratio
+    (1.5, 1.5)
+    """
+
+    function_id: int
+    device: str
+    step_seconds: float
+    relu_step_seconds: float
+    activation_bytes: int
+    relu_activation_bytes: int
+    worker: str | None = None
+
+    @property
+    def time_ratio(self) -> float:
+        """Step time relative to relu's."""
+        return self.step_seconds / self.relu_step_seconds
+
+    @property
+    def memory_ratio(self) -> float:
+        """Activation memory relative to relu's."""
+        return self.activation_bytes / self.relu_activation_bytes
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddingRecord:
     """Coordinates float32 (n, 2) of the functions int64 (n,); rows are NaN where a function has no place."""
@@ -318,7 +401,10 @@ class EventRecord:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A finished evaluation in the order of its score; `rank` 1 is the best."""
+    """A finished evaluation in the order of its score; `rank` 1 is the best.
+
+    The ratios are the function's cost on the device of the evaluation, None where it was not measured there.
+    """
 
     rank: int
     function_id: int
@@ -327,25 +413,36 @@ class LeaderboardRow:
     score: float
     val_accuracy: float | None
     val_loss: float | None
+    test_score: float | None
     test_accuracy: float | None
     test_loss: float | None
+    train_score: float | None
     train_accuracy: float | None
     train_loss: float | None
+    stopped_early: str | None
     seed: int
     seconds: float | None
+    device: str | None
+    precision: str | None
+    time_ratio: float | None
+    memory_ratio: float | None
     reused: bool
     evaluation_id: int
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates."""
+    """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates.
+
+    `stopped_early` are those of the done ones that a rule ended before their last epoch.
+    """
 
     run: Run
     task: TaskRecord
     by_status: dict[EvaluationStatus, int]
     by_origin: dict[tuple[Origin, EvaluationStatus], int]
     reused: int
+    stopped_early: int
     n_candidates: int
     spectra_done: int
     spectra_diverged: int
@@ -372,11 +469,20 @@ class SpectrumSummary:
 
 
 @dataclass(frozen=True)
+class TaskCost:
+    """What a function costs on a task, by name."""
+
+    task: str
+    cost: CostRecord
+
+
+@dataclass(frozen=True)
 class WantedEvaluation:
-    """An evaluation of a function, and one run's reason to want it."""
+    """An evaluation of a function, and one run's reason to want it; `metric` is the task's."""
 
     run: str
     task: str
+    metric: TaskMetric
     wish: RunEvaluation
 
 
@@ -387,6 +493,7 @@ class FunctionHistory:
     function: FunctionRecord
     aliases: tuple[str, ...]
     spectra: tuple[SpectrumSummary, ...]
+    costs: tuple[TaskCost, ...]
     evaluations: tuple[WantedEvaluation, ...]
     candidate_of: tuple[str, ...]
 

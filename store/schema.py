@@ -1,9 +1,10 @@
 """The tables, as typed SQLAlchemy models; the migrations make the same schema and a test compares the two.
 
 Invariants that the schema itself keeps: one row a (task, function, seed), so no evaluation can run or be done twice;
-one spectrum a (task, function, fisher, seed); statuses out of fixed sets; a running evaluation has a claimer and a done
-one a score. Nothing is ever deleted by this program, and nothing is pickled: cells are numbers, text, JSON, or arrays
-of fixed layout. Column types are those of `store.columns`.
+one spectrum a (task, function, fisher, seed); one cost a (task, function, device); statuses out of fixed sets; a
+running evaluation has a claimer and a done one a score. Nothing is lost by what this program deletes, which is one
+thing only (`store.results.reopen`), and nothing is pickled: cells are numbers, text, JSON, or arrays of fixed layout.
+Column types are those of `store.columns`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from store.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -146,6 +147,25 @@ class Spectrum(Base):
     feature: Mapped[bytes | None]  # last, so that SQLite reads the other columns without its overflow pages
 
 
+class Cost(Base):
+    """What one function costs on one task and kind of device, and relu beside it: step time and activation memory."""
+
+    __tablename__ = "costs"
+    __table_args__ = (
+        CheckConstraint("step_seconds > 0 AND relu_step_seconds > 0", name="seconds"),
+        CheckConstraint("activation_bytes >= 0 AND relu_activation_bytes > 0", name="bytes"),
+    )
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id), primary_key=True)
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), primary_key=True, index=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    step_seconds: Mapped[float]
+    relu_step_seconds: Mapped[float]
+    activation_bytes: Mapped[int]
+    relu_activation_bytes: Mapped[int]
+    worker: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
 class Evaluation(Base):
     """One training of one function on one task with one seed."""
 
@@ -168,17 +188,23 @@ class Evaluation(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     score: Mapped[float | None]
     train_loss: Mapped[float | None]
+    train_score: Mapped[float | None]
     train_accuracy: Mapped[float | None]
     val_loss: Mapped[float | None]
     val_accuracy: Mapped[float | None]
     test_loss: Mapped[float | None]
+    test_score: Mapped[float | None]
     test_accuracy: Mapped[float | None]
+    stopped_early: Mapped[str | None]
     epochs: Mapped[int | None]
     seconds: Mapped[float | None]
+    examples_per_second: Mapped[float | None]
     peak_memory_mb: Mapped[float | None]
     reason: Mapped[str | None]
     error: Mapped[str | None]
     device: Mapped[str | None]
+    n_devices: Mapped[int | None]
+    precision: Mapped[str | None]
     worker: Mapped[str | None]
     code_version: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(default=utc_now())
@@ -193,8 +219,10 @@ class Epoch(Base):
     evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)
     epoch: Mapped[int] = mapped_column(primary_key=True)
     train_loss: Mapped[float | None]
+    train_score: Mapped[float | None]
     train_accuracy: Mapped[float | None]
     val_loss: Mapped[float | None]
+    val_score: Mapped[float | None]
     val_accuracy: Mapped[float | None]
     learning_rate: Mapped[float | None]
     seconds: Mapped[float | None]

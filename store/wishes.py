@@ -16,6 +16,7 @@ from store.core import StoreCore, chunks, log
 from store.engine import insert_or_skip
 from store.errors import RecordNotFound
 from store.records import EvaluationStatus, Neighbor, Origin, Proposal, SuggestionRecord
+from store.results import reopen
 from store.runs import read_run_by_id
 from store.schema import Evaluation, Function, Run, RunEvaluation, table
 
@@ -57,11 +58,14 @@ class QueuedWish(NamedTuple):
 class WishVerbs(StoreCore):
     """The queue that anyone may put functions into."""
 
-    def propose(self, run_id: int, function_ids: Sequence[int], seed: int) -> list[Proposal]:
+    def propose(
+        self, run_id: int, function_ids: Sequence[int], seed: int, *, accept_stopped: bool = True
+    ) -> list[Proposal]:
         """Puts functions into the run's queue, in this order, from any process.
 
         A function that has a result, or is being trained, is linked to the run as it is; one that had failed is
-        queued anew. `Proposal.added` is False where the run wanted the function before.
+        queued anew, and so is one whose training was stopped early, unless `accept_stopped`. `Proposal.added` is False
+        where the run wanted the function before.
 
         Raises:
             RunNotFound, RecordNotFound: no such run or function.
@@ -72,7 +76,7 @@ class WishVerbs(StoreCore):
             connection.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
             run = read_run_by_id(connection, run_id)
             rows = _rows_of(connection, run.task_id, wanted, seed)
-            return [_propose(connection, run_id, rows[number]) for number in wanted]
+            return [_propose(connection, run_id, rows[number], accept_stopped) for number in wanted]
 
         return self._write(body)
 
@@ -136,7 +140,7 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
             raise RecordNotFound(f"no function has the number {missing[0]}")
         new = [{"task_id": task_id, "function_id": number, "seed": seed, "status": "queued"} for number in part]
         connection.execute(insert_or_skip(connection, Evaluation), new)
-        query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status).where(
+        query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status, Evaluation.stopped_early).where(
             Evaluation.task_id == task_id, Evaluation.function_id.in_(part), Evaluation.seed == seed
         )
         found = connection.execute(query.order_by(Evaluation.function_id).with_for_update())
@@ -144,12 +148,15 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
     return rows
 
 
-def _propose(connection: sa.Connection, run_id: int, row: Any) -> Proposal:
+def _propose(connection: sa.Connection, run_id: int, row: Any, accept_stopped: bool) -> Proposal:
     known = connection.execute(_FIND, {"at_run": run_id, "at_evaluation": row.id}).first() is not None
-    status: EvaluationStatus = "queued" if row.status == "failed" else row.status
+    anew = row.status == "failed" or (row.stopped_early is not None and not accept_stopped)
+    status: EvaluationStatus = "queued" if anew else row.status
     if row.status == "failed":
-        anew = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}
-        connection.execute(sa.update(Evaluation).where(Evaluation.id == row.id).values(anew))
+        unparked = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}
+        connection.execute(sa.update(Evaluation).where(Evaluation.id == row.id).values(unparked))
+    elif anew:
+        reopen(connection, run_id, row.id)
     if not known:
         link(connection, run_id, row.id, "proposal", None, reused=status in ("done", "diverged"))
     if not known or status != row.status:

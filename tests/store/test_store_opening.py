@@ -30,7 +30,6 @@ from store import (
     Store,
     StoreError,
     StoreTooNew,
-    StoreTooOld,
     StoreUnavailable,
     WrongDatabase,
     engine,
@@ -223,12 +222,6 @@ class TestMigration:
         with pytest.raises(StoreTooNew, match=r"is of version 9999, newer than this code; upgrade aquasurf-ray"):
             Store.open(store_url)
 
-    def test_an_older_database_is_not_migrated_against_the_callers_will(self, store_url, monkeypatch):
-        Store.open(store_url).close()
-        monkeypatch.setattr(migrate, "HEAD_REVISION", "0002")
-        with pytest.raises(StoreTooOld, match="is of version 0001, this code needs 0002"):
-            Store.open(store_url, migrate=False)
-
     @pytest.mark.parametrize("statement", [1, 7, 30])
     def test_killed_in_a_migration_it_leaves_nothing(self, store_url, statement):
         code = f"""
@@ -252,8 +245,8 @@ Store.open(sys.argv[1])
             assert opened.runs() == []
 
     def test_a_failing_migration_leaves_nothing(self, store_url, monkeypatch):
-        def fail(connection):
-            run_scripts(connection)
+        def fail(connection, target):
+            run_scripts(connection, target)
             raise RuntimeError("the last statement failed")
 
         run_scripts = migrate._run_scripts

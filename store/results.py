@@ -1,0 +1,91 @@
+"""The result of a training: figures in its evaluation's row, and a learning curve beside it.
+
+A result is written once, and the first one stays. The exception is that of a training that was stopped early, which a
+run may want in full: `reopen` moves such a result out of the row into the run's log, so that nothing finished is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from store.columns import utc_now
+from store.core import FencedRun, log
+from store.errors import BadRecord
+from store.records import EpochRecord, EvaluationRecord, EvaluationResult, Lease
+from store.schema import Epoch, Evaluation, RunEvaluation, table
+
+_EVALUATIONS, _EPOCHS, _WISHES = table(Evaluation), table(Epoch), table(RunEvaluation)
+CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
+FINISH = CHANGE.values(finished_at=utc_now())
+_FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+_KEPT = ("status", "claimed_by", "code_version", "started_at", "finished_at", *_FIGURES)
+_READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
+    _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
+)
+_EMPTY: dict[str, Any] = dict.fromkeys((*_KEPT, "epochs", "claim_token")) | {"status": "queued", "attempts": 0}
+_CURVE = sa.select(*(_EPOCHS.c[field.name] for field in fields(EpochRecord)))
+_READ_CURVE = _CURVE.where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation")).order_by(_EPOCHS.c.epoch)
+_ADD_CURVE = sa.insert(_EPOCHS)
+_DROP_CURVE = sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation"))
+_NOT_REUSED = (
+    sa.update(_WISHES)
+    .where(_WISHES.c.run_id == sa.bindparam("at_run"), _WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
+    .values(reused=False)
+)
+
+
+def check_result(result: EvaluationResult) -> None:
+    """Raises BadRecord for a result that makes no sense."""
+    finite = result.score is not None and math.isfinite(result.score)
+    if result.status == "done" and not finite:
+        raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
+    if result.status == "diverged" and result.score is not None:
+        raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
+    if result.status == "diverged" and result.stopped_early is not None:
+        raise BadRecord(f"a diverged evaluation was not stopped early, got '{result.stopped_early:.60}'")
+    if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
+        raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
+
+
+def write_result(
+    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
+) -> None:
+    """Into a locked row that has none."""
+    values: dict[str, Any] = {name: getattr(result, name) for name in _FIGURES}
+    values |= {"status": result.status, "epochs": len(result.epochs), "error": None, "at_evaluation": evaluation_id}
+    values |= {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
+    connection.execute(FINISH, values)
+    if result.epochs:
+        rows = [asdict(epoch) | {"evaluation_id": evaluation_id} for epoch in result.epochs]
+        connection.execute(_ADD_CURVE, rows)
+
+
+def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
+    """Equality of what was measured, NaN being equal to NaN."""
+    stored = repr([record.status, *(getattr(record, name) for name in _FIGURES)])
+    return stored == repr([result.status, *(getattr(result, name) for name in _FIGURES)])
+
+
+def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochRecord, ...]:
+    """The learning curve, by epoch."""
+    return tuple(EpochRecord(*row) for row in connection.execute(_READ_CURVE, {"at_evaluation": evaluation_id}))
+
+
+def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
+    """Queues a finished evaluation as if it were new, and keeps its result in the log of the run that wants it so.
+
+    The caller holds the rows of the run and of the evaluation.
+    """
+    at = {"at_evaluation": evaluation_id}
+    row = connection.execute(_READ_KEPT, at).one()
+    kept = {name: getattr(row, name) for name in _KEPT}
+    kept |= {name: kept[name] and kept[name].isoformat() for name in ("started_at", "finished_at")}
+    curve = [asdict(epoch) for epoch in read_curve(connection, evaluation_id)]
+    log(connection, run_id, "reopened", evaluation_id, row.function_id, {"result": kept | {"epochs": curve}})
+    connection.execute(_DROP_CURVE, at)
+    connection.execute(CHANGE, _EMPTY | at)
+    connection.execute(_NOT_REUSED, at | {"at_run": run_id})
