@@ -22,11 +22,12 @@ _EVALUATIONS, _EPOCHS, _WISHES = table(Evaluation), table(Epoch), table(RunEvalu
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
 _FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
-_KEPT = ("status", "claimed_by", "code_version", "started_at", "finished_at", *_FIGURES)
+_KEPT = ("status", "claimed_by", "code_version", *_FIGURES)  # when it was, says the log of the run that had it
 _READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
     _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
 )
-_EMPTY: dict[str, Any] = dict.fromkeys((*_KEPT, "epochs", "claim_token")) | {"status": "queued", "attempts": 0}
+_EMPTY: dict[str, Any] = dict.fromkeys((*_KEPT, "claim_token", "epochs", "started_at", "finished_at"))
+_EMPTY |= {"status": "queued", "attempts": 0}
 _CURVE = sa.select(*(_EPOCHS.c[field.name] for field in fields(EpochRecord)))
 _READ_CURVE = _CURVE.where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation")).order_by(_EPOCHS.c.epoch)
 _ADD_CURVE = sa.insert(_EPOCHS)
@@ -83,7 +84,6 @@ def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
     at = {"at_evaluation": evaluation_id}
     row = connection.execute(_READ_KEPT, at).one()
     kept = {name: getattr(row, name) for name in _KEPT}
-    kept |= {name: kept[name] and kept[name].isoformat() for name in ("started_at", "finished_at")}
     curve = [asdict(epoch) for epoch in read_curve(connection, evaluation_id)]
     log(connection, run_id, "reopened", evaluation_id, row.function_id, {"result": kept | {"epochs": curve}})
     connection.execute(_DROP_CURVE, at)

@@ -471,6 +471,7 @@ def test_a_lease_that_was_given_back_writes_nothing(world):
         lambda: world.store.record_result(lease, 1, DONE),
         lambda: world.store.record_failure(lease, 1, "x", final=True),
         lambda: world.store.record_spectra(lease, []),
+        lambda: world.store.record_costs(lease, []),
         lambda: world.store.add_candidates(lease, world.functions),
         lambda: world.store.set_budget(lease, 1),
         lambda: world.store.renew_lease(lease),

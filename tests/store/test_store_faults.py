@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 import store.transactions
 from store import (
+    CostRecord,
     EmbeddingRecord,
     EpochRecord,
     EvaluationResult,
@@ -68,12 +69,26 @@ VERBS = {
     "record_spectra": lambda w, lease, e: w.store.record_spectra(
         lease, [SpectrumRecord(w.functions[0], "sampled", 0, "done", b"x")]
     ),
+    "claim_in_full": lambda w, lease, e: (
+        w.store.claim(lease, w.functions[2], 0, "suggestion", accept_stopped=False).state
+    ),
+    "record_costs": lambda w, lease, e: w.store.record_costs(
+        lease, [CostRecord(w.functions[0], "cpu", 0.1, 0.1, 10, 10)]
+    ),
+    "propose_in_full": lambda w, lease, e: w.store.propose(lease.run_id, w.functions[2:4], 0, accept_stopped=False),
     "propose": lambda w, lease, e: w.store.propose(lease.run_id, w.functions[5:7], 0),
     "release_lease": lambda w, lease, e: w.store.release_lease(lease, "interrupted"),
 }
 
 
-TELLS_WHAT_IS_NEW = {"add_candidates", "record_failure", "record_spectra", "propose"}  # and in a second try, nothing is
+TELLS_WHAT_IS_NEW = {
+    "add_candidates",
+    "record_failure",
+    "record_spectra",
+    "record_costs",
+    "propose",
+    "propose_in_full",
+}  # and in a second try, nothing is
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -84,6 +99,8 @@ def test_a_verb_whose_commit_was_not_answered_takes_place_once(world, verb, monk
         lease = world.store.acquire_lease(world.run(candidates=world.functions[:4]).id, this_process())
         claims = [world.store.claim(lease, function, 0, "baseline") for function in world.functions[:2]]
         world.store.start(lease, claims[1].evaluation_id, "w")
+        stopped = world.store.claim(lease, world.functions[2], 0, "suggestion")
+        world.store.record_result(lease, stopped.evaluation_id, replace(DONE, stopped_early="after epoch 5 of 9"))
         return lease, {"fresh": claims[0].evaluation_id, "started": claims[1].evaluation_id}
 
     def once_then_lost(engine, body, real=store.transactions._once, lost=[]):  # noqa: B006 - remembers its calls

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
-from store import EpochRecord, EvaluationResult, FunctionRow, NewRun, SpectrumRecord, Store, this_process
+from store import CostRecord, EpochRecord, EvaluationResult, FunctionRow, NewRun, SpectrumRecord, Store, this_process
 
 BIG_TABLES = (
     "evaluations",
     "epochs",
+    "costs",
     "run_evaluations",
     "run_candidates",
     "spectra",
@@ -19,7 +21,7 @@ BIG_TABLES = (
     "events",
     "functions",
 )
-DONE = EvaluationResult("done", score=0.5, epochs=tuple(EpochRecord(i) for i in range(10)))
+DONE = EvaluationResult("done", score=0.5, epochs=tuple(EpochRecord(i, val_score=0.5) for i in range(10)))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,12 @@ def test_no_decision_scans_a_table(big):
     store.renew_lease(lease)
     store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"x"))
     store.spectra(1, functions[:10])
+    store.record_costs(lease, [CostRecord(functions[0], "cpu", 0.1, 0.1, 10, 10)])
+    store.costs(1, functions[:10], "cpu")
+    store.epoch_scores(1, 5)
+    stopped = store.claim(lease, functions[1002], 0, "suggestion")
+    store.record_result(lease, stopped.evaluation_id, replace(DONE, stopped_early="after epoch 10 of 20"))
+    store.claim(lease, functions[1002], 0, "suggestion", accept_stopped=False)
     store.events(lease.run_id, after=900)
     store.find_function("f77(x)")
     sa.event.remove(engine, "before_cursor_execute", note)
