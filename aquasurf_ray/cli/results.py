@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.figures import board_document, print_board
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
 from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
 
 if TYPE_CHECKING:
     import store as stored
 
-LEADERBOARD_COLUMNS = ("rank", "val_accuracy", "test_accuracy", "val_loss", "seconds", "seed", "baseline", "function")
+OVERVIEW_COLUMNS = (
+    *("run", "task", "status", "evaluations", "budget", "spectra", "failed"),
+    *("metric", "best", "best_function"),
+)
 FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
 
 
@@ -38,20 +43,31 @@ def status(
     elif name:
         _print_status(documents[0])
     elif documents:
-        columns = ("run", "task", "status", "evaluations", "budget", "spectra", "failed", "best_score", "best_function")
-        print_rows(columns, [[document[column] for column in columns] for document in documents], Format.table)
+        rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
+        print_rows(OVERVIEW_COLUMNS, rows, Format.table)
     else:
         print("no runs yet; start one with: aquasurf search digits")
 
 
 def top(
     name: RunName,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many functions.")] = 10,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="How many functions. Default: 10, with --pareto all.")
+    ] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Only those that no other function beats in both score and step time.")
+    ] = False,
     form: AnyFormat = Format.table,
     store: Store = None,
 ) -> None:
-    """List the best functions of a run, with all baselines for comparison."""
-    print_leaderboard(name, store, n=n, form=form)
+    """List the best functions of a run, with all baselines for comparison.
+
+    The ratios are a function's step time and activation memory beside relu's on the same device.
+    """
+    if pareto:
+        print_front(name, store, n=n, form=form)
+    else:
+        print_leaderboard(name, store, n=n or 10, form=form)
 
 
 def query(
@@ -59,7 +75,10 @@ def query(
     form: AnyFormat = Format.table,
     store: Store = None,
 ) -> None:
-    """Ask the database in SQL, read-only. Start with the views leaderboard, learning_curves, spectra_summary."""
+    """Ask the database in SQL, read-only.
+
+    Start with the views leaderboard, learning_curves, spectra_summary, costs_summary and runs_overview.
+    """
     from aquasurf_ray.driver.config import store_url
     from store import read_only_query
 
@@ -75,35 +94,46 @@ def open_store(url: str | None) -> stored.Store:
     return Store.open(store_url(url), create=False)
 
 
-def leaderboard_rows(name: str, store: str | None, n: int) -> list[dict[str, Any]]:
-    """The best `n` functions of a run and all its baselines, best first, by column."""
-    with open_store(store) as opened:
-        rows = opened.leaderboard(run_id=opened.run(name).id)
-    shown = [row for row in rows if row.rank <= n or row.baseline]
-    return [{column: getattr(row, column) for column in LEADERBOARD_COLUMNS} for row in shown]
-
-
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
     """Prints the best of a run."""
-    rows = leaderboard_rows(name, store, n)
-    if form is Format.table:
-        for row in rows:
-            row["baseline"] = "baseline" if row["baseline"] else ""
-    print_rows(LEADERBOARD_COLUMNS, [list(row.values()) for row in rows], form, decimals={"seconds": 1})
+    with open_store(store) as opened:
+        run = opened.run(name)
+        rows, metric = _best(opened, run, n), opened.task(run.task_id).metric
+    print_board(metric, rows, form)
+
+
+def print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
+    """Prints the functions of a run that no other one beats in both score and step time, best first."""
+    with open_store(store) as opened:
+        run = opened.run(name)
+        rows, metric = opened.pareto(run_id=run.id), opened.task(run.task_id).metric
+    if not rows:
+        print(f"run '{name}' has no whole training of a function whose cost was measured", file=sys.stderr)
+    print_board(metric, rows[:n], form)
+
+
+def _best(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
+    """The best `n` functions of a run and all its baselines, best first."""
+    return [row for row in opened.leaderboard(run_id=run.id) if row.rank <= n or row.baseline]
 
 
 def run_document(name: str, store: str | None) -> dict[str, Any]:
     """A run's state and its leaderboard."""
     with open_store(store) as opened:
-        document = _status_document(opened.status(opened.run(name).id))
-    return {**document, "leaderboard": leaderboard_rows(name, store, n=10)}
+        run = opened.run(name)
+        status, best = opened.status(run.id), _best(opened, run, 10)
+    board = [board_document(status.task.metric, row) for row in best]
+    return {**_status_document(status), "leaderboard": board}
 
 
 def _print_status(document: dict[str, Any]) -> None:
-    failures = document.pop("failures")
-    width = max(map(len, document))
-    for key, value in document.items():
-        print(f"{key.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+    failures = document["failures"]
+    said = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
+    for known in ("failures", "metric", "best score"):
+        del said[known]
+    width = max(map(len, said))
+    for key, value in said.items():
+        print(f"{key:<{width}}  {'-' if value is None else value}")
     if failures:
         print("\nfailed on their workers:")
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
@@ -121,7 +151,7 @@ def _holder(run: stored.Run) -> str | None:
 
 
 def _status_document(status: stored.RunStatus) -> dict[str, Any]:
-    run, counts = status.run, status.by_status
+    run, counts, metric = status.run, status.by_status, status.task.metric
     return {
         "run": run.name,
         "kind": run.kind,
@@ -137,8 +167,11 @@ def _status_document(status: stored.RunStatus) -> dict[str, Any]:
         "failed": counts.get("failed", 0),
         "failures": [_failure_document(wish) for wish in status.failures],
         "reused": status.reused,
+        "stopped_early": status.stopped_early,
         "candidates": status.n_candidates,
         "spectra": status.spectra_done + status.spectra_diverged,
+        "metric": metric.name,
+        "best": metric.value(status.best.score) if status.best else None,
         "best_score": status.best.score if status.best else None,
         "best_function": status.best.function if status.best else None,
         "held_by": _holder(run),

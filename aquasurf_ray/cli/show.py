@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.figures import figures
 from aquasurf_ray.cli.options import AsJson, Store
 from aquasurf_ray.cli.output import print_json
 from aquasurf_ray.cli.results import open_store
@@ -19,6 +20,16 @@ from aquasurf_ray.driver.modules import import_modules
 if TYPE_CHECKING:
     import store as stored
     from aquasurf_ray.activations import Expression
+
+
+_OF_COST = (
+    *("device", "time_ratio", "memory_ratio", "step_seconds", "relu_step_seconds"),
+    *("activation_bytes", "relu_activation_bytes"),
+)
+_OF_EVALUATION = (
+    *("val_loss", "stopped_early", "seconds", "examples_per_second", "precision", "device", "n_devices"),
+    *("reason", "error"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ def show(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything known of a function: formula, spectra, results, and why it was suggested."""
+    """Show everything known of a function: formula, spectra, cost, results, and why it was suggested."""
     from aquasurf_ray.driver.errors import BadUse
 
     with open_store(store) as opened:
@@ -107,7 +118,7 @@ def _document(found: _Found, names: dict[int, str]) -> dict[str, Any]:
     }
 
 
-_UNKNOWN: dict[str, Any] = {"equal_functions": [], "candidate_of": [], "spectra": [], "evaluations": []}
+_UNKNOWN: dict[str, Any] = {"equal_functions": [], "candidate_of": [], "spectra": [], "costs": [], "evaluations": []}
 
 
 def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
@@ -133,26 +144,33 @@ def _history_document(known: stored.FunctionHistory, names: dict[int, str]) -> d
             {"task": s.task, "fisher": s.fisher, "seed": s.seed, "status": s.status, "reason": s.reason}
             for s in known.spectra
         ],
+        "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
         "evaluations": [
-            {"run": item.run, "task": item.task, **_evaluation_document(item.wish, names)} for item in known.evaluations
+            {"run": item.run, "task": item.task, **_evaluation_document(item, names)} for item in known.evaluations
         ],
     }
 
 
-def _evaluation_document(wish: stored.RunEvaluation, names: dict[int, str]) -> dict[str, Any]:
+def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str]) -> dict[str, Any]:
+    metric, wish = wanted.metric, wanted.wish
     evaluation, why = wish.evaluation, wish.suggestion
-    document: dict[str, Any] = {
-        key: getattr(evaluation, key)
-        for key in ("seed", "status", "val_accuracy", "test_accuracy", "val_loss", "seconds", "reason", "error")
-    }
+    document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
+    document |= figures(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
     document |= {"origin": wish.origin, "position": wish.position, "reused": wish.reused, "suggestion": None}
     if why:
         document["suggestion"] = {
+            "predicted": metric.value(why.predicted_score),
             "predicted_score": why.predicted_score,
             "rank": why.rank,
             "embedding_version": why.embedding_version,
             "nearest_trained": [
-                {"function": names.get(n.function_id), "distance": n.distance, "score": n.score} for n in why.neighbors
+                {
+                    "function": names.get(n.function_id),
+                    "distance": n.distance,
+                    "value": metric.value(n.score),
+                    "score": n.score,
+                }
+                for n in why.neighbors
             ],
         }
     return document
@@ -174,6 +192,9 @@ def _print_function(document: dict[str, Any]) -> None:
         said = f": {spectrum['reason']}" if spectrum["reason"] else ""
         what = f"{spectrum['task']}, {spectrum['fisher']}, seed {spectrum['seed']}"
         print(f"  spectrum     {what}, {spectrum['status']}{said}")
+    for cost in document["costs"]:
+        ratios = f"{cost['time_ratio']:.2f} x relu's step time, {cost['memory_ratio']:.2f} x its activation memory"
+        print(f"  cost         {cost['task']} on {cost['device']}: {ratios}")
     for evaluation in document["evaluations"]:
         _print_evaluation(evaluation)
     if not document["evaluations"]:
@@ -182,19 +203,31 @@ def _print_function(document: dict[str, Any]) -> None:
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:
     print(f"  run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}: {evaluation['status']}")
-    for key in ("val_accuracy", "test_accuracy", "val_loss"):
+    metric = evaluation["metric"]
+    for key in dict.fromkeys((f"val_{metric}", f"test_{metric}", "val_loss")):
         if evaluation[key] is not None:
             print(f"    {key:<16} {evaluation[key]:.4f}")
-    for key in ("reason", "error"):
+    if evaluation["precision"]:
+        print(f"    {'trained in':<16} {_how_trained(evaluation)}")
+    for key in ("stopped_early", "reason", "error"):
         if evaluation[key]:
-            print(f"    {key:<16} {evaluation[key]}")
+            print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
     why = evaluation["suggestion"]
     origin = f"{evaluation['origin']} number {evaluation['position'] + 1} of the run"
     print(f"    {'came as':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
     if why:
-        predicted = "none" if why["predicted_score"] is None else f"{why['predicted_score']:.4f}"
+        predicted = "none" if why["predicted"] is None else f"{why['predicted']:.4f}"
         print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the open candidates")
         for neighbor in why["nearest_trained"]:
-            score = "diverged" if neighbor["score"] is None else f"{neighbor['score']:.4f}"
-            print(f"    {'near':<16} {neighbor['function']}: {score}, {neighbor['distance']:.3f} away")
+            value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"
+            print(f"    {'near':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f} away")
         print(f"    {'embedding':<16} {why['embedding_version']}")
+
+
+def _how_trained(evaluation: dict[str, Any]) -> str:
+    """For example `bfloat16 on 4 x NVIDIA H100, 120.5 s, 31000 examples/s`."""
+    n, rate = evaluation["n_devices"] or 1, evaluation["examples_per_second"]
+    parts = [f"{evaluation['precision']} on {f'{n} x ' if n > 1 else ''}{evaluation['device']}"]
+    parts += [] if evaluation["seconds"] is None else [f"{evaluation['seconds']:.1f} s"]
+    parts += [] if rate is None else [f"{rate:.0f} examples/s"]
+    return ", ".join(parts)
