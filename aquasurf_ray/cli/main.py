@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import files, functions, results, runs, show
+from aquasurf_ray.cli import files, functions, results, runs, show, tasks
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -24,11 +24,10 @@ app = typer.Typer(
     name="aquasurf",
     help="Find a better activation function for your network.",
     epilog="Start with: aquasurf search digits",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, results, show, functions, files):
+for group in (runs, results, show, tasks, functions, files):
     group.register(app)
 
 
@@ -57,7 +56,7 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
     """Runs one command and returns its exit code."""
     try:
-        code = app(arguments, prog_name="aquasurf", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
             return _say("stopped", STOPPED_BY_SIGNAL)
         return code if isinstance(code, int) else DONE

@@ -103,6 +103,12 @@ def run(capsys, *arguments):
         (["space", "no-such-space"], "no-such-space"),
         (["status", "nobody"], "aquasurf.db"),
         (["bogus"], "No such command 'bogus'"),
+        (["task"], "Missing command"),
+        (["task", "bogus"], "No such command 'bogus'"),
+        (["task", "check"], "Missing argument"),
+        (["task", "check", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
+        (["task", "show", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
+        (["task", "check", "digits", "--device", "tpu"], "device: there is cpu"),
         (["top"], "Missing argument"),
     ],
 )
@@ -276,7 +282,7 @@ def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys):
 HEAVY = {"torch", "ray", "umap", "numba", "sqlalchemy", "sklearn", "pandas"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [[], ["search", "--help"], ["task", "check", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments):
     program = (
         "import sys\nfrom aquasurf_ray.cli.main import main\n"
@@ -292,7 +298,14 @@ def test_every_command_has_an_example_in_its_help(capsys):
 
     from aquasurf_ray.cli.main import app
 
-    for name in get_command(app).commands:
-        assert run(capsys, name, "--help")[0] == 0
-    for name, command in get_command(app).commands.items():
-        assert f"aquasurf {name}" in (command.epilog or ""), f"{name} has no example"
+    def all_commands(group, before=()):
+        for name, command in group.commands.items():
+            yield (*before, name), command
+            yield from all_commands(command, (*before, name)) if hasattr(command, "commands") else ()
+
+    names = []
+    for words, command in all_commands(get_command(app)):
+        names.append(" ".join(words))
+        assert run(capsys, *words, "--help")[0] == 0
+        assert f"aquasurf {names[-1]}" in (command.epilog or ""), f"{names[-1]} has no example"
+    assert {"search", "task", "task list", "task show", "task check"} <= set(names)

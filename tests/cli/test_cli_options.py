@@ -10,18 +10,22 @@ from typer.main import get_command
 from aquasurf_ray.cli.main import app
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
 
-COMMANDS = get_command(app).commands
+COMMANDS = dict(get_command(app).commands)
+COMMANDS |= {f"task {name}": command for name, command in COMMANDS["task"].commands.items()}
 INTERFACE = {
     "search": "task --name --space --evaluations --candidates --workers --gpus-per-worker --store --storage --seed "
     "--config --address --json",
     "resume": "name",
     "status": "name --json",
-    "top": "name -n --format",
+    "top": "name -n --format --pareto",
     "show": "function",
     "query": "sql --format",
     "export": "name --format -o",
     "space": "name --count --sample",
     "spectrum": "function --task --json",
+    "task list": "--json",
+    "task show": "task --json",
+    "task check": "task --download --device --json",
     "evaluate": "functions --task --seeds",
 }
 
