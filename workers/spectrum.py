@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aquasurf_ray.tasks.objective import Likelihood
 from workers.fisher.capture import collect_factors
 from workers.fisher.errors import (
     NoLayers,
@@ -28,7 +29,7 @@ from workers.fisher.errors import (
     SpectrumInputError,
 )
 from workers.fisher.factors import LayerFactors
-from workers.fisher.likelihood import Categorical
+from workers.fisher.likelihood import likelihood_named
 
 __all__ = [
     "LayerSpectrum",
@@ -78,28 +79,35 @@ def fisher_spectrum(
     *,
     fisher: Fisher = "sampled",
     seed: int = 0,
+    likelihood: Likelihood = "categorical",
 ) -> list[LayerSpectrum]:
     """The spectra of all Linear, Conv1d and Conv2d layers, in the order of `model.named_modules()`.
+
+    Other weights have no block, so they are left out: embeddings, norms, parameters that a module holds beside its
+    layers. Layers of torch that multiply by a matrix and have no block all the same (transposed convolutions,
+    recurrent layers, `nn.MultiheadAttention`) are named by the warning.
 
     The model is used in the mode it is given, normally training mode (batch norm then normalises by the batch), and is
     left as it was found: parameters, gradients, buffers, hooks, and torch's global generators.
 
     Args:
-        model: returns logits [n, ..., classes]; every dimension between is a position (tokens).
+        model: returns outputs [n, ..., c]; every dimension between is a position (tokens).
         inputs: one batch [n, ...].
-        targets: int64 labels [n, ...], for "empirical" only.
-        fisher: "sampled" draws the labels from the model's own prediction, which is the Fisher information matrix;
+        targets: for "empirical" only. Categorical: int64 labels [n, ...]; otherwise numbers shaped as the outputs.
+        fisher: "sampled" draws the targets from the model's own prediction, which is the Fisher information matrix;
             "empirical" takes them from `targets`.
-        seed: of the drawn labels and of dropout masks. One seed, one result.
+        seed: of the drawn targets and of dropout masks. One seed, one result.
+        likelihood: what the outputs are. "categorical": logits over the last dimension; "gaussian": means, of
+            variance 1 each; "bernoulli": each the logit of a yes. `workers.fisher.likelihood` fixes the scale.
 
     Returns:
         One `LayerSpectrum` a layer, eigenvalues not below 1e-7 of their factor's largest one, nor e^-100.
 
     Warns:
-        SkippedLayerWarning: layers that get no gradient, named.
+        SkippedLayerWarning: layers that get no gradient, or have no block, named.
 
     Raises:
-        SpectrumInputError: wrong or missing targets, an empty batch, outputs that are not logits.
+        SpectrumInputError: wrong or missing targets, an empty batch, outputs that the likelihood does not take.
         NoLayers: no layer gets a gradient.
         NonFiniteSpectrum: the network overflows; says where.
 
@@ -109,12 +117,12 @@ def fisher_spectrum(
         [('0', 36), ('2', 15)]
     """
     _check(inputs, targets, fisher)
-    likelihood = Categorical()
+    distribution = likelihood_named(likelihood)
 
     def loss(outputs: Tensor) -> Tensor:
         if targets is not None:
-            return likelihood.loss(outputs, targets)
-        return likelihood.loss(outputs, likelihood.sample(outputs, torch.Generator().manual_seed(seed)))
+            return distribution.loss(outputs, targets)
+        return distribution.loss(outputs, distribution.sample(outputs, torch.Generator().manual_seed(seed)))
 
     return [_spectrum(factors, len(inputs)) for factors in collect_factors(model, inputs, loss, seed=seed)]
 
@@ -125,7 +133,7 @@ def _check(inputs: Tensor, targets: Tensor | None, fisher: str) -> None:
     if fisher == "empirical" and targets is None:
         raise SpectrumInputError("fisher='empirical' needs targets, got None")
     if fisher == "sampled" and targets is not None:
-        raise SpectrumInputError("fisher='sampled' draws its own labels, got targets; leave them out")
+        raise SpectrumInputError("fisher='sampled' draws its own targets, got some; leave them out")
     if not isinstance(inputs, Tensor) or inputs.dim() < 2 or inputs.numel() == 0:
         got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise SpectrumInputError(f"inputs must be a non-empty batch (n, ...), got {got}")

@@ -16,6 +16,7 @@ from torch import nn
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import load_task
 from workers.checkpoints import CheckpointFolder
+from workers.fisher.likelihood import LIKELIHOODS
 from workers.network import spectrum_batch, untrained_network
 from workers.spectrum import fisher_spectrum
 from workers.training import probe, train
@@ -79,6 +80,16 @@ def test_sampled_spectrum_repeats_itself(digits, splits):
     first, second = (fisher_spectrum(network, inputs, seed=0) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_allclose(a.log_eigenvalues()[-10:], b.log_eigenvalues()[-10:], atol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_targets_are_drawn_as_on_the_cpu(likelihood):
+    outputs = torch.randn(200, 7, generator=torch.Generator().manual_seed(0))
+    cpu, gpu = (
+        LIKELIHOODS[likelihood].sample(outputs.to(device), torch.Generator().manual_seed(1)) for device in (CPU, GPU)
+    )
+    assert gpu.device.type == "cuda"
+    torch.testing.assert_close(gpu.cpu(), cpu, rtol=0, atol=0)
 
 
 class Interrupted(Exception):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks.all_cnn_c import all_cnn_c
@@ -263,7 +265,7 @@ def test_infinite_logits_and_gradients_are_typed_errors_too():
         def forward(self, x):
             return torch.sqrt(x - x) + x
 
-    with pytest.raises(NonFiniteSpectrum, match="output of 'logits'"):
+    with pytest.raises(NonFiniteSpectrum, match="output of 'network'"):
         fisher_spectrum(nn.Sequential(nn.Linear(4, 3), Activation("exp(exp(x))")), 100 * torch.ones(8, 4))
     with pytest.raises(NonFiniteSpectrum, match="gradient of '0'"):
         fisher_spectrum(nn.Sequential(nn.Linear(4, 3), InfiniteGradient()), torch.randn(8, 4))
@@ -299,7 +301,7 @@ def test_outputs_that_are_no_logits_are_refused(change, message):
     [
         ({"fisher": "exact"}, "fisher must be 'sampled' or 'empirical', got 'exact'"),
         ({"fisher": "empirical"}, "needs targets, got None"),
-        ({"targets": torch.zeros(5, dtype=torch.long)}, "draws its own labels"),
+        ({"targets": torch.zeros(5, dtype=torch.long)}, "draws its own targets"),
         (
             {"fisher": "empirical", "targets": torch.zeros(4, dtype=torch.long)},
             r"shape \(5,\) for these logits, got \(4,\)",
@@ -332,3 +334,57 @@ def test_embeddings_and_tokens():
     tokens = torch.randint(7, (8, 9))
     assert [s.n_weights for s in fisher_spectrum(model, tokens)] == [36, 28]
     assert [s.n_weights for s in fisher_spectrum(model, tokens, tokens % 4, fisher="empirical")] == [36, 28]
+
+
+class Attention(nn.Module):
+    """Causal self-attention of one head whose projections are layers."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.out(functional.scaled_dot_product_attention(*self.query_key_value(x).chunk(3, -1), is_causal=True))
+
+
+class TorchAttention(nn.MultiheadAttention):
+    """PyTorch's own module, which holds its projections as bare parameters and calls its last layer by its weights."""
+
+    def forward(self, x):
+        return super().forward(x, x, x)[0]
+
+
+class FirstOutput(nn.LSTM):
+    """An LSTM that gives its outputs without its state."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+def character_model(attention):
+    torch.manual_seed(0)
+    layers = [("embedding", nn.Embedding(7, 6)), ("norm", nn.LayerNorm(6)), ("attention", attention)]
+    layers += [("up", nn.Linear(6, 12)), ("gelu", nn.GELU()), ("head", nn.Linear(12, 7))]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def test_a_transformer_has_a_block_for_each_linear_layer_and_none_for_embeddings_and_norms():
+    spectra = fisher_spectrum(character_model(Attention(6)), torch.randint(7, (8, 9)))
+    expected = {"attention.query_key_value": 7 * 18, "attention.out": 7 * 6, "up": 7 * 12, "head": 13 * 7}
+    assert {s.name: s.n_weights for s in spectra} == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (TorchAttention(6, 2, batch_first=True), "attention, attention.out_proj"),
+        (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), "attention.self_attn, attention.self_attn.out_proj"),
+        (FirstOutput(6, 6, batch_first=True), "attention"),
+    ],
+    ids=["attention", "encoder layer", "lstm"],
+)
+def test_layers_of_torch_whose_projections_have_no_block_are_named(module, named):
+    with pytest.warns(SkippedLayerWarning, match=f"left out of the spectrum: {named}$"):
+        spectra = fisher_spectrum(character_model(module), torch.randint(7, (8, 9)))
+    assert {"up", "head"} <= {s.name for s in spectra}
+    assert all(np.isfinite(s.log_eigenvalues()).all() for s in spectra)

@@ -7,41 +7,15 @@ and replicating the batch with every combination of labels makes the empirical F
 
 from __future__ import annotations
 
-import warnings
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from spectrum_oracles import assert_same_spectrum, block_eigenvalues, curvlinops_factors
 from torch import nn
-from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 
 from workers.spectrum import fisher_spectrum
-
-
-def block_eigenvalues(model, layer, inputs, targets):
-    """Eigenvalues, descending, of the mean outer product of per-sample gradients by the layer's parameters."""
-    names = [f"{layer}.weight", f"{layer}.bias"]
-    parameters = dict(model.named_parameters())
-
-    def loss(own, x, y):
-        logits = functional_call(model, {**parameters, **own}, (x[None],))
-        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), y.reshape(-1), reduction="sum")
-
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))({n: parameters[n].detach() for n in names}, inputs, targets)
-    rows = torch.cat([gradients[n].flatten(1) for n in names], dim=1)
-    return torch.linalg.eigvalsh(rows.T @ rows / len(rows)).flip(0).detach().numpy()
-
-
-def assert_same_spectrum(spectrum, expected):
-    """Where the expected eigenvalues are not numerically zero; the others must lie at the floor or below."""
-    found = np.exp(spectrum.log_eigenvalues())[::-1]
-    positive = expected > 1e-6 * expected[0]
-    np.testing.assert_allclose(found[positive], expected[positive], rtol=1e-8)
-    assert (found[~positive] <= 2e-7 * expected[0]).all()
-    assert positive.any()
-    assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize("layer", ["0", "2", "4"])
@@ -119,26 +93,6 @@ def test_sampled_labels_give_the_fisher_information_of_the_prediction():
     np.testing.assert_allclose(spectrum.gradient_eigenvalues[1:], expected[1:], rtol=0.03)
 
 
-def curvlinops_factors(model, inputs, targets):
-    """Their factors by layer name; A is divided by the positions and G summed, so that the block is a sum over data."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a dependency of theirs uses torch.jit.script at import
-        from curvlinops import KFACLinearOperator
-
-    operator = KFACLinearOperator(
-        model,
-        nn.CrossEntropyLoss(reduction="sum"),
-        list(model.parameters()),
-        [(inputs, targets)],
-        check_deterministic=False,
-        fisher_type="empirical",
-        kfac_approx="expand",
-        separate_weight_and_bias=False,
-    )
-    operator.compute_kronecker_factors()
-    return operator._input_covariances, operator._gradient_covariances
-
-
 NETWORKS = {
     "dense": (
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.ELU(), nn.Linear(5, 3)),
@@ -168,7 +122,7 @@ def test_factors_agree_with_curvlinops_up_to_its_normalisation(network):
     torch.manual_seed(0)
     model, n = make().double(), 24
     inputs, targets = torch.randn(n, *shape, dtype=torch.float64), torch.arange(n) % 3
-    a_theirs, g_theirs = curvlinops_factors(model, inputs, targets)
+    a_theirs, g_theirs = curvlinops_factors(model, nn.CrossEntropyLoss(reduction="sum"), inputs, targets)
     spectra = fisher_spectrum(model, inputs, targets, fisher="empirical")
     assert [s.name for s in spectra] == list(positions) == list(a_theirs)
     for s in spectra:

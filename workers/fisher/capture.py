@@ -23,6 +23,9 @@ from workers.fisher.moments import power_of_two_scale
 
 Loss = Callable[[Tensor], Tensor]
 
+# What multiplies by a matrix that no hook sees: other convolutions, and layers whose projections are bare parameters.
+_NOT_COVERED = (_ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
 
 def collect_factors(model: nn.Module, inputs: Tensor, loss: Loss, *, seed: int) -> list[LayerFactors]:
     """The factors of every layer that gets a gradient, in the order of `model.named_modules()`.
@@ -34,7 +37,7 @@ def collect_factors(model: nn.Module, inputs: Tensor, loss: Loss, *, seed: int) 
         seed: of the dropout masks and whatever else the model draws.
 
     Warns:
-        SkippedLayerWarning: some layers get no gradient, or are convolutions of a kind that is not covered.
+        SkippedLayerWarning: some layers get no gradient, or are of a kind that is not covered.
 
     Raises:
         NoLayers: no layer gets a gradient.
@@ -71,7 +74,7 @@ def _run(model: nn.Module, inputs: Tensor, loss: Loss, layers: list[LayerFactors
     if not isinstance(outputs, Tensor):
         raise SpectrumInputError(f"the model must return a tensor, got {type(outputs).__name__}")
     if outputs.is_floating_point() and power_of_two_scale(outputs.detach()) is None:
-        raise NonFiniteSpectrum("logits", "output")
+        raise NonFiniteSpectrum("network", "output")
     value = loss(outputs)
     if value.requires_grad and anchors:
         torch.autograd.grad(value, anchors, allow_unused=True)
@@ -93,7 +96,9 @@ def _forward_hook(factors: LayerFactors, anchors: list[Tensor]) -> Callable[...,
 
 def _warn_of_skipped(model: nn.Module, found: set[str]) -> None:
     skipped = [
-        name for name, m in model.named_modules() if (_is_covered(m) or isinstance(m, _ConvNd)) and name not in found
+        name
+        for name, module in model.named_modules()
+        if (_is_covered(module) or isinstance(module, _NOT_COVERED)) and name not in found
     ]
     if skipped:
         warnings.warn(

@@ -1,10 +1,10 @@
 """Exceptions and the warning of the spectrum.
 
 SpectrumError            catch this to catch them all
-  SpectrumInputError     the call cannot be served: bad targets, an empty batch, outputs that are no logits
+  SpectrumInputError     the call cannot be served: bad targets, an empty batch, outputs of another kind
   NoLayers               the model has no layer with a Fisher block
   NonFiniteSpectrum      an activation or a gradient overflowed: the function's own fault, to be recorded
-SkippedLayerWarning      layers without a gradient, by name
+SkippedLayerWarning      layers without a gradient or of a kind without a block, by name
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class NonFiniteSpectrum(SpectrumError, ArithmeticError):
     """NaN or infinity in the forward or backward pass.
 
     Attributes:
-        where: the layer's name in the model, or `logits`.
+        where: the layer's name in the model, or `network` for its outputs.
         what: `input`, `output` or `gradient`.
     """
 
@@ -40,4 +40,4 @@ class NonFiniteSpectrum(SpectrumError, ArithmeticError):
 
 
 class SkippedLayerWarning(UserWarning):
-    """Layers that have weights but get no gradient are left out of the spectrum."""
+    """Layers that get no gradient, or of a kind that has no Fisher block, are left out of the spectrum."""
