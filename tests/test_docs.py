@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import ROOT, aquasurf, blocks, commands
 
-ROOT = Path(__file__).parent.parent
-
-
-def blocks(page, language):
-    """The fenced blocks of a language, in order."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    return [text for found, text in fenced if found == language]
-
-
-def aquasurf(*arguments, folder):
-    environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
-    done = subprocess.run(
-        [sys.executable, "-m", "aquasurf_ray", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md")))]
 
 
 def test_the_readmes_own_network_is_searched(tmp_path):
@@ -55,17 +39,16 @@ def test_a_space_of_ones_own_with_operators_of_ones_own(tmp_path):
     assert "bump" in trained
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/spaces.md", "docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
 
 
-def test_every_command_the_readme_names_exists():
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_a_page_names_exists(page):
     from typer.main import get_command
 
     from aquasurf_ray.cli.main import app
 
-    known = set(get_command(app).commands)
-    named = set(re.findall(r"^aquasurf ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert named <= known
+    assert {command[1] for command in commands(page)} <= set(get_command(app).commands)

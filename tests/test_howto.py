@@ -1,0 +1,141 @@
+"""The tasks of the how-to pages are searched from end to end as they are printed, with fewer epochs.
+
+One through the command line in processes of its own; the others share a Ray, a process that embeds, and a folder into
+which every block that names its file is written.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import tomllib
+
+import pytest
+from pages import ROOT, aquasurf, blocks, commands
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.driver import embedder, execution, search
+from aquasurf_ray.driver.cluster import connected
+from aquasurf_ray.tasks import load_task, task_names
+from store import Store
+
+EPOCHS = {"own-network": 3, "tabular": 20, "timm": 1, "text": 2}
+SMALL = {"candidates": 6, "evaluations": 1, "workers": 2, "cpus_per_worker": 0.5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The working folder of somebody who has copied all pages."""
+    folder = tmp_path_factory.mktemp("howto")
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    for page, epochs in EPOCHS.items():
+        for block in blocks(f"docs/{page}.md", "python"):
+            name = re.match(r"# (\w+)\.py\n", block)
+            if name:
+                (folder / f"{name[1]}.py").write_text(re.sub(r"epochs=\d+", f"epochs={epochs}", block))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        patch.delenv("AQUASURF_STORE", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    with pytest.MonkeyPatch.context() as patch, connected(None):
+        process = embedder.start_process()
+        patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
+        yield
+
+
+def task_of(page, verb="search"):
+    """The task of the page's own command, the last one where there are several."""
+    return [words[2] for words in commands(f"docs/{page}.md") if words[1] == verb and ":" in words[2]][-1]
+
+
+def searched(folder, task):
+    """The best score, and all scores by function, best first; of a search that has spectra of all candidates."""
+    url = f"sqlite:///{folder}/{task.partition(':')[0]}.db"
+    result = search(task, name="one", store=url, **SMALL)
+    with Store.open(url, create=False) as store:
+        run = store.run("one")
+        assert run.status == "finished"
+        found = store.snapshot(run.id).evaluations
+        candidates = store.candidates(run.id)
+        assert len(store.spectra(run.task_id, [c.id for c in candidates])) == len(candidates) == len(BASELINES) + 6
+    scores = {w.function: w.evaluation.score for w in found if w.evaluation.status == "done"}
+    assert result.evaluations == len(found) == len(BASELINES) + 1
+    assert len(scores) >= len(found) - 1
+    assert result.best == max(scores.items(), key=lambda item: item[1])
+    return scores
+
+
+def test_a_network_of_ones_own_is_searched_by_the_command(folder):
+    task = task_of("own-network")
+    small = ["--candidates", "6", "--evaluations", "1", "--workers", "2", "--json"]
+    document = json.loads(aquasurf("search", task, *small, "--store", f"sqlite:///{folder}/own.db", folder=folder))
+    assert document["status"] == "finished"
+    assert document["evaluations"] == len(BASELINES) + 1
+    assert -0.35 < document["best_score"] < 0, (
+        "half of the answers are wrong by chance; a lower error is a higher score"
+    )
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_table_is_searched(folder):
+    scores = searched(folder, task_of("tabular"))
+    assert -1 < max(scores.values()) < -0.5, "predicting the mean has an error of 1"
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_network_of_timm_is_searched(folder):
+    scores = searched(folder, task_of("timm"))
+    assert max(scores.values()) > 0.15, "a tenth is chance"
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_language_model_is_searched(folder):
+    scores = searched(folder, task_of("text"))
+    assert -30 < max(scores.values()) < -5, "96 characters, of which some are frequent"
+
+
+@pytest.mark.parametrize(
+    "task", ["mytasks:chords_task", "mymodel:loaded_task", "mytable:diabetes", "mytext:characters"]
+)
+def test_the_check_finds_nothing_wrong(folder, task, capsys):
+    assert main(["task", "check", task]) == 0, capsys.readouterr().err
+
+
+def test_what_was_replaced_is_told(folder, capsys):
+    exec(blocks("docs/own-network.md", "python")[2], {})
+    assert "replaced=('2', '5')" in capsys.readouterr().out
+    exec(blocks("docs/timm.md", "python")[1], {})
+    first, *kept = capsys.readouterr().out.splitlines()
+    assert first.endswith(" replaced")
+    assert int(first.split()[0]) > 10
+    assert all("gate" in line for line in kept)
+    assert kept
+
+
+def test_entry_points_give_tasks_their_names(folder):
+    (text,) = blocks("docs/own-network.md", "toml")
+    entry_points = tomllib.loads(text)["project"]["entry-points"]["aquasurf_ray.tasks"]
+    metadata = folder / "mytasks-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mytasks\nVersion: 1.0\n")
+    lines = [f"{name} = {path}" for name, path in entry_points.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[aquasurf_ray.tasks]", *lines]))
+    importlib.invalidate_caches()
+    assert set(entry_points) <= set(task_names())
+    assert load_task("chords").digest == load_task("mytasks:chords_task").digest
+
+
+def test_the_spectrum_of_the_language_model_has_its_nine_dense_layers(folder, capsys):
+    (command,) = (words for words in commands("docs/text.md") if words[1] == "spectrum")
+    function, task = command[2].strip("'"), command[4]
+    assert main(["spectrum", function, "--task", task, "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)
+    assert len(layers if isinstance(layers, list) else layers["layers"]) == 9
