@@ -16,11 +16,14 @@ from torch.utils.data import Dataset, TensorDataset
 
 import workers.memory
 from aquasurf_ray.activations import Activation, register_unary, unregister
-from aquasurf_ray.tasks import Splits, load_task
+from aquasurf_ray.tasks import Recipe, Splits, classification, load_task
+from workers.batches import batch_source
 from workers.checkpoints import CheckpointFolder
+from workers.evaluation import evaluate
 from workers.memory import PeakMemory
 from workers.network import spectrum_batch, untrained_network
-from workers.training import evaluate, is_functions_fault, train
+from workers.precision import Arithmetic
+from workers.training import is_functions_fault, train
 
 CPU = torch.device("cpu")
 
@@ -43,14 +46,15 @@ def brief(digits):
 
 def figures(result):
     """All numbers of a result that a second training must repeat."""
-    curve = [(e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.learning_rate) for e in result.epochs]
+    curve = [(e.train_loss, e.train_score, e.val_loss, e.val_score, e.learning_rate) for e in result.epochs]
     return result.score, result.test_loss, result.test_accuracy, curve
 
 
 def test_digits_are_learnt(digits, splits):
     result = train(digits, Activation("relu(x)"), splits=splits, seed=0)
     assert result.status == "done"
-    assert result.score == result.val_accuracy
+    assert result.score == result.val_accuracy == result.epochs[-1].val_score
+    assert result.test_score == result.test_accuracy
     assert result.val_accuracy > 0.85
     assert result.test_accuracy > 0.85
     assert [e.epoch for e in result.epochs] == list(range(1, 9))
@@ -102,15 +106,28 @@ def misfit(kind, state):
     elif kind == "other momentum":
         first["momentum_buffer"] = first["momentum_buffer"][:1]
     elif kind == "other cycle":
-        state["schedule"]["total_steps"] = 7
+        state["steps"] = 7
     elif kind == "curve cut short":
         state["history"] = []
+    elif kind == "another form":
+        state["form"] = "compiled"
+    elif kind == "averages":
+        state["averaged"] = state["network"]
     else:
         del state["order"]
 
 
 @pytest.mark.parametrize(
-    "kind", ["other network", "other momentum", "other cycle", "curve cut short", "no generator state"]
+    "kind",
+    [
+        "other network",
+        "other momentum",
+        "other cycle",
+        "curve cut short",
+        "another form",
+        "averages",
+        "no generator state",
+    ],
 )
 def test_a_checkpoint_that_does_not_fit_is_left_out_with_a_warning(digits, splits, tmp_path, caplog, kind):
     task = replace(digits, network=with_dropout, recipe=replace(digits.recipe, epochs=2))
@@ -282,6 +299,11 @@ def test_trouble_of_memory_or_device_is_the_machines_fault(brief, splits, own_op
     assert not is_functions_fault(raised.value)
 
 
+def evaluated(network, examples):
+    source = batch_source(examples, 100, CPU)
+    return evaluate(network, source, classification(), Arithmetic(Recipe(), CPU), CPU)
+
+
 def test_nan_logits_after_the_last_epoch_end_as_diverged(brief, splits, own_operators):
     result = train(brief, Activation("nan_without_gradients(x)"), splits=splits)
     assert result.status == "diverged"
@@ -302,7 +324,7 @@ def test_nan_logits_after_the_last_epoch_end_as_diverged(brief, splits, own_oper
 )
 def test_an_evaluation_is_nan_where_logits_overflow_and_only_there(row, expected):
     logits = torch.tensor([row])
-    loss, _ = evaluate(nn.Identity(), TensorDataset(logits, torch.tensor([0])), CPU)
+    loss, _ = evaluated(nn.Identity(), TensorDataset(logits, torch.tensor([0])))
     assert loss == pytest.approx(expected, nan_ok=True)
 
 
@@ -315,7 +337,7 @@ def test_errors_outside_the_function_are_not_the_functions_fault(brief, splits):
 
 def test_evaluation_equals_the_plain_formula(digits, splits):
     network = untrained_network(digits, nn.ReLU, seed=0, device=CPU)
-    loss, accuracy = evaluate(network, splits.test, CPU)
+    loss, accuracy = evaluated(network, splits.test)
     inputs, targets = splits.test.tensors
     with torch.no_grad():
         logits = network.double()(inputs.double())

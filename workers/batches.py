@@ -1,0 +1,211 @@
+"""Batches of a split, on the device, in an order that depends on nothing but seed and epoch.
+
+Three kinds of splits, each with a source of batches of its own:
+
+- a `TensorDataset` is indexed as a whole. It is moved to a GPU once if it takes at most a quarter of the memory that
+  is free there, and else goes there batch by batch through pinned memory.
+- any other data set goes through a `DataLoader` with `loader_workers` processes. Each batch is read with the global
+  generators (torch, NumPy, Python) set from the epoch and its first example, so what a transformation draws does not
+  depend on the number of processes.
+- a `DataLoader` of the user is used as it is, batch size included; only its generators are set at the begin of each
+  pass, and left as they were.
+
+Where several processes train together, each gets its share of every batch: the first n mod w processes one example
+more than the others. One whose share is empty gets one example to go through the motions with, counted as none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from aquasurf_ray.tasks import TaskError
+from aquasurf_ray.tasks.task import Examples, ExampleSet
+from workers.seeding import seeded, stream_seed
+
+RESIDENT_SHARE = 0.25
+CPU = torch.device("cpu")
+
+
+class Batch(NamedTuple):
+    """Inputs and targets (n, ...) on the device: `n` of the `n_together` examples of one step."""
+
+    inputs: Tensor
+    targets: Tensor
+    n: int
+    n_together: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each batch is this process's."""
+
+    index: int = 0
+    of: int = 1
+
+    def bounds(self, n: int) -> tuple[int, int]:
+        """First and past the last position in a batch of n; equal where the share is empty.
+
+        >>> [Share(i, 3).bounds(5) for i in range(3)]
+        [(0, 2), (2, 4), (4, 5)]
+        """
+        size, larger = divmod(n, self.of)
+        begin = self.index * size + min(self.index, larger)
+        return begin, begin + size + (self.index < larger)
+
+
+WHOLE = Share()
+
+
+class BatchSource(Protocol):
+    """The batches of one split."""
+
+    n_batches: int
+
+    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
+        """One training epoch. The order is drawn from `order`; all else that is random, from `seed`."""
+        ...
+
+    def in_order(self) -> Iterator[Batch]:
+        """One pass in the split's own order."""
+        ...
+
+
+def batch_source(
+    examples: Examples, batch_size: int, device: torch.device, *, loader_workers: int = 0, share: Share = WHOLE
+) -> BatchSource:
+    """The source that fits the kind of split.
+
+    Raises:
+        TaskError: a `DataLoader` without a length.
+    """
+    if isinstance(examples, DataLoader):
+        return _UsersLoader(examples, device, share)
+    if isinstance(examples, TensorDataset):
+        return _InMemory(examples.tensors, batch_size, device, share)
+    return _Read(examples, batch_size, device, loader_workers, share)
+
+
+class _InMemory:
+    def __init__(self, tensors: Sequence[Tensor], batch_size: int, device: torch.device, share: Share) -> None:
+        resident = device.type == "cuda" and _fits(tensors, device)
+        self._inputs, self._targets = (t.to(device) if resident else t for t in tensors[:2])
+        self._batch_size, self._device, self._share = batch_size, device, share
+        self.n_batches = -(-len(self._inputs) // batch_size)
+
+    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
+        permutation = torch.randperm(len(self._inputs), generator=order).to(self._inputs.device)
+        for chosen in torch.split(permutation, self._batch_size):
+            begin, end = self._share.bounds(len(chosen))
+            mine = chosen[begin:end] if end > begin else chosen[:1]
+            yield self._batch(self._inputs[mine], self._targets[mine], end - begin, len(chosen))
+
+    def in_order(self) -> Iterator[Batch]:
+        size = self._batch_size
+        for inputs, targets in zip(torch.split(self._inputs, size), torch.split(self._targets, size), strict=True):
+            yield self._batch(inputs, targets, len(inputs), len(inputs))
+
+    def _batch(self, inputs: Tensor, targets: Tensor, n: int, n_together: int) -> Batch:
+        if inputs.device != self._device:
+            inputs, targets = _sent(inputs, self._device), _sent(targets, self._device)
+        return Batch(inputs, targets, n, n_together)
+
+
+class _Read:
+    def __init__(
+        self, examples: ExampleSet, batch_size: int, device: torch.device, loader_workers: int, share: Share
+    ) -> None:
+        self._examples, self._batch_size, self._device = examples, batch_size, device
+        self._loader_workers, self._share = loader_workers, share
+        self._size = len(examples)  # type: ignore[arg-type]
+        self.n_batches = -(-self._size // batch_size)
+
+    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
+        permutation = torch.randperm(self._size, generator=order)
+        yield from self._batches(permutation, self._share, seed)
+
+    def in_order(self) -> Iterator[Batch]:
+        yield from self._batches(torch.arange(self._size), WHOLE, 0)
+
+    def _batches(self, order: Tensor, share: Share, seed: int) -> Iterator[Batch]:
+        chunks = [chunk.tolist() for chunk in torch.split(order, self._batch_size)]
+        bounds = [share.bounds(len(chunk)) for chunk in chunks]
+        mine = [chunk[begin:end] or chunk[:1] for chunk, (begin, end) in zip(chunks, bounds, strict=True)]
+        loader: DataLoader[Any] = DataLoader(
+            _SeededExamples(self._examples, seed),
+            batch_sampler=mine,
+            num_workers=self._loader_workers,
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for (inputs, targets), chunk, (begin, end) in zip(loader, chunks, bounds, strict=True):
+            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), end - begin, len(chunk))
+
+
+class _SeededExamples(Dataset[tuple[Tensor, ...]]):
+    """A data set whose transformations draw what they draw from the epoch and the batch alone."""
+
+    def __init__(self, examples: ExampleSet, seed: int) -> None:
+        self._examples, self._seed = examples, seed
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
+        all_at_once = getattr(self._examples, "__getitems__", None)
+        with seeded(stream_seed(self._seed, indices[0]), CPU):
+            return all_at_once(indices) if all_at_once else [self._examples[i] for i in indices]
+
+
+class _UsersLoader:
+    def __init__(self, loader: DataLoader[tuple[Tensor, ...]], device: torch.device, share: Share) -> None:
+        self._loader, self._device, self._share = loader, device, share
+        try:
+            self.n_batches = len(loader)
+        except TypeError as error:
+            raise TaskError(f"a DataLoader must have a length, which schedules need: {error}") from error
+
+    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
+        yield from self._batches(self._share, seed)
+
+    def in_order(self) -> Iterator[Batch]:
+        yield from self._batches(WHOLE, 0)
+
+    def _batches(self, share: Share, seed: int) -> Iterator[Batch]:
+        with _generators_set(self._loader, seed):
+            for inputs, targets in self._loader:
+                begin, end = share.bounds(len(targets))
+                mine = slice(begin, end) if end > begin else slice(0, 1)
+                inputs_here, targets_here = _sent(inputs[mine], self._device), _sent(targets[mine], self._device)
+                yield Batch(inputs_here, targets_here, end - begin, len(targets))
+
+
+@contextmanager
+def _generators_set(loader: DataLoader[Any], seed: int) -> Iterator[None]:
+    """The loader's own generators set to `seed`. One that has none draws its order from torch's global generator."""
+    owners = (loader, loader.sampler, getattr(loader.batch_sampler, "sampler", None))
+    found = {id(g): g for g in (getattr(o, "generator", None) for o in owners) if isinstance(g, torch.Generator)}
+    before = [(generator, generator.get_state()) for generator in found.values()]
+    for generator in found.values():
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in before:
+            generator.set_state(state)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; from pinned memory, so that the processor need not wait for the copy."""
+    if device.type == "cuda" and not tensor.is_cuda and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return sum(t.nbytes for t in tensors[:2]) <= RESIDENT_SHARE * free

@@ -1,0 +1,109 @@
+"""How a recipe's numbers are computed: autocast, TF32, deterministic algorithms, memory format.
+
+Losses and metrics are always computed in float32 at least, whatever the forward pass used. Settings of the process
+are changed for one training only, and then are as they were found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aquasurf_ray.tasks import Recipe
+
+FLOAT_OF_HALF = (torch.float16, torch.bfloat16)
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+REPEATABLE_WORKSPACE = ":4096:8"  # the choice that PyTorch's notes on reproducibility name
+
+UsedPrecision = Literal["float32", "bfloat16"]
+
+
+class Arithmetic:
+    """The forward pass and the data formats of one recipe on one device.
+
+    Attributes:
+        precision: of the forward pass, the one really used.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self._recipe = recipe
+        self._device = device
+        self.precision = used_precision(recipe, device)
+
+    def formatted(self, tensor: Tensor) -> Tensor:
+        """Inputs in the recipe's memory format; what is not a batch of images stays as it is."""
+        if self._recipe.channels_last and tensor.dim() == 4:
+            return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
+
+    def prepared(self, network: nn.Module) -> nn.Module:
+        """The network, its filters in the recipe's memory format."""
+        if not self._recipe.channels_last:
+            return network
+        return network.to(memory_format=torch.channels_last)
+
+    def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """The network's outputs: computed in the recipe's precision, given in float32 at least."""
+        with self.autocast():
+            outputs: Tensor = network(inputs)
+        return outputs.float() if outputs.dtype in FLOAT_OF_HALF else outputs
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """What forward passes run under."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+
+def used_precision(recipe: Recipe, device: torch.device) -> UsedPrecision:
+    """What `recipe.precision` means on a device: `auto` is bfloat16 on GPUs that have it, float32 elsewhere."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if device.type != "cuda":
+        return "float32"
+    with torch.cuda.device(device):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+@contextmanager
+def process_settings(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """TF32 on a GPU and deterministic algorithms as the recipe says, for as long as this is entered."""
+    tf32 = _tf32(recipe.tf32) if device.type == "cuda" else nullcontext()
+    deterministic = _deterministic() if recipe.deterministic else nullcontext()
+    with tf32, deterministic:
+        yield
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Matrix products in float32 are exact by default, PyTorch's convolutions are not: both follow the recipe here."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Only algorithms that repeat their bits; PyTorch raises where an operation has none."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(CUBLAS_WORKSPACE)
+    os.environ.setdefault(CUBLAS_WORKSPACE, REPEATABLE_WORKSPACE)
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(CUBLAS_WORKSPACE, None)

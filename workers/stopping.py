@@ -1,0 +1,51 @@
+"""When a training that promises nothing is ended early.
+
+The rule is data: scores that must be reached after some epochs. Who makes the thresholds decides what hopeless means;
+the driver takes medians of the scores that other functions had after the same epoch (the median rule of Golovin et
+al. 2017, "Google Vizier", section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Scores that a training must have reached.
+
+    Args:
+        thresholds: pairs (epoch, score): a training whose validation score after that epoch is lower, or is no
+            number, ends there with the figures that it has.
+        text: where the thresholds come from, in words, for the record; may be empty.
+
+    Raises:
+        ValueError: an epoch below 1 or given twice, or a threshold that is not finite.
+
+    Example:
+        >>> rule = StopRule(((5, 0.52),), "median of 7 evaluations")
+        >>> rule.verdict(5, 0.31, 30)
+        'score 0.31 after epoch 5 of 30 is below 0.52 (median of 7 evaluations)'
+        >>> rule.verdict(5, 0.52, 30) is None and rule.verdict(6, 0.31, 30) is None
+        True
+    """
+
+    thresholds: tuple[tuple[int, float], ...]
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        epochs = [epoch for epoch, _ in self.thresholds]
+        if len(set(epochs)) < len(epochs) or any(epoch < 1 for epoch in epochs):
+            raise ValueError(f"epochs of a StopRule must be different and at least 1, got {epochs}")
+        for epoch, threshold in self.thresholds:
+            if not math.isfinite(threshold):
+                raise ValueError(f"threshold after epoch {epoch} must be finite, got {threshold}")
+
+    def verdict(self, epoch: int, score: float, epochs: int) -> str | None:
+        """Why the training ends after `epoch` of `epochs`, or None where it goes on. The last epoch ends it anyway."""
+        threshold = dict(self.thresholds).get(epoch)
+        if threshold is None or score >= threshold or epoch >= epochs:
+            return None
+        source = f" ({self.text})" if self.text else ""
+        return f"score {score:.4g} after epoch {epoch} of {epochs} is below {threshold:.4g}{source}"
