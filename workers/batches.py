@@ -10,8 +10,9 @@ Three kinds of splits, each with a source of batches of its own:
 - a `DataLoader` of the user is used as it is, batch size included; only its generators are set at the begin of each
   pass, and left as they were.
 
-Where several processes train together, each gets its share of every batch: the first n mod w processes one example
-more than the others. One whose share is empty gets one example to go through the motions with, counted as none.
+Where w processes train together, each gets its share of every batch: the first n mod w processes one example more than
+the others. A batch that does not give two examples to each (an epoch's last, often) goes to all of them as a whole,
+and counts for one w-th with each; batch norm takes no batch of one.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Inputs and targets (n, ...) on the device: `n` of the `n_together` examples of one step."""
+    """Inputs and targets on the device, which count for `n` of the `n_together` examples of one step."""
 
     inputs: Tensor
     targets: Tensor
-    n: int
+    n: float
     n_together: int
 
 
@@ -49,15 +50,20 @@ class Share:
     index: int = 0
     of: int = 1
 
-    def bounds(self, n: int) -> tuple[int, int]:
-        """First and past the last position in a batch of n; equal where the share is empty.
+    def part(self, n: int) -> tuple[slice, float]:
+        """Which examples of a batch of n, and for how many they count.
 
-        >>> [Share(i, 3).bounds(5) for i in range(3)]
-        [(0, 2), (2, 4), (4, 5)]
+        >>> [Share(i, 3).part(7) for i in range(3)]
+        [(slice(0, 3, None), 3.0), (slice(3, 5, None), 2.0), (slice(5, 7, None), 2.0)]
+        >>> Share(1, 3).part(4)
+        (slice(0, 4, None), 1.3333333333333333)
         """
+        if n < 2 * self.of:
+            return slice(0, n), n / self.of
         size, larger = divmod(n, self.of)
         begin = self.index * size + min(self.index, larger)
-        return begin, begin + size + (self.index < larger)
+        end = begin + size + (self.index < larger)
+        return slice(begin, end), float(end - begin)
 
 
 WHOLE = Share()
@@ -102,16 +108,16 @@ class _InMemory:
     def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
         permutation = torch.randperm(len(self._inputs), generator=order).to(self._inputs.device)
         for chosen in torch.split(permutation, self._batch_size):
-            begin, end = self._share.bounds(len(chosen))
-            mine = chosen[begin:end] if end > begin else chosen[:1]
-            yield self._batch(self._inputs[mine], self._targets[mine], end - begin, len(chosen))
+            part, n = self._share.part(len(chosen))
+            mine = chosen[part]
+            yield self._batch(self._inputs[mine], self._targets[mine], n, len(chosen))
 
     def in_order(self) -> Iterator[Batch]:
         size = self._batch_size
         for inputs, targets in zip(torch.split(self._inputs, size), torch.split(self._targets, size), strict=True):
             yield self._batch(inputs, targets, len(inputs), len(inputs))
 
-    def _batch(self, inputs: Tensor, targets: Tensor, n: int, n_together: int) -> Batch:
+    def _batch(self, inputs: Tensor, targets: Tensor, n: float, n_together: int) -> Batch:
         if inputs.device != self._device:
             inputs, targets = _sent(inputs, self._device), _sent(targets, self._device)
         return Batch(inputs, targets, n, n_together)
@@ -135,17 +141,16 @@ class _Read:
 
     def _batches(self, order: Tensor, share: Share, seed: int) -> Iterator[Batch]:
         chunks = [chunk.tolist() for chunk in torch.split(order, self._batch_size)]
-        bounds = [share.bounds(len(chunk)) for chunk in chunks]
-        mine = [chunk[begin:end] or chunk[:1] for chunk, (begin, end) in zip(chunks, bounds, strict=True)]
+        parts = [share.part(len(chunk)) for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
             _SeededExamples(self._examples, seed),
-            batch_sampler=mine,
+            batch_sampler=[chunk[part] for chunk, (part, _) in zip(chunks, parts, strict=True)],
             num_workers=self._loader_workers,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(seed),
         )
-        for (inputs, targets), chunk, (begin, end) in zip(loader, chunks, bounds, strict=True):
-            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), end - begin, len(chunk))
+        for (inputs, targets), chunk, (_, n) in zip(loader, chunks, parts, strict=True):
+            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, len(chunk))
 
 
 class _SeededExamples(Dataset[tuple[Tensor, ...]]):
@@ -177,10 +182,8 @@ class _UsersLoader:
     def _batches(self, share: Share, seed: int) -> Iterator[Batch]:
         with _generators_set(self._loader, seed):
             for inputs, targets in self._loader:
-                begin, end = share.bounds(len(targets))
-                mine = slice(begin, end) if end > begin else slice(0, 1)
-                inputs_here, targets_here = _sent(inputs[mine], self._device), _sent(targets[mine], self._device)
-                yield Batch(inputs_here, targets_here, end - begin, len(targets))
+                part, n = share.part(len(targets))
+                yield Batch(_sent(inputs[part], self._device), _sent(targets[part], self._device), n, len(targets))
 
 
 @contextmanager

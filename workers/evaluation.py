@@ -31,7 +31,7 @@ def evaluate(
     network.eval()
     metric = objective.metric.make()
     total = torch.zeros((), device=device, dtype=torch.float64)
-    n_examples = 0
+    n_examples = 0.0
     with seeded(0, device):
         for inputs, targets, n, _ in source.in_order():
             outputs = arithmetic.forward(network, arithmetic.formatted(inputs))

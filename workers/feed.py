@@ -23,14 +23,14 @@ from workers.seeding import seeded, stream_seed
 class Step(NamedTuple):
     """What one step trains on.
 
-    `targets` are what the loss sees, `labels` what they were before mixing; `n` of the `n_together` examples of the
-    step are this process's.
+    `targets` are what the loss sees, `labels` what they were before mixing. They count for `n` of the step's
+    `n_together` examples.
     """
 
     inputs: Tensor
     targets: Tensor
     labels: Tensor
-    n: int
+    n: float
     n_together: int
 
 

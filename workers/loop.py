@@ -219,8 +219,7 @@ class TrainingLoop:
             if self.averaged is not None:
                 self.averaged.update_parameters(self.network)
             total += loss.detach() * step.n
-            if step.n:
-                metric.update(outputs.detach(), step.labels)
+            metric.update(outputs.detach(), step.labels)
             n_examples += step.n_together
             if count % STEPS_BETWEEN_LOSS_CHECKS == 0 or count == self.feed.n_steps:
                 _stop_if_not_finite(self.team.total(total), number, count)
