@@ -3,14 +3,18 @@
 Knows no other room. The way of a function through it:
 
     text -> parse -> Expression -> Activation (to train) | fingerprint (its identity) | latex, words (for people)
+    Expression -> fast_factory -> Activation | RecomputedActivation | CompiledActivation (to train fast)
     SearchSpace -> unique_functions -> FunctionTable (what a search chooses from)
 """
 
+from aquasurf_ray.activations.compiled import CompiledActivation
 from aquasurf_ray.activations.enumeration import unique_functions
 from aquasurf_ray.activations.errors import ActivationError, ExpressionError, OperatorError, SpaceError
 from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.fast import FastForm, fast_factory, form_factory
 from aquasurf_ray.activations.identity import fingerprint, outputs, sample
 from aquasurf_ray.activations.module import Activation
+from aquasurf_ray.activations.recomputed import RecomputedActivation
 from aquasurf_ray.activations.registry import all_operators, register_binary, register_nary, register_unary, unregister
 from aquasurf_ray.activations.rendering import latex, words
 from aquasurf_ray.activations.space import BASELINES, SPACES, SearchSpace
@@ -21,14 +25,19 @@ __all__ = [
     "SPACES",
     "Activation",
     "ActivationError",
+    "CompiledActivation",
     "Expression",
     "ExpressionError",
+    "FastForm",
     "FunctionTable",
     "OperatorError",
+    "RecomputedActivation",
     "SearchSpace",
     "SpaceError",
     "all_operators",
+    "fast_factory",
     "fingerprint",
+    "form_factory",
     "latex",
     "outputs",
     "parse",

@@ -1,0 +1,66 @@
+"""Whether one form of an activation function computes what the eager form does: values and gradients.
+
+The points, 8,192 of them, lie densely where networks work and thinly as far as float32 reaches, with both zeros, both
+infinities and NaN. Equal means: NaN and infinities stand in the same places, and everything else is within
+`TOLERANCES` of the eager form, absolutely or relatively, or no further than that from float64 in addition to the
+eager form's own distance: a compiled kernel that rounds half precision once is better than eager, not wrong.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aquasurf_ray.activations.module import Activation
+
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+SHAPE = (4, 16, 8, 16)
+
+
+def disagreement(form: nn.Module, eager: Activation, *, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Where `form` differs from `eager`, in a few words; None if it does not."""
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = points(device, dtype).contiguous(memory_format=memory_format)
+        found = _disagreement(form, eager, x)
+        if found:
+            return found
+    return None
+
+
+def points(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The points at which forms are compared, shape (4, 16, 8, 16)."""
+    dense = torch.linspace(-12.0, 12.0, 6000, dtype=torch.float64)
+    scales = torch.logspace(-30.0, 30.0, 1000, dtype=torch.float64)
+    special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)
+    known = torch.cat([dense, scales, -scales, special])
+    n_left = torch.Size(SHAPE).numel() - len(known)
+    return torch.cat([known, torch.linspace(-3.0, 3.0, n_left, dtype=torch.float64)]).to(device, dtype).reshape(SHAPE)
+
+
+def _disagreement(form: nn.Module, eager: Activation, x: Tensor) -> str | None:
+    theirs, expected = _values_and_gradient(form, x), _values_and_gradient(eager, x)
+    exact = _values_and_gradient(eager, x.double())
+    for what, got, wanted, reference in zip(("values", "gradients"), theirs, expected, exact, strict=True):
+        if got.dtype != wanted.dtype or got.shape != wanted.shape:
+            return f"{what} are {got.dtype} of shape {tuple(got.shape)}, not {wanted.dtype} {tuple(wanted.shape)}"
+        wrong = ~_is_equal(got.double(), wanted.double(), reference.double(), TOLERANCES[x.dtype])
+        if wrong.any():
+            at = int(wrong.flatten().int().argmax())
+            numbers = (t.flatten()[at].item() for t in (x, got, wanted))
+            return "{} differ at {:g}: {:g}, not {:g}".format(what, *numbers)
+    return None
+
+
+def _values_and_gradient(form: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    y = form(x)
+    weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
+    return y.detach(), torch.autograd.grad(y, x, weights)[0]
+
+
+def _is_equal(got: Tensor, wanted: Tensor, exact: Tensor, tolerance: float) -> Tensor:
+    difference = (got - wanted).abs()
+    is_close = difference <= tolerance * wanted.abs().clamp(min=1.0)
+    allowed = (wanted - exact).abs() + tolerance * exact.abs().clamp(min=1.0)
+    is_as_good = got.isfinite() & wanted.isfinite() & ((got - exact).abs() <= allowed)
+    return (got == wanted) | (got.isnan() & wanted.isnan()) | is_close | is_as_good

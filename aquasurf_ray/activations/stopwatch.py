@@ -1,0 +1,67 @@
+"""What a computation costs: seconds, measured in turns with its rivals, and bytes kept for its backward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+Work = Callable[[], object]
+
+
+def side_by_side(
+    works: Sequence[Work],
+    device: torch.device,
+    *,
+    min_rounds: int,
+    max_rounds: int,
+    enough_seconds: float = 0.0,
+    calls: int = 1,
+) -> list[float]:
+    """The median seconds of one call of each work, taken in turns so that what else the machine does meets all.
+
+    With one thread on a CPU, the thread's own seconds: those that it waits for a busy core are left out.
+
+    Args:
+        works: what to time; call each once before, so that what happens once is no part of its time.
+        min_rounds, max_rounds: turns of all works; after `min_rounds`, none is begun once `enough_seconds` have passed.
+        calls: calls a turn before the clock is read.
+    """
+    seconds: list[list[float]] = [[] for _ in works]
+    begun = time.perf_counter()
+    for n_done in range(max_rounds):
+        if n_done >= min_rounds and time.perf_counter() - begun > enough_seconds:
+            break
+        for work, times in zip(works, seconds, strict=True):
+            start = _clock(device)
+            for _ in range(calls):
+                work()
+            times.append((_clock(device) - start) / calls)
+    return [median(times) for times in seconds]
+
+
+def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ()) -> int:
+    """Bytes of the storages that autograd keeps for the backward pass of `forward()`: each once, parameters' not."""
+    left_out = {p.untyped_storage().data_ptr() for p in parameters}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in left_out:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    del result  # not before: it keeps the storages alive, so that no address stands for two
+    return sum(kept.values())
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
