@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.driver.task_check import CheckStep
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A task by name, or package.module:function.")]
+WIDTH = 110
 SPLITS = ("train", "validation", "test")
 
 
@@ -100,11 +102,11 @@ def _print_task(document: dict[str, Any]) -> None:
     sizes = "" if data["problem"] else ", ".join(f"{data[split]:,} {split}" for split in SPLITS)
     better = "higher" if objective["higher_is_better"] else "lower"
     lines = {
-        "task": f"{document['task']}, version {document['version']}",
+        "task": document["task"],
+        "version": document["version"],
         "digest": document["digest"] or "none without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
-        "activations": f"{len(network['replaced'])} replaced: {', '.join(network['replaced'])}",
-        "kept": _kept(network["kept"]),
+        "replaced": ", ".join(network["replaced"]),
         "data": data["problem"] or sizes,
         "augment": document["augment"] or "none beside the data's own",
         "objective": f"{objective['loss']}, judged by {objective['metric']} ({better} is better)",
@@ -114,13 +116,14 @@ def _print_task(document: dict[str, Any]) -> None:
         "time limit": f"{document['time_limit']:g} s",
     }
     for key, value in lines.items():
-        print(f"{key:<11}  {value}")
-    layers = network["layers"]
-    print(f"\n{len(layers)} layers with a Fisher block:")
-    print_table(("layer", "kind", "weights"), [list(layer.values()) for layer in layers])
+        print(fill(value, WIDTH, initial_indent=f"{key:<12}", subsequent_indent=" " * 12, break_on_hyphens=False))
+    _print_kept(network["kept"])
+    print(f"\n{len(network['layers'])} layers with a Fisher block:")
+    print_table(("layer", "kind", "weights"), [list(layer.values()) for layer in network["layers"]])
 
 
-def _kept(kept: list[dict[str, str]] | None) -> str:
-    if kept is None:
-        return "not reported by the network"
-    return ", ".join(f"{item['name']} ({item['reason']})" for item in kept) or "none"
+def _print_kept(kept: list[dict[str, str]] | None) -> None:
+    """The activations that stay as they are, where the network's maker knows them."""
+    if kept:
+        print(f"\n{len(kept)} activations stay what they are:")
+        print_table(("name", "reason"), [list(item.values()) for item in kept])

@@ -144,7 +144,7 @@ class _Check:
                 f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
                 f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
             )
-        return f"{n_weights:,} parameters, {n_activations} activations, with {' and '.join(FUNCTIONS)}"
+        return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
 
     def data(self) -> str:
         """Loads the splits, and identifies the task by them."""

@@ -60,11 +60,12 @@ def _network(task: Task) -> dict[str, Any]:
         for name, module in network.named_modules()
         if isinstance(module, Layer) and module.weight.requires_grad
     ]
+    modules = [name for name, module in network.named_modules() if isinstance(module, Activation)]
     kept = None if replacement is None else [{"name": k.name, "reason": k.reason} for k in replacement.kept]
     return {
         "made_by": name_of(task.network),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "replaced": [name for name, module in network.named_modules() if isinstance(module, Activation)],
+        "replaced": modules if replacement is None else list(replacement.replaced),
         "kept": kept,
         "layers": layers,
     }

@@ -66,8 +66,9 @@ class Named(Dataset):
         return {"image": torch.zeros(4)}
 
 class Reporting:
-    """A network factory that says what it kept."""
+    """A network factory that says what it replaced and kept."""
     class replacement:
+        replaced = ("1", "3", "3.again")
         kept = [type("Kept", (), {"name": "2.gate", "reason": "gate: Sigmoid"})]
     def __call__(self, activation):
         return network(activation)
@@ -122,7 +123,7 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
         [step, "ok"] for step in ("network", "data", "batch", "spectrum", "training")
     ]
     for part in (
-        "139 parameters, 2 activations",
+        "139 parameters, 2 activation modules",
         "100 train, 50 validation, 50 test",
         "inputs (16, 4) float32, targets (16,) int64, outputs (16, 3) float32",
         "3 layers with 139 weights",
@@ -269,7 +270,7 @@ def test_show_tells_network_data_recipe_and_objective(mine, capsys):
     _, out, _ = run(capsys, "show", "mytasks:good")
     for part in (
         "139 parameters",
-        "2 replaced: 1, 3",
+        "replaced    1, 3",
         "100 train",
         "judged by accuracy (higher is better)",
         "epochs 30",
@@ -280,7 +281,11 @@ def test_show_tells_network_data_recipe_and_objective(mine, capsys):
 
 def test_show_tells_what_was_kept_and_why(mine, capsys):
     _, out, _ = run(capsys, "show", "mytasks:reporting")
-    assert "2.gate (gate: Sigmoid)" in out
+    assert "1 activations stay what they are:\nname    reason\n2.gate  gate: Sigmoid\n" in out
+    _, out, _ = run(capsys, "show", "mytasks:reporting", "--json")
+    network = json.loads(out)["network"]
+    assert network["kept"] == [{"name": "2.gate", "reason": "gate: Sigmoid"}]
+    assert network["replaced"] == ["1", "3", "3.again"], "one module in several places is told as often"
 
 
 def test_show_tells_the_rest_where_the_data_are_missing(mine, capsys):
