@@ -15,22 +15,31 @@ import tomllib
 from types import ModuleType
 
 import pytest
+import torch
 from pages import ROOT, aquasurf, blocks, commands
 
-from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.activations import BASELINES, Activation
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import embedder, execution, search
 from aquasurf_ray.driver.cluster import connected
 from aquasurf_ray.tasks import load_task, task_names
 from store import Store
+from surrogate.spectra import SpectrumFeature, compress, feature_distance
+from workers.network import spectrum_batch, untrained_network
+from workers.spectrum import fisher_spectrum
 
 SHORTER = {
     "own-network": {"epochs=5": "epochs=3"},
     "tabular": {"epochs=20": "epochs=5"},
-    "timm": {"epochs=10": "epochs=1", "mobilenetv3_small_050": "test_resnet"},
+    "timm": {
+        "epochs=10": "epochs=1",
+        "mobilenetv3_small_050": "test_resnet",
+        "size=32": "size=16",
+        "(1, 32, 32)": "(1, 16, 16)",
+    },
     "text": {"epochs=10": "epochs=1"},
 }
-SMALL = {"candidates": 6, "evaluations": 1, "workers": 2, "cpus_per_worker": 0.5}
+SMALL = {"candidates": 4, "evaluations": 1, "workers": 2, "cpus_per_worker": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +76,19 @@ def task_of(page):
     return next(words[2] for words in commands(f"docs/{page}.md") if words[1] == "search" and words[2].startswith("my"))
 
 
-def searched(folder, task):
+def searched(folder, name, likelihood):
     """The scores by function, of a small search that is whole: its budget met, a spectrum of every candidate."""
-    url = f"sqlite:///{folder}/{task.partition(':')[0]}.db"
-    result = search(task, name="one", store=url, **SMALL)
+    url = f"sqlite:///{folder}/{name.partition(':')[0]}.db"
+    result = search(name, name="one", store=url, **SMALL)
     with Store.open(url, create=False) as store:
         run = store.run("one")
-        assert run.status == "finished"
         found = store.snapshot(run.id).evaluations
-        candidates = store.candidates(run.id)
-        assert len(store.spectra(run.task_id, [c.id for c in candidates])) == len(candidates) == len(BASELINES) + 6
+        candidates = {c.name: c.id for c in store.candidates(run.id)}
+        spectra = store.spectra(run.task_id, candidates.values())
+    assert run.status == "finished"
+    assert len(spectra) == len(candidates) == len(BASELINES) + SMALL["candidates"]
+    stored = SpectrumFeature.from_bytes(spectra[candidates["relu(x)"]].feature)
+    assert feature_distance(stored, compress(relu_spectrum(name, likelihood))) < 0.01
     scores = {w.function: w.evaluation.score for w in found if w.evaluation.status == "done"}
     assert result.evaluations == len(found) == len(BASELINES) + 1
     assert len(scores) >= len(found) - 1
@@ -84,9 +96,16 @@ def searched(folder, task):
     return scores
 
 
+def relu_spectrum(name, likelihood):
+    task, cpu = load_task(name), torch.device("cpu")
+    inputs, _ = spectrum_batch(task, task.splits(), seed=0, device=cpu)
+    network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=cpu)
+    return fisher_spectrum(network, inputs, seed=0, likelihood=likelihood)
+
+
 def test_a_network_of_ones_own_is_searched_by_the_command(folder):
     task = task_of("own-network")
-    small = ["--candidates", "6", "--evaluations", "1", "--workers", "2", "--json"]
+    small = ["--candidates", "4", "--evaluations", "1", "--workers", "2", "--json"]
     document = json.loads(aquasurf("search", task, *small, "--store", f"sqlite:///{folder}/own.db", folder=folder))
     assert document["status"] == "finished"
     assert document["evaluations"] == len(BASELINES) + 1
@@ -97,19 +116,19 @@ def test_a_network_of_ones_own_is_searched_by_the_command(folder):
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_table_is_searched(folder):
-    scores = searched(folder, task_of("tabular"))
+    scores = searched(folder, task_of("tabular"), "gaussian")
     assert -1 < max(scores.values()) < -0.5, "predicting the mean has an error of 1"
 
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_network_of_timm_is_searched(folder):
-    scores = searched(folder, task_of("timm"))
+    scores = searched(folder, task_of("timm"), "categorical")
     assert max(scores.values()) > 0.15, "a tenth is chance"
 
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_language_model_is_searched(folder):
-    scores = searched(folder, task_of("text"))
+    scores = searched(folder, task_of("text"), "categorical")
     assert -30 < max(scores.values()) < -5, "96 characters, of which some are frequent"
 
 
