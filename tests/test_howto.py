@@ -39,7 +39,7 @@ SHORTER = {
     },
     "text": {"epochs=10": "epochs=1"},
 }
-SMALL = {"candidates": 4, "evaluations": 1, "workers": 2, "cpus_per_worker": 0.5}
+SMALL = {"candidates": 4, "evaluations": 1, "cpus_per_worker": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,10 @@ def task_of(page):
     return next(words[2] for words in commands(f"docs/{page}.md") if words[1] == "search" and words[2].startswith("my"))
 
 
-def searched(folder, name, likelihood):
+def searched(folder, name, likelihood, workers=1):
     """The scores by function, of a small search that is whole: its budget met, a spectrum of every candidate."""
     url = f"sqlite:///{folder}/{name.partition(':')[0]}.db"
-    result = search(name, name="one", store=url, **SMALL)
+    result = search(name, name="one", store=url, workers=workers, **SMALL)
     with Store.open(url, create=False) as store:
         run = store.run("one")
         found = store.snapshot(run.id).evaluations
@@ -116,7 +116,7 @@ def test_a_network_of_ones_own_is_searched_by_the_command(folder):
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_table_is_searched(folder):
-    scores = searched(folder, task_of("tabular"), "gaussian")
+    scores = searched(folder, task_of("tabular"), "gaussian", workers=2)
     assert -1 < max(scores.values()) < -0.5, "predicting the mean has an error of 1"
 
 
@@ -139,21 +139,20 @@ def test_the_check_finds_nothing_wrong(folder, task, capsys):
     assert main(["task", "check", task]) == 0, capsys.readouterr().err
 
 
-def test_what_was_replaced_is_told(folder, capsys):
+def test_a_function_is_put_into_a_model(folder, capsys):
     exec(blocks("docs/own-network.md", "python")[2], {})
     assert "replaced=('2', '5')" in capsys.readouterr().out
 
 
-def test_gates_of_a_network_of_timm_are_told_to_stay(folder, capsys, monkeypatch):
+def test_the_page_of_timm_shows_what_is_replaced_and_which_gates_stay(folder, capsys, monkeypatch):
     as_printed = ModuleType("mytimm")
+    exec(blocks("docs/timm.md", "python")[0], vars(as_printed))
     monkeypatch.setitem(sys.modules, "mytimm", as_printed)
-    task, told = blocks("docs/timm.md", "python")
-    exec(task, vars(as_printed))
-    exec(told, {})
-    first, *kept = capsys.readouterr().out.splitlines()
-    assert first == "33 replaced"
-    assert len(kept) == 9
-    assert all(line.endswith("se.gate gate: Hardsigmoid") for line in kept)
+    (command,) = (words for words in commands("docs/timm.md") if words[1:3] == ["task", "show"])
+    assert main([*command[1:], "--json"]) == 0
+    network = json.loads(capsys.readouterr().out)["network"]
+    assert len(network["replaced"]) == 33
+    assert [kept["reason"] for kept in network["kept"]] == ["gate: Hardsigmoid"] * 9
 
 
 def test_entry_points_give_tasks_their_names(folder):
