@@ -1,16 +1,47 @@
 """An exponential moving average of a network's weights, which is then validated and tested in its place.
 
 After the first step the average is the network itself; after each further one it is
-`decay * average + (1 - decay) * network`, for weights and for buffers (batch norm's running statistics) alike.
+`decay * average + (1 - decay) * network`, for weights and for buffers (batch norm's running statistics) alike. Whole
+numbers among the buffers, batch norm's count of batches, are the network's own.
 """
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def averaged_copy(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the network that follows it: call `update_parameters(network)` after each step."""
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+class AveragedNetwork(AveragedModel):
+    """A copy of the network that follows it: call `update_parameters(network)` after each step.
+
+    PyTorch's own update sends its count of steps to the device and so waits there for all that is under way, which
+    the moving average has no use for.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        super().__init__(network, multi_avg_fn=average, use_buffers=True)
+        self._average = average
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes the network's weights in."""
+        if self.n_averaged == 0:  # on the CPU, wherever the network is
+            super().update_parameters(model)
+            return
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        numbers = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
+        self._average([mine for mine, _ in numbers], [theirs for _, theirs in numbers], None)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
+                mine.copy_(theirs)
+        self.n_averaged += 1
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    for tensors in (network.parameters(), network.buffers()):
+        for tensor in tensors:
+            yield tensor.detach()

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.tasks import Splits, Task
-from workers.averaging import averaged_copy
-from workers.batches import batch_source
+from workers.averaging import AveragedNetwork
+from workers.batches import BatchSource, batch_source
 from workers.checkpoints import CheckpointFolder
 from workers.evaluation import evaluate, evaluation_batch_size
 from workers.faults import FunctionFault
-from workers.feed import TrainingFeed
+from workers.feed import Step, TrainingFeed
 from workers.form import ActivationForm
 from workers.network import untrained_network
 from workers.optimisation import make_optimizer, make_schedule
@@ -70,7 +70,7 @@ class TrainingLoop:
         network = untrained_network(task, form.factory, seed=seed, device=device)
         self.network = self.arithmetic.prepared(network)
         decay = self.recipe.ema_decay
-        self.averaged = averaged_copy(self.network, decay) if decay is not None else None
+        self.averaged = AveragedNetwork(self.network, decay) if decay is not None else None
         self.feed = TrainingFeed(
             task, splits, self.arithmetic, device, seed=seed, loader_workers=loader_workers, share=team.share
         )
@@ -81,6 +81,7 @@ class TrainingLoop:
         self.loss = task.objective.training_loss(self.recipe.label_smoothing)
         self.history: list[Epoch] = []
         self.throughput = Throughput()
+        self._sources: dict[str, BatchSource] = {}
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch begins with, as plain values and tensors."""
@@ -143,7 +144,7 @@ class TrainingLoop:
         saved = time.monotonic()
         why = None
         for number in range(len(self.history) + 1, self.recipe.epochs + 1):
-            epoch = self.team.from_first(self._one_epoch(number, model))
+            epoch = self.team.from_first(self.one_epoch(number, model))
             self.history.append(epoch)
             if on_epoch and self.team.rank == 0:
                 on_epoch(epoch)
@@ -180,7 +181,8 @@ class TrainingLoop:
         )
         return self.team.from_first(figures)
 
-    def _one_epoch(self, number: int, model: torch.nn.Module) -> Epoch:
+    def one_epoch(self, number: int, model: torch.nn.Module) -> Epoch:
+        """Trains one epoch with `model`, the network or what wraps it, and validates on rank 0."""
         started = time.monotonic()
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with seeded(self.feed.epoch_seed(number), self.device):
@@ -205,21 +207,10 @@ class TrainingLoop:
         metric = self.task.objective.metric.make()
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         n_examples = 0
-        weights = [p for p in self.network.parameters() if p.requires_grad]
         for count, step in enumerate(self.feed.epoch(number, self.order, self.network), start=1):
-            outputs = self.arithmetic.forward(model, step.inputs)
-            loss = self.loss(outputs, step.targets)
-            self.optimizer.zero_grad(set_to_none=True)
-            weight = step.n * self.team.size / step.n_together
-            torch.autograd.backward(loss if weight == 1 else loss * weight)
-            if self.recipe.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(weights, self.recipe.clip_norm)
-            self.optimizer.step()
-            self.schedule.step()
-            if self.averaged is not None:
-                self.averaged.update_parameters(self.network)
-            total += loss.detach() * step.n
-            metric.update(outputs.detach(), step.labels)
+            loss, outputs = self.step(model, step)
+            total += loss * step.n
+            metric.update(outputs, step.labels)
             n_examples += step.n_together
             if count % STEPS_BETWEEN_LOSS_CHECKS == 0 or count == self.feed.n_steps:
                 _stop_if_not_finite(self.team.total(total), number, count)
@@ -228,15 +219,31 @@ class TrainingLoop:
         self.throughput.seconds += time.monotonic() - started
         return mean_loss, self.task.objective.metric.score(float(metric.compute()))
 
+    def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:
+        """One update of the weights; returns the loss and the outputs before it, detached, on the device."""
+        outputs = self.arithmetic.forward(model, step.inputs)
+        loss = self.loss(outputs, step.targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        weight = step.n * self.team.size / step.n_together  # shares differ by one example
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        return loss.detach(), outputs.detach()
+
     def _evaluated(self, split: str) -> tuple[float, float]:
-        source = batch_source(
-            getattr(self.splits, split),
-            evaluation_batch_size(self.recipe.batch_size),
-            self.device,
-            loader_workers=self.loader_workers,
-        )
+        if split not in self._sources:  # each split goes to the device once, and the test split at the end only
+            self._sources[split] = batch_source(
+                getattr(self.splits, split),
+                evaluation_batch_size(self.recipe.batch_size),
+                self.device,
+                loader_workers=self.loader_workers,
+            )
         network = self.network if self.averaged is None else self.averaged
-        return evaluate(network, source, self.task.objective, self.arithmetic, self.device)
+        return evaluate(network, self._sources[split], self.task.objective, self.arithmetic, self.device)
 
     def _accuracy(self, score: float) -> float | None:
         """The score, where it is an accuracy."""

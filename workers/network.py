@@ -6,6 +6,9 @@ the same seed starts from. torch's global generator is seeded inside and left as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -33,19 +36,34 @@ def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.devic
 
 
 def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Runs the network with relu on two training examples, so that its own mistakes are told before any function's.
+    """Runs the network with relu on two training examples, and the objective on what comes out, so that a task's own
+    mistakes are told before any function's.
 
     Raises:
-        TaskError: the network raises.
+        TaskError: the network, the loss or the metric raises, or the loss is no scalar.
         torch.OutOfMemoryError: the device is full.
     """
     network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=device)
     examples = splits.for_spectrum()
-    inputs = [examples[i][0] for i in range(min(2, len(examples)))]  # type: ignore[arg-type]
+    inputs, targets = zip(*(examples[i] for i in range(min(2, len(examples)))), strict=True)  # type: ignore[arg-type]
+    with _refusing(task, "network"):
+        outputs = network(torch.stack(inputs).to(device))
+    with _refusing(task, "objective"):
+        labels = torch.stack([torch.as_tensor(t) for t in targets]).to(device)
+        loss = task.objective.loss(outputs, labels)
+        if loss.dim() > 0:
+            raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
+        metric = task.objective.metric.make()
+        metric.update(outputs.detach(), labels)
+        float(metric.compute())
+
+
+@contextmanager
+def _refusing(task: Task, what: str) -> Iterator[None]:
     try:
-        network(torch.stack(inputs).to(device))
+        yield
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TaskError(f"network of task '{task.name}' fails on the task's own examples: {reason}") from error
+        raise TaskError(f"{what} of task '{task.name}' fails on the task's own examples: {reason}") from error

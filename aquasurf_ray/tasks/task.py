@@ -113,6 +113,12 @@ class Task:
         require(isinstance(self.objective, Objective), "objective", self.objective, "an Objective")
         require(self.augment is None or callable(self.augment), "augment", self.augment, "a callable, or None")
         self.objective.training_loss(self.recipe.label_smoothing)
+        require(
+            self.recipe.mixup == self.recipe.cutmix == 0 or self.objective.likelihood == "categorical",
+            "likelihood",
+            self.objective.likelihood,
+            "categorical for mixup and cutmix, which mix class labels",
+        )
         require(self.spectrum_batch_size >= 2, "spectrum_batch_size", self.spectrum_batch_size, "at least 2")
         require(self.time_limit > 0, "time_limit", self.time_limit, "positive")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -197,3 +199,10 @@ def test_the_batch_size_of_validation_changes_no_figure():
     )
     assert large.val_loss == pytest.approx(small.val_loss, rel=1e-6)
     assert large.val_accuracy == small.val_accuracy
+
+
+def test_training_needs_neither_ray_nor_the_parts_that_only_some_recipes_use():
+    script = "import workers.training, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert {"ray", "timm", "torchvision", "sklearn", "pandas", "sqlalchemy"}.isdisjoint(loaded)

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, language_modelling, regression
+from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, TaskError, language_modelling, regression
+from workers.network import try_network
 from workers.training import train
 
 TANH = Activation("tanh(x)")
@@ -131,3 +132,22 @@ def test_an_infinite_loss_of_finite_outputs_is_a_bad_prediction_and_no_fault(dia
     result = train(replace(diabetes, objective=objective, recipe=replace(diabetes.recipe, epochs=1)), TANH)
     assert (result.status, result.val_loss, result.test_loss) == ("done", math.inf, math.inf)
     assert math.isfinite(result.score)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (lambda out, y: (out.squeeze(1) - y).abs(), r"ValueError: the loss must be a scalar, got shape \(2,\)"),
+        (lambda out, y: nn.functional.cross_entropy(out, y), "objective of task 'diabetes' fails on the task's own"),
+    ],
+)
+def test_an_objective_that_does_not_fit_the_task_is_told_before_any_function(diabetes, loss, reason):
+    wrong = replace(diabetes, objective=Objective(loss, regression().metric, "gaussian"))
+    with pytest.raises(TaskError, match=reason):
+        try_network(wrong, wrong.splits(), device=torch.device("cpu"))
+    try_network(diabetes, diabetes.splits(), device=torch.device("cpu"))
+
+
+def test_mixing_is_for_class_labels(diabetes):
+    with pytest.raises(TaskError, match="likelihood must be categorical for mixup and cutmix"):
+        replace(diabetes, recipe=Recipe(mixup=0.2))

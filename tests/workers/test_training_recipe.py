@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError
-from workers.averaging import averaged_copy
+from workers.averaging import AveragedNetwork
 from workers.mixing import BatchMixing
 from workers.optimisation import decay_groups, learning_rate_factor, make_optimizer, make_schedule
 from workers.precision import Arithmetic, process_settings, used_precision
@@ -111,7 +111,7 @@ def test_averaged_weights_and_statistics_are_what_is_validated():
 
 def test_an_average_begins_as_a_copy_that_shares_nothing():
     network = nn.Linear(2, 2)
-    averaged = averaged_copy(network, 0.9)
+    averaged = AveragedNetwork(network, 0.9)
     before = network.weight.clone()
     with torch.no_grad():
         network.weight.add_(1.0)
