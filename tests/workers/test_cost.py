@@ -1,0 +1,172 @@
+"""What a function costs beside relu: counted by hand where that is possible, and dearer where more is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from aquasurf_ray.activations import Activation, RecomputedActivation, register_unary, unregister
+from aquasurf_ray.tasks import Recipe, Splits, Task, load_task, regression
+from workers.cost import FunctionCost, measure_cost
+
+N, WIDTH, N_CLASSES = 48, 32, 10
+VALUES = N * WIDTH * 4
+"""Bytes of one activation's input in the network below."""
+
+
+def one_activation(activation: Callable[[], nn.Module]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, WIDTH), activation(), nn.Dropout(0.0), nn.Linear(WIDTH, N_CLASSES))
+
+
+def labelled() -> Splits:
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(100, 1, 4, 4, generator=generator), torch.arange(100) % N_CLASSES)
+    return Splits(train=data, validation=data, test=data)
+
+
+def measured() -> Splits:
+    data = TensorDataset(torch.randn(100, 1, 4, 4), torch.randn(100, N_CLASSES))
+    return Splits(train=data, validation=data, test=data)
+
+
+SMALL = Task("small", one_activation, labelled, Recipe(epochs=1, batch_size=N))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def price(task: Task, function: str, **arguments: object) -> FunctionCost:
+    activation = Activation(function)
+    return measure_cost(task, activation, splits=task.splits(), seed=0, device="cpu", **arguments)
+
+
+def test_memory_is_what_the_backward_pass_needs() -> None:
+    """relu keeps its output, which the next layer keeps anyway; swish its input; a product its factors too."""
+    relu, swish = price(SMALL, "relu(x)"), price(SMALL, "swish(x)")
+    # inputs, hidden values, log-probabilities, labels, and the weight that the mean is divided by
+    expected = N * 16 * 4 + VALUES + N * N_CLASSES * 4 + N * 8 + 4
+    assert relu.activation_bytes == relu.relu_activation_bytes == expected
+    assert swish.activation_bytes == expected + VALUES
+    assert price(SMALL, "mul(sigmoid(x),elu(x))").activation_bytes == expected + 3 * VALUES
+
+
+def test_the_form_that_training_would_use_can_be_measured() -> None:
+    made: list[RecomputedActivation] = []
+
+    def factory() -> nn.Module:
+        made.append(RecomputedActivation("mul(sigmoid(x),elu(x))"))
+        return made[-1]
+
+    cost = price(SMALL, "mul(sigmoid(x),elu(x))", factory=factory)
+    assert len(made) == 1
+    assert cost.activation_bytes == price(SMALL, "swish(x)").activation_bytes
+    assert cost.function == "mul(sigmoid(x),elu(x))"
+
+
+def test_a_function_that_computes_more_is_dearer() -> None:
+    def long_way(x: Tensor) -> Tensor:
+        for _ in range(60):
+            x = torch.sin(x)
+        return x
+
+    register_unary("long_way_here", long_way)
+    try:
+        dear = price(SMALL, "long_way_here(x)")
+    finally:
+        unregister("long_way_here")
+    cheap = price(SMALL, "relu(x)")
+    assert dear.time_ratio > 1.5
+    assert dear.time_ratio == dear.step_seconds / dear.relu_step_seconds
+    assert dear.memory_ratio == dear.activation_bytes / dear.relu_activation_bytes
+    assert 0.4 < cheap.time_ratio < 2.5
+    assert dear.time_ratio > cheap.time_ratio
+    assert cheap.memory_ratio == 1
+    assert cheap.device == "cpu"
+
+
+def test_the_digits_task_is_priced_in_a_moment() -> None:
+    task = load_task("digits")
+    splits = task.splits()
+    start = time.process_time()
+    cost = measure_cost(task, Activation("swish(x)"), splits=splits, seed=0, device="cpu")
+    assert time.process_time() - start < 1.5  # 0.15 alone on a core
+    assert 1.9 < cost.memory_ratio < 2.0
+
+
+@pytest.mark.parametrize("n_workers", [0])
+def test_batches_may_come_from_a_loader(n_workers: int) -> None:
+    loader = DataLoader(labelled().train, batch_size=20, num_workers=n_workers)
+    task = replace(SMALL, data=lambda: Splits(train=loader, validation=loader, test=loader))
+    assert price(task, "swish(x)").activation_bytes == pytest.approx(
+        price(SMALL, "swish(x)").activation_bytes * 20 / N, abs=4
+    )
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A data set that is no tensor, with plain numbers for targets."""
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return torch.full((1, 4, 4), float(i)), i % N_CLASSES
+
+
+def test_examples_may_be_collated_and_fewer_than_a_batch() -> None:
+    task = replace(SMALL, data=lambda: Splits(Pairs(), Pairs(), Pairs()))
+    assert price(task, "relu(x)").activation_bytes == 30 * (16 * 4 + WIDTH * 4 + N_CLASSES * 4 + 8) + 4
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(batch_size=N, optimizer="adamw", label_smoothing=0.1),
+        Recipe(batch_size=N, precision="bfloat16"),
+        Recipe(batch_size=N, channels_last=True, momentum=0.0),
+    ],
+)
+def test_recipes_are_followed(recipe: Recipe) -> None:
+    cost = price(replace(SMALL, recipe=recipe), "swish(x)")
+    width = 2 if recipe.precision == "bfloat16" else 4
+    assert cost.activation_bytes - cost.relu_activation_bytes == N * WIDTH * width
+    assert cost.step_seconds > 0
+
+
+def test_any_objective_can_be_priced() -> None:
+    task = Task("regression", one_activation, measured, Recipe(batch_size=N), objective=regression())
+    cost = price(task, "swish(x)")
+    assert cost.activation_bytes - cost.relu_activation_bytes == VALUES
+
+
+def test_nothing_is_left_behind() -> None:
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    price(replace(SMALL, network=with_dropout), "tanh(x)")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def with_dropout(activation: Callable[[], nn.Module]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, WIDTH), activation(), nn.Dropout(0.5), nn.Linear(WIDTH, N_CLASSES))
+
+
+def test_what_the_function_raises_comes_out() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise FloatingPointError("no such value")
+
+    register_unary("broken_here", broken)
+    try:
+        with pytest.raises(FloatingPointError, match="no such value"):
+            price(SMALL, "broken_here(x)")
+    finally:
+        unregister("broken_here")
