@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
+from ray import PlacementGroupID
 from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.faults import CREATION_ERROR, cause_of
@@ -35,7 +37,14 @@ class SpectraJob:
     functions: tuple[str, ...]
 
 
-Job = TrainingJob | SpectraJob
+@dataclass(frozen=True)
+class CostsJob:
+    """The costs of some functions, by name."""
+
+    functions: tuple[str, ...]
+
+
+Job = TrainingJob | SpectraJob | CostsJob
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,8 @@ class WorkerPool:
         """Gives an idle slot a job that may take `limit` seconds."""
         if isinstance(job, TrainingJob):
             slot.future = slot.actor.train.remote(job)
+        elif isinstance(job, CostsJob):
+            slot.future = slot.actor.costs.remote(list(job.functions))
         else:
             slot.future = slot.actor.spectra.remote(list(job.functions))
         slot.state, slot.job, slot.limit, slot.started = "busy", job, limit, self.clock()
@@ -170,7 +181,7 @@ class WorkerPool:
         if self._forgetting:
             ray.wait(self._forgetting, num_returns=len(self._forgetting), timeout=FORGETTING_SECONDS)
         for slot in self.live():
-            ray.kill(slot.actor)
+            _kill(slot)
             slot.future, slot.job, slot.state = None, None, "starting"
 
     def _new_slot(self, number: int) -> Slot:
@@ -221,7 +232,7 @@ class WorkerPool:
         Raises:
             WorkersFailed: it was the last one.
         """
-        ray.kill(slot.actor)
+        _kill(slot)
         slot.state, slot.job, slot.future, slot.limit = "retired", None, None, None
         if not self.live():
             raise WorkersFailed(f"{slot.name} {why}")
@@ -239,7 +250,15 @@ class WorkerPool:
 
     def _replace(self, slot: Slot) -> None:
         logger.info("replacing %s", slot.name)
-        ray.kill(slot.actor)
+        _kill(slot)
         slot.actor = self._new_actor(slot.number)
         slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
         slot.future, slot.started = slot.actor.ready.remote(), self.clock()
+
+
+def _kill(slot: Slot) -> None:
+    """Kills the actor and, with the place that Ray holds for them, the processes of an actor that has several: Ray
+    keeps the place of a killed actor's children until the driver ends."""
+    ray.kill(slot.actor)
+    if slot.info is not None and slot.info.placement_group is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
