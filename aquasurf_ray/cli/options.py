@@ -20,6 +20,10 @@ Store = Annotated[
 Storage = Annotated[str | None, typer.Option(help="Folder or URI for epoch checkpoints. Default: aquasurf-storage.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes. Default: one a GPU, else one a core.")]
 GpusPerWorker = Annotated[float | None, typer.Option(help="GPUs a worker owns, fractions allowed.")]
+GpusPerEvaluation = Annotated[
+    int | None,
+    typer.Option(help="GPUs that train one function together; CPU processes with --gpus-per-worker 0. Default: 1."),
+]
 CpusPerWorker = Annotated[float | None, typer.Option(help="CPU cores a worker owns. Default: 1.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use. Default: Ray starts on this machine.")]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds a training may take. Default: the task's.")]
@@ -28,6 +32,18 @@ LeaseSeconds = Annotated[
     float | None, typer.Option(help="Silence after which another driver may take the run over. Default: 30.")
 ]
 CheckpointInterval = Annotated[float | None, typer.Option(help="Seconds between two epoch checkpoints. Default: 30.")]
+HealthGate = Annotated[
+    str | None, typer.Option(help="on or off: refuse what the first training step shows to be hopeless. Default: on.")
+]
+FastActivations = Annotated[
+    str | None, typer.Option(help="on or off: train in a form of the function that is measured faster. Default: on.")
+]
+DataFolder = Annotated[
+    str | None, typer.Option("--data", help="Folder of data sets. Default: AQUASURF_DATA, else ./data.")
+]
+LoaderWorkers = Annotated[
+    int | None, typer.Option(help="Processes a worker that read examples which are not in memory. Default: 0.")
+]
 Modules = Annotated[
     list[str] | None, typer.Option(help="Module that registers operators of your own; may be given several times.")
 ]

@@ -50,19 +50,23 @@ def connected(address: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers a run has, and what each asks of Ray."""
+    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each."""
 
     n: int
     cpus: float
     gpus: float
+    n_ranks: int = 1
 
 
 def fitting_workers(config: SearchConfig) -> Workers:
-    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores.
+    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores,
+    or as many times fewer as an evaluation takes processes.
 
     Raises:
         BadUse: more than the cluster has room for in all.
     """
+    if config.gpus_per_evaluation is not None and config.gpus_per_evaluation > 1:
+        return _fitting_groups(config, config.gpus_per_evaluation)
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
     gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_gpus > 0)
@@ -76,6 +80,22 @@ def fitting_workers(config: SearchConfig) -> Workers:
             f"and {n_gpus:g} GPUs; at most {most} do"
         )
     return Workers(wanted, cpus, gpus)
+
+
+def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
+    gpus = 1.0 if config.gpus_per_worker is None else config.gpus_per_worker
+    what = "GPUs" if gpus else "CPU processes"
+    most = _most_workers(n_cpus, n_gpus, cpus, gpus) // n_ranks
+    wanted = config.workers if config.workers is not None else max(1, most)
+    if wanted > most:
+        hint = "" if n_gpus or not gpus else "; with gpus-per-worker 0 it counts CPU processes"
+        raise BadUse(
+            f"gpus-per-evaluation: {wanted} times {n_ranks} {what} with {cpus:g} CPUs each do not fit the cluster's "
+            f"{n_cpus:g} CPUs and {n_gpus:g} GPUs{hint}"
+        )
+    return Workers(wanted, cpus, gpus, n_ranks)
 
 
 def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:

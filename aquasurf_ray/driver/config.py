@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aquasurf_ray.driver.errors import BadUse
 
@@ -23,6 +24,7 @@ CONDITIONS = frozenset(
         "evaluations",
         "workers",
         "gpus_per_worker",
+        "gpus_per_evaluation",
         "cpus_per_worker",
         "store",
         "storage",
@@ -31,8 +33,14 @@ CONDITIONS = frozenset(
         "time_limit",
         "lease_seconds",
         "checkpoint_interval",
+        "data",
+        "loader_workers",
+        "fast_activations",
     }
 )
+LATER = frozenset({"early_stop", "health_gate", "max_cost"})
+"""Fields that runs of earlier versions do not have: at their defaults they are no part of the identity, so that such a
+run can still be gone on with under its name."""
 
 
 class SearchConfig(BaseModel):
@@ -50,6 +58,9 @@ class SearchConfig(BaseModel):
     )
     workers: int | None = Field(None, ge=1, description="worker processes; by default one a GPU, else one a core")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs a worker owns, fractions allowed")
+    gpus_per_evaluation: int | None = Field(
+        None, ge=1, description="GPUs that train one function together; CPU processes where gpus_per_worker is 0"
+    )
     cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores a worker owns")
     store: str | None = Field(None, description="database URL")
     storage: str | None = Field(None, description="folder or URI for epoch checkpoints")
@@ -61,14 +72,48 @@ class SearchConfig(BaseModel):
     features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")
     layer_weighting: Literal["inverse", "uniform", "size"] = Field("inverse", description="of the spectrum distance")
     regressor: str = Field("knr", description="knr, rfr or svr")
+    max_cost: float | None = Field(
+        None, gt=0, description="suggest only functions whose training step takes at most this many times relu's"
+    )
+    early_stop: Literal["off", "median"] = Field(
+        "off", description="end trainings of suggestions that are below the median of others after as many epochs"
+    )
+    health_gate: Literal["on", "off"] = Field("on", description="refuse what the first training step shows hopeless")
+    fast_activations: Literal["on", "off"] = Field("on", description="train in a form of the function measured faster")
+    data: str | None = Field(None, min_length=1, description="folder of data sets; by default AQUASURF_DATA, or ./data")
+    loader_workers: int = Field(0, ge=0, description="processes a worker that read examples which are not in memory")
     max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
     lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
 
+    @field_validator("early_stop", "health_gate", "fast_activations", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        """YAML reads a bare on or off as a truth value."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("max_cost")
+    @classmethod
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise ValueError("Input should be a finite number")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> SearchConfig:
+        if (self.gpus_per_evaluation or 1) > 1 and self.gpus_per_worker not in (None, 0, 1):
+            raise ValueError(
+                f"gpus-per-evaluation: {self.gpus_per_evaluation} processes have a whole GPU each: "
+                f"gpus-per-worker must be 1, or 0 for processes without, got {self.gpus_per_worker:g}"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The fields that must stay as they are for the run's whole life."""
-        return {key: value for key, value in self.model_dump(mode="json").items() if key not in CONDITIONS}
+        fields, now = type(self).model_fields, self.model_dump(mode="json")
+        plain = {key for key in LATER if now[key] == fields[key].default}
+        return {key: value for key, value in now.items() if key not in CONDITIONS | plain}
 
     def stored(self) -> dict[str, Any]:
         """What the store keeps: everything but the database URL, which may hold a password."""
@@ -78,6 +123,12 @@ class SearchConfig(BaseModel):
 def store_url(given: str | None) -> str:
     """The database to use: the given one, else AQUASURF_STORE's, else a SQLite file in the working folder."""
     return given or os.environ.get("AQUASURF_STORE") or "sqlite:///aquasurf.db"
+
+
+def data_folder(config: SearchConfig) -> str | None:
+    """The folder of data sets, the same for the driver and all workers: the configured one, else AQUASURF_DATA's."""
+    given = config.data or os.environ.get("AQUASURF_DATA")
+    return str(Path(given).expanduser().absolute()) if given else None
 
 
 def digest(identity: dict[str, Any]) -> str:
@@ -116,10 +167,17 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
+    if not problem["loc"] and problem["type"] == "value_error":  # of several fields together: says which
+        return problem["msg"].removeprefix("Value error, ")
     key = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(SearchConfig.model_fields))
         return f"unknown key '{key}'; there are: {known}"
     if problem["type"] == "missing":
         return f"'{key}' is missing; give it"
-    return f"{key.replace('_', '-')}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"
+    return f"{key.replace('_', '-')}: {_lowered(problem['msg'])}, got {problem['input']!r}"
+
+
+def _lowered(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aquasurf_ray.driver.candidates import baseline_rows
 from aquasurf_ray.driver.cluster import Workers
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.embedder import Embedder
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
 from aquasurf_ray.driver.history import History
@@ -28,11 +28,16 @@ from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunStatusName
 from workers.actor import Worker, WorkerSettings
+from workers.group import GroupSettings, GroupWorker
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: the best function with its score, how much was done, and what stood in the way."""
+    """How a run ended: the best function with its score, how much was done, and what stood in the way.
+
+    A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
+    were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
+    """
 
     name: str
     budget: int
@@ -42,6 +47,8 @@ class RunResult:
     exhausted: bool
     reused: int
     failed: int
+    stopped_early: int = 0
+    too_dear: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,16 @@ def _search(
     config = order.config
     embedder = Embedder() if order.run.kind == "search" else None
     pool = WorkerPool(
-        _worker_settings(order, workers), workers.n, Resources(workers.cpus, workers.gpus), order.worker, reporter.note
+        _worker_settings(order, workers),
+        workers.n,
+        Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
+        _worker_class(order, workers),
+        reporter.note,
     )
     try:
         search = SearchLoop(
             config,
+            order.task,
             Budget(_baselines(store) if embedder else (), order.budget),
             store,
             lease,
@@ -192,7 +204,7 @@ def _baselines(store: Store) -> tuple[FunctionRecord, ...]:
 
 def _worker_settings(order: Order, workers: Workers) -> WorkerSettings:
     config = order.config
-    return WorkerSettings(
+    settings = WorkerSettings(
         task=config.task if order.import_task else order.task,
         import_from=str(Path.cwd()),
         modules=config.modules,
@@ -202,7 +214,18 @@ def _worker_settings(order: Order, workers: Workers) -> WorkerSettings:
         fisher=config.fisher,
         spectrum_seed=config.training_seed,
         checkpoint_interval=config.checkpoint_interval,
+        data_folder=data_folder(config),
+        fast_activations=config.fast_activations == "on",
+        loader_workers=config.loader_workers,
     )
+    if workers.n_ranks == 1:
+        return settings
+    return GroupSettings(**vars(settings), n_ranks=workers.n_ranks, cpus=workers.cpus)
+
+
+def _worker_class(order: Order, workers: Workers) -> type:
+    """The order's own, but for evaluations on several devices a group of the usual ones."""
+    return GroupWorker if workers.n_ranks > 1 and order.worker is Worker else order.worker
 
 
 def _result(order: Order, history: History, started: float, *, exhausted: bool) -> RunResult:
@@ -215,6 +238,8 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool) 
         exhausted=exhausted,
         reused=history.n_reused(),
         failed=history.n_failed(),
+        stopped_early=history.n_stopped_early(),
+        too_dear=len(history.ruled_out(order.config.max_cost) - history.asked_for()),
     )
 
 
@@ -241,5 +266,17 @@ def _note_the_end(result: RunResult, order: Order, reporter: Reporter) -> None:
         reporter.note(f"{result.reused} of them were taken from other runs of the task, without training")
     if result.failed:
         reporter.note(f"{result.failed} functions were given up; why: aquasurf status {shlex.quote(result.name)}")
+    if result.stopped_early:
+        reporter.note(f"{result.stopped_early} were stopped early, below the median of others")
     if result.exhausted:
-        reporter.note(f"all candidates are trained before the budget of {result.budget} is met; draw more candidates")
+        reporter.note(_exhausted(result, order.config.max_cost))
+
+
+def _exhausted(result: RunResult, max_cost: float | None) -> str:
+    """Why a run ends before its budget is met, and what to do about it."""
+    if max_cost is None or not result.too_dear:
+        return f"all candidates are trained before the budget of {result.budget} is met; draw more candidates"
+    return (
+        f"all candidates are trained before the budget of {result.budget} is met, but for {result.too_dear} that cost "
+        f"more than {max_cost:g} times relu; draw more candidates, or start another run with a larger max-cost"
+    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from store import FunctionRecord, Snapshot, SpectrumRecord
+from store import CostRecord, FunctionRecord, Snapshot, SpectrumRecord
 from store.records import Origin
 
 FINAL = frozenset({"done", "diverged"})
@@ -15,8 +15,9 @@ FINAL = frozenset({"done", "diverged"})
 class RunEvaluation:
     """One evaluation of the run: what was asked for, by whom, and what has become of it.
 
-    `ours` says whether this run trains it, rather than another; `asked_at` is when the driver last asked the store to
-    take it over from there, on its own clock.
+    `stopped_early` says why a rule ended the training before its last epoch, if one did. `ours` says whether this run
+    trains it, rather than another; `asked_at` is when the driver last asked the store to take it over from there, on
+    its own clock.
     """
 
     evaluation_id: int
@@ -25,6 +26,7 @@ class RunEvaluation:
     origin: Origin
     status: str
     score: float | None = None
+    stopped_early: str | None = None
     attempts: int = 0
     ours: bool = False
     reused: bool = False
@@ -33,12 +35,18 @@ class RunEvaluation:
 
 @dataclass
 class History:
-    """The run's picture of itself. Evaluations are keyed by id, in the order in which they were asked for."""
+    """The run's picture of itself. Evaluations are keyed by id, in the order in which they were asked for.
+
+    `costs` are keyed by function and device, and hold those of the devices that the run's workers have. What is given
+    up is not tried again in this session.
+    """
 
     candidates: list[FunctionRecord]
     evaluations: dict[int, RunEvaluation] = field(default_factory=dict)
     spectra: dict[int, SpectrumRecord] = field(default_factory=dict)
     spectra_given_up: set[int] = field(default_factory=set)
+    costs: dict[int, dict[str, CostRecord]] = field(default_factory=dict)
+    costs_given_up: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, snapshot: Snapshot, spectra: dict[int, SpectrumRecord]) -> History:
@@ -87,6 +95,30 @@ class History:
         settled = self.spectra.keys() | self.spectra_given_up
         return [function for function in self.candidates[:n] if function.id not in settled]
 
+    def without_cost(self, n: int) -> list[FunctionRecord]:
+        """Those of the first `n` candidates whose cost is still to be measured, in order."""
+        settled = self.costs.keys() | self.costs_given_up
+        return [function for function in self.candidates[:n] if function.id not in settled]
+
+    def learn_costs(self, records: Iterable[CostRecord]) -> None:
+        """Takes in what is stored, or was just measured."""
+        for record in records:
+            self.costs.setdefault(record.function_id, {})[record.device] = record
+
+    def ruled_out(self, max_cost: float | None) -> set[int]:
+        """Candidates that cost more than `max_cost` times relu on some device, or whose cost cannot be measured."""
+        if max_cost is None:
+            return set()
+        return {f.id for f in self.candidates if f.id in self.costs_given_up or self._is_dear(f.id, max_cost)}
+
+    def _is_dear(self, function_id: int, max_cost: float) -> bool:
+        measured: Mapping[str, CostRecord] = self.costs.get(function_id, {})
+        return any(cost.time_ratio > max_cost for cost in measured.values())
+
+    def n_stopped_early(self) -> int:
+        """Trainings that a rule ended before their last epoch."""
+        return sum(1 for evaluation in self.evaluations.values() if evaluation.stopped_early)
+
     def n_reused(self) -> int:
         """Results that were taken from other runs of the task."""
         return sum(1 for evaluation in self.evaluations.values() if evaluation.reused)
@@ -102,6 +134,7 @@ def wanted(snapshot: Snapshot) -> list[RunEvaluation]:
             origin=wish.origin,
             status=wish.evaluation.status,
             score=wish.evaluation.score,
+            stopped_early=wish.evaluation.stopped_early,
             attempts=wish.evaluation.attempts,
             reused=wish.reused,
         )

@@ -1,7 +1,8 @@
 """The loop of a run: give every free worker something to do, record what comes back, until the budget is met.
 
 A free worker gets, in this order: an evaluation that is queued (interrupted, to be retried, or proposed by the user),
-a baseline, a suggestion of the surrogate, and, whenever none of these can be had, spectra of further candidates.
+a baseline, a suggestion of the surrogate, and, whenever none of these can be had, spectra (and costs) of further
+candidates. Right before a function is trained its cost is measured, if that is not known for the worker's device.
 Everything is written to the store before it counts, under the run's lease; what this object holds in memory can be
 read again from the store at any moment, which is how a run resumes.
 """
@@ -10,24 +11,28 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.history import History, RunEvaluation, wanted
-from aquasurf_ray.driver.pool import Outcome, Slot, SpectraJob, WorkerPool
+from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
+from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
-from aquasurf_ray.driver.records import evaluation_result, spectrum_record, suggestion_record
-from aquasurf_ray.driver.spectra_queue import SpectraQueue
+from aquasurf_ray.driver.records import evaluation_result, suggestion_record
+from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
-from store import Claim, FunctionRecord, Lease, Store
-from workers.actor import SpectrumReply, TrainingJob
+from aquasurf_ray.tasks import Task
+from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
+from store.records import Origin
+from workers.actor import TrainingJob
+from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
 POLL_SECONDS = 0.25
 LOOK_AROUND_SECONDS = 1.0
-SHARED_SPECTRA_SECONDS = 10.0
+COST_SECONDS = 600.0
 WORKERS_SHOWN = 8
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
@@ -44,6 +49,7 @@ class SearchLoop:
     """One run in the hands of one driver.
 
     Args:
+        task: whose metric is shown, and whose epochs early stops are counted in.
         check: called at each step; raises when the run is no longer ours or is to stop.
         time_limit: seconds that a training may take.
     """
@@ -51,6 +57,7 @@ class SearchLoop:
     def __init__(
         self,
         config: SearchConfig,
+        task: Task,
         budget: Budget,
         store: Store,
         lease: Lease,
@@ -64,6 +71,7 @@ class SearchLoop:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
+        self.task = task
         self.budget = budget
         self.store = store
         self.lease = lease
@@ -75,17 +83,27 @@ class SearchLoop:
         self.time_limit = time_limit
         self.clock = clock
         self._jobs: dict[int, int] = {}
+        self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
         self._claimed: deque[Claim] = deque()
         self._failed_on: dict[int, set[int]] = {}
         self._given_up_in_a_row = 0
-        self._spectra = SpectraQueue(history, config.max_attempts)
+        self._preparation = Preparation(
+            config,
+            store,
+            lease,
+            history,
+            pool,
+            spectra=suggester is not None and suggester.needs_spectra,
+            costs=suggester is not None and config.max_cost is not None,
+            note=reporter.note,
+            given_up=self._given_up,
+            clock=clock,
+        )
         self._looked_around = clock()
-        self._shared_spectra_at = clock()
         self._last_event = 0
         self._maybe_queued = True
         self._functions = {function.id: function for function in history.candidates}
-        self._by_name = {function.name: function for function in history.candidates}
 
     def run(self) -> None:
         """Goes on until the budget is met or the candidates are used up.
@@ -94,6 +112,7 @@ class SearchLoop:
             RunFailed, WorkersFailed, LeaseLost, StoreError: what is finished is stored.
         """
         self._retry_failed()
+        self._retry_stopped()
         while not (self.finished() and self._still_finished()):
             self.check()
             self._look_around()
@@ -123,6 +142,12 @@ class SearchLoop:
             if evaluation.status == "failed" and (evaluation.origin == "baseline" or self.suggester is None):
                 self._ask_again(evaluation, retry_failed=True)
 
+    def _retry_stopped(self) -> None:
+        """Has trained in full what another run stopped early, where this run does not stop such trainings."""
+        for evaluation in list(self.history.evaluations.values()):
+            if evaluation.stopped_early and not self._may_stop(evaluation.origin):
+                self._ask_again(evaluation)
+
     def unmet(self) -> bool:
         """Whether fewer evaluations are finished than the budget asks for."""
         return self.history.n_finished(baselines=False) < self.budget.evaluations
@@ -131,29 +156,34 @@ class SearchLoop:
         """Whether no function is left that could be trained. A run without a surrogate trains only what is queued."""
         if self.suggester is None:
             return True
-        taken = self.history.asked_for()
-        return all(function.id in taken for function in self.history.candidates)
+        settled = self.history.asked_for() | self.history.ruled_out(self.config.max_cost)
+        return all(function.id in settled for function in self.history.candidates)
 
     def view(self) -> RunView:
         """The run as it is now."""
-        n_spectra = sum(1 for f in self.history.candidates if f.id in self.history.spectra)
+        (spectra, spectra_wanted), (costs, costs_wanted) = self._preparation.n_spectra(), self._preparation.n_costs()
+        metric, best = self.task.objective.metric, self.history.best()
         return RunView(
-            spectra=n_spectra,
-            spectra_wanted=len(self.history.candidates) if self._wants_spectra() else n_spectra,
+            spectra=spectra,
+            spectra_wanted=spectra_wanted,
+            costs=costs,
+            costs_wanted=costs_wanted,
             evaluations=self.history.n_finished(baselines=True),
             evaluations_wanted=len(self.budget.baselines) + self.budget.evaluations,
-            best=self.history.best(),
+            best=(best[0], metric.score(best[1])) if best else None,  # back to the metric's own sign
+            metric=metric.name,
             running=tuple(
                 _says(slot, self._epochs.get(slot.number)) for slot in self.pool.live() if slot.state != "idle"
             ),
             failed=self.history.n_failed(),
+            stopped_early=self.history.n_stopped_early(),
         )
 
     # -- giving out work
 
     def _assign(self) -> None:
         for slot in self.pool.idle():
-            if not (self._assign_evaluation(slot) or self._assign_spectra(slot)):
+            if not (self._assign_evaluation(slot) or self._preparation.submit(slot)):
                 return
 
     def _assign_evaluation(self, slot: Slot) -> bool:
@@ -169,11 +199,41 @@ class SearchLoop:
 
     def _begin(self, slot: Slot, claim: Claim) -> None:
         function = self._function(claim.function_id)
+        if self._lacks_cost(function, slot):
+            self.pool.submit(slot, CostsJob((function.name,)), min(COST_SECONDS, self.time_limit))
+            self._measured_for[slot.number] = claim
+        else:
+            self._train(slot, claim, function)
+
+    def _lacks_cost(self, function: FunctionRecord, slot: Slot) -> bool:
+        """Whether the function's cost on the worker's device is neither known nor given up."""
+        device = slot.info.device if slot.info else ""
+        if device not in self.history.costs.get(function.id, {}):
+            stored = self.store.costs(self.lease.task_id, [function.id], device=device)
+            self.history.learn_costs(stored.values())
+        known = device in self.history.costs.get(function.id, {})
+        return not known and function.id not in self.history.costs_given_up
+
+    def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
         node = slot.info.node if slot.info else None
         self.store.start(self.lease, claim.evaluation_id, slot.name, node)
-        job = TrainingJob(function=function.name, fingerprint=function.fingerprint, seed=claim.record.seed)
+        job = TrainingJob(
+            function=function.name,
+            fingerprint=function.fingerprint,
+            seed=claim.record.seed,
+            stop_rule=self._stop_rule() if self._may_stop(claim.origin) else None,
+            gate=self.config.health_gate == "on" and claim.origin != "baseline",
+        )
         self.pool.submit(slot, job, self.time_limit)
         self._jobs[slot.number] = claim.evaluation_id
+
+    def _may_stop(self, origin: Origin) -> bool:
+        """Whether trainings of this origin may end early; what people asked for, and baselines, are trained in full."""
+        return self.config.early_stop == "median" and origin == "suggestion"
+
+    def _stop_rule(self) -> StopRule | None:
+        """From the store as it is now, so that it is the same whoever drives the run."""
+        return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(self.lease.task_id, epoch))
 
     def _claim_next(self, slot: Slot) -> Claim | None:
         return (
@@ -211,7 +271,7 @@ class SearchLoop:
         function = self._next_baseline()
         if function is None:
             return None
-        return self.store.claim(self.lease, function.id, self.config.training_seed, "baseline")
+        return self._claim(function, "baseline")
 
     def _claim_suggestion(self) -> Claim | None:
         if self.suggester is None or self.history.counted() >= self.budget.evaluations:
@@ -221,7 +281,11 @@ class SearchLoop:
             return None
         function = self.history.candidates[suggestion.candidate]
         record = suggestion_record(suggestion, self.history.candidates)
-        return self.store.claim(self.lease, function.id, self.config.training_seed, "suggestion", record)
+        return self._claim(function, "suggestion", record)
+
+    def _claim(self, function: FunctionRecord, origin: Origin, suggestion: SuggestionRecord | None = None) -> Claim:
+        seed, accept = self.config.training_seed, self._may_stop(origin)
+        return self.store.claim(self.lease, function.id, seed, origin, suggestion, accept_stopped=accept)
 
     def _next_baseline(self) -> FunctionRecord | None:
         taken = self.history.asked_for()
@@ -236,6 +300,7 @@ class SearchLoop:
             origin=claim.origin,
             status=STATUS_OF_CLAIM.get(claim.state, record.status),
             score=record.score,
+            stopped_early=record.stopped_early if claim.state == "reused" else None,
             attempts=record.attempts,
             ours=claim.state == "claimed",
             reused=claim.state == "reused",
@@ -248,25 +313,29 @@ class SearchLoop:
             self._functions.update(self.store.functions([function_id]))
         return self._functions[function_id]
 
-    def _assign_spectra(self, slot: Slot) -> bool:
-        if not self._wants_spectra():
-            return False
-        batch = self._spectra.next_batch(slot.number, self.pool.others(slot), self.pool.n)
-        if not batch:
-            return False
-        self.pool.submit(slot, SpectraJob(tuple(f.name for f in batch)), self._spectra.limit(len(batch)))
-        return True
-
-    def _wants_spectra(self) -> bool:
-        return self.suggester is not None and self.suggester.needs_spectra
-
     # -- taking in what comes back
 
     def _settle(self, outcome: Outcome) -> None:
-        if isinstance(outcome.job, SpectraJob):
-            self._settle_spectra(outcome, outcome.job)
-        else:
+        if isinstance(outcome.job, TrainingJob):
             self._settle_training(outcome, outcome.job)
+        elif outcome.slot in self._measured_for:
+            self._settle_cost(outcome, self._measured_for.pop(outcome.slot))
+        else:
+            self._preparation.settle(outcome)
+            if outcome.fault is None:
+                self._given_up_in_a_row = 0
+
+    def _settle_cost(self, outcome: Outcome, claim: Claim) -> None:
+        """The training begins; if the measurement has cost the worker its life, on another one and unmeasured."""
+        function = self._function(claim.function_id)
+        if outcome.fault is not None:
+            self.reporter.note(f"{function.name} goes without a cost: {outcome.fault}")
+            self.history.costs_given_up.add(function.id)
+            self._claimed.append(claim)
+            return
+        slot = self.pool.slots[outcome.slot - 1]
+        keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
+        self._train(slot, claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
@@ -277,6 +346,7 @@ class SearchLoop:
         result = evaluation_result(outcome.reply, slot.name)
         if self.store.record_result(self.lease, evaluation.evaluation_id, result):
             evaluation.status, evaluation.score = result.status, result.score
+            evaluation.stopped_early = result.stopped_early
         else:
             self._adopt(evaluation)
         self.pool.forget(slot, job)
@@ -300,20 +370,7 @@ class SearchLoop:
         """Another run has taken the evaluation over, or finished it first: what the store says holds."""
         record = self.store.evaluation(evaluation.evaluation_id)
         evaluation.status, evaluation.score, evaluation.ours = record.status, record.score, False
-
-    def _settle_spectra(self, outcome: Outcome, job: SpectraJob) -> None:
-        functions = [self._by_name[name] for name in job.functions]
-        if outcome.fault is not None:
-            for function in self._spectra.failed(functions, outcome.slot):
-                self.reporter.note(f"{function.name} goes without a spectrum: {outcome.fault}")
-                self._given_up(outcome.fault)
-            return
-        replies: Sequence[SpectrumReply] = outcome.reply
-        records = [spectrum_record(f.id, r, self.config) for f, r in zip(functions, replies, strict=True)]
-        self.store.record_spectra(self.lease, records)
-        self.history.spectra.update({record.function_id: record for record in records})
-        self._spectra.done(functions, sum(reply.seconds for reply in replies))
-        self._given_up_in_a_row = 0
+        evaluation.stopped_early = record.stopped_early
 
     def _given_up(self, fault: str) -> None:
         """Stops a run whose workers only fail: the machines are to be mended before more is given up."""
@@ -334,8 +391,7 @@ class SearchLoop:
         for evaluation in self.history.open_evaluations():
             if not evaluation.ours:
                 self._look_at_shared(evaluation)
-        if self._wants_spectra() and self.clock() - self._shared_spectra_at > SHARED_SPECTRA_SECONDS:
-            self._look_for_shared_spectra()
+        self._preparation.look_around()
 
     def _look_for_proposals(self) -> None:
         """Takes note of what was proposed since, also of what needs no training because it is known or under way."""
@@ -344,20 +400,14 @@ class SearchLoop:
         if any(event.kind == "proposed" for event in events):
             for evaluation in wanted(self.store.snapshot(self.lease.run_id)):
                 self.history.evaluations.setdefault(evaluation.evaluation_id, evaluation)
-
-    def _look_for_shared_spectra(self) -> None:
-        """Spectra that another run of the task has computed meanwhile."""
-        self._shared_spectra_at = self.clock()
-        missing = [function.id for function in self.history.without_spectrum(len(self.history.candidates))]
-        found = self.store.spectra(
-            self.lease.task_id, missing, fisher=self.config.fisher, seed=self.config.training_seed
-        )
-        self.history.spectra.update(found)
+            self._retry_stopped()
 
     def _look_at_shared(self, evaluation: RunEvaluation) -> None:
-        record = self.store.observe(self.lease, evaluation.evaluation_id)
-        if record is not None and record.finished:
+        accept = self._may_stop(evaluation.origin)
+        record = self.store.observe(self.lease, evaluation.evaluation_id, accept_stopped=accept)
+        if record is not None and record.finished and (accept or record.complete):
             evaluation.status, evaluation.score = record.status, record.score
+            evaluation.stopped_early = record.stopped_early
         elif record is not None or self.clock() - evaluation.asked_at > self.config.lease_seconds:
             evaluation.asked_at = self.clock()
             self._ask_again(evaluation)
@@ -367,7 +417,12 @@ class SearchLoop:
         it may have been this very run."""
         record = self.store.evaluation(evaluation.evaluation_id)
         claim = self.store.claim(
-            self.lease, record.function_id, record.seed, evaluation.origin, retry_failed=retry_failed
+            self.lease,
+            record.function_id,
+            record.seed,
+            evaluation.origin,
+            retry_failed=retry_failed,
+            accept_stopped=self._may_stop(evaluation.origin),
         )
         self._take_note(claim)
         if claim.state == "claimed":
@@ -377,4 +432,6 @@ class SearchLoop:
 def _says(slot: Slot, epoch: int | None) -> str:
     if isinstance(slot.job, TrainingJob):
         return f"{slot.name} trains {slot.job.function}" + (f" (epoch {epoch} done)" if epoch else "")
+    if isinstance(slot.job, CostsJob):
+        return f"{slot.name} costs"
     return f"{slot.name} spectra" if slot.job else f"{slot.name} starts"

@@ -20,7 +20,11 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class RunView:
-    """The state of a run at one moment; `best` is a function's name and score, `running` one text a busy worker."""
+    """The state of a run at one moment.
+
+    `best` is a function's name and the value of the metric `metric`, `running` one text a busy worker. A run that does
+    not mind the price wants no costs.
+    """
 
     spectra: int
     spectra_wanted: int
@@ -29,6 +33,17 @@ class RunView:
     best: tuple[str, float] | None
     running: tuple[str, ...]
     failed: int
+    stopped_early: int = 0
+    costs: int = 0
+    costs_wanted: int = 0
+    metric: str = "accuracy"
+
+    def best_text(self) -> str:
+        """The best value and its function; a metric other than accuracy is named."""
+        if self.best is None:
+            return ""
+        function, value = self.best
+        return f"{value:.4f} {function}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {function}"
 
 
 class Reporter(Protocol):
@@ -73,10 +88,12 @@ class Lines:
         """Prints a line if the last one is `interval` seconds old."""
         if self._clock() - self._last >= self._interval:
             self._last = self._clock()
-            best = f", best {view.best[1]:.4f} {view.best[0]}" if view.best else ""
+            costs = f"costs {view.costs}/{view.costs_wanted}, " if view.costs_wanted else ""
+            stopped = f", {view.stopped_early} stopped early" if view.stopped_early else ""
+            best = f", best {view.best_text()}" if view.best else ""
             self.note(
-                f"spectra {view.spectra}/{view.spectra_wanted}, "
-                f"evaluations {view.evaluations}/{view.evaluations_wanted}{best}"
+                f"spectra {view.spectra}/{view.spectra_wanted}, {costs}"
+                f"evaluations {view.evaluations}/{view.evaluations_wanted}{stopped}{best}"
             )
 
     def close(self) -> None:
@@ -84,8 +101,8 @@ class Lines:
 
 
 class Bars:
-    """Two bars on standard error, spectra and evaluations, with rate and time left; under them best so far and what
-    runs now."""
+    """Bars on standard error for spectra, costs if any are wanted, and evaluations, with rate and time left; under them
+    best so far and what runs now."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -98,10 +115,11 @@ class Bars:
             console=self._console,
         )
         self._spectra = self._bars.add_task("spectra", total=None, pace="")
+        self._costs = self._bars.add_task("costs", total=None, pace="", visible=False)
         self._evaluations = self._bars.add_task("evaluations", total=None, pace="")
         self._says = Text(no_wrap=True, overflow="ellipsis")
         self._live = Live(Group(self._bars, self._says), console=self._console, refresh_per_second=4)
-        self._pace: tuple[Pace, Pace] | None = None
+        self._pace: tuple[Pace, ...] | None = None
 
     def note(self, text: str) -> None:
         """Prints the line above the bars."""
@@ -111,13 +129,16 @@ class Bars:
         """Moves the bars."""
         now = self._clock()
         if self._pace is None:
-            self._pace = Pace(view.spectra), Pace(view.evaluations)
+            self._pace = Pace(view.spectra), Pace(view.costs), Pace(view.evaluations)
             self._live.start()
-        spectra, evaluations = self._pace
-        pace = spectra.text(now, view.spectra, view.spectra_wanted)
-        self._bars.update(self._spectra, completed=view.spectra, total=view.spectra_wanted, pace=pace)
-        pace = evaluations.text(now, view.evaluations, view.evaluations_wanted)
-        self._bars.update(self._evaluations, completed=view.evaluations, total=view.evaluations_wanted, pace=pace)
+        counts = (
+            (self._spectra, view.spectra, view.spectra_wanted),
+            (self._costs, view.costs, view.costs_wanted),
+            (self._evaluations, view.evaluations, view.evaluations_wanted),
+        )
+        for pace, (bar, done, wanted) in zip(self._pace, counts, strict=True):
+            visible = bar != self._costs or wanted > 0
+            self._bars.update(bar, completed=done, total=wanted, pace=pace.text(now, done, wanted), visible=visible)
         self._says.plain = sentence(view)
 
     def close(self) -> None:
@@ -156,10 +177,12 @@ class Pace:
 
 
 def sentence(view: RunView) -> str:
-    """Best so far, failures, and what runs now, in one line."""
+    """Best so far, early stops, failures, and what runs now, in one line."""
     parts = []
     if view.best:
-        parts.append(f"best so far {view.best[1]:.4f} {view.best[0]}")
+        parts.append(f"best so far {view.best_text()}")
+    if view.stopped_early:
+        parts.append(f"{view.stopped_early} stopped early")
     if view.failed:
         parts.append(f"{view.failed} failed")
     if view.running:

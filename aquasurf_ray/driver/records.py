@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from aquasurf_ray.driver.config import SearchConfig
-from store import EpochRecord, EvaluationResult, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord
+from store import (
+    CostRecord,
+    EpochRecord,
+    EvaluationResult,
+    FunctionRecord,
+    Neighbor,
+    SpectrumRecord,
+    SuggestionRecord,
+)
 from surrogate.policy import Suggestion
 from workers.actor import SpectrumReply
+from workers.cost import FunctionCost
 from workers.training import TrainingResult
 
 
@@ -18,14 +27,20 @@ def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
         reason=result.reason,
         score=result.score,
         train_loss=result.train_loss,
+        train_score=result.train_score,
         train_accuracy=result.train_accuracy,
         val_loss=result.val_loss,
         val_accuracy=result.val_accuracy,
         test_loss=result.test_loss,
+        test_score=result.test_score,
         test_accuracy=result.test_accuracy,
+        stopped_early=result.stopped_early,
         seconds=result.seconds,
+        examples_per_second=result.examples_per_second,
         peak_memory_mb=result.peak_memory_mb,
         device=result.device,
+        n_devices=result.n_devices,
+        precision=result.precision,
         worker=worker,
         epochs=tuple(EpochRecord(**asdict(epoch)) for epoch in result.epochs),
     )
@@ -42,6 +57,19 @@ def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig
         feature=reply.feature,
         seconds=reply.seconds,
         device=reply.device,
+    )
+
+
+def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord:
+    """What a worker has measured of a function's cost."""
+    return CostRecord(
+        function_id=function_id,
+        device=cost.device,
+        step_seconds=cost.step_seconds,
+        relu_step_seconds=cost.relu_step_seconds,
+        activation_bytes=cost.activation_bytes,
+        relu_activation_bytes=cost.relu_activation_bytes,
+        worker=worker,
     )
 
 

@@ -8,6 +8,7 @@ propose(...)   puts functions into the queue of a run that may be going on elsew
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from aquasurf_ray.driver.candidates import candidate_rows, function_row, load_space
 from aquasurf_ray.driver.cluster import connected, fitting_workers
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
 from aquasurf_ray.driver.modules import import_modules
@@ -34,11 +35,15 @@ DEFAULT_STORAGE = "aquasurf-storage"
 def search(task: str | Task, *, reporter: Reporter | None = None, worker: type = Worker, **options: Any) -> RunResult:
     """Searches an activation function for a task, and returns when the budget is met.
 
+    Scores are the task's metric on the validation split, with the sign changed where lower is better.
+
     Args:
         task: a task, its short name, or `package.module:function`.
         reporter: shows the progress; nothing is shown by default.
         worker: stands in for `workers.actor.Worker`, for example one that answers from a benchmark.
-        **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`.
+        **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
+            `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times relu's),
+            `early_stop="median"`, `gpus_per_evaluation=4`.
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
@@ -88,7 +93,8 @@ def resume(
         run = opened.run(name)
         before = _stored_config(run)
         config = make_config({**before.model_dump(), **changes, "store": store})
-        changed = [key for key, value in before.identity().items() if config.identity()[key] != value]
+        old, new = before.identity(), config.identity()
+        changed = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
         if changed:
             raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
         loaded = _load(task or config.task, config)
@@ -153,7 +159,7 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
         import_modules(_stored_config(run).modules)
         rows = _unique_rows(functions)
         seed = int(run.config["training_seed"])
-        proposals = opened.propose(run.id, opened.add_functions(rows), seed)
+        proposals = opened.propose(run.id, opened.add_functions(rows), seed, accept_stopped=False)
         return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]
 
 
@@ -199,6 +205,9 @@ def _name_of(task: str | Task) -> str:
 def _load(task: str | Task, config: SearchConfig) -> Task:
     """The task, known to be whole: its digest needs its network and its data."""
     import_modules(config.modules)
+    folder = data_folder(config)
+    if folder is not None:
+        os.environ["AQUASURF_DATA"] = folder  # for as long as the task may load its data, as in a worker
     try:
         loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
         _ = loaded.digest
@@ -254,7 +263,7 @@ def _queue(store: Store, run: Run) -> None:
     """Asks for every function and seed of an evaluation run; what was asked for and has not failed stays as it is."""
     ids = [function.id for function in store.candidates(run.id)]
     for seed in range(int(run.config["seeds"])):
-        store.propose(run.id, ids, seed)
+        store.propose(run.id, ids, seed, accept_stopped=False)
 
 
 def _free_name(store: Store, base: str) -> str:

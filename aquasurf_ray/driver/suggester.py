@@ -46,7 +46,7 @@ class Suggester:
 
     def prefix(self) -> int:
         """How many candidates the next suggestion chooses from: what the plan says, or more where those are used up."""
-        candidates, taken = self._history.candidates, self._history.asked_for()
+        candidates, taken = self._history.candidates, self._not_to_be_had()
         n = prefix_length(self._history.n_suggested(), len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
@@ -69,15 +69,23 @@ class Suggester:
             self._embedder.warm_up()
 
     def suggest(self) -> Suggestion | None:
-        """The next suggestion, or None while the embedding is not there or when all candidates are used up."""
+        """The next suggestion, or None while the embedding is not there or when all candidates are used up.
+
+        In a run that minds the price it waits for the costs of all candidates that it chooses from: none is trained
+        unseen, and what is suggested does not depend on which costs happen to be known.
+        """
         n = self.prefix()
         embedding = self._embeddings.get(n)
-        if embedding is None:
+        if embedding is None or (self._config.max_cost is not None and self._history.without_cost(n)):
             return None
         policy = self._up_to_date_policy(n, embedding)
-        taken = self._history.asked_for()
+        taken = self._not_to_be_had()
         allowed = np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
         return policy.suggest(pending=self._pending(n), allowed=allowed)
+
+    def _not_to_be_had(self) -> set[int]:
+        """Functions that were asked for, and those that cost too much."""
+        return self._history.asked_for() | self._history.ruled_out(self._config.max_cost)
 
     def _up_to_date_policy(self, n: int, embedding: Embedding) -> SurrogatePolicy:
         if self._policy is None or self._policy_n != n:

@@ -7,7 +7,8 @@ import socket
 import pytest
 import ray
 
-from aquasurf_ray.driver.cluster import connected
+from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
+from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 
 
@@ -20,3 +21,53 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, form):
         address = form.format(taken.getsockname()[1])
         with pytest.raises(BadUse, match="no Ray cluster answers at"), connected(address):
             pass
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Says what a cluster has."""
+
+    def has(cpus, gpus):
+        monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus})
+
+    return has
+
+
+def fitted(**options):
+    return fitting_workers(make_config({"task": "digits", **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        ({}, Workers(8, 1.0, 1.0)),
+        ({"gpus_per_evaluation": 1}, Workers(8, 1.0, 1.0)),
+        ({"gpus_per_evaluation": 4}, Workers(2, 1.0, 1.0, n_ranks=4)),
+        ({"gpus_per_evaluation": 3, "workers": 1}, Workers(1, 1.0, 1.0, n_ranks=3)),
+        ({"gpus_per_evaluation": 4, "gpus_per_worker": 0}, Workers(8, 1.0, 0.0, n_ranks=4)),
+        ({"gpus_per_evaluation": 2, "cpus_per_worker": 8}, Workers(2, 8.0, 1.0, n_ranks=2)),
+    ],
+)
+def test_an_evaluation_on_several_gpus_makes_for_fewer_workers(cluster, options, workers):
+    cluster(32.0, 8.0)
+    assert fitted(**options) == workers
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "text"),
+    [
+        (
+            {"gpus_per_evaluation": 16},
+            8.0,
+            "1 times 16 GPUs with 1 CPUs each do not fit the cluster's 32 CPUs",
+        ),
+        ({"gpus_per_evaluation": 4, "workers": 3}, 8.0, "3 times 4 GPUs .* do not fit"),
+        ({"gpus_per_evaluation": 4}, 0.0, "0 GPUs; with gpus-per-worker 0 it counts CPU processes"),
+        ({"gpus_per_evaluation": 64, "gpus_per_worker": 0}, 0.0, "1 times 64 CPU processes .* do not fit"),
+    ],
+)
+def test_more_gpus_an_evaluation_than_there_are_is_refused(cluster, options, gpus, text):
+    cluster(32.0, gpus)
+    with pytest.raises(BadUse, match=text) as refused:
+        fitted(**options)
+    assert "\n" not in str(refused.value)

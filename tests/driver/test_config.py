@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, digest, make_config, read_config_file, store_url
+from aquasurf_ray.driver.config import (
+    CONDITIONS,
+    SearchConfig,
+    data_folder,
+    digest,
+    make_config,
+    read_config_file,
+    store_url,
+)
 from aquasurf_ray.driver.errors import BadUse
 
 
@@ -17,6 +25,17 @@ from aquasurf_ray.driver.errors import BadUse
         ({"seed": "one"}, "seed: .* got 'one'"),
         ({"features": "all"}, "features: .*'both', 'spectrum' or 'outputs'.* got 'all'"),
         ({"gpus_per_worker": -0.5}, "gpus-per-worker: "),
+        ({"max_cost": 0}, "max-cost: input should be greater than 0, got 0"),
+        ({"max_cost": float("inf")}, "max-cost: input should be a finite number, got inf"),
+        ({"early_stop": "mean"}, "early-stop: .*'off' or 'median'.* got 'mean'"),
+        ({"early_stop": True}, "early-stop: .* got 'on'"),
+        ({"gpus_per_evaluation": 0}, "gpus-per-evaluation: .* got 0"),
+        ({"gpus_per_evaluation": 1.5}, "gpus-per-evaluation: .* got 1.5"),
+        (
+            {"gpus_per_evaluation": 4, "gpus_per_worker": 0.5},
+            "gpus-per-evaluation: 4 processes have a whole GPU each: gpus-per-worker must be 1, .* got 0.5",
+        ),
+        ({"gpus_per_evaluation": 2, "gpus_per_worker": 2}, "gpus-per-worker must be 1, .* got 2"),
     ],
 )
 def test_wrong_values_are_refused_by_name_in_one_line(values, message):
@@ -35,8 +54,26 @@ def test_conditions_are_real_fields_and_do_not_change_the_identity():
     plain = make_config({"task": "digits"})
     other = {"evaluations": 99, "workers": 7, "address": "auto", "store": "sqlite:///x.db", "name": "n"}
     assert digest(make_config({"task": "digits", **other}).identity()) == digest(plain.identity())
-    for change in ({"seed": 1}, {"candidates": 7}, {"space": "four-node"}, {"fisher": "empirical"}):
+    same = {"gpus_per_evaluation": 4, "fast_activations": "off", "data": "elsewhere", "loader_workers": 3}
+    assert digest(make_config({"task": "digits", **same}).identity()) == digest(plain.identity())
+    changes = ({"seed": 1}, {"candidates": 7}, {"space": "four-node"}, {"fisher": "empirical"})
+    later = ({"max_cost": 1.2}, {"early_stop": "median"}, {"health_gate": "off"})
+    for change in (*changes, *later):
         assert digest(make_config({"task": "digits", **change}).identity()) != digest(plain.identity())
+
+
+def test_a_run_of_a_version_without_a_field_is_the_same_run():
+    identity = make_config({"task": "digits"}).identity()
+    assert identity.keys().isdisjoint({"max_cost", "early_stop", "health_gate"})
+
+
+def test_the_data_folder_is_the_same_for_all_processes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_DATA", raising=False)
+    assert data_folder(make_config({"task": "digits"})) is None
+    monkeypatch.setenv("AQUASURF_DATA", "there")
+    assert data_folder(make_config({"task": "digits"})) == str(tmp_path / "there")
+    assert data_folder(make_config({"task": "digits", "data": "here"})) == str(tmp_path / "here")
 
 
 def test_the_database_url_is_not_stored():
@@ -46,9 +83,10 @@ def test_the_database_url_is_not_stored():
 
 def test_yaml_keys_are_the_flags(tmp_path):
     file = tmp_path / "run.yaml"
-    file.write_text("task: digits\ngpus-per-worker: 0.5\nevaluations: 12\n")
+    file.write_text("task: digits\ngpus-per-worker: 0.5\nevaluations: 12\nhealth-gate: off\nfast_activations: on\n")
     config = make_config(read_config_file(file))
     assert (config.gpus_per_worker, config.evaluations) == (0.5, 12)
+    assert (config.health_gate, config.fast_activations) == ("off", "on"), "YAML's bare on and off"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aquasurf_ray.driver.progress import Bars, Lines, Pace, RunView, sentence
 
 VIEW = RunView(
@@ -17,6 +19,11 @@ VIEW = RunView(
 
 def test_the_sentence_tells_best_failures_and_what_runs():
     assert sentence(VIEW) == "best so far 0.9312 swish(x)  1 failed  now: worker-1 trains elu(x) | worker-2 spectra"
+
+
+def test_a_metric_is_named_with_its_own_sign_and_early_stops_are_counted():
+    view = replace(VIEW, best=("swish(x)", 0.25), metric="rmse", stopped_early=3, running=(), failed=0)
+    assert sentence(view) == "best so far rmse 0.25 swish(x)  3 stopped early"
 
 
 def test_pace_counts_only_what_this_process_did():
@@ -39,6 +46,18 @@ def test_lines_come_at_intervals_on_standard_error(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "spectra 50/208, evaluations 3/48, best 0.9312 swish(x)\n" * 2
+
+
+def test_costs_are_shown_where_they_are_wanted(capsys):
+    lines, bars = Lines(interval=0.0), Bars()
+    for view in (VIEW, replace(VIEW, costs=20, costs_wanted=208, stopped_early=1)):
+        lines.update(view)
+        bars.update(view)
+    bars.close()
+    shown = capsys.readouterr().err
+    assert "spectra 50/208, evaluations 3/48, best" in shown
+    assert "spectra 50/208, costs 20/208, evaluations 3/48, 1 stopped early, best" in shown
+    assert "20/208" in shown.rpartition("stopped early, best")[2]
 
 
 def test_bars_show_both_phases_and_leave_standard_output_alone(capsys):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aquasurf_ray.driver.candidate_queue import CandidateQueue
 from aquasurf_ray.driver.history import History
-from aquasurf_ray.driver.spectra_queue import SpectraQueue
 from store import FunctionRecord, SpectrumRecord
 
 
@@ -14,9 +14,13 @@ def history():
     return History([FunctionRecord(i, f"f{i}", f"function-{i}", 1) for i in range(6)])
 
 
+def spectra_of(history):
+    return CandidateQueue(lambda: history.without_spectrum(6), history.spectra_given_up, max_attempts=2)
+
+
 @pytest.fixture
 def queue(history):
-    made = SpectraQueue(history, max_attempts=2)
+    made = spectra_of(history)
     made.done([history.candidates[0]], 0.01)
     history.spectra[0] = SpectrumRecord(0, "sampled", 0, "diverged")
     return made
@@ -56,7 +60,7 @@ def test_a_function_is_tried_again_on_another_worker_where_there_is_one(queue):
 
 
 def test_the_time_limit_follows_what_spectra_take(history):
-    queue = SpectraQueue(history, max_attempts=2)
+    queue = spectra_of(history)
     assert queue.limit(1) == 3600
     queue.done(history.candidates[:2], 20.0)
     assert queue.limit(4) == 1200

@@ -1,15 +1,16 @@
-"""Which spectra are still to be computed, in batches that take about a second, and what becomes of those that fail.
+"""What is still to be computed of candidates before they are trained, in batches that take about a second, and what
+becomes of those that fail. There is one queue for spectra and, in a run that minds the price, one for costs.
 
 A batch that failed is done again one function at a time, on another worker where there is one. A function that fails
-alone too often goes without a spectrum for the rest of this session; the surrogate then knows it by its outputs.
+alone too often goes without for the rest of this session: without a spectrum, the surrogate knows it by its outputs;
+without a cost, it is not suggested.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.plan import batch_size
 from store import FunctionRecord
 
@@ -18,15 +19,18 @@ SHORTEST_LIMIT = 60.0
 PATIENCE = 30.0
 
 
-class SpectraQueue:
-    """The spectra of one run's candidates.
+class CandidateQueue:
+    """The spectra, or the costs, of one run's candidates.
 
     Args:
+        missing: the candidates that are still without, in order.
+        given_up: gets the functions that go without from now on.
         max_attempts: failures of a function alone after which it goes without.
     """
 
-    def __init__(self, history: History, max_attempts: int) -> None:
-        self._history = history
+    def __init__(self, missing: Callable[[], list[FunctionRecord]], given_up: set[int], max_attempts: int) -> None:
+        self._missing = missing
+        self._given_up = given_up
         self._max_attempts = max_attempts
         self._under_way: set[int] = set()
         self._alone: deque[FunctionRecord] = deque()
@@ -44,7 +48,7 @@ class SpectraQueue:
         return FIRST_LIMIT if self._seconds is None else max(SHORTEST_LIMIT, PATIENCE * self._seconds * n)
 
     def done(self, functions: Sequence[FunctionRecord], seconds: float) -> None:
-        """Their spectra are stored; they took `seconds` in all."""
+        """Theirs are stored; they took `seconds` in all."""
         self._under_way.difference_update(function.id for function in functions)
         self._seconds = seconds / len(functions)
 
@@ -60,7 +64,7 @@ class SpectraQueue:
                 self._alone.append(function)
             else:
                 given_up.append(function)
-        self._history.spectra_given_up.update(function.id for function in given_up)
+        self._given_up.update(function.id for function in given_up)
         return given_up
 
     def _next_alone(self, slot: int, others: set[int]) -> list[FunctionRecord]:
@@ -73,6 +77,5 @@ class SpectraQueue:
 
     def _next_new(self, n_workers: int) -> list[FunctionRecord]:
         waiting = {function.id for function in self._alone} | self._under_way
-        candidates = self._history.without_spectrum(len(self._history.candidates))
-        new = [function for function in candidates if function.id not in waiting]
+        new = [function for function in self._missing() if function.id not in waiting]
         return new[: batch_size(self._seconds, len(new), n_workers)]
