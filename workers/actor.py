@@ -12,20 +12,30 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import ray
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, form_factory
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.checkpoints import CheckpointFolder
+from workers.cost import FunctionCost, measure_cost
+from workers.fast_form import fast_form
+from workers.form import chosen_form
+from workers.health import HealthLimits
 from workers.network import spectrum_batch, try_network, untrained_network
+from workers.ranks import Ranks
 from workers.spectrum import NonFiniteSpectrum, fisher_spectrum
+from workers.stopping import StopRule
 from workers.training import Epoch, FunctionFault, TrainingResult, is_functions_fault, probe, reason_of, train
+
+RELU = "relu(x)"
+
+Status = Literal["done", "diverged"]
 
 
 class WorkerError(RuntimeError):
@@ -46,6 +56,9 @@ class WorkerSettings:
         fisher: which Fisher information the spectra are of.
         spectrum_seed: of the initial weights and the sampled labels of all spectra.
         checkpoint_interval: seconds between two epoch checkpoints.
+        data_folder: where data sets are looked for; by default what AQUASURF_DATA says, or ./data.
+        fast_activations: whether a training may use a form of the function that was measured faster here.
+        loader_workers: processes that read examples which are not in memory.
     """
 
     task: str | Task
@@ -57,15 +70,20 @@ class WorkerSettings:
     fisher: Literal["sampled", "empirical"] = "sampled"
     spectrum_seed: int = 0
     checkpoint_interval: float = 30.0
+    data_folder: str | None = None
+    fast_activations: bool = True
+    loader_workers: int = 0
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Where a worker runs."""
+    """Where a worker runs. `placement_group` is the id, in hexadecimal, of what Ray holds for its processes, if it
+    has several; it is to be removed when the worker is gone."""
 
     node: str
     pid: int
     device: str
+    placement_group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +91,7 @@ class SpectrumReply:
     """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none."""
 
     function: str
-    status: Literal["done", "diverged"]
+    status: Status
     reason: str | None
     feature: bytes | None
     seconds: float
@@ -81,12 +99,31 @@ class SpectrumReply:
 
 
 @dataclass(frozen=True)
+class CostReply:
+    """What a function costs beside relu on the worker's device, or the reason why that cannot be measured."""
+
+    function: str
+    status: Status
+    reason: str | None
+    cost: FunctionCost | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrainingJob:
-    """One evaluation: a function by name and fingerprint, and a seed."""
+    """One evaluation: a function by name and fingerprint, and a seed.
+
+    `stop_rule` may end it before its last epoch; `gate` says whether its health is checked before it begins.
+    """
 
     function: str
     fingerprint: str
     seed: int
+    stop_rule: StopRule | None = None
+    gate: bool = False
+
+
+Reply = TypeVar("Reply")
 
 
 class Worker:
@@ -106,10 +143,13 @@ class Worker:
             )
         if settings.import_from and settings.import_from not in sys.path:
             sys.path.insert(0, settings.import_from)
+        if settings.data_folder is not None:
+            os.environ["AQUASURF_DATA"] = settings.data_folder
         for module in settings.modules:
             importlib.import_module(module)
         self.task = settings.task if isinstance(settings.task, Task) else load_task(settings.task)
         self.device = torch.device("cuda" if settings.gpu else "cpu")
+        self.ranks: Ranks | None = None
         self._splits: Splits | None = None
         self._last_epoch: Epoch | None = None
 
@@ -120,9 +160,7 @@ class Worker:
         Raises:
             TaskError: the data cannot be had, or the network does not take them.
         """
-        try_network(self.task, self._begin(), device=self.device)
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
+        return self._ready()
 
     @ray.method(concurrency_group="work")
     def spectra(self, functions: Sequence[str]) -> list[SpectrumReply]:
@@ -133,6 +171,12 @@ class Worker:
         """
         self._begin()
         return [self._spectrum(function) for function in functions]
+
+    @ray.method(concurrency_group="work")
+    def costs(self, functions: Sequence[str]) -> list[CostReply]:
+        """What some functions cost on this device, in order."""
+        self._begin()
+        return [self._cost(function) for function in functions]
 
     @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult:
@@ -147,6 +191,11 @@ class Worker:
             checkpoints=self._checkpoints(job),
             checkpoint_interval=self.settings.checkpoint_interval,
             on_epoch=self._remember,
+            stop_rule=job.stop_rule,
+            gate=HealthLimits() if job.gate else None,
+            ranks=self.ranks,
+            loader_workers=self.settings.loader_workers,
+            choose_form=fast_form if self.settings.fast_activations else None,
         )
 
     @ray.method(concurrency_group="watch")
@@ -160,6 +209,11 @@ class Worker:
     def progress(self) -> Epoch | None:
         """The last epoch of the training that runs now."""
         return self._last_epoch
+
+    def _ready(self) -> WorkerInfo:
+        try_network(self.task, self._begin(), device=self.device)
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
 
     def _begin(self) -> Splits:
         torch.set_num_threads(self.settings.threads)
@@ -179,30 +233,55 @@ class Worker:
         return CheckpointFolder(url, identity)
 
     def _spectrum(self, function: str) -> SpectrumReply:
-        started = time.monotonic()
-        status: Literal["done", "diverged"] = "done"
-        feature, reason = None, None
-        try:
-            feature = self._compact_spectrum(function)
-        except Exception as error:  # sorted here into the function's faults, kept, and all others, raised
-            if not is_functions_fault(error):
-                raise
-            status, reason = "diverged", reason_of(error)
-        return SpectrumReply(function, status, reason, feature, time.monotonic() - started, self.device.type)
+        feature, reason, seconds = _sorted_out(lambda: self._compact_spectrum(function))
+        status: Status = "done" if reason is None else "diverged"
+        return SpectrumReply(function, status, reason, feature, seconds, self.device.type)
+
+    def _cost(self, function: str) -> CostReply:
+        cost, reason, seconds = _sorted_out(lambda: self._measured_cost(function))
+        status: Status = "done" if reason is None else "diverged"
+        return CostReply(function, status, reason, cost, seconds)
+
+    def _measured_cost(self, function: str) -> FunctionCost:
+        splits = self._splits
+        assert splits is not None  # noqa: S101 - `_begin` ran
+        probe(Activation(function), self.device)
+        seed = self.settings.spectrum_seed
+        activation = Activation(function)
+        choose = fast_form if self.settings.fast_activations else None
+        form = chosen_form(choose, self.task, activation, splits, seed=seed, device=self.device, kept=None)
+        cost = measure_cost(self.task, activation, splits=splits, seed=seed, device=self.device, factory=form.factory)
+        if function == RELU:  # the unit itself, and not what one measurement of it makes of another
+            return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
+        return cost
 
     def _compact_spectrum(self, function: str) -> bytes:
         settings, splits = self.settings, self._splits
         assert splits is not None  # noqa: S101 - `_begin` ran
         probe(Activation(function), self.device)
         seed = settings.spectrum_seed
-        network = untrained_network(self.task, lambda: Activation(function), seed=seed, device=self.device)
+        form = form_factory(function, "recomputed")  # the eager form's bits in a fraction of its memory
+        network = untrained_network(self.task, form, seed=seed, device=self.device)
         inputs, targets = spectrum_batch(self.task, splits, seed=seed, device=self.device)
         labels = targets if settings.fisher == "empirical" else None
         try:
-            spectrum = fisher_spectrum(network, inputs, labels, fisher=settings.fisher, seed=seed)
+            spectrum = fisher_spectrum(
+                network, inputs, labels, fisher=settings.fisher, seed=seed, likelihood=self.task.objective.likelihood
+            )
         except NonFiniteSpectrum as error:
             raise FunctionFault(str(error)) from error
         return compress(spectrum).to_bytes()
+
+
+def _sorted_out(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, float]:
+    """What the work gives, or the reason if it fails by the function's own fault, and the seconds that it took."""
+    started = time.monotonic()
+    try:
+        return work(), None, time.monotonic() - started
+    except Exception as error:  # sorted here into the function's faults, kept, and all others, raised
+        if not is_functions_fault(error):
+            raise
+        return None, reason_of(error), time.monotonic() - started
 
 
 def worker_actor(worker: type) -> Any:

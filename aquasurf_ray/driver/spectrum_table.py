@@ -33,7 +33,7 @@ def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str
     network = untrained_network(loaded, lambda: Activation(name), seed=seed, device=device)
     inputs, _ = spectrum_batch(loaded, splits, seed=seed, device=device)
     try:
-        layers = fisher_spectrum(network, inputs, seed=seed)
+        layers = fisher_spectrum(network, inputs, seed=seed, likelihood=loaded.objective.likelihood)
     except SpectrumError as error:
         raise RunFailed(str(error)) from None
     return [_summary(layer.name, layer.log_eigenvalues()) for layer in layers]

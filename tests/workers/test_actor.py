@@ -9,11 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from aquasurf_ray.activations import fingerprint, register_unary, unregister
+from aquasurf_ray.activations import Activation, fingerprint, register_unary, unregister
 from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.tasks.objective import regression as regression_objective
 from surrogate.spectra import SpectrumFeature
+from workers import actor
 from workers.actor import TrainingJob, Worker, WorkerError, WorkerSettings
+from workers.fast_form import fast_form
+from workers.form import FormRequest
+from workers.health import HealthLimits
 from workers.spectrum import NoLayers, SpectrumInputError
+from workers.stopping import StopRule
 
 
 def small_network(activation):
@@ -131,6 +137,79 @@ def without_layers(activation):
 def test_a_network_that_has_no_spectrum_is_not_the_functions_fault(task, network, error, text):
     with pytest.raises(error, match=text):
         Worker(WorkerSettings(replace(task, network=network))).spectra(["relu(x)"])
+
+
+def test_costs_come_in_order_beside_relu_and_with_the_functions_faults(worker, own_operators):
+    names = ["relu(x)", "missing_key(x)", "mul(sigmoid(x),elu(x))"]
+    relu, fault, composed = worker.costs(names)
+    assert [r.function for r in (relu, fault, composed)] == names
+    assert (relu.cost.time_ratio, relu.cost.memory_ratio) == (1, 1), "relu is the unit"
+    assert (fault.status, fault.cost, fault.reason) == ("diverged", None, "KeyError: 'no such key'")
+    assert composed.status == "done"
+    assert composed.cost.step_seconds > 0
+    assert (composed.cost.function, composed.cost.device) == (names[2], "cpu")
+
+
+def test_a_training_ends_where_the_jobs_rule_says(worker):
+    whole = worker.train(job())
+    rule = StopRule(((1, whole.epochs[0].val_score + 0.01),), "of a test")
+    result = worker.train(replace(job("relu(tanh(x))"), stop_rule=rule))
+    assert (whole.stopped_early, len(whole.epochs)) == (None, 2)
+    assert (result.status, len(result.epochs)) == ("done", 1)
+    assert "of a test" in result.stopped_early
+    assert result.test_score is not None
+
+
+def test_the_gate_is_there_only_where_the_job_wants_it(worker, monkeypatch):
+    asked = []
+    monkeypatch.setattr(actor, "train", lambda *_, **options: asked.append(options["gate"]))
+    worker.train(job())
+    worker.train(replace(job(), gate=True))
+    assert asked == [None, HealthLimits()]
+
+
+def test_forms_are_chosen_by_measurement_unless_that_is_switched_off(task, monkeypatch):
+    asked = []
+    monkeypatch.setattr(actor, "train", lambda *_, **options: asked.append(options["choose_form"]))
+    for fast in (True, False):
+        Worker(WorkerSettings(task, fast_activations=fast)).train(job())
+    assert asked == [fast_form, None]
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "kept", "name"), [(True, None, "recomputed"), (False, "compiled", "compiled")]
+)
+def test_a_deterministic_training_has_the_eager_bits_and_a_resumed_one_its_own_form(deterministic, kept, name):
+    request = FormRequest(
+        activation=Activation("tanh(x)"),
+        device=torch.device("cpu"),
+        n_elements=10**9,
+        expected_calls=10**9,
+        dtype=torch.float32,
+        deterministic=deterministic,
+        kept=kept,
+    )
+    form = fast_form(request)
+    assert form.name == name
+    assert form.factory().name == "tanh(x)"
+
+
+def test_the_data_folder_is_set_before_the_task_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("AQUASURF_DATA", "elsewhere")
+    (tmp_path / "actor_test_task.py").write_text(
+        "import os\nfrom aquasurf_ray.tasks import TaskError\n"
+        "def make():\n    raise TaskError('looked in ' + os.environ['AQUASURF_DATA'])\n"
+    )
+    for folder, found in ((None, "elsewhere"), (str(tmp_path), str(tmp_path))):
+        with pytest.raises(TaskError, match=f"looked in {found}"):
+            Worker(WorkerSettings("actor_test_task:make", import_from=str(tmp_path), data_folder=folder))
+
+
+def test_a_spectrum_is_of_the_tasks_own_likelihood(task):
+    squares = replace(task, objective=regression_objective())
+    (gaussian,), (categorical,) = (Worker(WorkerSettings(t)).spectra(["tanh(x)"]) for t in (squares, task))
+    assert gaussian.status == "done"
+    assert gaussian.feature != categorical.feature
 
 
 def test_memory_exhaustion_is_raised_for_another_try(worker, own_operators):

@@ -1,0 +1,49 @@
+"""The form of the function that a training uses where fast forms are wanted: what `fast_factory` measures to be best.
+
+A training that goes on keeps the form that it began with. A deterministic recipe gets the recomputed form, which has
+the bits of the eager one and keeps less.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from aquasurf_ray.activations import fast_factory, form_factory
+from workers.form import ActivationForm, FormRequest
+
+DETERMINISTIC = "recomputed"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedForm:
+    """A form that is taken without measuring."""
+
+    name: str
+    factory: Callable[[], nn.Module]
+
+
+def fast_form(request: FormRequest) -> ActivationForm:
+    """Chooses for `workers.training.train`.
+
+    Raises:
+        ValueError: the training began with a form that there is none of here.
+    """
+    expression = request.activation.expression
+    name = request.kept or (DETERMINISTIC if request.deterministic else None)
+    if name is not None:
+        return NamedForm(name, form_factory(expression, name))
+    form = fast_factory(
+        expression,
+        device=request.device,
+        n_elements=request.n_elements,
+        expected_calls=request.expected_calls,
+        dtype=request.dtype,
+    )
+    logger.info("%s: %s form, %s", expression, form.name, form.note)
+    return form
