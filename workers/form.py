@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation, fast_factory, form_factory
+from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
 from workers.feed import TrainingFeed
 from workers.network import untrained_network
@@ -73,34 +73,6 @@ class EagerForm:
     def factory(self) -> nn.Module:
         """A new `Activation`."""
         return Activation(self.activation.expression)
-
-
-@dataclass(frozen=True)
-class KeptForm:
-    """A form that a training was begun in, by its name."""
-
-    name: str
-    factory: Callable[[], nn.Module]
-
-
-def fastest_form(request: FormRequest) -> ActivationForm:
-    """The form that is measured to be fastest on this device (`aquasurf_ray.activations.fast_factory`).
-
-    Raises:
-        ValueError: the kept form is none that is known here.
-    """
-    expression = request.activation.expression
-    if request.kept is not None:
-        return KeptForm(request.kept, form_factory(expression, request.kept))
-    if request.deterministic:
-        return EagerForm(request.activation)
-    return fast_factory(
-        expression,
-        device=request.device,
-        n_elements=request.n_elements,
-        expected_calls=request.expected_calls,
-        dtype=request.dtype,
-    )
 
 
 def chosen_form(
