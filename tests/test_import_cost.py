@@ -61,3 +61,8 @@ def test_public_names() -> None:
     assert aquasurf_ray.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="has no attribute 'Activatoin'"):
         _ = aquasurf_ray.Activatoin
+
+
+def test_a_worker_that_only_answers_loads_neither_torch_nor_ray() -> None:
+    loaded = loaded_after("import workers.messages, workers.result, workers.stopping, surrogate.spectra")
+    assert loaded.isdisjoint({"torch", "ray", "umap", "sqlalchemy"})

@@ -13,8 +13,8 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -23,104 +23,22 @@ from aquasurf_ray.activations import Activation, form_factory
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.checkpoints import CheckpointFolder
-from workers.cost import FunctionCost, measure_cost
+from workers.cost import measure_cost
 from workers.fast_form import fast_form
 from workers.form import chosen_form
 from workers.health import HealthLimits
+from workers.messages import CostReply, FunctionCost, SpectrumReply, Status, TrainingJob, WorkerInfo, WorkerSettings
 from workers.network import spectrum_batch, try_network, untrained_network
 from workers.ranks import Ranks
+from workers.result import Epoch, TrainingResult
 from workers.spectrum import NonFiniteSpectrum, fisher_spectrum
-from workers.stopping import StopRule
-from workers.training import Epoch, FunctionFault, TrainingResult, is_functions_fault, probe, reason_of, train
+from workers.training import FunctionFault, is_functions_fault, probe, reason_of, train
 
 RELU = "relu(x)"
-
-Status = Literal["done", "diverged"]
 
 
 class WorkerError(RuntimeError):
     """The worker cannot work where it was put."""
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker needs to know of a run.
-
-    Args:
-        task: the task itself, or its name for `load_task`.
-        import_from: folder to import the user's own modules from.
-        modules: modules to import first, which register the user's own operators.
-        storage: folder or URI for epoch checkpoints; none are written without it.
-        gpu: whether to work on the GPU that Ray has given the worker.
-        threads: torch's CPU threads.
-        fisher: which Fisher information the spectra are of.
-        spectrum_seed: of the initial weights and the sampled labels of all spectra.
-        checkpoint_interval: seconds between two epoch checkpoints.
-        data_folder: where data sets are looked for; by default what AQUASURF_DATA says, or ./data.
-        fast_activations: whether a training may use a form of the function that was measured faster here.
-        loader_workers: processes that read examples which are not in memory.
-    """
-
-    task: str | Task
-    import_from: str | None = None
-    modules: tuple[str, ...] = ()
-    storage: str | None = None
-    gpu: bool = False
-    threads: int = 1
-    fisher: Literal["sampled", "empirical"] = "sampled"
-    spectrum_seed: int = 0
-    checkpoint_interval: float = 30.0
-    data_folder: str | None = None
-    fast_activations: bool = True
-    loader_workers: int = 0
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """Where a worker runs. `placement_group` is the id, in hexadecimal, of what Ray holds for its processes, if it
-    has several; it is to be removed when the worker is gone."""
-
-    node: str
-    pid: int
-    device: str
-    placement_group: str | None = None
-
-
-@dataclass(frozen=True)
-class SpectrumReply:
-    """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none."""
-
-    function: str
-    status: Status
-    reason: str | None
-    feature: bytes | None
-    seconds: float
-    device: str
-
-
-@dataclass(frozen=True)
-class CostReply:
-    """What a function costs beside relu on the worker's device, or the reason why that cannot be measured."""
-
-    function: str
-    status: Status
-    reason: str | None
-    cost: FunctionCost | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """One evaluation: a function by name and fingerprint, and a seed.
-
-    `stop_rule` may end it before its last epoch; `gate` says whether its health is checked before it begins.
-    """
-
-    function: str
-    fingerprint: str
-    seed: int
-    stop_rule: StopRule | None = None
-    gate: bool = False
 
 
 Reply = TypeVar("Reply")

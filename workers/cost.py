@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.tasks import ActivationFactory, Recipe, Splits, Task
 from aquasurf_ray.tasks.task import Examples
+from workers.messages import FunctionCost
 from workers.network import untrained_network
 
 RELU = "relu(x)"
@@ -29,35 +29,6 @@ MIN_ROUNDS = 3
 MAX_ROUNDS = 15
 ENOUGH_SECONDS = 0.1
 """After as many rounds as fit this time, but at least `MIN_ROUNDS`, the medians are taken."""
-
-
-@dataclass(frozen=True)
-class FunctionCost:
-    """What one function costs on one kind of device.
-
-    Attributes:
-        function: its name.
-        device: the GPU's name, or "cpu".
-        step_seconds, relu_step_seconds: medians of one training step, measured side by side.
-        activation_bytes, relu_activation_bytes: kept for the backward pass of one training batch.
-    """
-
-    function: str
-    device: str
-    step_seconds: float
-    relu_step_seconds: float
-    activation_bytes: int
-    relu_activation_bytes: int
-
-    @property
-    def time_ratio(self) -> float:
-        """Step time in units of relu's."""
-        return self.step_seconds / self.relu_step_seconds
-
-    @property
-    def memory_ratio(self) -> float:
-        """Activation memory in units of relu's."""
-        return self.activation_bytes / self.relu_activation_bytes
 
 
 def measure_cost(

@@ -27,9 +27,10 @@ from typing import Any, cast
 import fsspec
 import ray
 
-from workers.actor import CostReply, SpectrumReply, TrainingJob, Worker, WorkerInfo, WorkerSettings
+from workers.actor import Worker
+from workers.messages import CostReply, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
 from workers.ranks import Ranks
-from workers.training import Epoch, TrainingResult
+from workers.result import Epoch, TrainingResult
 
 STARTS = 10
 NOT_NEEDED = ("PlacementGroupCleanerCallback", "DatasetsCallback", "WorkingDirectorySetupCallback")

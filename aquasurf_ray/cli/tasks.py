@@ -92,9 +92,9 @@ def check(
 
 def _descriptions() -> dict[str, str]:
     """What each task is, by name."""
-    from aquasurf_ray.tasks.registry import task_names
+    from aquasurf_ray.tasks.registry import task_descriptions
 
-    return dict.fromkeys(task_names(), "")
+    return task_descriptions()
 
 
 def _print_task(document: dict[str, Any]) -> None:

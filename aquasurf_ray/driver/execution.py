@@ -27,8 +27,9 @@ from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunStatusName
-from workers.actor import Worker, WorkerSettings
+from workers.actor import Worker
 from workers.group import GroupSettings, GroupWorker
+from workers.messages import WorkerSettings
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
 from store.records import Origin
-from workers.actor import TrainingJob
+from workers.messages import TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5

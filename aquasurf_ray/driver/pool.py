@@ -21,7 +21,8 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.faults import CREATION_ERROR, cause_of
-from workers.actor import TrainingJob, Worker, WorkerInfo, WorkerSettings, worker_actor
+from workers.actor import Worker, worker_actor
+from workers.messages import TrainingJob, WorkerInfo, WorkerSettings
 
 START_ATTEMPTS = 3
 FAILED_ON = 3

@@ -15,7 +15,7 @@ from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, SpectraJob, WorkerPool
 from aquasurf_ray.driver.records import cost_record, spectrum_record
 from store import FunctionRecord, Lease, Store
-from workers.actor import CostReply, SpectrumReply
+from workers.messages import CostReply, SpectrumReply
 
 SHARED_SECONDS = 10.0
 

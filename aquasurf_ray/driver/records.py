@@ -15,9 +15,8 @@ from store import (
     SuggestionRecord,
 )
 from surrogate.policy import Suggestion
-from workers.actor import SpectrumReply
-from workers.cost import FunctionCost
-from workers.training import TrainingResult
+from workers.messages import FunctionCost, SpectrumReply
+from workers.result import TrainingResult
 
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:

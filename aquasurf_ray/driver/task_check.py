@@ -234,7 +234,7 @@ def network_spectrum(task: Task, splits: Splits, function: str, device: torch.de
     """The spectrum of the untrained network, as a search takes it."""
     network = untrained_network(task, lambda: Activation(function), seed=0, device=device)
     inputs, _ = spectrum_batch(task, splits, seed=0, device=device)
-    return fisher_spectrum(network, inputs, seed=0)
+    return fisher_spectrum(network, inputs, seed=0, likelihood=task.objective.likelihood)
 
 
 def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:

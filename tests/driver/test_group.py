@@ -13,8 +13,9 @@ import ray
 
 from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.driver.pool import CostsJob, Resources, SpectraJob, WorkerPool
-from workers.actor import TrainingJob, Worker, WorkerSettings
+from workers.actor import Worker
 from workers.group import GroupFailed, GroupSettings, GroupWorker, _why
+from workers.messages import TrainingJob, WorkerSettings
 
 TRAINED = "mul(sigmoid(x),elu(x))"
 

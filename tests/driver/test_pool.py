@@ -9,7 +9,7 @@ from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.pool import Resources, SpectraJob, WorkerPool
-from workers.actor import TrainingJob, WorkerSettings
+from workers.messages import TrainingJob, WorkerSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 

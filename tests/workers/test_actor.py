@@ -14,10 +14,11 @@ from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.objective import regression as regression_objective
 from surrogate.spectra import SpectrumFeature
 from workers import actor
-from workers.actor import TrainingJob, Worker, WorkerError, WorkerSettings
+from workers.actor import Worker, WorkerError
 from workers.fast_form import fast_form
 from workers.form import FormRequest
 from workers.health import HealthLimits
+from workers.messages import TrainingJob, WorkerSettings
 from workers.spectrum import NoLayers, SpectrumInputError
 from workers.stopping import StopRule
 

@@ -1,0 +1,127 @@
+"""What crosses between a driver and its workers, beside the results of trainings (`workers.result`).
+
+Plain data, in a module that imports neither PyTorch nor Ray: a worker that answers from a table instead of training
+needs nothing more, and starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from workers.stopping import StopRule
+
+if TYPE_CHECKING:
+    from aquasurf_ray.tasks import Task
+
+Status = Literal["done", "diverged"]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker needs to know of a run.
+
+    Args:
+        task: the task itself, or its name for `load_task`.
+        import_from: folder to import the user's own modules from.
+        modules: modules to import first, which register the user's own operators.
+        storage: folder or URI for epoch checkpoints; none are written without it.
+        gpu: whether to work on the GPU that Ray has given the worker.
+        threads: torch's CPU threads.
+        fisher: which Fisher information the spectra are of.
+        spectrum_seed: of the initial weights and the sampled labels of all spectra.
+        checkpoint_interval: seconds between two epoch checkpoints.
+        data_folder: where data sets are looked for; by default what AQUASURF_DATA says, or ./data.
+        fast_activations: whether a training may use a form of the function that was measured faster here.
+        loader_workers: processes that read examples which are not in memory.
+    """
+
+    task: str | Task
+    import_from: str | None = None
+    modules: tuple[str, ...] = ()
+    storage: str | None = None
+    gpu: bool = False
+    threads: int = 1
+    fisher: Literal["sampled", "empirical"] = "sampled"
+    spectrum_seed: int = 0
+    checkpoint_interval: float = 30.0
+    data_folder: str | None = None
+    fast_activations: bool = True
+    loader_workers: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Where a worker runs. `placement_group` is the id, in hexadecimal, of what Ray holds for its processes, if it
+    has several; it is to be removed when the worker is gone."""
+
+    node: str
+    pid: int
+    device: str
+    placement_group: str | None = None
+
+
+@dataclass(frozen=True)
+class SpectrumReply:
+    """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none."""
+
+    function: str
+    status: Status
+    reason: str | None
+    feature: bytes | None
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class FunctionCost:
+    """What one function costs on one kind of device.
+
+    Attributes:
+        function: its name.
+        device: the GPU's name, or "cpu".
+        step_seconds, relu_step_seconds: medians of one training step, measured side by side.
+        activation_bytes, relu_activation_bytes: kept for the backward pass of one training batch.
+    """
+
+    function: str
+    device: str
+    step_seconds: float
+    relu_step_seconds: float
+    activation_bytes: int
+    relu_activation_bytes: int
+
+    @property
+    def time_ratio(self) -> float:
+        """Step time in units of relu's."""
+        return self.step_seconds / self.relu_step_seconds
+
+    @property
+    def memory_ratio(self) -> float:
+        """Activation memory in units of relu's."""
+        return self.activation_bytes / self.relu_activation_bytes
+
+
+@dataclass(frozen=True)
+class CostReply:
+    """What a function costs beside relu on the worker's device, or the reason why that cannot be measured."""
+
+    function: str
+    status: Status
+    reason: str | None
+    cost: FunctionCost | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One evaluation: a function by name and fingerprint, and a seed.
+
+    `stop_rule` may end it before its last epoch; `gate` says whether its health is checked before it begins.
+    """
+
+    function: str
+    fingerprint: str
+    seed: int
+    stop_rule: StopRule | None = None
+    gate: bool = False
