@@ -40,7 +40,8 @@ CONDITIONS = frozenset(
 )
 LATER = frozenset({"early_stop", "health_gate", "max_cost"})
 """Fields that runs of earlier versions do not have: at their defaults they are no part of the identity, so that such a
-run can still be gone on with under its name."""
+run can still be gone on with under its name. They stay for the run's life, since they decide what is suggested and
+learnt: another price is another run, which takes the results of the first one over without training."""
 
 
 class SearchConfig(BaseModel):
