@@ -48,7 +48,7 @@ def test_every_condition_of_a_run_can_be_changed_at_resume_and_nothing_else():
 
 def test_evaluate_takes_the_conditions_of_a_training_and_what_it_needs_to_read_functions():
     taken = set(parameters("evaluate")) - {"functions", "seeds", "config", "as_json"}
-    assert taken == CONDITIONS - {"evaluations"} | {"task", "modules"}
+    assert taken == CONDITIONS - {"evaluations"} | {"task", "modules", "health_gate"}
 
 
 @pytest.mark.parametrize("command", ["search", "resume", "evaluate"])
