@@ -7,6 +7,11 @@ Recipe: the paper trains for 350 epochs with a step schedule and one of four lea
 functions a short form is enough, and this is ours: 50 epochs of one cycle up to a learning rate of 0.05 in batches of
 128, momentum 0.9, and the paper's weight decay of 1e-3. Images are standardised instead of whitened, flipped, and
 shifted by up to 5 pixels as in the paper.
+
+The paper does not name its initial weights, and without normalisation they decide whether anything is learned. In 450
+steps at width 32 on the digits' images scaled to 16x16, relu came to 76% with He's (He et al. 2015, arXiv 1502.01852)
+and stayed at chance with PyTorch's own, swish came to 99% with He's and stayed at chance with Glorot's. So they are
+He's, for all functions alike.
 """
 
 from __future__ import annotations
@@ -36,7 +41,10 @@ def on_cifar100() -> Task:
 
 
 def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 96) -> nn.Module:
-    """The network for inputs of shape (n, 3, 32, 32); logits of shape (n, n_classes). `width` is 96 in the paper."""
+    """The network for inputs of shape (n, 3, 32, 32); logits of shape (n, n_classes). He initialisation (fan-in).
+
+    `width` is 96 in the paper.
+    """
     w, v = width, 2 * width
     convolutions = [
         (3, w, 3, 1),
@@ -54,7 +62,12 @@ def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 9
         layers += [nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2), activation()]
         if stride == 2:
             layers.append(nn.Dropout(0.5))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    return network
 
 
 def _task(data_set: str) -> Task:

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aquasurf_ray.tasks.data_sets import DATA_SETS
+from aquasurf_ray.tasks.data_sets import BUNDLED, DATA_SETS
 from aquasurf_ray.tasks.errors import TaskError
 
 if TYPE_CHECKING:
@@ -83,14 +83,19 @@ def task_descriptions() -> dict[str, str]:
 
 
 def data_set_of(name: str) -> str | None:
-    """The data set that `data_sets.download` would have to fetch for a task, or None where the task is not ours.
+    """The data set that `data_sets.download` can fetch for a task, or None where there is nothing to fetch: digits
+    come with scikit-learn, and a task that is not ours brings its own.
 
     >>> data_set_of("resnet56/cifar10"), data_set_of("timm:resnet18/cifar100"), data_set_of("my.tasks:mine")
     ('cifar10', 'cifar100', None)
     """
     if name.startswith(TIMM):
-        return _timm_parts(name)[1]
-    return BUILT_IN[name].data_set if name in BUILT_IN else None
+        data_set = _timm_parts(name)[1]
+    elif name in BUILT_IN:
+        data_set = BUILT_IN[name].data_set
+    else:
+        return None
+    return None if data_set in BUNDLED else data_set
 
 
 def load_task(name: str, *, import_from: Path | None = None) -> Task:

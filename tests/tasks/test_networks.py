@@ -166,3 +166,11 @@ def test_unknown_and_unfitting_networks_of_timm_are_refused_in_one_line():
     assert "\n" not in str(raised.value)
     with pytest.raises(TaskError, match=r"fails on inputs of shape \(2, 1, 8, 8\)"):
         timm_network("vit_tiny_patch16_224", n_classes=3, shape=(1, 8, 8))(nn.ReLU)
+
+
+def test_all_cnn_c_starts_with_hes_weights_and_no_biases():
+    torch.manual_seed(0)
+    for layer in all_cnn_c(nn.ReLU):
+        if isinstance(layer, nn.Conv2d):
+            assert layer.weight.var().item() * layer.weight[0].numel() == pytest.approx(2, rel=0.1)
+            assert not layer.bias.any()

@@ -44,7 +44,7 @@ def test_every_task_has_its_name_and_is_made_without_data(name, tmp_path, monkey
     monkeypatch.setenv("AQUASURF_DATA", str(tmp_path))
     task = load_task(name)
     assert task.name == name
-    assert data_set_of(name) in DATA_SETS
+    assert data_set_of(name) in ({None} if name == "digits" else DATA_SETS)
     assert pickle.loads(pickle.dumps(task)).recipe == task.recipe
 
 
@@ -137,7 +137,7 @@ def test_tasks_of_installed_packages_are_found_listed_and_blamed(tmp_path, monke
     assert "installed_tasks" not in sys.modules
     assert load_task("mine").name == "mine"
     assert load_task("digits").name == "digits"
-    assert data_set_of("mine") is None
+    assert data_set_of("mine") is data_set_of("timm:resnet18/digits") is None
     with pytest.raises(
         TaskError,
         match=r"task 'broken' of the installed package my-tasks 2\.1 cannot be imported from no_such_module_here:make:"

@@ -24,6 +24,7 @@ DATA_SETS = {
     "imagenet": "aquasurf_ray.tasks.data_sets.imagenet:IMAGENET",
     "imagenette": "aquasurf_ray.tasks.data_sets.imagenette:IMAGENETTE",
 }
+BUNDLED = {"digits"}  # nothing to fetch
 
 
 def data_folder() -> Path:
