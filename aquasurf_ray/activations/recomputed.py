@@ -40,7 +40,7 @@ class RecomputedActivation(Activation):
     >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
     >>> y = RecomputedActivation("mul(sigmoid(x),elu(x))")(x)
     >>> torch.autograd.grad(y.sum(), x)[0]
-    tensor([-0.0254,  1.0908])
+    tensor([-0.0253,  1.0908])
     """
 
     def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
