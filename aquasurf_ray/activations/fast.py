@@ -40,7 +40,7 @@ SPEED_MARGIN = 1.05
 and a network spends only a part of its time in activations."""
 WORTH_MEASURING = 5.0
 COMPILE_SECONDS = 30.0
-"""Two kernels on a processor whose other cores are busy; with an idle one, 10."""
+"""Of two kernels; measured on a machine with other work to do: 6 to 60."""
 LOAD_SECONDS = 5.0
 """Two kernels that are on disk: importing the compiler and finding them."""
 MEASURED_ELEMENTS = 2**22
