@@ -1,7 +1,8 @@
 """The tasks of the how-to pages are searched from end to end as they are printed, but for what `SHORTER` shortens.
 
-One through the command line in processes of its own; the others share a Ray, a process that embeds, and a folder into
-which every block that names its file is written.
+One through the command line, with two workers, in processes of its own. The others have one worker each, because to
+start one takes seconds, and share a Ray, a process that embeds, and a folder into which every block that names its file
+is written.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ SHORTER = {
     "timm": {
         "epochs=10": "epochs=1",
         "mobilenetv3_small_050": "test_resnet",
+        "batch_size=64": "batch_size=128",
         "size=32": "size=16",
         "(1, 32, 32)": "(1, 16, 16)",
     },
     "text": {"epochs=10": "epochs=1"},
 }
-SMALL = {"candidates": 4, "evaluations": 1, "cpus_per_worker": 0.5}
+SMALL = {"candidates": 3, "evaluations": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +78,10 @@ def task_of(page):
     return next(words[2] for words in commands(f"docs/{page}.md") if words[1] == "search" and words[2].startswith("my"))
 
 
-def searched(folder, name, likelihood, workers=1):
+def searched(folder, name, likelihood):
     """The scores by function, of a small search that is whole: its budget met, a spectrum of every candidate."""
     url = f"sqlite:///{folder}/{name.partition(':')[0]}.db"
-    result = search(name, name="one", store=url, workers=workers, **SMALL)
+    result = search(name, name="one", store=url, **SMALL)
     with Store.open(url, create=False) as store:
         run = store.run("one")
         found = store.snapshot(run.id).evaluations
@@ -105,7 +107,7 @@ def relu_spectrum(name, likelihood):
 
 def test_a_network_of_ones_own_is_searched_by_the_command(folder):
     task = task_of("own-network")
-    small = ["--candidates", "4", "--evaluations", "1", "--workers", "2", "--json"]
+    small = ["--candidates", "3", "--evaluations", "1", "--workers", "2", "--json"]
     document = json.loads(aquasurf("search", task, *small, "--store", f"sqlite:///{folder}/own.db", folder=folder))
     assert document["status"] == "finished"
     assert document["evaluations"] == len(BASELINES) + 1
@@ -116,7 +118,7 @@ def test_a_network_of_ones_own_is_searched_by_the_command(folder):
 
 @pytest.mark.usefixtures("ray_here")
 def test_a_table_is_searched(folder):
-    scores = searched(folder, task_of("tabular"), "gaussian", workers=2)
+    scores = searched(folder, task_of("tabular"), "gaussian")
     assert -1 < max(scores.values()) < -0.5, "predicting the mean has an error of 1"
 
 
