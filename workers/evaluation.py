@@ -29,7 +29,7 @@ def evaluate(
     -inf for classes that a network rules out is no fault either, as long as no example is of such a class.
     """
     network.eval()
-    metric = objective.metric.make()
+    metric = objective.metric.begin(device)
     total = torch.zeros((), device=device, dtype=torch.float64)
     n_examples = 0.0
     with seeded(0, device):

@@ -204,7 +204,7 @@ class TrainingLoop:
         """Mean loss over all processes' examples, and the score over this one's."""
         started = time.monotonic()
         self.network.train()
-        metric = self.task.objective.metric.make()
+        metric = self.task.objective.metric.begin(self.device)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         n_examples = 0
         for count, step in enumerate(self.feed.epoch(number, self.order, self.network), start=1):

@@ -53,7 +53,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         loss = task.objective.loss(outputs, labels)
         if loss.dim() > 0:
             raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
-        metric = task.objective.metric.make()
+        metric = task.objective.metric.begin(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
 

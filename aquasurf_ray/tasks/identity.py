@@ -1,8 +1,9 @@
 """What a network and its data look like from outside, as small JSON-ready dictionaries: the body of `Task.spec()`.
 
 Two descriptions are equal on every machine and in every process where the task is the same: they hold names, shapes,
-settings, sizes and labels, and no weights or pixels, whose last bits follow the processor and the decoder, and which
-augmentation draws anew at each reading. What that leaves unseen is said under `Task.version`.
+settings, sizes and labels, and no weights, pixels or targets that are real numbers, whose last bits follow the
+processor and the decoder, and which augmentation draws anew at each reading. What that leaves unseen is said under
+`Task.version`.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def _form(tensor: torch.Tensor) -> tuple[list[int], str]:
 
 
 def _example(split: Dataset[tuple[torch.Tensor, ...]], index: int) -> list[Any]:
-    example = split[index]
-    return [_form(torch.as_tensor(example[0])), torch.as_tensor(example[1]).tolist()]
+    inputs, target = map(torch.as_tensor, split[index][:2])
+    return [_form(inputs), _form(target) if target.is_floating_point() else target.tolist()]
 
 
 def _digest(content: object) -> str:

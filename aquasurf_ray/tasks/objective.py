@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from aquasurf_ray.tasks.errors import TaskError, require
@@ -56,6 +56,11 @@ class Metric:
         require(bool(self.name.strip()), "metric name", self.name, "a non-empty string")
         require(callable(self.make), "metric", self.make, "a callable that begins one pass over a split")
 
+    def begin(self, device: torch.device) -> MetricState:
+        """Begins a pass over a split whose outputs are on `device`, where a metric that is a module must live too."""
+        state = self.make()
+        return state.to(device) if isinstance(state, nn.Module) else state
+
     def score(self, value: float) -> float:
         """What a search maximises, from the metric's value; the other way round it is the same function.
 
@@ -88,8 +93,10 @@ class RunningMean:
         return self._finish(float(self._sum) / self._n) if self._n else float("nan")
 
 
-def _is_hit(logits: Tensor, labels: Tensor) -> Tensor:
-    return logits.argmax(-1) == labels
+def _is_hit(logits: Tensor, targets: Tensor) -> Tensor:
+    hits = logits.argmax(-1)
+    labels = _shaped(targets, logits).argmax(-1) if targets.is_floating_point() else targets
+    return hits == _shaped(labels, hits)
 
 
 def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -98,7 +105,7 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _token_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     rows = logits.reshape(-1, logits.shape[-1]).float()
-    return functional.cross_entropy(rows, labels.reshape(-1), reduction="none")
+    return functional.cross_entropy(rows, _fitting(labels, logits), reduction="none")
 
 
 def _exp(mean: float) -> float:
@@ -180,8 +187,14 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
     1.3863
     """
     rows = logits.reshape(-1, logits.shape[-1])
-    labels = targets.reshape(rows.shape) if targets.is_floating_point() else targets.reshape(-1)
-    return functional.cross_entropy(rows, labels, label_smoothing=label_smoothing)
+    return functional.cross_entropy(rows, _fitting(targets, logits), label_smoothing=label_smoothing)
+
+
+def _fitting(targets: Tensor, logits: Tensor) -> Tensor:
+    """Targets of logits, a row for each: labels [rows] int64, or probabilities [rows, classes]."""
+    if targets.is_floating_point():
+        return _shaped(targets, logits).reshape(-1, logits.shape[-1]).to(logits.dtype)
+    return _shaped(targets, logits[..., 0]).reshape(-1).long()
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -190,7 +203,15 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _shaped(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Targets in the outputs' shape: broadcasting (n,) against (n, 1) would silently compare all pairs."""
+    """Targets in the outputs' shape, where they differ by dimensions of size one.
+
+    Broadcasting (n,) against (n, 1) would silently compare all pairs.
+
+    Raises:
+        TaskError: they differ by more.
+    """
+    if [d for d in targets.shape if d != 1] != [d for d in outputs.shape if d != 1]:
+        raise TaskError(f"targets must have shape {tuple(outputs.shape)}, got {tuple(targets.shape)}")
     return targets.reshape(outputs.shape)
 
 
@@ -210,13 +231,27 @@ def language_modelling() -> Objective:
 
 
 def name_of(function: object) -> str:
-    """How a callable is called where it was defined; of a partial one, with the plain values that it is bound to.
+    """How a callable is called where it was defined; of a partial one or an object, with its plain settings.
 
     >>> name_of(partial(cross_entropy, label_smoothing=0.1))
     'cross_entropy(label_smoothing=0.1)'
+    >>> name_of(nn.HuberLoss(delta=2.0))
+    "HuberLoss(delta=2.0, reduction='mean')"
     """
     if isinstance(function, partial):
         bound = [repr(a) for a in function.args if isinstance(a, PLAIN)]
-        bound += [f"{key}={value!r}" for key, value in sorted(function.keywords.items()) if isinstance(value, PLAIN)]
-        return f"{name_of(function.func)}({', '.join(bound)})"
-    return getattr(function, "__qualname__", type(function).__qualname__)
+        return _called(name_of(function.func), bound, function.keywords)
+    name = getattr(function, "__qualname__", None)
+    if name is not None:
+        return str(name)
+    settings = {
+        key: value for key, value in getattr(function, "__dict__", {}).items() if key[0] != "_" and key != "training"
+    }
+    if isinstance(function, nn.Module):
+        settings |= {key: tuple(buffer.flatten().tolist()) for key, buffer in function.named_buffers()}
+    return _called(type(function).__qualname__, [], settings)
+
+
+def _called(name: str, bound: list[str], settings: dict[str, Any]) -> str:
+    given = bound + [f"{key}={value!r}" for key, value in sorted(settings.items()) if isinstance(value, PLAIN)]
+    return f"{name}({', '.join(given)})" if given else name

@@ -1,0 +1,88 @@
+"""Losses and metrics take targets in any sensible shape and refuse others; what tells two objectives apart is seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from aquasurf_ray.tasks import Metric, Objective, TaskError, classification, regression
+from aquasurf_ray.tasks.identity import data_identity
+from aquasurf_ray.tasks.objective import ACCURACY, PERPLEXITY, RMSE, cross_entropy, mean_squared_error
+
+LABELS = torch.tensor([0, 1, 2, 3, 0, 0])
+LOGITS = 5 * torch.eye(4)[LABELS]
+
+
+def value(metric, outputs, targets):
+    state = metric.begin(torch.device("cpu"))
+    state.update(outputs, targets)
+    return float(state.compute())
+
+
+@pytest.mark.parametrize("targets", [LABELS, LABELS[:, None], LABELS.to(torch.int32), torch.eye(4)[LABELS]])
+def test_perfect_predictions_are_all_right_however_labels_are_given(targets):
+    assert value(ACCURACY, LOGITS, targets) == 1.0
+    assert cross_entropy(LOGITS, targets).item() == pytest.approx(cross_entropy(LOGITS, LABELS).item())
+
+
+def test_perplexity_of_equal_logits_is_the_number_of_tokens():
+    assert value(PERPLEXITY, torch.zeros(2, 3, 7), torch.zeros(2, 3, dtype=torch.int32)) == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"), [((4, 1), (4,)), ((4,), (4, 1)), ((4, 3), (4, 3)), ((1, 3), (3,))], ids=str
+)
+def test_numbers_may_differ_from_outputs_by_dimensions_of_size_one(outputs, targets):
+    assert mean_squared_error(torch.zeros(outputs), torch.full(targets, 2.0)).item() == 4.0
+    assert value(RMSE, torch.zeros(outputs), torch.full(targets, 2.0)) == 2.0
+
+
+def test_targets_of_another_shape_are_refused():
+    for loss in (mean_squared_error, lambda y, t: value(RMSE, y, t)):
+        with pytest.raises(TaskError, match=r"targets must have shape \(2, 3\), got \(3, 2\)"):
+            loss(torch.zeros(2, 3), torch.zeros(3, 2))
+    for loss in (cross_entropy, lambda y, t: value(ACCURACY, y, t)):
+        with pytest.raises(TaskError, match=r"targets must have shape \(6,\), got \(2, 3\)"):
+            loss(LOGITS, LABELS.reshape(2, 3))
+
+
+class Elsewhere(nn.Module):
+    """A metric that is a module, as those of torchmetrics are, and remembers where it was put."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(()))
+
+    def update(self, outputs, targets):
+        self.total += (outputs - targets).sum()
+
+    def compute(self):
+        return self.total
+
+
+def test_a_metric_that_is_a_module_lives_where_the_outputs_are():
+    assert Metric("bias", Elsewhere).begin(torch.device("meta")).total.device.type == "meta"
+
+
+def test_settings_of_a_loss_tell_objectives_apart():
+    specs = [
+        Objective(loss, RMSE, "gaussian").spec()["loss"]
+        for loss in (nn.HuberLoss(delta=1.0), nn.HuberLoss(delta=2.0), nn.BCEWithLogitsLoss(pos_weight=torch.ones(2)))
+    ]
+    assert len(set(specs)) == 3
+    assert "(1.0, 1.0)" in specs[2]
+    assert classification().spec()["loss"] == "cross_entropy"
+    assert regression().spec()["loss"] == "mean_squared_error"
+
+
+def test_the_last_bits_of_real_targets_are_not_looked_at():
+    inputs, targets = torch.randn(9, 2), torch.linspace(-1, 1, 9)[:, None]
+
+    def identity(y):
+        return data_identity({name: TensorDataset(inputs, y) for name in ("train", "validation", "test")})
+
+    assert identity(targets) == identity(targets + 1e-6)
+    assert identity(targets) != identity(targets[:, 0])
+    assert identity((targets > 0).long()) != identity((targets > 0.3).long())
