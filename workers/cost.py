@@ -8,21 +8,20 @@ parameters left out. Knows neither Ray nor SQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
-from aquasurf_ray.tasks import ActivationFactory, Recipe, Splits, Task
-from aquasurf_ray.tasks.task import Examples
+from aquasurf_ray.tasks import ActivationFactory, Splits, Task
+from workers.feed import Step, TrainingFeed
 from workers.messages import FunctionCost
 from workers.network import untrained_network
+from workers.optimisation import make_optimizer
+from workers.precision import Arithmetic, process_settings
+from workers.seeding import seeded
 
 RELU = "relu(x)"
 MIN_ROUNDS = 3
@@ -42,8 +41,6 @@ def measure_cost(
 ) -> FunctionCost:
     """The price of a function on this device.
 
-    The optimiser is SGD, or AdamW where the recipe has another: it costs both networks the same.
-
     Args:
         activation: the function.
         seed: of the initial weights, the batch and the dropout masks.
@@ -60,10 +57,9 @@ def measure_cost(
         True
     """
     device = torch.device(device)
-    inputs, targets = _training_batch(task, splits, seed, device)
     makers = factory or partial(Activation, activation.name), partial(Activation, RELU)
-    with _seeded(seed, device):
-        steppers = [_Stepper(task, maker, inputs, targets, seed, device) for maker in makers]
+    with process_settings(task.recipe, device), seeded(seed, device):
+        steppers = [_Stepper(task, maker, splits, seed, device) for maker in makers]
         for stepper in steppers:
             stepper.step()  # what is compiled, tuned or allocated once is no part of the price
         n_bytes, relu_bytes = (stepper.activation_bytes() for stepper in steppers)
@@ -79,25 +75,19 @@ def measure_cost(
 
 
 class _Stepper:
-    """One network on one batch."""
+    """One network on the first batch of its training, with an optimiser that does all its work and moves nothing."""
 
     def __init__(
-        self,
-        task: Task,
-        activation: ActivationFactory,
-        inputs: Tensor,
-        targets: Tensor,
-        seed: int,
-        device: torch.device,
+        self, task: Task, activation: ActivationFactory, splits: Splits, seed: int, device: torch.device
     ) -> None:
-        self.network = untrained_network(task, activation, seed=seed, device=device)
-        if task.recipe.channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
-            inputs = inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-        self.inputs, self.targets = inputs, targets
+        self.arithmetic = Arithmetic(task.recipe, device)
+        self.network = self.arithmetic.prepared(untrained_network(task, activation, seed=seed, device=device))
         self.loss = task.objective.training_loss(task.recipe.label_smoothing)
-        self.optimizer = _idle_optimizer(self.network, task.recipe)
-        self.precision = partial(_precision, task.recipe, device)
+        self.optimizer = make_optimizer(self.network, task.recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        feed = TrainingFeed(task, splits, self.arithmetic, device, seed=seed)
+        self.batch: Step = next(feed.epoch(1, torch.Generator().manual_seed(seed), self.network))
 
     def step(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -105,61 +95,8 @@ class _Stepper:
         self.optimizer.step()
 
     def forward(self) -> Tensor:
-        with self.precision():
-            return self.loss(self.network(self.inputs), self.targets)
+        return self.loss(self.arithmetic.forward(self.network, self.batch.inputs), self.batch.targets)
 
     def activation_bytes(self) -> int:
         """What one forward pass keeps for the backward pass."""
         return kept_bytes(self.forward, self.network.parameters())
-
-
-def _idle_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """An optimiser that does all its work and moves nothing."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=0.0,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-        )
-    return torch.optim.AdamW(parameters, lr=0.0, weight_decay=recipe.weight_decay)
-
-
-def _precision(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if recipe.precision == "bfloat16" or (recipe.precision == "auto" and has_bfloat16):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
-
-
-def _training_batch(task: Task, splits: Splits, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """As many training examples as the recipe takes a step: from a `DataLoader` its next batch, else a random draw."""
-    inputs, targets = _batch(splits.train, task.recipe.batch_size, torch.Generator().manual_seed(seed))
-    return inputs.to(device), targets.to(device)
-
-
-def _batch(examples: Examples, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    if isinstance(examples, DataLoader):
-        inputs, targets = next(iter(examples))
-        return inputs, targets
-    n: int = len(examples)  # type: ignore[arg-type]
-    chosen = torch.randperm(n, generator=generator)[:batch_size]
-    if isinstance(examples, TensorDataset):
-        inputs, targets = (tensor[chosen.to(tensor.device)] for tensor in examples.tensors)
-        return inputs, targets
-    drawn_inputs, drawn_targets = zip(*(examples[i] for i in chosen.tolist()), strict=True)
-    return torch.stack(drawn_inputs), torch.stack([torch.as_tensor(t) for t in drawn_targets])
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's global generators in a fixed state for dropout, and afterwards as they were found."""
-    index = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device.index
-    devices = [index] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        for number in devices:
-            torch.cuda.default_generators[number].manual_seed(seed)
-        yield
