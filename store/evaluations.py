@@ -14,6 +14,7 @@ function one trains it and the other is told so.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -116,8 +117,19 @@ class EvaluationVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def start(self, lease: Lease, evaluation_id: int, worker: str | None = None, node: str | None = None) -> bool:
-        """Notes that a worker begins; False if the evaluation is no longer ours to train."""
+    def start(
+        self,
+        lease: Lease,
+        evaluation_id: int,
+        worker: str | None = None,
+        node: str | None = None,
+        stop_rule: Sequence[tuple[int, float]] = (),
+    ) -> bool:
+        """Notes that a worker begins, and under which rule; False if the evaluation is no longer ours to train.
+
+        Args:
+            stop_rule: pairs (epoch, lowest score), kept in the event log whether the rule will end the training or not.
+        """
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
             record = _read(connection, evaluation_id, lock=True)
@@ -125,7 +137,8 @@ class EvaluationVerbs(StoreCore):
                 return False
             if open_attempt(connection, evaluation_id, run.id, worker, node):
                 connection.execute(_START, {"at_evaluation": evaluation_id, "worker": worker})
-                data = {"worker": worker, "node": node}
+                rule = {"stop_rule": [list(pair) for pair in stop_rule]} if stop_rule else {}
+                data = {"worker": worker, "node": node, **rule}
                 log(connection, run.id, "started", evaluation_id, record.function_id, data)
             return True
 

@@ -1,7 +1,11 @@
-"""A real PostgreSQL for the tests that need one: started once a session, a fresh database for each test."""
+"""A real PostgreSQL and a real Ray for the tests that need them, each started once a process, since that takes seconds.
+
+Every test gets a fresh database.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import uuid
@@ -83,6 +87,23 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """Ray in this process, with workers that can import the modules of `tests/driver`."""
+    import ray
+
+    from aquasurf_ray.driver import embedder, execution
+    from aquasurf_ray.driver.cluster import connected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "driver"), prepend=os.pathsep)
+        with connected(None):
+            process = embedder.start_process()  # loading UMAP takes seconds; one serves all tests
+            patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
+            yield
+    assert not ray.is_initialized()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,8 +21,7 @@ from pages import ROOT, aquasurf, blocks, commands
 
 from aquasurf_ray.activations import BASELINES, Activation
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.driver import embedder, execution, search
-from aquasurf_ray.driver.cluster import connected
+from aquasurf_ray.driver import search
 from aquasurf_ray.tasks import load_task, task_names
 from store import Store
 from surrogate.spectra import SpectrumFeature, compress, feature_distance
@@ -63,14 +62,6 @@ def folder(tmp_path_factory):
         patch.syspath_prepend(folder)
         patch.delenv("AQUASURF_STORE", raising=False)
         yield folder
-
-
-@pytest.fixture(scope="module")
-def ray_here():
-    with pytest.MonkeyPatch.context() as patch, connected(None):
-        process = embedder.start_process()
-        patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
-        yield
 
 
 def task_of(page):

@@ -216,12 +216,13 @@ class SearchLoop:
 
     def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
         node = slot.info.node if slot.info else None
-        self.store.start(self.lease, claim.evaluation_id, slot.name, node)
+        rule = self._stop_rule() if self._may_stop(claim.origin) else None
+        self.store.start(self.lease, claim.evaluation_id, slot.name, node, rule.thresholds if rule else ())
         job = TrainingJob(
             function=function.name,
             fingerprint=function.fingerprint,
             seed=claim.record.seed,
-            stop_rule=self._stop_rule() if self._may_stop(claim.origin) else None,
+            stop_rule=rule,
             gate=self.config.health_gate == "on" and claim.origin != "baseline",
         )
         self.pool.submit(slot, job, self.time_limit)

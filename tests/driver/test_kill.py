@@ -31,6 +31,7 @@ class Place:
 
     store_url: str
     ray_address: str | None
+    workers: int
     folder: Path
 
     def start(self, *arguments, **kwargs):
@@ -43,8 +44,8 @@ class Place:
 @pytest.fixture(params=["SQLite and a Ray of its own", "PostgreSQL and a cluster that outlives it"])
 def place(request, tmp_path):
     if request.param.startswith("SQLite"):
-        return Place(f"sqlite:///{tmp_path}/runs.db", None, tmp_path)
-    return Place(request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster"), tmp_path)
+        return Place(f"sqlite:///{tmp_path}/runs.db", None, 2, tmp_path)
+    return Place(request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster"), 1, tmp_path)
 
 
 def finished_rows(store_url):
@@ -73,7 +74,7 @@ def wait_for_a_result(driver, store_url, kept):
 
 def test_ten_kills_lose_nothing_and_train_nothing_twice(place):
     chance = random.Random(20260)
-    search = ("search", "digits", "--name", "killed", "--workers", "2", "--evaluations", str(BUDGET))
+    search = ("search", "digits", "--name", "killed", "--workers", str(place.workers), "--evaluations", str(BUDGET))
     arguments = (*search, "--candidates", str(CANDIDATES))
     kept = {}
     for kill in range(KILLS):

@@ -81,6 +81,18 @@ def test_every_trained_function_has_its_cost_measured_once(hasty):
     assert len(cost_events(url, "hasty")) == len(costs)
 
 
+def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_or_not(hasty):
+    _, _, url = hasty
+    found = wishes(url, "hasty")
+    with Store.open(url, create=False) as store:
+        started = [e for e in store.events(store.run("hasty").id) if e.kind == "started"]
+    rules = {e.evaluation_id: e.data.get("stop_rule") for e in started}
+    suggested = [w.evaluation for w in found if w.origin == "suggestion"]
+    assert {tuple(epoch for epoch, _ in rules[e.id]) for e in suggested} == {(2, 4)}
+    assert {bool(e.stopped_early) for e in suggested} == {True, False}
+    assert all(rules[w.evaluation.id] is None for w in found if w.origin == "baseline")
+
+
 def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(here):
     reporter = Listening()
     scripted(here, name="cheap", max_cost=DEAREST, evaluations=5, reporter=reporter)
