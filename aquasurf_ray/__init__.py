@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.driver import search as search
     from aquasurf_ray.tasks import Task as Task
 
-__version__ = version("aquasurf-ray")
+    __version__: str
 
 _ROOMS = {
     "Activation": "aquasurf_ray.activations",
@@ -33,10 +33,12 @@ __all__ = ["Activation", "SearchSpace", "Task", "__version__", "parse", "search"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # a working tree that is not installed has none, and computes all the same
+        return version("aquasurf-ray")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_ROOMS[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *__all__})
