@@ -209,14 +209,14 @@ class Logged(Dataset):
     def __len__(self):
         return len(self.examples)
     def __getitem__(self, i):
-        if i == len(self) - 1:  # once an epoch; the task's identity looks at the first examples only
+        if i == len(self) - 1:  # once an epoch: what comes before a training looks at the first examples only
             with self.log.open("a") as file:
                 file.write("epoch\\n")
         return self.examples[i]
 
 def data():
     splits = load_task("digits").data()
-    return Splits(Logged(splits.train, Path(__file__).parent / "epochs.log"), splits.validation, splits.test)
+    return Splits(splits.train, Logged(splits.validation, Path(__file__).parent / "epochs.log"), splits.test)
 
 def make():
     digits = load_task("digits")
