@@ -59,7 +59,6 @@ _EPOCH_SCORES = (
     .where(
         Evaluation.task_id == sa.bindparam("at_task"),
         Evaluation.status == "done",
-        Evaluation.stopped_early.is_(None),
         Epoch.epoch == sa.bindparam("at_epoch"),
         Epoch.val_score.is_not(None),
     )
@@ -223,9 +222,10 @@ class EvaluationVerbs(StoreCore):
         return self._fenced(lease, body)
 
     def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
-        """The validation scores that the whole trainings of a task had after an epoch, which counts from 1.
+        """The validation scores that the finished trainings of a task had after an epoch, which counts from 1.
 
-        Trainings that diverged or were stopped early are left out, and so are scores that are NaN.
+        Trainings that were stopped early count as long as they got there, or the scores would be those of the best
+        only. Trainings that diverged are left out, and so are scores that are NaN.
         """
         at = {"at_task": task_id, "at_epoch": epoch}
         scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())

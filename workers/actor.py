@@ -22,8 +22,9 @@ import torch
 from aquasurf_ray.activations import Activation, form_factory
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
+from workers.batches import WHOLE, Share
 from workers.checkpoints import CheckpointFolder
-from workers.cost import measure_cost
+from workers.cost import RELU, measure_cost
 from workers.fast_form import fast_form
 from workers.form import chosen_form
 from workers.health import HealthLimits
@@ -33,8 +34,6 @@ from workers.ranks import Ranks
 from workers.result import Epoch, TrainingResult
 from workers.spectrum import NonFiniteSpectrum, fisher_spectrum
 from workers.training import FunctionFault, is_functions_fault, probe, reason_of, train
-
-RELU = "relu(x)"
 
 
 class WorkerError(RuntimeError):
@@ -167,8 +166,10 @@ class Worker:
         seed = self.settings.spectrum_seed
         activation = Activation(function)
         choose = fast_form if self.settings.fast_activations else None
-        form = chosen_form(choose, self.task, activation, splits, seed=seed, device=self.device, kept=None)
-        cost = measure_cost(self.task, activation, splits=splits, seed=seed, device=self.device, factory=form.factory)
+        share = Share(self.ranks.rank, self.ranks.world_size) if self.ranks else WHOLE
+        where: Any = {"splits": splits, "seed": seed, "device": self.device, "share": share}
+        form = chosen_form(choose, self.task, activation, kept=None, **where)
+        cost = measure_cost(self.task, activation, factory=form.factory, **where)
         if function == RELU:  # the unit itself, and not what one measurement of it makes of another
             return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
         return cost

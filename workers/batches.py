@@ -191,6 +191,9 @@ def _generators_set(loader: DataLoader[Any], seed: int) -> Iterator[None]:
     """The loader's own generators set to `seed`. One that has none draws its order from torch's global generator."""
     owners = (loader, loader.sampler, getattr(loader.batch_sampler, "sampler", None))
     found = {id(g): g for g in (getattr(o, "generator", None) for o in owners) if isinstance(g, torch.Generator)}
+    without: list[Any] = [o for o in owners[1:] if o is not None and getattr(o, "generator", found) is None]
+    for owner in without:  # it would draw from torch's global generator, which differs from rank to rank
+        owner.generator = torch.Generator().manual_seed(seed)
     before = [(generator, generator.get_state()) for generator in found.values()]
     for generator in found.values():
         generator.manual_seed(seed)
@@ -199,6 +202,8 @@ def _generators_set(loader: DataLoader[Any], seed: int) -> Iterator[None]:
     finally:
         for generator, state in before:
             generator.set_state(state)
+        for owner in without:
+            owner.generator = None
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

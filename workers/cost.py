@@ -11,11 +11,12 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.tasks import ActivationFactory, Splits, Task
+from workers.batches import WHOLE, Share
 from workers.feed import Step, TrainingFeed
 from workers.messages import FunctionCost
 from workers.network import untrained_network
@@ -38,6 +39,7 @@ def measure_cost(
     seed: int,
     device: torch.device | str,
     factory: ActivationFactory | None = None,
+    share: Share = WHOLE,
 ) -> FunctionCost:
     """The price of a function on this device.
 
@@ -45,6 +47,7 @@ def measure_cost(
         activation: the function.
         seed: of the initial weights, the batch and the dropout masks.
         factory: the form of the function that training would use (`FastForm.factory`); by default the eager one.
+        share: this process's part of the batch, where several train together.
 
     Raises:
         torch.OutOfMemoryError, TaskError, whatever the data set raises, and whatever the function raises.
@@ -57,9 +60,13 @@ def measure_cost(
         True
     """
     device = torch.device(device)
+    arithmetic = Arithmetic(task.recipe, device)
     makers = factory or partial(Activation, activation.name), partial(Activation, RELU)
     with process_settings(task.recipe, device), seeded(seed, device):
-        steppers = [_Stepper(task, maker, splits, seed, device) for maker in makers]
+        networks = [arithmetic.prepared(untrained_network(task, make, seed=seed, device=device)) for make in makers]
+        feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
+        batch = next(feed.epoch(1, torch.Generator().manual_seed(seed), networks[1]))
+        steppers = [_Stepper(task, network, batch, arithmetic) for network in networks]
         for stepper in steppers:
             stepper.step()  # what is compiled, tuned or allocated once is no part of the price
         n_bytes, relu_bytes = (stepper.activation_bytes() for stepper in steppers)
@@ -77,17 +84,12 @@ def measure_cost(
 class _Stepper:
     """One network on the first batch of its training, with an optimiser that does all its work and moves nothing."""
 
-    def __init__(
-        self, task: Task, activation: ActivationFactory, splits: Splits, seed: int, device: torch.device
-    ) -> None:
-        self.arithmetic = Arithmetic(task.recipe, device)
-        self.network = self.arithmetic.prepared(untrained_network(task, activation, seed=seed, device=device))
+    def __init__(self, task: Task, network: nn.Module, batch: Step, arithmetic: Arithmetic) -> None:
+        self.network, self.batch, self.arithmetic = network, batch, arithmetic
         self.loss = task.objective.training_loss(task.recipe.label_smoothing)
-        self.optimizer = make_optimizer(self.network, task.recipe)
+        self.optimizer = make_optimizer(network, task.recipe)
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.0
-        feed = TrainingFeed(task, splits, self.arithmetic, device, seed=seed)
-        self.batch: Step = next(feed.epoch(1, torch.Generator().manual_seed(seed), self.network))
+            group["lr"] = 0.0  # all the work, and nothing moves
 
     def step(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)

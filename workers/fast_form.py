@@ -7,25 +7,13 @@ the bits of the eager one and keeps less.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from torch import nn
 
 from aquasurf_ray.activations import fast_factory, form_factory
-from workers.form import ActivationForm, FormRequest
+from workers.form import ActivationForm, FormRequest, KeptForm
 
 DETERMINISTIC = "recomputed"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NamedForm:
-    """A form that is taken without measuring."""
-
-    name: str
-    factory: Callable[[], nn.Module]
 
 
 def fast_form(request: FormRequest) -> ActivationForm:
@@ -37,7 +25,7 @@ def fast_form(request: FormRequest) -> ActivationForm:
     expression = request.activation.expression
     name = request.kept or (DETERMINISTIC if request.deterministic else None)
     if name is not None:
-        return NamedForm(name, form_factory(expression, name))
+        return KeptForm(name, form_factory(expression, name))
     form = fast_factory(
         expression,
         device=request.device,

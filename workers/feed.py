@@ -58,7 +58,9 @@ class TrainingFeed:
 
     def epoch_seed(self, epoch: int) -> int:
         """What torch's global generator is set to for an epoch: it draws the dropout masks, here and on other ranks."""
-        return self._seed * 1_000_003 + epoch + (self._share.index << 40)
+        if self._share.index == 0:
+            return self._seed * 1_000_003 + epoch
+        return stream_seed(self._seed, epoch, self._share.index, "masks")  # torch's CPU generator reads 32 bits only
 
     def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Iterator[Step]:
         """The steps of an epoch, the order drawn from `order`. The network is asked once for its number of classes, if

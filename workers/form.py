@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
+from workers.batches import WHOLE, Share
 from workers.feed import TrainingFeed
 from workers.network import untrained_network
 from workers.precision import Arithmetic
@@ -60,6 +61,14 @@ class FormRequest:
     kept: str | None
 
 
+@dataclass(frozen=True)
+class KeptForm:
+    """A form that is taken without measuring."""
+
+    name: str
+    factory: Callable[[], nn.Module]
+
+
 FormChoice = Callable[[FormRequest], ActivationForm]
 
 
@@ -84,6 +93,7 @@ def chosen_form(
     seed: int,
     device: torch.device,
     kept: str | None,
+    share: Share = WHOLE,
 ) -> ActivationForm:
     """The form that `choose` takes for this training; None is always eager.
 
@@ -105,7 +115,7 @@ def chosen_form(
 
     arithmetic = Arithmetic(task.recipe, device)
     network = arithmetic.prepared(untrained_network(task, make, seed=seed, device=device))
-    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed)
+    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
     with seeded(seed, device), torch.no_grad():
         step = next(feed.epoch(1, torch.Generator().manual_seed(seed), network))
         sizes.clear()

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, RecomputedActivation
 from aquasurf_ray.tasks import Splits, Task
+from workers.batches import WHOLE, Share
 from workers.faults import FunctionFault
 from workers.feed import Step, TrainingFeed
 from workers.network import untrained_network
@@ -62,7 +63,8 @@ class Health:
         loss: the training loss.
         gradient_gain: |dL/dz_1| / |dL/dz_n|: Euclidean norms of the loss's gradient with respect to the whole batch's
             inputs of the first and of the last activation that is called; how much the layers between them make of a
-            gradient. 1 with one activation, and where both are zero.
+            gradient. 1 with one activation, and where the last one's is zero, which says nothing of depth: a residual
+            branch that starts at zero gets none either.
         saturated_share: the share of units with |phi'(z)| < 1e-6, in the activation where it is largest, of 65,536
             units at most.
         output_spread: the standard deviation of the outputs over the batch's examples, root mean square over all
@@ -84,8 +86,11 @@ def check_health(
     seed: int,
     device: torch.device,
     limits: HealthLimits = HealthLimits(),
+    share: Share = WHOLE,
 ) -> Health:
     """Measures the first training step, and refuses the function where that is beyond the limits.
+
+    `share` is this process's part of the batch, where several train together.
 
     Raises:
         Unhealthy: `non-finite-forward`, `non-finite-backward`, `vanishing-gradient`, `exploding-gradient` or
@@ -93,7 +98,7 @@ def check_health(
         torch.OutOfMemoryError, TaskError, and whatever the data set raises.
     """
     with process_settings(task.recipe, device):
-        health = _measured(task, activation, splits, seed, device)
+        health = _measured(task, activation, splits, seed, device, share)
     _judge(health, limits)
     return health
 
@@ -122,7 +127,7 @@ class _Recorder:
 
     def make(self) -> nn.Module:
         """A new activation."""
-        module = Activation(self._expression)
+        module = RecomputedActivation(self._expression)  # what the gate needs must not be more than a training does
         module.register_forward_hook(self._note)
         return module
 
@@ -143,11 +148,13 @@ class _Recorder:
             self.inputs = [*self.inputs[:1], z]  # the first and the last
 
 
-def _measured(task: Task, activation: Activation, splits: Splits, seed: int, device: torch.device) -> Health:
+def _measured(
+    task: Task, activation: Activation, splits: Splits, seed: int, device: torch.device, share: Share
+) -> Health:
     arithmetic = Arithmetic(task.recipe, device)
     recorder = _Recorder(activation)
     network = arithmetic.prepared(untrained_network(task, recorder.make, seed=seed, device=device))
-    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed)
+    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
     with seeded(feed.epoch_seed(1), device):
         step = next(feed.epoch(1, torch.Generator().manual_seed(seed), network))
         recorder.start()
@@ -185,7 +192,8 @@ def _refuse_non_finite(gradients: tuple[Tensor | None, ...]) -> None:
 
 def _saturated_share(activation: nn.Module, z: Tensor) -> Tensor:
     flat = z.detach().flatten()
-    sample = flat[:: max(1, flat.numel() // SAMPLE)].clone().requires_grad_()
+    sample = flat[:: -(-flat.numel() // SAMPLE) | 1]  # odd, or one column of an image would stand for all
+    sample = sample.clone().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(activation.forward(sample).sum(), sample)
     return (slope.abs() < FLAT).double().mean()
@@ -193,9 +201,9 @@ def _saturated_share(activation: nn.Module, z: Tensor) -> Tensor:
 
 def _gain(ends: tuple[Tensor | None, ...]) -> float:
     norms = [0.0 if end is None else end.double().norm().item() for end in ends]
-    if len(norms) < 2 or norms[0] == norms[1] == 0:
+    if len(norms) < 2 or norms[1] == 0:
         return 1.0
-    return norms[0] / norms[1] if norms[1] > 0 else math.inf
+    return norms[0] / norms[1]
 
 
 def _spread(outputs: Tensor) -> float:

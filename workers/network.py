@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import form_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.task import ActivationFactory
 
@@ -20,7 +20,7 @@ from aquasurf_ray.tasks.task import ActivationFactory
 def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, device: torch.device) -> nn.Module:
     """The network in training mode on `device`, its weights drawn on the CPU from `seed` so that all devices agree."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         network = task.network(activation)
     return network.to(device).train()
 
@@ -43,7 +43,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         TaskError: the network, the loss or the metric raises, or the loss is no scalar.
         torch.OutOfMemoryError: the device is full.
     """
-    network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=device)
+    network = untrained_network(task, form_factory("relu(x)", "recomputed"), seed=0, device=device)
     examples = splits.for_spectrum()
     inputs, targets = zip(*(examples[i] for i in range(min(2, len(examples)))), strict=True)  # type: ignore[arg-type]
     with _refusing(task, "network"):
@@ -56,6 +56,8 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         metric = task.objective.metric.begin(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
+    with _refusing(task, "backward pass"):  # recomputed forms need their input as it was, and not changed in place
+        torch.autograd.backward(loss)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """When a training that promises nothing is ended early.
 
 The rule is data: scores that must be reached after some epochs. Who makes the thresholds decides what hopeless means;
-the driver takes medians of the scores that other functions had after the same epoch (the median rule of Golovin et
-al. 2017, "Google Vizier", section 3.2).
+the driver takes medians of the scores that other functions had after the same epoch, a variant of the median rule of
+Golovin et al. 2017 ("Google Vizier").
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ __all__ = [
     "train",
 ]
 
+CPU = torch.device("cpu")
+
 logger = logging.getLogger(__name__)
 
 
@@ -103,10 +105,11 @@ def train(
             probe(activation, device)
             splits = splits or task.splits()
             if gate is not None:
-                check_health(task, activation, splits=splits, seed=seed, device=device, limits=gate)
+                check_health(task, activation, splits=splits, seed=seed, device=device, limits=gate, share=team.share)
             beginning = _Beginning(task, activation, splits, seed, device, loader_workers, choose_form, team)
             loop = beginning.loop(checkpoints)
             history, throughput = loop.history, loop.throughput
+            memory = PeakMemory(device)  # of the training itself, gated or not
             figures = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule)
     except Exception as error:  # the user's function runs in here, and may raise anything
         cause = team.cause(error)
@@ -146,7 +149,7 @@ class _Beginning:
 
     def loop(self, checkpoints: CheckpointFolder | None) -> TrainingLoop:
         """The loop, ready to go on."""
-        found = checkpoints.load_latest(self.device) if checkpoints and self.team.rank == 0 else None
+        found = checkpoints.load_latest(CPU) if checkpoints and self.team.rank == 0 else None
         if self.team.from_first(found is not None):
             found = self.team.state_from_first(found)
         return self._restored(*found) if found else self._new(None)
@@ -184,6 +187,7 @@ class _Beginning:
                 seed=self.seed,
                 device=self.device,
                 kept=name,
+                share=self.team.share,
             )
 
         first = form(kept) if self.team.rank == 0 else None

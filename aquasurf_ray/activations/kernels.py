@@ -39,6 +39,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 logger = logging.getLogger(__name__)
 _compiling = threading.Lock()
+MEMORY_FULL = (torch.OutOfMemoryError, MemoryError)
 _unavailable: list[str] = []
 """Why this process compiles nothing any more, once that is known."""
 _said: list[str] = []
@@ -106,6 +107,7 @@ def kernels(steps: Program, arguments: Arguments) -> Kernels:
     """The kernels of a program, compiled at the first call, or found on disk.
 
     Raises:
+        torch.OutOfMemoryError, MemoryError: while compiling.
         CompileError: there is no compiler (then at once from the second function on), or it refuses the function.
     """
     with _compiling:
@@ -121,18 +123,23 @@ def kernels(steps: Program, arguments: Arguments) -> Kernels:
 def _compiled(steps: Program, arguments: Arguments) -> Kernels | CompileError:
     """In a thread of its own, where no hook, mode or autocast of the caller's is in force."""
     result: list[Kernels | CompileError] = []
+    full: list[Exception] = []
 
     def work() -> None:
         try:
             result.append(_compile(steps, arguments))
         except CompileError as error:
             result.append(error)
+        except MEMORY_FULL as error:
+            full.append(error)
         except Exception as error:  # tracing runs the user's operators, which may raise anything
             result.append(CompileError(_on_one_line(error)))
 
     thread = threading.Thread(target=work, name="compile activation")
     thread.start()
     thread.join()
+    if full:
+        raise full[0]  # the machine's trouble of the moment, which says nothing of the compiler
     return result[0]
 
 
@@ -153,6 +160,8 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
             of_gradient = _trace(_gradient_of(steps), x, torch.zeros_like(y))
         try:
             return Kernels(torch._inductor.compile(*of_values), torch._inductor.compile(*of_gradient), autocast)
+        except MEMORY_FULL:
+            raise
         except Exception as error:  # no compiler, or one that does not work, has no common type in PyTorch
             _unavailable.append(_on_one_line(error))
             raise CompileError(_unavailable[0]) from error

@@ -82,7 +82,8 @@ class _Recomputed(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.steps, ctx.may_be_cut = steps, may_be_cut
         ctx.autocast = AutocastState.of(x.device.type)
-        return values(steps, x, may_be_cut)
+        y = values(steps, x, may_be_cut)
+        return y.clone() if y is x else y  # a view out of a custom function cannot be changed in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -44,13 +44,16 @@ def side_by_side(
 
 
 def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ()) -> int:
-    """Bytes of the storages that autograd keeps for the backward pass of `forward()`: each once, parameters' not."""
+    """Bytes of the storages that autograd keeps for the backward pass of `forward()`: each once, those of parameters
+    and of their copies in autocast's type not."""
+    parameters = list(parameters)
+    known = {id(p) for p in parameters}
     left_out = {p.untyped_storage().data_ptr() for p in parameters}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in left_out:
+        if storage.data_ptr() not in left_out and not _is_cast_parameter(tensor, known):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
@@ -58,6 +61,14 @@ def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ())
         result = forward()
     del result  # not before: it keeps the storages alive, so that no address stands for two
     return sum(kept.values())
+
+
+def _is_cast_parameter(tensor: Tensor, parameters: set[int]) -> bool:
+    """Whether the tensor is a parameter in another type, or a view of one."""
+    node = tensor.grad_fn
+    while node is not None and node.name() in ("ToCopyBackward0", "TBackward0", "ViewBackward0", "TransposeBackward0"):
+        node = node.next_functions[0][0]
+    return id(getattr(node, "variable", None)) in parameters
 
 
 def _clock(device: torch.device) -> float:

@@ -102,6 +102,7 @@ class SearchLoop:
         )
         self._looked_around = clock()
         self._last_event = 0
+        self._proposed: set[int] = set()
         self._maybe_queued = True
         self._functions = {function.id: function for function in history.candidates}
 
@@ -216,7 +217,7 @@ class SearchLoop:
 
     def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
         node = slot.info.node if slot.info else None
-        rule = self._stop_rule() if self._may_stop(claim.origin) else None
+        rule = self._stop_rule() if self._may_stop(claim.origin) and not self._is_proposed(claim) else None
         self.store.start(self.lease, claim.evaluation_id, slot.name, node, rule.thresholds if rule else ())
         job = TrainingJob(
             function=function.name,
@@ -227,6 +228,11 @@ class SearchLoop:
         )
         self.pool.submit(slot, job, self.time_limit)
         self._jobs[slot.number] = claim.evaluation_id
+
+    def _is_proposed(self, claim: Claim) -> bool:
+        """Whether people asked for what the surrogate had suggested before; the store keeps the first origin."""
+        self._look_for_proposals()
+        return claim.evaluation_id in self._proposed
 
     def _may_stop(self, origin: Origin) -> bool:
         """Whether trainings of this origin may end early; what people asked for, and baselines, are trained in full."""
@@ -398,7 +404,9 @@ class SearchLoop:
         """Takes note of what was proposed since, also of what needs no training because it is known or under way."""
         events = self.store.events(self.lease.run_id, after=self._last_event)
         self._last_event = events[-1].seq if events else self._last_event
-        if any(event.kind == "proposed" for event in events):
+        proposed = {event.evaluation_id for event in events if event.kind == "proposed"}
+        self._proposed.update(number for number in proposed if number is not None)
+        if proposed:
             for evaluation in wanted(self.store.snapshot(self.lease.run_id)):
                 self.history.evaluations.setdefault(evaluation.evaluation_id, evaluation)
             self._retry_stopped()

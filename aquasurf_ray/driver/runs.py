@@ -9,7 +9,8 @@ propose(...)   puts functions into the queue of a run that may be going on elsew
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from workers.actor import Worker
 from workers.checkpoints import CheckpointError, check_storage
 
 DEFAULT_STORAGE = "aquasurf-storage"
+DATA_FOLDER = "AQUASURF_DATA"
 
 
 def search(task: str | Task, *, reporter: Reporter | None = None, worker: type = Worker, **options: Any) -> RunResult:
@@ -205,15 +207,27 @@ def _name_of(task: str | Task) -> str:
 def _load(task: str | Task, config: SearchConfig) -> Task:
     """The task, known to be whole: its digest needs its network and its data."""
     import_modules(config.modules)
-    folder = data_folder(config)
-    if folder is not None:
-        os.environ["AQUASURF_DATA"] = folder  # for as long as the task may load its data, as in a worker
     try:
-        loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
-        _ = loaded.digest
+        with _data_looked_for_in(data_folder(config)):
+            loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
+            _ = loaded.digest
     except TaskError as error:
         raise BadUse(str(error)) from None
     return loaded
+
+
+@contextmanager
+def _data_looked_for_in(folder: str | None) -> Iterator[None]:
+    """The folder of data sets while a task loads them here; workers have it among their settings."""
+    before = os.environ.get(DATA_FOLDER)
+    if folder is not None:
+        os.environ[DATA_FOLDER] = folder
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop(DATA_FOLDER)
+            os.environ.update({DATA_FOLDER: before} if before is not None else {})
 
 
 def _check_regressor(config: SearchConfig) -> None:

@@ -1,7 +1,8 @@
-"""When the training of a suggestion is hopeless: the median rule of Golovin et al. 2017 ("Google Vizier", section 3.2).
+"""When the training of a suggestion is hopeless: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
 
 After a quarter and after half of its epochs, a training must have a score that is no lower than the median of what the
-finished, whole trainings of the task had after as many. Their scores come from the store, so that a driver that
+finished trainings of the task had after as many, those that the rule has ended there included: without them, the
+median would be that of the survivors, and rise with each one. The scores come from the store, so that a driver that
 resumes makes the same rule.
 """
 
@@ -21,7 +22,7 @@ def median_rule(epochs: int, scores_after: Callable[[int], Sequence[float]]) -> 
     """The rule for a training of so many epochs, or None while there is too little to compare with.
 
     Args:
-        scores_after: the scores that whole trainings had after an epoch, which counts from 1; higher is better.
+        scores_after: the scores that finished trainings had after an epoch, which counts from 1; higher is better.
 
     >>> rule = median_rule(30, lambda epoch: [0.1 * epoch, 0.2, 0.3, 0.4, 0.5])
     >>> [(epoch, round(score, 3)) for epoch, score in rule.thresholds], rule.text

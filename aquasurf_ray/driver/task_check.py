@@ -111,8 +111,8 @@ def _device(asked: str | None) -> torch.device:
 
 
 def _downloading(task: str) -> Callable[[], str]:
-    from aquasurf_ray.tasks import data_sets  # type: ignore[attr-defined, unused-ignore]
-    from aquasurf_ray.tasks.registry import data_set_of  # type: ignore[attr-defined, unused-ignore]
+    from aquasurf_ray.tasks import data_sets
+    from aquasurf_ray.tasks.registry import data_set_of
 
     name = data_set_of(task)
     if name is None:

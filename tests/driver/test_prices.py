@@ -10,7 +10,7 @@ import pytest
 from scripted_worker import EPOCHS, ScriptedWorker, curve_of, price_of
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.driver import evaluate, propose, search
+from aquasurf_ray.driver import evaluate, propose, resume, search
 from store import Store
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -121,21 +121,23 @@ def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
     assert f"but for {result.too_dear} that cost more than 0.8 times relu" in reporter.notes[-1]
 
 
-def test_hopeless_suggestions_end_early_by_the_medians_of_whole_trainings(hasty):
+def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(hasty):
     result, reporter, url = hasty
     found = wishes(url, "hasty")
     ended = [w for w in found if w.evaluation.stopped_early]
     assert result.evaluations == 20, "a stopped training counts"
     assert result.stopped_early == reporter.views[-1].stopped_early == len(ended) > 0
-    whole: list[list[float]] = []
+    before: dict[int, list[float]] = {2: [], 4: []}
     for wish in found:  # with one worker, each was stopped or not by those before it
-        middle = median(curve[1] for curve in whole) if len(whole) >= 5 else 0.0
-        stopped = wish.origin == "suggestion" and curve_of(wish.function)[1] < middle
-        assert (wish.evaluation.stopped_early is not None) == stopped
-        assert wish.evaluation.epochs == (2 if stopped else EPOCHS)
-        if not stopped:
-            whole.append(curve_of(wish.function))
-    assert "after epoch 2 of 8 is below" in ended[0].evaluation.stopped_early
+        curve, ends = curve_of(wish.function), EPOCHS
+        for epoch, scores in before.items():
+            hopeless = len(scores) >= 5 and curve[epoch - 1] < median(scores)
+            ends = min(ends, epoch) if wish.origin == "suggestion" and hopeless else ends
+        assert wish.evaluation.epochs == ends
+        assert (wish.evaluation.stopped_early is not None) == (ends < EPOCHS)
+        for epoch in [epoch for epoch in before if epoch <= ends]:
+            before[epoch].append(curve[epoch - 1])
+    assert "after epoch 2 of 8 is below" in min(w.evaluation.stopped_early for w in ended)
 
 
 def test_a_stopped_training_is_whole_where_people_or_other_runs_want_it(here, hasty, tmp_path):
@@ -143,6 +145,9 @@ def test_a_stopped_training_is_whole_where_people_or_other_runs_want_it(here, ha
     ended = [w.function for w in wishes(here, "hasty") if w.evaluation.stopped_early]
     ((_, proposal),) = propose("hasty", ended[:1], store=here)
     assert proposal.status == "queued"
+    resume("hasty", store=here, worker=ScriptedWorker, evaluations=13)
+    (again,) = (w.evaluation for w in wishes(here, "hasty") if w.function == ended[0])
+    assert (again.status, again.epochs, again.stopped_early) == ("done", EPOCHS, None), "people asked for it"
     evaluate(ended[1:2], "digits", store=here, workers=1, name="whole", worker=ScriptedWorker)
     assert [w.evaluation.epochs for w in wishes(here, "whole")] == [EPOCHS]
     scripted(here, name="patient")

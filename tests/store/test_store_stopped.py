@@ -145,7 +145,7 @@ def test_a_diverged_training_was_not_stopped_early(world):
         world.store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", stopped_early=WHY))
 
 
-def test_scores_after_an_epoch_are_those_of_whole_trainings_of_the_task(world):
+def test_scores_after_an_epoch_are_those_of_all_trainings_of_the_task_that_got_there(world):
     lease, f = world.lease(), world.functions
     curves = {
         f[0]: (0.5, 0.7, 0.9),
@@ -160,6 +160,6 @@ def test_scores_after_an_epoch_are_those_of_whole_trainings_of_the_task(world):
     record(world, lease, f[5], EvaluationResult("diverged", epochs=CURVE))
     world.store.claim(lease, f[6], 0, "suggestion")
     other = world.store.add_task("other", "1", "other-digest", {})
-    assert world.store.epoch_scores(world.task_id, 1) == [0.5, 0.4, -2.5]
-    assert world.store.epoch_scores(world.task_id, 2) == [0.7, -math.inf]
+    assert world.store.epoch_scores(world.task_id, 1) == [0.5, 0.4, -2.5, 0.2]
+    assert world.store.epoch_scores(world.task_id, 2) == [0.7, -math.inf, 0.31]
     assert world.store.epoch_scores(world.task_id, 4) == world.store.epoch_scores(other, 1) == []
