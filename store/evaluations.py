@@ -79,11 +79,13 @@ class EvaluationVerbs(StoreCore):
         *,
         retry_failed: bool = False,
         accept_stopped: bool = True,
+        accept_refused: bool = True,
     ) -> Claim:
         """Says that the run wants this function trained; `Claim.state` tells what became of it.
 
-        An evaluation that this run gave up as failed stays parked unless `retry_failed`. A result of a training that
-        was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full.
+        An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
+        was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full. So is
+        the refusal of one that the health gate did not let begin, with `accept_refused`.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -91,7 +93,7 @@ class EvaluationVerbs(StoreCore):
 
         def body(connection: sa.Connection, run: FencedRun) -> Claim:
             record = _lock(connection, run.task_id, function_id, seed)
-            state = self._decide(connection, run, record, retry_failed, accept_stopped)
+            state = self._decide(connection, run, record, retry_failed, record.usable(accept_stopped, accept_refused))
             if state == "claimed" and record.finished:
                 reopen(connection, run.id, record.id)
                 record = _read(connection, record.id)
@@ -196,11 +198,13 @@ class EvaluationVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def observe(self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True) -> EvaluationRecord | None:
+    def observe(
+        self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True, accept_refused: bool = True
+    ) -> EvaluationRecord | None:
         """The record of an evaluation that another run was training, once it is finished or given up; else None.
 
-        A result is logged at its first observation, since from then on it informs this run's suggestions. Unless
-        `accept_stopped`, one that was stopped early is not: it is given back for the caller to claim it.
+        A result is logged at its first observation, since from then on it informs this run's suggestions. One
+        that the run does not accept (see `claim`) is not: it is given back for the caller to claim it.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
@@ -209,8 +213,7 @@ class EvaluationVerbs(StoreCore):
                 return None
             unseen = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == evaluation_id)
             unseen &= RunEvaluation.reused.is_(False)
-            usable = record.finished if accept_stopped else record.complete
-            if usable and record.claimed_by != run.id:
+            if record.usable(accept_stopped, accept_refused) and record.claimed_by != run.id:
                 marked = connection.execute(sa.update(RunEvaluation).where(unseen).values(reused=True)).rowcount
                 if marked:
                     data = {"status": record.status, "score": record.score}
@@ -258,11 +261,11 @@ class EvaluationVerbs(StoreCore):
         run: FencedRun,
         record: EvaluationRecord,
         retry_failed: bool,
-        accept_stopped: bool,
+        usable: bool,
     ) -> str:
         """The state of a claim on a locked evaluation."""
         if record.finished:
-            return "reused" if accept_stopped or record.complete else "claimed"
+            return "reused" if usable else "claimed"
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
             return "failed" if parked else "claimed"

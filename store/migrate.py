@@ -7,6 +7,7 @@ the others wait and find the work done. Alembic is imported only when there is s
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,6 +19,8 @@ from store.transactions import Database
 
 SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x6171756173757266  # "aquasurf"
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
@@ -40,6 +43,8 @@ def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
     if revision is not None and not migrate:
         raise StoreTooOld(f"store '{name}' is of version {revision}, this code needs {HEAD_REVISION}; open it to write")
     database.write(upgrade)
+    if revision is not None:
+        logger.warning("store '%s' is now of version %s: an older aquasurf-ray cannot open it", name, HEAD_REVISION)
 
 
 def current_revision(connection: sa.Connection) -> str | None:

@@ -186,7 +186,8 @@ def _to_wish(row: Any) -> RunEvaluation:
 
 def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
     reused = sa.func.sum(sa.case((Wish.reused, 1), else_=0)).label("reused")
-    stopped = sa.func.count(Evaluation.stopped_early).label("stopped")
+    ended = sa.case((Evaluation.status == "done", Evaluation.stopped_early))
+    stopped = sa.func.count(ended).label("stopped")
     query = (
         sa.select(Wish.origin, Evaluation.status, sa.func.count().label("n"), reused, stopped)
         .join(Evaluation, Evaluation.id == Wish.evaluation_id)

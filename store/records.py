@@ -260,8 +260,12 @@ class EvaluationRecord:
 
     @property
     def complete(self) -> bool:
-        """Whether the result is that of a whole training, and not of one that was stopped early."""
+        """Whether the result is that of a whole training, not of one that was stopped early or not let begin."""
         return self.finished and self.stopped_early is None
+
+    def usable(self, accept_stopped: bool, accept_refused: bool) -> bool:
+        """Whether a run takes the result for its own: a whole one always, others where it says so."""
+        return self.complete or (self.finished and (accept_stopped if self.status == "done" else accept_refused))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The result of a training: figures in its evaluation's row, and a learning curve beside it.
 
-A result is written once, and the first one stays. The exception is that of a training that was stopped early, which a
-run may want in full: `reopen` moves such a result out of the row into the run's log, so that nothing finished is lost.
+A result is written once, and the first one stays. The exception is that of a training that was stopped early, or was
+not let begin, which a run may want in full: `reopen` moves such a result out of the row into the run's log, so that
+nothing finished is lost.
 """
 
 from __future__ import annotations
@@ -46,8 +47,6 @@ def check_result(result: EvaluationResult) -> None:
         raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
     if result.status == "diverged" and result.score is not None:
         raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
-    if result.status == "diverged" and result.stopped_early is not None:
-        raise BadRecord(f"a diverged evaluation was not stopped early, got '{result.stopped_early:.60}'")
     if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
         raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
 

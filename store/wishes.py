@@ -59,13 +59,19 @@ class WishVerbs(StoreCore):
     """The queue that anyone may put functions into."""
 
     def propose(
-        self, run_id: int, function_ids: Sequence[int], seed: int, *, accept_stopped: bool = True
+        self,
+        run_id: int,
+        function_ids: Sequence[int],
+        seed: int,
+        *,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
     ) -> list[Proposal]:
         """Puts functions into the run's queue, in this order, from any process.
 
         A function that has a result, or is being trained, is linked to the run as it is; one that had failed is
-        queued anew, and so is one whose training was stopped early, unless `accept_stopped`. `Proposal.added` is False
-        where the run wanted the function before.
+        queued anew, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False where the run
+        wanted the function before.
 
         Raises:
             RunNotFound, RecordNotFound: no such run or function.
@@ -76,7 +82,8 @@ class WishVerbs(StoreCore):
             connection.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
             run = read_run_by_id(connection, run_id)
             rows = _rows_of(connection, run.task_id, wanted, seed)
-            return [_propose(connection, run_id, rows[number], accept_stopped) for number in wanted]
+            accept = {"done": accept_stopped, "diverged": accept_refused}
+            return [_propose(connection, run_id, rows[number], accept) for number in wanted]
 
         return self._write(body)
 
@@ -148,9 +155,9 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
     return rows
 
 
-def _propose(connection: sa.Connection, run_id: int, row: Any, accept_stopped: bool) -> Proposal:
+def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool]) -> Proposal:
     known = connection.execute(_FIND, {"at_run": run_id, "at_evaluation": row.id}).first() is not None
-    anew = row.status == "failed" or (row.stopped_early is not None and not accept_stopped)
+    anew = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
     status: EvaluationStatus = "queued" if anew else row.status
     if row.status == "failed":
         unparked = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}

@@ -30,12 +30,23 @@ from workers.network import untrained_network
 from workers.precision import Arithmetic, process_settings
 from workers.seeding import seeded
 
+REFUSED = "refused by the health gate"
+KINDS = ("non-finite-forward", "non-finite-backward", "vanishing-gradient", "exploding-gradient", "saturated")
 FLAT = 1e-6
 SAMPLE = 65_536
 
 
 class Unhealthy(FunctionFault):
     """The function's training would come to nothing; the message begins with the kind of trouble."""
+
+
+def is_refusal(reason: str) -> bool:
+    """Whether the reason of a divergence is the gate's, on this process or another that trained with it.
+
+    >>> is_refusal("saturated: share 1 of units"), is_refusal("training loss became nan by step 3 of epoch 1")
+    (True, False)
+    """
+    return reason.partition(":")[0] in KINDS
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ the same seed starts from. torch's global generator is seeded inside and left as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from aquasurf_ray.activations import form_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
-from aquasurf_ray.tasks.task import ActivationFactory
+from aquasurf_ray.tasks.task import ActivationFactory, ExampleSet
+from workers.optimisation import make_optimizer
 
 
 def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, device: torch.device) -> nn.Module:
@@ -31,25 +33,54 @@ def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.devic
     n_train = len(examples)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(n_train, generator=generator)[: task.spectrum_batch_size].tolist()
-    inputs, targets = zip(*(examples[i] for i in chosen), strict=True)
-    return torch.stack(inputs).to(device), torch.stack([torch.as_tensor(t) for t in targets]).to(device)
+    return _collated(task, examples, chosen, device)
+
+
+def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
+    """A `DataLoader` that drops its last batch may have none left.
+
+    Raises:
+        TaskError: one of the three has none.
+    """
+    for name in ("train", "validation", "test"):
+        examples = getattr(splits, name)
+        if isinstance(examples, DataLoader) and len(examples) == 0:
+            raise TaskError(
+                f"{name} split of task '{task.name}' gives no batch: its DataLoader drops the last one, and has "
+                f"{len(examples.dataset)} examples for batches of {examples.batch_size}"  # type: ignore[arg-type]
+            )
+
+
+def _collated(
+    task: Task, examples: ExampleSet, indices: Iterable[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Examples by number as a batch on the device, put together as a `DataLoader` does it."""
+    items = [examples[i] for i in indices]
+    odd = next((item for item in items if not isinstance(item, tuple | list) or len(item) != 2), None)
+    if odd is not None:
+        got = f"{len(odd)} parts" if isinstance(odd, tuple | list) else type(odd).__name__
+        raise TaskError(f"items of the training split of task '{task.name}' must be (input, target) pairs, got {got}")
+    inputs, targets = default_collate(items)
+    return inputs.to(device), targets.to(device)
 
 
 def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Runs the network with relu on two training examples, and the objective on what comes out, so that a task's own
-    mistakes are told before any function's.
+    """Tries what belongs to the task and not to any function, so that its own mistakes are told first: the network with
+    relu on two training examples, the objective on what comes out, the optimiser, and whether each split has batches.
 
     Raises:
-        TaskError: the network, the loss or the metric raises, or the loss is no scalar.
+        TaskError: one of them raises, the loss is no scalar, or a split has no batch.
         torch.OutOfMemoryError: the device is full.
     """
+    refuse_splits_without_batches(task, splits)
     network = untrained_network(task, form_factory("relu(x)", "recomputed"), seed=0, device=device)
     examples = splits.for_spectrum()
-    inputs, targets = zip(*(examples[i] for i in range(min(2, len(examples)))), strict=True)  # type: ignore[arg-type]
+    inputs, labels = _collated(task, examples, range(min(2, len(examples))), device)  # type: ignore[arg-type]
+    with _refusing(task, "optimizer"):
+        make_optimizer(network, task.recipe)
     with _refusing(task, "network"):
-        outputs = network(torch.stack(inputs).to(device))
+        outputs = network(inputs)
     with _refusing(task, "objective"):
-        labels = torch.stack([torch.as_tensor(t) for t in targets]).to(device)
         loss = task.objective.loss(outputs, labels)
         if loss.dim() > 0:
             raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
@@ -64,8 +95,8 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
 def _refusing(task: Task, what: str) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, TaskError):
         raise
-    except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
+    except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a reason to refuse the task
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TaskError(f"{what} of task '{task.name}' fails on the task's own examples: {reason}") from error

@@ -49,7 +49,8 @@ class TrainingResult:
 
     Attributes:
         score: of the validation split, what a search maximises; finite.
-        stopped_early: why a `StopRule` ended it, or None.
+        stopped_early: why a `StopRule` ended it, or that the health gate did not let it begin; None for a whole
+            training, and for one that diverged in its course.
         seconds: of all epochs together, those before an interruption included.
         examples_per_second: training examples a second of training time, validation left out.
         peak_memory_mb: in units of 10^6 bytes, of this process (`workers.memory`).

@@ -27,7 +27,7 @@ from aquasurf_ray.tasks import Splits, Task
 from workers.checkpoints import CheckpointFolder
 from workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
 from workers.form import ActivationForm, FormChoice, chosen_form
-from workers.health import HealthLimits, check_health
+from workers.health import REFUSED, HealthLimits, check_health, is_refusal
 from workers.loop import ProgressCallback, Throughput, TrainingLoop
 from workers.memory import PeakMemory
 from workers.precision import process_settings, used_precision
@@ -118,6 +118,8 @@ def train(
                 raise
             raise cause from error
         reason = reason_of(cause)
+        if is_refusal(reason):
+            figures = Figures(stopped_early=REFUSED)
     finally:
         team.close()
     return TrainingResult(

@@ -96,7 +96,8 @@ def exit_code(error: Exception) -> int | None:
 
 
 def _say(text: str, code: int, hint: str = "") -> int:
-    print(f"aquasurf: {' '.join(text.split())}", file=sys.stderr)
+    lines = "; ".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+    print(f"aquasurf: {lines}", file=sys.stderr)
     if hint:
         print(hint, file=sys.stderr)
     return code

@@ -35,9 +35,10 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show how runs stand: progress, failures, best so far."""
+    where = store_option(store)
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
-        documents = [_status_document(opened.status(run.id)) for run in runs]
+        documents = [_status_document(opened.status(run.id), where) for run in runs]
     if as_json:
         print_json(documents[0] if name else documents)
     elif name:
@@ -94,6 +95,15 @@ def open_store(url: str | None) -> stored.Store:
     return Store.open(store_url(url), create=False)
 
 
+def store_option(store: str | None) -> str:
+    """What to add to a command that looks at the same database; a URL with a password is not repeated."""
+    if store is None:
+        return ""
+    with open_store(store) as opened:
+        shown = opened.safe_url
+    return f" --store {shlex.quote(shown)}" if "***" not in shown else " --store (the same URL)"
+
+
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
     """Prints the best of a run."""
     with open_store(store) as opened:
@@ -123,7 +133,7 @@ def run_document(name: str, store: str | None) -> dict[str, Any]:
         run = opened.run(name)
         status, best = opened.status(run.id), _best(opened, run, 10)
     board = [board_document(status.task.metric, row) for row in best]
-    return {**_status_document(status), "leaderboard": board}
+    return {**_status_document(status, store_option(store)), "leaderboard": board}
 
 
 def _print_status(document: dict[str, Any]) -> None:
@@ -139,18 +149,18 @@ def _print_status(document: dict[str, Any]) -> None:
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
 
 
-def _holder(run: stored.Run) -> str | None:
-    """The process that holds the run, and whether it is known to have died."""
+def _holder(run: stored.Run, where: str) -> str | None:
+    """The process that holds the run, and whether it is known to have died; `where` is added to what to type then."""
     from store import is_dead
 
     owner = run.lease_owner
     if owner is None:
         return None
-    gone = f"; it has died, go on with: aquasurf resume {shlex.quote(run.name)}" if is_dead(owner) else ""
+    gone = f"; it has died, go on with: aquasurf resume {shlex.quote(run.name)}{where}" if is_dead(owner) else ""
     return f"{owner.host} pid {owner.pid}{gone}"
 
 
-def _status_document(status: stored.RunStatus) -> dict[str, Any]:
+def _status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
     run, counts, metric = status.run, status.by_status, status.task.metric
     return {
         "run": run.name,
@@ -174,7 +184,7 @@ def _status_document(status: stored.RunStatus) -> dict[str, Any]:
         "best": metric.value(status.best.score) if status.best else None,
         "best_score": status.best.score if status.best else None,
         "best_function": status.best.function if status.best else None,
-        "held_by": _holder(run),
+        "held_by": _holder(run, where),
         "seed": run.seed,
         "code_version": run.code_version,
         "created": run.created_at.isoformat(timespec="seconds"),

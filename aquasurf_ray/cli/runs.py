@@ -34,7 +34,7 @@ from aquasurf_ray.cli.options import (
     given,
 )
 from aquasurf_ray.cli.output import Format, print_json
-from aquasurf_ray.cli.results import open_store, print_leaderboard, run_document
+from aquasurf_ray.cli.results import open_store, print_leaderboard, run_document, store_option
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.execution import RunResult
@@ -261,11 +261,11 @@ def _print_result(result: RunResult, store: str | None, as_json: bool) -> None:
         print_json(run_document(result.name, store))
         return
     print_leaderboard(result.name, store, n=10, form=Format.table)
-    _print_next_steps(result)
+    _print_next_steps(result, store)
 
 
-def _print_next_steps(result: RunResult) -> None:
-    name = shlex.quote(result.name)
+def _print_next_steps(result: RunResult, store: str | None) -> None:
+    name, where = shlex.quote(result.name), store_option(store)
     told = {
         f"aquasurf top {name} -n 20": "more of the table",
         f"aquasurf resume {name} --evaluations {2 * result.budget}": "go on with a larger budget",
@@ -273,6 +273,7 @@ def _print_next_steps(result: RunResult) -> None:
     }
     if result.best:
         told[f"aquasurf show {shlex.quote(result.best[0])}"] = "one function: results, and why it was suggested"
+    told = {command + where: use for command, use in told.items()}
     width = max(map(len, told))
     print()
     for command, use in told.items():

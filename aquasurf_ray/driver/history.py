@@ -117,7 +117,7 @@ class History:
 
     def n_stopped_early(self) -> int:
         """Trainings that a rule ended before their last epoch."""
-        return sum(1 for evaluation in self.evaluations.values() if evaluation.stopped_early)
+        return sum(1 for e in self.evaluations.values() if e.stopped_early and e.status == "done")
 
     def n_reused(self) -> int:
         """Results that were taken from other runs of the task."""

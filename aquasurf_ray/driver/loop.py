@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import WorkersFailed
@@ -43,6 +44,13 @@ class Budget:
 
     baselines: tuple[FunctionRecord, ...]
     evaluations: int
+
+
+class Accepted(TypedDict):
+    """Results that are not of whole trainings and satisfy a run, as the store asks for it."""
+
+    accept_stopped: bool
+    accept_refused: bool
 
 
 class SearchLoop:
@@ -144,9 +152,11 @@ class SearchLoop:
                 self._ask_again(evaluation, retry_failed=True)
 
     def _retry_stopped(self) -> None:
-        """Has trained in full what another run stopped early, where this run does not stop such trainings."""
+        """Has trained in full what another run stopped early or refused, where this run does neither."""
         for evaluation in list(self.history.evaluations.values()):
-            if evaluation.stopped_early and not self._may_stop(evaluation.origin):
+            accepted = self._accepted(evaluation.origin)
+            enough = accepted["accept_stopped"] if evaluation.status == "done" else accepted["accept_refused"]
+            if evaluation.stopped_early and not enough:
                 self._ask_again(evaluation)
 
     def unmet(self) -> bool:
@@ -224,7 +234,7 @@ class SearchLoop:
             fingerprint=function.fingerprint,
             seed=claim.record.seed,
             stop_rule=rule,
-            gate=self.config.health_gate == "on" and claim.origin != "baseline",
+            gate=self._is_gated(claim.origin),
         )
         self.pool.submit(slot, job, self.time_limit)
         self._jobs[slot.number] = claim.evaluation_id
@@ -237,6 +247,14 @@ class SearchLoop:
     def _may_stop(self, origin: Origin) -> bool:
         """Whether trainings of this origin may end early; what people asked for, and baselines, are trained in full."""
         return self.config.early_stop == "median" and origin == "suggestion"
+
+    def _is_gated(self, origin: Origin) -> bool:
+        """Whether the health gate is asked before trainings of this origin; baselines are trained whatever it says."""
+        return self.config.health_gate == "on" and origin != "baseline"
+
+    def _accepted(self, origin: Origin) -> Accepted:
+        """Which results of trainings that are not whole the run takes from others: those that it would give itself."""
+        return Accepted(accept_stopped=self._may_stop(origin), accept_refused=self._is_gated(origin))
 
     def _stop_rule(self) -> StopRule | None:
         """From the store as it is now, so that it is the same whoever drives the run."""
@@ -291,8 +309,8 @@ class SearchLoop:
         return self._claim(function, "suggestion", record)
 
     def _claim(self, function: FunctionRecord, origin: Origin, suggestion: SuggestionRecord | None = None) -> Claim:
-        seed, accept = self.config.training_seed, self._may_stop(origin)
-        return self.store.claim(self.lease, function.id, seed, origin, suggestion, accept_stopped=accept)
+        seed = self.config.training_seed
+        return self.store.claim(self.lease, function.id, seed, origin, suggestion, **self._accepted(origin))
 
     def _next_baseline(self) -> FunctionRecord | None:
         taken = self.history.asked_for()
@@ -412,9 +430,9 @@ class SearchLoop:
             self._retry_stopped()
 
     def _look_at_shared(self, evaluation: RunEvaluation) -> None:
-        accept = self._may_stop(evaluation.origin)
-        record = self.store.observe(self.lease, evaluation.evaluation_id, accept_stopped=accept)
-        if record is not None and record.finished and (accept or record.complete):
+        accepted = self._accepted(evaluation.origin)
+        record = self.store.observe(self.lease, evaluation.evaluation_id, **accepted)
+        if record is not None and record.usable(**accepted):
             evaluation.status, evaluation.score = record.status, record.score
             evaluation.stopped_early = record.stopped_early
         elif record is not None or self.clock() - evaluation.asked_at > self.config.lease_seconds:
@@ -431,7 +449,7 @@ class SearchLoop:
             record.seed,
             evaluation.origin,
             retry_failed=retry_failed,
-            accept_stopped=self._may_stop(evaluation.origin),
+            **self._accepted(evaluation.origin),
         )
         self._take_note(claim)
         if claim.state == "claimed":

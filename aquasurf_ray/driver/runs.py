@@ -158,10 +158,12 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
-        import_modules(_stored_config(run).modules)
+        config = _stored_config(run)
+        import_modules(config.modules)
         rows = _unique_rows(functions)
-        seed = int(run.config["training_seed"])
-        proposals = opened.propose(run.id, opened.add_functions(rows), seed, accept_stopped=False)
+        gated = config.health_gate == "on"
+        ids = opened.add_functions(rows)
+        proposals = opened.propose(run.id, ids, config.training_seed, accept_stopped=False, accept_refused=gated)
         return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]
 
 
@@ -277,7 +279,8 @@ def _queue(store: Store, run: Run) -> None:
     """Asks for every function and seed of an evaluation run; what was asked for and has not failed stays as it is."""
     ids = [function.id for function in store.candidates(run.id)]
     for seed in range(int(run.config["seeds"])):
-        store.propose(run.id, ids, seed, accept_stopped=False)
+        gated = run.config.get("health_gate", "on") == "on"
+        store.propose(run.id, ids, seed, accept_stopped=False, accept_refused=gated)
 
 
 def _free_name(store: Store, base: str) -> str:

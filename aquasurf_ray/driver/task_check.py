@@ -23,7 +23,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
 from aquasurf_ray.tasks.task import Examples, example_set
-from workers.network import spectrum_batch, untrained_network
+from workers.network import refuse_splits_without_batches, spectrum_batch, untrained_network
 from workers.spectrum import LayerSpectrum, SkippedLayerWarning, fisher_spectrum
 from workers.training import TrainingResult, train
 
@@ -97,7 +97,7 @@ def _tried(name: str, work: Callable[[], str]) -> CheckStep:
     started = time.monotonic()
     try:
         ok, says = True, work()
-    except Exception as error:  # the task is the user's code: whatever it raises is what is wrong with it
+    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is what is wrong with the task
         ok, says = False, sentence(error)
     return CheckStep(name, ok, says, time.monotonic() - started)
 
@@ -148,6 +148,7 @@ class _Check:
 
     def data(self) -> str:
         """Loads the splits, and identifies the task by them."""
+        refuse_splits_without_batches(self.task, self._splits())
         sizes = {name: len(split) for name, split in self._splits().example_sets().items()}  # type: ignore[arg-type]
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         return f"examples: {listed}; task digest {self.task.digest}"

@@ -22,6 +22,8 @@ from aquasurf_ray.tasks.errors import TaskError, require
 Loss = Callable[[Tensor, Tensor], Tensor]
 Likelihood = Literal["categorical", "gaussian", "bernoulli"]
 
+IGNORED = -100
+"""PyTorch's own mark of a target that does not count, such as padding."""
 PLAIN = (bool, int, float, str, tuple)
 LIKELIHOODS: tuple[Likelihood, ...] = ("categorical", "gaussian", "bernoulli")
 
@@ -53,7 +55,7 @@ class Metric:
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
-        require(bool(self.name.strip()), "metric name", self.name, "a non-empty string")
+        require(bool(self.name.strip()) and self.name.isprintable(), "metric name", self.name, "a name on one line")
         require(callable(self.make), "metric", self.make, "a callable that begins one pass over a split")
 
     def begin(self, device: torch.device) -> MetricState:
@@ -71,26 +73,38 @@ class Metric:
 
 
 class RunningMean:
-    """The mean of a quantity over all examples and positions, then `finish` of it.
+    """The mean of a quantity over all examples and positions that count, then `finish` of it.
 
-    The sum stays on the device of the outputs until it is asked for, in float64 where the device has it.
+    Sums stay on the device of the outputs until they are asked for, in float64.
+
+    Args:
+        quantity: (outputs, targets) -> values.
+        finish: of the mean.
+        counted: (outputs, targets) -> which of the values count, as booleans of the same shape; by default all.
     """
 
-    def __init__(self, quantity: Loss, finish: Callable[[float], float] = float) -> None:
+    def __init__(self, quantity: Loss, finish: Callable[[float], float] = float, counted: Loss | None = None) -> None:
         self._quantity = quantity
         self._finish = finish
+        self._counted = counted
         self._sum: Tensor | float = 0.0
-        self._n = 0
+        self._n: Tensor | int = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Takes one batch in."""
         values = self._quantity(outputs, targets)
+        if self._counted is None:
+            self._n = self._n + values.numel()
+        else:
+            counted = self._counted(outputs, targets)
+            values = torch.where(counted, values, torch.zeros_like(values))
+            self._n = self._n + counted.sum()
         self._sum = self._sum + values.sum(dtype=torch.float64)
-        self._n += values.numel()
 
     def compute(self) -> float:
-        """The value so far; NaN before the first batch."""
-        return self._finish(float(self._sum) / self._n) if self._n else float("nan")
+        """The value so far; NaN before the first value that counts."""
+        n = int(self._n)
+        return self._finish(float(self._sum) / n) if n else float("nan")
 
 
 def _is_hit(logits: Tensor, targets: Tensor) -> Tensor:
@@ -105,7 +119,13 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _token_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     rows = logits.reshape(-1, logits.shape[-1]).float()
-    return functional.cross_entropy(rows, _fitting(labels, logits), reduction="none")
+    return functional.cross_entropy(rows, _fitting(labels, logits), reduction="none").reshape(logits.shape[:-1])
+
+
+def _is_labelled(logits: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        return torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+    return _shaped(targets, logits[..., 0]) != IGNORED
 
 
 def _exp(mean: float) -> float:
@@ -117,7 +137,7 @@ def _root(mean: float) -> float:
 
 
 def _accuracy() -> MetricState:
-    return RunningMean(_is_hit)
+    return RunningMean(_is_hit, counted=_is_labelled)
 
 
 def _rmse() -> MetricState:
@@ -125,7 +145,7 @@ def _rmse() -> MetricState:
 
 
 def _perplexity() -> MetricState:
-    return RunningMean(_token_cross_entropy, _exp)
+    return RunningMean(_token_cross_entropy, _exp, _is_labelled)
 
 
 ACCURACY = Metric("accuracy", _accuracy)
@@ -182,6 +202,8 @@ class Objective:
 
 def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """The mean cross-entropy in nats. Logits (n, ..., classes); targets (n, ...) int64, or probabilities like logits.
+
+    Targets of -100 are padding: neither the loss nor the metrics here count them.
 
     >>> round(cross_entropy(torch.zeros(2, 7, 4), torch.zeros(2, 7, dtype=torch.int64)).item(), 4)
     1.3863

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.identity import data_identity, network_identity
@@ -38,6 +38,11 @@ NetworkFactory = Callable[[ActivationFactory], nn.Module]
 ExampleSet = Dataset[tuple[torch.Tensor, ...]]
 Examples = ExampleSet | DataLoader[tuple[torch.Tensor, ...]]
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+FIRST_SETTINGS = frozenset(
+    {"epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_fraction", "label_smoothing"}
+)
+"""The recipe's fields of version 0.1.0's first database."""
 
 _loading = threading.RLock()  # a worker trains in one thread and answers in another
 
@@ -64,8 +69,15 @@ class Splits:
 
 
 def example_set(examples: Examples) -> ExampleSet:
-    """The data set itself, or the one behind a `DataLoader`."""
-    return examples.dataset if isinstance(examples, DataLoader) else examples
+    """The data set itself, or the one behind a `DataLoader`.
+
+    Raises:
+        TaskError: examples that come one after the other, and cannot be asked for by number.
+    """
+    found = examples.dataset if isinstance(examples, DataLoader) else examples
+    if isinstance(found, IterableDataset):
+        raise TaskError(f"data sets must be indexable and have a length, got the iterable {type(found).__name__}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ class Task:
         return {
             "name": self.name,
             "version": self.version,
-            "recipe": asdict(self.recipe) | {"milestones": list(self.recipe.milestones)},
+            "recipe": {key: _json_ready(value) for key, value in asdict(self.recipe).items()},
             "objective": self.objective.spec(),
             "augment": name_of(self.augment) if self.augment else None,
             "spectrum_batch_size": self.spectrum_batch_size,
@@ -159,8 +171,20 @@ class Task:
     @property
     def digest(self) -> str:
         """32 hexadecimal digits of SHA-256 over `spec()`, which says what it raises: two tasks with one digest share
-        their results."""
-        return hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode()).hexdigest()[:32]
+        their results. Settings that came in later are left out where they are what was done before there was a choice,
+        so that earlier results stay those of the task."""
+        return hashlib.sha256(json.dumps(self._identifying(), sort_keys=True).encode()).hexdigest()[:32]
+
+    def _identifying(self) -> dict[str, Any]:
+        spec = self.spec()
+        plain = asdict(Recipe())
+        spec["recipe"] = {
+            key: value
+            for key, value in spec["recipe"].items()
+            if key in FIRST_SETTINGS or value != _json_ready(plain[key])
+        }
+        before = {"objective": classification().spec(), "augment": None}
+        return {key: value for key, value in spec.items() if key not in before or value != before[key]}
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: another process looks at its own network and data."""
@@ -210,3 +234,8 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
+
+
+def _json_ready(value: Any) -> Any:
+    """A tuple as the list that it comes back as."""
+    return list(value) if isinstance(value, tuple) else value

@@ -95,6 +95,15 @@ def assert_same_bits(form: nn.Module, eager: nn.Module, x: Tensor) -> None:
 # --- recomputed -----------------------------------------------------------------------------------------------------
 
 
+def test_what_a_function_gives_back_may_be_changed_in_place() -> None:
+    for name in ("identity(x)", "relu(x)"):
+        x = torch.randn(4, 3, requires_grad=True)
+        y = RecomputedActivation(name)(x)
+        y += 1.0
+        y.sum().backward()
+        assert torch.equal(y.detach(), Activation(name)(x.detach()) + 1.0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_recomputed_operators_have_the_bits_of_eager_ones(dtype: torch.dtype) -> None:
     for entry in all_operators():

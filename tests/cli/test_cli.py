@@ -266,17 +266,25 @@ def test_exit_codes_tell_bad_use_from_failed_work_and_from_defects():
     assert exit_code(store.StoreFull("x")) == 1
 
 
-def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys):
+def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys, tmp_path):
     import shlex
     from types import SimpleNamespace
 
     from aquasurf_ray.cli.runs import _print_next_steps
 
-    _print_next_steps(SimpleNamespace(name="it's mine", best=("mul(x,relu(x))", 0.9), budget=4))
+    result = SimpleNamespace(name="it's mine", best=("mul(x,relu(x))", 0.9), budget=4)
+    _print_next_steps(result, None)
     lines = [shlex.split(line.rsplit("  ", 1)[0]) for line in capsys.readouterr().out.splitlines() if line]
     assert ["aquasurf", "show", "mul(x,relu(x))"] in lines
     assert ["aquasurf", "top", "it's mine", "-n", "20"] in lines
     assert ["aquasurf", "resume", "it's mine", "--evaluations", "8"] in lines
+    from store import Store
+
+    url = f"sqlite:///{tmp_path}/my runs.db"
+    Store.open(url).close()
+    _print_next_steps(result, url)
+    for line in capsys.readouterr().out.splitlines()[1:]:
+        assert shlex.split(line.rsplit("  ", 1)[0])[-2:] == ["--store", url]
 
 
 HEAVY = {"torch", "ray", "umap", "numba", "sqlalchemy", "sklearn", "pandas"}

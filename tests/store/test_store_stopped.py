@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from store import BadRecord, EpochRecord, EvaluationResult
+from store import EpochRecord, EvaluationResult
 
 WHY = "score 0.31 after epoch 2 of 8 is below 0.52"
 CURVE = (EpochRecord(1, val_score=0.2, val_loss=math.nan), EpochRecord(2, val_score=0.31, train_score=0.3))
@@ -138,11 +138,17 @@ def test_a_proposal_can_ask_for_the_whole_training(world, stopped):
     assert again.status == "running"
 
 
-def test_a_diverged_training_was_not_stopped_early(world):
-    lease = world.lease()
-    claim = world.store.claim(lease, world.functions[0], 0, "baseline")
-    with pytest.raises(BadRecord, match=r"was not stopped early, got 'score 0\.31"):
-        world.store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", stopped_early=WHY))
+def test_a_refusal_of_the_gate_is_reused_by_those_who_gate_and_trained_by_others(world):
+    strict = world.lease()
+    record(world, strict, world.functions[0], EvaluationResult("diverged", reason="saturated", stopped_early=WHY))
+    assert world.store.status(strict.run_id).stopped_early == 0, "nothing was stopped in its course"
+    another, lenient = world.lease("another"), world.lease("lenient")
+    function = world.functions[0]
+    assert world.store.claim(another, function, 0, "suggestion", accept_stopped=False).state == "reused"
+    assert world.store.propose(another.run_id, [function], 0, accept_stopped=False)[0].status == "diverged"
+    assert world.store.claim(lenient, function, 0, "baseline", accept_refused=False).state == "claimed"
+    (kept,) = [e.data["result"] for e in world.store.events(lenient.run_id) if e.kind == "reopened"]
+    assert (kept["status"], kept["reason"], kept["stopped_early"]) == ("diverged", "saturated", WHY)
 
 
 def test_scores_after_an_epoch_are_those_of_all_trainings_of_the_task_that_got_there(world):

@@ -27,6 +27,13 @@ def test_perfect_predictions_are_all_right_however_labels_are_given(targets):
     assert cross_entropy(LOGITS, targets).item() == pytest.approx(cross_entropy(LOGITS, LABELS).item())
 
 
+def test_padding_is_counted_neither_by_the_loss_nor_by_the_metrics():
+    padded = torch.where(torch.arange(6) < 3, LABELS, -100)
+    assert value(ACCURACY, LOGITS, padded) == value(ACCURACY, LOGITS[:3], LABELS[:3]) == 1.0
+    assert value(PERPLEXITY, LOGITS, padded) == pytest.approx(cross_entropy(LOGITS, padded).exp().item())
+    assert value(PERPLEXITY, LOGITS, padded) == pytest.approx(value(PERPLEXITY, LOGITS[:3], LABELS[:3]))
+
+
 def test_perplexity_of_equal_logits_is_the_number_of_tokens():
     assert value(PERPLEXITY, torch.zeros(2, 3, 7), torch.zeros(2, 3, dtype=torch.int32)) == pytest.approx(7.0)
 

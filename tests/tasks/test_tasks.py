@@ -12,11 +12,12 @@ import numpy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
 
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.all_cnn_c import all_cnn_c
 from aquasurf_ray.tasks.digits import digits_data
+from aquasurf_ray.tasks.objective import RMSE
 from aquasurf_ray.tasks.resnet56 import BasicBlock, resnet56
 
 
@@ -61,6 +62,15 @@ def test_digits_splits_are_disjoint_stratified_and_standardised():
         counts = torch.bincount(split.tensors[1], minlength=10) / len(split)
         assert counts.min() > 0.09
         assert counts.max() < 0.11
+
+
+def test_settings_that_came_in_later_leave_the_digest_of_earlier_results_as_it_was():
+    task = load_task("digits")
+    assert task.digest == "e23317cba6e4119c5846aa85f1f39b76"
+    later = {"optimizer": "adamw", "ema_decay": 0.9, "mixup": 0.1, "precision": "auto", "deterministic": True}
+    digests = [replace(task, recipe=replace(task.recipe, **{key: value})).digest for key, value in later.items()]
+    digests += [replace(task, objective=replace(task.objective, metric=RMSE)).digest, replace(task, augment=abs).digest]
+    assert len({task.digest, *digests}) == 1 + len(digests), "each of them matters where it is used"
 
 
 def test_digest_follows_recipe_and_version_but_not_the_time_limit():
@@ -262,3 +272,13 @@ def test_a_task_module_that_exits_is_refused_like_any_other_error(tmp_path, monk
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(TaskError, match="could not be made: SystemExit: 3"):
         load_task("exiting_task_module:make")
+
+
+def test_data_that_cannot_be_indexed_are_refused_in_a_sentence():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            yield torch.zeros(64), 0
+
+    task = Task("own", narrow, lambda: Splits(DataLoader(Endless()), examples(20), examples(10)))
+    with pytest.raises(TaskError, match="must be indexable and have a length, got the iterable Endless"):
+        _ = task.digest

@@ -95,6 +95,17 @@ def test_a_function_that_computes_more_is_dearer() -> None:
     assert cheap.device == "cpu"
 
 
+def test_copies_of_the_weights_in_another_type_are_no_activation_memory() -> None:
+    def wide(activation: Callable[[], nn.Module]) -> nn.Module:
+        hidden = nn.Linear(16, 512), activation(), nn.Linear(512, 512), activation()
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, N_CLASSES))
+
+    whole = replace(SMALL, network=wide)
+    half = replace(whole, recipe=replace(whole.recipe, precision="bfloat16"))
+    whole_ratio, half_ratio = (price(task, "mul(sigmoid(x),elu(x))").memory_ratio for task in (whole, half))
+    assert half_ratio == pytest.approx(whole_ratio, rel=0.05)
+
+
 def test_swish_keeps_nearly_twice_what_relu_keeps_in_the_digits_network() -> None:
     task = load_task("digits")
     cost = measure_cost(task, Activation("swish(x)"), splits=task.splits(), seed=0, device="cpu")

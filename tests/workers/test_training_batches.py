@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError
 from workers.batches import Share, batch_source
+from workers.feed import TrainingFeed
+from workers.precision import Arithmetic
 from workers.training import train
 
 CPU = torch.device("cpu")
@@ -134,3 +136,16 @@ def test_shares_of_each_batch_together_are_the_batch(examples):
             assert torch.cat([part.inputs for part in mine]).equal(batch.inputs)
         else:
             assert all(part.inputs.equal(batch.inputs) for part in mine)
+
+
+def test_processes_draw_masks_of_their_own_and_agree_on_the_order_of_a_users_loader():
+    recipe = Recipe(epochs=1, batch_size=5)
+    task = Task("own", nn.Identity, lambda: Splits(NUMBERS, NUMBERS, NUMBERS), recipe)
+    feeds = [TrainingFeed(task, task.splits(), Arithmetic(recipe, CPU), CPU, seed=3, share=Share(i, 2)) for i in (0, 1)]
+    masks = [torch.rand(8, generator=torch.Generator().manual_seed(feed.epoch_seed(1))).tolist() for feed in feeds]
+    assert masks[0] != masks[1]
+    orders = []
+    for seed in (1, 2):  # the global generators of two processes
+        torch.manual_seed(seed)
+        orders.append(passed(batch_source(DataLoader(NUMBERS, batch_size=5, shuffle=True), 5, CPU)))
+    assert orders[0] == orders[1]

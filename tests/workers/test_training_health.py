@@ -14,6 +14,9 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation, register_unary, unregister
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
+from workers.batches import Share
+from workers.cost import measure_cost
+from workers.form import chosen_form
 from workers.health import HealthLimits, Unhealthy, check_health
 from workers.training import train
 
@@ -150,3 +153,59 @@ def test_outputs_that_only_bfloat16_makes_equal_are_not_called_equal(digits):
     low = replace(digits, recipe=replace(digits.recipe, precision="bfloat16"))
     exact, rounded = (checked(t, "sigmoid(x)", NO_LIMITS).output_spread for t in (digits, low))
     assert rounded == pytest.approx(exact, rel=0.05)
+
+
+class Branch(nn.Module):
+    """A residual branch whose last layer starts at zero, as in ReZero and Fixup."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.first, self.activation, self.last = nn.Linear(32, 32), activation(), nn.Linear(32, 32)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x):
+        return x + self.last(self.activation(self.first(x)))
+
+
+def residual(activation):
+    stem = nn.Flatten(), nn.Linear(64, 32), activation()
+    return nn.Sequential(*stem, Branch(activation), Branch(activation), nn.Linear(32, 10))
+
+
+@pytest.mark.parametrize("function", ["relu(x)", "swish(x)", "tanh(x)"])
+def test_residual_branches_that_start_at_zero_are_healthy(digits, function):
+    assert checked(replace(digits, network=residual), function).gradient_gain == 1
+
+
+class Small(nn.Module):
+    """Takes no more than 32 examples at once, like a GPU whose memory ends there."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), activation(), nn.Linear(8, 10))
+
+    def forward(self, x):
+        if len(x) > 32:
+            raise torch.OutOfMemoryError(f"{len(x)} examples")
+        return self.layers(x)
+
+
+def test_what_comes_before_a_training_takes_no_more_of_a_batch_than_the_training(digits):
+    task, swish, half = replace(digits, network=Small), Activation("swish(x)"), Share(1, 2)
+    common = {"splits": task.splits(), "seed": 0, "device": CPU}
+    check_health(task, swish, share=half, **common)
+    measure_cost(task, swish, share=half, **common)
+    sizes = []
+    chosen_form(lambda request: sizes.append(request.n_elements), task, swish, kept=None, share=half, **common)
+    assert sizes == [32 * 8]
+    with pytest.raises(torch.OutOfMemoryError, match="64 examples"):
+        check_health(task, swish, **common)
+
+
+def test_a_refusal_is_no_whole_training(digits):
+    result = train(digits, Activation("sigmoid(sigmoid(sigmoid(x)))"), gate=HealthLimits())
+    assert (result.status, result.stopped_early) == ("diverged", "refused by the health gate")
+    assert result.reason.startswith("saturated: ") or result.reason.startswith("vanishing-gradient: ")
+    late = train(replace(digits, recipe=replace(digits.recipe, learning_rate=1e30)), Activation("relu(x)"))
+    assert (late.status, late.stopped_early) == ("diverged", None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Metric, Objective, Recipe, Splits, Task, TaskError, language_modelling, regression
-from workers.network import try_network
+from workers.network import spectrum_batch, try_network
 from workers.training import train
 
 TANH = Activation("tanh(x)")
@@ -146,6 +147,69 @@ def test_an_objective_that_does_not_fit_the_task_is_told_before_any_function(dia
     with pytest.raises(TaskError, match=reason):
         try_network(wrong, wrong.splits(), device=torch.device("cpu"))
     try_network(diabetes, diabetes.splits(), device=torch.device("cpu"))
+
+
+def changed_below(activation):
+    class Changed(nn.Module):
+        """Adds to its input in place after the activation has seen it."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.activation, self.last = nn.Linear(10, 1), activation(), nn.Linear(1, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            y = self.activation(x)
+            x += 1.0
+            return self.last(x + y)
+
+    return Changed()
+
+
+LAST_DROPPED = {"batch_size": 10_000, "drop_last": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: {"recipe": replace(t.recipe, optimizer="nonsense")}, "optimizer 'nonsense' cannot be made"),
+        (lambda t: {"network": changed_below}, "backward pass of task 'diabetes' fails .* inplace operation"),
+        *[
+            (
+                lambda t, name=name: {
+                    "data": lambda: replace(t.splits(), **{name: DataLoader(getattr(t.splits(), name), **LAST_DROPPED)})
+                },
+                f"{name} split of task 'diabetes' gives no batch",
+            )
+            for name in ("train", "validation", "test")
+        ],
+    ],
+    ids=["optimizer", "in place", "train", "validation", "test"],
+)
+def test_what_no_function_can_mend_is_told_before_any_is_tried(diabetes, change, reason):
+    wrong = replace(diabetes, **change(diabetes))
+    with pytest.raises(TaskError, match=reason):
+        try_network(wrong, wrong.splits(), device=torch.device("cpu"))
+
+
+def test_examples_may_be_arrays_and_must_be_pairs(diabetes):
+    class Arrays(Dataset):
+        def __init__(self, n_parts):
+            self.n_parts = n_parts
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return (np.full(10, i, dtype=np.float32), np.float32(i), i)[: self.n_parts]
+
+    pairs = replace(diabetes, data=lambda: Splits(Arrays(2), Arrays(2), Arrays(2)))
+    try_network(pairs, pairs.splits(), device=torch.device("cpu"))
+    inputs, targets = spectrum_batch(pairs, pairs.splits(), seed=0, device=torch.device("cpu"))
+    assert (inputs.shape, targets.shape) == ((12, 10), (12,))
+    triples = Splits(Arrays(3), Arrays(3), Arrays(3))
+    with pytest.raises(TaskError, match=r"must be \(input, target\) pairs, got 3 parts"):
+        try_network(diabetes, triples, device=torch.device("cpu"))
 
 
 def test_mixing_is_for_class_labels(diabetes):
