@@ -18,7 +18,7 @@ def test_the_readmes_own_network_is_searched(tmp_path):
     (tmp_path / "mytask.py").write_text(task)
     command = next(b for b in blocks("README.md", "") if "mytask" in b).split()
     assert command[:3] == ["aquasurf", "search", "mytask:rings_task"]
-    small = ["--candidates", "16", "--evaluations", "2", "--workers", "2", "--json"]
+    small = ["--candidates", "16", "--evaluations", "2", "--workers", "1", "--json"]
     document = json.loads(aquasurf(*command[1:3], *small, folder=tmp_path))
     assert document["status"] == "finished"
     assert document["evaluations"] == 10
@@ -32,7 +32,7 @@ def test_a_space_of_ones_own_with_operators_of_ones_own(tmp_path):
     (tmp_path / "myoperators.py").write_text(operators)
     (tmp_path / "myspace.yaml").write_text(space.replace('["elu(x)"]', '["elu(x)", "mul(x,bump(x))"]'))
     assert "mul(x,bump(x))" in aquasurf("space", "myspace.yaml", folder=tmp_path).splitlines()
-    options = ["--candidates", "30", "--evaluations", "24", "--workers", "2", "--features", "outputs", "--json"]
+    options = ["--candidates", "30", "--evaluations", "24", "--workers", "1", "--features", "outputs", "--json"]
     document = json.loads(aquasurf("search", "digits", "--space", "myspace.yaml", *options, folder=tmp_path))
     assert document["status"] == "finished"
     trained = aquasurf("query", "SELECT function FROM leaderboard", "--format", "csv", folder=tmp_path)

@@ -1,7 +1,7 @@
 """The tasks of the how-to pages are searched from end to end as they are printed, but for what `SHORTER` shortens.
 
-One through the command line, with two workers, in processes of its own. The others have one worker each, because to
-start one takes seconds, and share a Ray, a process that embeds, and a folder into which every block that names its file
+One through the command line, in processes of its own. All have one worker, because to start one takes seconds, and
+the others share a Ray, a process that embeds, and a folder into which every block that names its file
 is written.
 """
 
@@ -98,7 +98,7 @@ def relu_spectrum(name, likelihood):
 
 def test_a_network_of_ones_own_is_searched_by_the_command(folder):
     task = task_of("own-network")
-    small = ["--candidates", "3", "--evaluations", "1", "--workers", "2", "--json"]
+    small = ["--candidates", "3", "--evaluations", "1", "--workers", "1", "--json"]
     document = json.loads(aquasurf("search", task, *small, "--store", f"sqlite:///{folder}/own.db", folder=folder))
     assert document["status"] == "finished"
     assert document["evaluations"] == len(BASELINES) + 1

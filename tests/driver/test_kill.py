@@ -25,27 +25,36 @@ BASELINES = 8
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+SCRIPTED = Path(__file__).parent / "scripted_search.py"
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a search runs: its database, its Ray, and the folder that it is started in."""
+    """Where a search runs: its command, its database, its Ray, and the folder that it is started in."""
 
+    command: tuple[str, ...]
     store_url: str
     ray_address: str | None
-    workers: int
     folder: Path
 
-    def start(self, *arguments, **kwargs):
-        joined = ("--address", self.ray_address) if self.ray_address else ()
-        command = [sys.executable, "-m", "aquasurf_ray", *arguments, *joined, "--store", self.store_url]
+    def start(self, *words, **options):
+        """Starts the driver with words and options, and those of the place."""
+        options |= {"store": self.store_url} | ({"address": self.ray_address} if self.ray_address else {})
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        return self.run(*self.command, *words, *flags)
+
+    def run(self, *command, **kwargs):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
+        pipes = {"stderr": subprocess.PIPE, "text": True, **kwargs}
+        return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=environment, **pipes)
 
 
-@pytest.fixture(params=["SQLite and a Ray of its own", "PostgreSQL and a cluster that outlives it"])
+@pytest.fixture(params=["SQLite, trainings, a Ray of its own", "PostgreSQL, scripted trainings, a cluster that stays"])
 def place(request, tmp_path):
     if request.param.startswith("SQLite"):
-        return Place(f"sqlite:///{tmp_path}/runs.db", None, 2, tmp_path)
-    return Place(request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster"), 1, tmp_path)
+        return Place(("-m", "aquasurf_ray"), f"sqlite:///{tmp_path}/runs.db", None, tmp_path)
+    url, address = request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster")
+    return Place((str(SCRIPTED),), url, address, tmp_path)
 
 
 def finished_rows(store_url):
@@ -74,28 +83,29 @@ def wait_for_a_result(driver, store_url, kept):
 
 def test_ten_kills_lose_nothing_and_train_nothing_twice(place):
     chance = random.Random(20260)
-    search = ("search", "digits", "--name", "killed", "--workers", str(place.workers), "--evaluations", str(BUDGET))
-    arguments = (*search, "--candidates", str(CANDIDATES))
+    words, options = (
+        ("search", "digits"),
+        {"evaluations": BUDGET, "candidates": CANDIDATES, "name": "killed", "workers": 2},
+    )
     kept = {}
     for kill in range(KILLS):
-        with place.start(*arguments) as driver:
-            if kill % 2:
-                wait_for_a_result(
-                    driver, place.store_url, kept
-                )  # or a loaded machine would be killed at its start only
+        with place.start(*words, **options) as driver:
+            if kill % 2:  # or a loaded machine would kill it in its starts only
+                wait_for_a_result(driver, place.store_url, kept)
             time.sleep(chance.uniform(0.0, 1.5) if kill % 2 else chance.uniform(1.0, 9.0))
             assert driver.poll() is None, f"ended before it was killed: {driver.stderr.read()}"
             driver.send_signal(signal.SIGKILL)
         found = finished_rows(place.store_url)
         assert kept.items() <= found.items(), "a finished result changed or is gone"
         kept = found
-        arguments = ("resume", "killed") if kept else arguments
+        words, options = (("resume", "killed"), {}) if kept else (words, options)
     assert kept, "no kill came after a result; the test would show nothing"
-    driver = place.start(*arguments)
+    driver = place.start(*words, **options)
     _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
     check_the_end(place.store_url, kept)
-    again = place.start("resume", "killed", "--json", stdout=subprocess.PIPE)
+    look = ("-m", "aquasurf_ray", "resume", "killed", "--json", "--store", place.store_url)
+    again = place.run(*look, stdout=subprocess.PIPE)
     out, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert json.loads(out)["status"] == "finished"

@@ -19,7 +19,18 @@ from store import Store, StoreError
 BASELINES = 8
 BUDGET = 6
 CANDIDATES = 24
-SEARCH = ("search", "digits", "--name", "one", "--candidates", str(CANDIDATES), "--evaluations", str(BUDGET))
+SEARCH = (
+    "search",
+    "digits",
+    "--name",
+    "one",
+    "--candidates",
+    str(CANDIDATES),
+    "--evaluations",
+    str(BUDGET),
+    "--workers",
+    "1",
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -103,35 +114,40 @@ def assert_budget_met(folder):
 
 
 @pytest.fixture
-def stopped_by(folder, start):
-    """Starts a search and stops it with a signal in the midst of its evaluations."""
-
-    def stop(number):
-        driver = start(*SEARCH)
-        wait_for(lambda: n_finished(folder) >= 2)
-        processes = ray_processes_of(driver)
-        assert processes
-        asked = time.monotonic()
-        driver.send_signal(number)
-        out, err = driver.communicate(timeout=30)
-        assert time.monotonic() - asked < 15
-        assert driver.returncode == 1
-        assert out == ""
-        assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; go on with: aquasurf resume one"
-        assert "Traceback" not in err
-        assert counts(folder)["running"] == 0
-        _, alive = psutil.wait_procs(processes, timeout=10)
-        assert alive == []
-
-    return stop
+def running(folder, start):
+    """A search in the midst of its evaluations, and the addresses that its processes listen on."""
+    before = {c.laddr.port for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    driver = start(*SEARCH)
+    wait_for(lambda: n_finished(folder) >= 2)
+    listening = [c.laddr for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return driver, [address for address in listening if address.port not in before]
 
 
-def test_sigterm_stops_cleanly_within_seconds_and_says_how_to_go_on(stopped_by):
-    stopped_by(signal.SIGTERM)
+def assert_stops_cleanly(driver, folder, number):
+    processes = ray_processes_of(driver)
+    assert processes
+    asked = time.monotonic()
+    driver.send_signal(number)
+    out, err = driver.communicate(timeout=30)
+    assert time.monotonic() - asked < 15
+    assert driver.returncode == 1
+    assert out == ""
+    assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; go on with: aquasurf resume one"
+    assert "Traceback" not in err
+    assert counts(folder)["running"] == 0
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
 
 
-def test_ctrl_c_stops_cleanly_within_seconds_and_what_it_says_goes_on(folder, start, stopped_by):
-    stopped_by(signal.SIGINT)
+def test_a_run_listens_on_loopback_only_and_sigterm_stops_it_cleanly_within_seconds(folder, running):
+    driver, addresses = running
+    assert addresses, "Ray's own ports at least"
+    assert [a for a in addresses if a.ip.removeprefix("::ffff:") not in ("127.0.0.1", "::1")] == []
+    assert_stops_cleanly(driver, folder, signal.SIGTERM)
+
+
+def test_ctrl_c_stops_cleanly_within_seconds_and_what_it_says_goes_on(folder, start, running):
+    assert_stops_cleanly(running[0], folder, signal.SIGINT)
     resumed = start("resume", "one")
     _, err = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, err
@@ -155,7 +171,7 @@ def test_a_killed_worker_costs_an_attempt_and_the_run_goes_on(folder, start):
 
 
 def test_of_two_drivers_started_together_exactly_one_runs(folder, start, ray_cluster):
-    first, second = (start(*SEARCH, "--workers", "2", "--address", ray_cluster) for _ in range(2))
+    first, second = (start(*SEARCH, "--address", ray_cluster) for _ in range(2))
     codes = {}
     for name, driver in (("first", first), ("second", second)):
         _, err = driver.communicate(timeout=250)
@@ -168,7 +184,7 @@ def test_of_two_drivers_started_together_exactly_one_runs(folder, start, ray_clu
 
 
 def test_a_driver_that_slept_through_its_lease_writes_nothing_more(folder, start, ray_cluster):
-    first = start(*SEARCH, "--config", "short.yaml", "--workers", "1", "--address", ray_cluster)
+    first = start(*SEARCH, "--config", "short.yaml", "--address", ray_cluster)
     wait_for(lambda: n_finished(folder) >= 2)
     stop_between_writes(first, folder)
     second = start("resume", "one", "--address", ray_cluster)
@@ -181,18 +197,6 @@ def test_a_driver_that_slept_through_its_lease_writes_nothing_more(folder, start
     assert err.splitlines()[-1].startswith("aquasurf: run 'one'")
     assert "Traceback" not in err
     assert_budget_met(folder)
-
-
-def test_a_default_run_listens_on_the_loopback_address_only(folder, start):
-    before = {c.laddr.port for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    driver = start(*SEARCH)
-    wait_for(lambda: n_finished(folder) >= 1)
-    listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    new = [c.laddr for c in listening if c.laddr.port not in before]
-    driver.kill()
-    assert new, "Ray's own ports at least"
-    outside = [address for address in new if address.ip.removeprefix("::ffff:") not in ("127.0.0.1", "::1")]
-    assert outside == []
 
 
 LONG_TASK = """
