@@ -1,4 +1,4 @@
-"""A driver in a process of its own, whose workers answer after a second instead of training.
+"""A driver in a process of its own, whose workers answer after three seconds instead of training.
 
 python scripted_search.py (search TASK | resume NAME) --name=value ...      as keyword arguments of the driver's verbs
 """
@@ -18,7 +18,7 @@ from aquasurf_ray import driver
 class SlowWorker(ScriptedWorker):
     @ray.method(concurrency_group="work")
     def train(self, job):
-        time.sleep(1.0)
+        time.sleep(3.0)
         return super().train(job)
 
 
