@@ -24,6 +24,15 @@ def cause_of(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {lines[0]}")
 
 
+def is_mended_elsewhere(cause: str) -> bool:
+    """Whether another try can go better, as `cause_of` tells it: what is wrong with a task is wrong on every worker.
+
+    >>> is_mended_elsewhere("TaskError: the split is empty"), is_mended_elsewhere("RayActorError: gone")
+    (False, True)
+    """
+    return not cause.startswith("TaskError: ")
+
+
 def one_line(text: str) -> str:
     """White space folded, colours taken out, cut at 500 characters."""
     return " ".join(COLOUR.sub("", text).split())[:LONGEST]

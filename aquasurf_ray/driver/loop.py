@@ -17,6 +17,7 @@ from typing import TypedDict
 
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History, RunEvaluation, wanted
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
@@ -380,7 +381,7 @@ class SearchLoop:
     def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome) -> None:
         fault = outcome.fault or ""
         evaluation.attempts += 1
-        give_up = evaluation.attempts >= self.config.max_attempts
+        give_up = evaluation.attempts >= self.config.max_attempts or not is_mended_elsewhere(fault)
         if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
             self._adopt(evaluation)
             return

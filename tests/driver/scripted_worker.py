@@ -1,9 +1,9 @@
 """A worker that answers at once, or misbehaves on command, in the place of one that trains.
 
-What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `exhaust(x)`, and `die_once(x)`, which
-leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name alone, and has a
-spectrum and a cost that do; one function in eight has no spectrum, because it "overflows". The learning curve rises in
-a straight line over the eight epochs of `digits`, and ends where the job's stop rule says so.
+What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `refuse(x)`, `exhaust(x)`, and
+`die_once(x)`, which leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name
+alone, and has a spectrum and a cost that do; one function in eight has no spectrum, because it "overflows". The
+learning curve rises in a straight line over the eight epochs of `digits`, and ends where the job's stop rule says so.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
+from aquasurf_ray.tasks.errors import TaskError
 from surrogate.spectra import compress
 from workers.messages import CostReply, FunctionCost, SpectrumReply, WorkerInfo, WorkerSettings
 from workers.result import Epoch, TrainingResult
@@ -118,6 +119,8 @@ class ScriptedWorker:
                 time.sleep(0.01)
         if function.startswith("fail("):
             raise FileNotFoundError("the data are gone")
+        if function.startswith("refuse("):
+            raise TaskError("the images are of two sizes")
         if function.startswith("exhaust("):
             raise MemoryError("no memory left")
 

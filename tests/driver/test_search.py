@@ -28,15 +28,15 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def misbehaving():
     """Operators whose names make the scripted worker misbehave."""
-    names = ("die", "die_once", "hang", "fail")
-    for name in names:
+    for name in MISBEHAVING:
         register_unary(name, OFFSETS[name])
     yield
-    for name in names:
+    for name in MISBEHAVING:
         unregister(name)
 
 
-OFFSETS = {name: (lambda x, by=0.1 * i: x * x + by) for i, name in enumerate(("die", "die_once", "hang", "fail"), 7)}
+MISBEHAVING = ("die", "die_once", "hang", "fail", "refuse")
+OFFSETS = {name: (lambda x, by=0.1 * i: x * x + by) for i, name in enumerate(MISBEHAVING, 7)}
 
 
 def scripted(here, **options):
@@ -278,6 +278,14 @@ def test_evaluations_that_failed_are_told_and_tried_again_when_asked(here, misbe
         resume("two", store=here, worker=ScriptedWorker)
     statuses = {w.function: (w.evaluation.status, w.evaluation.attempts) for w in wishes(here, "two")}
     assert statuses == {"relu(x)": ("done", 0), "fail(x)": ("failed", 3)}
+
+
+def test_what_is_wrong_with_the_task_is_told_at_once_and_not_tried_again(here, misbehaving):
+    with pytest.raises(RunFailed, match=r"1 of 1 evaluations failed on their workers, the first refuse\(x\)"):
+        evaluate(["refuse(x)"], "digits", worker=ScriptedWorker, store=here, workers=1, name="bad")
+    (wish,) = wishes(here, "bad")
+    assert (wish.evaluation.status, wish.evaluation.attempts) == ("failed", 1)
+    assert wish.evaluation.error == "TaskError: the images are of two sizes"
 
 
 def test_proposals_that_another_run_has_done_count_without_training(here):

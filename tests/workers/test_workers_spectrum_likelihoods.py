@@ -310,3 +310,15 @@ def test_outputs_that_are_no_real_numbers_are_refused(likelihood, what):
 
 def test_every_objective_has_its_likelihood():
     assert tuple(LIKELIHOODS) == objective.LIKELIHOODS == typing.get_args(objective.Likelihood)
+
+
+def test_tokens_that_are_padding_do_not_count():
+    torch.manual_seed(0)
+    model, inputs, labels = nn.Linear(3, 4).double(), normal(6, 5, 3), torch.arange(30).reshape(6, 5) % 4
+    padded = torch.where(torch.arange(5) < 2, labels, -100)
+    (whole,) = fisher_spectrum(model, inputs[:, :2], labels[:, :2], fisher="empirical")
+    (found,) = fisher_spectrum(model, inputs, padded, fisher="empirical")
+    ratio = found.gradient_eigenvalues[1:] / whole.gradient_eigenvalues[1:]  # the first is the null direction
+    np.testing.assert_allclose(ratio, 2 / 5, rtol=1e-9)
+    with pytest.raises(SpectrumInputError, match="must not all be -100"):
+        fisher_spectrum(model, inputs, torch.full((6, 5), -100), fisher="empirical")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aquasurf_ray.tasks.objective import IGNORED
 from workers.fisher.errors import SpectrumInputError
 
 
@@ -64,7 +65,10 @@ class Categorical:
     def _labels(targets: Tensor, n_classes: int) -> Tensor:
         if targets.is_floating_point() or targets.is_complex():
             raise SpectrumInputError(f"targets must be integer class labels, got {targets.dtype}")
-        low, high = int(targets.min()), int(targets.max())
+        counted = targets[targets != IGNORED]
+        if counted.numel() == 0:
+            raise SpectrumInputError(f"targets must not all be {IGNORED}, which does not count")
+        low, high = int(counted.min()), int(counted.max())
         if low < 0 or high >= n_classes:
             raise SpectrumInputError(f"targets must lie in [0, {n_classes}), got {low} to {high}")
         return targets.long()
