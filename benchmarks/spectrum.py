@@ -77,7 +77,7 @@ def measure(way: str, function: str, batch: int, threads: int, repeats: int) -> 
     """One case, in this process."""
     import torch
 
-    from aquasurf_ray.activations import Activation
+    from aquasurf_ray.activations import lean_factory
     from aquasurf_ray.tasks.all_cnn_c import all_cnn_c
     from surrogate.spectra import compress
     from workers.spectrum import fisher_spectrum
@@ -85,7 +85,7 @@ def measure(way: str, function: str, batch: int, threads: int, repeats: int) -> 
     torch.set_num_threads(threads)
     import_mb = peak_mb()
     torch.manual_seed(0)
-    model = all_cnn_c(lambda: Activation(function)).eval()  # no dropout, so that both ways see the same numbers
+    model = all_cnn_c(lean_factory(function)).eval()  # no dropout, so that both ways see the same numbers
     inputs, targets = torch.randn(batch, 3, 32, 32), torch.arange(batch) % 10
     seconds = []
     for _ in range(repeats):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 
-from aquasurf_ray.activations import Activation, form_factory
+from aquasurf_ray.activations import Activation, lean_factory
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.batches import WHOLE, Share
@@ -179,7 +179,7 @@ class Worker:
         assert splits is not None  # noqa: S101 - `_begin` ran
         probe(Activation(function), self.device)
         seed = settings.spectrum_seed
-        form = form_factory(function, "recomputed")  # the eager form's bits in a fraction of its memory
+        form = lean_factory(function)
         network = untrained_network(self.task, form, seed=seed, device=self.device)
         inputs, targets = spectrum_batch(self.task, splits, seed=seed, device=self.device)
         labels = targets if settings.fisher == "empirical" else None

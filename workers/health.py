@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation, RecomputedActivation
+from aquasurf_ray.activations import Activation, lean_factory
 from aquasurf_ray.tasks import Splits, Task
 from workers.batches import WHOLE, Share
 from workers.faults import FunctionFault
@@ -131,14 +131,14 @@ class _Recorder:
     """Makes the network's activations, and notes what passes through them."""
 
     def __init__(self, activation: Activation) -> None:
-        self._expression = activation.expression
+        self._make = lean_factory(activation.expression)  # the gate must not need more than a training does
         self._recording = False
         self.inputs: list[Tensor] = []
         self.shares: list[Tensor] = []
 
     def make(self) -> nn.Module:
         """A new activation."""
-        module = RecomputedActivation(self._expression)  # what the gate needs must not be more than a training does
+        module = self._make()
         module.register_forward_hook(self._note)
         return module
 

@@ -11,7 +11,7 @@ from aquasurf_ray.activations.compiled import CompiledActivation
 from aquasurf_ray.activations.enumeration import unique_functions
 from aquasurf_ray.activations.errors import ActivationError, ExpressionError, OperatorError, SpaceError
 from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.fast import FastForm, fast_factory, form_factory
+from aquasurf_ray.activations.fast import FastForm, fast_factory, form_factory, lean_factory
 from aquasurf_ray.activations.identity import fingerprint, outputs, sample
 from aquasurf_ray.activations.module import Activation
 from aquasurf_ray.activations.recomputed import RecomputedActivation
@@ -39,6 +39,7 @@ __all__ = [
     "fingerprint",
     "form_factory",
     "latex",
+    "lean_factory",
     "outputs",
     "parse",
     "register_binary",

@@ -76,6 +76,18 @@ def form_factory(expression: str | Expression, name: str) -> Callable[[], Activa
     raise ValueError(f"form must be one of {', '.join(FORMS)}, got {name!r}")
 
 
+def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
+    """The factory of the form that keeps least for the backward pass and has the eager form's bits.
+
+    A single operator is eager: relu keeps its output, which the next layer keeps too. The others are recomputed.
+
+    >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
+    (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))
+    """
+    expression = expression if isinstance(expression, Expression) else parse(expression)
+    return form_factory(expression, "recomputed" if expression.n_operators > 1 else "eager")
+
+
 def fast_factory(
     expression: str | Expression,
     *,

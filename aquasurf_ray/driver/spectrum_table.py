@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aquasurf_ray.activations import RecomputedActivation
+from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import TaskError, load_task
@@ -30,7 +30,7 @@ def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str
     except TaskError as error:
         raise BadUse(str(error)) from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = untrained_network(loaded, lambda: RecomputedActivation(name), seed=seed, device=device)
+    network = untrained_network(loaded, lean_factory(name), seed=seed, device=device)
     inputs, _ = spectrum_batch(loaded, splits, seed=seed, device=device)
     try:
         layers = fisher_spectrum(network, inputs, seed=seed, likelihood=loaded.objective.likelihood)
