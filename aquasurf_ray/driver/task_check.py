@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, lean_factory
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
@@ -233,7 +233,7 @@ class _Check:
 
 def network_spectrum(task: Task, splits: Splits, function: str, device: torch.device) -> list[LayerSpectrum]:
     """The spectrum of the untrained network, as a search takes it."""
-    network = untrained_network(task, lambda: Activation(function), seed=0, device=device)
+    network = untrained_network(task, lean_factory(function), seed=0, device=device)
     inputs, _ = spectrum_batch(task, splits, seed=0, device=device)
     return fisher_spectrum(network, inputs, seed=0, likelihood=task.objective.likelihood)
 
