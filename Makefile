@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test lint
+.PHONY: help setup search test test-faults lint
 
 help:
-	@echo "make search   set up and run a search on the digits task (CPU, SQLite), with its result printed"
-	@echo "make test     set up and run the tests"
-	@echo "make lint     ruff, mypy and the import contracts"
+	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
+	@echo "make test          set up and run the tests"
+	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
+	@echo "make lint          ruff, mypy and the import contracts"
 
 setup: $(STAMP)
 
@@ -26,8 +27,13 @@ search: $(STAMP)
 	$(BIN)/aquasurf search digits --name digits --space three-node --candidates 200 --evaluations 40 \
 		--workers 2 --cpus-per-worker 0.5
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2
+
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults"
+
+test-faults: $(STAMP)
+	$(PYTEST) --dist load -m faults tests/faults
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+SCRIPTED_WORKERS = str(Path(__file__).parent / "driver")
+
 
 @dataclass(frozen=True)
 class PostgresServer:
@@ -98,7 +100,7 @@ def ray_here() -> Iterator[None]:
     from aquasurf_ray.driver.cluster import connected
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "driver"), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
         with connected(None):
             process = embedder.start_process()  # loading UMAP takes seconds; one serves all tests
             patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
@@ -106,6 +108,37 @@ def ray_here() -> Iterator[None]:
     assert not ray.is_initialized()
 
 
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch, _cluster: str) -> str:
+    """The address of a cluster that drivers in other processes may join and be killed in."""
+    for name, value in _on_loopback().items():
+        monkeypatch.setenv(name, value)
+    return _cluster
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[str]:
+    """Started once: that takes seconds."""
+    from ray.cluster_utils import Cluster
+
+    from aquasurf_ray.driver.cluster import LOOPBACK
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _on_loopback().items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
+        head = {"num_cpus": 2, "include_dashboard": False, "node_ip_address": LOOPBACK}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        yield cluster.address
+        cluster.shutdown()
+
+
+def _on_loopback() -> dict[str, str]:
+    from aquasurf_ray.driver.cluster import CLUSTER_SWITCH
+
+    return {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The driver's tests first: they take the longest, and with two processes the last file should be a short one."""
-    items.sort(key=lambda item: item.path.parent.name != "driver")
+    """What takes the longest first: with two processes the last file should be a short one."""
+    items.sort(key=lambda item: item.path.parent.name not in ("faults", "driver"))

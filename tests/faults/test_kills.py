@@ -17,31 +17,27 @@ import pytest
 
 from store import Store, StoreError
 
-BUDGET = 24
-CANDIDATES = 32
-KILLS = 10
+CANDIDATES = 24
 BASELINES = 8
+REAL = ("-m", "aquasurf_ray")
+SCRIPTED = (str(Path(__file__).parent / "scripted_search.py"),)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-SCRIPTED = Path(__file__).parent / "scripted_search.py"
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where a search runs: its command, its database, its Ray, and the folder that it is started in."""
+    """Where a search runs: its database, its Ray (its own where no address is given), and its folder."""
 
-    command: tuple[str, ...]
     store_url: str
     ray_address: str | None
     folder: Path
 
-    def start(self, *words, **options):
-        """Starts the driver with words and options, and those of the place."""
+    def start(self, command, *words, **options):
+        """Starts a driver with words and options, and those of the place."""
         options |= {"store": self.store_url} | ({"address": self.ray_address} if self.ray_address else {})
         flags = [f"--{name}={value}" for name, value in options.items()]
-        return self.run(*self.command, *words, *flags)
+        return self.run(*command, *words, *flags)
 
     def run(self, *command, **kwargs):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -49,12 +45,14 @@ class Place:
         return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=environment, **pipes)
 
 
-@pytest.fixture(params=["SQLite, trainings, a Ray of its own", "PostgreSQL, scripted trainings, a cluster that stays"])
-def place(request, tmp_path):
-    if request.param.startswith("SQLite"):
-        return Place(("-m", "aquasurf_ray"), f"sqlite:///{tmp_path}/runs.db", None, tmp_path)
-    url, address = request.getfixturevalue("postgres_url"), request.getfixturevalue("ray_cluster")
-    return Place((str(SCRIPTED),), url, address, tmp_path)
+@pytest.fixture
+def sqlite_place(tmp_path):
+    return Place(f"sqlite:///{tmp_path}/runs.db", None, tmp_path)
+
+
+@pytest.fixture
+def postgres_place(tmp_path, postgres_url, ray_cluster):
+    return Place(postgres_url, ray_cluster, tmp_path)
 
 
 def finished_rows(store_url):
@@ -81,15 +79,30 @@ def wait_for_a_result(driver, store_url, kept):
         time.sleep(0.2)
 
 
-def test_ten_kills_lose_nothing_and_train_nothing_twice(place):
+@pytest.mark.faults
+def test_ten_kills_lose_nothing_and_train_nothing_twice_on_sqlite(sqlite_place):
+    kill_and_resume(sqlite_place, REAL, kills=10, budget=24)
+
+
+@pytest.mark.faults
+def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_place):
+    kill_and_resume(postgres_place, REAL, kills=10, budget=24)
+
+
+def test_three_kills_lose_nothing_where_workers_answer_without_training(postgres_place):
+    kill_and_resume(postgres_place, SCRIPTED, kills=3, budget=10)
+
+
+def kill_and_resume(place, command, *, kills, budget):
+    """Kills the driver of a search at random moments, resumes it each time, lets it end, and looks at what is there."""
     chance = random.Random(20260)
     words, options = (
         ("search", "digits"),
-        {"evaluations": BUDGET, "candidates": CANDIDATES, "name": "killed", "workers": 2},
+        {"evaluations": budget, "candidates": CANDIDATES, "name": "killed", "workers": 2},
     )
     kept = {}
-    for kill in range(KILLS):
-        with place.start(*words, **options) as driver:
+    for kill in range(kills):
+        with place.start(command, *words, **options) as driver:
             if kill % 2:  # or a loaded machine would kill it in its starts only
                 wait_for_a_result(driver, place.store_url, kept)
             time.sleep(chance.uniform(0.0, 1.5) if kill % 2 else chance.uniform(1.0, 9.0))
@@ -100,18 +113,17 @@ def test_ten_kills_lose_nothing_and_train_nothing_twice(place):
         kept = found
         words, options = (("resume", "killed"), {}) if kept else (words, options)
     assert kept, "no kill came after a result; the test would show nothing"
-    driver = place.start(*words, **options)
+    driver = place.start(command, *words, **options)
     _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
-    check_the_end(place.store_url, kept)
-    look = ("-m", "aquasurf_ray", "resume", "killed", "--json", "--store", place.store_url)
-    again = place.run(*look, stdout=subprocess.PIPE)
+    check_the_end(place.store_url, kept, budget)
+    again = place.run(*REAL, "resume", "killed", "--json", "--store", place.store_url, stdout=subprocess.PIPE)
     out, said = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert json.loads(out)["status"] == "finished"
 
 
-def check_the_end(store_url, kept):
+def check_the_end(store_url, kept, budget):
     with Store.open(store_url, create=False) as store:
         (run,) = store.runs()
         status, wishes = store.status(run.id), store.snapshot(run.id).evaluations
@@ -119,7 +131,7 @@ def check_the_end(store_url, kept):
     assert run.status == "finished"
     assert run.lease_owner is None
     assert status.by_status.keys() <= {"done", "diverged"}, "nothing is left running or queued"
-    assert len(wishes) == BUDGET + BASELINES
+    assert len(wishes) == budget + BASELINES
     keys = [(w.evaluation.task_id, w.evaluation.function_id, w.evaluation.seed) for w in wishes]
     assert len(set(keys)) == len(keys)
     assert "superseded" not in outcomes, "the store had to refuse the result of a second training"

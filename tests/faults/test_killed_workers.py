@@ -1,0 +1,94 @@
+"""Workers that are killed: their work is done again, from its last epoch, and the run goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from live_search import SEARCH, assert_budget_met, wait_for, workers_of
+
+from store import Store
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def attempts(folder):
+    """How often trainings of the run were lost so far."""
+    with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
+        return sum(wish.evaluation.attempts for wish in store.snapshot(store.run("one").id).evaluations)
+
+
+def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start):
+    driver = start(*SEARCH)
+    kills = 0
+    while kills < 6 and (kills == 0 or attempts(folder) < 2):  # one that comes between two trainings costs nothing
+        worker = wait_for(lambda: workers_of(driver, doing="train"))[0]
+        worker.kill()
+        worker.wait(timeout=10)
+        kills += 1
+        wait_for(lambda: workers_of(driver))
+    _, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    assert "tried again" in err
+    assert_budget_met(folder)
+    assert 2 <= attempts(folder) <= kills
+
+
+LONG_TASK = """
+from dataclasses import replace
+from pathlib import Path
+from torch.utils.data import Dataset
+from aquasurf_ray.tasks import Splits, load_task
+
+EPOCHS = 40
+
+class Logged(Dataset):
+    def __init__(self, examples, log):
+        self.examples, self.log = examples, log
+    def __len__(self):
+        return len(self.examples)
+    def __getitem__(self, i):
+        if i == len(self) - 1:  # once an epoch: what comes before a training looks at the first examples only
+            with self.log.open("a") as file:
+                file.write("epoch\\n")
+        return self.examples[i]
+
+def data():
+    splits = load_task("digits").data()
+    return Splits(splits.train, Logged(splits.validation, Path(__file__).parent / "epochs.log"), splits.test)
+
+def make():
+    digits = load_task("digits")
+    return replace(digits, name="long", data=data, recipe=replace(digits.recipe, epochs=EPOCHS))
+"""
+
+EVALUATE = """
+import sys
+from aquasurf_ray.driver import evaluate
+evaluate(["tanh(x)"], "longtask:make", name="one", workers=1, checkpoint_interval=0.0)
+"""
+
+
+def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed(folder, start):
+    (folder / "longtask.py").write_text(LONG_TASK)
+    (folder / "go.py").write_text(EVALUATE)
+    log = folder / "epochs.log"
+    environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
+    driver = subprocess.Popen([sys.executable, "go.py"], cwd=folder, env=environment)
+    try:
+        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 10)
+        (worker,) = workers_of(driver)
+        worker.kill()
+        assert driver.wait(timeout=200) == 0
+    finally:
+        driver.kill()
+        driver.wait()
+    assert 40 <= len(log.read_text().splitlines()) <= 41, "only the epoch that was cut off is trained again"
+    with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
+        (wish,) = store.snapshot(store.run("one").id).evaluations
+        curve = store.curve(wish.evaluation.id)
+    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+    assert [epoch.epoch for epoch in curve] == list(range(1, 41))
+    assert not list((folder / "aquasurf-storage").rglob("*.ckpt")), "checkpoints go when the result is stored"
