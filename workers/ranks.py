@@ -10,12 +10,17 @@ the caller has made, and one on gloo for messages. All processes send a message 
 at the end, or when they fail. A process that fails first breaks up its gradient group, so that the others, which wait
 for its gradients, get an error at once and come to the messages too (on gloo; on NCCL after `STEP_TIMEOUT` at the
 latest). There all of them learn the cause and take it for their own: the function's fault becomes everybody's result,
-a machine's fault becomes everybody's `RankError`.
+a machine's fault becomes everybody's `RankError`. Nobody waits for ever: for the others to begin and for a step at most
+`STEP_TIMEOUT`, for a message at most the task's time limit.
+
+PyTorch 2.6 ends a group while it holds the interpreter's lock, and joins threads that may be about to ask for it, to
+free a tensor that Python has seen and dropped. So what goes through a group is kept here until the group is gone.
 """
 
 from __future__ import annotations
 
 import gc
+import pickle
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,6 +108,7 @@ class Together(Alone):
 
     Raises:
         RuntimeError: there is no process group, or it has another size.
+        RankError: the others do not begin a training.
     """
 
     def __init__(self, ranks: Ranks, longest_wait: timedelta) -> None:
@@ -118,8 +124,16 @@ class Together(Alone):
         self.rank, self.size = ranks.rank, ranks.world_size
         self.share = Share(ranks.rank, ranks.world_size)
         self._is_settled = False
-        self._messages: Any = dist.new_group(backend="gloo", timeout=longest_wait)
-        self._gradients: Any = dist.new_group(timeout=STEP_TIMEOUT)
+        self._total = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        self._sent: list[Tensor] = []
+        self._gradients: Any = None
+        self._messages: Any = None
+        try:
+            self._gradients = dist.new_group(timeout=STEP_TIMEOUT)
+            self._messages = dist.new_group(backend="gloo", timeout=longest_wait)
+        except RuntimeError as error:
+            self.close()
+            raise RankError(f"rank {self.rank} of {self.size} begins alone: {reason_of(error)}") from error
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU."""
@@ -132,9 +146,8 @@ class Together(Alone):
 
     def total(self, value: Tensor) -> Tensor:
         """See `Alone.total`."""
-        value = value.clone()
-        self._dist.all_reduce(value, group=self._gradients)
-        return value
+        self._dist.all_reduce(self._total.copy_(value), group=self._gradients)
+        return self._total.clone()
 
     def from_first(self, value: Value) -> Value:
         """See `Alone.from_first`.
@@ -176,14 +189,24 @@ class Together(Alone):
         self._gradients = self._messages = None
 
     def _exchanged(self, message: Any) -> list[Any]:
-        messages: list[Any] = [None] * self.size
+        text = bytearray(pickle.dumps(message))
         try:
-            self._dist.all_gather_object(messages, message, group=self._messages)
+            lengths = [int(length) for length in self._gathered(torch.tensor([len(text)]))]
+            text.extend(bytes(max(lengths) - len(text)))
+            texts = self._gathered(torch.frombuffer(text, dtype=torch.uint8))
         except RuntimeError as error:
             self._is_settled = True
             raise RankError(f"a process that trains with rank {self.rank} is gone: {reason_of(error)}") from error
+        messages = [pickle.loads(text.numpy().tobytes()) for text in texts]  # noqa: S301 - from ranks of our own
         self._is_settled = any(isinstance(m, _Failure) for m in messages)
         return messages
+
+    def _gathered(self, mine: Tensor) -> list[Tensor]:
+        """A tensor of each rank's, all of one shape."""
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        self._sent += [mine, *found]
+        self._dist.all_gather(found, mine, group=self._messages)
+        return found
 
     def _error(self, failure: _Failure) -> Exception:
         if failure.is_functions:

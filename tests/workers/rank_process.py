@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import workers.ranks
 from aquasurf_ray.activations import Activation, register_unary
 from aquasurf_ray.tasks import Splits, Task, load_task
 from workers.checkpoints import CheckpointFolder
@@ -152,6 +153,12 @@ def death(ranks: Ranks | None, folder: Path) -> TrainingResult:
     return train(trouble("death"), SWISH, ranks=ranks)
 
 
+def left_alone(ranks: Ranks | None, folder: Path) -> TrainingResult:
+    """Rank 1 is gone before a training begins."""
+    workers.ranks.STEP_TIMEOUT = timedelta(seconds=2)
+    return train(digits(), SWISH, ranks=ranks)
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -165,12 +172,13 @@ CASES = {
         forward,
         backward,
         death,
+        left_alone,
     )
 }
 
 
 def main() -> None:
-    """Runs all cases one after the other in one group, as the driver's groups do; death comes last."""
+    """Runs all cases one after the other in one group, as the driver's groups do; rank 1 dies in the last but one."""
     rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
     dist.init_process_group(

@@ -97,6 +97,13 @@ def test_a_rank_that_dies_makes_the_other_fail(together):
     assert seconds < GONE / 2
 
 
+def test_a_rank_whose_peer_does_not_begin_waits_for_a_time_and_says_so(together):
+    survivor, _, seconds = together["left_alone"]
+    assert isinstance(survivor, RankError)
+    assert str(survivor).startswith("rank 0 of 2 begins alone: ")
+    assert seconds < GONE / 2
+
+
 def test_ranks_without_a_process_group_say_so(tmp_path):
     with pytest.raises(RuntimeError, match="initialised process group of 2 processes, found none"):
         rank_process.CASES["stopped"](Ranks(0, 2, torch.device("cpu")), tmp_path)
