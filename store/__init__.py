@@ -7,10 +7,12 @@ is the family of `store.errors`. Names that start with an underscore, and the ot
 
 from __future__ import annotations
 
+from store.benchmark_file import file_digest, read_benchmark
 from store.clock import Clock, SystemClock
 from store.errors import (
     BadRecord,
     BadUrl,
+    BenchmarkFileError,
     ExportError,
     LeaseLost,
     QueryError,
@@ -31,6 +33,7 @@ from store.liveness import is_dead, this_process
 from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
+    BenchmarkEntry,
     Claim,
     CostRecord,
     EmbeddingRecord,
@@ -41,10 +44,12 @@ from store.records import (
     FunctionHistory,
     FunctionRecord,
     FunctionRow,
+    ImportedEntry,
     LeaderboardRow,
     Lease,
     LeaseOwner,
     Neighbor,
+    NewImport,
     NewRun,
     Proposal,
     QueryResult,
@@ -66,6 +71,8 @@ __all__ = [
     "AttemptRecord",
     "BadRecord",
     "BadUrl",
+    "BenchmarkEntry",
+    "BenchmarkFileError",
     "Claim",
     "Clock",
     "CostRecord",
@@ -78,11 +85,13 @@ __all__ = [
     "FunctionHistory",
     "FunctionRecord",
     "FunctionRow",
+    "ImportedEntry",
     "LeaderboardRow",
     "Lease",
     "LeaseLost",
     "LeaseOwner",
     "Neighbor",
+    "NewImport",
     "NewRun",
     "Proposal",
     "QueryError",
@@ -112,7 +121,9 @@ __all__ = [
     "TaskRecord",
     "WantedEvaluation",
     "WrongDatabase",
+    "file_digest",
     "is_dead",
+    "read_benchmark",
     "read_only_query",
     "this_process",
 ]

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from store.records import EvaluationRecord, TaskMetric
+from store.records import BenchmarkEntry, EvaluationRecord, TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
+Title = tuple[str, str, bool]  # in the file, our column, and whether more is better
 
-# Title in the file, our column, and whether more is better.
-FIGURES = (
+FIGURES: tuple[Title, ...] = (
     ("Train Accuracy", "train_accuracy", True),
     ("Validation Accuracy", "val_accuracy", True),
     ("Train Loss", "train_loss", False),
@@ -30,7 +30,7 @@ FIGURES = (
     ("Test Loss", "test_loss", False),
     ("Runtime (s)", "seconds", False),
 )
-SCORES = (
+SCORES: tuple[Title, ...] = (
     ("Train Score", "train_score", True),
     ("Validation Score", "score", True),
     ("Test Score", "test_score", True),
@@ -51,18 +51,44 @@ class Entry:
 
 def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
     """Writes the entries one after the other; returns how many."""
-    titles = FIGURES if metric.name == "accuracy" else FIGURES + SCORES
+    titles = titles_of(metric)
+    return _write(file, ((entry.name, json.dumps(to_figures(entry, cdf, titles))) for entry in entries))
+
+
+def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: TaskMetric) -> int:
+    """Writes entries of a benchmark file as they were in it, every figure to the last bit; returns how many.
+
+    What the file did not have is null, but NaN where it is a score, as `write_act_bench` has it. What this program did
+    not know of it stands behind the rest.
+    """
+    titles = titles_of(metric)
+    return _write(file, ((entry.name, _imported(entry, titles)) for entry in entries))
+
+
+def titles_of(metric: TaskMetric) -> tuple[Title, ...]:
+    """The figures that are written for a task of this metric."""
+    return FIGURES if metric.name == "accuracy" else FIGURES + SCORES
+
+
+def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:
     n = 0
     file.write(b"{")
-    for entry in entries:
+    for name, text in members:
         file.write(b",\n" if n else b"\n")
-        file.write(f"{json.dumps(entry.name)}: {json.dumps(to_figures(entry, cdf, titles))}".encode())
+        file.write(f"{json.dumps(name)}: {text}".encode())
         n += 1
     file.write(b"\n}\n" if n else b"}\n")
     return n
 
 
-def to_figures(entry: Entry, cdf: Cdf | None, titles: Sequence[tuple[str, str, bool]] = FIGURES) -> dict[str, Any]:
+def _imported(entry: BenchmarkEntry, titles: Sequence[Title]) -> str:
+    figures: dict[str, Any] = {title: getattr(entry.result, column) for title, column, _ in titles}
+    figures |= {title: math.nan for title, _, _ in SCORES if title in figures and figures[title] is None}
+    text = json.dumps(figures | {ALIASES: list(entry.aliases), CDF: entry.cdf_values().tolist()})
+    return text if entry.other == "{}" else f"{text[:-1]}, {entry.other[1:]}"
+
+
+def to_figures(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = FIGURES) -> dict[str, Any]:
     """What the file says of one function under these titles."""
     figures: dict[str, Any] = {
         title: median([getattr(record, column) for record in entry.records], more_is_better)

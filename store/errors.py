@@ -16,7 +16,8 @@ StoreError
 ├── LeaseLost             this driver no longer holds the run and may write nothing
 ├── BadRecord             a value that may not be stored (also a ValueError)
 ├── QueryError            the database refused a read-only query, in its own words
-└── ExportError           the file cannot be written in this format
+├── ExportError           the file cannot be written in this format
+└── BenchmarkFileError    the file is no benchmark that can be read; says where (also a ValueError)
 
 No message holds a password: every text that comes from a driver passes `store.url.StoreUrl.redact`.
 """
@@ -90,3 +91,7 @@ class QueryError(StoreError, ValueError):
 
 class ExportError(StoreError):
     """An export could not be written."""
+
+
+class BenchmarkFileError(StoreError, ValueError):
+    """A file that is no benchmark, or a broken one; the text says where."""

@@ -18,11 +18,12 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from store.act_bench import Cdf, Entry, write_act_bench
-from store.core import CHUNK, StoreCore
+from store.act_bench import Cdf, Entry, write_act_bench, write_imported
+from store.core import CHUNK
 from store.costs import read_costs
 from store.errors import ExportError
 from store.functions import read_task
+from store.imports import ImportVerbs
 from store.queries import read_wishes
 from store.records import CostRecord, EvaluationRecord, Run, RunEvaluation, TaskMetric
 from store.runs import read_run_by_id
@@ -45,7 +46,7 @@ class _Content:
     costs: dict[tuple[int, str | None], CostRecord]
 
 
-class ExportVerbs(StoreCore):
+class ExportVerbs(ImportVerbs):
     """Writing files."""
 
     def export_run(self, run_id: int, form: str, path: str | Path, *, cdf: Cdf | None = None) -> int:
@@ -125,6 +126,8 @@ def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: 
 
 
 def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    if content.run.kind == "import":
+        return write_imported(file, store.imported_entries(content.run.id), content.metric)
     return write_act_bench(file, store._entries(content), cdf, content.metric)
 
 

@@ -52,16 +52,7 @@ class FunctionVerbs(StoreCore):
         A function that is known by its fingerprint keeps the name it has; the new name becomes an alias. An alias
         that is taken stays with the function it has.
         """
-        for row in rows:
-            check_name("function", row.name)
-
-        def body(connection: sa.Connection) -> list[int]:
-            _insert_functions(connection, rows)
-            known = _by_fingerprint(connection, {row.fingerprint for row in rows})
-            _insert_aliases(connection, rows, known)
-            return [known[row.fingerprint].id for row in rows]
-
-        return self._write(body)
+        return self._write(lambda connection: insert_functions(connection, rows))
 
     def functions(self, function_ids: Iterable[int]) -> dict[int, FunctionRecord]:
         """The functions of these numbers, as far as there are any."""
@@ -79,6 +70,16 @@ class FunctionVerbs(StoreCore):
     def find_function(self, text: str) -> FunctionRecord | None:
         """The function with this fingerprint, name or alias."""
         return self._read(lambda connection: find_function(connection, text))
+
+
+def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> list[int]:
+    """`FunctionVerbs.add_functions`, in the caller's transaction."""
+    for row in rows:
+        check_name("function", row.name)
+    _insert_functions(connection, rows)
+    known = _by_fingerprint(connection, {row.fingerprint for row in rows})
+    _insert_aliases(connection, rows, known)
+    return [known[row.fingerprint].id for row in rows]
 
 
 def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:

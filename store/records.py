@@ -9,18 +9,21 @@ that moment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from store.packed import unpack
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RunKind = Literal["search", "evaluate"]
+RunKind = Literal["search", "evaluate", "import"]
 RunStatusName = Literal["new", "running", "interrupted", "finished", "failed"]
 EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
-Origin = Literal["baseline", "proposal", "suggestion"]
+Origin = Literal["baseline", "proposal", "suggestion", "import"]
 Fisher = Literal["sampled", "empirical"]
 ClaimState = Literal["claimed", "reused", "taken", "failed"]
 
@@ -215,6 +218,64 @@ class EvaluationResult:
     precision: str | None = None
     worker: str | None = None
     epochs: tuple[EpochRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class BenchmarkEntry:
+    """A function in a benchmark file, as the file has it.
+
+    `aliases` are the names that the file holds to be equal, in its order, true or not. `cdf` are the `cdf_length`
+    numbers of its spectrum, packed (see `store.packed`). `other` is a JSON object of what we have no place for.
+    `place` is where it stands in the file, for messages.
+    """
+
+    name: str
+    result: EvaluationResult
+    aliases: tuple[str, ...] = ()
+    cdf: bytes = b""
+    cdf_length: int = 0
+    other: str = "{}"
+    place: str = field(default="", compare=False)
+
+    def cdf_values(self) -> npt.NDArray[np.float64]:
+        """The numbers: float64 of shape (cdf_length,)."""
+        return unpack(self.cdf)
+
+    def unknown_titles(self) -> tuple[str, ...]:
+        """The titles in `other`."""
+        return tuple(json.loads(self.other)) if self.other != "{}" else ()
+
+
+@dataclass(frozen=True)
+class ImportedEntry:
+    """An entry and the function that it is here.
+
+    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file.
+    """
+
+    fingerprint: str
+    seed: int
+    entry: BenchmarkEntry
+
+
+@dataclass(frozen=True)
+class NewImport:
+    """A run to make of a benchmark file: entries that were trained elsewhere, on what is called `task` here.
+
+    `functions` are those of the entries. `file` is the file's name without its folder, `file_digest` the SHA-256 of
+    its bytes. `report` goes into the run's log.
+    """
+
+    name: str
+    task: str
+    metric: TaskMetric
+    file: str
+    file_digest: str
+    modules: tuple[str, ...]
+    code_version: str
+    functions: tuple[FunctionRow, ...]
+    entries: tuple[ImportedEntry, ...]
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,11 @@ def _require_same(run: Run, new: NewRun) -> None:
     raise RunExists(f"run '{run.name}' exists with another configuration ({what}); choose another name")
 
 
+def refuse_taken(name: str) -> RunExists:
+    """The error of a new run whose name another run has."""
+    return RunExists(f"a run named '{name:.100}' is there already; choose another name")
+
+
 def _not_found(connection: sa.Connection, name: str) -> str:
     names = list(connection.execute(sa.select(RunTable.name)).scalars())
     close = difflib.get_close_matches(name, names, n=3)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from store.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -88,7 +88,7 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        _one_of("kind", "search", "evaluate"),
+        _one_of("kind", "search", "evaluate", "import"),
         _one_of("status", "new", "running", "interrupted", "finished", "failed"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -228,6 +228,22 @@ class Epoch(Base):
     seconds: Mapped[float | None]
 
 
+class ImportedEntry(Base):
+    """What a benchmark file says of an evaluation that was imported from it, beside the evaluation's figures.
+
+    The file is named in the config of the run that claimed the evaluation. `cdf` is packed by `store.packed`, `other`
+    is the text of a JSON object in which NaN and Infinity may be.
+    """
+
+    __tablename__ = "imported_entries"
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)
+    name: Mapped[str]
+    aliases: Mapped[list[Any]] = mapped_column(JSON_CELL)
+    other: Mapped[str]
+    cdf_length: Mapped[int]
+    cdf: Mapped[bytes]
+
+
 class RunEvaluation(Base):
     """That a run wanted an evaluation, in what order and for what reason."""
 
@@ -235,7 +251,7 @@ class RunEvaluation(Base):
     __table_args__ = (
         UniqueConstraint("run_id", "evaluation_id"),
         UniqueConstraint("run_id", "position"),
-        _one_of("origin", "baseline", "proposal", "suggestion"),
+        _one_of("origin", "baseline", "proposal", "suggestion", "import"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id))

@@ -290,6 +290,8 @@ def _free_name(store: Store, base: str) -> str:
 
 
 def _stored_config(run: Run) -> SearchConfig:
+    if run.kind == "import":
+        raise BadUse(f"run '{run.name}' was imported: its functions were trained elsewhere, and it trains none")
     return make_config({key: value for key, value in run.config.items() if key in SearchConfig.model_fields})
 
 
