@@ -14,7 +14,7 @@ function one trains it and the other is told so.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from store.attempts import close_attempts, close_own_attempt, open_attempt
 from store.columns import utc_now
-from store.core import FencedRun, StoreCore, log
+from store.core import FencedRun, StoreCore, chunks, log
 from store.engine import insert_or_skip
 from store.errors import RecordNotFound
 from store.leases import lease_is_live
@@ -32,6 +32,7 @@ from store.records import (
     EpochRecord,
     EvaluationRecord,
     EvaluationResult,
+    EvaluationStatus,
     Lease,
     Origin,
     SuggestionRecord,
@@ -223,6 +224,18 @@ class EvaluationVerbs(StoreCore):
         if self.evaluation(evaluation_id).status in ("queued", "running"):
             return None  # the usual answer costs no write
         return self._fenced(lease, body)
+
+    def evaluation_statuses(self, evaluation_ids: Collection[int]) -> dict[int, EvaluationStatus]:
+        """How these evaluations stand, by number."""
+
+        def body(connection: sa.Connection) -> dict[int, EvaluationStatus]:
+            found: dict[int, EvaluationStatus] = {}
+            for part in chunks(sorted(evaluation_ids)):
+                query = sa.select(Evaluation.id, Evaluation.status).where(Evaluation.id.in_(part))
+                found.update((row.id, row.status) for row in connection.execute(query))
+            return found
+
+        return self._read(body) if evaluation_ids else {}
 
     def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
         """The validation scores that the finished trainings of a task had after an epoch, which counts from 1.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from store.core import StoreCore
+from store.core import StoreCore, chunks
 from store.costs import COST_COLUMNS
 from store.errors import BadRecord, RecordNotFound
 from store.evaluations import EVALUATION_COLUMNS
@@ -74,6 +74,16 @@ class QueryVerbs(StoreCore):
             return Snapshot(run, tuple(read_candidates(connection, run_id)), read_wishes(connection, run_id))
 
         return self._read(body)
+
+    def wishes(self, run_id: int, evaluation_ids: Collection[int]) -> list[RunEvaluation]:
+        """Those of these evaluations that the run wanted, in order."""
+
+        def body(connection: sa.Connection) -> list[RunEvaluation]:
+            of_run = Wish.run_id == run_id
+            parts = chunks(sorted(evaluation_ids))
+            return [wish for part in parts for wish in _wishes(connection, of_run & Wish.evaluation_id.in_(part))]
+
+        return sorted(self._read(body), key=lambda wish: wish.position) if evaluation_ids else []
 
     def status(self, run_id: int, *, fisher: Fisher | None = None, spectrum_seed: int | None = None) -> RunStatus:
         """Counts for people; spectra of one kind and seed only, where these are given."""

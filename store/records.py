@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RunKind = Literal["search", "evaluate", "import"]
+RunKind = Literal["search", "evaluate", "import", "build", "confirm"]
 RunStatusName = Literal["new", "running", "interrupted", "finished", "failed"]
 EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
 Origin = Literal["baseline", "proposal", "suggestion", "import"]

@@ -88,7 +88,7 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        _one_of("kind", "search", "evaluate", "import"),
+        _one_of("kind", "search", "evaluate", "import", "build", "confirm"),
         _one_of("status", "new", "running", "interrupted", "finished", "failed"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -9,17 +9,19 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.claims import Budget
 from aquasurf_ray.driver.cluster import Workers
 from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.embedder import Embedder
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.kinds import KINDS
 from aquasurf_ray.driver.lease_keeper import LeaseKeeper
-from aquasurf_ray.driver.loop import Budget, SearchLoop
+from aquasurf_ray.driver.loop import SearchLoop
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
@@ -77,17 +79,22 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
     """
     started = time.monotonic()
     with _held(store, order) as (lease, keeper):
-        history = _read_history(store, order)
-        _note_what_is_known(history, order, reporter)
+        if not KINDS[order.run.kind].suggests:
+            _queue(store, order.run)
 
         def check() -> None:
             keeper.check()
             if stop.received:
                 raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
 
-        exhausted = _search(store, order, workers, reporter, lease, history, check)
-        if exhausted and order.run.kind == "evaluate":
-            raise RunFailed(f"{_failures(history)}; once mended: {_resume_command(store, order)}")
+        missing: list[str] = []
+        for part in _parts(order):
+            history = _read_history(store, part)
+            _note_what_is_known(history, part, reporter)
+            exhausted = _search(store, part, workers, reporter, lease, history, check)
+            missing += _missing(history)
+        if missing and not KINDS[order.run.kind].suggests:
+            raise RunFailed(f"{missing[0]}; once mended: {_resume_command(store, order)}")
     result = _result(order, history, started, exhausted=exhausted)
     reporter.close()
     _note_the_end(result, order, reporter)
@@ -99,7 +106,7 @@ def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None
     if order.run.status != "finished" or order.budget != order.run.budget:
         return None
     history = History.of(store.snapshot(order.run.id), {})
-    if order.run.kind == "evaluate" and history.open_evaluations():
+    if not KINDS[order.run.kind].suggests and history.evaluations.n_open:
         return None
     reporter.note(f"run '{order.run.name}' is finished: {history.n_finished(baselines=True)} evaluations")
     return _result(order, history, time.monotonic(), exhausted=False)
@@ -147,7 +154,8 @@ def _search(
 ) -> bool:
     """Runs the loop with its workers; returns whether the candidates were used up first."""
     config = order.config
-    embedder = Embedder() if order.run.kind == "search" else None
+    kind = KINDS[order.run.kind]
+    embedder = Embedder() if kind.suggests else None
     pool = WorkerPool(
         _worker_settings(order, workers),
         workers.n,
@@ -168,6 +176,8 @@ def _search(
             reporter,
             check=check,
             time_limit=config.time_limit or order.task.time_limit,
+            all_spectra=kind.all_spectra,
+            costs=kind.costs,
         )
         search.run()
         return search.unmet()
@@ -175,6 +185,20 @@ def _search(
         pool.close()
         if embedder:
             embedder.close()
+
+
+def _queue(store: Store, run: Run) -> None:
+    """Asks for every candidate with every seed; what was asked for and has not failed stays as it is."""
+    ids = [function.id for function in store.candidates(run.id)]
+    first, gated = int(run.config.get("first_seed", 0)), run.config.get("health_gate", "on") == "on"
+    for seed in range(first, first + int(run.config["seeds"])):
+        store.propose(run.id, ids, seed, accept_stopped=False, accept_refused=gated)
+
+
+def _parts(order: Order) -> list[Order]:
+    """A build that wants spectra of several kinds has a part for each: a worker computes those of one kind."""
+    fishers = order.run.config.get("fishers") or [order.config.fisher]
+    return [replace(order, config=order.config.model_copy(update={"fisher": fisher})) for fisher in fishers]
 
 
 def _read_history(store: Store, order: Order) -> History:
@@ -237,16 +261,24 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool) 
         best=history.best(),
         seconds=time.monotonic() - started,
         exhausted=exhausted,
-        reused=history.n_reused(),
+        reused=history.evaluations.n_reused,
         failed=history.n_failed(),
-        stopped_early=history.n_stopped_early(),
-        too_dear=len(history.ruled_out(order.config.max_cost) - history.asked_for()),
+        stopped_early=history.evaluations.n_stopped_early,
+        too_dear=len(history.ruled_out(order.config.max_cost) - history.evaluations.asked_for),
     )
 
 
-def _failures(history: History) -> str:
+def _missing(history: History) -> list[str]:
+    """What a run that is to have everything lacks."""
     failed = [e.function for e in history.evaluations.values() if e.status == "failed"]
-    return f"{len(failed)} of {len(history.evaluations)} evaluations failed on their workers, the first {failed[0]}"
+    if failed:
+        return [
+            f"{len(failed)} of {len(history.evaluations)} evaluations failed on their workers, the first {failed[0]}"
+        ]
+    lost = [function.name for function in history.candidates if function.id in history.spectra_given_up]
+    if lost:
+        return [f"{len(lost)} of {len(history.candidates)} spectra failed on their workers, the first {lost[0]}"]
+    return []
 
 
 def _resume_command(store: Store, order: Order) -> str:

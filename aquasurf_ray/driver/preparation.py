@@ -54,7 +54,7 @@ class Preparation:
 
     def n_spectra(self) -> tuple[int, int]:
         """How many candidates have a spectrum, and how many are to."""
-        n = sum(1 for function in self._history.candidates if function.id in self._history.spectra)
+        n = len(self._history.spectra)
         return n, len(self._history.candidates) if self._wants_spectra else n
 
     def n_costs(self) -> tuple[int, int]:
@@ -63,6 +63,10 @@ class Preparation:
             return 0, 0
         n = sum(1 for function in self._history.candidates if function.id in self._history.costs)
         return n, len(self._history.candidates)
+
+    def spectra_missing(self) -> bool:
+        """Whether a spectrum is still to be computed, or computed now."""
+        return bool(self._without_spectrum())
 
     def submit(self, slot: Slot) -> bool:
         """Gives an idle worker a batch of what is further behind, or of the other; False if there is none."""

@@ -6,12 +6,14 @@ in the embedder's process. Suggestions are then a matter of milliseconds in the 
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 
 from aquasurf_ray.activations import outputs
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.embedder import Embedder
-from aquasurf_ray.driver.history import FINAL, History
+from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.plan import prefix_length
 from store import EmbeddingRecord, Lease, Store
 from surrogate.embedding import Embedding, EmbeddingConfig, embedding_version
@@ -37,7 +39,7 @@ class Suggester:
         self._awaited: int | None = None
         self._policy: SurrogatePolicy | None = None
         self._policy_n = 0
-        self._observed: set[int] = set()
+        self._n_observed = 0
 
     @property
     def needs_spectra(self) -> bool:
@@ -47,7 +49,7 @@ class Suggester:
     def prefix(self) -> int:
         """How many candidates the next suggestion chooses from: what the plan says, or more where those are used up."""
         candidates, taken = self._history.candidates, self._not_to_be_had()
-        n = prefix_length(self._history.n_suggested(), len(candidates), self._config.first_candidates)
+        n = prefix_length(self._history.evaluations.n_of("suggestion"), len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
         return n
@@ -83,24 +85,24 @@ class Suggester:
         allowed = np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
         return policy.suggest(pending=self._pending(n), allowed=allowed)
 
-    def _not_to_be_had(self) -> set[int]:
+    def _not_to_be_had(self) -> Set[int]:
         """Functions that were asked for, and those that cost too much."""
-        return self._history.asked_for() | self._history.ruled_out(self._config.max_cost)
+        return self._history.evaluations.asked_for | self._history.ruled_out(self._config.max_cost)
 
     def _up_to_date_policy(self, n: int, embedding: Embedding) -> SurrogatePolicy:
         if self._policy is None or self._policy_n != n:
             self._policy = SurrogatePolicy(embedding, regressor=self._config.regressor, seed=self._config.seed)
-            self._policy_n, self._observed = n, set()
-        for evaluation in self._history.evaluations.values():
+            self._policy_n, self._n_observed = n, 0
+        new = self._history.evaluations.ended(after=self._n_observed)
+        self._n_observed += len(new)
+        for evaluation in new:
             position = self._history.position.get(evaluation.function_id)
-            if evaluation.status in FINAL and evaluation.evaluation_id not in self._observed:
-                self._observed.add(evaluation.evaluation_id)
-                if position is not None and position < n:
-                    self._policy.observe(position, evaluation.score)
+            if position is not None and position < n:
+                self._policy.observe(position, evaluation.score)
         return self._policy
 
     def _pending(self, n: int) -> frozenset[int]:
-        positions = (self._history.position.get(e.function_id) for e in self._history.open_evaluations())
+        positions = (self._history.position.get(e.function_id) for e in self._history.evaluations.open)
         return frozenset(p for p in positions if p is not None and p < n)
 
     def _begin(self, n: int) -> None:

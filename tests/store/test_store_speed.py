@@ -57,6 +57,8 @@ def test_no_decision_scans_a_table(big):
     store.record_failure(lease, claim.evaluation_id, "x", final=False)
     store.claim_queued(lease)
     store.observe(lease, claim.evaluation_id)
+    store.evaluation_statuses([claim.evaluation_id])
+    store.wishes(lease.run_id, [claim.evaluation_id])
     store.renew_lease(lease)
     store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"x"))
     store.spectra(1, functions[:10])

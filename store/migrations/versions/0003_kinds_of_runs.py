@@ -1,4 +1,4 @@
-"""Runs of a third kind, imports, and what a benchmark file says of their evaluations.
+"""Runs of further kinds (imports, builds of benchmarks, confirmations), and what a benchmark file says of evaluations.
 
 SQLite cannot change a CHECK constraint. Making a table anew would drop the table that foreign keys and the user's own
 views lead to, so its text in the schema is changed instead, in the way that SQLite documents for changes that leave
@@ -19,8 +19,8 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    _allow_import("runs", "kind", "'search', 'evaluate'")
-    _allow_import("run_evaluations", "origin", "'baseline', 'proposal', 'suggestion'")
+    _allow("runs", "kind", ("search", "evaluate"), ("import", "build", "confirm"))
+    _allow("run_evaluations", "origin", ("baseline", "proposal", "suggestion"), ("import",))
     op.create_table(
         "imported_entries",
         sa.Column("evaluation_id", ID, nullable=False),
@@ -34,13 +34,17 @@ def upgrade() -> None:
     )
 
 
-def _allow_import(table: str, column: str, before: str) -> None:
-    name, old, new = op.f(f"ck_{table}_{column}"), f"{column} IN ({before})", f"{column} IN ({before}, 'import')"
+def _allow(table: str, column: str, before: tuple[str, ...], further: tuple[str, ...]) -> None:
+    name, old, new = op.f(f"ck_{table}_{column}"), _condition(column, before), _condition(column, before + further)
     if op.get_bind().dialect.name == "postgresql":
         op.drop_constraint(name, table)
         op.create_check_constraint(name, table, new)
     else:
         _rewrite_schema(table, old, new)
+
+
+def _condition(column: str, words: tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(word) for word in words)})"
 
 
 def _rewrite_schema(table: str, old: str, new: str) -> None:

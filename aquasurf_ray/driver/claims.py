@@ -1,0 +1,182 @@
+"""Which evaluation a worker gets next, claimed in the store before it is given out.
+
+In this order: what is held for another worker than the one that failed on it, what is queued (interrupted, to be
+retried, or proposed), a baseline, a suggestion of the surrogate. What the store says of a claim is taken note of in the
+run's history, whatever it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TypedDict
+
+from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.evaluations import RunEvaluation
+from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.pool import Slot, WorkerPool
+from aquasurf_ray.driver.records import suggestion_record
+from aquasurf_ray.driver.suggester import Suggester
+from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
+from store.records import Origin
+
+STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run is to do: its baselines, and how many evaluations beside them."""
+
+    baselines: tuple[FunctionRecord, ...]
+    evaluations: int
+
+
+class Accepted(TypedDict):
+    """Results that are not of whole trainings and satisfy a run, as the store asks for it."""
+
+    accept_stopped: bool
+    accept_refused: bool
+
+
+class Claims:
+    """The evaluations of one run that wait for a worker."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        budget: Budget,
+        store: Store,
+        lease: Lease,
+        history: History,
+        pool: WorkerPool,
+        suggester: Suggester | None,
+    ) -> None:
+        self._config, self._budget, self._suggester = config, budget, suggester
+        self._store, self._lease, self._history, self._pool = store, lease, history, pool
+        self._held: deque[Claim] = deque()
+        self._failed_on: dict[int, set[int]] = {}
+        self._functions = {function.id: function for function in history.candidates}
+
+    def next_for(self, slot: Slot) -> Claim | None:
+        """One to be trained by this worker; those already known or under way elsewhere are noted on the way."""
+        while True:
+            claim = self._next(slot)
+            if claim is None:
+                return None
+            self.take_note(claim)
+            if claim.state == "claimed":
+                return claim
+
+    def hold(self, claim: Claim) -> None:
+        """Keeps a claim of ours for the next worker that has not failed on it."""
+        self._held.append(claim)
+
+    def failed_on(self, evaluation_id: int, slot: int) -> None:
+        """The worker failed on it; another one gets it next, where there is one."""
+        self._failed_on.setdefault(evaluation_id, set()).add(slot)
+
+    def ask_again(self, evaluation: RunEvaluation, *, retry_failed: bool = False) -> None:
+        """Takes an evaluation over if the run that was to train it has died or given it up; `retry_failed` says that
+        it may have been this very run."""
+        claim = self._claim(evaluation.function_id, evaluation.seed, evaluation.origin, retry_failed=retry_failed)
+        self.take_note(claim)
+        if claim.state == "claimed":
+            self.hold(claim)
+
+    def next_baseline(self) -> FunctionRecord | None:
+        """The first that was not asked for yet."""
+        taken = self._history.evaluations.asked_for
+        return next((f for f in self._budget.baselines if f.id not in taken), None)
+
+    def may_stop(self, origin: Origin) -> bool:
+        """Whether trainings of this origin may end early; what people asked for, and baselines, are trained in full."""
+        return self._config.early_stop == "median" and origin == "suggestion"
+
+    def is_gated(self, origin: Origin) -> bool:
+        """Whether the health gate is asked before trainings of this origin; baselines are trained whatever it says."""
+        return self._config.health_gate == "on" and origin != "baseline"
+
+    def accepted(self, origin: Origin) -> Accepted:
+        """Which results of trainings that are not whole the run takes from others: those that it would give itself."""
+        return Accepted(accept_stopped=self.may_stop(origin), accept_refused=self.is_gated(origin))
+
+    def function(self, function_id: int) -> FunctionRecord:
+        """A candidate, or a function that the user proposed from outside the candidates."""
+        if function_id not in self._functions:
+            self._functions.update(self._store.functions([function_id]))
+        return self._functions[function_id]
+
+    def take_note(self, claim: Claim) -> None:
+        """Puts what the store said into the run's history."""
+        record = claim.record
+        evaluation = RunEvaluation(
+            evaluation_id=claim.evaluation_id,
+            function_id=claim.function_id,
+            function=self.function(claim.function_id).name,
+            seed=record.seed,
+            origin=claim.origin,
+            status=STATUS_OF_CLAIM.get(claim.state, record.status),
+            score=record.score,
+            stopped_early=record.stopped_early if claim.state == "reused" else None,
+            attempts=record.attempts,
+            begun=True,
+            ours=claim.state == "claimed",
+            reused=claim.state == "reused",
+        )
+        self._history.evaluations.put(evaluation)
+
+    def _next(self, slot: Slot) -> Claim | None:
+        return (
+            self._held_for_another(slot)
+            or self._claim_queued(slot)
+            or self._claim_baseline()
+            or self._claim_suggestion()
+        )
+
+    def _held_for_another(self, slot: Slot) -> Claim | None:
+        fitting = next((claim for claim in self._held if not self._avoids(claim, slot)), None)
+        if fitting is not None:
+            self._held.remove(fitting)
+        return fitting
+
+    def _claim_queued(self, slot: Slot) -> Claim | None:
+        while (queued := self._history.evaluations.next_queued()) is not None:
+            claim = self._claim(queued.function_id, queued.seed, queued.origin)
+            if claim.state != "claimed" or not self._avoids(claim, slot):
+                return claim
+            self.take_note(claim)
+            self.hold(claim)
+        return None
+
+    def _avoids(self, claim: Claim, slot: Slot) -> bool:
+        """Whether the worker failed on it before and another one has not."""
+        failed_on = self._failed_on.get(claim.evaluation_id, set())
+        return slot.number in failed_on and not self._pool.others(slot) <= failed_on
+
+    def _claim_baseline(self) -> Claim | None:
+        function = self.next_baseline()
+        return None if function is None else self._claim(function.id, self._config.training_seed, "baseline")
+
+    def _claim_suggestion(self) -> Claim | None:
+        if self._suggester is None or self._history.counted() >= self._budget.evaluations:
+            return None
+        suggestion = self._suggester.suggest()
+        if suggestion is None:
+            return None
+        function = self._history.candidates[suggestion.candidate]
+        record = suggestion_record(suggestion, self._history.candidates)
+        return self._claim(function.id, self._config.training_seed, "suggestion", record)
+
+    def _claim(
+        self,
+        function_id: int,
+        seed: int,
+        origin: Origin,
+        suggestion: SuggestionRecord | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> Claim:
+        accepted = self.accepted(origin)
+        return self._store.claim(
+            self._lease, function_id, seed, origin, suggestion, retry_failed=retry_failed, **accepted
+        )
