@@ -115,10 +115,10 @@ def search(
     finds most promising. A run of the same name and configuration is gone on with.
     """
     options = given(locals(), "as_json")
-    chosen = _task_of(options, "aquasurf search digits")
+    chosen = task_of(options, "aquasurf search digits")
     from aquasurf_ray.driver import search as start
 
-    with _progress(as_json) as reporter:
+    with progress(as_json) as reporter:
         result = start(chosen, reporter=reporter, **options)
     _print_result(result, options.get("store"), as_json)
 
@@ -152,7 +152,7 @@ def resume(
     changes = _without_settled(options, name, store)
     from aquasurf_ray.driver import resume as go_on
 
-    with _progress(as_json) as reporter:
+    with progress(as_json) as reporter:
         result = go_on(name, store=store, reporter=reporter, **changes)
     _print_result(result, store, as_json)
 
@@ -183,10 +183,10 @@ def evaluate(
 ) -> None:
     """Train the given functions, without a search."""
     options = given(locals(), "functions", "seeds", "as_json")
-    chosen = _task_of(options, "aquasurf evaluate 'swish(x)' --task digits")
+    chosen = task_of(options, "aquasurf evaluate 'swish(x)' --task digits")
     from aquasurf_ray.driver import evaluate as train
 
-    with _progress(as_json) as reporter:
+    with progress(as_json) as reporter:
         result = train(functions, chosen, seeds=seeds, reporter=reporter, **options)
     _print_result(result, options.get("store"), as_json)
 
@@ -211,7 +211,7 @@ def enqueue(
         print(f"run '{name}' is finished; train them with: {command}")
 
 
-def _task_of(options: dict[str, Any], example: str) -> str:
+def task_of(options: dict[str, Any], example: str) -> str:
     """Takes the task out of the options."""
     from aquasurf_ray.driver.errors import BadUse
 
@@ -241,7 +241,7 @@ def _without_settled(options: dict[str, Any], name: str, store: str | None) -> d
 
 
 @contextmanager
-def _progress(as_json: bool) -> Iterator[Reporter]:
+def progress(as_json: bool) -> Iterator[Reporter]:
     """Bars on a terminal, lines elsewhere, nothing beside JSON; always gives the terminal back.
 
     Meanwhile standard output is standard error: Ray and the user's own code may print, and only results go there.

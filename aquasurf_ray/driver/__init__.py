@@ -1,19 +1,28 @@
-"""The search: plan, dispatch, record. `search`, `resume`, `evaluate` and `propose` are loaded when first used."""
+"""The search: plan, dispatch, record. The verbs are loaded when first used."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aquasurf_ray.driver.benchmark_build import build_benchmark
     from aquasurf_ray.driver.execution import RunResult
     from aquasurf_ray.driver.runs import evaluate, propose, resume, search
 
-__all__ = ["RunResult", "evaluate", "propose", "resume", "search"]
+_MODULES = {
+    "RunResult": "execution",
+    "build_benchmark": "benchmark_build",
+    "evaluate": "runs",
+    "propose": "runs",
+    "resume": "runs",
+    "search": "runs",
+}
+
+__all__ = ["RunResult", "build_benchmark", "evaluate", "propose", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from aquasurf_ray.driver import runs
-
-    return getattr(runs, name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

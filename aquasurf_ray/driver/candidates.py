@@ -61,6 +61,14 @@ def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
     return [*baselines, *(_row(table, i) for i in others[:n])]
 
 
+def space_rows(space: SearchSpace) -> list[FunctionRow]:
+    """The baselines and all other unique functions of the space, in its order."""
+    table = unique_functions(space)
+    baselines = baseline_rows()
+    known = {row.fingerprint for row in baselines}
+    return [*baselines, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
+
+
 def _row(table: FunctionTable, i: int) -> FunctionRow:
     name = table.names[i]
     return FunctionRow(table.fingerprints[i], name, parse(name).n_operators, tuple(table.aliases(i)))

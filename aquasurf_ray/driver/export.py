@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.errors import BadUse
 from store import Store
 from surrogate.spectra import SpectrumFeature
+
+BENCHMARK_FORMATS = (".json",)
 
 
 def export_run(name: str, form: str, output: Path, store: str | None = None) -> int:
@@ -17,6 +20,19 @@ def export_run(name: str, form: str, output: Path, store: str | None = None) -> 
     """
     with Store.open(store_url(store), create=False) as opened:
         return opened.export_run(opened.run(name).id, form, output, cdf=_cdf)
+
+
+def check_benchmark_file(output: Path) -> None:
+    """Raises BadUse where no benchmark can be written, before anything is trained for it."""
+    if output.suffix not in BENCHMARK_FORMATS:
+        raise BadUse(f"output: a benchmark is written to a file named {' or '.join(BENCHMARK_FORMATS)}, got '{output}'")
+    if not output.absolute().parent.is_dir():
+        raise BadUse(f"output: there is no folder '{output.absolute().parent}'")
+
+
+def export_benchmark(store: Store, name: str, output: Path) -> int:
+    """Writes a build to a file in the format that its name tells; returns how many functions it holds."""
+    return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
 
 
 def _cdf(feature: bytes) -> list[float]:

@@ -1,0 +1,105 @@
+"""A build trains a whole space with every seed, exactly once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from scripted_worker import ScriptedWorker, score_of
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.driver import build_benchmark, resume, search
+from aquasurf_ray.driver.errors import BadUse, Interrupted
+from store import Store
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+NAMES = ("relu(x)", "tanh(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))", "sigmoid(tanh(x))")
+N_FUNCTIONS = len(BASELINES) + len(NAMES) - 1  # relu is a baseline
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    (tmp_path / "space.yaml").write_text("name: own\nnames:\n" + "".join(f"  - {name}\n" for name in NAMES))
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+class Impatient:
+    """A reporter that stops the run after so many trainings."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def note(self, text):
+        return None
+
+    def update(self, view):
+        if view.evaluations >= self.n:
+            raise Interrupted("enough for today")
+
+    def close(self):
+        return None
+
+
+def built(here, **options):
+    where = {"space": "space.yaml", "workers": 2, "cpus_per_worker": 0.4, "store": here, "name": "b", **options}
+    return build_benchmark("digits", worker=ScriptedWorker, **where)
+
+
+def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twice(here, tmp_path):
+    with pytest.raises(Interrupted):
+        built(here, seeds=2, fisher="sampled,empirical", reporter=Impatient(5))
+    with Store.open(here) as store:
+        before = {w.evaluation.id: w.evaluation.finished_at for w in finished(store)}
+        assert 5 <= len(before) < 2 * N_FUNCTIONS
+    assert resume("b", store=here, worker=ScriptedWorker).evaluations == 2 * N_FUNCTIONS
+    with Store.open(here) as store:
+        run, wishes = store.run("b"), finished(store)
+        assert (run.kind, run.status, run.budget) == ("build", "finished", 2 * N_FUNCTIONS)
+        assert before.items() <= {w.evaluation.id: w.evaluation.finished_at for w in wishes}.items()
+        assert Counter(w.evaluation.seed for w in wishes) == {0: N_FUNCTIONS, 1: N_FUNCTIONS}
+        assert {len(store.attempts(w.evaluation.id)) for w in wishes[N_FUNCTIONS:]} == {1}
+        ids = [function.id for function in store.candidates(run.id)]
+        for fisher in ("sampled", "empirical"):
+            assert set(store.spectra(run.task_id, ids, fisher=fisher)) == set(ids)
+        assert store.costs(run.task_id, ids, "cpu") == {}
+    assert built(here, seeds=2, fisher="sampled,empirical", output=tmp_path / "b.json").evaluations == 2 * N_FUNCTIONS
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert len(written) == N_FUNCTIONS
+
+
+def finished(store):
+    return [w for w in store.snapshot(store.run("b").id).evaluations if w.evaluation.finished]
+
+
+def test_a_build_takes_over_what_a_search_has_trained(here):
+    search(
+        "digits", worker=ScriptedWorker, space="space.yaml", evaluations=2, store=here, workers=1, features="outputs"
+    )
+    result = built(here, seeds=1)
+    assert (result.evaluations, result.reused) == (N_FUNCTIONS, 10)
+    assert result.best[1] == max(score_of(name) for name in {*NAMES, *BASELINES})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": 0}, "seeds: at least one is needed, got 0"),
+        ({"fisher": "sampled,exact"}, "fisher: there are sampled, empirical, or both with a comma, got 'exact'"),
+        ({"space": "no-space"}, "no-space"),
+        ({"early_stop": "sometimes"}, "early-stop"),
+    ],
+)
+def test_bad_use_starts_nothing(here, options, said):
+    with pytest.raises(BadUse, match=said):
+        built(here, **options)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_trained(here, tmp_path):
+    with pytest.raises(BadUse, match=r"a benchmark is written to a file named .*json.*, got 'b.txt'"):
+        built(here, output=type(tmp_path)("b.txt"))
+    with pytest.raises(BadUse, match="there is no folder"):
+        built(here, output=tmp_path / "nowhere" / "b.json")
