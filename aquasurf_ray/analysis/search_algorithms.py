@@ -14,7 +14,10 @@ from typing import Any, cast
 
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.evolution import EvolutionPolicy
 from aquasurf_ray.analysis.maps import embedding_of
+from aquasurf_ray.analysis.spellings import spellings_of
+from aquasurf_ray.analysis.tpe import TpePolicy
 from surrogate.distances import LayerWeighting
 from surrogate.embedding import EmbeddingConfig, Features
 from surrogate.errors import SurrogateError
@@ -115,8 +118,18 @@ def _aquasurf(benchmark: Benchmark, seed: int) -> Policy:
     return surrogate_policy(SEED, benchmark, seed)
 
 
+def _evolution(benchmark: Benchmark, seed: int) -> Policy:
+    return EvolutionPolicy(spellings_of(benchmark), seed)
+
+
+def _tpe(benchmark: Benchmark, seed: int) -> Policy:
+    return TpePolicy(spellings_of(benchmark), seed)
+
+
 ALGORITHMS: dict[str, Factory] = {
     "random": _random,
+    "evolution": _evolution,
+    "tpe": _tpe,
     "aquasurf": _aquasurf,
 }
 
