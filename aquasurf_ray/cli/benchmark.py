@@ -1,4 +1,4 @@
-"""Commands about benchmarks: benchmark replay, benchmark evidence."""
+"""The group of commands about benchmarks: build (in a file of its own) and replay."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli import benchmark_build
 from aquasurf_ray.cli.options import Address, AsJson
 from aquasurf_ray.cli.output import print_json, print_table
 
@@ -39,10 +40,11 @@ def register(app: typer.Typer) -> None:
     benchmarks.command("replay", epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")(
         replay
     )
+    benchmarks.command("build", epilog=f"Example: {benchmark_build.EXAMPLE}")(benchmark_build.build)
     app.add_typer(
         benchmarks,
         name="benchmark",
-        help="Compare search algorithms on functions that were all trained before.",
+        help="Train whole spaces, and compare search algorithms on functions that were all trained before.",
         epilog="Example: aquasurf benchmark replay act-bench-digits",
     )
 

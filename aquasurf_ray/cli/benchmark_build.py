@@ -36,15 +36,6 @@ from aquasurf_ray.cli.runs import progress, task_of
 EXAMPLE = "aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the group `benchmark`, which is made if it is not there."""
-    group = next((known.typer_instance for known in app.registered_groups if known.name == "benchmark"), None)
-    if group is None:
-        group = typer.Typer(rich_markup_mode=None)
-        app.add_typer(group, name="benchmark", help="Train whole spaces.", epilog=f"Example: {EXAMPLE}")
-    group.command("build", epilog=f"Example: {EXAMPLE}")(build)
-
-
 def build(
     task: Annotated[str | None, typer.Argument(help="A task by name, or package.module:function.")] = None,
     space: Annotated[str, typer.Option(help="three-node, four-node, coatnet, or a YAML file.")] = "three-node",
