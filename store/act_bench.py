@@ -56,7 +56,7 @@ def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, 
 
 
 def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: TaskMetric) -> int:
-    """Writes entries of a benchmark file as they were in it, every figure to the last bit; returns how many.
+    """Writes entries of a benchmark file as they were in it, spectra to the last bit; returns how many.
 
     What the file did not have is null, but NaN where it is a score, as `write_act_bench` has it. What this program did
     not know of it stands behind the rest.

@@ -57,7 +57,9 @@ def read_rows(path: Path, progress: Progress | None = None) -> Iterator[tuple[st
     """
     _refuse_unfinished(path)
     try:
-        with contextlib.closing(_opened(path)) as connection:
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            _distrust(connection)
             yield from _rows(connection, path.name, progress or (lambda done, total: None))
     except sqlite3.Error as error:
         raise BenchmarkFileError(f"'{path.name}': the database cannot be read: {error}") from None
@@ -112,12 +114,11 @@ def _cell(title: str, value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1", uri=True)
+def _distrust(connection: sqlite3.Connection) -> None:
+    """No functions of the file's own schema, and no cell that would fill the memory."""
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_MEMBER)
-    return connection
 
 
 def _only_table(connection: sqlite3.Connection, name: str) -> str:

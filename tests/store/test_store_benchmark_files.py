@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -214,6 +215,19 @@ class TestEntries:
         )
         (entry,) = read_benchmark(path, TaskMetric("rmse", higher_is_better=False))
         assert (entry.result.score, entry.result.test_score, entry.other) == (-0.25, -0.5, "{}")
+
+    def test_one_entry_is_in_memory_at_a_time(self, path, monkeypatch):
+        monkeypatch.setattr("store.json_members._CHUNK", 50_000)
+        entry = {"Fisher log eigenvalue CDF": [i / 1000 for i in range(1000)]}
+        path.write_text(json.dumps({f"f{i}": entry for i in range(300)}))
+        tracemalloc.start()
+        try:
+            assert sum(entry.cdf_length for entry in read_benchmark(path)) == 300_000
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert path.stat().st_size > 2_000_000
+        assert peak < 500_000
 
     def test_no_file_no_regular_file(self, tmp_path):
         assert "absent.json' cannot be read: No such file" in refusal(tmp_path / "absent.json")
