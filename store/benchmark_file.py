@@ -40,9 +40,11 @@ def read_benchmark(
         BenchmarkFileError: not such a file, or a broken one; the text says where.
 
     Example:
-        >>> path = getfixture("tmp_path") / "bench.json"
-        >>> _ = path.write_text('{"relu(x)": {"Validation Accuracy": 0.9, "Validation Loss": NaN}}')
-        >>> [(entry.name, entry.result.score, entry.result.val_loss) for entry in read_benchmark(path)]
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        ...     _ = file.write('{"relu(x)": {"Validation Accuracy": 0.9, "Validation Loss": NaN}}')
+        ...     file.flush()
+        ...     [(entry.name, entry.result.score, entry.result.val_loss) for entry in read_benchmark(file.name)]
         [('relu(x)', 0.9, nan)]
     """
     path = Path(path)
