@@ -61,8 +61,8 @@ def read_rows(path: Path, progress: Progress | None = None) -> Iterator[tuple[st
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             _distrust(connection)
             yield from _rows(connection, path.name, progress or (lambda done, total: None))
-    except sqlite3.Error as error:
-        raise BenchmarkFileError(f"'{path.name}': the database cannot be read: {error}") from None
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise BenchmarkFileError(f"'{path.name}': the database cannot be read: {str(error)!a:.100}") from None
 
 
 def _rows(connection: sqlite3.Connection, name: str, progress: Progress) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 import tracemalloc
+from random import Random
 
 import numpy as np
 import pytest
@@ -288,6 +289,21 @@ class TestTables:
         assert "one table is expected, got 2: 'results', 'other'" in refusal(path)
         path.write_bytes(path.read_bytes()[:3000])
         assert "the database cannot be read" in refusal(path)
+
+    def test_damage_anywhere_in_a_database_is_told(self, path):
+        self.database(path, self.COLUMNS, *[(f"f{i}", *self.ROW[1:]) for i in range(50)])
+        whole, random = path.read_bytes(), Random(0)
+        told = 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for _ in range(random.randint(1, 30)):
+                damaged[random.randrange(len(whole) if random.random() < 0.5 else 700)] = random.randrange(256)
+            path.write_bytes(bytes([*whole[:16], *damaged[16:]]))
+            try:
+                list(read_benchmark(path))
+            except BenchmarkFileError as error:
+                told += len(str(error).splitlines()) == 1
+        assert told > 75
 
     def test_changes_that_are_not_in_the_file_yet_are_not_passed_over(self, path):
         self.database(path, "name", ("a",))
