@@ -12,7 +12,8 @@ Three kinds of splits, each with a source of batches of its own:
 
 Where w processes train together, each gets its share of every batch: the first n mod w processes one example more than
 the others. A batch that does not give two examples to each (an epoch's last, often) goes to all of them as a whole,
-and counts for one w-th with each; batch norm takes no batch of one.
+and counts for one w-th with each. Batch norm takes no batch of one: where an epoch's last batch would have a single
+example it is left out, another one each time. A user's own `DataLoader` says itself what it drops.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ WHOLE = Share()
 
 
 class BatchSource(Protocol):
-    """The batches of one split."""
+    """The batches of one split; `n_batches` are those of a training epoch."""
 
     n_batches: int
 
@@ -103,11 +104,11 @@ class _InMemory:
         resident = device.type == "cuda" and _fits(tensors, device)
         self._inputs, self._targets = (t.to(device) if resident else t for t in tensors[:2])
         self._batch_size, self._device, self._share = batch_size, device, share
-        self.n_batches = -(-len(self._inputs) // batch_size)
+        self.n_batches = _n_batches(len(self._inputs), batch_size)
 
     def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
         permutation = torch.randperm(len(self._inputs), generator=order).to(self._inputs.device)
-        for chosen in torch.split(permutation, self._batch_size):
+        for chosen in torch.split(permutation, self._batch_size)[: self.n_batches]:
             part, n = self._share.part(len(chosen))
             mine = chosen[part]
             yield self._batch(self._inputs[mine], self._targets[mine], n, len(chosen))
@@ -130,17 +131,17 @@ class _Read:
         self._examples, self._batch_size, self._device = examples, batch_size, device
         self._loader_workers, self._share = loader_workers, share
         self._size = len(examples)  # type: ignore[arg-type]
-        self.n_batches = -(-self._size // batch_size)
+        self.n_batches = _n_batches(self._size, batch_size)
 
     def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        permutation = torch.randperm(self._size, generator=order)
-        yield from self._batches(permutation, self._share, seed)
+        permutation = torch.split(torch.randperm(self._size, generator=order), self._batch_size)
+        yield from self._batches(permutation[: self.n_batches], self._share, seed)
 
     def in_order(self) -> Iterator[Batch]:
-        yield from self._batches(torch.arange(self._size), WHOLE, 0)
+        yield from self._batches(torch.split(torch.arange(self._size), self._batch_size), WHOLE, 0)
 
-    def _batches(self, order: Tensor, share: Share, seed: int) -> Iterator[Batch]:
-        chunks = [chunk.tolist() for chunk in torch.split(order, self._batch_size)]
+    def _batches(self, order: Sequence[Tensor], share: Share, seed: int) -> Iterator[Batch]:
+        chunks = [chunk.tolist() for chunk in order]
         parts = [share.part(len(chunk)) for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
             _SeededExamples(self._examples, seed),
@@ -204,6 +205,25 @@ def _generators_set(loader: DataLoader[Any], seed: int) -> Iterator[None]:
             generator.set_state(state)
         for owner in without:
             owner.generator = None
+
+
+def _n_batches(n: int, batch_size: int) -> int:
+    """Batches of a training epoch over n examples.
+
+    >>> _n_batches(7, 3), _n_batches(8, 3), _n_batches(3, 1), _n_batches(1, 3)
+    (2, 3, 3, 1)
+    """
+    return n // batch_size if n % batch_size == 1 < n else -(-n // batch_size)
+
+
+def has_batch_of_one(examples: Examples, batch_size: int) -> bool:
+    """Whether a training epoch has a batch of one example; False where a `DataLoader` makes batches of another kind."""
+    if not isinstance(examples, DataLoader):
+        return batch_size == 1 or len(examples) == 1  # type: ignore[arg-type]
+    size = examples.batch_size
+    if size is None or size == 1:
+        return size == 1
+    return not examples.drop_last and len(examples.sampler) % size == 1  # type: ignore[arg-type]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

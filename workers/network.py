@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 from aquasurf_ray.activations import form_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.task import ActivationFactory, ExampleSet
+from workers.batches import has_batch_of_one
 from workers.optimisation import make_optimizer
 
 
@@ -69,11 +70,11 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
     relu on two training examples, the objective on what comes out, the optimiser, and whether each split has batches.
 
     Raises:
-        TaskError: one of them raises, the loss is no scalar, or a split has no batch.
+        TaskError: one of them raises, the loss is no scalar, a split has no batch, or a batch of one is refused.
         torch.OutOfMemoryError: the device is full.
     """
     refuse_splits_without_batches(task, splits)
-    network = untrained_network(task, form_factory("relu(x)", "recomputed"), seed=0, device=device)
+    network = _relu_network(task, device)
     examples = splits.for_spectrum()
     inputs, labels = _collated(task, examples, range(min(2, len(examples))), device)  # type: ignore[arg-type]
     with _refusing(task, "optimizer"):
@@ -89,14 +90,32 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         float(metric.compute())
     with _refusing(task, "backward pass"):  # recomputed forms need their input as it was, and not changed in place
         torch.autograd.backward(loss)
+    refuse_batch_of_one(task, splits, device=device)
+
+
+def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> None:
+    """Tries the network on one example where a training epoch has such a batch, which batch norm does not take.
+
+    Raises:
+        TaskError: it raises.
+    """
+    if not has_batch_of_one(splits.train, task.recipe.batch_size):
+        return
+    inputs, _ = _collated(task, splits.for_spectrum(), [0], device)
+    with _refusing(task, "network", "a training batch of one example (change batch_size, or drop_last=True)"):
+        _relu_network(task, device)(inputs)
+
+
+def _relu_network(task: Task, device: torch.device) -> nn.Module:
+    return untrained_network(task, form_factory("relu(x)", "recomputed"), seed=0, device=device)
 
 
 @contextmanager
-def _refusing(task: Task, what: str) -> Iterator[None]:
+def _refusing(task: Task, what: str, on: str = "the task's own examples") -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, TaskError):
         raise
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a reason to refuse the task
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise TaskError(f"{what} of task '{task.name}' fails on the task's own examples: {reason}") from error
+        raise TaskError(f"{what} of task '{task.name}' fails on {on}: {reason}") from error

@@ -23,7 +23,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
 from aquasurf_ray.tasks.task import Examples, example_set
-from workers.network import refuse_splits_without_batches, spectrum_batch, untrained_network
+from workers.network import refuse_batch_of_one, refuse_splits_without_batches, spectrum_batch, untrained_network
 from workers.spectrum import LayerSpectrum, SkippedLayerWarning, fisher_spectrum
 from workers.training import TrainingResult, train
 
@@ -163,6 +163,7 @@ class _Check:
         loss = self._loss(outputs, targets)
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
+        refuse_batch_of_one(self.task, self._splits(), device=self.device)
         return f"inputs {_form(inputs)}, targets {_form(targets)}, outputs {_form(outputs)}, loss {loss:.4g}"
 
     def spectrum(self) -> str:

@@ -25,7 +25,8 @@ class Recipe:
 
     Args:
         epochs: passes over the training split.
-        batch_size: training examples a step, over all devices of an evaluation together.
+        batch_size: training examples a step, over all devices of an evaluation together. An epoch's last batch may have
+            less; one of a single example is left out.
         learning_rate: the peak of the schedule.
         optimizer: `sgd`, `adamw`, or any name that timm's optimiser factory knows.
         momentum: of SGD, in Nesterov's form; other optimisers have their own defaults.

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 from made_data import made_data as made_data
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from aquasurf_ray.driver import task_check
 from aquasurf_ray.tasks import load_task, task_names
@@ -40,3 +42,18 @@ def test_a_task_without_its_data_says_where_it_looked_and_how_to_get_them(tmp_pa
     assert (last.name, last.ok) == ("data", False)
     assert str(tmp_path) in last.says
     assert "aquasurf task check all-cnn-c/cifar10 --download" in last.says
+
+
+def normed(activation):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), activation(), nn.Linear(4, 10))
+
+
+def test_a_batch_of_one_that_the_network_does_not_take_is_told(monkeypatch):
+    digits = load_task("digits")
+    splits = digits.splits()
+    one_left = DataLoader(TensorDataset(*splits.train[:33]), batch_size=32)
+    task = replace(digits, network=normed, data=lambda: replace(splits, train=one_left))
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    last = task_check.check_task("mine")[-1]
+    assert (last.name, last.ok) == ("batch", False)
+    assert last.says.startswith("network of task 'digits' fails on a training batch of one example (change batch_size")

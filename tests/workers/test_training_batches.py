@@ -57,6 +57,15 @@ def test_data_sets_read_one_by_one_give_the_batches_of_tensors():
     assert passed(batch_source(Listed(), 5, CPU), seed=1) != tensors
 
 
+@pytest.mark.parametrize("examples", [NUMBERS, Listed()], ids=["tensors", "listed"])
+def test_a_last_batch_of_a_single_example_is_left_out_of_training_alone(examples):
+    source = batch_source(examples, 11, CPU)
+    assert [len(targets) for _, targets in passed(source)] == [11, 11]
+    assert source.n_batches == 2
+    assert [len(batch.targets) for batch in source.in_order()] == [11, 11, 1]
+    assert len(passed(batch_source(examples, 1, CPU))) == 23
+
+
 def test_random_transformations_do_not_depend_on_the_number_of_processes():
     before = global_states()
     here, elsewhere = (passed(batch_source(Listed(noise=True), 5, CPU, loader_workers=n)) for n in (0, 2))

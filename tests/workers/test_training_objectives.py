@@ -166,6 +166,23 @@ def changed_below(activation):
     return Changed()
 
 
+def normed(activation):
+    return nn.Sequential(nn.Linear(10, 4), nn.BatchNorm1d(4), activation(), nn.Linear(4, 1))
+
+
+def test_a_last_batch_of_one_is_left_out_or_told_where_batch_norm_cannot_take_it(diabetes):
+    splits = diabetes.splits()
+    few = replace(splits, train=TensorDataset(*splits.train[:65]))
+    task = replace(diabetes, network=normed, data=lambda: few, recipe=Recipe(epochs=2, batch_size=32))
+    try_network(task, few, device=torch.device("cpu"))
+    assert train(task, TANH).status == "done"
+    told = r"network of task 'diabetes' fails on a training batch of one example .* more than 1 value per channel"
+    for examples, recipe in [(few.train, Recipe(batch_size=1)), (DataLoader(few.train, batch_size=32), task.recipe)]:
+        wrong = replace(task, data=lambda examples=examples: replace(few, train=examples), recipe=recipe)
+        with pytest.raises(TaskError, match=told):
+            try_network(wrong, wrong.splits(), device=torch.device("cpu"))
+
+
 LAST_DROPPED = {"batch_size": 10_000, "drop_last": True}
 
 
