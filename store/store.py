@@ -2,7 +2,7 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `queries`, `export`.
+`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `queries`, `export`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from store.aliases import AliasVerbs
 from store.clock import Clock, SystemClock
 from store.costs import CostVerbs
 from store.engine import check_sqlite_file, is_starting_up, is_transient, warn_of_network_file_system
@@ -34,6 +35,7 @@ PATIENCE = 60.0
 
 class Store(
     FunctionVerbs,
+    AliasVerbs,
     RunVerbs,
     LeaseVerbs,
     WishVerbs,

@@ -1,0 +1,11 @@
+"""The analysis room's exception family: every error that this room raises on purpose is an `AnalysisError`."""
+
+from __future__ import annotations
+
+
+class AnalysisError(ValueError):
+    """What was asked for cannot be analysed; the text names the value received."""
+
+
+class BenchmarkError(AnalysisError):
+    """A benchmark is not well formed, not readable, or lacks what was asked of it."""

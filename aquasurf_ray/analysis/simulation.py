@@ -1,0 +1,176 @@
+"""A search replayed on a benchmark: the policy is asked and told as by the driver, and nothing is trained.
+
+Trainings run on a virtual clock, in seconds, with the run times that they really took: a free worker gets the next
+suggestion, made while the others are pending; results come one at a time in the order in which trainings end (of equal
+ends, the one that began first). Suggesting takes no virtual time; how long it really took is measured.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.analysis.benchmark import Benchmark, Indices, Scores
+from aquasurf_ray.analysis.errors import AnalysisError
+from surrogate.policy import Policy
+
+Observe = Literal["seed", "draw", "median"]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a search did, one entry an evaluation in the order in which they ended; baselines are not among them.
+
+    Args:
+        order: the candidates int64 [evaluations].
+        started_at: virtual seconds from the first suggestion on, float64 [evaluations].
+        finished_at: the same, ascending.
+        predicted: what the policy expected of each when it suggested it; NaN where it did not say.
+        observed: the score that it was told; NaN where the training diverged.
+        truth: the median over seeds; NaN where the median training diverged.
+        suggest_seconds: measured seconds of each suggestion.
+    """
+
+    order: Indices
+    started_at: Scores
+    finished_at: Scores
+    predicted: Scores
+    observed: Scores
+    truth: Scores
+    suggest_seconds: Scores
+
+
+@dataclass(frozen=True)
+class _Started:
+    candidate: int
+    at: float
+    predicted: float
+    suggest_seconds: float
+
+
+def simulate(
+    policy: Policy,
+    benchmark: Benchmark,
+    evaluations: int,
+    *,
+    seed: int,
+    workers: int = 1,
+    observe: Observe = "seed",
+) -> Trace:
+    """Runs a search of exactly `evaluations` trainings after the baselines, which are observed first.
+
+    Args:
+        policy: a fresh one, whose candidates are the benchmark's functions.
+        benchmark: what answers.
+        evaluations: how many trainings.
+        seed: chooses the trainings that are seen.
+        workers: trainings at the same time.
+        observe: "seed" tells the policy the scores of one training seed, `seed % seeds`, as in a real search; "draw"
+            draws a training seed for every function, so that many runs on few seeds differ; "median" tells the truth.
+
+    Raises:
+        AnalysisError: more evaluations than functions were trained, or a policy that suggests what it may not, or
+            nothing while there is something.
+    """
+    if evaluations < 1 or workers < 1:
+        raise AnalysisError(f"a search needs evaluations and workers, got {evaluations} and {workers}")
+    scores, seconds, trained = _world(benchmark, seed, observe)
+    search = _Search(policy, scores, seconds, trained)
+    search.observe_first(benchmark.baselines)
+    if search.n_open < evaluations:
+        raise AnalysisError(f"{evaluations} evaluations asked for, but {search.n_open} functions are there to train")
+    finished = search.run(evaluations, workers)
+    order = np.array([started.candidate for _, started in finished], dtype=np.int64)
+    return Trace(
+        order=order,
+        started_at=np.array([started.at for _, started in finished]),
+        finished_at=np.array([at for at, _ in finished]),
+        predicted=np.array([started.predicted for _, started in finished]),
+        observed=scores[order],
+        truth=benchmark.scores[order],
+        suggest_seconds=np.array([started.suggest_seconds for _, started in finished]),
+    )
+
+
+class _Search:
+    """One search on the virtual clock: scores and seconds [n] are what trainings give, trained [n] which there are."""
+
+    def __init__(self, policy: Policy, scores: Scores, seconds: Scores, trained: Mask) -> None:
+        self._policy = policy
+        self._scores = scores
+        self._seconds = seconds
+        self._open = trained.copy()
+        self._allowed = None if trained.all() else trained  # what was observed or is pending the policy knows itself
+        self._running: list[tuple[float, int, _Started]] = []
+        self._n_started = 0
+
+    @property
+    def n_open(self) -> int:
+        """How many functions may still be suggested."""
+        return int(self._open.sum())
+
+    def observe_first(self, candidates: Indices) -> None:
+        """Tells the policy results that nobody suggested."""
+        for candidate in candidates[self._open[candidates]].tolist():
+            self._policy.observe(candidate, _score(self._scores[candidate]))
+            self._open[candidate] = False
+
+    def run(self, evaluations: int, workers: int) -> list[tuple[float, _Started]]:
+        """The evaluations with their ends, in that order."""
+        finished: list[tuple[float, _Started]] = []
+        now = 0.0
+        while len(finished) < evaluations:
+            while len(self._running) < workers and self._n_started < evaluations and self._start(now):
+                pass
+            if not self._running:
+                raise AnalysisError(f"the policy suggested nothing after {len(finished)} of {evaluations} evaluations")
+            now, _, started = heapq.heappop(self._running)
+            self._policy.observe(started.candidate, _score(self._scores[started.candidate]))
+            finished.append((now, started))
+        return finished
+
+    def _start(self, now: float) -> bool:
+        """Asks for a suggestion and trains it; False where the policy would rather wait."""
+        pending = frozenset(started.candidate for _, _, started in self._running)
+        before = time.perf_counter()
+        suggestion = self._policy.suggest(pending=pending, allowed=self._allowed)
+        took = time.perf_counter() - before
+        if suggestion is None:
+            return False
+        candidate, predicted = suggestion.candidate, suggestion.predicted_score
+        if not 0 <= candidate < len(self._open) or not self._open[candidate]:
+            raise AnalysisError(f"the policy suggested candidate {candidate}, which it may not train (again)")
+        self._open[candidate] = False
+        started = _Started(candidate, now, np.nan if predicted is None else predicted, took)
+        heapq.heappush(self._running, (now + self._seconds[candidate], self._n_started, started))
+        self._n_started += 1
+        return True
+
+
+def _world(benchmark: Benchmark, seed: int, observe: str) -> tuple[Scores, Scores, Mask]:
+    """Scores and seconds that the search meets [n], and which functions it can train."""
+    if observe not in get_args(Observe):
+        raise AnalysisError(f"observe is {observe!r}; choose one of {', '.join(get_args(Observe))}")
+    trained = benchmark.trained
+    if observe == "median":
+        there: Mask = np.asarray(trained.any(axis=1))
+        seconds = np.zeros(len(benchmark))
+        known = np.isfinite(benchmark.seconds).any(axis=1)
+        seconds[known] = np.nanmedian(benchmark.seconds[known], axis=1)
+        return benchmark.scores, seconds, there
+    columns = np.full(len(benchmark), seed % benchmark.n_seeds)
+    if observe == "draw":
+        chosen = (np.random.default_rng(seed).random(len(benchmark)) * trained.sum(axis=1)).astype(np.int64)
+        columns = np.argsort(~trained, axis=1, kind="stable")[np.arange(len(benchmark)), chosen]
+    cells = np.arange(len(benchmark)), columns
+    return benchmark.seed_scores[cells], np.nan_to_num(benchmark.seconds[cells]), trained[cells]
+
+
+def _score(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
