@@ -72,10 +72,10 @@ class Suggestion:
     """
 
     candidate: int
-    predicted_score: float | None
-    rank: int
-    neighbors: tuple[Neighbor, ...]
-    embedding_version: str
+    predicted_score: float | None = None
+    rank: int = 1
+    neighbors: tuple[Neighbor, ...] = ()
+    embedding_version: str = ""
 
 
 class Policy(Protocol):
@@ -300,7 +300,7 @@ class RandomPolicy(Policy):
         open_ = np.flatnonzero(_open_mask(len(self._turn), [*self._observed, *pending], allowed))
         if not len(open_):
             return None
-        return Suggestion(int(open_[np.argmin(self._turn[open_])]), None, 1, (), "")
+        return Suggestion(int(open_[np.argmin(self._turn[open_])]))
 
 
 def _turns(n: int, seed: int) -> Indices:
