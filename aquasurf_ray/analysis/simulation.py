@@ -124,7 +124,7 @@ class _Search:
         self._scores = scores
         self._seconds = seconds
         self._open = trained.copy()
-        self._allowed = None if trained.all() else trained  # what was observed or is pending the policy knows itself
+        self._allowed = trained  # what was observed or is pending the policy knows itself
         self._running: list[tuple[float, int, _Started]] = []
         self._n_started = 0
 
