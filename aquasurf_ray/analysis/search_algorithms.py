@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.evolution import EvolutionPolicy
+from aquasurf_ray.analysis.spellings import spellings_of
 from aquasurf_ray.analysis.surrogates import SEED, SurrogateSettings, surrogate_policy
+from aquasurf_ray.analysis.tpe import TpePolicy
 from surrogate.policy import Policy, RandomPolicy
 
 Factory = Callable[[Benchmark, int], Policy]
@@ -40,8 +43,18 @@ def _aquasurf(benchmark: Benchmark, seed: int) -> Policy:
     return surrogate_policy(SEED, benchmark, seed)
 
 
+def _evolution(benchmark: Benchmark, seed: int) -> Policy:
+    return EvolutionPolicy(spellings_of(benchmark), seed)
+
+
+def _tpe(benchmark: Benchmark, seed: int) -> Policy:
+    return TpePolicy(spellings_of(benchmark), seed)
+
+
 ALGORITHMS: dict[str, Factory] = {
     "random": _random,
+    "evolution": _evolution,
+    "tpe": _tpe,
     "aquasurf": _aquasurf,
 }
 

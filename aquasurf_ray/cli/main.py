@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import files, functions, results, runs, show, tasks
+from aquasurf_ray.cli import benchmark, files, functions, results, runs, show, tasks
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, results, show, tasks, functions, files):
+for group in (runs, results, show, tasks, functions, benchmark, files):
     group.register(app)
 
 
@@ -83,10 +83,11 @@ def exit_code(error: Exception) -> int | None:
 
     A StoreError that gets here comes from before any work was begun: the driver turns one in mid-run into RunFailed.
     """
+    from aquasurf_ray.analysis.errors import AnalysisError
     from aquasurf_ray.driver.errors import BadUse, DriverError
     from store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
 
-    if isinstance(error, BadUse):
+    if isinstance(error, (BadUse, AnalysisError)):
         return BAD_USE
     if isinstance(error, BadRecord):
         return None

@@ -1,0 +1,86 @@
+"""A comparison as a table for people: one row a policy, the same columns on the terminal and in Markdown.
+
+A cell such as `23 [14, 41]` is a median with its quartiles; `>100` stands for a goal that was not reached within 100
+evaluations; p-values are Holm's, against the reference, for the evaluations to the top 1%.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from aquasurf_ray.analysis.comparison import Comparison, Spread, share_never
+
+COLUMNS = (
+    "policy",
+    "to top 1%",
+    "never",
+    "to top 0.1%",
+    "never ",
+    "regret",
+    "rank corr.",
+    "suggest ms",
+    "times fewer",
+    "p",
+)
+
+
+def rows(comparison: Comparison) -> list[list[str]]:
+    """The cells of `COLUMNS`, policy by policy."""
+    return [_row(comparison, policy) for policy in comparison.measures]
+
+
+def markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right.
+
+    >>> print(markdown(["policy", "n"], [["random", "12"]]))
+    | policy | n |
+    | --- | ---: |
+    | random | 12 |
+    """
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(cell.strip() for cell in row)} |" for row in (columns, rule, *cells))
+
+
+def _row(comparison: Comparison, policy: str) -> list[str]:
+    measures, budget = comparison.measures[policy], comparison.evaluations
+    cells = [policy]
+    for top in ("top_1", "top_01"):
+        cells.append(_evaluations(comparison.spread(policy, f"to_{top}"), budget))
+        cells.append(f"{share_never(measures, top):.0%}")
+    test = comparison.tests.get(policy, {}).get("to_top_1")
+    return [
+        *cells,
+        _plain(comparison.spread(policy, "regret"), 4),
+        _plain(comparison.spread(policy, "rank_correlation"), 2),
+        _plain(comparison.spread(policy, "suggest_ms"), 1, quartiles=False),
+        "-" if test is None else f"{test.times_less:.2f} [{test.low:.2f}, {test.high:.2f}]",
+        "-" if test is None else p_text(test.p_holm),
+    ]
+
+
+def p_text(p: float) -> str:
+    """A p-value with as many digits as it deserves.
+
+    >>> p_text(0.5), p_text(0.012), p_text(0.00001)
+    ('0.50', '0.012', '<0.0001')
+    """
+    if p < 1e-4:
+        return "<0.0001"
+    return f"{p:.2f}" if p >= 0.1 else f"{p:.2g}"
+
+
+def _evaluations(spread: Spread, budget: int) -> str:
+    low, middle, high = (f">{budget}" if value > budget else f"{value:.0f}" for value in _quartiles(spread))
+    return f"{middle} [{low}, {high}]"
+
+
+def _plain(spread: Spread, decimals: int, *, quartiles: bool = True) -> str:
+    if math.isnan(spread.median):
+        return "-"
+    low, middle, high = (f"{value:.{decimals}f}" for value in _quartiles(spread))
+    return f"{middle} [{low}, {high}]" if quartiles else middle
+
+
+def _quartiles(spread: Spread) -> tuple[float, float, float]:
+    return spread.q25, spread.median, spread.q75

@@ -1,0 +1,144 @@
+"""Commands about benchmarks: benchmark replay, benchmark evidence."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.options import Address, AsJson
+from aquasurf_ray.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.replay import Progress
+
+BenchmarkName = Annotated[
+    str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
+]
+Runs = Annotated[int, typer.Option(help="Simulated searches of each algorithm, with paired seeds.")]
+Evaluations = Annotated[int, typer.Option(help="Trainings of each search, after the baselines.")]
+Seed = Annotated[int, typer.Option(help="Of the first run; the next ones count up.")]
+
+
+class Observed(StrEnum):
+    """What a simulated search is told of a training."""
+
+    seed = "seed"
+    median = "median"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    benchmarks = typer.Typer(rich_markup_mode=None)
+    benchmarks.command("replay", epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")(
+        replay
+    )
+    app.add_typer(
+        benchmarks,
+        name="benchmark",
+        help="Compare search algorithms on functions that were all trained before.",
+        epilog="Example: aquasurf benchmark replay act-bench-digits",
+    )
+
+
+def replay(
+    benchmark: BenchmarkName,
+    regressor: Annotated[str | None, typer.Option(help="knr, rfr, svr, gp; several with commas. Default: knr.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="spectrum, outputs, both; several with commas. Default: both.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="umap, metric; several with commas. Default: umap.")] = None,
+    baseline: Annotated[
+        str, typer.Option(help="Rivals: random, evolution, tpe, aquasurf, or none; several with commas.")
+    ] = "random",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="A surrogate with settings, as knr/both/umap:weighting=uniform; may be given several times."),
+    ] = None,
+    runs: Runs = 100,
+    evaluations: Evaluations = 100,
+    workers: Annotated[int, typer.Option(help="Trainings that each simulated search has running at a time.")] = 1,
+    seed: Seed = 0,
+    observe: Annotated[
+        Observed, typer.Option(help="What a search sees: the score of one training seed, or the median of all.")
+    ] = Observed.seed,
+    reference: Annotated[
+        str | None, typer.Option(help="The algorithm to test the others against. Default: random, else the first.")
+    ] = None,
+    address: Address = None,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the best-so-far curves: .png.")] = None,
+) -> None:
+    """Simulate searches on a benchmark, where every training is known already, and compare how soon they find the best.
+
+    Tells for each algorithm after how many evaluations it reached the best 1% and 0.1% of the functions (median over
+    the runs, with quartiles), what is missing to the best function in the end (regret), how well predictions
+    and truth agree (rank correlation), how long a suggestion takes, and a paired test against the reference.
+    """
+    from aquasurf_ray.analysis.benchmark import load_benchmark
+    from aquasurf_ray.analysis.comparison import compare
+    from aquasurf_ray.analysis.comparison_table import COLUMNS, rows
+    from aquasurf_ray.analysis.picture import check_format, draw
+    from aquasurf_ray.analysis.policy_names import chosen_reference
+    from aquasurf_ray.driver import replay as simulated
+
+    names = _policies(regressor, features, space, baseline, policy or [])
+    chosen = chosen_reference(names, reference)
+    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value)
+    if output is not None:
+        check_format(output)
+    world = load_benchmark(benchmark)
+    started = time.monotonic()
+    with _progress() as on_progress:
+        traces = simulated.replay(world, order, address=address, on_progress=on_progress)
+    comparison = compare(traces, world, chosen)
+    if output is not None:
+        draw(comparison, output, metric=world.metric, title=world.name, higher_is_better=world.higher_is_better)
+    if as_json:
+        about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
+        told = {"workers": workers, "seed": seed, "observe": observe.value}
+        print_json({**about, **told, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
+        return
+    print(f"{world.name}: {len(world)} functions, {runs} runs of {evaluations} evaluations after the baselines\n")
+    print_table(COLUMNS, rows(comparison))
+    print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
+    if output is not None:
+        print(f"curves in {output}", file=sys.stderr)
+
+
+def _policies(
+    regressor: str | None, features: str | None, space: str | None, baseline: str, policies: list[str]
+) -> list[str]:
+    """The names of what is asked for, each once: baselines first."""
+    from aquasurf_ray.analysis.policy_names import baseline_names, check_policy, surrogate_names
+
+    names = baseline_names(_listed(baseline))
+    for name in policies:
+        check_policy(name)
+    if not policies or any((regressor, features, space)):
+        names += surrogate_names(_listed(regressor or "knr"), _listed(features or "both"), _listed(space or "umap"))
+    return list(dict.fromkeys([*names, *policies]))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        runs: Any = bar.add_task("simulated searches", total=None)
+        yield lambda done, wanted: bar.update(runs, completed=done, total=wanted)
