@@ -53,9 +53,9 @@ def _tpe(benchmark: Benchmark, seed: int) -> Policy:
 
 ALGORITHMS: dict[str, Factory] = {
     "random": _random,
+    "aquasurf": _aquasurf,
     "evolution": _evolution,
     "tpe": _tpe,
-    "aquasurf": _aquasurf,
 }
 
 

@@ -100,6 +100,7 @@ def replay(
     comparison = compare(traces, world, chosen)
     if output is not None:
         draw(comparison, output, metric=world.metric, title=world.name, higher_is_better=world.higher_is_better)
+        print(f"curves in {output}", file=sys.stderr)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
         told = {"workers": workers, "seed": seed, "observe": observe.value}
@@ -108,8 +109,6 @@ def replay(
     print(f"{world.name}: {len(world)} functions, {runs} runs of {evaluations} evaluations after the baselines\n")
     print_table(COLUMNS, rows(comparison))
     print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
-    if output is not None:
-        print(f"curves in {output}", file=sys.stderr)
 
 
 def _policies(

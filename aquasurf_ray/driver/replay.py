@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,7 @@ from surrogate.errors import SurrogateError
 
 CHUNKS_A_POLICY = 20
 POLL_SECONDS = 0.2
+CANCEL_SECONDS = 2.0
 
 Progress = Callable[[int, int], None]
 
@@ -119,14 +121,25 @@ class _Replay:
 
     def traces(self, stop: StopSignal) -> dict[str, list[Trace]]:
         """Runs everything."""
-        while self._to_make or self._to_run or self._running:
-            self._start()
-            done, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
-            if stop.received:
-                raise KeyboardInterrupt
-            for future in done:
-                self._take(self._running.pop(future), future)
+        try:
+            while self._to_make or self._to_run or self._running:
+                self._start()
+                done, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
+                if stop.received:
+                    raise KeyboardInterrupt
+                for future in done:
+                    self._take(self._running.pop(future), future)
+        finally:
+            self._abandon()
         return {policy: [runs[i] for i in sorted(runs)] for policy, runs in self._traces.items()}
+
+    def _abandon(self) -> None:
+        """Ends what runs still, after an error or a signal, and takes its errors, which Ray would print otherwise."""
+        for future in self._running:
+            ray.cancel(future)
+        for future in self._running:
+            with suppress(RayError):
+                ray.get(future, timeout=CANCEL_SECONDS)
 
     def _start(self) -> None:
         """As many tasks as there are slots, of which one makes a policy: policies often share an embedding."""

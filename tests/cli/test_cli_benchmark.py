@@ -1,0 +1,90 @@
+"""`aquasurf benchmark`: a table, one JSON document, a picture, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from made_benchmark import made_benchmark
+
+from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def made_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark") / "made.parquet"
+    write_benchmark(made_benchmark(40), path)
+    return str(path)
+
+
+def run(capsys, *arguments):
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_file, tmp_path):
+    picture = tmp_path / "curves.svg"
+    options = ["--policy", "evolution", "--runs", "3", "--evaluations", "8", "--workers", "2", "--json"]
+    code, out, err = run(capsys, "benchmark", "replay", made_file, *options, "-o", str(picture))
+    assert (code, err) == (0, f"curves in {picture}\n")
+    document = json.loads(out)
+    assert list(document["policies"]) == ["random", "evolution"]
+    kept = {key: document[key] for key in ("benchmark", "functions", "runs", "evaluations", "workers", "reference")}
+    assert kept == {
+        "benchmark": "made",
+        "functions": 40,
+        "runs": 3,
+        "evaluations": 8,
+        "workers": 2,
+        "reference": "random",
+    }
+    assert 1 <= document["policies"]["evolution"]["to_top_1"]["median"] <= 9
+    assert set(document["policies"]["evolution"]["tests"]) == {"to_top_1", "to_top_01", "regret", "regret_of_choice"}
+    assert "evolution" in picture.read_text()
+
+
+def test_replay_prints_a_table(ray_here, capsys, made_file):
+    options = ["--policy", "evolution", "--reference", "evolution", "--runs", "2", "--evaluations", "5"]
+    code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
+    assert (code, err) == (0, "")
+    title, _, columns, random, evolution, *_ = out.splitlines()
+    assert title == "made: 40 functions, 2 runs of 5 evaluations after the baselines"
+    assert columns.split()[:4] == ["policy", "to", "top", "1%"]
+    assert (random.split()[0], evolution.split()[0]) == ("random", "evolution")
+    assert evolution.split()[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--regressor", "knr,knn"], "regressor: there are knr, rfr, svr"),
+        (["--features", "spectra"], "features: there are both, spectrum, outputs, got 'spectra'"),
+        (["--space", "plane"], "space: there are umap, metric, got 'plane'"),
+        (["--baseline", "rndom"], "baseline: there are random, aquasurf, evolution, tpe, "),
+        (["--policy", "knr/both/umap:k"], "'k' in 'knr/both/umap:k' is no setting"),
+        (["--policy", "knn/both/umap"], "regressor: there are knr"),
+        (["--policy", "evolve"], "unknown search algorithm 'evolve'"),
+        (["--reference", "tpe"], "reference: there are random, knr/both/umap, got 'tpe'"),
+        (["--runs", "0"], "runs: at least one is needed, got 0"),
+        (["--evaluations", "33"], "33 asked for, but benchmark 'made' has 32 trained functions"),
+        (["--observe", "mean"], "Invalid value for '--observe'"),
+        (["-o", "curves.xls"], "picture 'curves.xls' must end in one of"),
+        (["-o", "absent/curves.png"], "there is no folder 'absent'"),
+    ],
+)
+def test_bad_use_is_told_in_two_lines_at_most(monkeypatch, capsys, made_file, options, says):
+    monkeypatch.setattr("aquasurf_ray.driver.replay.connected", lambda address: pytest.fail("Ray would start"))
+    code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("name", ["act-bench-absent", "absent.parquet"])
+def test_a_benchmark_that_is_not_there_is_told(capsys, name):
+    code, out, err = run(capsys, "benchmark", "replay", name)
+    assert (code, out) == (2, "")
+    assert f"no benchmark '{name}'" in err
+    assert len(err.splitlines()) == 1
