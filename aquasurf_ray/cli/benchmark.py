@@ -27,10 +27,29 @@ Seed = Annotated[int, typer.Option(help="Of the first run; the next ones count u
 
 
 class Observed(StrEnum):
-    """What a simulated search is told of a training."""
+    """What a simulated search is told of a function."""
 
+    drawn = "drawn"
     seed = "seed"
     median = "median"
+
+
+class Half(StrEnum):
+    """Which functions of a benchmark are searched."""
+
+    all = "all"
+    first = "first"
+    second = "second"
+
+
+SPLIT_SEED = 0
+Observe = Annotated[
+    Observed,
+    typer.Option(
+        help="The score a search sees: of a training drawn for each function, of one training seed for all, or the "
+        "median of all trainings."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +58,9 @@ def register(app: typer.Typer) -> None:
     benchmarks.command("replay", epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")(
         replay
     )
+    benchmarks.command(
+        "evidence", epilog="Example: aquasurf benchmark evidence act-bench-digits --experiment combine,fisher"
+    )(evidence)
     app.add_typer(
         benchmarks,
         name="benchmark",
@@ -65,9 +87,7 @@ def replay(
     evaluations: Evaluations = 100,
     workers: Annotated[int, typer.Option(help="Trainings that each simulated search has running at a time.")] = 1,
     seed: Seed = 0,
-    observe: Annotated[
-        Observed, typer.Option(help="What a search sees: the score of one training seed, or the median of all.")
-    ] = Observed.seed,
+    observe: Observe = Observed.drawn,
     reference: Annotated[
         str | None, typer.Option(help="The algorithm to test the others against. Default: random, else the first.")
     ] = None,
@@ -111,6 +131,58 @@ def replay(
     print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
 
 
+def evidence(
+    benchmark: BenchmarkName,
+    experiment: Annotated[
+        str | None, typer.Option(help="Experiments by name; several with commas. Default: all but the whole grid.")
+    ] = None,
+    half: Annotated[
+        Half, typer.Option(help="Functions to search: all, or a half of them, to choose on one and judge on the other.")
+    ] = Half.all,
+    runs: Runs = 100,
+    evaluations: Evaluations = 100,
+    seed: Seed = 0,
+    observe: Observe = Observed.drawn,
+    address: Address = None,
+    as_json: AsJson = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the tables to this Markdown file too, as they come.")
+    ] = None,
+) -> None:
+    """Run the experiments behind docs/evidence.md and print their tables.
+
+    Each compares what one choice changes (which features, which regressor, which layer weighting, ...) by paired
+    simulated searches.
+    """
+    from aquasurf_ray.analysis.benchmark import load_benchmark
+    from aquasurf_ray.analysis.experiments import experiments_named, section
+    from aquasurf_ray.driver.evidence import run_experiments
+    from aquasurf_ray.driver.replay import ReplayOrder
+
+    if output is not None:
+        _write(output, "")
+    experiments = experiments_named(_listed(experiment or ""))
+    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value)
+    world = load_benchmark(benchmark)
+    if half is not Half.all:
+        world = world.split(SPLIT_SEED)[0 if half is Half.first else 1]
+    told = f"{world.name}, {half.value} {len(world)} functions, {runs} runs of {evaluations} evaluations\n"
+    sections, documents = [told], {}
+    if not as_json:
+        print(told, flush=True)
+    with _progress() as on_progress:
+        for name, comparison in run_experiments(world, experiments, order, address=address, on_progress=on_progress):
+            documents[name] = {"question": experiments[name].question, **comparison.document()}
+            sections.append(section(name, experiments[name], comparison))
+            if not as_json:
+                print(sections[-1], flush=True)
+            if output is not None:
+                _write(output, "\n".join(sections))
+    if as_json:
+        about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
+        print_json({**about, "half": half.value, "seed": seed, "observe": observe.value, "experiments": documents})
+
+
 def _policies(
     regressor: str | None, features: str | None, space: str | None, baseline: str, policies: list[str]
 ) -> list[str]:
@@ -123,6 +195,13 @@ def _policies(
     if not policies or any((regressor, features, space)):
         names += surrogate_names(_listed(regressor or "knr"), _listed(features or "both"), _listed(space or "umap"))
     return list(dict.fromkeys([*names, *policies]))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--output") from None
 
 
 def _listed(text: str) -> list[str]:
@@ -138,6 +217,6 @@ def _progress() -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    with Bar(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         runs: Any = bar.add_task("simulated searches", total=None)
         yield lambda done, wanted: bar.update(runs, completed=done, total=wanted)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import ray
@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.redrawn import with_drawn_trainings
 from aquasurf_ray.analysis.search_algorithms import Factory, make_policy
 from aquasurf_ray.analysis.simulation import Observe, Trace, simulate
 from aquasurf_ray.driver.cluster import connected
@@ -29,11 +30,14 @@ from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.faults import cause_of
 from aquasurf_ray.driver.signals import StopSignal
 from surrogate.errors import SurrogateError
+from surrogate.policy import Policy
 
 CHUNKS_A_POLICY = 20
+MADE_FIRST = 5  # policies of the first runs, since an embedding may go by the seed
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
 
+Observed = Literal["drawn", "seed", "median"]
 Progress = Callable[[int, int], None]
 
 
@@ -47,7 +51,8 @@ class ReplayOrder:
         evaluations: of each run, after the baselines.
         workers: trainings that a simulated search has running at the same time.
         seed: of the first run; the next ones count up.
-        observe: what a search sees: the score of one training seed, or the median of all.
+        observe: what a search sees of a function: the score of one training, "drawn" for each function by itself, or
+            of the same training "seed" for all (see `analysis.redrawn` for the difference); or the "median" of all.
         own: further search algorithms, of the caller's own, by the names that `policies` uses.
 
     Raises:
@@ -59,13 +64,15 @@ class ReplayOrder:
     evaluations: int = 100
     workers: int = 1
     seed: int = 0
-    observe: Observe = "seed"
+    observe: Observed = "drawn"
     own: Mapping[str, Factory] | None = None
 
     def __post_init__(self) -> None:
         for name in ("runs", "evaluations", "workers"):
             if getattr(self, name) < 1:
                 raise BadUse(f"{name}: at least one is needed, got {getattr(self, name)}")
+        if self.observe not in get_args(Observed):
+            raise BadUse(f"observe: there are {', '.join(get_args(Observed))}, got '{self.observe}'")
         if self.seed < 0:
             raise BadUse(f"seed: it must not be negative, got {self.seed}")
         if not self.policies:
@@ -77,11 +84,12 @@ class ReplayOrder:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Runs of one policy, from number `first` on; none to make the policy only."""
+    """Runs of one policy, from number `first` on, or their policies only."""
 
     policy: str
     first: int
     runs: int
+    only_made: bool = False
 
 
 def replay(
@@ -114,7 +122,9 @@ class _Replay:
     def __init__(self, order: ReplayOrder, benchmark: Any, slots: int, on_progress: Progress | None) -> None:
         self._order, self._benchmark, self._slots = order, benchmark, slots
         self._tell = on_progress
-        self._to_make = deque(_Chunk(policy, 0, 0) for policy in order.policies)
+        self._to_make = deque(
+            _Chunk(policy, 0, min(order.runs, MADE_FIRST), only_made=True) for policy in order.policies
+        )
         self._to_run: deque[_Chunk] = deque()
         self._running: dict[Any, _Chunk] = {}
         self._traces: dict[str, dict[int, Trace]] = {policy: {} for policy in order.policies}
@@ -142,20 +152,20 @@ class _Replay:
                 ray.get(future, timeout=CANCEL_SECONDS)
 
     def _start(self) -> None:
-        """As many tasks as there are slots, of which one makes a policy: policies often share an embedding."""
+        """As many tasks as there are slots, of which half may make policies: these often share an embedding."""
         run: Any = _simulated
         while len(self._running) < self._slots and (chunk := self._next()) is not None:
             self._running[run.remote([self._benchmark], self._order, chunk)] = chunk
 
     def _next(self) -> _Chunk | None:
-        making = any(chunk.runs == 0 for chunk in self._running.values())
-        if self._to_make and not making:
+        making = sum(chunk.only_made for chunk in self._running.values())
+        if self._to_make and making < max(1, self._slots // 2):
             return self._to_make.popleft()
         return self._to_run.popleft() if self._to_run else None
 
     def _take(self, chunk: _Chunk, future: Any) -> None:
         traces = _result(chunk, future)
-        if chunk.runs == 0:
+        if chunk.only_made:
             self._to_run.extend(_chunks(chunk.policy, self._order.runs))
             return
         self._traces[chunk.policy].update(enumerate(traces, chunk.first))
@@ -169,12 +179,18 @@ def _simulated(benchmark: Sequence[Any], order: ReplayOrder, chunk: _Chunk) -> l
     """The chunk's traces; the benchmark comes as a reference in a list, which Ray leaves as it is."""
     world = _unpacked(benchmark[0])
     make = (order.own or {}).get(chunk.policy) or (lambda world, seed: make_policy(chunk.policy, world, seed))
-    if chunk.runs == 0:
-        make(world, order.seed)
-    return [
-        simulate(make(world, seed), world, order.evaluations, seed=seed, workers=order.workers, observe=order.observe)
-        for seed in range(order.seed + chunk.first, order.seed + chunk.first + chunk.runs)
-    ]
+    seeds = range(order.seed + chunk.first, order.seed + chunk.first + chunk.runs)
+    if chunk.only_made:
+        for seed in seeds:
+            make(world, seed)
+        return []
+    return [_trace(make(world, seed), world, order, seed) for seed in seeds]
+
+
+def _trace(policy: Policy, world: Benchmark, order: ReplayOrder, seed: int) -> Trace:
+    seen = with_drawn_trainings(world, seed) if order.observe == "drawn" else world
+    observe: Observe = "median" if order.observe == "median" else "seed"
+    return simulate(policy, seen, order.evaluations, seed=seed, workers=order.workers, observe=observe)
 
 
 @lru_cache(maxsize=1)

@@ -65,7 +65,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
         (["--baseline", "rndom"], "baseline: there are random, aquasurf, evolution, tpe, "),
         (["--policy", "knr/both/umap:k"], "'k' in 'knr/both/umap:k' is no setting"),
         (["--policy", "knn/both/umap"], "regressor: there are knr"),
-        (["--policy", "evolve"], "unknown search algorithm 'evolve'"),
+        (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE, got 'evolve'"),
         (["--reference", "tpe"], "reference: there are random, knr/both/umap, got 'tpe'"),
         (["--runs", "0"], "runs: at least one is needed, got 0"),
         (["--evaluations", "33"], "33 asked for, but benchmark 'made' has 32 trained functions"),
