@@ -16,7 +16,8 @@ from aquasurf_ray.cli.options import Address, AsJson
 from aquasurf_ray.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.replay import Progress
+    from aquasurf_ray.analysis.benchmark import Benchmark
+    from aquasurf_ray.driver.replay import Progress, ReplayOrder
 
 BenchmarkName = Annotated[
     str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
@@ -29,9 +30,18 @@ Seed = Annotated[int, typer.Option(help="Of the first run; the next ones count u
 class Observed(StrEnum):
     """What a simulated search is told of a function."""
 
-    drawn = "drawn"
+    draw = "draw"
     seed = "seed"
     median = "median"
+
+
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        help="Functions that a search chooses from, drawn for each run; 0 for all, on which all runs are much alike. "
+        "Default: half of them."
+    ),
+]
 
 
 class Half(StrEnum):
@@ -47,7 +57,7 @@ Observe = Annotated[
     Observed,
     typer.Option(
         help="The score a search sees: of a training drawn for each function, of one training seed for all, or the "
-        "median of all trainings."
+        "median."
     ),
 ]
 
@@ -87,7 +97,8 @@ def replay(
     evaluations: Evaluations = 100,
     workers: Annotated[int, typer.Option(help="Trainings that each simulated search has running at a time.")] = 1,
     seed: Seed = 0,
-    observe: Observe = Observed.drawn,
+    observe: Observe = Observed.draw,
+    candidates: Candidates = None,
     reference: Annotated[
         str | None, typer.Option(help="The algorithm to test the others against. Default: random, else the first.")
     ] = None,
@@ -110,10 +121,11 @@ def replay(
 
     names = _policies(regressor, features, space, baseline, policy or [])
     chosen = chosen_reference(names, reference)
-    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value)
     if output is not None:
         check_format(output)
     world = load_benchmark(benchmark)
+    some = _half(world) if candidates is None else candidates
+    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, some)
     started = time.monotonic()
     with _progress() as on_progress:
         traces = simulated.replay(world, order, address=address, on_progress=on_progress)
@@ -123,10 +135,10 @@ def replay(
         print(f"curves in {output}", file=sys.stderr)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        told = {"workers": workers, "seed": seed, "observe": observe.value}
+        told = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
         print_json({**about, **told, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
         return
-    print(f"{world.name}: {len(world)} functions, {runs} runs of {evaluations} evaluations after the baselines\n")
+    print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
     print_table(COLUMNS, rows(comparison))
     print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
 
@@ -142,7 +154,8 @@ def evidence(
     runs: Runs = 100,
     evaluations: Evaluations = 100,
     seed: Seed = 0,
-    observe: Observe = Observed.drawn,
+    observe: Observe = Observed.draw,
+    candidates: Candidates = None,
     address: Address = None,
     as_json: AsJson = False,
     output: Annotated[
@@ -162,11 +175,12 @@ def evidence(
     if output is not None:
         _write(output, "")
     experiments = experiments_named(_listed(experiment or ""))
-    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value)
     world = load_benchmark(benchmark)
     if half is not Half.all:
         world = world.split(SPLIT_SEED)[0 if half is Half.first else 1]
-    told = f"{world.name}, {half.value} {len(world)} functions, {runs} runs of {evaluations} evaluations\n"
+    some = _half(world) if candidates is None else candidates
+    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value, some)
+    told = f"{world.name}, {half.value} {len(world)} functions, {_searches(order)}\n"
     sections, documents = [told], {}
     if not as_json:
         print(told, flush=True)
@@ -180,7 +194,8 @@ def evidence(
                 _write(output, "\n".join(sections))
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        print_json({**about, "half": half.value, "seed": seed, "observe": observe.value, "experiments": documents})
+        how = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": some}
+        print_json({**about, **how, "experiments": documents})
 
 
 def _policies(
@@ -195,6 +210,15 @@ def _policies(
     if not policies or any((regressor, features, space)):
         names += surrogate_names(_listed(regressor or "knr"), _listed(features or "both"), _listed(space or "umap"))
     return list(dict.fromkeys([*names, *policies]))
+
+
+def _half(world: Benchmark) -> int:
+    return (len(world) - len(world.baselines)) // 2
+
+
+def _searches(order: ReplayOrder) -> str:
+    among = f" among {order.candidates} drawn functions" if order.candidates else ""
+    return f"{order.runs} runs of {order.evaluations} evaluations{among} after the baselines"
 
 
 def _write(path: Path, text: str) -> None:

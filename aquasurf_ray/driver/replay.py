@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import ray
@@ -22,9 +22,8 @@ from ray.exceptions import RayError
 
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.redrawn import with_drawn_trainings
 from aquasurf_ray.analysis.search_algorithms import Factory, make_policy
-from aquasurf_ray.analysis.simulation import Observe, Trace, simulate
+from aquasurf_ray.analysis.simulation import Observe, Trace, draw_candidates, simulate
 from aquasurf_ray.driver.cluster import connected
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.faults import cause_of
@@ -36,8 +35,8 @@ CHUNKS_A_POLICY = 20
 MADE_FIRST = 5  # policies of the first runs, since an embedding may go by the seed
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
+CANDIDATES_SEED = 2**40  # so that candidates and a policy's own chance are not drawn alike
 
-Observed = Literal["drawn", "seed", "median"]
 Progress = Callable[[int, int], None]
 
 
@@ -51,8 +50,9 @@ class ReplayOrder:
         evaluations: of each run, after the baselines.
         workers: trainings that a simulated search has running at the same time.
         seed: of the first run; the next ones count up.
-        observe: what a search sees of a function: the score of one training, "drawn" for each function by itself, or
-            of the same training "seed" for all (see `analysis.redrawn` for the difference); or the "median" of all.
+        observe: what a search sees, see `analysis.simulation.simulate`.
+        candidates: how many functions each run can choose from, drawn by its seed; 0 for all. On all of them a policy
+            does nearly the same in every run.
         own: further search algorithms, of the caller's own, by the names that `policies` uses.
 
     Raises:
@@ -64,17 +64,19 @@ class ReplayOrder:
     evaluations: int = 100
     workers: int = 1
     seed: int = 0
-    observe: Observed = "drawn"
+    observe: Observe = "draw"
+    candidates: int = 0
     own: Mapping[str, Factory] | None = None
 
     def __post_init__(self) -> None:
         for name in ("runs", "evaluations", "workers"):
             if getattr(self, name) < 1:
                 raise BadUse(f"{name}: at least one is needed, got {getattr(self, name)}")
-        if self.observe not in get_args(Observed):
-            raise BadUse(f"observe: there are {', '.join(get_args(Observed))}, got '{self.observe}'")
-        if self.seed < 0:
-            raise BadUse(f"seed: it must not be negative, got {self.seed}")
+        if self.observe not in get_args(Observe):
+            raise BadUse(f"observe: there are {', '.join(get_args(Observe))}, got '{self.observe}'")
+        for name in ("seed", "candidates"):
+            if getattr(self, name) < 0:
+                raise BadUse(f"{name}: it must not be negative, got {getattr(self, name)}")
         if not self.policies:
             raise BadUse("no search algorithm given")
         twice = [name for name in self.policies if self.policies.count(name) > 1]
@@ -188,9 +190,16 @@ def _simulated(benchmark: Sequence[Any], order: ReplayOrder, chunk: _Chunk) -> l
 
 
 def _trace(policy: Policy, world: Benchmark, order: ReplayOrder, seed: int) -> Trace:
-    seen = with_drawn_trainings(world, seed) if order.observe == "drawn" else world
-    observe: Observe = "median" if order.observe == "median" else "seed"
-    return simulate(policy, seen, order.evaluations, seed=seed, workers=order.workers, observe=observe)
+    candidates = draw_candidates(world, order.candidates, CANDIDATES_SEED + seed) if order.candidates else None
+    return simulate(
+        policy,
+        world,
+        order.evaluations,
+        seed=seed,
+        workers=order.workers,
+        observe=order.observe,
+        candidates=candidates,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -219,8 +228,10 @@ def _result(chunk: _Chunk, future: Any) -> list[Trace]:
 def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
     trained = np.flatnonzero(benchmark.trained.any(axis=1))
     there = len(np.setdiff1d(trained, benchmark.baselines))
-    if order.evaluations > there:
+    if order.candidates > there:
+        raise BadUse(f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {there} to train")
+    if order.evaluations > (order.candidates or there):
         raise BadUse(
-            f"evaluations: {order.evaluations} asked for, but benchmark '{benchmark.name}' has {there} trained "
-            "functions beside the baselines"
+            f"evaluations: {order.evaluations} asked for, but a search on '{benchmark.name}' can choose from "
+            f"{order.candidates or there} functions beside the baselines"
         )

@@ -31,15 +31,16 @@ def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_f
     assert (code, err) == (0, f"curves in {picture}\n")
     document = json.loads(out)
     assert list(document["policies"]) == ["random", "evolution"]
-    kept = {key: document[key] for key in ("benchmark", "functions", "runs", "evaluations", "workers", "reference")}
-    assert kept == {
+    wanted = {
         "benchmark": "made",
         "functions": 40,
         "runs": 3,
         "evaluations": 8,
         "workers": 2,
+        "candidates": 16,
         "reference": "random",
     }
+    assert {key: document[key] for key in wanted} == wanted
     assert 1 <= document["policies"]["evolution"]["to_top_1"]["median"] <= 9
     assert set(document["policies"]["evolution"]["tests"]) == {"to_top_1", "to_top_01", "regret", "regret_of_choice"}
     assert "evolution" in picture.read_text()
@@ -50,7 +51,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
     assert (code, err) == (0, "")
     title, _, columns, random, evolution, *_ = out.splitlines()
-    assert title == "made: 40 functions, 2 runs of 5 evaluations after the baselines"
+    assert title == "made: 40 functions, 2 runs of 5 evaluations among 16 drawn functions after the baselines"
     assert columns.split()[:4] == ["policy", "to", "top", "1%"]
     assert (random.split()[0], evolution.split()[0]) == ("random", "evolution")
     assert evolution.split()[-1] == "-"
@@ -68,7 +69,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
         (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE, got 'evolve'"),
         (["--reference", "tpe"], "reference: there are random, knr/both/umap, got 'tpe'"),
         (["--runs", "0"], "runs: at least one is needed, got 0"),
-        (["--evaluations", "33"], "33 asked for, but benchmark 'made' has 32 trained functions"),
+        (["--evaluations", "33"], "33 asked for, but a search on 'made' can choose from 16 functions"),
         (["--observe", "mean"], "Invalid value for '--observe'"),
         (["-o", "curves.xls"], "picture 'curves.xls' must end in one of"),
         (["-o", "absent/curves.png"], "there is no folder 'absent'"),
