@@ -57,6 +57,32 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
     assert evolution.split()[-1] == "-"
 
 
+def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_path):
+    options = ["--experiment", "targets", "--runs", "2", "--evaluations", "3", "--half", "second"]
+    path = tmp_path / "tables.md"
+    code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "-o", str(path))
+    assert (code, err) == (0, "")
+    assert out.startswith("made, second 24 functions, 2 runs of 3 evaluations among 8 drawn functions")
+    assert out.count("\n| gp/both/metric") == out.count("\n| svr/both/metric") == 2
+    assert path.read_text() in out
+    code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert list(document["experiments"]) == ["targets"]
+    assert document["experiments"]["targets"]["reference"] == "gp/both/metric"
+
+
+def test_evidence_of_nothing_known_or_into_nowhere_is_refused(capsys, made_file, tmp_path):
+    for options, says in (
+        (["--experiment", "layers"], "experiment: there are rivals"),
+        (["-o", str(tmp_path / "absent" / "tables.md")], "cannot be written: No such file or directory"),
+    ):
+        code, out, err = run(capsys, "benchmark", "evidence", made_file, *options)
+        assert (code, out) == (2, "")
+        assert says in err
+        assert len(err.splitlines()) <= 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -89,3 +115,19 @@ def test_a_benchmark_that_is_not_there_is_told(capsys, name):
     assert (code, out) == (2, "")
     assert f"no benchmark '{name}'" in err
     assert len(err.splitlines()) == 1
+
+
+def test_the_documented_interface_is_there():
+    from typer.main import get_command
+
+    from aquasurf_ray.cli.main import app
+
+    commands = get_command(app).commands["benchmark"].commands
+    wanted = {
+        "replay": "--regressor --features --space --baseline --policy --runs --evaluations --workers --seed --observe "
+        "--candidates --reference --address --json -o",
+        "evidence": "--experiment --half --runs --evaluations --seed --observe --candidates --address --json -o",
+    }
+    for name, options in wanted.items():
+        known = {flag for parameter in commands[name].params for flag in parameter.opts}
+        assert set(options.split()) <= known
