@@ -24,19 +24,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
+from surrogate.predictors import MapPredictor, Prediction, Predictor
 from surrogate.regressors import make_regressor
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
+Diverged = Literal["worst", "ignore"]
+Targets = Literal["scores", "ranks"]
+Pending = Literal["liar", "believer"]
 
 N_REASONS = 3  # nearest trained candidates that a suggestion names
 CROWDED = 2.0  # a candidate nearer to a pending one than this many typical gaps waits for its result
@@ -67,10 +72,10 @@ class Suggestion:
     """
 
     candidate: int
-    predicted_score: float | None
-    rank: int
-    neighbors: tuple[Neighbor, ...]
-    embedding_version: str
+    predicted_score: float | None = None
+    rank: int = 1
+    neighbors: tuple[Neighbor, ...] = ()
+    embedding_version: str = ""
 
 
 class Policy(Protocol):
@@ -91,32 +96,44 @@ class Policy(Protocol):
         return batch
 
 
-class SurrogatePolicy(Policy):
-    """Suggests the candidate of the best predicted score on the map.
+class PredictorPolicy(Policy):
+    """Suggests the candidate of the greatest merit that a predictor finds.
 
     Before the first finite score candidates are spread (the first at random, then the farthest from all taken ones).
-    While others run, the regressor is fitted with the pending candidates as if they had come out as a middling result
-    (a "constant liar", Ginsbourger et al. 2010), and those that crowd round a pending one wait while others are open.
+    While others run, the predictor is given the pending candidates as if they had come out already: as a middling
+    result, and those that crowd round a pending one wait while others are open ("liar", Ginsbourger et al. 2010); or
+    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty.
     Candidates that are not placed come last, in a random order. All chance, that of ties too, comes from the seed.
 
     Args:
-        embedding: where the candidates lie.
-        regressor: a name in `surrogate.regressors.REGRESSORS`.
-        seed: of ties, of the first suggestion and of the regressor.
+        predictor: what is expected of the candidates.
+        seed: of ties and of the first suggestion.
+        diverged: what a diverged training teaches: "worst", the worst finite score seen; "ignore", nothing.
+        targets: what the predictor is given: "scores", or "ranks", the normal quantiles of their ranks, which tell good
+            from best where most are bad; what is predicted is a score all the same.
+        pending: "liar" or "believer".
 
     Raises:
-        SurrogateError: unknown regressor.
+        SurrogateError: a setting of another name.
     """
 
-    def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
-        make_regressor(regressor, seed)
-        self.embedding = embedding
-        self._regressor, self._seed = regressor, seed
+    def __init__(
+        self,
+        predictor: Predictor,
+        seed: int = 0,
+        *,
+        diverged: Diverged = "worst",
+        targets: Targets = "scores",
+        pending: Pending = "liar",
+    ) -> None:
+        for name, value, kind in (("diverged", diverged, Diverged), ("targets", targets, Targets)):
+            _one_of(name, value, get_args(kind))
+        _one_of("pending", pending, get_args(Pending))
+        self._predictor, self._seed = predictor, seed
+        self._diverged, self._targets, self._believes = diverged, targets, pending == "believer"
         self._observations: dict[int, float | None] = {}
-        self._predictions: Scores | None = None  # of the results so far; made when first asked for
-        self._turn = _turns(len(embedding), seed)
-        self._points = np.asarray(embedding.coordinates, dtype=np.float64)
-        self._gap = _typical_gap(self._points[embedding.placed])
+        self._prediction: Prediction | None = None  # from the results so far; made when first asked for
+        self._turn = _turns(len(predictor.placed), seed)
 
     @property
     def observations(self) -> Mapping[int, float | None]:
@@ -127,7 +144,7 @@ class SurrogatePolicy(Policy):
         """Takes a result in.
 
         Args:
-            candidate: its index; one beyond the embedding is remembered and used once an embedding has it.
+            candidate: its index; one beyond the predictor's is remembered and used once a predictor has it.
             score: the higher the better, finite; None for a diverged training.
 
         Raises:
@@ -138,13 +155,7 @@ class SurrogatePolicy(Policy):
         if score is not None and not math.isfinite(score):
             raise SurrogateError(f"score of candidate {candidate} is {score}; pass None for a diverged training")
         self._observations[int(candidate)] = None if score is None else float(score)
-        self._predictions = None
-
-    def with_embedding(self, embedding: Embedding) -> SurrogatePolicy:
-        """A policy on another embedding (more candidates, more features) that has observed the same."""
-        policy = SurrogatePolicy(embedding, self._regressor, self._seed)
-        policy._observations = dict(self._observations)
-        return policy
+        self._prediction = None
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
         """The next candidate to train, or None when none is open.
@@ -157,24 +168,27 @@ class SurrogatePolicy(Policy):
             SurrogateError: the mask has another shape.
         """
         running = np.array(sorted(set(pending) - self._observations.keys()), dtype=np.int64)
-        open_ = _open_mask(len(self.embedding), [*self._observations, *running], allowed)
+        open_ = _open_mask(len(self._turn), [*self._observations, *running], allowed)
         if not open_.any():
             return None
-        placed = open_ & self.embedding.placed
+        placed = open_ & self._predictor.placed
         if not placed.any():
             return self._explain(self._first(open_), open_)
-        running = self._on_map(running)
+        running = self._placed(running)
         return self._explain(self._choose(placed, running), open_)
 
     def _choose(self, placed: Mask, running: Indices) -> int:
-        predictions = self._predict()
-        if predictions is None:
-            taken = np.union1d(self._on_map(self._observations), running)
-            return self._first(placed, self._distance_to(taken))
+        prediction = self._predict()
+        if prediction is None:
+            taken = np.union1d(self._placed(self._observations), running)
+            return self._first(placed, self._predictor.nearest(taken))
         if not len(running):
-            return self._first(placed, predictions)
-        free = placed & (self._distance_to(running) > CROWDED * self._gap)
-        return self._first(free if free.any() else placed, self._with_lies(running, predictions))
+            return self._first(placed, prediction.merits)
+        merits = self._with_lies(running, prediction).merits
+        if self._believes:
+            return self._first(placed, merits)
+        free = placed & (self._predictor.nearest(running) > CROWDED * self._predictor.gap)
+        return self._first(free if free.any() else placed, merits)
 
     def _first(self, mask: Mask, values: Scores | None = None) -> int:
         """The candidate of the highest value within the mask, whose turn comes first among equals."""
@@ -183,68 +197,91 @@ class SurrogatePolicy(Policy):
             candidates = candidates[values[candidates] == values[candidates].max()]
         return int(candidates[np.argmin(self._turn[candidates])])
 
-    def _predict(self) -> Scores | None:
-        """Predicted scores [n] from results alone, NaN where not placed; None without a finite score on the map."""
-        if self._predictions is None:
-            points, scores = self._training_set()
-            self._predictions = self._fit_predict(points, scores) if len(scores) else None
-        return self._predictions
+    def _predict(self) -> Prediction | None:
+        """From results alone; None without a finite score of a placed candidate."""
+        if self._prediction is None:
+            known, scores = self._training_set()
+            self._prediction = self._ask(known, scores) if len(scores) else None
+        return self._prediction
 
-    def _with_lies(self, running: Indices, predictions: Scores) -> Scores:
-        """Predicted scores [n] as if the running candidates had come out already."""
-        points, scores = self._training_set()
-        lies = _lies(scores, predictions[running])
-        return self._fit_predict(np.concatenate([points, self._points[running]]), np.concatenate([scores, lies]))
+    def _with_lies(self, running: Indices, prediction: Prediction) -> Prediction:
+        """As if the running candidates had come out already."""
+        known, scores = self._training_set()
+        predicted = prediction.scores[running]
+        lies = predicted if self._believes else _lies(scores, predicted)
+        return self._ask(np.concatenate([known, running]), np.concatenate([scores, lies]))
 
-    def _training_set(self) -> tuple[Scores, Scores]:
-        """Points [m, 2] and scores [m] in the order of candidates; empty when no score is finite."""
-        known = self._on_map(self._observations)
+    def _ask(self, known: Indices, scores: Scores) -> Prediction:
+        if self._targets == "scores":
+            return self._predictor.predict(known, scores)
+        targets = normal_ranks(scores)
+        prediction = self._predictor.predict(known, targets)
+        ascending = np.argsort(scores, kind="stable")
+        return Prediction(np.interp(prediction.scores, targets[ascending], scores[ascending]), prediction.merits)
+
+    def _training_set(self) -> tuple[Indices, Scores]:
+        """Candidates [m] in ascending order and their scores [m]; empty when no score is finite."""
+        known = self._placed(self._observations)
         scores = np.array([np.nan if (s := self._observations[i]) is None else s for i in known.tolist()])
-        if not np.isfinite(scores).any():
-            return np.empty((0, 2)), np.empty(0)
-        return self._points[known], np.where(np.isnan(scores), np.nanmin(scores), scores)
+        finite = np.isfinite(scores)
+        if not finite.any():
+            return known[:0], np.empty(0)
+        if self._diverged == "ignore":
+            return known[finite], scores[finite]
+        return known, np.where(finite, scores, np.nanmin(scores))
 
-    def _fit_predict(self, points: Scores, scores: Scores) -> Scores:
-        regressor = make_regressor(self._regressor, self._seed)
-        regressor.fit(points, scores)
-        predictions = np.full(len(self.embedding), np.nan)
-        predictions[self.embedding.placed] = regressor.predict(self._points[self.embedding.placed])
-        return predictions
-
-    def _on_map(self, candidates: Iterable[int]) -> Indices:
-        """Those of the candidates that the embedding places, ascending."""
+    def _placed(self, candidates: Iterable[int]) -> Indices:
+        """Those of the candidates that the predictor places, ascending."""
         indices = np.unique(np.fromiter(candidates, dtype=np.int64))
-        indices = indices[indices < len(self.embedding)]
-        return indices[self.embedding.placed[indices]]
-
-    def _distance_to(self, others: Indices) -> Scores:
-        """Distance [n] of each candidate to the nearest other; infinite without others, NaN where not placed."""
-        distances = np.full(len(self.embedding), np.nan)
-        placed = self.embedding.placed
-        distances[placed] = cKDTree(self._points[others]).query(self._points[placed])[0] if len(others) else np.inf
-        return distances
+        indices = indices[indices < len(self._turn)]
+        return indices[self._predictor.placed[indices]]
 
     def _explain(self, candidate: int, open_: Mask) -> Suggestion:
-        predictions = self._predict()
-        predicted = None if predictions is None or np.isnan(predictions[candidate]) else float(predictions[candidate])
+        prediction = self._predict()
+        scores = None if prediction is None else prediction.scores
+        predicted = None if scores is None or np.isnan(scores[candidate]) else float(scores[candidate])
         return Suggestion(
             candidate=candidate,
             predicted_score=predicted,
-            rank=_rank(predictions, predicted, open_),
+            rank=_rank(scores, predicted, open_),
             neighbors=self._nearest_trained(candidate),
-            embedding_version=self.embedding.version,
+            embedding_version=self._predictor.version,
         )
 
     def _nearest_trained(self, candidate: int) -> tuple[Neighbor, ...]:
-        trained = self._on_map(self._observations)
-        if not self.embedding.placed[candidate]:
+        trained = self._placed(self._observations)
+        if not self._predictor.placed[candidate]:
             return ()
-        distances = np.linalg.norm(self._points[trained] - self._points[candidate], axis=1)
+        distances = self._predictor.distances(candidate, trained)
         nearest = np.lexsort((trained, distances))[:N_REASONS]
         return tuple(
             Neighbor(i, float(d), self._observations[i])
             for i, d in zip(trained[nearest].tolist(), distances[nearest], strict=True)
         )
+
+
+class SurrogatePolicy(PredictorPolicy):
+    """Suggests the candidate of the best predicted score on the map: a `PredictorPolicy` of one regressor on it.
+
+    Args:
+        embedding: where the candidates lie.
+        regressor: a name in `surrogate.regressors.REGRESSORS`.
+        seed: of ties, of the first suggestion and of the regressor.
+
+    Raises:
+        SurrogateError: unknown regressor.
+    """
+
+    def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
+        super().__init__(MapPredictor(embedding, lambda: make_regressor(regressor, seed)), seed)
+        self.embedding = embedding
+        self._regressor = regressor
+
+    def with_embedding(self, embedding: Embedding) -> SurrogatePolicy:
+        """A policy on another embedding (more candidates, more features) that has observed the same."""
+        policy = SurrogatePolicy(embedding, self._regressor, self._seed)
+        policy._observations = dict(self._observations)
+        return policy
 
 
 class RandomPolicy(Policy):
@@ -263,7 +300,7 @@ class RandomPolicy(Policy):
         open_ = np.flatnonzero(_open_mask(len(self._turn), [*self._observed, *pending], allowed))
         if not len(open_):
             return None
-        return Suggestion(int(open_[np.argmin(self._turn[open_])]), None, 1, (), "")
+        return Suggestion(int(open_[np.argmin(self._turn[open_])]))
 
 
 def _turns(n: int, seed: int) -> Indices:
@@ -279,11 +316,19 @@ def _open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
     return open_
 
 
-def _typical_gap(points: Scores) -> float:
-    """The median distance [same unit as the points] of a point to its nearest neighbour; 0 for fewer than two."""
-    if len(points) < 2:
-        return 0.0
-    return float(np.median(cKDTree(points).query(points, k=2)[0][:, 1]))
+def normal_ranks(scores: Scores) -> Scores:
+    """The normal quantiles of the scores' ranks [m], equal scores at the mean of their ranks.
+
+    >>> normal_ranks(np.array([0.1, 0.9, 0.1])).round(3).tolist()
+    [-0.431, 0.967, -0.431]
+    """
+    quantiles: Scores = ndtri((rankdata(scores) - 0.5) / len(scores))
+    return quantiles
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SurrogateError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
 def _lies(scores: Scores, predicted: Scores) -> Scores:

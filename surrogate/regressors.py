@@ -1,4 +1,4 @@
-"""What predicts scores from coordinates: weighted nearest neighbours, random forest and support vector regression.
+"""What predicts scores from coordinates: weighted nearest neighbours, random forest, support vectors, Gaussian process.
 
 Format: points float [m, 2] (any number of columns works), scores float [m], predictions float64 [n]. Every regressor
 works from one point on and predicts a constant there. A new one is a class or factory with `fit` and `predict` and one
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from surrogate.errors import SurrogateError
+from surrogate.gaussian_process import GaussianProcess
 
 Array = NDArray[np.floating[Any]]
 Predictions = NDArray[np.float64]
@@ -57,13 +58,18 @@ class KNeighborsRegressor:
         """Weighted means for points [n, 2]: float64 [n]."""
         neighbors = np.arange(1, min(self.k, len(self._scores)) + 1)  # a list of ranks keeps the second axis at k = 1
         distances, indices = self._tree.query(np.asarray(points, dtype=np.float64), k=neighbors)
-        nearest = distances[:, :1]
-        # relative to the nearest: no overflow for tiny distances, and an exact hit leaves 1 for itself, 0 for others
-        weights = np.divide(nearest, distances, out=np.ones_like(distances), where=distances > 0)
-        base = self._scores[indices[:, :1]]
-        surplus = weights * (self._scores[indices] - base)
-        result: Predictions = base[:, 0] + surplus.sum(axis=1) / weights.sum(axis=1)
-        return result
+        return weighted_means(distances, self._scores[indices])
+
+
+def weighted_means(distances: Predictions, scores: Predictions) -> Predictions:
+    """Means [n] of the neighbours' scores [n, k], weighted by 1/distance [n, k], nearest first."""
+    nearest = distances[:, :1]
+    # relative to the nearest: no overflow for tiny distances, and an exact hit leaves 1 for itself, 0 for others
+    weights = np.divide(nearest, distances, out=np.ones_like(distances), where=distances > 0)
+    base = scores[:, :1]
+    surplus = weights * (scores - base)
+    result: Predictions = base[:, 0] + surplus.sum(axis=1) / weights.sum(axis=1)
+    return result
 
 
 class StandardizedRegressor:
@@ -125,10 +131,16 @@ def _svr(seed: int) -> Regressor:
     return StandardizedRegressor(machine)
 
 
+def _gp(seed: int) -> Regressor:
+    """A Gaussian process with a Matérn kernel of smoothness 5/2 and noise; the seed has no say."""
+    return GaussianProcess("matern52")
+
+
 REGRESSORS: dict[str, Callable[[int], Regressor]] = {
     "knr": _knr,
     "rfr": _rfr,
     "svr": _svr,
+    "gp": _gp,
 }
 
 

@@ -70,7 +70,8 @@ class Comparison:
     """Several policies' runs on one benchmark.
 
     Args:
-        goals: what there was to find.
+        goals: what there is to find among all functions but the baselines; each run had goals of its own, where it
+            could choose from some only.
         measures: by policy.
         reference: the policy that the others are tested against.
         tests: by policy (but the reference) and measure.
@@ -141,8 +142,11 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
     """
     if reference not in traces:
         raise AnalysisError(f"reference '{reference}' was not run; there are: {', '.join(traces)}")
-    goals = goals_of(benchmark)
-    measures = {policy: measure(runs, goals) for policy, runs in traces.items()}
+    others_than_baselines = np.setdiff1d(np.arange(len(benchmark)), benchmark.baselines)
+    measures = {
+        policy: measure(runs, [goals_of(benchmark.scores[run.candidates]) for run in runs])
+        for policy, runs in traces.items()
+    }
     shapes = {m.best_so_far.shape for m in measures.values()}
     if len(shapes) > 1:
         raise AnalysisError(f"policies have different runs and evaluations: {sorted(shapes)}")
@@ -154,7 +158,7 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
         p_values = [signed_rank_p(x, ours) for x in theirs]
         for policy, x, p, p_holm in zip(others, theirs, p_values, holm(p_values), strict=True):
             tests[policy][name] = _test(x, ours, p, p_holm)
-    return Comparison(goals, measures, reference, tests)
+    return Comparison(goals_of(benchmark.scores[others_than_baselines]), measures, reference, tests)
 
 
 def spread(runs: Floats) -> Spread:

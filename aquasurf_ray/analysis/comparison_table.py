@@ -59,6 +59,12 @@ def _row(comparison: Comparison, policy: str) -> list[str]:
     ]
 
 
+def seconds_text(spread: Spread) -> str:
+    """Simulated seconds until a goal was reached, which may be never."""
+    low, middle, high = ("never" if math.isinf(value) else f"{value:.0f}" for value in _quartiles(spread))
+    return f"{middle} [{low}, {high}]"
+
+
 def p_text(p: float) -> str:
     """A p-value with as many digits as it deserves.
 

@@ -1,12 +1,14 @@
 """What is measured of simulated searches: how soon they find the best functions, how well they predict, how fast.
 
 Format: `runs` searches of `evaluations` trainings each; truth is a function's median score over seeds, whatever score
-the search saw. The baselines, which every search knows before it begins, do not count. Evaluations are counted from 1
-in the order of completion; a goal that is never reached has the value evaluations + 1, in seconds infinity.
+the search saw. Goals are among the functions that the run could choose from. The baselines, which every search knows
+before it begins, do not count. Evaluations are counted from 1 in the order of completion; a goal that is never reached
+has the value evaluations + 1, in seconds infinity.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +20,6 @@ from scipy.stats import rankdata
 from aquasurf_ray.analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.benchmark import Benchmark
     from aquasurf_ray.analysis.simulation import Trace
 
 Floats = NDArray[np.float64]
@@ -30,10 +31,11 @@ MIN_FOR_CORRELATION = 3
 
 @dataclass(frozen=True)
 class Goals:
-    """What there is to find in a benchmark.
+    """What there is to find among the functions that a search can choose from.
 
     Args:
-        top: the score that belongs to the best of the functions, by the names of `TOP_FRACTIONS`.
+        top: the score that belongs to the best of the functions, by the names of `TOP_FRACTIONS`: that of the
+            ceil(fraction * n)-th best of n.
         best: the best score of all.
         worst: the worst finite one.
     """
@@ -48,11 +50,11 @@ class Measures:
     """One policy's runs; all but `best_so_far` have one value a run.
 
     Args:
-        best_so_far: the truth of the best function yet, float64 [runs, evaluations]; the worst score of the benchmark
+        best_so_far: the truth of the best function yet, float64 [runs, evaluations]; the worst score that there is
             as long as all have diverged.
         to_top: evaluations until a function of the top was trained, by the names of `TOP_FRACTIONS`.
         seconds_to_top: the same in simulated seconds.
-        regret: how far the best function found is below the best of the benchmark.
+        regret: how far the best function found is below the best that there was.
         regret_of_choice: how far the function that looked best is, by the scores that the search saw.
         rank_correlation: Spearman's, of predicted score and truth of the suggested functions; NaN without predictions.
         suggest_ms: the median time of a suggestion, measured.
@@ -72,21 +74,22 @@ class Measures:
     distinct: int
 
 
-def goals_of(benchmark: Benchmark) -> Goals:
-    """The goals that a benchmark sets.
+def goals_of(scores: Floats) -> Goals:
+    """The goals among functions with these scores [n], NaN where they diverged.
 
     Raises:
         AnalysisError: no function has a score.
     """
-    finite = benchmark.scores[np.isfinite(benchmark.scores)]
-    if not len(finite):
-        raise AnalysisError(f"no function of benchmark '{benchmark.name}' has a score")
-    top = {name: float(benchmark.scores[benchmark.top(share)].min()) for name, share in TOP_FRACTIONS.items()}
-    return Goals(top, float(finite.max()), float(finite.min()))
+    descending = -np.sort(-scores[np.isfinite(scores)])
+    if not len(descending):
+        raise AnalysisError(f"none of {len(scores)} functions has a score")
+    places = {name: math.ceil(share * len(scores) - 1e-9) for name, share in TOP_FRACTIONS.items()}
+    top = {name: float(descending[min(place, len(descending)) - 1]) for name, place in places.items()}
+    return Goals(top, float(descending[0]), float(descending[-1]))
 
 
-def measure(traces: Sequence[Trace], goals: Goals) -> Measures:
-    """The measures of one policy's runs, in the order of the traces.
+def measure(traces: Sequence[Trace], goals: Sequence[Goals]) -> Measures:
+    """The measures of one policy's runs, each against goals of its own, in the order of the traces.
 
     Raises:
         AnalysisError: no trace, or traces of different lengths.
@@ -97,18 +100,19 @@ def measure(traces: Sequence[Trace], goals: Goals) -> Measures:
     truth = np.stack([trace.truth for trace in traces])
     finished = np.stack([trace.finished_at for trace in traces])
     started = np.array([trace.started_at.min() for trace in traces])
-    best = np.maximum.accumulate(np.where(np.isnan(truth), goals.worst, truth), axis=1)
-    to_top = {name: _first_reaching(truth, score) for name, score in goals.top.items()}
+    worst, highest = (np.array([getattr(goal, name) for goal in goals]) for name in ("worst", "best"))
+    best = np.maximum.accumulate(np.where(np.isnan(truth), worst[:, None], truth), axis=1)
+    to_top = {name: _first_reaching(truth, np.array([goal.top[name] for goal in goals])) for name in TOP_FRACTIONS}
     return Measures(
         best_so_far=best,
         to_top=to_top,
         seconds_to_top={name: _time_of(first, finished) - started for name, first in to_top.items()},
-        regret=goals.best - best[:, -1],
-        regret_of_choice=goals.best - np.array([_truth_of_choice(trace, goals) for trace in traces]),
+        regret=highest - best[:, -1],
+        regret_of_choice=highest - np.array(list(map(_truth_of_choice, traces, worst.tolist()))),
         rank_correlation=np.array([spearman(trace.predicted, trace.truth) for trace in traces]),
         suggest_ms=np.array([1e3 * float(np.median(trace.suggest_seconds)) for trace in traces]),
-        seconds=finished.max(axis=1) - started,
         distinct=len({trace.order.tobytes() for trace in traces}),
+        seconds=finished.max(axis=1) - started,
     )
 
 
@@ -127,14 +131,14 @@ def spearman(a: Floats, b: Floats) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _truth_of_choice(trace: Trace, goals: Goals) -> float:
+def _truth_of_choice(trace: Trace, worst: float) -> float:
     """The truth of the first function with the best observed score; the worst there is, where it diverged."""
     chosen = trace.truth[int(np.argmax(np.where(np.isnan(trace.observed), -np.inf, trace.observed)))]
-    return goals.worst if np.isnan(chosen) else float(chosen)
+    return worst if np.isnan(chosen) else float(chosen)
 
 
-def _first_reaching(truth: Floats, score: float) -> Indices:
-    reached = truth >= score  # false for NaN
+def _first_reaching(truth: Floats, score: Floats) -> Indices:
+    reached = truth >= score[:, None]  # false for NaN
     first = np.argmax(reached, axis=1) + 1
     return np.asarray(np.where(reached.any(axis=1), first, truth.shape[1] + 1), dtype=np.int64)
 

@@ -7,7 +7,8 @@ from itertools import product
 from typing import get_args
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.search_algorithms import ALGORITHMS, SurrogateSettings
+from aquasurf_ray.analysis.search_algorithms import ALGORITHMS
+from aquasurf_ray.analysis.surrogates import SurrogateSettings
 from surrogate.embedding import Features
 from surrogate.regressors import REGRESSORS
 
@@ -16,7 +17,7 @@ NO_BASELINE = "none"
 
 
 def surrogate_names(regressors: Sequence[str], features: Sequence[str], spaces: Sequence[str]) -> list[str]:
-    """Every combination REGRESSOR/FEATURES/SPACE.
+    """Every combination REGRESSOR/FEATURES/SPACE; regressors or spaces joined by "+" are an ensemble.
 
     Raises:
         AnalysisError: an unknown part, with the list of those that there are.
@@ -29,7 +30,8 @@ def surrogate_names(regressors: Sequence[str], features: Sequence[str], spaces: 
         ("features", features, get_args(Features)),
         ("space", spaces, SPACES),
     ):
-        _check(option, given, known)
+        joined = option != "features"
+        _check(option, [part for name in given for part in (name.split("+") if joined else [name])], known)
     return ["/".join(parts) for parts in product(regressors, features, spaces)]
 
 
@@ -49,9 +51,12 @@ def check_policy(name: str) -> None:
     Raises:
         AnalysisError: it cannot be one.
     """
-    if name not in ALGORITHMS:
-        settings = SurrogateSettings.parse(name)
-        surrogate_names([settings.regressor], [settings.features], [settings.space])
+    if name in ALGORITHMS:
+        return
+    if name.partition(":")[0].count("/") != 2:
+        raise AnalysisError(f"policy: there are {', '.join(ALGORITHMS)} or REGRESSOR/FEATURES/SPACE, got '{name}'")
+    settings = SurrogateSettings.parse(name)
+    surrogate_names([settings.regressor], [settings.features], [settings.space])
 
 
 def chosen_reference(names: Sequence[str], reference: str | None = None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -35,6 +36,7 @@ class Trace:
         observed: the score that it was told; NaN where the training diverged.
         truth: the median over seeds; NaN where the median training diverged.
         suggest_seconds: measured seconds of each suggestion.
+        candidates: what the search could choose from, baselines left out, ascending: int64 [c].
     """
 
     order: Indices
@@ -44,6 +46,7 @@ class Trace:
     observed: Scores
     truth: Scores
     suggest_seconds: Scores
+    candidates: Indices
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ def simulate(
     seed: int,
     workers: int = 1,
     observe: Observe = "seed",
+    candidates: Sequence[int] | Indices | None = None,
 ) -> Trace:
     """Runs a search of exactly `evaluations` trainings after the baselines, which are observed first.
 
@@ -73,6 +77,9 @@ def simulate(
         workers: trainings at the same time.
         observe: "seed" tells the policy the scores of one training seed, `seed % seeds`, as in a real search; "draw"
             draws a training seed for every function, so that many runs on few seeds differ; "median" tells the truth.
+        candidates: which functions the search may train besides the baselines; all by default. What a search does on a
+            whole benchmark hardly depends on chance, so that many runs that are to be compared need one subset each:
+            see `draw_candidates`.
 
     Raises:
         AnalysisError: more evaluations than functions were trained, or a policy that suggests what it may not, or
@@ -81,10 +88,13 @@ def simulate(
     if evaluations < 1 or workers < 1:
         raise AnalysisError(f"a search needs evaluations and workers, got {evaluations} and {workers}")
     scores, seconds, trained = _world(benchmark, seed, observe)
+    if candidates is not None:
+        trained = trained & np.isin(np.arange(len(benchmark)), np.union1d(candidates, benchmark.baselines))
     search = _Search(policy, scores, seconds, trained)
     search.observe_first(benchmark.baselines)
-    if search.n_open < evaluations:
-        raise AnalysisError(f"{evaluations} evaluations asked for, but {search.n_open} functions are there to train")
+    open_ = search.open
+    if len(open_) < evaluations:
+        raise AnalysisError(f"{evaluations} evaluations asked for, but {len(open_)} functions are there to train")
     finished = search.run(evaluations, workers)
     order = np.array([started.candidate for _, started in finished], dtype=np.int64)
     return Trace(
@@ -95,7 +105,15 @@ def simulate(
         observed=scores[order],
         truth=benchmark.scores[order],
         suggest_seconds=np.array([started.suggest_seconds for _, started in finished]),
+        candidates=open_,
     )
+
+
+def draw_candidates(benchmark: Benchmark, n: int, seed: int) -> Indices:
+    """A random subset of n functions that are no baselines, ascending: int64 [n]; all if there are not more."""
+    others = np.setdiff1d(np.arange(len(benchmark)), benchmark.baselines)
+    drawn = np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")
+    return np.sort(others[drawn[:n]])
 
 
 class _Search:
@@ -106,14 +124,14 @@ class _Search:
         self._scores = scores
         self._seconds = seconds
         self._open = trained.copy()
-        self._allowed = None if trained.all() else trained  # what was observed or is pending the policy knows itself
+        self._allowed = trained  # what was observed or is pending the policy knows itself
         self._running: list[tuple[float, int, _Started]] = []
         self._n_started = 0
 
     @property
-    def n_open(self) -> int:
-        """How many functions may still be suggested."""
-        return int(self._open.sum())
+    def open(self) -> Indices:
+        """Which functions may still be suggested."""
+        return np.flatnonzero(self._open)
 
     def observe_first(self, candidates: Indices) -> None:
         """Tells the policy results that nobody suggested."""

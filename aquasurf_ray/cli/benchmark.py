@@ -1,4 +1,4 @@
-"""The group of commands about benchmarks: build (in a file of its own) and replay."""
+"""Commands about benchmarks: benchmark replay, benchmark evidence."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import benchmark_build
 from aquasurf_ray.cli.options import Address, AsJson
 from aquasurf_ray.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.replay import Progress
+    from aquasurf_ray.analysis.benchmark import Benchmark
+    from aquasurf_ray.driver.replay import Progress, ReplayOrder
 
 BenchmarkName = Annotated[
     str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
@@ -28,10 +28,38 @@ Seed = Annotated[int, typer.Option(help="Of the first run; the next ones count u
 
 
 class Observed(StrEnum):
-    """What a simulated search is told of a training."""
+    """What a simulated search is told of a function."""
 
+    draw = "draw"
     seed = "seed"
     median = "median"
+
+
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        help="Functions that a search chooses from, drawn for each run; 0 for all, on which all runs are much alike. "
+        "Default: half of them."
+    ),
+]
+
+
+class Half(StrEnum):
+    """Which functions of a benchmark are searched."""
+
+    all = "all"
+    first = "first"
+    second = "second"
+
+
+SPLIT_SEED = 0
+Observe = Annotated[
+    Observed,
+    typer.Option(
+        help="The score a search sees: of a training drawn for each function, of one training seed for all, or the "
+        "median."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +68,13 @@ def register(app: typer.Typer) -> None:
     benchmarks.command("replay", epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")(
         replay
     )
-    benchmarks.command("build", epilog=f"Example: {benchmark_build.EXAMPLE}")(benchmark_build.build)
+    benchmarks.command(
+        "evidence", epilog="Example: aquasurf benchmark evidence act-bench-digits --experiment combine,fisher"
+    )(evidence)
     app.add_typer(
         benchmarks,
         name="benchmark",
-        help="Train whole spaces, and compare search algorithms on functions that were all trained before.",
+        help="Compare search algorithms on functions that were all trained before.",
         epilog="Example: aquasurf benchmark replay act-bench-digits",
     )
 
@@ -67,9 +97,8 @@ def replay(
     evaluations: Evaluations = 100,
     workers: Annotated[int, typer.Option(help="Trainings that each simulated search has running at a time.")] = 1,
     seed: Seed = 0,
-    observe: Annotated[
-        Observed, typer.Option(help="What a search sees: the score of one training seed, or the median of all.")
-    ] = Observed.seed,
+    observe: Observe = Observed.draw,
+    candidates: Candidates = None,
     reference: Annotated[
         str | None, typer.Option(help="The algorithm to test the others against. Default: random, else the first.")
     ] = None,
@@ -92,10 +121,11 @@ def replay(
 
     names = _policies(regressor, features, space, baseline, policy or [])
     chosen = chosen_reference(names, reference)
-    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value)
     if output is not None:
         check_format(output)
     world = load_benchmark(benchmark)
+    some = _half(world) if candidates is None else candidates
+    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, some)
     started = time.monotonic()
     with _progress() as on_progress:
         traces = simulated.replay(world, order, address=address, on_progress=on_progress)
@@ -105,12 +135,67 @@ def replay(
         print(f"curves in {output}", file=sys.stderr)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        told = {"workers": workers, "seed": seed, "observe": observe.value}
+        told = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
         print_json({**about, **told, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
         return
-    print(f"{world.name}: {len(world)} functions, {runs} runs of {evaluations} evaluations after the baselines\n")
+    print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
     print_table(COLUMNS, rows(comparison))
     print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
+
+
+def evidence(
+    benchmark: BenchmarkName,
+    experiment: Annotated[
+        str | None, typer.Option(help="Experiments by name; several with commas. Default: all but the whole grid.")
+    ] = None,
+    half: Annotated[
+        Half, typer.Option(help="Functions to search: all, or a half of them, to choose on one and judge on the other.")
+    ] = Half.all,
+    runs: Runs = 100,
+    evaluations: Evaluations = 100,
+    seed: Seed = 0,
+    observe: Observe = Observed.draw,
+    candidates: Candidates = None,
+    address: Address = None,
+    as_json: AsJson = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the tables to this Markdown file too, as they come.")
+    ] = None,
+) -> None:
+    """Run the experiments behind docs/evidence.md and print their tables.
+
+    Each compares what one choice changes (which features, which regressor, which layer weighting, ...) by paired
+    simulated searches.
+    """
+    from aquasurf_ray.analysis.benchmark import load_benchmark
+    from aquasurf_ray.analysis.experiments import experiments_named, section
+    from aquasurf_ray.driver.evidence import run_experiments
+    from aquasurf_ray.driver.replay import ReplayOrder
+
+    if output is not None:
+        _write(output, "")
+    experiments = experiments_named(_listed(experiment or ""))
+    world = load_benchmark(benchmark)
+    if half is not Half.all:
+        world = world.split(SPLIT_SEED)[0 if half is Half.first else 1]
+    some = _half(world) if candidates is None else candidates
+    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value, some)
+    told = f"{world.name}, {half.value} {len(world)} functions, {_searches(order)}\n"
+    sections, documents = [told], {}
+    if not as_json:
+        print(told, flush=True)
+    with _progress() as on_progress:
+        for name, comparison in run_experiments(world, experiments, order, address=address, on_progress=on_progress):
+            documents[name] = {"question": experiments[name].question, **comparison.document()}
+            sections.append(section(name, experiments[name], comparison))
+            if not as_json:
+                print(sections[-1], flush=True)
+            if output is not None:
+                _write(output, "\n".join(sections))
+    if as_json:
+        about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
+        how = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": some}
+        print_json({**about, **how, "experiments": documents})
 
 
 def _policies(
@@ -127,6 +212,22 @@ def _policies(
     return list(dict.fromkeys([*names, *policies]))
 
 
+def _half(world: Benchmark) -> int:
+    return (len(world) - len(world.baselines)) // 2
+
+
+def _searches(order: ReplayOrder) -> str:
+    among = f" among {order.candidates} drawn functions" if order.candidates else ""
+    return f"{order.runs} runs of {order.evaluations} evaluations{among} after the baselines"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--output") from None
+
+
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -140,6 +241,6 @@ def _progress() -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    with Bar(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         runs: Any = bar.add_task("simulated searches", total=None)
         yield lambda done, wanted: bar.update(runs, completed=done, total=wanted)

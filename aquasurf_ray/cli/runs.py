@@ -88,7 +88,7 @@ def search(
         str | None,
         typer.Option(help="Of layers in the spectrum distance: inverse, uniform or size. Default: inverse."),
     ] = None,
-    regressor: Annotated[str | None, typer.Option(help="knr, rfr or svr. Default: knr.")] = None,
+    regressor: Annotated[str | None, typer.Option(help="knr, rfr, svr or gp. Default: knr.")] = None,
     max_cost: Annotated[
         float | None,
         typer.Option(help="Suggest only functions whose training step takes at most this many times relu's."),

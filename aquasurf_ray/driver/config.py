@@ -72,7 +72,7 @@ class SearchConfig(BaseModel):
     fisher: Literal["sampled", "empirical"] = Field("sampled", description="which Fisher information")
     features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")
     layer_weighting: Literal["inverse", "uniform", "size"] = Field("inverse", description="of the spectrum distance")
-    regressor: str = Field("knr", description="knr, rfr or svr")
+    regressor: str = Field("knr", description="knr, rfr, svr or gp")
     max_cost: float | None = Field(
         None, gt=0, description="suggest only functions whose training step takes at most this many times relu's"
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import ray
@@ -23,16 +23,19 @@ from ray.exceptions import RayError
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.search_algorithms import Factory, make_policy
-from aquasurf_ray.analysis.simulation import Observe, Trace, simulate
+from aquasurf_ray.analysis.simulation import Observe, Trace, draw_candidates, simulate
 from aquasurf_ray.driver.cluster import connected
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.faults import cause_of
 from aquasurf_ray.driver.signals import StopSignal
 from surrogate.errors import SurrogateError
+from surrogate.policy import Policy
 
 CHUNKS_A_POLICY = 20
+MADE_FIRST = 5  # policies of the first runs, since an embedding may go by the seed
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
+CANDIDATES_SEED = 2**40  # so that candidates and a policy's own chance are not drawn alike
 
 Progress = Callable[[int, int], None]
 
@@ -47,7 +50,9 @@ class ReplayOrder:
         evaluations: of each run, after the baselines.
         workers: trainings that a simulated search has running at the same time.
         seed: of the first run; the next ones count up.
-        observe: what a search sees: the score of one training seed, or the median of all.
+        observe: what a search sees, see `analysis.simulation.simulate`.
+        candidates: how many functions each run can choose from, drawn by its seed; 0 for all. On all of them a policy
+            does nearly the same in every run.
         own: further search algorithms, of the caller's own, by the names that `policies` uses.
 
     Raises:
@@ -59,15 +64,19 @@ class ReplayOrder:
     evaluations: int = 100
     workers: int = 1
     seed: int = 0
-    observe: Observe = "seed"
+    observe: Observe = "draw"
+    candidates: int = 0
     own: Mapping[str, Factory] | None = None
 
     def __post_init__(self) -> None:
         for name in ("runs", "evaluations", "workers"):
             if getattr(self, name) < 1:
                 raise BadUse(f"{name}: at least one is needed, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise BadUse(f"seed: it must not be negative, got {self.seed}")
+        if self.observe not in get_args(Observe):
+            raise BadUse(f"observe: there are {', '.join(get_args(Observe))}, got '{self.observe}'")
+        for name in ("seed", "candidates"):
+            if getattr(self, name) < 0:
+                raise BadUse(f"{name}: it must not be negative, got {getattr(self, name)}")
         if not self.policies:
             raise BadUse("no search algorithm given")
         twice = [name for name in self.policies if self.policies.count(name) > 1]
@@ -77,11 +86,12 @@ class ReplayOrder:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Runs of one policy, from number `first` on; none to make the policy only."""
+    """Runs of one policy, from number `first` on, or their policies only."""
 
     policy: str
     first: int
     runs: int
+    only_made: bool = False
 
 
 def replay(
@@ -114,7 +124,9 @@ class _Replay:
     def __init__(self, order: ReplayOrder, benchmark: Any, slots: int, on_progress: Progress | None) -> None:
         self._order, self._benchmark, self._slots = order, benchmark, slots
         self._tell = on_progress
-        self._to_make = deque(_Chunk(policy, 0, 0) for policy in order.policies)
+        self._to_make = deque(
+            _Chunk(policy, 0, min(order.runs, MADE_FIRST), only_made=True) for policy in order.policies
+        )
         self._to_run: deque[_Chunk] = deque()
         self._running: dict[Any, _Chunk] = {}
         self._traces: dict[str, dict[int, Trace]] = {policy: {} for policy in order.policies}
@@ -142,20 +154,20 @@ class _Replay:
                 ray.get(future, timeout=CANCEL_SECONDS)
 
     def _start(self) -> None:
-        """As many tasks as there are slots, of which one makes a policy: policies often share an embedding."""
+        """As many tasks as there are slots, of which half may make policies: these often share an embedding."""
         run: Any = _simulated
         while len(self._running) < self._slots and (chunk := self._next()) is not None:
             self._running[run.remote([self._benchmark], self._order, chunk)] = chunk
 
     def _next(self) -> _Chunk | None:
-        making = any(chunk.runs == 0 for chunk in self._running.values())
-        if self._to_make and not making:
+        making = sum(chunk.only_made for chunk in self._running.values())
+        if self._to_make and making < max(1, self._slots // 2):
             return self._to_make.popleft()
         return self._to_run.popleft() if self._to_run else None
 
     def _take(self, chunk: _Chunk, future: Any) -> None:
         traces = _result(chunk, future)
-        if chunk.runs == 0:
+        if chunk.only_made:
             self._to_run.extend(_chunks(chunk.policy, self._order.runs))
             return
         self._traces[chunk.policy].update(enumerate(traces, chunk.first))
@@ -169,12 +181,25 @@ def _simulated(benchmark: Sequence[Any], order: ReplayOrder, chunk: _Chunk) -> l
     """The chunk's traces; the benchmark comes as a reference in a list, which Ray leaves as it is."""
     world = _unpacked(benchmark[0])
     make = (order.own or {}).get(chunk.policy) or (lambda world, seed: make_policy(chunk.policy, world, seed))
-    if chunk.runs == 0:
-        make(world, order.seed)
-    return [
-        simulate(make(world, seed), world, order.evaluations, seed=seed, workers=order.workers, observe=order.observe)
-        for seed in range(order.seed + chunk.first, order.seed + chunk.first + chunk.runs)
-    ]
+    seeds = range(order.seed + chunk.first, order.seed + chunk.first + chunk.runs)
+    if chunk.only_made:
+        for seed in seeds:
+            make(world, seed)
+        return []
+    return [_trace(make(world, seed), world, order, seed) for seed in seeds]
+
+
+def _trace(policy: Policy, world: Benchmark, order: ReplayOrder, seed: int) -> Trace:
+    candidates = draw_candidates(world, order.candidates, CANDIDATES_SEED + seed) if order.candidates else None
+    return simulate(
+        policy,
+        world,
+        order.evaluations,
+        seed=seed,
+        workers=order.workers,
+        observe=order.observe,
+        candidates=candidates,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -203,8 +228,10 @@ def _result(chunk: _Chunk, future: Any) -> list[Trace]:
 def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
     trained = np.flatnonzero(benchmark.trained.any(axis=1))
     there = len(np.setdiff1d(trained, benchmark.baselines))
-    if order.evaluations > there:
+    if order.candidates > there:
+        raise BadUse(f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {there} to train")
+    if order.evaluations > (order.candidates or there):
         raise BadUse(
-            f"evaluations: {order.evaluations} asked for, but benchmark '{benchmark.name}' has {there} trained "
-            "functions beside the baselines"
+            f"evaluations: {order.evaluations} asked for, but a search on '{benchmark.name}' can choose from "
+            f"{order.candidates or there} functions beside the baselines"
         )

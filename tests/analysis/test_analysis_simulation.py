@@ -12,7 +12,7 @@ from made_benchmark import made_benchmark
 
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.simulation import simulate
+from aquasurf_ray.analysis.simulation import draw_candidates, simulate
 from surrogate.policy import Policy, RandomPolicy, Suggestion
 
 
@@ -151,6 +151,18 @@ def test_what_was_never_trained_is_not_to_be_had(made: Benchmark) -> None:
     assert sorted(trace.order) == list(range(8, 30))
     with pytest.raises(AnalysisError, match="23 evaluations asked for, but 22"):
         simulate(RandomPolicy(60, 2), partial, 23, seed=0)
+
+
+def test_a_search_among_some_of_the_functions(made: Benchmark) -> None:
+    some = draw_candidates(made, 20, seed=3)
+    assert len(some) == len(set(some)) == 20
+    assert set(some).isdisjoint(made.baselines)
+    assert some.tolist() == draw_candidates(made, 20, 3).tolist() != draw_candidates(made, 20, 4).tolist()
+    trace = simulate(RandomPolicy(60, 2), made, 20, seed=0, candidates=some)
+    assert sorted(trace.order) == trace.candidates.tolist() == some.tolist()
+    assert len(draw_candidates(made, 99, 0)) == 52
+    with pytest.raises(AnalysisError, match="21 evaluations asked for, but 20"):
+        simulate(RandomPolicy(60, 2), made, 21, seed=0, candidates=some)
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,13 @@ def trace(truth, observed=None, predicted=None, seconds=1.0):
     said = np.full(n, NAN) if predicted is None else np.array(predicted, dtype=float)
     took = np.full(n, 0.002)
     order = np.nan_to_num(1000 * seen).astype(np.int64)
-    return Trace(order, ends - seconds, ends, said, seen, np.array(truth, dtype=float), took)
+    return Trace(order, ends - seconds, ends, said, seen, np.array(truth, dtype=float), took, np.arange(8, 60))
 
 
 def test_measures_by_hand():
     early = trace([0.5, 0.8, NAN, 0.9], observed=[0.99, 0.7, NAN, 0.6], predicted=[0.1, 0.2, 0.9, 0.4], seconds=2.0)
     never = trace([NAN, 0.3, 0.2, 0.79])
-    found = measure([early, never], GOALS)
+    found = measure([early, never], [GOALS, GOALS])
     assert found.best_so_far.tolist() == [[0.5, 0.8, 0.8, 0.9], [0.1, 0.3, 0.3, 0.79]]
     assert found.to_top["top_1"].tolist() == [2, 5]
     assert found.to_top["top_01"].tolist() == [4, 5]
@@ -49,31 +49,40 @@ def test_measures_by_hand():
     assert math.isnan(found.rank_correlation[1])
     assert found.suggest_ms.tolist() == [2.0, 2.0]
     assert found.distinct == 2
-    assert measure([never, never], GOALS).distinct == 1
+    assert measure([never, never], [GOALS, GOALS]).distinct == 1
 
 
 def test_a_choice_that_diverged_in_the_median_is_the_worst():
     lucky = trace([0.5, NAN], observed=[0.6, 0.9])
     nothing = trace([NAN, NAN])
-    assert measure([lucky, nothing], GOALS).regret_of_choice == pytest.approx([0.85, 0.85])
+    assert measure([lucky, nothing], [GOALS, GOALS]).regret_of_choice == pytest.approx([0.85, 0.85])
 
 
-def test_goals_are_scores_of_the_benchmark(made):
-    goals = goals_of(made)
-    ascending = np.sort(made.scores[~np.isnan(made.scores)])
-    assert (goals.best, goals.worst) == (ascending[-1], ascending[0])
-    assert goals.top == {"top_1": ascending[-1], "top_01": ascending[-1]}  # of 60
-    hopeless = replace(made, seed_scores=np.full_like(made.seed_scores, NAN))
-    with pytest.raises(AnalysisError, match="no function of benchmark 'made' has a score"):
-        goals_of(hopeless)
+def test_goals_are_scores_of_the_functions_that_can_be_chosen():
+    scores = np.random.default_rng(0).permutation(np.arange(1500.0))
+    scores[scores < 100] = NAN
+    assert goals_of(scores) == Goals({"top_1": 1485.0, "top_01": 1498.0}, best=1499.0, worst=100.0)
+    few = np.array([NAN] * 999 + [0.5])
+    assert goals_of(few).top == {"top_1": 0.5, "top_01": 0.5}  # ten belong to the top, but one has a score
+    with pytest.raises(AnalysisError, match="none of 3 functions has a score"):
+        goals_of(np.full(3, NAN))
+
+
+def test_each_run_is_measured_by_what_it_could_choose_from(made):
+    best, second = np.argsort(-np.nan_to_num(made.scores[8:]))[:2] + 8
+    without_best = replace(trace([made.scores[second]]), candidates=np.setdiff1d(np.arange(8, 60), [best]))
+    compared = compare({"mine": [trace([made.scores[second]]), without_best]}, made, "mine")
+    assert compared.measures["mine"].to_top["top_1"].tolist() == [2, 1]
+    assert compared.measures["mine"].regret.tolist() == [made.scores[best] - made.scores[second], 0.0]
+    assert compared.goals.best == made.scores[best]
 
 
 def test_traces_that_do_not_match_are_refused(made):
     runs = [simulate(RandomPolicy(len(made), seed), made, 5, seed=seed) for seed in range(3)]
     with pytest.raises(AnalysisError, match="one length"):
-        measure([], GOALS)
+        measure([], [])
     with pytest.raises(AnalysisError, match=r"\[1, 2\] evaluations"):
-        measure([trace([0.1]), trace([0.1, 0.2])], GOALS)
+        measure([trace([0.1]), trace([0.1, 0.2])], [GOALS, GOALS])
     with pytest.raises(AnalysisError, match="reference 'tpe' was not run; there are: random"):
         compare({"random": runs}, made, "tpe")
     with pytest.raises(AnalysisError, match=r"different runs and evaluations: \[\(2, 5\), \(3, 5\)\]"):
@@ -146,7 +155,7 @@ def test_intervals_of_the_median_cover_it_as_often_as_they_say():
 @pytest.fixture
 def comparison(made):
     """Better by four evaluations in three runs, as good in one; the fourth pair never gets there."""
-    top = goals_of(made).top["top_1"]
+    top = goals_of(made.scores[8:]).top["top_1"]
 
     def reaching(*numbers):
         return [trace([top if i == n else made.scores[0] - i / 1e6 for i in range(1, 9)]) for n in numbers]

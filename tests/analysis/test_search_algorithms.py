@@ -12,8 +12,9 @@ from made_benchmark import made_benchmark
 from aquasurf_ray.analysis import maps
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
-from aquasurf_ray.analysis.search_algorithms import SurrogateSettings, make_policy
+from aquasurf_ray.analysis.search_algorithms import make_policy
 from aquasurf_ray.analysis.simulation import simulate
+from aquasurf_ray.analysis.surrogates import SEED, SurrogateSettings, surrogate_policy
 from surrogate.embedding import EmbeddingConfig, embed
 from surrogate.errors import SurrogateError
 from surrogate.policy import SurrogatePolicy
@@ -43,6 +44,8 @@ def test_aquasurf_is_the_seeds_own_configuration(made: Benchmark) -> None:
 
 def test_a_name_says_the_settings() -> None:
     assert SurrogateSettings.parse("knr/both/umap") == SurrogateSettings()
+    seeds = SurrogateSettings.parse("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
+    assert seeds == SEED
     found = SurrogateSettings.parse("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
     wanted = SurrogateSettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
     assert found == wanted
@@ -57,6 +60,9 @@ def test_a_name_says_the_settings() -> None:
         ("knn/both/umap", SurrogateError, "unknown regressor 'knn'"),
         ("knr/spectra/umap", SurrogateError, "features is 'spectra'"),
         ("knr/both/plane", SurrogateError, "space is 'plane'"),
+        ("knr/both/metric:acquisition=ei", SurrogateError, "knows no uncertainty"),
+        ("gp/both/metric:balance=most", SurrogateError, "balance is 'most'"),
+        ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand are for one regressor"),
         ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; it has: empirical, sampled"),
     ],
 )
@@ -69,9 +75,9 @@ def test_embeddings_are_made_once(made: Benchmark, monkeypatch: pytest.MonkeyPat
     first = make_policy("knr/outputs/umap", made, 0)
     monkeypatch.setattr(maps, "embed", None)
     again = make_policy("knr/outputs/umap", replace(made), 1)
-    assert isinstance(first, SurrogatePolicy)
-    assert isinstance(again, SurrogatePolicy)
-    np.testing.assert_array_equal(again.embedding.coordinates, first.embedding.coordinates)
+    assert again.suggest() is not None
+    assert first.suggest() is not None
+    assert again.suggest().embedding_version == first.suggest().embedding_version
     with pytest.raises(TypeError, match="not callable"):
         make_policy("knr/outputs/umap:layout_seed=1", made, 0)
 
@@ -87,8 +93,61 @@ def test_a_damaged_file_of_an_embedding_is_made_anew(
         assert make_policy("knr/spectrum/umap", replace(made), 0).suggest() == first
 
 
-@pytest.mark.parametrize("name", ["aquasurf", "random", "svr/outputs/umap"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aquasurf",
+        "random",
+        "svr/outputs/umap",
+        "knr/both/metric:k=5:balance=0.3",
+        "gp/both/umap:acquisition=ucb:pending=believer",
+        "gp/spectrum/metric:acquisition=ei:targets=ranks",
+        "gp/both/metric:balance=learned:diverged=ignore",
+        "knr+gp+svr/both/umap+metric",
+        "knr/both/metric:spectra=20",
+        "knr/both/umap:spectra=20",
+        "gp/both/metric:spectra=30:on_demand=2",
+    ],
+)
 def test_a_search_is_the_same_each_time(made: Benchmark, name: str) -> None:
     first, again, other = (simulate(make_policy(name, made, 3), made, 15, seed=s, workers=2) for s in (3, 3, 4))
     assert first.order.tolist() == again.order.tolist()
     assert first.observed.tolist() != other.observed.tolist()
+
+
+def test_settings_reach_what_they_are_of(made: Benchmark) -> None:
+    """Each changes what is suggested, on the same results."""
+    plain = "gp/both/metric"
+    changes = ["balance=0.9", "balance=learned", "weighting=uniform", "fisher=empirical", "spectra=20", "targets=ranks"]
+    found = {}
+    for name in (
+        plain,
+        "knr/both/metric",
+        "knr/both/metric:k=9",
+        "svr/both/metric",
+        *(f"{plain}:{c}" for c in changes),
+    ):
+        policy = make_policy(name, made, 0)
+        for candidate, score in enumerate(made.scores[:25]):
+            policy.observe(candidate, None if np.isnan(score) else score)
+        suggestion = policy.suggest()
+        assert suggestion is not None
+        found[name] = suggestion.predicted_score
+    assert len(set(found.values())) == len(found)
+
+
+def test_some_spectra_are_the_same_for_all_algorithms(made: Benchmark) -> None:
+    """What is known is drawn by the seed, in the metric space as on the map."""
+    on_map = make_policy("knr/spectrum/umap:spectra=20", made, 3)
+    in_metric = make_policy("knr/spectrum/metric:spectra=20", made, 3)
+    placed = [np.flatnonzero(policy._predictor.placed) for policy in (on_map, in_metric)]  # type: ignore[attr-defined]
+    assert placed[0].tolist() == placed[1].tolist()
+    assert 15 < len(placed[0]) <= 20
+    other = make_policy("knr/spectrum/metric:spectra=20", made, 4)._predictor.placed  # type: ignore[attr-defined]
+    assert np.flatnonzero(other).tolist() != placed[1].tolist()
+
+
+def test_layouts_follow_the_seed(made: Benchmark) -> None:
+    settings = SurrogateSettings(features="outputs", layouts=2)
+    versions = [surrogate_policy(settings, made, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
+    assert versions[0] == versions[2] != versions[1]

@@ -250,8 +250,8 @@ def test_errors_name_what_was_received() -> None:
         policy.observe(-1, 0.5)
     with pytest.raises(SurrogateError, match=r"allowed has shape \(2,\); expected one flag for each of 3"):
         policy.suggest(allowed=np.ones(2, dtype=bool))
-    with pytest.raises(SurrogateError, match="unknown regressor 'gp'"):
-        SurrogatePolicy(line(3), regressor="gp")
+    with pytest.raises(SurrogateError, match="unknown regressor 'knn'"):
+        SurrogatePolicy(line(3), regressor="knn")
     assert policy.observations == {}
 
 

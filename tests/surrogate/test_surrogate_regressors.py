@@ -126,7 +126,7 @@ def test_svr_is_scikit_learns_on_standardised_data() -> None:
 
 
 def test_errors_name_what_was_received() -> None:
-    with pytest.raises(SurrogateError, match=r"unknown regressor 'knn'; choose one of knr, rfr, svr"):
+    with pytest.raises(SurrogateError, match=r"unknown regressor 'knn'; choose one of knr, rfr, svr, gp"):
         make_regressor("knn")
     with pytest.raises(SurrogateError, match="k is 0"):
         KNeighborsRegressor(0)

@@ -1,0 +1,181 @@
+"""Gaussian process regression (Rasmussen and Williams 2006, chapters 2 and 5) on distances between points.
+
+    score(x) = mean + deviation * f(x) + noise      f ~ GP(0, s² k(d / l)), noise ~ N(0, s² v)
+
+Scores are standardised. The scale s² has a closed form (the profile likelihood's, y'(K + vI)⁻¹y / m); length l and
+noise v are those of a fixed grid that have the largest marginal likelihood, so that nothing is random and nothing
+iterates. Lengths are relative to the median distance between the training points.
+
+Kernels: "matern52" for Euclidean distances; "exponential", exp(-d / l), which is positive definite for every distance
+of negative type (Schoenberg 1938), as are the Euclidean, the Manhattan, and sums of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack, solve_triangular
+from scipy.spatial.distance import cdist
+
+from surrogate.errors import SurrogateError
+
+Array = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+Kernel = Literal["matern52", "exponential"]
+
+LENGTHS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+NOISES = (1e-3, 1e-2, 1e-1, 1.0)
+_LAST_NOISES = (10.0, 100.0, 1e4)  # where a matrix of distances of no negative type defeats all of the grid
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One point of the grid: the lower Cholesky factor of K + vI [m, m], (K + vI)⁻¹y [m], and what it is worth."""
+
+    length: float
+    noise: float
+    factor: Floats
+    weights: Floats
+    variance: float
+    log_likelihood: float
+
+
+class GaussianProcess:
+    """A Gaussian process whose length and noise are chosen on a grid.
+
+    Args:
+        kernel: of distances.
+        lengths: to choose from, in median distances between training points.
+        noises: to choose from, variances in units of s².
+
+    After fitting, `length` (in units of the distances), `noise`, `variance` (s² of the standardised scores) and
+    `log_likelihood` (of the standardised scores) are those that were chosen.
+
+    >>> process = GaussianProcess(lengths=[0.5], noises=[1e-3])
+    >>> process.fit(np.array([[0.0], [1.0], [2.0]]), np.array([0.0, 1.0, 0.5])).predict(np.array([[1.0], [30.0]]))
+    array([0.99940907, 0.5       ])
+    """
+
+    def __init__(
+        self, kernel: Kernel = "matern52", lengths: Sequence[float] = LENGTHS, noises: Sequence[float] = NOISES
+    ) -> None:
+        if kernel not in get_args(Kernel):
+            raise SurrogateError(f"kernel is {kernel!r}; choose one of {', '.join(get_args(Kernel))}")
+        if min(*lengths, *noises) <= 0:
+            raise SurrogateError(f"lengths and noises must be positive, got {lengths} and {noises}")
+        self.kernel = kernel
+        self._lengths = tuple(lengths)
+        self._noises = tuple(noises)
+        self._points: Floats | None = None
+
+    @property
+    def length(self) -> float:
+        """The chosen length."""
+        return self._fit.length
+
+    @property
+    def noise(self) -> float:
+        """The chosen noise."""
+        return self._fit.noise
+
+    @property
+    def variance(self) -> float:
+        """The scale s²."""
+        return self._fit.variance
+
+    @property
+    def log_likelihood(self) -> float:
+        """The log marginal likelihood."""
+        return self._fit.log_likelihood
+
+    def fit(self, points: Array, scores: Array) -> Self:
+        """Learns from points [m, d] by their Euclidean distances, and scores [m]."""
+        self._points = np.asarray(points, dtype=np.float64)
+        if self._points.ndim != 2:
+            raise SurrogateError(f"points have shape {self._points.shape}; expected (m, d)")
+        return self.fit_distances(cdist(self._points, self._points), scores)
+
+    def predict(self, points: Array) -> Floats:
+        """The scores expected at points [n, d]: float64 [n]."""
+        if self._points is None:
+            raise SurrogateError("the process was fitted to distances; ask predict_distances")
+        return self.predict_distances(cdist(self._points, np.asarray(points, dtype=np.float64)))
+
+    def predict_with_deviation(self, points: Array) -> tuple[Floats, Floats]:
+        """The same, and the standard deviation of the score without noise: float64 [n] each."""
+        if self._points is None:
+            raise SurrogateError("the process was fitted to distances; ask predict_distances_with_deviation")
+        return self.predict_distances_with_deviation(cdist(self._points, np.asarray(points, dtype=np.float64)))
+
+    def fit_distances(self, distances: Array, scores: Array) -> Self:
+        """Learns from distances between the training points [m, m] and their scores [m]; all finite, m >= 1."""
+        among, y = np.asarray(distances, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+        if y.ndim != 1 or not len(y) or among.shape != (len(y), len(y)):
+            raise SurrogateError(f"distances have shape {among.shape}, scores {y.shape}; expected (m, m) and (m,)")
+        self._mean = float(y.mean())
+        self._deviation = float(y.std()) or 1.0
+        standardised = (y - self._mean) / self._deviation
+        unit = _median_distance(among)
+        best: _Fit | None = None
+        for length in self._lengths:
+            covariance = self._covariance(among, length * unit)
+            for noise in self._noises:
+                fit = _fit(covariance, noise, length * unit, standardised)
+                if fit is not None and (best is None or fit.log_likelihood > best.log_likelihood):
+                    best = fit
+        self._fit = best or _noisy_fit(self._covariance(among, unit), unit, standardised)
+        return self
+
+    def predict_distances(self, distances: Array) -> Floats:
+        """The scores expected at points of distances [m, n] from the training points: float64 [n]."""
+        expected: Floats = self._covariance(distances, self._fit.length).T @ self._fit.weights
+        return self._mean + self._deviation * expected
+
+    def predict_distances_with_deviation(self, distances: Array) -> tuple[Floats, Floats]:
+        """The same, and the standard deviation of the score without noise: float64 [n] each."""
+        covariance = self._covariance(distances, self._fit.length)
+        expected: Floats = covariance.T @ self._fit.weights
+        explained = solve_triangular(self._fit.factor, covariance, lower=True, overwrite_b=True, check_finite=False)
+        variance = self._fit.variance * np.maximum(1.0 - np.einsum("ij,ij->j", explained, explained), 0.0)
+        return self._mean + self._deviation * expected, self._deviation * np.sqrt(variance)
+
+    def _covariance(self, distances: Array, length: float) -> Floats:
+        scaled = np.asarray(distances, dtype=np.float64) / length
+        if self.kernel == "exponential":
+            return np.asarray(np.exp(-scaled), dtype=np.float64)
+        scaled = scaled * np.sqrt(5.0)
+        return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
+
+
+def _fit(covariance: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
+    """The fit of one length and noise; None where the matrix is not positive definite."""
+    m = len(y)
+    matrix = covariance.copy()
+    matrix.flat[:: m + 1] += noise
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=1)
+    if info != 0:
+        return None
+    weights, _ = lapack.dpotrs(factor, y, lower=1)
+    variance = max(float(y @ weights) / m, np.finfo(np.float64).tiny)
+    log_determinant = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    log_likelihood = -0.5 * (m * np.log(variance) + log_determinant + m * (1.0 + np.log(2.0 * np.pi)))
+    return _Fit(length, noise, factor, weights, variance, log_likelihood)
+
+
+def _noisy_fit(covariance: Floats, length: float, y: Floats) -> _Fit:
+    for noise in _LAST_NOISES:
+        fit = _fit(covariance, noise, length, y)
+        if fit is not None:
+            return fit
+    raise SurrogateError(f"distances of {len(y)} points are of no Gaussian process, not even with noise of 10000")
+
+
+def _median_distance(among: Floats) -> float:
+    """Between different points that are apart; 1 where there are none."""
+    apart = among[np.triu_indices(len(among), k=1)]
+    apart = apart[apart > 0]
+    return float(np.median(apart)) if len(apart) else 1.0

@@ -1,0 +1,137 @@
+"""Distances between candidates by their features themselves, without a map.
+
+    d(a, b) = sum over features f of  balance_f d_f(a, b) / m_f          m_f: the median of d_f
+
+where d_f is Manhattan between rows of spectra (their distance, see `surrogate.spectra.feature_matrix`) and Euclidean
+between outputs. A candidate that lacks a feature is at the median distance from all others there: neither near nor far.
+
+Rows of distances are computed when they are asked for and kept, so that a space of many candidates costs little, and
+one that serves many searches is soon complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surrogate.errors import SurrogateError
+from surrogate.neighbors import Metric
+
+Array = NDArray[np.floating[Any]]
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
+
+
+class FeatureDistances:
+    """The distances by one feature, in units of their median.
+
+    Args:
+        rows: float32 [n, d], one row a candidate; one that is not finite is a missing feature.
+        metric: "euclidean" or "manhattan".
+    """
+
+    def __init__(self, rows: Array, metric: Metric) -> None:
+        self._rows = np.ascontiguousarray(rows, dtype=np.float32)
+        if self._rows.ndim != 2:
+            raise SurrogateError(f"features have shape {self._rows.shape}; expected one row a candidate")
+        self._metric = metric
+        self.known: Mask = np.asarray(np.isfinite(self._rows).all(axis=1))
+        self._kept: dict[int, Floats] = {}
+        self.median = self._median()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, candidate: int) -> Floats:
+        """To all candidates, float32 [n]: 1 where either lacks the feature, 0 to itself. Not to be changed."""
+        row = self._kept.get(candidate)
+        if row is None:
+            row = self._kept[candidate] = self._relative(candidate)
+        return row
+
+    def _relative(self, candidate: int) -> Floats:
+        relative = np.ones(len(self), dtype=np.float32)
+        if self.known[candidate]:
+            relative[self.known] = self._absolute(candidate)[self.known] / self.median
+        relative[candidate] = 0.0
+        return relative
+
+    def _absolute(self, candidate: int) -> Floats:
+        difference = self._rows - self._rows[candidate]
+        if self._metric == "manhattan":
+            return np.asarray(np.abs(difference, out=difference).sum(axis=1))
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", difference, difference)))
+
+    def _median(self) -> float:
+        known = np.flatnonzero(self.known)
+        asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
+        apart = [distances[distances > 0] for i in asked.tolist() for distances in (self._absolute(i)[known],)]
+        found = np.concatenate(apart) if apart else np.empty(0)
+        return float(np.median(found)) if len(found) else 1.0
+
+
+class PartlyKnown:
+    """A feature of which only some candidates are known so far; `reveal` makes more of them known."""
+
+    def __init__(self, feature: FeatureDistances, known: Mask) -> None:
+        self._feature = feature
+        self.known: Mask = feature.known & known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def reveal(self, candidates: Sequence[int] | Indices) -> None:
+        """From now on these are known, where they have the feature at all."""
+        chosen = np.asarray(candidates, dtype=np.int64)
+        self.known[chosen] = self._feature.known[chosen]
+
+    def of(self, candidate: int) -> Floats:
+        """See `FeatureDistances.of`."""
+        if self.known[candidate]:
+            row = np.where(self.known, self._feature.of(candidate), np.float32(1.0))
+        else:
+            row = np.ones(len(self), dtype=np.float32)
+        row[candidate] = 0.0
+        return np.asarray(row, dtype=np.float32)
+
+
+class MetricSpace:
+    """Where candidates lie by one or more features.
+
+    Args:
+        features: the distances by each.
+        balances: how much each counts; 1 by default.
+    """
+
+    def __init__(
+        self, features: Sequence[FeatureDistances | PartlyKnown], balances: Sequence[float] | None = None
+    ) -> None:
+        if not features or len({len(feature) for feature in features}) != 1:
+            raise SurrogateError(f"a metric space needs features of the same candidates, got {[*map(len, features)]}")
+        self.features = tuple(features)
+        self.balances = tuple(balances or (1.0,) * len(features))
+        if len(self.balances) != len(self.features) or min(self.balances) < 0:
+            raise SurrogateError(f"{len(self.features)} features need as many balances, got {self.balances}")
+        self.known: Mask = np.logical_or.reduce([feature.known for feature in self.features])
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def distances(self, candidates: Sequence[int] | Indices, balances: Sequence[float] | None = None) -> Floats:
+        """From these candidates to all, float32 [m, n]; `balances` other than the space's own, if given."""
+        total = np.zeros((len(candidates), len(self)), dtype=np.float32)
+        for feature, balance in zip(self.features, balances or self.balances, strict=True):
+            if balance:
+                total += np.float32(balance) * self._rows(feature, candidates)
+        return total
+
+    def _rows(self, feature: FeatureDistances | PartlyKnown, candidates: Sequence[int] | Indices) -> Floats:
+        if not len(candidates):
+            return np.empty((0, len(self)), dtype=np.float32)
+        return np.stack([feature.of(int(i)) for i in candidates])

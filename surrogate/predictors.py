@@ -1,0 +1,335 @@
+"""What a policy asks: where candidates lie to one another, and what score each is expected to have.
+
+A predictor joins a place (a map of UMAP's, a metric space) with a regressor, and knows no result by itself: it is
+given the trained candidates and their scores, and gives every candidate's expected score and its merit, by which the
+policy chooses. The two are one, but for an acquisition that takes uncertainty into account and for ensembles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.stats import norm, rankdata
+
+from surrogate.embedding import Embedding
+from surrogate.errors import SurrogateError
+from surrogate.gaussian_process import GaussianProcess, Kernel
+from surrogate.metric_space import MetricSpace
+from surrogate.regressors import Regressor, make_regressor, weighted_means
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+Acquisition = Literal["mean", "ucb", "ei"]
+
+N_LANDMARKS = 32
+_N_FOR_GAP = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Of all candidates: expected scores and merits float64 [n], the higher the better; NaN where not placed."""
+
+    scores: Scores
+    merits: Scores
+
+
+class Predictor(Protocol):
+    """Where candidates lie, and what is expected of them.
+
+    `placed` bool [n] says which candidates lie anywhere; `version` names the map, empty without; `gap` is the typical
+    distance of neighbours.
+    """
+
+    @property
+    def placed(self) -> Mask: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def gap(self) -> float: ...
+
+    def nearest(self, others: Indices) -> Scores:
+        """Distance [n] of each candidate to the nearest other; infinite without others, NaN where not placed."""
+        ...
+
+    def distances(self, candidate: int, others: Indices) -> Scores:
+        """Distances of one candidate to others, float64 [m]; all placed."""
+        ...
+
+    def predict(self, known: Indices, scores: Scores) -> Prediction:
+        """From the results of placed candidates [m], m >= 1; the scores are finite."""
+        ...
+
+
+class MapPredictor:
+    """A regressor on the coordinates of an embedding.
+
+    Args:
+        embedding: where the candidates lie.
+        make: gives a new regressor for every fit.
+        acquisition: what merits are; other than "mean" only with a Gaussian process.
+    """
+
+    def __init__(self, embedding: Embedding, make: Callable[[], Regressor], acquisition: Acquisition = "mean") -> None:
+        _check_acquisition(acquisition)
+        self.embedding = embedding
+        self.placed = embedding.placed
+        self.version = embedding.version
+        self._make = make
+        self._acquisition = acquisition
+        self._points = np.asarray(embedding.coordinates, dtype=np.float64)
+        if not isinstance(make(), GaussianProcess) and acquisition != "mean":
+            raise SurrogateError(f"acquisition '{acquisition}' needs a regressor that knows its uncertainty: gp")
+
+    @cached_property
+    def gap(self) -> float:
+        """The median distance of a point to its nearest neighbour; 0 for fewer than two."""
+        points = self._points[self.placed]
+        return float(np.median(cKDTree(points).query(points, k=2)[0][:, 1])) if len(points) > 1 else 0.0
+
+    def nearest(self, others: Indices) -> Scores:
+        """See `Predictor`."""
+        distances = np.full(len(self.placed), np.nan)
+        tree = cKDTree(self._points[others]) if len(others) else None
+        distances[self.placed] = np.inf if tree is None else tree.query(self._points[self.placed])[0]
+        return distances
+
+    def distances(self, candidate: int, others: Indices) -> Scores:
+        """See `Predictor`."""
+        return np.asarray(np.linalg.norm(self._points[others] - self._points[candidate], axis=1), dtype=np.float64)
+
+    def predict(self, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor`."""
+        regressor = self._make().fit(self._points[known], scores)
+        expected, merits = (np.full(len(self.placed), np.nan) for _ in range(2))
+        points = self._points[self.placed]
+        if self._acquisition == "mean":
+            expected[self.placed] = regressor.predict(points)
+            return Prediction(expected, expected)
+        mean, deviation = regressor.predict_with_deviation(points)
+        expected[self.placed], merits[self.placed] = mean, merit(self._acquisition, mean, deviation, scores)
+        return Prediction(expected, merits)
+
+
+class MetricPredictor:
+    """A regressor on the distances of a metric space; the kinds are those of `METRIC_REGRESSORS`.
+
+    Args:
+        space: where the candidates lie.
+        regress: the regressor.
+    """
+
+    version = ""
+
+    def __init__(self, space: MetricSpace, regress: MetricRegressor) -> None:
+        self.space = space
+        self.placed = space.known
+        self._regress = regress
+
+    @cached_property
+    def gap(self) -> float:
+        """The median distance of a candidate to its nearest neighbour, among up to 500 candidates; 0 for fewer than
+        two.
+        """
+        placed = np.flatnonzero(self.placed)
+        if len(placed) < 2:
+            return 0.0
+        asked = placed[np.linspace(0, len(placed) - 1, min(len(placed), _N_FOR_GAP)).astype(np.int64)]
+        rows = self.space.distances(asked)
+        rows[np.arange(len(asked)), asked] = np.inf
+        return float(np.median(rows[:, placed].min(axis=1)))
+
+    def nearest(self, others: Indices) -> Scores:
+        """See `Predictor`."""
+        rows = self.space.distances(others)
+        distances: Scores = np.asarray(rows.min(axis=0, initial=np.inf), dtype=np.float64)
+        distances[~self.placed] = np.nan
+        return distances
+
+    def distances(self, candidate: int, others: Indices) -> Scores:
+        """See `Predictor`."""
+        return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
+
+    def predict(self, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor`."""
+        prediction = self._regress(self.space, known, scores)
+        for values in (prediction.scores, prediction.merits):
+            values[~self.placed] = np.nan
+        return prediction
+
+
+class EnsemblePredictor:
+    """Several predictors as one: the mean of the scores they expect, and for the merit the mean of their ranks.
+
+    Candidates lie where the first one has them; those that any of the others does not place have no prediction.
+    """
+
+    def __init__(self, members: Sequence[Predictor]) -> None:
+        if not members:
+            raise SurrogateError("an ensemble needs members, got none")
+        self._members = tuple(members)
+        self.placed: Mask = np.logical_and.reduce([member.placed for member in members])
+        self.version = members[0].version
+
+    @property
+    def gap(self) -> float:
+        """The first member's."""
+        return self._members[0].gap
+
+    def nearest(self, others: Indices) -> Scores:
+        """See `Predictor`."""
+        return self._members[0].nearest(others)
+
+    def distances(self, candidate: int, others: Indices) -> Scores:
+        """See `Predictor`."""
+        return self._members[0].distances(candidate, others)
+
+    def predict(self, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor`."""
+        predictions = [member.predict(known, scores) for member in self._members]
+        expected: Scores = np.mean([prediction.scores for prediction in predictions], axis=0)
+        merits = np.full(len(self.placed), np.nan)
+        ranks = [rankdata(prediction.merits[self.placed]) for prediction in predictions]
+        merits[self.placed] = np.mean(ranks, axis=0)
+        return Prediction(expected, merits)
+
+
+MetricRegressor = Callable[[MetricSpace, Indices, Scores], Prediction]
+
+
+@dataclass(frozen=True)
+class MetricNeighbors:
+    """The mean of the k nearest candidates' scores, weighted by 1/distance."""
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise SurrogateError(f"k is {self.k}; nearest neighbours need at least 1")
+
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor.predict`."""
+        rows = space.distances(known)
+        nearest = _smallest(rows, min(self.k, len(known)))
+        distances = np.take_along_axis(rows, nearest, axis=0).T.astype(np.float64)
+        expected = weighted_means(distances, scores[nearest.T])
+        return Prediction(expected, expected)
+
+
+@dataclass(frozen=True)
+class MetricProcess:
+    """A Gaussian process with the kernel exp(-d / l).
+
+    Args:
+        acquisition: what merits are.
+        balances: shares of the first of two features to choose from by the marginal likelihood; none for the space's
+            own.
+    """
+
+    acquisition: Acquisition = "mean"
+    balances: tuple[float, ...] = ()
+    kernel: Kernel = "exponential"
+
+    def __post_init__(self) -> None:
+        _check_acquisition(self.acquisition)
+        if self.balances and not all(0 <= balance <= 1 for balance in self.balances):
+            raise SurrogateError(f"balances are shares between 0 and 1, got {self.balances}")
+
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor.predict`."""
+        process, rows = self._fitted(space, known, scores)
+        if self.acquisition == "mean":
+            expected = process.predict_distances(rows)
+            return Prediction(expected, expected)
+        mean, deviation = process.predict_distances_with_deviation(rows)
+        return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
+
+    def _fitted(
+        self, space: MetricSpace, known: Indices, scores: Scores
+    ) -> tuple[GaussianProcess, NDArray[np.float32]]:
+        """The process of the largest marginal likelihood, and the distances [m, n] that it is to predict from."""
+        mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
+        fits = []
+        for mixture in mixtures or [space.balances]:
+            rows = space.distances(known, mixture)
+            fits.append((GaussianProcess(self.kernel).fit_distances(rows[:, known], scores), rows))
+        return max(fits, key=lambda fit: fit[0].log_likelihood)
+
+
+@dataclass(frozen=True)
+class MetricVectors:
+    """A support vector machine with the kernel exp(-d / median), on standardised scores, scikit-learn's defaults."""
+
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor.predict`."""
+        from sklearn.svm import SVR
+
+        similarity = np.exp(-space.distances(known).astype(np.float64) / sum(space.balances))
+        deviation = float(scores.std()) or 1.0
+        machine = SVR(kernel="precomputed").fit(similarity[:, known], (scores - scores.mean()) / deviation)
+        machine_weights = np.zeros(len(known))
+        machine_weights[machine.support_] = machine.dual_coef_[0]
+        expected = scores.mean() + deviation * (machine_weights @ similarity + machine.intercept_[0])
+        return Prediction(expected, expected)
+
+
+class MetricForest:
+    """A random forest on the distances to landmarks, 32 candidates drawn once (a dissimilarity representation, Pekalska
+    and Duin 2002), by each feature by itself.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+        """See `Predictor.predict`."""
+        vectors = _landmark_distances(space)
+        expected = make_regressor("rfr", self._seed).fit(vectors[known], scores).predict(vectors)
+        return Prediction(expected, expected)
+
+
+def _landmark_distances(space: MetricSpace) -> Scores:
+    vectors = []
+    for feature in space.features:
+        known = np.flatnonzero(feature.known)
+        drawn = np.random.default_rng(0).permutation(len(known))[:N_LANDMARKS]
+        vectors += [feature.of(int(i)) for i in np.sort(known[drawn])]
+    return np.stack(vectors, axis=1).astype(np.float64)
+
+
+def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Scores) -> Scores:
+    """By which to choose, [n]: the mean; the upper confidence bound mean + 2 deviations (Srinivas et al. 2010); or the
+    expected improvement over the best of the results (Mockus 1975), all in units of scores.
+    """
+    if acquisition == "mean":
+        return mean
+    if acquisition == "ucb":
+        return mean + 2.0 * deviation
+    above = mean - scores.max()
+    z = np.divide(above, deviation, out=np.zeros_like(above), where=deviation > 0)
+    improvement = above * norm.cdf(z) + deviation * norm.pdf(z)
+    return np.asarray(np.where(deviation > 0, improvement, np.maximum(above, 0.0)), dtype=np.float64)
+
+
+def _smallest(rows: NDArray[np.float32], k: int) -> Indices:
+    """The k rows of smallest values in each column, [k, n], ascending; of equal values the first row."""
+    rest = rows.copy()
+    chosen = np.empty((k, rows.shape[1]), dtype=np.int64)
+    columns = np.arange(rows.shape[1])
+    for place in range(k):
+        chosen[place] = rest.argmin(axis=0)
+        rest[chosen[place], columns] = np.inf
+    return chosen
+
+
+def _check_acquisition(acquisition: str) -> None:
+    if acquisition not in get_args(Acquisition):
+        raise SurrogateError(f"acquisition is {acquisition!r}; choose one of {', '.join(get_args(Acquisition))}")
