@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_BLOCK_ELEMENTS = 2**17  # of an intermediate array: half a megabyte, whatever the number of candidates
 _N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
 
 
@@ -63,10 +64,16 @@ class FeatureDistances:
         return relative
 
     def _absolute(self, candidate: int) -> Floats:
-        difference = self._rows - self._rows[candidate]
-        if self._metric == "manhattan":
-            return np.asarray(np.abs(difference, out=difference).sum(axis=1))
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", difference, difference)))
+        distances = np.empty(len(self), dtype=np.float32)
+        at_once = max(1, _BLOCK_ELEMENTS // max(1, self._rows.shape[1]))
+        for start in range(0, len(self), at_once):
+            part = slice(start, start + at_once)
+            difference = self._rows[part] - self._rows[candidate]
+            if self._metric == "manhattan":
+                distances[part] = np.abs(difference, out=difference).sum(axis=1)
+            else:
+                distances[part] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+        return distances
 
     def _median(self) -> float:
         known = np.flatnonzero(self.known)

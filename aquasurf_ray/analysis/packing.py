@@ -2,11 +2,11 @@
 
     outputs   the 1,000 values in the order of the sample's points, as multiples of 5/32767 (the outputs are clipped
               to [-5, 5]), NaN as -32768; second differences, since functions are smooth in x
-    spectrum  every layer's log-eigenvalues as the means of `BINS` equal-probability bins, as multiples of 1/256 from
+    spectrum  every layer's log-eigenvalues as the means of `BINS` equal-probability bins, as multiples of 1/512 from
               the layer's smallest; differences, since they ascend
 
 Both are 16-bit numbers, all low bytes before all high bytes, which compresses well. What is lost: an output's error is
-at most 1e-4, a log-eigenvalue's 1/512, besides what fewer bins lose.
+at most 1e-4, a log-eigenvalue's 1/1024, besides what fewer bins lose.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from surrogate.spectra import SpectrumFeature, bin_means
 
-BINS = 128
+BINS = 256
 
 _OUTPUT_STEP = 5 / 32767
 _UNDEFINED = -32768
-_LOG_STEP = 1 / 256
+_LOG_STEP = 1 / 512
 _LARGEST_LEVEL = 65_535
 
 Levels = NDArray[np.uint16]

@@ -155,7 +155,7 @@ def test_spectra_that_lack_layers_stay_so(made: Benchmark, tmp_path: Path) -> No
     found = load_benchmark(tmp_path / "made.parquet").spectra["sampled"][0]
     assert found is not None
     assert found.layout == cut.layout
-    assert found.quantiles == pytest.approx(cut.quantiles, abs=1 / 512)
+    assert found.quantiles == pytest.approx(cut.quantiles, abs=1 / 1024)
 
 
 def test_the_file_is_a_table_to_others(made: Benchmark, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_act_bench_files_are_read(tmp_path: Path) -> None:
     assert relu is not None
     assert tanh is not None
     assert relu.n_weights == (4000, 6000)
-    assert relu.quantiles[0] == pytest.approx((np.arange(128) + 0.5) / 128 * 200 - 100)
+    assert relu.quantiles[0] == pytest.approx((np.arange(256) + 0.5) / 256 * 200 - 100)
     assert relu.quantiles[1].min() >= 0
     assert relu.quantiles[1].max() <= 200 / 60
 
