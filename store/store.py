@@ -2,7 +2,7 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `queries`, `export`.
+`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`.
 """
 
 from __future__ import annotations

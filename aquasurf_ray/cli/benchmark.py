@@ -1,4 +1,4 @@
-"""Commands about benchmarks: benchmark replay, benchmark evidence."""
+"""The group of commands about benchmarks: replay, evidence, and build, which has a file of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli import benchmark_build
 from aquasurf_ray.cli.options import Address, AsJson
 from aquasurf_ray.cli.output import print_json, print_table
 
@@ -71,10 +72,11 @@ def register(app: typer.Typer) -> None:
     benchmarks.command(
         "evidence", epilog="Example: aquasurf benchmark evidence act-bench-digits --experiment combine,fisher"
     )(evidence)
+    benchmarks.command("build", epilog=f"Example: {benchmark_build.EXAMPLE}")(benchmark_build.build)
     app.add_typer(
         benchmarks,
         name="benchmark",
-        help="Compare search algorithms on functions that were all trained before.",
+        help="Train whole spaces, and compare search algorithms on functions that were all trained before.",
         epilog="Example: aquasurf benchmark replay act-bench-digits",
     )
 
