@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.analysis.stored_runs import benchmark_from_run
+from aquasurf_ray.driver.candidates import load_space
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
 from store import Store
 from surrogate.spectra import SpectrumFeature
 
-BENCHMARK_FORMATS = (".json",)
+BENCHMARK_FORMATS = (".parquet", ".json")
 
 
 def export_run(name: str, form: str, output: Path, store: str | None = None) -> int:
@@ -32,7 +35,12 @@ def check_benchmark_file(output: Path) -> None:
 
 def export_benchmark(store: Store, name: str, output: Path) -> int:
     """Writes a build to a file in the format that its name tells; returns how many functions it holds."""
-    return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
+    if output.suffix == ".json":
+        return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
+    config = store.run(name).config
+    benchmark = benchmark_from_run(store, name, space=load_space(config["space"]))
+    write_benchmark(benchmark, output)
+    return len(benchmark)
 
 
 def _cdf(feature: bytes) -> list[float]:

@@ -9,6 +9,7 @@ import pytest
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.benchmark import load_benchmark
 from aquasurf_ray.driver import build_benchmark, resume, search
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from store import Store
@@ -67,8 +68,12 @@ def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twi
             assert set(store.spectra(run.task_id, ids, fisher=fisher)) == set(ids)
         assert store.costs(run.task_id, ids, "cpu") == {}
     assert built(here, seeds=2, fisher="sampled,empirical", output=tmp_path / "b.json").evaluations == 2 * N_FUNCTIONS
-    written = json.loads((tmp_path / "b.json").read_text())
-    assert len(written) == N_FUNCTIONS
+    assert len(json.loads((tmp_path / "b.json").read_text())) == N_FUNCTIONS
+    built(here, seeds=2, fisher="sampled,empirical", output=tmp_path / "b.parquet")
+    benchmark = load_benchmark(tmp_path / "b.parquet")
+    assert (len(benchmark), benchmark.seed_scores.shape, len(benchmark.baselines)) == (N_FUNCTIONS, (N_FUNCTIONS, 2), 8)
+    assert dict(zip(benchmark.functions, benchmark.scores, strict=True))["relu(x)"] == score_of("relu(x)")
+    assert set(benchmark.spectra) == {"sampled", "empirical"}
 
 
 def finished(store):
@@ -99,7 +104,7 @@ def test_bad_use_starts_nothing(here, options, said):
 
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_trained(here, tmp_path):
-    with pytest.raises(BadUse, match=r"a benchmark is written to a file named .*json.*, got 'b.txt'"):
+    with pytest.raises(BadUse, match=r"a benchmark is written to a file named .parquet or .json, got 'b.txt'"):
         built(here, output=type(tmp_path)("b.txt"))
     with pytest.raises(BadUse, match="there is no folder"):
         built(here, output=tmp_path / "nowhere" / "b.json")
