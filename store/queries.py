@@ -120,6 +120,24 @@ class QueryVerbs(StoreCore):
             raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
         return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
 
+    def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
+        """The scores of whole trainings over all runs of the task, by function and seed; None of one that diverged."""
+
+        def body(connection: sa.Connection) -> dict[int, dict[int, float | None]]:
+            found: dict[int, dict[int, float | None]] = {}
+            for part in chunks(sorted(set(function_ids))):
+                query = sa.select(Evaluation.function_id, Evaluation.seed, Evaluation.score).where(
+                    Evaluation.task_id == task_id,
+                    Evaluation.function_id.in_(part),
+                    Evaluation.status.in_(("done", "diverged")),
+                    Evaluation.stopped_early.is_(None),
+                )
+                for row in connection.execute(query.order_by(Evaluation.seed)):
+                    found.setdefault(row.function_id, {})[row.seed] = row.score
+            return found
+
+        return self._read(body)
+
     def pareto(self, *, run_id: int | None = None, task_id: int | None = None) -> list[LeaderboardRow]:
         """Those of the leaderboard that no cheaper function beats: the front of score against step time, best first.
 

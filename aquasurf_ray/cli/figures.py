@@ -5,6 +5,7 @@ The names of the columns hold the metric's name, so they are the same in a table
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.cli.output import Format, print_rows
@@ -12,8 +13,12 @@ from aquasurf_ray.cli.output import Format, print_rows
 if TYPE_CHECKING:
     import store as stored
 
-_OF_ROW = ("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "baseline", "function")
-_OFTEN_UNKNOWN = ("time_ratio", "memory_ratio", "stopped_early")
+_CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
+_OF_ROW = (
+    *_CONFIRMED,
+    *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "baseline", "function"),
+)
+_OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early")
 _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
 
@@ -24,14 +29,41 @@ def figures(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.Evalu
     return {f"val_{metric.name}": metric.value(row.score), f"test_{metric.name}": metric.value(row.test_score)}
 
 
-def board_document(metric: stored.TaskMetric, row: stored.LeaderboardRow) -> dict[str, Any]:
-    """A row of the leaderboard, by column."""
-    return {"rank": row.rank, **figures(metric, row), **{column: getattr(row, column) for column in _OF_ROW}}
+@dataclass(frozen=True)
+class Board:
+    """Rows of a leaderboard, with the task's metric and the scores of their functions' whole trainings by seed."""
+
+    metric: stored.TaskMetric
+    rows: list[stored.LeaderboardRow]
+    seed_scores: dict[int, dict[int, float | None]]
+
+    @classmethod
+    def of(cls, store: stored.Store, run: stored.Run, rows: list[stored.LeaderboardRow]) -> Board:
+        """Of rows of the run's leaderboard."""
+        scores = store.seed_scores(run.task_id, {row.function_id for row in rows})
+        return cls(store.task(run.task_id).metric, rows, scores)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The rows, by column. `confirmed` is the mean over all seeds but the row's own, None where there is none or
+        one of them diverged."""
+        return [self._document(row) for row in self.rows]
+
+    def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
+        from aquasurf_ray.analysis.confirmation import other_seeds
+
+        others = other_seeds(self.seed_scores.get(row.function_id, {}), row.seed)
+        confirmed = {
+            "confirmed": self.metric.value(others.mean),
+            "confirmed_seeds": others.n or None,
+            "confirmed_diverged": others.n_diverged or None,
+        }
+        plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
+        return {"rank": row.rank, **figures(self.metric, row), **confirmed, **plain}
 
 
-def print_board(metric: stored.TaskMetric, rows: list[stored.LeaderboardRow], form: Format) -> None:
+def print_board(board: Board, form: Format) -> None:
     """Rows of the leaderboard; in a table without the columns that no row fills, and with words for yes and no."""
-    documents = [board_document(metric, row) for row in rows]
+    metric, documents = board.metric, board.documents()
     columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
     columns += [column for column in _OF_ROW if column not in columns]
     if form is Format.table:

@@ -32,6 +32,12 @@ LeaseSeconds = Annotated[
     float | None, typer.Option(help="Silence after which another driver may take the run over. Default: 30.")
 ]
 CheckpointInterval = Annotated[float | None, typer.Option(help="Seconds between two epoch checkpoints. Default: 30.")]
+Confirm = Annotated[
+    int | None, typer.Option(help="Train so many of the best functions anew at the end, with further seeds.")
+]
+Seeds = Annotated[
+    int | None, typer.Option(help="Further seeds that the best functions and the baselines get. Default: 5.")
+]
 HealthGate = Annotated[
     str | None, typer.Option(help="on or off: refuse what the first training step shows to be hopeless. Default: on.")
 ]

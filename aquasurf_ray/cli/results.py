@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.figures import board_document, print_board
+from aquasurf_ray.cli.figures import Board, print_board
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
 from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
 
@@ -63,7 +63,8 @@ def top(
 ) -> None:
     """List the best functions of a run, with all baselines for comparison.
 
-    The ratios are a function's step time and activation memory beside relu's on the same device.
+    A result is confirmed by trainings with other seeds than its own: the column `confirmed` is their mean. The ratios
+    are a function's step time and activation memory beside relu's on the same device.
     """
     if pareto:
         print_front(name, store, n=n, form=form)
@@ -108,18 +109,18 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
     """Prints the best of a run."""
     with open_store(store) as opened:
         run = opened.run(name)
-        rows, metric = _best(opened, run, n), opened.task(run.task_id).metric
-    print_board(metric, rows, form)
+        board = Board.of(opened, run, _best(opened, run, n))
+    print_board(board, form)
 
 
 def print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
     """Prints the functions of a run that no other one beats in both score and step time, best first."""
     with open_store(store) as opened:
         run = opened.run(name)
-        rows, metric = opened.pareto(run_id=run.id), opened.task(run.task_id).metric
-    if not rows:
+        board = Board.of(opened, run, opened.pareto(run_id=run.id)[:n])
+    if not board.rows:
         print(f"run '{name}' has no whole training of a function whose cost was measured", file=sys.stderr)
-    print_board(metric, rows[:n], form)
+    print_board(board, form)
 
 
 def _best(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
@@ -131,9 +132,8 @@ def run_document(name: str, store: str | None) -> dict[str, Any]:
     """A run's state and its leaderboard."""
     with open_store(store) as opened:
         run = opened.run(name)
-        status, best = opened.status(run.id), _best(opened, run, 10)
-    board = [board_document(status.task.metric, row) for row in best]
-    return {**_status_document(status, store_option(store)), "leaderboard": board}
+        status, board = opened.status(run.id), Board.of(opened, run, _best(opened, run, 10))
+    return {**_status_document(status, store_option(store)), "leaderboard": board.documents()}
 
 
 def _print_status(document: dict[str, Any]) -> None:

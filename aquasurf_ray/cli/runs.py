@@ -15,6 +15,7 @@ from aquasurf_ray.cli.options import (
     AsJson,
     CheckpointInterval,
     ConfigFile,
+    Confirm,
     CpusPerWorker,
     DataFolder,
     FastActivations,
@@ -27,6 +28,7 @@ from aquasurf_ray.cli.options import (
     Modules,
     NewRunName,
     RunName,
+    Seeds,
     Storage,
     Store,
     TimeLimit,
@@ -67,6 +69,8 @@ def search(
         int | None,
         typer.Option(help="Candidates with a spectrum before the first suggestion. Default: a quarter of them."),
     ] = None,
+    confirm: Confirm = None,
+    seeds: Seeds = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
     gpus_per_evaluation: GpusPerEvaluation = None,
@@ -126,6 +130,8 @@ def search(
 def resume(
     name: RunName,
     evaluations: Annotated[int | None, typer.Option(help="A larger budget.")] = None,
+    confirm: Confirm = None,
+    seeds: Seeds = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
     gpus_per_evaluation: GpusPerEvaluation = None,
@@ -257,10 +263,16 @@ def progress(as_json: bool) -> Iterator[Reporter]:
 
 
 def _print_result(result: RunResult, store: str | None, as_json: bool) -> None:
+    from aquasurf_ray.cli.confirmations import print_confirmation, stored_confirmation
+
     if as_json:
-        print_json(run_document(result.name, store))
+        confirmed = {"confirmation": stored_confirmation(result.confirmation, store)} if result.confirmation else {}
+        print_json(run_document(result.name, store) | confirmed)
         return
     print_leaderboard(result.name, store, n=10, form=Format.table)
+    if result.confirmation:
+        print()
+        print_confirmation(result.confirmation, store, as_json=False)
     _print_next_steps(result, store)
 
 
@@ -269,6 +281,7 @@ def _print_next_steps(result: RunResult, store: str | None) -> None:
     told = {
         f"aquasurf top {name} -n 20": "more of the table",
         f"aquasurf resume {name} --evaluations {2 * result.budget}": "go on with a larger budget",
+        f"aquasurf confirm {name}": "train the best anew, with further seeds",
         'aquasurf query "SELECT * FROM leaderboard LIMIT 5"': "ask the database",
     }
     if result.best:

@@ -118,7 +118,14 @@ def _document(found: _Found, names: dict[int, str]) -> dict[str, Any]:
     }
 
 
-_UNKNOWN: dict[str, Any] = {"equal_functions": [], "candidate_of": [], "spectra": [], "costs": [], "evaluations": []}
+_UNKNOWN: dict[str, Any] = {
+    "equal_functions": [],
+    "candidate_of": [],
+    "spectra": [],
+    "costs": [],
+    "seeds": [],
+    "evaluations": [],
+}
 
 
 def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
@@ -145,10 +152,33 @@ def _history_document(known: stored.FunctionHistory, names: dict[int, str]) -> d
             for s in known.spectra
         ],
         "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
+        "seeds": _seed_documents(known),
         "evaluations": [
             {"run": item.run, "task": item.task, **_evaluation_document(item, names)} for item in known.evaluations
         ],
     }
+
+
+def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
+    """What whole trainings with different seeds gave, a document a task that has several; None is one that diverged."""
+    by_task: dict[int, dict[int, float | None]] = {}
+    tasks = {item.wish.evaluation.task_id: item for item in known.evaluations}
+    for item in known.evaluations:
+        evaluation = item.wish.evaluation
+        if evaluation.complete:
+            by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
+    several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
+    return [_seed_document(tasks[number], scores) for number, scores in several.items()]
+
+
+def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | None]) -> dict[str, Any]:
+    from aquasurf_ray.analysis.confirmation import all_seeds
+
+    metric, found = wanted.metric, all_seeds(scores)
+    low, high = sorted(end for end in map(metric.value, (found.low, found.high)) if end is not None) or (None, None)
+    values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
+    document: dict[str, Any] = {"task": wanted.task, "metric": metric.name, "values": values}
+    return document | {"mean": metric.value(found.mean), "low": low, "high": high}
 
 
 def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str]) -> dict[str, Any]:
@@ -195,6 +225,14 @@ def _print_function(document: dict[str, Any]) -> None:
     for cost in document["costs"]:
         ratios = f"{cost['time_ratio']:.2f} x relu's step time, {cost['memory_ratio']:.2f} x its activation memory"
         print(f"  cost         {cost['task']} on {cost['device']}: {ratios}")
+    for seeds in document["seeds"]:
+        values = ", ".join("diverged" if value is None else f"{value:.4f}" for value in seeds["values"].values())
+        numbers = ", ".join(map(str, seeds["values"]))
+        print(f"  seeds        {seeds['task']}, val_{seeds['metric']} with seeds {numbers}: {values}")
+        if seeds["mean"] is not None:
+            print(
+                f"  mean         {seeds['mean']:.4f}, {seeds['low']:.4f} to {seeds['high']:.4f} 95 times in a hundred"
+            )
     for evaluation in document["evaluations"]:
         _print_evaluation(evaluation)
     if not document["evaluations"]:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.benchmark_build import build_benchmark
+    from aquasurf_ray.driver.confirmations import confirm
     from aquasurf_ray.driver.execution import RunResult
     from aquasurf_ray.driver.runs import evaluate, propose, resume, search
 
 _MODULES = {
     "RunResult": "execution",
     "build_benchmark": "benchmark_build",
+    "confirm": "confirmations",
     "evaluate": "runs",
     "propose": "runs",
     "resume": "runs",
     "search": "runs",
 }
 
-__all__ = ["RunResult", "build_benchmark", "evaluate", "propose", "resume", "search"]
+__all__ = ["RunResult", "build_benchmark", "confirm", "evaluate", "propose", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:

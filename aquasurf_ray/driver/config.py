@@ -22,6 +22,8 @@ CONDITIONS = frozenset(
     {
         "name",
         "evaluations",
+        "confirm",
+        "seeds",
         "workers",
         "gpus_per_worker",
         "gpus_per_evaluation",
@@ -53,6 +55,10 @@ class SearchConfig(BaseModel):
     name: str | None = Field(None, min_length=1, description="name of the run; by default the task's, with a number")
     space: str = Field("three-node", description="search space by name, or a YAML file")
     evaluations: int = Field(40, ge=1, description="functions to train after the 8 baselines")
+    confirm: int | None = Field(
+        None, ge=1, description="best functions to train anew at the end, with the baselines and further seeds"
+    )
+    seeds: int = Field(5, ge=1, description="further seeds that the best functions are confirmed with")
     candidates: int = Field(200, ge=1, description="functions of the space that get a spectrum and may be trained")
     first_candidates: int | None = Field(
         None, ge=1, description="candidates with a spectrum before the first suggestion; by default a quarter of them"

@@ -40,6 +40,7 @@ class RunResult:
 
     A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
     were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
+    `confirmation` is the run that confirmed the best ones, if that was asked for.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RunResult:
     failed: int
     stopped_early: int = 0
     too_dear: int = 0
+    confirmation: str | None = None
 
 
 @dataclass(frozen=True)

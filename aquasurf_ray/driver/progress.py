@@ -142,9 +142,10 @@ class Bars:
         self._says.plain = sentence(view)
 
     def close(self) -> None:
-        """Leaves the bars as they stand, without what ran last."""
+        """Leaves the bars as they stand, without what ran last; a further view begins new ones."""
         self._says.plain = self._says.plain.partition("  now: ")[0]
         self._live.stop()
+        self._pace = None
 
 
 class Pace:

@@ -8,11 +8,14 @@ propose(...)   puts functions into the queue of a run that may be going on elsew
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.confirmations import confirm_in
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.execution import Order, RunResult
 from aquasurf_ray.driver.kinds import KINDS
@@ -47,7 +50,7 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
         worker: stands in for `workers.actor.Worker`, for example one that answers from a benchmark.
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
             `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times relu's),
-            `early_stop="median"`, `gpus_per_evaluation=4`.
+            `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (trains the five best anew, with further seeds).
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
@@ -71,7 +74,8 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
 
     check_storage_of(config)
     with Store.open(store_url(config.store)) as store:
-        return carry_out(store, config.name, config, order, reporter)
+        then = _confirming(store, config, None if isinstance(task, str) else task, reporter, worker)
+        return carry_out(store, config.name, config, order, reporter, then)
 
 
 def resume(
@@ -105,9 +109,12 @@ def resume(
         if loaded.digest != run.config["task_digest"]:
             raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
         check_storage_of(config)
+        if changes.get("confirm") and run.kind != "search":
+            raise BadUse(f"run '{name}' is no search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
         budget = _raised_budget(run, changes.get("evaluations"))
         order = Order(run, config, loaded, task is None, budget, worker)
-        return carry_out(opened, name, config, lambda _: order, reporter)
+        then = _confirming(opened, config, task, reporter, worker)
+        return carry_out(opened, name, config, lambda _: order, reporter, then)
 
 
 def evaluate(
@@ -163,6 +170,22 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
         ids = opened.add_functions(rows)
         proposals = opened.propose(run.id, ids, config.training_seed, accept_stopped=False, accept_refused=gated)
         return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]
+
+
+def _confirming(
+    store: Store, config: SearchConfig, task: Task | None, reporter: Reporter | None, worker: type
+) -> Callable[[RunResult], RunResult]:
+    """What a search does with its result: it has its best functions confirmed, if that is wanted."""
+
+    def then(result: RunResult) -> RunResult:
+        if config.confirm is None:
+            return result
+        same = {key: getattr(config, key) for key in CONDITIONS - {"name", "evaluations", "confirm", "seeds"}}
+        how = {"task": task, "reporter": reporter, "worker": worker}
+        made = confirm_in(store, result.name, same, top=config.confirm, seeds=config.seeds, **how)
+        return replace(result, confirmation=made.name)
+
+    return then
 
 
 def _check_regressor(config: SearchConfig) -> None:
