@@ -230,9 +230,8 @@ def _print_function(document: dict[str, Any]) -> None:
         numbers = ", ".join(map(str, seeds["values"]))
         print(f"  seeds        {seeds['task']}, val_{seeds['metric']} with seeds {numbers}: {values}")
         if seeds["mean"] is not None:
-            print(
-                f"  mean         {seeds['mean']:.4f}, {seeds['low']:.4f} to {seeds['high']:.4f} 95 times in a hundred"
-            )
+            low, high = seeds["low"], seeds["high"]
+            print(f"  mean         {seeds['mean']:.4f}, 95% interval {low:.4f} to {high:.4f}")
     for evaluation in document["evaluations"]:
         _print_evaluation(evaluation)
     if not document["evaluations"]:

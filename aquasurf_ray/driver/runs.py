@@ -181,8 +181,8 @@ def _confirming(
         if config.confirm is None:
             return result
         same = {key: getattr(config, key) for key in CONDITIONS - {"name", "evaluations", "confirm", "seeds"}}
-        how = {"task": task, "reporter": reporter, "worker": worker}
-        made = confirm_in(store, result.name, same, top=config.confirm, seeds=config.seeds, **how)
+        top, seeds = config.confirm, config.seeds
+        made = confirm_in(store, result.name, same, top=top, seeds=seeds, task=task, reporter=reporter, worker=worker)
         return replace(result, confirmation=made.name)
 
     return then

@@ -110,6 +110,12 @@ def run(capsys, *arguments):
         (["task", "show", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
         (["task", "check", "digits", "--device", "tpu"], "device: there is cpu"),
         (["top"], "Missing argument"),
+        (["confirm", "one"], "aquasurf.db"),
+        (["benchmark", "build"], "no task given"),
+        (["benchmark", "build", "digits", "--seeds", "0"], "seeds: at least one is needed, got 0"),
+        (["benchmark", "build", "digits", "-o", "b.txt"], "written to a file named .parquet or .json, got 'b.txt'"),
+        (["benchmark", "build", "digits", "--fisher", "exact"], "fisher: there are sampled, empirical, or both"),
+        (["search", "digits", "--confirm", "0"], "confirm: input should be greater than or equal to 1, got 0"),
     ],
 )
 def test_bad_use_is_told_in_two_lines_at_most_with_exit_code_2(here, capsys, arguments, says):
@@ -127,6 +133,20 @@ def test_a_run_that_is_not_there_is_named_with_what_is_close(finished, capsys):
     code, _, err = run(capsys, "resume", "onee")
     assert code == 2
     assert "no run is named 'onee'; did you mean 'one'?" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--top", "0"], "top: at least one function is needed, got 0"),
+        (["--seeds", "0"], "seeds: at least one is needed, got 0"),
+        ([], "run 'one' was not trained here, so its winners cannot be confirmed"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_told_with_exit_code_2(finished, capsys, options, says):
+    code, out, err = run(capsys, "confirm", "one", *options)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert says in err
 
 
 def test_status_of_all_and_of_one(finished, capsys):
@@ -184,6 +204,31 @@ def test_top_in_three_formats_shows_the_best_and_all_baselines(finished, capsys)
     assert [r["function"] for r in csv.DictReader(io.StringIO(out))] == ["mul(sigmoid(x),elu(x))", "relu(x)", "tanh(x)"]
     _, out, _ = run(capsys, "top", "one")
     assert out.splitlines()[0].split()[:3] == ["rank", "val_accuracy", "test_accuracy"]
+
+
+def test_top_and_show_tell_what_other_seeds_gave(finished, capsys):
+    with Store.open("sqlite:///aquasurf.db") as store:
+        task, best = store.run("one").task_id, store.find_function("mul(sigmoid(x),elu(x))").id
+        two = store.create_run(NewRun("two", "evaluate", task, {}, "e", 0, 3, None, "0.1.0"), [best])
+        lease = store.acquire_lease(two.id, this_process())
+        for seed, score in ((1, 0.9), (2, 0.93)):
+            claim = store.claim(lease, best, seed, "proposal")
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score))
+    rows = json.loads(run_top(capsys, "--format", "json"))
+    assert [(r["confirmed"], r["confirmed_seeds"], r["confirmed_diverged"]) for r in rows[:2]] == [
+        (pytest.approx(0.915), 2, None),
+        (None, None, None),
+    ]
+    first, second = run_top(capsys).splitlines()[1:3]
+    assert first.split()[:5] == ["1", "0.9500", "0.9400", "0.9150", "2"]
+    assert second.split()[3:5] == ["-", "-"]
+    _, out, _ = run(capsys, "show", "mul(sigmoid(x),elu(x))")
+    assert "seeds        digits, val_accuracy with seeds 0, 1, 2: 0.9500, 0.9000, 0.9300" in out
+    assert "mean         0.9267, 95% interval 0.8642 to 0.9892" in out
+
+
+def run_top(capsys, *options):
+    return run(capsys, "top", "one", *options)[1]
 
 
 def test_show_tells_results_and_why_it_was_suggested_in_any_spelling(finished, capsys):

@@ -11,7 +11,8 @@ from aquasurf_ray.cli.main import app
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
 
 COMMANDS = dict(get_command(app).commands)
-COMMANDS |= {f"task {name}": command for name, command in COMMANDS["task"].commands.items()}
+for group in ("task", "benchmark"):
+    COMMANDS |= {f"{group} {name}": command for name, command in COMMANDS[group].commands.items()}
 INTERFACE = {
     "search": "task --name --space --evaluations --candidates --workers --gpus-per-worker --store --storage --seed "
     "--config --address --json",
@@ -27,7 +28,13 @@ INTERFACE = {
     "task show": "task --json",
     "task check": "task --download --device --json",
     "evaluate": "functions --task --seeds",
+    "benchmark build": "task --space --seeds --fisher --name --workers --store -o --json",
+    "confirm": "name --top --seeds --json",
 }
+
+
+OF_SEARCHES = {"evaluations", "confirm", "seeds"}
+OF_BUILDS = {"task", "space", "seeds", "fisher", "modules"}
 
 
 def parameters(command):
@@ -48,10 +55,16 @@ def test_every_condition_of_a_run_can_be_changed_at_resume_and_nothing_else():
 
 def test_evaluate_takes_the_conditions_of_a_training_and_what_it_needs_to_read_functions():
     taken = set(parameters("evaluate")) - {"functions", "seeds", "config", "as_json"}
-    assert taken == CONDITIONS - {"evaluations"} | {"task", "modules", "health_gate"}
+    assert taken == CONDITIONS - OF_SEARCHES | {"task", "modules", "health_gate"}
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "evaluate"])
+def test_a_build_and_a_confirmation_take_the_conditions_of_a_training():
+    build, confirm = set(parameters("benchmark build")), set(parameters("confirm"))
+    assert build - {"config", "as_json", "output"} == CONDITIONS - OF_SEARCHES | OF_BUILDS
+    assert confirm - {"config", "as_json"} == CONDITIONS - OF_SEARCHES | {"top", "seeds"}
+
+
+@pytest.mark.parametrize("command", ["search", "resume", "evaluate", "confirm"])
 def test_the_defaults_that_help_tells_are_those_of_the_configuration(command):
     told = 0
     for name, parameter in parameters(command).items():

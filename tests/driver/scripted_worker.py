@@ -2,8 +2,9 @@
 
 What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `refuse(x)`, `exhaust(x)`, and
 `die_once(x)`, which leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name
-and the seed alone, and has a spectrum and a cost that depend on the name; one function in eight has no spectrum, because it "overflows". The
-learning curve rises in a straight line over the eight epochs of `digits`, and ends where the job's stop rule says so.
+and the seed alone, and has a spectrum and a cost that depend on the name; one function in eight has no spectrum,
+because it "overflows". The learning curve rises in a straight line over the eight epochs of `digits`, and ends where
+the job's stop rule says so.
 """
 
 from __future__ import annotations
