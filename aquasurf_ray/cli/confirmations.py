@@ -91,6 +91,9 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     print(f"{found.metric.name} of the best of run '{found.of}', trained anew with {seeds} (run '{found.name}'):\n")
     rows = [_in_words(function, _figures(found, function)) for function in found.functions]
     print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+    if found.seed_effect is not None:
+        lost = f"{found.seed_effect:.4f}"
+        print(f"\nThe baselines, which nobody selected, lost {lost} in the median: that is the seed's doing.")
 
 
 def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
         "confirms": found.of,
         "metric": found.metric.name,
         "seeds": list(found.seeds),
+        "seed_effect": found.seed_effect,
         "functions": functions,
     }
 
@@ -132,8 +136,8 @@ def _figures(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     return {
         "selected": value(function.selected),
         "confirmed": value(mean.mean),
-        "low": value(low),
-        "high": value(high),
+        "low": low,
+        "high": high,
         "test": value(function.test.mean),
         "gain": function.against_reference.gain,
         "p": function.against_reference.p_holm,

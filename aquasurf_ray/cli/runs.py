@@ -270,20 +270,21 @@ def _print_result(result: RunResult, store: str | None, as_json: bool) -> None:
         print_json(run_document(result.name, store) | confirmed)
         return
     print_leaderboard(result.name, store, n=10, form=Format.table)
-    if result.confirmation:
+    confirmation = result.name if result.kind == "confirm" else result.confirmation
+    if confirmation:
         print()
-        print_confirmation(result.confirmation, store, as_json=False)
+        print_confirmation(confirmation, store, as_json=False)
     _print_next_steps(result, store)
 
 
 def _print_next_steps(result: RunResult, store: str | None) -> None:
     name, where = shlex.quote(result.name), store_option(store)
-    told = {
-        f"aquasurf top {name} -n 20": "more of the table",
-        f"aquasurf resume {name} --evaluations {2 * result.budget}": "go on with a larger budget",
-        f"aquasurf confirm {name}": "train the best anew, with further seeds",
-        'aquasurf query "SELECT * FROM leaderboard LIMIT 5"': "ask the database",
-    }
+    told = {f"aquasurf top {name} -n 20": "more of the table"}
+    if result.kind == "search":
+        told[f"aquasurf resume {name} --evaluations {2 * result.budget}"] = "go on with a larger budget"
+    if result.kind != "confirm" and result.confirmation is None:
+        told[f"aquasurf confirm {name}"] = "are the best better, or lucky? further seeds tell"
+    told['aquasurf query "SELECT * FROM leaderboard LIMIT 5"'] = "ask the database"
     if result.best:
         told[f"aquasurf show {shlex.quote(result.best[0])}"] = "one function: results, and why it was suggested"
     told = {command + where: use for command, use in told.items()}

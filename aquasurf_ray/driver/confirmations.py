@@ -66,13 +66,24 @@ class ConfirmedFunction:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What a confirmation found of the functions of the run `of`, winners first, each in the order of its mean."""
+    """What a confirmation found of the functions of the run `of`, winners first, each in the order of its mean.
+
+    `seed_effect` is what the baselines have lost, in the median: nobody selected them, so it is what the seed that the
+    functions were selected on does to all of them alike, and no part of what winners are expected to lose.
+    """
 
     name: str
     of: str
     seeds: tuple[int, ...]
     metric: TaskMetric
     functions: tuple[ConfirmedFunction, ...]
+
+    @property
+    def seed_effect(self) -> float | None:
+        """None where no baseline has both scores."""
+        lost = [function.shrinkage.observed for function in self.functions if function.baseline]
+        known = [loss for loss in lost if loss is not None]
+        return float(np.median(known)) if known else None
 
 
 def confirm(

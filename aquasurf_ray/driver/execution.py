@@ -28,7 +28,7 @@ from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
-from store.records import RunStatusName
+from store.records import RunKind, RunStatusName
 from workers.actor import Worker
 from workers.group import GroupSettings, GroupWorker
 from workers.messages import WorkerSettings
@@ -53,6 +53,7 @@ class RunResult:
     failed: int
     stopped_early: int = 0
     too_dear: int = 0
+    kind: RunKind = "search"
     confirmation: str | None = None
 
 
@@ -206,8 +207,10 @@ def _parts(order: Order) -> list[Order]:
 def _read_history(store: Store, order: Order) -> History:
     snapshot, config = store.snapshot(order.run.id), order.config
     ids = [function.id for function in snapshot.candidates]
-    spectra = store.spectra(order.run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
-    return History.of(snapshot, spectra)
+    kind = KINDS[order.run.kind]
+    if not (kind.suggests or kind.all_spectra):
+        return History.of(snapshot, {})
+    return History.of(snapshot, store.spectra(order.run.task_id, ids, fisher=config.fisher, seed=config.training_seed))
 
 
 def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
@@ -266,6 +269,7 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool) 
         reused=history.evaluations.n_reused,
         failed=history.n_failed(),
         stopped_early=history.evaluations.n_stopped_early,
+        kind=order.run.kind,
         too_dear=len(history.ruled_out(order.config.max_cost) - history.evaluations.asked_for),
     )
 

@@ -317,12 +317,14 @@ def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys, tmp_path):
 
     from aquasurf_ray.cli.runs import _print_next_steps
 
-    result = SimpleNamespace(name="it's mine", best=("mul(x,relu(x))", 0.9), budget=4)
+    what = {"best": ("mul(x,relu(x))", 0.9), "budget": 4, "kind": "search", "confirmation": None}
+    result = SimpleNamespace(name="it's mine", **what)
     _print_next_steps(result, None)
     lines = [shlex.split(line.rsplit("  ", 1)[0]) for line in capsys.readouterr().out.splitlines() if line]
     assert ["aquasurf", "show", "mul(x,relu(x))"] in lines
     assert ["aquasurf", "top", "it's mine", "-n", "20"] in lines
     assert ["aquasurf", "resume", "it's mine", "--evaluations", "8"] in lines
+    assert ["aquasurf", "confirm", "it's mine"] in lines
     from store import Store
 
     url = f"sqlite:///{tmp_path}/my runs.db"
@@ -362,3 +364,37 @@ def test_every_command_has_an_example_in_its_help(capsys):
         assert run(capsys, *words, "--help")[0] == 0
         assert f"aquasurf {names[-1]}" in (command.epilog or ""), f"{names[-1]} has no example"
     assert {"search", "task", "task list", "task show", "task check"} <= set(names)
+
+
+def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(capsys, monkeypatch):
+    """Of a metric of which less is better: values have their own sign, and a positive gain is better all the same."""
+    from aquasurf_ray.analysis.confirmation import Comparison, SeedMean, Shrinkage
+    from aquasurf_ray.cli import confirmations
+    from aquasurf_ray.driver.confirmations import Confirmation, ConfirmedFunction
+    from store import TaskMetric
+
+    winner = ConfirmedFunction(
+        function="swish(swish(x))",
+        baseline=False,
+        selected=-0.25,
+        confirmed=SeedMean(3, 0, -0.5, -0.75, -0.25),
+        test=SeedMean(3, 0, -0.625, None, None),
+        against_reference=Comparison(0.125, 0.01, 0.02),
+        shrinkage=Shrinkage(0.25, 0.125),
+    )
+    lost = SeedMean(3, 1, None, None, None)
+    relu = ConfirmedFunction("relu(x)", True, -0.5, lost, lost, Comparison(None, None), Shrinkage(None, 0.0))
+    found = Confirmation("c", "one", (1, 2, 3), TaskMetric("rmse", higher_is_better=False), (winner, relu))
+    monkeypatch.setattr(confirmations, "_read", lambda name, store: found)
+    confirmations.print_confirmation("c", None, as_json=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert " ".join(lines[0]) == "rmse of the best of run 'one', trained anew with seeds 1 to 3 (run 'c'):"
+    values = ["0.2500", "0.5000", "0.2500", "0.7500", "0.6250", "0.1250", "0.0200", "0.2500", "0.1250"]
+    assert lines[3] == [*values, "swish(swish(x))"]
+    assert " ".join(lines[4]).endswith("relu(x) (baseline) (diverged with 1 of 3 seeds)")
+    confirmations.print_confirmation("c", None, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["confirms"], document["seeds"], document["seed_effect"]) == ("one", [1, 2, 3], None)
+    first, second = document["functions"]
+    assert (first["low"], first["confirmed"], first["high"], first["p"]) == (0.25, 0.5, 0.75, 0.02)
+    assert (second["confirmed"], second["diverged"], second["gain"]) == (None, 1, None)

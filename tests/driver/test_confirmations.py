@@ -55,6 +55,8 @@ def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here):
             p_values[name] = stats.ttest_rel(scores, relu).pvalue
             assert function.against_reference.p_value == pytest.approx(p_values[name])
             assert function.shrinkage.expected > 0
+    lost = [score_of(name) - mean_of(name) for name in BASELINES]
+    assert found.seed_effect == pytest.approx(np.median(lost))
     least = min(p_values, key=p_values.get)
     assert by_name(found)[least].against_reference.p_holm == pytest.approx(min(1, 2 * p_values[least]))
 
