@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -305,6 +306,33 @@ class TestEvaluations:
             record = world.store.evaluation(claim.evaluation_id)
             assert (record.status, record.error) == ("done", None)
         assert world.store.claim_queued(lease) is None
+
+    def test_some_evaluations_are_asked_about_together(self, world):
+        first, second, f = world.lease("first"), world.lease("second"), world.functions
+        one, two = (world.store.claim(first, f[i], i, "proposal").evaluation_id for i in (0, 1))
+        (three,) = (p.evaluation_id for p in world.store.propose(second.run_id, [f[2]], 0))
+        world.store.record_result(first, one, DONE)
+        assert world.store.evaluation_statuses([three, one, two, 4711]) == {
+            one: "done",
+            two: "running",
+            three: "queued",
+        }
+        assert world.store.evaluation_statuses([]) == {}
+        assert [w.evaluation.id for w in world.store.wishes(first.run_id, {two, one, three})] == [one, two]
+        assert world.store.wishes(first.run_id, []) == []
+
+    def test_scores_of_all_seeds_are_those_of_whole_trainings_of_all_runs(self, world):
+        first, second, f = world.lease("first"), world.lease("second"), world.functions
+        results = [
+            (first, 0, DONE),
+            (second, 2, DIVERGED),
+            (second, 1, replace(DONE, stopped_early="below the median")),
+        ]
+        for lease, seed, result in results:
+            claim = world.store.claim(lease, f[0], seed, "suggestion")
+            world.store.record_result(lease, claim.evaluation_id, result)
+        world.store.claim(first, f[1], 0, "suggestion")
+        assert world.store.seed_scores(world.task_id, f[:3]) == {f[0]: {0: DONE.score, 2: None}}
 
     def test_an_unknown_evaluation_is_named(self, world):
         lease = world.lease()

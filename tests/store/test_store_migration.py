@@ -15,7 +15,17 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from store import EvaluationResult, RunHeld, Store, StoreTooOld, migrate, read_only_query, this_process
+from store import (
+    EvaluationResult,
+    NewRun,
+    RunHeld,
+    Store,
+    StoreError,
+    StoreTooOld,
+    migrate,
+    read_only_query,
+    this_process,
+)
 from store.clock import SystemClock
 from store.schema import HEAD_REVISION
 from store.transactions import Database
@@ -119,6 +129,16 @@ def test_everything_is_kept_and_what_is_known_is_filled_in(old_url):
         assert [row.function for row in store.leaderboard(run_id=run.id)] == ["relu(x)"]
         assert store.task(1).metric.name == "accuracy"
         assert (run.lease_owner.host, store.find_function("max(x,zero(x))").name) == ("h", "relu(x)")
+
+
+def test_runs_of_further_kinds_can_be_made_and_no_others(old_url):
+    with Store.open(old_url) as store:
+        kinds = ("build", "confirm", "evaluate", "search")
+        runs = [store.create_run(NewRun(kind, kind, 1, {}, "d", 0, 1, None, "0.1.0")) for kind in kinds]
+        assert [run.kind for run in runs] == list(kinds)
+        with pytest.raises(StoreError, match="ck_runs_kind"):
+            store.create_run(NewRun("other", "other", 1, {}, "d", 0, 1, None, "0.1.0"))
+        assert [run.name for run in store.runs()] == ["old", *kinds]
 
 
 def test_the_run_goes_on_where_it_was(old_url):
