@@ -91,9 +91,12 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
                 raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
 
         missing: list[str] = []
-        for part in _parts(order):
+        for number, part in enumerate(_parts(order)):
             history = _read_history(store, part)
-            _note_what_is_known(history, part, reporter)
+            if number == 0:
+                _note_what_is_known(history, part, reporter)
+            else:
+                reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
             exhausted = _search(store, part, workers, reporter, lease, history, check)
             missing += _missing(history)
         if missing and not KINDS[order.run.kind].suggests:
