@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aquasurf_ray.analysis.correction import holm
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.measures import TOP_FRACTIONS, Goals, Measures, goals_of, measure
 
@@ -187,19 +188,6 @@ def signed_rank_p(a: Floats, b: Floats) -> float:
     if (a == b).all():
         return 1.0
     return float(wilcoxon(a, b, zero_method="pratt").pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected by Holm's step-down procedure, in the order given.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(np.argsort(p_values, kind="stable").tolist()):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected
 
 
 def _test(theirs: Floats, reference: Floats, p: float, p_holm: float) -> PairedTest:

@@ -1,15 +1,15 @@
 """A comparison as a table for people: one row a policy, the same columns on the terminal and in Markdown.
 
 A cell such as `23 [14, 41]` is a median with its quartiles; `>100` stands for a goal that was not reached within 100
-evaluations; p-values are Holm's, against the reference, for the evaluations to the top 1%.
+evaluations; p-values are Holm's, against the reference, for the evaluations to the top 1% and 0.1% and for regret.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from aquasurf_ray.analysis.comparison import Comparison, Spread, share_never
+from aquasurf_ray.analysis.comparison import Comparison, PairedTest, Spread, share_never
 
 COLUMNS = (
     "policy",
@@ -21,8 +21,11 @@ COLUMNS = (
     "rank corr.",
     "suggest ms",
     "times fewer",
-    "p",
+    "p 1%",
+    "p 0.1%",
+    "p regret",
 )
+P_VALUES = ("to_top_1", "to_top_01", "regret")
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
@@ -48,15 +51,20 @@ def _row(comparison: Comparison, policy: str) -> list[str]:
     for top in ("top_1", "top_01"):
         cells.append(_evaluations(comparison.spread(policy, f"to_{top}"), budget))
         cells.append(f"{share_never(measures, top):.0%}")
-    test = comparison.tests.get(policy, {}).get("to_top_1")
+    tests = comparison.tests.get(policy)
     return [
         *cells,
         _plain(comparison.spread(policy, "regret"), 4),
         _plain(comparison.spread(policy, "rank_correlation"), 2),
         _plain(comparison.spread(policy, "suggest_ms"), 1, quartiles=False),
-        "-" if test is None else f"{test.times_less:.2f} [{test.low:.2f}, {test.high:.2f}]",
-        "-" if test is None else p_text(test.p_holm),
+        *(["-"] * (1 + len(P_VALUES)) if tests is None else _tested(tests)),
     ]
+
+
+def _tested(tests: Mapping[str, PairedTest]) -> list[str]:
+    top = tests["to_top_1"]
+    fewer = f"{top.times_less:.2f} [{top.low:.2f}, {top.high:.2f}]"
+    return [fewer, *(p_text(tests[name].p_holm) for name in P_VALUES)]
 
 
 def seconds_text(spread: Spread) -> str:

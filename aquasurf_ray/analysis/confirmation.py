@@ -16,10 +16,12 @@ worse half has a long tail of functions that hardly train, which says nothing ab
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aquasurf_ray.analysis.correction import holm
 
 Scores = NDArray[np.float64]
 
@@ -132,13 +134,9 @@ def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
     >>> [c.p_holm for c in with_holm([Comparison(0.1, 0.04), Comparison(0.2, 0.01), Comparison(None, None)])]
     [0.04, 0.02, None]
     """
-    order = sorted((c.p_value, i) for i, c in enumerate(comparisons) if c.p_value is not None)
-    corrected: dict[int, float] = {}
-    largest = 0.0
-    for rank, (p_value, i) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_value))
-        corrected[i] = largest
-    return [Comparison(c.gain, c.p_value, corrected.get(i)) for i, c in enumerate(comparisons)]
+    known = [i for i, c in enumerate(comparisons) if c.p_value is not None]
+    corrected = dict(zip(known, holm([p for c in comparisons if (p := c.p_value) is not None]), strict=True))
+    return [replace(c, p_holm=corrected.get(i)) for i, c in enumerate(comparisons)]
 
 
 def noise_variance(scores: Scores) -> float | None:

@@ -142,7 +142,7 @@ def replay(
         return
     print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
     print_table(COLUMNS, rows(comparison))
-    print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p")
+    print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p's")
 
 
 def evidence(

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquasurf_ray.analysis.comparison import compare, holm, quantiles, share_never, signed_rank_p, spread, values
+from aquasurf_ray.analysis.comparison import compare, quantiles, share_never, signed_rank_p, spread, values
 from aquasurf_ray.analysis.comparison_table import COLUMNS, markdown, rows
+from aquasurf_ray.analysis.correction import holm
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.measures import Goals, goals_of, measure, spearman
 from aquasurf_ray.analysis.picture import check_format, draw, draw_curves
