@@ -30,8 +30,9 @@ from aquasurf_ray.cli.options import (
     given,
 )
 from aquasurf_ray.cli.output import print_json
+from aquasurf_ray.cli.progress import progress
 from aquasurf_ray.cli.results import run_document, store_option
-from aquasurf_ray.cli.runs import progress, task_of
+from aquasurf_ray.cli.runs import task_of
 
 EXAMPLE = "aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json"
 

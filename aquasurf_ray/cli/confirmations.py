@@ -35,7 +35,7 @@ from aquasurf_ray.cli.options import (
     given,
 )
 from aquasurf_ray.cli.output import print_json, print_table
-from aquasurf_ray.cli.runs import progress
+from aquasurf_ray.cli.progress import progress
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.confirmations import Confirmation, ConfirmedFunction

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,11 +35,11 @@ from aquasurf_ray.cli.options import (
     given,
 )
 from aquasurf_ray.cli.output import Format, print_json
+from aquasurf_ray.cli.progress import progress
 from aquasurf_ray.cli.results import open_store, print_leaderboard, run_document, store_option
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.execution import RunResult
-    from aquasurf_ray.driver.progress import Reporter
 
 
 def register(app: typer.Typer) -> None:
@@ -244,22 +243,6 @@ def _without_settled(options: dict[str, Any], name: str, store: str | None) -> d
         if changed:
             raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
     return {key: value for key, value in options.items() if key not in settled}
-
-
-@contextmanager
-def progress(as_json: bool) -> Iterator[Reporter]:
-    """Bars on a terminal, lines elsewhere, nothing beside JSON; always gives the terminal back.
-
-    Meanwhile standard output is standard error: Ray and the user's own code may print, and only results go there.
-    """
-    from aquasurf_ray.driver.progress import Bars, Lines, Silent
-
-    reporter: Reporter = Silent() if as_json else Bars() if sys.stderr.isatty() else Lines()
-    try:
-        with redirect_stdout(sys.stderr):
-            yield reporter
-    finally:
-        reporter.close()
 
 
 def _print_result(result: RunResult, store: str | None, as_json: bool) -> None:

@@ -175,7 +175,7 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="damaged"):
         load_benchmark(tmp_path / "cut.parquet")
     (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(BenchmarkError, match="neither"):
+    with pytest.raises(BenchmarkError, match="byte 0: a JSON object is expected"):
         load_benchmark(tmp_path / "text.json")
 
 
@@ -234,8 +234,7 @@ def test_act_bench_files_are_read(tmp_path: Path) -> None:
 def test_an_act_bench_file_that_is_cut_says_where(tmp_path: Path) -> None:
     text = json.dumps({"relu(x)": act_bench_entry([]), "elu(x)": act_bench_entry([])})
     (tmp_path / "cut.json").write_text(text[:-30])
-    with pytest.raises(BenchmarkError, match=r"cut short or no JSON after about \d+ characters"):
+    with pytest.raises(BenchmarkError, match=r"byte \d+: in entry 'elu\(x\)'"):
         load_benchmark(tmp_path / "cut.json")
-    (tmp_path / "lacks.json").write_text('{"relu(x)": {}}')
-    with pytest.raises(BenchmarkError, match=r"entry 'relu\(x\)' lacks or garbles 'Validation Accuracy'"):
-        load_benchmark(tmp_path / "lacks.json")
+    (tmp_path / "lacks.json").write_text('{"relu(x)": {}, "elu(x)": {"Validation Accuracy": 0.5}}')
+    assert load_benchmark(tmp_path / "lacks.json").trained.tolist() == [[False], [True]]
