@@ -21,7 +21,7 @@ from store.export import ExportVerbs
 from store.functions import FunctionVerbs
 from store.leases import LeaseVerbs
 from store.liveness import is_dead as process_is_dead
-from store.migrate import prepare_schema
+from store.migrate import current_revision, prepare_schema
 from store.queries import QueryVerbs
 from store.records import LeaseOwner
 from store.runs import RunVerbs
@@ -92,6 +92,23 @@ class Store(
             raise
         return cls(database, is_dead)
 
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a store at a URL. Nothing is made or changed.
+
+        Raises:
+            BadUrl, StoreUnavailable, WrongDatabase: none can be made there either.
+        """
+        parsed = parse_url(url)
+        database = Database(parsed, SystemClock(), PATIENCE)
+        try:
+            _reach(database, parsed, create=True)
+            if parsed.path is not None and not (parsed.path.exists() and parsed.path.stat().st_size):
+                return False  # to ask SQLite itself would make the file
+            return database.read(current_revision) is not None
+        finally:
+            database.close()
+
     def close(self) -> None:
         """Closes the connections; harmless twice."""
         self._database.close()
@@ -112,13 +129,18 @@ class Store(
 
 
 def _prepare(database: Database, url: StoreUrl, create: bool, migrate: bool) -> None:
+    _reach(database, url, create)
+    if url.path is not None:
+        warn_of_network_file_system(url.path)
+    prepare_schema(database, create=create, migrate=migrate)
+
+
+def _reach(database: Database, url: StoreUrl, create: bool) -> None:
+    """Looks whether the database is there, or can be made."""
     if url.kind == "sqlite":
         database.retrying(lambda: check_sqlite_file(url, create))
-        assert url.path is not None  # noqa: S101 - a SQLite URL has a path
-        warn_of_network_file_system(url.path)
     else:
         database.connect(_soon)
-    prepare_schema(database, create=create, migrate=migrate)
 
 
 def _soon(error: DBAPIError) -> bool:

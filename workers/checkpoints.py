@@ -13,11 +13,13 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import fsspec
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
 MAGIC = b"AQSCKPT1"
 KEPT = 2
@@ -31,14 +33,17 @@ class CheckpointError(RuntimeError):
 
 
 def check_storage(url: str) -> None:
-    """Writes and deletes a small file under `url`.
+    """Writes and deletes a small file under `url`, or, so that no folder is left, in the folder that `url` would be in.
 
     Raises:
         CheckpointError: that cannot be done.
     """
     try:
         fs, folder = fsspec.core.url_to_fs(url)
-        fs.makedirs(folder, exist_ok=True)
+        if isinstance(fs, LocalFileSystem):
+            folder = next(str(path) for path in (Path(folder), *Path(folder).parents) if path.exists())
+        else:
+            fs.makedirs(folder, exist_ok=True)
         trial = f"{folder}/{uuid.uuid4().hex}.tmp"
         fs.pipe_file(trial, b"")
         fs.rm_file(trial)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from aquasurf_ray.driver.candidates import load_space, space_rows
-from aquasurf_ray.driver.config import digest, make_config, store_url
+from aquasurf_ray.driver.config import digest, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.execution import Order, RunResult
 from aquasurf_ray.driver.export import check_benchmark_file, export_benchmark
-from aquasurf_ray.driver.orders import carry_out, check_seeds, check_storage_of, create_run, loaded_task, name_of
+from aquasurf_ray.driver.orders import carry_out, check_seeds, create_run, loaded_task, name_of, store_of
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.tasks import Task
 from store import Store
@@ -69,8 +69,7 @@ def build_benchmark(
         run = create_run(store, config, loaded, "build", name, identity, rows)
         return Order(run, config, loaded, isinstance(task, str), config.evaluations, worker)
 
-    check_storage_of(config)
-    with Store.open(store_url(config.store)) as store:
+    with store_of(config) as store:
         result = carry_out(store, name, config, order, reporter)
         if output is not None:
             export_benchmark(store, name, output)

@@ -61,7 +61,9 @@ class SearchConfig(BaseModel):
     seeds: int = Field(5, ge=1, description="further seeds that the best functions are confirmed with")
     candidates: int = Field(200, ge=1, description="functions of the space that get a spectrum and may be trained")
     first_candidates: int | None = Field(
-        None, ge=1, description="candidates with a spectrum before the first suggestion; by default a quarter of them"
+        None,
+        ge=1,
+        description="candidates with a spectrum before the first suggestion; default: a quarter, 256 at most",
     )
     workers: int | None = Field(None, ge=1, description="worker processes; by default one a GPU, else one a core")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs a worker owns, fractions allowed")
@@ -99,6 +101,13 @@ class SearchConfig(BaseModel):
     def _switch(cls, value: Any) -> Any:
         """YAML reads a bare on or off as a truth value."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("Input should have no line breaks or other control characters")
+        return value
 
     @field_validator("max_cost")
     @classmethod

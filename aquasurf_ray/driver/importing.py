@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
-from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.config import make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.tasks import TaskError, load_task
@@ -30,7 +30,6 @@ from store import (
     Run,
     RunExists,
     Store,
-    StoreUnavailable,
     TaskMetric,
     file_digest,
     read_benchmark,
@@ -98,6 +97,7 @@ def import_benchmark(
         BenchmarkFileError: the file is broken; the text says where.
         StoreError: the name is taken, or the database cannot be used.
     """
+    make_config({"task": task, "name": name})  # for what a run may be named
     path, modules = Path(file), tuple(modules)
     import_modules(modules)
     task_name, metric = _known_task(task)
@@ -219,11 +219,9 @@ def _known_task(task: str) -> tuple[str, TaskMetric]:
 
 def _known_run(url: str, task: str, digest: str, name: str | None) -> Run | None:
     """The run that the file was imported as before; a store that is not there yet knows nothing, and is not made."""
-    try:
-        opened = Store.open(url, create=False)
-    except StoreUnavailable:
-        return None  # what else may be wrong with it is told when it is opened to be written
-    with opened:
+    if not Store.exists(url):
+        return None
+    with Store.open(url, create=False) as opened:
         known = opened.find_import(task, digest)
         if known is None and name is not None and any(run.name == name for run in opened.runs()):
             raise RunExists(f"a run named '{name}' is there already; choose another --name")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.cluster import connected, fitting_workers
-from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, make_config
+from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
+from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
 from aquasurf_ray.driver.modules import import_modules
@@ -48,11 +48,35 @@ def carry_out(
         if result is not None:
             return then(result)
     with StopSignal() as stop, connected(config.address):
-        stop.install()
-        workers = fitting_workers(config)
-        if stop.received:
-            raise Interrupted(f"stopped by {stop.received} while Ray started; nothing was begun")
+        workers = _workers(config, stop)
         return then(execute(store, make_order(store), workers, reporter, stop))
+
+
+@contextmanager
+def store_of(config: SearchConfig) -> Iterator[Store]:
+    """The database that a run is to be in. A new one is made only when the workers are known to fit, so that bad use
+    leaves nothing behind.
+
+    Raises:
+        BadUse, StoreError: storage, database or cluster cannot be used.
+    """
+    check_storage_of(config)
+    url = store_url(config.store)
+    with ExitStack() as stack:
+        if not Store.exists(url):
+            with StopSignal() as stop:
+                stack.enter_context(connected(config.address))
+                _workers(config, stop)
+        yield stack.enter_context(Store.open(url))
+
+
+def _workers(config: SearchConfig, stop: StopSignal) -> Workers:
+    """What the run asks of the Ray that has just started."""
+    stop.install()
+    workers = fitting_workers(config)
+    if stop.received:
+        raise Interrupted(f"stopped by {stop.received} while Ray started; nothing was begun")
+    return workers
 
 
 def create_run(

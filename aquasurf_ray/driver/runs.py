@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.confirmations import confirm_in
@@ -29,6 +30,7 @@ from aquasurf_ray.driver.orders import (
     known_run,
     loaded_task,
     name_of,
+    store_of,
     stored_config,
     unique_rows,
 )
@@ -68,12 +70,14 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
         run = known_run(store, config.name, identity)
         if run is None:
             rows = candidate_rows(space, config.candidates, config.seed)
+            n = len(rows) - len(BASELINES)
+            if reporter and n < config.candidates:
+                reporter.note(f"the space has {n:,} functions beside the baselines; all are candidates")
             name = config.name or free_name(store, loaded.name)
             run = create_run(store, config, loaded, "search", name, identity, rows)
         return Order(run, config, loaded, isinstance(task, str), max(config.evaluations, run.budget or 0), worker)
 
-    check_storage_of(config)
-    with Store.open(store_url(config.store)) as store:
+    with store_of(config) as store:
         then = _confirming(store, config, None if isinstance(task, str) else task, reporter, worker)
         return carry_out(store, config.name, config, order, reporter, then)
 
@@ -149,8 +153,7 @@ def evaluate(
         run = create_run(store, config, loaded, "evaluate", name, identity, rows)
         return Order(run, config, loaded, isinstance(task, str), config.evaluations, worker)
 
-    check_storage_of(config)
-    with Store.open(store_url(config.store)) as store:
+    with store_of(config) as store:
         return carry_out(store, name, config, order, reporter)
 
 
