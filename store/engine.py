@@ -133,7 +133,7 @@ def explain(error: Exception, url: StoreUrl) -> StoreError:
         return _explain_sqlite(_sqlite_code(original), words, url)
     state = getattr(original, "sqlstate", None)
     if state in _DISK_FULL:
-        return StoreFull(f"no space left for store '{url}'; make room, then resume")
+        return StoreFull(f"no space left for store '{url}'; make room there")
     if state in _NOT_OURS:
         return WrongDatabase(f"store '{url}' lacks our tables: {words}")
     if is_transient(error):
@@ -146,7 +146,7 @@ def _explain_sqlite(code: int | None, words: str, url: StoreUrl) -> StoreError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"'{path}' is locked by another process; end that one or use PostgreSQL")
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _disk_is_full(path)):
-        return StoreFull(f"no space left on the disk of '{path}'; make room, then resume")
+        return StoreFull(f"no space left on the disk of '{path}'; make room there")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
         return StoreUnavailable(f"'{path}' cannot be opened for writing: {words}; check its permissions")
     if code == sqlite3.SQLITE_NOTADB:

@@ -105,6 +105,7 @@ class QueryVerbs(StoreCore):
                 spectra_diverged=spectra.get("diverged", 0),
                 best=best[0] if best else None,
                 failures=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "failed")),
+                divergences=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "diverged")),
             )
 
         return self._read(body)

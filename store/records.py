@@ -499,7 +499,8 @@ class LeaderboardRow:
 class RunStatus:
     """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates.
 
-    `stopped_early` are those of the done ones that a rule ended before their last epoch.
+    `stopped_early` are those of the done ones that a rule ended before their last epoch; `failures` and `divergences`
+    are the evaluations that have failed or diverged.
     """
 
     run: Run
@@ -513,11 +514,20 @@ class RunStatus:
     spectra_diverged: int
     best: LeaderboardRow | None
     failures: tuple[RunEvaluation, ...]
+    divergences: tuple[RunEvaluation, ...]
 
     @property
     def finished(self) -> int:
         """Evaluations with a result."""
         return self.by_status.get("done", 0) + self.by_status.get("diverged", 0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a search has ended because its candidates were used up, before its budget was met."""
+        if self.run.kind != "search" or self.run.status != "finished" or self.run.budget is None:
+            return False
+        baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
+        return self.finished - baselines < self.run.budget
 
 
 @dataclass(frozen=True)

@@ -85,10 +85,11 @@ def exit_code(error: Exception) -> int | None:
     """
     from aquasurf_ray.analysis.errors import AnalysisError
     from aquasurf_ray.driver.errors import BadUse, DriverError
-    from store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
 
     if isinstance(error, (BadUse, AnalysisError)):
         return BAD_USE
+    from store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
+
     if isinstance(error, BadRecord):
         return None
     if isinstance(error, (DriverError, LeaseLost, StoreBusy, StoreFull)):

@@ -20,6 +20,7 @@ OVERVIEW_COLUMNS = (
     *("metric", "best", "best_function"),
 )
 FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
+DIVERGENCE_COLUMNS = ("function", "seed", "reason")
 
 
 def register(app: typer.Typer) -> None:
@@ -60,12 +61,14 @@ def top(
     ] = False,
     form: AnyFormat = Format.table,
     store: Store = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the best functions of a run, with all baselines for comparison.
 
     A result is confirmed by trainings with other seeds than its own: the column `confirmed` is their mean. The ratios
     are a function's step time and activation memory beside relu's on the same device.
     """
+    form = Format.json if as_json else form
     if pareto:
         print_front(name, store, n=n, form=form)
     else:
@@ -76,16 +79,17 @@ def query(
     sql: Annotated[str, typer.Argument(help="One SELECT; the database itself refuses anything that writes.")],
     form: AnyFormat = Format.table,
     store: Store = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ask the database in SQL, read-only.
 
-    Start with the views leaderboard, learning_curves, spectra_summary, costs_summary and runs_overview.
+    Start with the views leaderboard, learning_curves, diverged, spectra_summary, costs_summary and runs_overview.
     """
     from aquasurf_ray.driver.config import store_url
     from store import read_only_query
 
     answer = read_only_query(store_url(store), sql)
-    print_rows(answer.columns, answer.rows, form)
+    print_rows(answer.columns, answer.rows, Format.json if as_json else form)
 
 
 def open_store(url: str | None) -> stored.Store:
@@ -137,9 +141,9 @@ def run_document(name: str, store: str | None) -> dict[str, Any]:
 
 
 def _print_status(document: dict[str, Any]) -> None:
-    failures = document["failures"]
+    failures, divergences = document["failures"], document["divergences"]
     said = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
-    for known in ("failures", "metric", "best score"):
+    for known in ("failures", "divergences", "metric", "best score"):
         del said[known]
     width = max(map(len, said))
     for key, value in said.items():
@@ -147,6 +151,9 @@ def _print_status(document: dict[str, Any]) -> None:
     if failures:
         print("\nfailed on their workers:")
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
+    if divergences:
+        print("\ndiverged:")
+        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences])
 
 
 def _holder(run: stored.Run, where: str) -> str | None:
@@ -176,6 +183,8 @@ def _status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "diverged": counts.get("diverged", 0),
         "failed": counts.get("failed", 0),
         "failures": [_failure_document(wish) for wish in status.failures],
+        "divergences": [_divergence_document(wish) for wish in status.divergences],
+        "exhausted": status.exhausted,
         "reused": status.reused,
         "stopped_early": status.stopped_early,
         "candidates": status.n_candidates,
@@ -195,3 +204,8 @@ def _status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
 def _failure_document(wish: stored.RunEvaluation) -> dict[str, Any]:
     values = (wish.function, wish.evaluation.seed, wish.evaluation.attempts, wish.evaluation.error)
     return dict(zip(FAILURE_COLUMNS, values, strict=True))
+
+
+def _divergence_document(wish: stored.RunEvaluation) -> dict[str, Any]:
+    values = (wish.function, wish.evaluation.seed, wish.evaluation.reason)
+    return dict(zip(DIVERGENCE_COLUMNS, values, strict=True))

@@ -66,7 +66,7 @@ def search(
     ] = None,
     first_candidates: Annotated[
         int | None,
-        typer.Option(help="Candidates with a spectrum before the first suggestion. Default: a quarter of them."),
+        typer.Option(help="Candidates with a spectrum before the first suggestion. Default: a quarter, 256 at most."),
     ] = None,
     confirm: Confirm = None,
     seeds: Seeds = None,
@@ -153,7 +153,10 @@ def resume(
     A configuration file may be the one that the run was started with; what makes it this run may not change.
     """
     options = given(locals(), "as_json")
+    from aquasurf_ray.driver.config import make_config
+
     name, store = options.pop("name"), options.pop("store", None)
+    make_config({"task": name, **options})  # what is wrong is told before anything heavy is loaded
     changes = _without_settled(options, name, store)
     from aquasurf_ray.driver import resume as go_on
 
@@ -217,12 +220,20 @@ def enqueue(
 
 
 def task_of(options: dict[str, Any], example: str) -> str:
-    """Takes the task out of the options."""
+    """Takes the task out of the options. What is wrong with either is told before anything heavy is loaded."""
+    from aquasurf_ray.driver.config import make_config
     from aquasurf_ray.driver.errors import BadUse
+    from aquasurf_ray.tasks.errors import TaskError
+    from aquasurf_ray.tasks.registry import check_name
 
     task = options.pop("task", None)
     if not task:
         raise BadUse(f"no task given; name one, for example: {example}")
+    make_config({"task": task, **options})
+    try:
+        check_name(task)
+    except TaskError as error:
+        raise BadUse(str(error)) from None
     return str(task)
 
 

@@ -5,6 +5,7 @@ Whatever happens, the lease is given back on the way out if the database can be 
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ from workers.actor import Worker
 from workers.group import GroupSettings, GroupWorker
 from workers.messages import WorkerSettings
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -52,6 +55,7 @@ class RunResult:
     reused: int
     failed: int
     stopped_early: int = 0
+    diverged: int = 0
     too_dear: int = 0
     kind: RunKind = "search"
     confirmation: str | None = None
@@ -145,8 +149,8 @@ def _give_back(store: Store, lease: Lease, status: RunStatusName, message: str) 
     """Gives the lease back if it can be; the error that ends the run matters more than one from here."""
     try:
         store.release_lease(lease, status, message)
-    except StoreError:
-        return
+    except StoreError as error:
+        logger.warning("the lease of the run is not given back and has to run out: %s", error)
 
 
 def _search(
@@ -272,6 +276,7 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool) 
         reused=history.evaluations.n_reused,
         failed=history.n_failed(),
         stopped_early=history.evaluations.n_stopped_early,
+        diverged=history.evaluations.n(status={"diverged"}),
         kind=order.run.kind,
         too_dear=len(history.ruled_out(order.config.max_cost) - history.evaluations.asked_for),
     )
@@ -306,6 +311,8 @@ def _note_the_end(result: RunResult, order: Order, reporter: Reporter) -> None:
     reporter.note(f"run '{result.name}' is finished: {result.evaluations} evaluations, {took} in this session")
     if result.reused:
         reporter.note(f"{result.reused} of them were taken from other runs of the task, without training")
+    if result.diverged:
+        reporter.note(f"{result.diverged} of them diverged; why: aquasurf status {shlex.quote(result.name)}")
     if result.failed:
         reporter.note(f"{result.failed} functions were given up; why: aquasurf status {shlex.quote(result.name)}")
     if result.stopped_early:
@@ -317,8 +324,11 @@ def _note_the_end(result: RunResult, order: Order, reporter: Reporter) -> None:
 def _exhausted(result: RunResult, max_cost: float | None) -> str:
     """Why a run ends before its budget is met, and what to do about it."""
     if max_cost is None or not result.too_dear:
-        return f"all candidates are trained before the budget of {result.budget} is met; draw more candidates"
+        return (
+            f"all candidates are trained before the budget of {result.budget} is met; "
+            "a run of another name can have more candidates"
+        )
     return (
         f"all candidates are trained before the budget of {result.budget} is met, but for {result.too_dear} that cost "
-        f"more than {max_cost:g} times relu; draw more candidates, or start another run with a larger max-cost"
+        f"more than {max_cost:g} times relu; a run of another name can have more candidates, or a larger max-cost"
     )

@@ -98,6 +98,18 @@ def data_set_of(name: str) -> str | None:
     return None if data_set in BUNDLED else data_set
 
 
+def check_name(name: str) -> None:
+    """Looks at a task's name alone, without importing anything for it.
+
+    Raises:
+        TaskError: no task has this name, and it is no import path.
+    """
+    if name.startswith(TIMM):
+        _timm_parts(name)
+    elif ":" not in name and name not in task_names():
+        raise TaskError(f"unknown task '{name}'; {_hint(name)} Your own is given as package.module:function")
+
+
 def load_task(name: str, *, import_from: Path | None = None) -> Task:
     """The task with a short name, `timm:NETWORK/DATASET`, or made by `package.module:function`.
 
@@ -108,6 +120,7 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
     Raises:
         TaskError: nothing has that name, or what has it does not return a `Task`.
     """
+    check_name(name)
     from aquasurf_ray.tasks.task import Task
 
     maker = _maker(name, import_from)
@@ -130,9 +143,7 @@ def _maker(name: str, import_from: Path | None) -> Callable[[], object]:
     plug_ins = _plug_ins()
     if name in plug_ins:
         return _plugged_in(plug_ins[name])
-    if ":" in name:
-        return _import(name, import_from)
-    raise TaskError(f"unknown task '{name}'{_hint(name)}; or give your own as package.module:function")
+    return _import(name, import_from)
 
 
 def _timm_parts(name: str) -> tuple[str, str]:
@@ -146,7 +157,7 @@ def _timm_parts(name: str) -> tuple[str, str]:
 
 def _hint(name: str) -> str:
     close = difflib.get_close_matches(name, task_names(), n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(task_names())}"
+    return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(task_names())}."
 
 
 def _plug_ins() -> dict[str, EntryPoint]:

@@ -70,7 +70,11 @@ def run(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["search", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
+        (
+            ["search", "digitz"],
+            "unknown task 'digitz'; did you mean 'digits'? Your own is given as",
+        ),
+        (["search", "digits", "--name", "a\nb"], r"control characters, got 'a\nb'"),
         (["search"], "no task given"),
         (["search", "digits", "--evaluations", "0"], "evaluations: input should be greater than or equal to 1, got 0"),
         (["search", "digits", "--space", "five-node"], "five-node"),
@@ -126,7 +130,18 @@ def test_bad_use_is_told_in_two_lines_at_most_with_exit_code_2(here, capsys, arg
     assert len(err.splitlines()) <= 2
     assert "Traceback" not in err
     assert "secret" not in err
-    assert not (here / "aquasurf.db").exists(), "bad use leaves nothing behind"
+    assert list(here.iterdir()) == [], "bad use leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    "command", [["search", "digits"], ["evaluate", "relu(x)", "--task", "digits"], ["benchmark", "build", "digits"]]
+)
+def test_a_cluster_that_is_not_there_leaves_nothing_behind(here, capsys, monkeypatch, command):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # another test's Ray may be there
+    code, out, err = run(capsys, *command, "--address", "127.0.0.1:1")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "no Ray cluster answers at '127.0.0.1:1'" in err
+    assert list(here.iterdir()) == []
 
 
 def test_a_run_that_is_not_there_is_named_with_what_is_close(finished, capsys):
@@ -157,6 +172,7 @@ def test_status_of_all_and_of_one(finished, capsys):
     code, out, _ = run(capsys, "status", "one", "--json")
     document = json.loads(out)
     assert (document["status"], document["evaluations"], document["spectra"]) == ("finished", 3, 1)
+    assert document["exhausted"] is False
     assert document["best_function"] == "mul(sigmoid(x),elu(x))"
 
 
@@ -176,6 +192,20 @@ def test_status_lists_what_failed_with_its_attempts_and_error(finished, capsys):
     assert out.splitlines()[-1].split() == ["erf(x)", "0", "2", "worker", "died", "of", "memory"]
 
 
+def test_status_and_a_view_list_what_diverged_with_the_reason(finished, capsys):
+    with Store.open("sqlite:///aquasurf.db") as store:
+        (number,) = store.add_functions([FunctionRow("f" * 32, "exp(exp(x))", 2, ("exp(exp(x))",))])
+        lease = store.acquire_lease(store.run("one").id, this_process())
+        claim = store.claim(lease, number, 0, "suggestion")
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="loss is NaN"))
+        store.release_lease(lease, "finished")
+    wanted = {"function": "exp(exp(x))", "seed": 0, "reason": "loss is NaN"}
+    assert json.loads(run(capsys, "status", "one", "--json")[1])["divergences"] == [wanted]
+    assert run(capsys, "status", "one")[1].splitlines()[-1].split() == ["exp(exp(x))", "0", "loss", "is", "NaN"]
+    _, out, _ = run(capsys, "query", "SELECT run, task, function, seed, reason FROM diverged", "--json")
+    assert json.loads(out) == [{"run": "one", "task": "digits", **wanted}]
+
+
 def test_seconds_are_short_in_the_table_and_whole_for_programs(finished, capsys):
     with Store.open("sqlite:///aquasurf.db") as store:
         (number,) = store.add_functions([FunctionRow("f" * 32, "erf(x)", 1, ("erf(x)",))])
@@ -193,6 +223,7 @@ def test_seconds_are_short_in_the_table_and_whole_for_programs(finished, capsys)
 
 def test_top_in_three_formats_shows_the_best_and_all_baselines(finished, capsys):
     _, out, _ = run(capsys, "top", "one", "-n", "1", "--format", "json")
+    assert run(capsys, "top", "one", "-n", "1", "--json")[1] == out
     rows = json.loads(out)
     assert [(r["rank"], r["function"], r["baseline"]) for r in rows] == [
         (1, "mul(sigmoid(x),elu(x))", False),
@@ -346,6 +377,23 @@ def test_help_loads_nothing_heavy(arguments):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
+def test_wrong_options_are_refused_before_anything_heavy_is_loaded(here):
+    refused = (
+        ["search", "digits", "--evaluations", "0"],
+        ["search", "digitz"],
+        ["search", "digits", "--config", "run.yaml"],
+        ["evaluate", "relu(x)", "--task", "digits", "--workers", "0"],
+        ["resume", "one", "--evaluations", "0"],
+    )
+    (here / "run.yaml").write_text("evaluation: 5\n")
+    program = (
+        "import sys\nfrom aquasurf_ray.cli.main import main\n"
+        f"print([main(list(arguments)) for arguments in {refused}], sorted({HEAVY} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[2, 2, 2, 2, 2] []\n", done.stderr
 
 
 def test_every_command_has_an_example_in_its_help(capsys):

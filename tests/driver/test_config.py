@@ -35,6 +35,8 @@ from aquasurf_ray.driver.errors import BadUse
             {"gpus_per_evaluation": 4, "gpus_per_worker": 0.5},
             "gpus-per-evaluation: 4 processes have a whole GPU each: gpus-per-worker must be 1, .* got 0.5",
         ),
+        ({"name": "a\nb"}, r"name: input should have no line breaks or other control characters, got 'a\\nb'"),
+        ({"name": "\x1b[2J"}, "name: .* control characters, got"),
         ({"gpus_per_evaluation": 2, "gpus_per_worker": 2}, "gpus-per-worker must be 1, .* got 2"),
     ],
 )

@@ -262,9 +262,7 @@ class TestSqlite:
         run = opened.create_run(NewRun("run", "search", task, {}, "d", 0, 1, None, "0"))
         lease = opened.acquire_lease(run.id, this_process())
         written = []
-        with pytest.raises(
-            StoreFull, match=r"no space left on the disk of .*store\.db'; make room, then resume"
-        ) as full:
+        with pytest.raises(StoreFull, match=r"no space left on the disk of .*store\.db'; make room there") as full:
             self.write_spectra(opened, lease, functions, written)
         assert "\n" not in str(full.value)
         opened.close()

@@ -1,4 +1,5 @@
-"""Runs of further kinds (imports, builds of benchmarks, confirmations), and what a benchmark file says of evaluations.
+"""Runs of further kinds (imports, builds of benchmarks, confirmations), what a benchmark file says of evaluations, and
+a view of those that diverged.
 
 SQLite cannot change a CHECK constraint. Making a table anew would drop the table that foreign keys and the user's own
 views lead to, so its text in the schema is changed instead, in the way that SQLite documents for changes that leave
@@ -17,6 +18,18 @@ depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+DIVERGED = """
+    SELECT runs.name AS run, tasks.name AS task, functions.name AS function, evaluations.seed, evaluations.reason,
+        run_evaluations.origin, run_evaluations.reused, evaluations.finished_at, evaluations.id AS evaluation_id,
+        functions.fingerprint
+    FROM run_evaluations
+    JOIN runs ON runs.id = run_evaluations.run_id
+    JOIN evaluations ON evaluations.id = run_evaluations.evaluation_id
+    JOIN functions ON functions.id = evaluations.function_id
+    JOIN tasks ON tasks.id = evaluations.task_id
+    WHERE evaluations.status = 'diverged'
+"""
+
 
 def upgrade() -> None:
     _allow("runs", "kind", ("search", "evaluate"), ("import", "build", "confirm"))
@@ -32,6 +45,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["evaluation_id"], ["evaluations.id"], name=op.f("fk_imported_entries_evaluation_id")),
         sa.PrimaryKeyConstraint("evaluation_id", name=op.f("pk_imported_entries")),
     )
+    op.execute(f"CREATE VIEW diverged AS {DIVERGED}")
 
 
 def _allow(table: str, column: str, before: tuple[str, ...], further: tuple[str, ...]) -> None:
