@@ -82,6 +82,7 @@ def searched(folder, name, likelihood):
     assert len(spectra) == len(candidates) == len(BASELINES) + SMALL["candidates"]
     stored = SpectrumFeature.from_bytes(spectra[candidates["relu(x)"]].feature)
     assert feature_distance(stored, compress(relu_spectrum(name, likelihood))) < 0.01
+    assert [w.origin for w in found] == ["baseline"] * len(BASELINES) + ["suggestion"]
     scores = {w.function: w.evaluation.score for w in found if w.evaluation.status == "done"}
     assert result.evaluations == len(found) == len(BASELINES) + 1
     assert len(scores) >= len(found) - 1
@@ -99,9 +100,13 @@ def relu_spectrum(name, likelihood):
 def test_a_network_of_ones_own_is_searched_by_the_command(folder):
     task = task_of("own-network")
     small = ["--candidates", "3", "--evaluations", "1", "--workers", "1", "--json"]
-    document = json.loads(aquasurf("search", task, *small, "--store", f"sqlite:///{folder}/own.db", folder=folder))
+    url = f"sqlite:///{folder}/own.db"
+    document = json.loads(aquasurf("search", task, *small, "--store", url, folder=folder))
     assert document["status"] == "finished"
     assert document["evaluations"] == len(BASELINES) + 1
+    with Store.open(url, create=False) as store:
+        found = store.snapshot(store.run(document["run"]).id).evaluations
+    assert [w.origin for w in found] == ["baseline"] * len(BASELINES) + ["suggestion"]
     assert -0.35 < document["best_score"] < 0, (
         "half of the answers are wrong by chance; a lower error is a higher score"
     )

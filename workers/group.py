@@ -20,7 +20,8 @@ import os
 import tempfile
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -34,6 +35,11 @@ from workers.result import Epoch, TrainingResult
 
 STARTS = 10
 NOT_NEEDED = ("PlacementGroupCleanerCallback", "DatasetsCallback", "WorkingDirectorySetupCallback")
+SWITCHES = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node is a fault like any other
+}
 LONGEST_WAIT = 30 * 24 * 3600
 
 logger = logging.getLogger(__name__)
@@ -207,14 +213,25 @@ def serve(config: dict[str, Any]) -> None:
 
 def _fit(settings: GroupSettings, group: Any, folder: str) -> str:
     """Runs the ranks until one of them fails, and says why; nothing else ends them."""
-    os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-    os.environ["RAY_TRAIN_METRICS_ENABLED"] = "0"
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # a lost node is a fault like any other
     try:
-        _trainer(settings, group, folder).fit()
+        with _switches():
+            _trainer(settings, group, folder).fit()
     except Exception as error:  # Ray Train raises what the ranks raised, and errors of its own
         return _why(error)
     return "Ray Train ended the ranks"
+
+
+@contextmanager
+def _switches() -> Iterator[None]:
+    """Ray Train reads its settings from the environment, which is restored afterwards."""
+    before = {name: os.environ.get(name) for name in SWITCHES}
+    os.environ.update(SWITCHES)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({name: value} if value is not None else {})
 
 
 def _trainer(settings: GroupSettings, group: Any, folder: str) -> Any:

@@ -76,20 +76,23 @@ class Preparation:
         return self._submit_spectra(slot) or self._submit_costs(slot)
 
     def settle(self, outcome: Outcome) -> None:
-        """Takes in what a worker has made of a batch."""
-        job = outcome.job
-        assert isinstance(job, SpectraJob | CostsJob)  # noqa: S101 - trainings are the loop's
-        queue, what = (self._spectra, "spectrum") if isinstance(job, SpectraJob) else (self._costs, "cost")
-        functions = [self._by_name[name] for name in job.functions]
+        """Takes in what a worker has made of a batch; trainings are the loop's."""
+        match outcome.job:
+            case SpectraJob(names):
+                self._settle(outcome, names, self._spectra, "spectrum", self._keep_spectra)
+            case CostsJob(names):
+                self._settle(outcome, names, self._costs, "cost", self._keep_costs)
+
+    def _settle(
+        self, outcome: Outcome, names: Sequence[str], queue: CandidateQueue, what: str, keep: Callable[..., None]
+    ) -> None:
+        functions = [self._by_name[name] for name in names]
         if outcome.fault is not None:
             for function in queue.failed(functions, outcome.slot):
                 self._note(f"{function.name} goes without a {what}: {outcome.fault}")
                 self._given_up(outcome.fault)
             return
-        if isinstance(job, SpectraJob):
-            self._keep_spectra(functions, outcome.reply)
-        else:
-            self._keep_costs(functions, outcome.reply, self._pool.slots[outcome.slot - 1].name)
+        keep(functions, outcome.reply, self._pool.slots[outcome.slot - 1].name)
         queue.done(functions, sum(reply.seconds for reply in outcome.reply))
 
     def look_around(self) -> None:
@@ -136,7 +139,7 @@ class Preparation:
             self._pool.submit(slot, CostsJob(tuple(f.name for f in batch)), self._costs.limit(len(batch)))
         return bool(batch)
 
-    def _keep_spectra(self, functions: Sequence[FunctionRecord], replies: Sequence[SpectrumReply]) -> None:
+    def _keep_spectra(self, functions: Sequence[FunctionRecord], replies: Sequence[SpectrumReply], _: str) -> None:
         records = [spectrum_record(f.id, r, self._config) for f, r in zip(functions, replies, strict=True)]
         self._store.record_spectra(self._lease, records)
         self._history.spectra.update({record.function_id: record for record in records})

@@ -13,6 +13,7 @@ import numpy as np
 from aquasurf_ray.activations import outputs
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.embedder import Embedder
+from aquasurf_ray.driver.evaluations import FINAL
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.plan import prefix_length
 from store import EmbeddingRecord, Lease, Store
@@ -97,7 +98,7 @@ class Suggester:
         self._n_observed += len(new)
         for evaluation in new:
             position = self._history.position.get(evaluation.function_id)
-            if position is not None and position < n:
+            if position is not None and position < n and evaluation.status in FINAL:  # not what is trained anew
                 self._policy.observe(position, evaluation.score)
         return self._policy
 

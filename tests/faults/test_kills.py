@@ -89,8 +89,8 @@ def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_p
     kill_and_resume(postgres_place, REAL, kills=10, budget=24)
 
 
-def test_three_kills_lose_nothing_where_workers_answer_without_training(postgres_place):
-    kill_and_resume(postgres_place, SCRIPTED, kills=3, budget=10)
+def test_two_kills_lose_nothing_where_workers_answer_without_training(store_url, ray_cluster, tmp_path):
+    kill_and_resume(Place(store_url, ray_cluster, tmp_path), SCRIPTED, kills=2, budget=5)
 
 
 def kill_and_resume(place, command, *, kills, budget):

@@ -20,6 +20,7 @@ from aquasurf_ray.tasks import Recipe, Splits, classification, load_task
 from workers.batches import batch_source
 from workers.checkpoints import CheckpointFolder
 from workers.evaluation import evaluate
+from workers.health import HealthLimits
 from workers.memory import PeakMemory
 from workers.network import spectrum_batch, untrained_network
 from workers.precision import Arithmetic
@@ -67,6 +68,27 @@ def test_equal_seeds_give_equal_numbers_and_the_global_generator_is_left_alone(b
     torch.manual_seed(99)
     assert figures(train(brief, Activation("swish(x)"), splits=splits, seed=3)) == figures(first)
     assert figures(train(brief, Activation("swish(x)"), splits=splits, seed=4)) != figures(first)
+
+
+class Watched(Dataset):
+    """Examples that say when they are read."""
+
+    def __init__(self, examples, events):
+        self.examples, self.events = examples, events
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        self.events.append(index)
+        return self.examples[index]
+
+
+def test_the_test_split_is_read_exactly_once_and_at_the_end(brief, splits):
+    events = []
+    watched = replace(splits, test=Watched(splits.test, events))
+    train(brief, Activation("relu(x)"), splits=watched, gate=HealthLimits(), on_epoch=lambda e: events.append("epoch"))
+    assert events == ["epoch"] * 3 + list(range(len(splits.test)))
 
 
 class Interrupted(Exception):
