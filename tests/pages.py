@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,14 @@ def blocks(page, language):
 
 
 def commands(page):
-    """Every `aquasurf ...` line of a page, as its words."""
+    """Every `aquasurf ...` line of a page, as its words; what it is for may follow after two spaces."""
     lines = "".join(blocks(page, "")).splitlines()
-    return [line.split() for line in lines if line.startswith("aquasurf ")]
+    return [shlex.split(line.partition("  ")[0]) for line in lines if line.startswith("aquasurf ")]
+
+
+def commands_in_text(page):
+    """Every `aquasurf ...` within a page's sentences that names a command, as its words."""
+    return [shlex.split(found) for found in re.findall(r"`(aquasurf [a-z][^`\n]*)`", (ROOT / page).read_text())]
 
 
 def aquasurf(*arguments, folder):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from pages import ROOT, aquasurf, blocks, commands
+from pages import ROOT, aquasurf, blocks, commands, commands_in_text
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md")))]
 
@@ -46,9 +46,13 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_a_page_names_exists(page):
+def test_every_command_a_page_names_is_one_with_these_options(page):
     from typer.main import get_command
 
     from aquasurf_ray.cli.main import app
 
-    assert {command[1] for command in commands(page)} <= set(get_command(app).commands)
+    for _, *words in commands(page) + commands_in_text(page):
+        command = get_command(app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        command.make_context("aquasurf", words)  # raises what it would say of a wrong option

@@ -168,7 +168,7 @@ def test_entry_points_give_tasks_their_names(folder):
 
 def test_the_spectrum_of_the_language_model_has_its_nine_dense_layers(folder, capsys):
     (command,) = (words for words in commands("docs/text.md") if words[1] == "spectrum")
-    function, task = command[2].strip("'"), command[4]
+    function, task = command[2], command[4]
     assert main(["spectrum", function, "--task", task, "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)
     assert len(layers if isinstance(layers, list) else layers["layers"]) == 9

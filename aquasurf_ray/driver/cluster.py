@@ -129,7 +129,7 @@ def _connect(address: str | None) -> None:
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, TimeoutError) as error:
-        hint = "" if AUTHENTICATION in os.environ else f"; if it asks for a token: {AUTHENTICATION}=token"
+        hint = "" if os.environ.get(AUTHENTICATION) == "token" else f"; if it asks for a token: {AUTHENTICATION}=token"
         raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}{hint}") from None
     except Exception as error:  # Ray raises plain exceptions of many kinds while it starts
         raise DriverError(f"Ray does not start: {type(error).__name__}: {_first_line(error)}") from error

@@ -379,6 +379,18 @@ def test_help_loads_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"), [("aquasurf benc", "benchmark"), ("aquasurf search digits --evalu", "--evaluations")]
+)
+def test_the_shell_completes_commands_and_options(monkeypatch, capsys, words, offered):
+    monkeypatch.setenv("_AQUASURF_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{offered}\n")
+
+
 def test_wrong_options_are_refused_before_anything_heavy_is_loaded(here):
     refused = (
         ["search", "digits", "--evaluations", "0"],

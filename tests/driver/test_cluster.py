@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
+from ray._private import ray_constants
 
-from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
+from aquasurf_ray.driver.cluster import AUTHENTICATION, CLUSTER_SWITCH, Workers, connected, fitting_workers
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 
@@ -71,3 +76,40 @@ def test_more_gpus_an_evaluation_than_there_are_is_refused(cluster, options, gpu
     with pytest.raises(BadUse, match=text) as refused:
         fitted(**options)
     assert "\n" not in str(refused.value)
+
+
+JOIN = """
+import ray, sys
+from aquasurf_ray.driver.cluster import connected
+from aquasurf_ray.driver.errors import BadUse
+try:
+    with connected(sys.argv[1]):
+        print(ray.cluster_resources()["CPU"])
+except BadUse as error:
+    print(error)
+"""
+
+
+def process(*arguments, **environment):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
+
+
+def test_a_cluster_that_asks_for_a_token_is_joined_with_it_and_told_of_without(tmp_path):
+    (tmp_path / "token").write_text("1234abcd" * 8)
+    plain = {name: value for name, value in os.environ.items() if name != AUTHENTICATION}
+    plain |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
+    asking = {**plain, AUTHENTICATION: "token"}
+    with process(str(Path(__file__).with_name("token_cluster.py")), **asking) as cluster:
+        address = cluster.stdout.readline().strip()
+        joins = [process("-c", JOIN, address, **environment) for environment in (asking, plain)]
+        (shown, _), (said, _) = [join.communicate(timeout=120) for join in joins]
+        cluster.stdin.close()
+    assert shown == "1.0\n"
+    assert said.startswith(f"no Ray cluster answers at '{address}'")
+    assert said.endswith(f"if it asks for a token: {AUTHENTICATION}=token\n")
+
+
+def test_the_switch_that_keeps_ray_on_the_loopback_address_is_still_there():
+    assert ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR == CLUSTER_SWITCH
+    assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import time
@@ -12,9 +13,11 @@ import pytest
 import ray
 
 from aquasurf_ray.activations import fingerprint
+from aquasurf_ray.driver import evaluate
 from aquasurf_ray.driver.pool import CostsJob, Resources, SpectraJob, WorkerPool
+from store import Store
 from workers.actor import Worker
-from workers.group import GroupFailed, GroupSettings, GroupWorker, _why
+from workers.group import NOT_NEEDED, SWITCHES, GroupFailed, GroupSettings, GroupWorker, _why
 from workers.messages import TrainingJob, WorkerSettings
 
 TRAINED = "mul(sigmoid(x),elu(x))"
@@ -100,6 +103,27 @@ def ranks():
     """Ray Train's workers that live, by process id."""
     ours = psutil.Process().children(recursive=True)
     return {p.pid for p in ours if p.name().startswith("ray::RayTrainW") and p.status() != psutil.STATUS_ZOMBIE}
+
+
+@pytest.mark.slow
+def test_a_run_may_ask_for_two_processes_an_evaluation(ray_here, tmp_path):
+    url, asked = f"sqlite:///{tmp_path}/runs.db", {"gpus_per_evaluation": 2, "gpus_per_worker": 0}
+    options = {"cpus_per_worker": 0.5, "workers": 1, "storage": str(tmp_path / "storage"), "store": url}
+    result = evaluate(["relu(x)"], "digits", **asked, **options)
+    assert result.evaluations == 1
+    assert result.best[1] > 0.85
+    with Store.open(url, create=False) as store:
+        (wish,) = store.snapshot(store.run(result.name).id).evaluations
+        assert (wish.evaluation.n_devices, len(store.curve(wish.evaluation.id))) == (2, 8)
+
+
+def test_what_is_asked_of_ray_train_by_private_names_is_still_there():
+    from ray.train.v2._internal import constants
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    made = inspect.getsource(DataParallelTrainer._create_default_callbacks)
+    assert all(f"{name}(" in made for name in NOT_NEEDED)
+    assert set(SWITCHES) <= {value for value in vars(constants).values() if isinstance(value, str)}
 
 
 def test_what_a_rank_raised_is_told_without_its_traceback():
