@@ -148,6 +148,7 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.default_folder() / "inductor"))
     import torch._inductor  # a second of work, so only where something is compiled
     import torch._inductor.config
+    from torch._dynamo.utils import get_metrics_context
 
     if n_threads and torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
@@ -159,7 +160,8 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
             of_values = _trace(_values_of(steps), x)
             of_gradient = _trace(_gradient_of(steps), x, torch.zeros_like(y))
         try:
-            return Kernels(torch._inductor.compile(*of_values), torch._inductor.compile(*of_gradient), autocast)
+            with get_metrics_context():  # PyTorch 2.6 takes nothing from the disk outside of it
+                return Kernels(torch._inductor.compile(*of_values), torch._inductor.compile(*of_gradient), autocast)
         except MEMORY_FULL:
             raise
         except Exception as error:  # no compiler, or one that does not work, has no common type in PyTorch
