@@ -30,7 +30,8 @@ from torch.utils.data import TensorDataset
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
 from aquasurf_ray.tasks.resnet56 import resnet56
-from workers.form import EagerForm
+from workers.feed import TrainingFeed
+from workers.form import named_form
 from workers.loop import TrainingLoop
 from workers.ranks import Alone
 
@@ -60,7 +61,7 @@ def tasks(epochs: int) -> dict[str, Task]:
 
 def engine(task: Task, device: torch.device) -> Iterator[float]:
     """The validation loss after each epoch of ours."""
-    loop = TrainingLoop(task, EagerForm(RELU), task.splits(), seed=0, device=device, loader_workers=0, team=Alone())
+    loop = TrainingLoop(TrainingFeed(task, task.splits(), device, seed=0), named_form(RELU), Alone())
     for number in range(1, task.recipe.epochs + 1):
         yield loop.one_epoch(number, loop.network).val_loss
 

@@ -19,20 +19,21 @@ from typing import Any, TypeVar
 import ray
 import torch
 
-from aquasurf_ray.activations import Activation, lean_factory
+from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.batches import WHOLE, Share
 from workers.checkpoints import CheckpointFolder
 from workers.cost import RELU, measure_cost
 from workers.fast_form import fast_form
+from workers.feed import TrainingFeed
 from workers.form import chosen_form
 from workers.health import HealthLimits
 from workers.messages import CostReply, FunctionCost, SpectrumReply, Status, TrainingJob, WorkerInfo, WorkerSettings
-from workers.network import spectrum_batch, try_network, untrained_network
+from workers.network import try_network
 from workers.ranks import Ranks
 from workers.result import Epoch, TrainingResult
-from workers.spectrum import NonFiniteSpectrum, fisher_spectrum
+from workers.spectrum import NonFiniteSpectrum, task_spectrum
 from workers.training import FunctionFault, is_functions_fault, probe, reason_of, train
 
 
@@ -86,14 +87,16 @@ class Worker:
         Raises:
             SpectrumInputError, NoLayers: the task's network is none that has a Fisher spectrum.
         """
-        self._begin()
-        return [self._spectrum(function) for function in functions]
+        splits = self._begin()
+        return [self._spectrum(function, splits) for function in functions]
 
     @ray.method(concurrency_group="work")
     def costs(self, functions: Sequence[str]) -> list[CostReply]:
         """What some functions cost on this device, in order."""
-        self._begin()
-        return [self._cost(function) for function in functions]
+        share = Share(self.ranks.rank, self.ranks.world_size) if self.ranks else WHOLE
+        seed = self.settings.spectrum_seed
+        feed = TrainingFeed(self.task, self._begin(), self.device, seed=seed, share=share)
+        return [self._cost(function, feed) for function in functions]
 
     @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult:
@@ -149,43 +152,32 @@ class Worker:
         identity: dict[str, str | int] = {"task": self.task.digest, "function": job.function, "seed": job.seed}
         return CheckpointFolder(url, identity)
 
-    def _spectrum(self, function: str) -> SpectrumReply:
-        feature, reason, seconds = _sorted_out(lambda: self._compact_spectrum(function))
+    def _spectrum(self, function: str, splits: Splits) -> SpectrumReply:
+        feature, reason, seconds = _sorted_out(lambda: self._compact_spectrum(function, splits))
         status: Status = "done" if reason is None else "diverged"
         return SpectrumReply(function, status, reason, feature, seconds, self.device.type)
 
-    def _cost(self, function: str) -> CostReply:
-        cost, reason, seconds = _sorted_out(lambda: self._measured_cost(function))
+    def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
+        cost, reason, seconds = _sorted_out(lambda: self._measured_cost(function, feed))
         status: Status = "done" if reason is None else "diverged"
         return CostReply(function, status, reason, cost, seconds)
 
-    def _measured_cost(self, function: str) -> FunctionCost:
-        splits = self._splits
-        assert splits is not None  # noqa: S101 - `_begin` ran
-        probe(Activation(function), self.device)
-        seed = self.settings.spectrum_seed
+    def _measured_cost(self, function: str, feed: TrainingFeed) -> FunctionCost:
         activation = Activation(function)
+        probe(activation, self.device)
         choose = fast_form if self.settings.fast_activations else None
-        share = Share(self.ranks.rank, self.ranks.world_size) if self.ranks else WHOLE
-        where: Any = {"splits": splits, "seed": seed, "device": self.device, "share": share}
-        form = chosen_form(choose, self.task, activation, kept=None, **where)
-        cost = measure_cost(self.task, activation, factory=form.factory, **where)
+        form = chosen_form(choose, feed, activation, kept=None)
+        cost = measure_cost(feed, activation, factory=form.factory)
         if function == RELU:  # the unit itself, and not what one measurement of it makes of another
             return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
         return cost
 
-    def _compact_spectrum(self, function: str) -> bytes:
-        settings, splits = self.settings, self._splits
-        assert splits is not None  # noqa: S101 - `_begin` ran
+    def _compact_spectrum(self, function: str, splits: Splits) -> bytes:
         probe(Activation(function), self.device)
-        seed = settings.spectrum_seed
-        form = lean_factory(function)
-        network = untrained_network(self.task, form, seed=seed, device=self.device)
-        inputs, targets = spectrum_batch(self.task, splits, seed=seed, device=self.device)
-        labels = targets if settings.fisher == "empirical" else None
+        settings = self.settings
         try:
-            spectrum = fisher_spectrum(
-                network, inputs, labels, fisher=settings.fisher, seed=seed, likelihood=self.task.objective.likelihood
+            spectrum = task_spectrum(
+                self.task, splits, function, seed=settings.spectrum_seed, device=self.device, fisher=settings.fisher
             )
         except NonFiniteSpectrum as error:
             raise FunctionFault(str(error)) from error

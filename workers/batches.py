@@ -83,6 +83,10 @@ class BatchSource(Protocol):
         """One pass in the split's own order."""
         ...
 
+    def first(self, order: torch.Generator, seed: int) -> Batch:
+        """The first batch of that training epoch."""
+        return next(self.shuffled(order, seed))
+
 
 def batch_source(
     examples: Examples, batch_size: int, device: torch.device, *, loader_workers: int = 0, share: Share = WHOLE
@@ -99,7 +103,7 @@ def batch_source(
     return _Read(examples, batch_size, device, loader_workers, share)
 
 
-class _InMemory:
+class _InMemory(BatchSource):
     def __init__(self, tensors: Sequence[Tensor], batch_size: int, device: torch.device, share: Share) -> None:
         resident = device.type == "cuda" and _fits(tensors, device)
         self._inputs, self._targets = (t.to(device) if resident else t for t in tensors[:2])
@@ -124,7 +128,7 @@ class _InMemory:
         return Batch(inputs, targets, n, n_together)
 
 
-class _Read:
+class _Read(BatchSource):
     def __init__(
         self, examples: ExampleSet, batch_size: int, device: torch.device, loader_workers: int, share: Share
     ) -> None:
@@ -134,19 +138,25 @@ class _Read:
         self.n_batches = _n_batches(self._size, batch_size)
 
     def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        permutation = torch.split(torch.randperm(self._size, generator=order), self._batch_size)
-        yield from self._batches(permutation[: self.n_batches], self._share, seed)
+        yield from self._batches(self._permuted(order), self._share, seed, self._loader_workers)
+
+    def first(self, order: torch.Generator, seed: int) -> Batch:
+        return next(self._batches(self._permuted(order)[:1], self._share, seed, 0))
 
     def in_order(self) -> Iterator[Batch]:
-        yield from self._batches(torch.split(torch.arange(self._size), self._batch_size), WHOLE, 0)
+        whole = torch.arange(self._size)
+        yield from self._batches(torch.split(whole, self._batch_size), WHOLE, 0, self._loader_workers)
 
-    def _batches(self, order: Sequence[Tensor], share: Share, seed: int) -> Iterator[Batch]:
+    def _permuted(self, order: torch.Generator) -> Sequence[Tensor]:
+        return torch.split(torch.randperm(self._size, generator=order), self._batch_size)[: self.n_batches]
+
+    def _batches(self, order: Sequence[Tensor], share: Share, seed: int, n_processes: int) -> Iterator[Batch]:
         chunks = [chunk.tolist() for chunk in order]
         parts = [share.part(len(chunk)) for chunk in chunks]
         loader: DataLoader[Any] = DataLoader(
             _SeededExamples(self._examples, seed),
             batch_sampler=[chunk[part] for chunk, (part, _) in zip(chunks, parts, strict=True)],
-            num_workers=self._loader_workers,
+            num_workers=n_processes,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(seed),
         )
@@ -166,7 +176,7 @@ class _SeededExamples(Dataset[tuple[Tensor, ...]]):
             return all_at_once(indices) if all_at_once else [self._examples[i] for i in indices]
 
 
-class _UsersLoader:
+class _UsersLoader(BatchSource):
     def __init__(self, loader: DataLoader[tuple[Tensor, ...]], device: torch.device, share: Share) -> None:
         self._loader, self._device, self._share = loader, device, share
         try:

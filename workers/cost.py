@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
-from aquasurf_ray.tasks import ActivationFactory, Splits, Task
-from workers.batches import WHOLE, Share
+from aquasurf_ray.tasks import ActivationFactory, Task
 from workers.feed import Step, TrainingFeed
 from workers.messages import FunctionCost
 from workers.network import untrained_network
@@ -32,22 +31,13 @@ ENOUGH_SECONDS = 0.1
 
 
 def measure_cost(
-    task: Task,
-    activation: Activation,
-    *,
-    splits: Splits,
-    seed: int,
-    device: torch.device | str,
-    factory: ActivationFactory | None = None,
-    share: Share = WHOLE,
+    feed: TrainingFeed, activation: Activation, *, factory: ActivationFactory | None = None
 ) -> FunctionCost:
-    """The price of a function on this device.
+    """The price of a function in a training that `feed` is for, on its device.
 
     Args:
         activation: the function.
-        seed: of the initial weights, the batch and the dropout masks.
         factory: the form of the function that training would use (`FastForm.factory`); by default the eager one.
-        share: this process's part of the batch, where several train together.
 
     Raises:
         torch.OutOfMemoryError, TaskError, whatever the data set raises, and whatever the function raises.
@@ -55,17 +45,16 @@ def measure_cost(
     Example:
         >>> from aquasurf_ray.tasks import load_task
         >>> task = load_task("digits")
-        >>> cost = measure_cost(task, Activation("swish(x)"), splits=task.splits(), seed=0, device="cpu")
+        >>> feed = TrainingFeed(task, task.splits(), torch.device("cpu"), seed=0)
+        >>> cost = measure_cost(feed, Activation("swish(x)"))
         >>> cost.memory_ratio > 1
         True
     """
-    device = torch.device(device)
-    arithmetic = Arithmetic(task.recipe, device)
+    task, seed, device, arithmetic = feed.task, feed.seed, feed.device, feed.arithmetic
     makers = factory or partial(Activation, activation.name), partial(Activation, RELU)
     with process_settings(task.recipe, device), seeded(seed, device):
         networks = [arithmetic.prepared(untrained_network(task, make, seed=seed, device=device)) for make in makers]
-        feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
-        batch = next(feed.epoch(1, torch.Generator().manual_seed(seed), networks[1]))
+        batch = feed.first_step(networks[1])
         steppers = [_Stepper(task, network, batch, arithmetic) for network in networks]
         for stepper in steppers:
             stepper.step()  # what is compiled, tuned or allocated once is no part of the price

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import logging
 
-from aquasurf_ray.activations import fast_factory, form_factory
-from workers.form import ActivationForm, FormRequest, KeptForm
+from aquasurf_ray.activations import FastForm, fast_factory
+from workers.form import FormRequest, named_form
 
 DETERMINISTIC = "recomputed"
 
 logger = logging.getLogger(__name__)
 
 
-def fast_form(request: FormRequest) -> ActivationForm:
+def fast_form(request: FormRequest) -> FastForm:
     """Chooses for `workers.training.train`.
 
     Raises:
         ValueError: the training began with a form that there is none of here.
     """
-    expression = request.activation.expression
     name = request.kept or (DETERMINISTIC if request.deterministic else None)
     if name is not None:
-        return KeptForm(name, form_factory(expression, name))
+        return named_form(request.activation, name)
+    expression = request.activation.expression
     form = fast_factory(
         expression,
         device=request.device,

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation
-from aquasurf_ray.tasks import Splits, Task
-from workers.batches import WHOLE, Share
+from aquasurf_ray.activations import Activation, FastForm, form_factory
 from workers.feed import TrainingFeed
 from workers.network import untrained_network
-from workers.precision import Arithmetic
 from workers.seeding import seeded
 
 EAGER = "eager"
-
-
-class ActivationForm(Protocol):
-    """A form by name, with what makes the modules."""
-
-    @property
-    def name(self) -> str:
-        """As it is kept in checkpoints."""
-        ...
-
-    @property
-    def factory(self) -> Callable[[], nn.Module]:
-        """Makes one new activation module at each call."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,46 +43,26 @@ class FormRequest:
     kept: str | None
 
 
-@dataclass(frozen=True)
-class KeptForm:
-    """A form that is taken without measuring."""
-
-    name: str
-    factory: Callable[[], nn.Module]
+FormChoice = Callable[[FormRequest], FastForm]
 
 
-FormChoice = Callable[[FormRequest], ActivationForm]
+def named_form(activation: Activation, name: str = EAGER) -> FastForm:
+    """A form that is taken without measuring; by default the function as `Activation` computes it.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    return FastForm(name, form_factory(activation.expression, name))
 
 
-@dataclass(frozen=True)
-class EagerForm:
-    """The function as `Activation` computes it."""
-
-    activation: Activation
-    name: str = EAGER
-
-    def factory(self) -> nn.Module:
-        """A new `Activation`."""
-        return Activation(self.activation.expression)
-
-
-def chosen_form(
-    choose: FormChoice | None,
-    task: Task,
-    activation: Activation,
-    splits: Splits,
-    *,
-    seed: int,
-    device: torch.device,
-    kept: str | None,
-    share: Share = WHOLE,
-) -> ActivationForm:
-    """The form that `choose` takes for this training; None is always eager.
+def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activation, *, kept: str | None) -> FastForm:
+    """The form that `choose` takes for the training that `feed` is for; None is always eager.
 
     What the request says of the activations is measured in one forward pass of a training batch.
     """
     if choose is None:
-        return EagerForm(activation)
+        return named_form(activation)
+    task, device, arithmetic = feed.task, feed.device, feed.arithmetic
     sizes: list[int] = []
     types: list[torch.dtype] = []
 
@@ -113,11 +75,9 @@ def chosen_form(
         module.register_forward_hook(note)
         return module
 
-    arithmetic = Arithmetic(task.recipe, device)
-    network = arithmetic.prepared(untrained_network(task, make, seed=seed, device=device))
-    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
-    with seeded(seed, device), torch.no_grad():
-        step = next(feed.epoch(1, torch.Generator().manual_seed(seed), network))
+    network = arithmetic.prepared(untrained_network(task, make, seed=feed.seed, device=device))
+    with seeded(feed.seed, device), torch.no_grad():
+        step = feed.first_step(network)
         sizes.clear()
         types.clear()
         arithmetic.forward(network, step.inputs)

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation, lean_factory
-from aquasurf_ray.tasks import Splits, Task
-from workers.batches import WHOLE, Share
+from aquasurf_ray.tasks import Task
 from workers.faults import FunctionFault
 from workers.feed import Step, TrainingFeed
 from workers.network import untrained_network
@@ -89,27 +88,17 @@ class Health:
     output_spread: float
 
 
-def check_health(
-    task: Task,
-    activation: Activation,
-    *,
-    splits: Splits,
-    seed: int,
-    device: torch.device,
-    limits: HealthLimits = HealthLimits(),
-    share: Share = WHOLE,
-) -> Health:
-    """Measures the first training step, and refuses the function where that is beyond the limits.
-
-    `share` is this process's part of the batch, where several train together.
+def check_health(feed: TrainingFeed, activation: Activation, *, limits: HealthLimits = HealthLimits()) -> Health:
+    """Measures the first step of the training that `feed` is for, and refuses the function where that is beyond the
+    limits.
 
     Raises:
         Unhealthy: `non-finite-forward`, `non-finite-backward`, `vanishing-gradient`, `exploding-gradient` or
             `saturated`, followed by what was measured.
         torch.OutOfMemoryError, TaskError, and whatever the data set raises.
     """
-    with process_settings(task.recipe, device):
-        health = _measured(task, activation, splits, seed, device, share)
+    with process_settings(feed.task.recipe, feed.device):
+        health = _measured(feed, activation)
     _judge(health, limits)
     return health
 
@@ -159,17 +148,14 @@ class _Recorder:
             self.inputs = [*self.inputs[:1], z]  # the first and the last
 
 
-def _measured(
-    task: Task, activation: Activation, splits: Splits, seed: int, device: torch.device, share: Share
-) -> Health:
-    arithmetic = Arithmetic(task.recipe, device)
+def _measured(feed: TrainingFeed, activation: Activation) -> Health:
+    arithmetic, device = feed.arithmetic, feed.device
     recorder = _Recorder(activation)
-    network = arithmetic.prepared(untrained_network(task, recorder.make, seed=seed, device=device))
-    feed = TrainingFeed(task, splits, arithmetic, device, seed=seed, share=share)
+    network = arithmetic.prepared(untrained_network(feed.task, recorder.make, seed=feed.seed, device=device))
     with seeded(feed.epoch_seed(1), device):
-        step = next(feed.epoch(1, torch.Generator().manual_seed(seed), network))
+        step = feed.first_step(network)
         recorder.start()
-        outputs, loss = _forward(task, network, arithmetic, step)
+        outputs, loss = _forward(feed.task, network, arithmetic, step)
         recorder.stop()
         if arithmetic.precision != "float32":
             with torch.no_grad():

@@ -16,17 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.activations import FastForm
 from workers.averaging import AveragedNetwork
 from workers.batches import BatchSource, batch_source
 from workers.checkpoints import CheckpointFolder
 from workers.evaluation import evaluate, evaluation_batch_size
 from workers.faults import FunctionFault
 from workers.feed import Step, TrainingFeed
-from workers.form import ActivationForm
 from workers.network import untrained_network
 from workers.optimisation import make_optimizer, make_schedule
-from workers.precision import Arithmetic
 from workers.ranks import Alone
 from workers.result import Epoch, Figures
 from workers.seeding import seeded
@@ -52,29 +50,15 @@ class Throughput:
 class TrainingLoop:
     """The state of a training: network, averages, optimiser, learning rate, order of the data, learning curve."""
 
-    def __init__(
-        self,
-        task: Task,
-        form: ActivationForm,
-        splits: Splits,
-        *,
-        seed: int,
-        device: torch.device,
-        loader_workers: int,
-        team: Alone,
-    ) -> None:
-        self.task, self.recipe, self.device, self.team = task, task.recipe, device, team
-        self.form = form.name
-        self.splits, self.loader_workers = splits, loader_workers
-        self.arithmetic = Arithmetic(self.recipe, device)
-        network = untrained_network(task, form.factory, seed=seed, device=device)
+    def __init__(self, feed: TrainingFeed, form: FastForm, team: Alone) -> None:
+        task = feed.task
+        self.task, self.recipe, self.device, self.team = task, task.recipe, feed.device, team
+        self.feed, self.form, self.arithmetic = feed, form.name, feed.arithmetic
+        network = untrained_network(task, form.factory, seed=feed.seed, device=self.device)
         self.network = self.arithmetic.prepared(network)
         decay = self.recipe.ema_decay
         self.averaged = AveragedNetwork(self.network, decay) if decay is not None else None
-        self.feed = TrainingFeed(
-            task, splits, self.arithmetic, device, seed=seed, loader_workers=loader_workers, share=team.share
-        )
-        self.order = torch.Generator().manual_seed(seed)
+        self.order = torch.Generator().manual_seed(feed.seed)
         self.n_steps = self.feed.n_steps * self.recipe.epochs
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.schedule = make_schedule(self.optimizer, self.recipe, self.n_steps)
@@ -237,10 +221,10 @@ class TrainingLoop:
     def _evaluated(self, split: str) -> tuple[float, float]:
         if split not in self._sources:  # each split goes to the device once, and the test split at the end only
             self._sources[split] = batch_source(
-                getattr(self.splits, split),
+                getattr(self.feed.splits, split),
                 evaluation_batch_size(self.recipe.batch_size),
                 self.device,
-                loader_workers=self.loader_workers,
+                loader_workers=self.feed.loader_workers,
             )
         network = self.network if self.averaged is None else self.averaged
         return evaluate(network, self._sources[split], self.task.objective, self.arithmetic, self.device)

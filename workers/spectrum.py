@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aquasurf_ray.activations import lean_factory
+from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.tasks.objective import Likelihood
 from workers.fisher.capture import collect_factors
 from workers.fisher.errors import (
@@ -30,6 +32,7 @@ from workers.fisher.errors import (
 )
 from workers.fisher.factors import LayerFactors
 from workers.fisher.likelihood import likelihood_named
+from workers.network import spectrum_batch, untrained_network
 
 __all__ = [
     "LayerSpectrum",
@@ -39,6 +42,7 @@ __all__ = [
     "SpectrumError",
     "SpectrumInputError",
     "fisher_spectrum",
+    "task_spectrum",
 ]
 
 Fisher = Literal["sampled", "empirical"]
@@ -125,6 +129,20 @@ def fisher_spectrum(
         return distribution.loss(outputs, distribution.sample(outputs, torch.Generator().manual_seed(seed)))
 
     return [_spectrum(factors, len(inputs)) for factors in collect_factors(model, inputs, loss, seed=seed)]
+
+
+def task_spectrum(
+    task: Task, splits: Splits, function: str, *, seed: int, device: torch.device, fisher: Fisher = "sampled"
+) -> list[LayerSpectrum]:
+    """The spectrum of the task's untrained network with a function, on its spectrum batch, all drawn from `seed`.
+
+    Raises:
+        SpectrumError, torch.OutOfMemoryError, TaskError, and whatever the function raises.
+    """
+    network = untrained_network(task, lean_factory(function), seed=seed, device=device)
+    inputs, targets = spectrum_batch(task, splits, seed=seed, device=device)
+    labels = targets if fisher == "empirical" else None
+    return fisher_spectrum(network, inputs, labels, fisher=fisher, seed=seed, likelihood=task.objective.likelihood)
 
 
 def _check(inputs: Tensor, targets: Tensor | None, fisher: str) -> None:

@@ -6,7 +6,7 @@ raised inside it) ends as a result with status `diverged`; everything else, memo
 for the caller to retry. `probe` meets most such errors, since it runs the function alone, forward and backward, and
 `check_health` more of them, from the first training step.
 
-    task, function --> probe --> health --> TrainingLoop: feed -> steps -> evaluation -> checkpoint --> TrainingResult
+    task, function --> probe --> feed, health --> TrainingLoop: steps -> evaluation -> checkpoint --> TrainingResult
 
 In float32 on a CPU, and on any device where the recipe is deterministic, equal arguments give equal bits, and a
 training that was interrupted goes on exactly as if it had not been.
@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, FastForm
 from aquasurf_ray.tasks import Splits, Task
 from workers.checkpoints import CheckpointFolder
 from workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
-from workers.form import ActivationForm, FormChoice, chosen_form
+from workers.feed import TrainingFeed
+from workers.form import FormChoice, chosen_form
 from workers.health import REFUSED, HealthLimits, check_health, is_refusal
 from workers.loop import ProgressCallback, Throughput, TrainingLoop
 from workers.memory import PeakMemory
@@ -104,10 +105,10 @@ def train(
         with process_settings(task.recipe, device):
             probe(activation, device)
             splits = splits or task.splits()
+            feed = TrainingFeed(task, splits, device, seed=seed, loader_workers=loader_workers, share=team.share)
             if gate is not None:
-                check_health(task, activation, splits=splits, seed=seed, device=device, limits=gate, share=team.share)
-            beginning = _Beginning(task, activation, splits, seed, device, loader_workers, choose_form, team)
-            loop = beginning.loop(checkpoints)
+                check_health(feed, activation, limits=gate)
+            loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)
             history, throughput = loop.history, loop.throughput
             memory = PeakMemory(device)  # of the training itself, gated or not
             figures = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule)
@@ -140,12 +141,8 @@ def train(
 class _Beginning:
     """Where a training begins: with an untrained network, or where its last checkpoint left it."""
 
-    task: Task
+    feed: TrainingFeed
     activation: Activation
-    splits: Splits
-    seed: int
-    device: torch.device
-    loader_workers: int
     choose_form: FormChoice | None
     team: Alone
 
@@ -169,29 +166,9 @@ class _Beginning:
         return loop
 
     def _new(self, kept_form: str | None) -> TrainingLoop:
-        return TrainingLoop(
-            self.task,
-            self._form(kept_form),
-            self.splits,
-            seed=self.seed,
-            device=self.device,
-            loader_workers=self.loader_workers,
-            team=self.team,
-        )
+        return TrainingLoop(self.feed, self._form(kept_form), self.team)
 
-    def _form(self, kept: str | None) -> ActivationForm:
-        def form(name: str | None) -> ActivationForm:
-            return chosen_form(
-                self.choose_form,
-                self.task,
-                self.activation,
-                self.splits,
-                seed=self.seed,
-                device=self.device,
-                kept=name,
-                share=self.team.share,
-            )
-
-        first = form(kept) if self.team.rank == 0 else None
+    def _form(self, kept: str | None) -> FastForm:
+        first = chosen_form(self.choose_form, self.feed, self.activation, kept=kept) if self.team.rank == 0 else None
         name = self.team.from_first(first.name if first else "")
-        return first or form(name)
+        return first or chosen_form(self.choose_form, self.feed, self.activation, kept=name)

@@ -54,11 +54,11 @@ CALLS_A_ROUND_ON_A_GPU = 10
 
 @dataclass(frozen=True)
 class FastForm:
-    """The form to use: `factory` makes one new activation module at each call, and can be pickled."""
+    """A form to use: `factory` makes one new activation module at each call, and can be pickled; `note` says why."""
 
-    name: FormName
+    name: str
     factory: Callable[[], nn.Module]
-    note: str
+    note: str = ""
 
 
 def form_factory(expression: str | Expression, name: str) -> Callable[[], Activation]:

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import TaskError, load_task
-from workers.network import spectrum_batch, untrained_network
-from workers.spectrum import SpectrumError, fisher_spectrum
+from workers.spectrum import SpectrumError, task_spectrum
 
 
 def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -30,10 +28,8 @@ def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str
     except TaskError as error:
         raise BadUse(str(error)) from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = untrained_network(loaded, lean_factory(name), seed=seed, device=device)
-    inputs, _ = spectrum_batch(loaded, splits, seed=seed, device=device)
     try:
-        layers = fisher_spectrum(network, inputs, seed=seed, likelihood=loaded.objective.likelihood)
+        layers = task_spectrum(loaded, splits, name, seed=seed, device=device)
     except SpectrumError as error:
         raise RunFailed(str(error)) from None
     return [_summary(layer.name, layer.log_eigenvalues()) for layer in layers]

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from aquasurf_ray.activations import Activation, lean_factory
+from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
 from aquasurf_ray.tasks.task import Examples, example_set
-from workers.network import refuse_batch_of_one, refuse_splits_without_batches, spectrum_batch, untrained_network
-from workers.spectrum import LayerSpectrum, SkippedLayerWarning, fisher_spectrum
+from workers.network import refuse_batch_of_one, refuse_splits_without_batches, untrained_network
+from workers.spectrum import SkippedLayerWarning, task_spectrum
 from workers.training import TrainingResult, train
 
 FUNCTIONS = ("relu(x)", "mul(sigmoid(x),elu(x))")
@@ -170,7 +170,7 @@ class _Check:
         """One Fisher spectrum of the untrained network."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SkippedLayerWarning)
-            layers = network_spectrum(self.task, self._splits(), FUNCTIONS[0], self.device)
+            layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
         said = [str(w.message) for w in caught if issubclass(w.category, SkippedLayerWarning)]
         n_weights = sum(layer.n_weights for layer in layers)
         return "; ".join([f"{len(layers)} layers with {n_weights:,} weights, with {FUNCTIONS[0]}", *said])
@@ -230,13 +230,6 @@ class _Check:
         except Exception as error:  # the loss may be the user's, and the targets of any kind
             forms = f"outputs {_form(outputs)} and targets {_form(targets)}"
             raise TaskError(f"the loss '{name_of(loss)}' does not take {forms}: {sentence(error)}") from error
-
-
-def network_spectrum(task: Task, splits: Splits, function: str, device: torch.device) -> list[LayerSpectrum]:
-    """The spectrum of the untrained network, as a search takes it."""
-    network = untrained_network(task, lean_factory(function), seed=0, device=device)
-    inputs, _ = spectrum_batch(task, splits, seed=0, device=device)
-    return fisher_spectrum(network, inputs, seed=0, likelihood=task.objective.likelihood)
 
 
 def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:

@@ -17,6 +17,7 @@ from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.tasks import load_task
 from aquasurf_ray.tasks.resnet56 import resnet56
 from workers.cost import measure_cost
+from workers.feed import TrainingFeed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 
@@ -100,7 +101,7 @@ def test_resnet56_trains_a_step_as_with_eager() -> None:
 
 def test_price_of_a_function() -> None:
     task = load_task("digits")
-    cost = measure_cost(task, Activation(FUNCTIONS[1]), splits=task.splits(), seed=0, device="cuda")
+    cost = measure_cost(TrainingFeed(task, task.splits(), GPU, seed=0), Activation(FUNCTIONS[1]))
     assert cost.device == torch.cuda.get_device_name()
     assert cost.time_ratio > 1
     assert cost.memory_ratio > 3

@@ -22,7 +22,8 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, load_task
 from workers.batches import batch_source
 from workers.checkpoints import CheckpointFolder
-from workers.form import EagerForm
+from workers.feed import TrainingFeed
+from workers.form import named_form
 from workers.health import HealthLimits
 from workers.loop import TrainingLoop
 from workers.ranks import Alone
@@ -133,7 +134,7 @@ def test_a_deterministic_training_goes_on_bit_for_bit(digits, tmp_path):
 
 def test_steps_do_not_wait_for_the_device(digits):
     given = with_recipe(digits, epochs=1, clip_norm=1.0, ema_decay=0.9, precision="auto")
-    loop = TrainingLoop(given, EagerForm(SWISH), given.splits(), seed=0, device=GPU, loader_workers=0, team=Alone())
+    loop = TrainingLoop(TrainingFeed(given, given.splits(), GPU, seed=0), named_form(SWISH), Alone())
     steps = loop.feed.epoch(1, loop.order, loop.network)
     for _ in range(2):
         loop.step(loop.network, next(steps))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from aquasurf_ray.activations import Activation, RecomputedActivation, register_unary, unregister
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task, regression
 from workers.cost import measure_cost
+from workers.feed import TrainingFeed
 from workers.messages import FunctionCost
 
 N, WIDTH, N_CLASSES = 48, 32, 10
@@ -48,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 def price(task: Task, function: str, **arguments: object) -> FunctionCost:
     activation = Activation(function)
-    return measure_cost(task, activation, splits=task.splits(), seed=0, device="cpu", **arguments)
+    return measure_cost(TrainingFeed(task, task.splits(), torch.device("cpu"), seed=0), activation, **arguments)
 
 
 def test_memory_is_what_the_backward_pass_needs() -> None:
@@ -108,7 +109,7 @@ def test_copies_of_the_weights_in_another_type_are_no_activation_memory() -> Non
 
 def test_swish_keeps_nearly_twice_what_relu_keeps_in_the_digits_network() -> None:
     task = load_task("digits")
-    cost = measure_cost(task, Activation("swish(x)"), splits=task.splits(), seed=0, device="cpu")
+    cost = price(task, "swish(x)")
     assert 1.9 < cost.memory_ratio < 2.0
 
 

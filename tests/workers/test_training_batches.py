@@ -15,7 +15,6 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError
 from workers.batches import Share, batch_source
 from workers.feed import TrainingFeed
-from workers.precision import Arithmetic
 from workers.training import train
 
 CPU = torch.device("cpu")
@@ -55,6 +54,13 @@ def test_data_sets_read_one_by_one_give_the_batches_of_tensors():
     assert sorted(t for _, targets in tensors for t in targets) == list(range(23))
     assert passed(batch_source(Listed(), 5, CPU)) == tensors
     assert passed(batch_source(Listed(), 5, CPU), seed=1) != tensors
+
+
+@pytest.mark.parametrize("examples", [NUMBERS, Listed(noise=True)], ids=["tensors", "listed"])
+def test_the_first_batch_of_an_epoch_can_be_had_alone(examples):
+    source = batch_source(examples, 5, CPU)
+    first = source.first(torch.Generator().manual_seed(3), 2)
+    assert (first.inputs.flatten().tolist(), first.targets.tolist()) == passed(source, 3, 2)[0]
 
 
 @pytest.mark.parametrize("examples", [NUMBERS, Listed()], ids=["tensors", "listed"])
@@ -150,7 +156,7 @@ def test_shares_of_each_batch_together_are_the_batch(examples):
 def test_processes_draw_masks_of_their_own_and_agree_on_the_order_of_a_users_loader():
     recipe = Recipe(epochs=1, batch_size=5)
     task = Task("own", nn.Identity, lambda: Splits(NUMBERS, NUMBERS, NUMBERS), recipe)
-    feeds = [TrainingFeed(task, task.splits(), Arithmetic(recipe, CPU), CPU, seed=3, share=Share(i, 2)) for i in (0, 1)]
+    feeds = [TrainingFeed(task, task.splits(), CPU, seed=3, share=Share(i, 2)) for i in (0, 1)]
     masks = [torch.rand(8, generator=torch.Generator().manual_seed(feed.epoch_seed(1))).tolist() for feed in feeds]
     assert masks[0] != masks[1]
     orders = []

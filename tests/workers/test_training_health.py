@@ -14,9 +14,11 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation, register_unary, unregister
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
-from workers.batches import Share
+from workers import feed
+from workers.batches import Share, batch_source
 from workers.cost import measure_cost
-from workers.form import chosen_form
+from workers.feed import TrainingFeed
+from workers.form import chosen_form, named_form
 from workers.health import HealthLimits, Unhealthy, check_health
 from workers.training import train
 
@@ -31,7 +33,7 @@ def digits():
 
 
 def checked(task, function, limits=HealthLimits(), seed=0):  # noqa: B008
-    return check_health(task, Activation(function), splits=task.splits(), seed=seed, device=CPU, limits=limits)
+    return check_health(TrainingFeed(task, task.splits(), CPU, seed=seed), Activation(function), limits=limits)
 
 
 def steep(x):
@@ -193,14 +195,23 @@ class Small(nn.Module):
 
 def test_what_comes_before_a_training_takes_no_more_of_a_batch_than_the_training(digits):
     task, swish, half = replace(digits, network=Small), Activation("swish(x)"), Share(1, 2)
-    common = {"splits": task.splits(), "seed": 0, "device": CPU}
-    check_health(task, swish, share=half, **common)
-    measure_cost(task, swish, share=half, **common)
+    shared, whole = (TrainingFeed(task, task.splits(), CPU, seed=0, **share) for share in ({"share": half}, {}))
+    check_health(shared, swish)
+    measure_cost(shared, swish)
     sizes = []
-    chosen_form(lambda request: sizes.append(request.n_elements), task, swish, kept=None, share=half, **common)
+    chosen_form(lambda request: sizes.append(request.n_elements), shared, swish, kept=None)
     assert sizes == [32 * 8]
     with pytest.raises(torch.OutOfMemoryError, match="64 examples"):
-        check_health(task, swish, **common)
+        check_health(whole, swish)
+
+
+def test_gate_choice_and_training_take_their_batches_from_one_source(digits, monkeypatch):
+    made = []
+    monkeypatch.setattr(feed, "batch_source", lambda *given, **more: made.append(given) or batch_source(*given, **more))
+    short = replace(digits, recipe=replace(digits.recipe, epochs=1))
+    swish = Activation("swish(x)")
+    train(short, swish, gate=HealthLimits(), choose_form=lambda request: named_form(request.activation))
+    assert len(made) == 1
 
 
 def test_a_refusal_is_no_whole_training(digits):
