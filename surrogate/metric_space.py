@@ -11,7 +11,9 @@ one that serves many searches is soon complete.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _BLOCK_ELEMENTS = 2**17  # of an intermediate array: half a megabyte, whatever the number of candidates
+_ALGORITHM = 1  # raise it when the same features would give other distances
 _N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
 
 
@@ -55,6 +58,11 @@ class FeatureDistances:
         if row is None:
             row = self._kept[candidate] = self._relative(candidate)
         return row
+
+    @cached_property
+    def version(self) -> str:
+        """The content digest of what the distances are made of."""
+        return _digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
 
     def _relative(self, candidate: int) -> Floats:
         relative = np.ones(len(self), dtype=np.float32)
@@ -93,6 +101,11 @@ class PartlyKnown:
     def __len__(self) -> int:
         return len(self.known)
 
+    @property
+    def version(self) -> str:
+        """See `FeatureDistances.version`; it changes with what is revealed."""
+        return _digest(f"of {self._feature.version}", np.packbits(self.known))
+
     def reveal(self, candidates: Sequence[int] | Indices) -> None:
         """From now on these are known, where they have the feature at all."""
         chosen = np.asarray(candidates, dtype=np.int64)
@@ -130,6 +143,11 @@ class MetricSpace:
     def __len__(self) -> int:
         return len(self.known)
 
+    @property
+    def version(self) -> str:
+        """The content digest of the space: of its features, their balances, and how they make distances."""
+        return _digest(f"{_ALGORITHM} {self.balances} {[feature.version for feature in self.features]}")
+
     def distances(self, candidates: Sequence[int] | Indices, balances: Sequence[float] | None = None) -> Floats:
         """From these candidates to all, float32 [m, n]; `balances` other than the space's own, if given."""
         total = np.zeros((len(candidates), len(self)), dtype=np.float32)
@@ -142,3 +160,11 @@ class MetricSpace:
         if not len(candidates):
             return np.empty((0, len(self)), dtype=np.float32)
         return np.stack([feature.of(int(i)) for i in candidates])
+
+
+def _digest(text: str, *arrays: NDArray[Any]) -> str:
+    """32 hexadecimal digits that change with the text and with any value."""
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest()[:32]

@@ -50,7 +50,7 @@ NOTHING: frozenset[int] = frozenset()
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A trained candidate near a suggested one: its distance in the embedding and its score (None: it diverged)."""
+    """A trained candidate near a suggested one: its distance where it was chosen and its score (None: it diverged)."""
 
     candidate: int
     distance: float
@@ -68,7 +68,7 @@ class Suggestion:
         rank: of its predicted score among the open candidates, 1 = best, ties sharing the best rank. Above 1 where
             the candidates before it lie too near to one that is running now.
         neighbors: the nearest trained candidates, nearest first, at most three; empty where not placed.
-        embedding_version: of the embedding it was chosen on; empty where the policy uses none.
+        embedding_version: of the embedding or the metric space it was chosen on; empty where the policy uses none.
     """
 
     candidate: int

@@ -43,8 +43,8 @@ class Prediction:
 class Predictor(Protocol):
     """Where candidates lie, and what is expected of them.
 
-    `placed` bool [n] says which candidates lie anywhere; `version` names the map, empty without; `gap` is the typical
-    distance of neighbours.
+    `placed` bool [n] says which candidates lie anywhere; `version` names the map or the space by its content; `gap` is
+    the typical distance of neighbours.
     """
 
     @property
@@ -127,12 +127,15 @@ class MetricPredictor:
         regress: the regressor.
     """
 
-    version = ""
-
     def __init__(self, space: MetricSpace, regress: MetricRegressor) -> None:
         self.space = space
         self.placed = space.known
         self._regress = regress
+
+    @property
+    def version(self) -> str:
+        """The space's."""
+        return self.space.version
 
     @cached_property
     def gap(self) -> float:

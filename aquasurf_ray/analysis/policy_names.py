@@ -8,7 +8,7 @@ from typing import get_args
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.search_algorithms import ALGORITHMS
-from aquasurf_ray.analysis.surrogates import SurrogateSettings
+from aquasurf_ray.analysis.surrogates import parse_settings
 from surrogate.embedding import Features
 from surrogate.regressors import REGRESSORS
 
@@ -55,7 +55,7 @@ def check_policy(name: str) -> None:
         return
     if name.partition(":")[0].count("/") != 2:
         raise AnalysisError(f"policy: there are {', '.join(ALGORITHMS)} or REGRESSOR/FEATURES/SPACE, got '{name}'")
-    settings = SurrogateSettings.parse(name)
+    settings = parse_settings(name)
     surrogate_names([settings.regressor], [settings.features], [settings.space])
 
 

@@ -2,8 +2,8 @@
 
 A name is one of `ALGORITHMS`, or says how a surrogate is made: REGRESSOR/FEATURES/SPACE, such as "knr/both/umap", and
 any settings that differ from the defaults of `SurrogateSettings`, such as "knr/both/umap:k=5:weighting=uniform".
-"aquasurf" is the seed's own configuration, whatever the defaults are. A new algorithm is a factory and one line in
-`ALGORITHMS`.
+"aquasurf" and "metric" are the two that a run can have, see `surrogate.settings`. A new algorithm is a factory and one
+line in `ALGORITHMS`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.evolution import EvolutionPolicy
 from aquasurf_ray.analysis.spellings import spellings_of
-from aquasurf_ray.analysis.surrogates import SEED, SurrogateSettings, surrogate_policy
+from aquasurf_ray.analysis.surrogates import parse_settings, surrogate_policy
 from aquasurf_ray.analysis.tpe import TpePolicy
 from surrogate.policy import Policy, RandomPolicy
+from surrogate.settings import AQUASURF, METRIC
 
 Factory = Callable[[Benchmark, int], Policy]
 
@@ -32,7 +33,7 @@ def make_policy(name: str, benchmark: Benchmark, seed: int) -> Policy:
         return ALGORITHMS[name](benchmark, seed)
     if name.partition(":")[0].count("/") != 2:
         raise AnalysisError(f"unknown search algorithm '{name}'; give {_choices()}")
-    return surrogate_policy(SurrogateSettings.parse(name), benchmark, seed)
+    return surrogate_policy(parse_settings(name), benchmark, seed)
 
 
 def _random(benchmark: Benchmark, seed: int) -> Policy:
@@ -40,7 +41,11 @@ def _random(benchmark: Benchmark, seed: int) -> Policy:
 
 
 def _aquasurf(benchmark: Benchmark, seed: int) -> Policy:
-    return surrogate_policy(SEED, benchmark, seed)
+    return surrogate_policy(AQUASURF, benchmark, seed)
+
+
+def _metric(benchmark: Benchmark, seed: int) -> Policy:
+    return surrogate_policy(METRIC, benchmark, seed)
 
 
 def _evolution(benchmark: Benchmark, seed: int) -> Policy:
@@ -54,6 +59,7 @@ def _tpe(benchmark: Benchmark, seed: int) -> Policy:
 ALGORITHMS: dict[str, Factory] = {
     "random": _random,
     "aquasurf": _aquasurf,
+    "metric": _metric,
     "evolution": _evolution,
     "tpe": _tpe,
 }

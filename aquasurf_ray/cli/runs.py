@@ -37,6 +37,7 @@ from aquasurf_ray.cli.options import (
 from aquasurf_ray.cli.output import Format, print_json
 from aquasurf_ray.cli.progress import progress
 from aquasurf_ray.cli.results import open_store, print_leaderboard, run_document, store_option
+from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.execution import RunResult
@@ -91,7 +92,17 @@ def search(
         str | None,
         typer.Option(help="Of layers in the spectrum distance: inverse, uniform or size. Default: inverse."),
     ] = None,
-    regressor: Annotated[str | None, typer.Option(help="knr, rfr, svr or gp. Default: knr.")] = None,
+    surrogate: Annotated[
+        str | None,
+        typer.Option(
+            help="aquasurf: a regressor on a map of the candidates (UMAP), the authors' way. metric: one on the "
+            "distances of the features themselves, a Gaussian process by expected improvement. "
+            f"Default: {DEFAULT_SURROGATE}."
+        ),
+    ] = None,
+    regressor: Annotated[
+        str | None, typer.Option(help="knr, rfr, svr or gp. Default: knr for aquasurf, gp for metric.")
+    ] = None,
     max_cost: Annotated[
         float | None,
         typer.Option(help="Suggest only functions whose training step takes at most this many times relu's."),

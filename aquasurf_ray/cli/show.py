@@ -16,6 +16,7 @@ from aquasurf_ray.cli.options import AsJson, Store
 from aquasurf_ray.cli.output import print_json
 from aquasurf_ray.cli.results import open_store
 from aquasurf_ray.driver.modules import import_modules
+from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 
 if TYPE_CHECKING:
     import store as stored
@@ -57,9 +58,10 @@ def show(
     with open_store(store) as opened:
         found = _find(opened, function)
         names = _neighbor_names(opened, found.known) if found.known else {}
+        surrogates = {run.name: run.config.get("surrogate", EARLIER_SURROGATE) for run in opened.runs()}
     if found.known is None and found.expression is None:
         raise BadUse(found.problem or "")
-    document = _document(found, names)
+    document = _document(found, names, surrogates)
     if as_json:
         print_json(document)
     else:
@@ -104,7 +106,7 @@ def _modules(store: stored.Store, known: stored.FunctionHistory | None) -> list[
     return list(dict.fromkeys(module for run in runs for module in run.config.get("modules") or ()))
 
 
-def _document(found: _Found, names: dict[int, str]) -> dict[str, Any]:
+def _document(found: _Found, names: dict[int, str], surrogates: dict[str, str]) -> dict[str, Any]:
     from aquasurf_ray.activations import fingerprint, latex, words
 
     known, expression = found.known, found.expression
@@ -114,7 +116,7 @@ def _document(found: _Found, names: dict[int, str]) -> dict[str, Any]:
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
         "fingerprint": known.function.fingerprint if known else expression and fingerprint(expression),
-        **(_history_document(known, names) if known else _UNKNOWN),
+        **(_history_document(known, names, surrogates) if known else _UNKNOWN),
     }
 
 
@@ -143,7 +145,9 @@ def _neighbor_names(store: stored.Store, known: stored.FunctionHistory) -> dict[
     return {number: record.name for number, record in store.functions(ids).items()}
 
 
-def _history_document(known: stored.FunctionHistory, names: dict[int, str]) -> dict[str, Any]:
+def _history_document(
+    known: stored.FunctionHistory, names: dict[int, str], surrogates: dict[str, str]
+) -> dict[str, Any]:
     return {
         "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
         "candidate_of": list(known.candidate_of),
@@ -154,7 +158,8 @@ def _history_document(known: stored.FunctionHistory, names: dict[int, str]) -> d
         "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
         "seeds": _seed_documents(known),
         "evaluations": [
-            {"run": item.run, "task": item.task, **_evaluation_document(item, names)} for item in known.evaluations
+            {"run": item.run, "task": item.task, **_evaluation_document(item, names, surrogates[item.run])}
+            for item in known.evaluations
         ],
     }
 
@@ -181,7 +186,7 @@ def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | No
     return document | {"mean": metric.value(found.mean), "low": low, "high": high}
 
 
-def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str]) -> dict[str, Any]:
+def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str], surrogate: str) -> dict[str, Any]:
     metric, wish = wanted.metric, wanted.wish
     evaluation, why = wish.evaluation, wish.suggestion
     document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
@@ -192,7 +197,9 @@ def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str])
             "predicted": metric.value(why.predicted_score),
             "predicted_score": why.predicted_score,
             "rank": why.rank,
-            "embedding_version": why.embedding_version,
+            "surrogate": surrogate,
+            "embedding_version": None if surrogate == "metric" else why.embedding_version,
+            "features_version": why.embedding_version if surrogate == "metric" else None,
             "nearest_trained": [
                 {
                     "function": names.get(n.function_id),
@@ -255,10 +262,12 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     if why:
         predicted = "none" if why["predicted"] is None else f"{why['predicted']:.4f}"
         print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the open candidates")
+        unit = " of the median distance" if why["surrogate"] == "metric" else ""
         for neighbor in why["nearest_trained"]:
             value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"
-            print(f"    {'near':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f} away")
-        print(f"    {'embedding':<16} {why['embedding_version']}")
+            print(f"    {'near':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
+        stands_on = "features" if why["features_version"] else "embedding"
+        print(f"    {stands_on:<16} {why[f'{stands_on}_version']}")
 
 
 def _how_trained(evaluation: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from aquasurf_ray.driver.execution import Order, RunResult
 from aquasurf_ray.driver.export import check_benchmark_file, export_benchmark
 from aquasurf_ray.driver.orders import carry_out, check_seeds, create_run, loaded_task, name_of, store_of
 from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.tasks import Task
 from store import Store
 from store.records import Fisher
@@ -49,7 +50,7 @@ def build_benchmark(
     if output is not None:
         check_benchmark_file(output)
     fishers = _fishers(fisher)
-    fixed = {"space": space, "fisher": fishers[0], "health_gate": "off"}
+    fixed = {"space": space, "fisher": fishers[0], "health_gate": "off", "surrogate": EARLIER_SURROGATE}
     config = make_config({"task": name_of(task), **options, **fixed})
     loaded = loaded_task(task, config)
     loaded_space = load_space(space)

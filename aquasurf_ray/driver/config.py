@@ -10,13 +10,15 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 
 CONDITIONS = frozenset(
     {
@@ -40,10 +42,16 @@ CONDITIONS = frozenset(
         "fast_activations",
     }
 )
-LATER = frozenset({"early_stop", "health_gate", "max_cost"})
-"""Fields that runs of earlier versions do not have: at their defaults they are no part of the identity, so that such a
-run can still be gone on with under its name. They stay for the run's life, since they decide what is suggested and
-learnt: another price is another run, which takes the results of the first one over without training."""
+LATER: Mapping[str, Any] = {
+    "early_stop": "off",
+    "health_gate": "on",
+    "max_cost": None,
+    "surrogate": EARLIER_SURROGATE,
+}
+"""Fields that runs of earlier versions do not have, and what these runs do: at these values, which are not always the
+defaults, fields are no part of the identity, so that such a run can still be gone on with under its name. They stay for
+the run's life, since they decide what is suggested and learnt: another price is another run, which takes the results of
+the first one over without training."""
 
 
 class SearchConfig(BaseModel):
@@ -80,7 +88,13 @@ class SearchConfig(BaseModel):
     fisher: Literal["sampled", "empirical"] = Field("sampled", description="which Fisher information")
     features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")
     layer_weighting: Literal["inverse", "uniform", "size"] = Field("inverse", description="of the spectrum distance")
-    regressor: str = Field("knr", description="knr, rfr, svr or gp")
+    surrogate: SurrogateName = Field(
+        DEFAULT_SURROGATE,
+        description="aquasurf, a regressor on a map of the candidates, or metric, one on the features' own distances",
+    )
+    regressor: str = Field(
+        REGRESSORS[DEFAULT_SURROGATE], description="knr, rfr, svr or gp; by default knr for aquasurf, gp for metric"
+    )
     max_cost: float | None = Field(
         None, gt=0, description="suggest only functions whose training step takes at most this many times relu's"
     )
@@ -95,6 +109,16 @@ class SearchConfig(BaseModel):
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
     lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _surrogate(cls, values: Any) -> Any:
+        """The default surrogate; which regressor is the default depends on the surrogate."""
+        if not isinstance(values, dict):
+            return values
+        chosen = values.get("surrogate", DEFAULT_SURROGATE)
+        regressor = {"regressor": REGRESSORS[chosen]} if chosen in get_args(SurrogateName) else {}
+        return {"surrogate": chosen, **regressor, **values}
 
     @field_validator("early_stop", "health_gate", "fast_activations", mode="before")
     @classmethod
@@ -127,8 +151,8 @@ class SearchConfig(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The fields that must stay as they are for the run's whole life."""
-        fields, now = type(self).model_fields, self.model_dump(mode="json")
-        plain = {key for key in LATER if now[key] == fields[key].default}
+        now = self.model_dump(mode="json")
+        plain = {key for key, value in LATER.items() if now[key] == value}
         return {key: value for key, value in now.items() if key not in CONDITIONS | plain}
 
     def stored(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunKind, RunStatusName
@@ -165,7 +166,7 @@ def _search(
     """Runs the loop with its workers; returns whether the candidates were used up first."""
     config = order.config
     kind = KINDS[order.run.kind]
-    embedder = Embedder() if kind.suggests else None
+    suggester = Suggester(config, history, _surrogate(order, store, lease, history)) if kind.suggests else None
     pool = WorkerPool(
         _worker_settings(order, workers),
         workers.n,
@@ -177,12 +178,12 @@ def _search(
         search = SearchLoop(
             config,
             order.task,
-            Budget(_baselines(store) if embedder else (), order.budget),
+            Budget(_baselines(store) if suggester else (), order.budget),
             store,
             lease,
             history,
             pool,
-            Suggester(config, order.run.task_id, store, lease, history, embedder) if embedder else None,
+            suggester,
             reporter,
             check=check,
             time_limit=config.time_limit or order.task.time_limit,
@@ -193,8 +194,14 @@ def _search(
         return search.unmet()
     finally:
         pool.close()
-        if embedder:
-            embedder.close()
+        if suggester:
+            suggester.close()
+
+
+def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:
+    if order.config.surrogate == "metric":
+        return MetricSurrogate(order.config, history)
+    return MapSurrogate(order.config, order.run.task_id, store, lease, history, Embedder())
 
 
 def _queue(store: Store, run: Run) -> None:

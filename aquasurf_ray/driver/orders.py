@@ -14,7 +14,7 @@ from typing import Any
 
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
-from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, make_config, store_url
+from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
 from aquasurf_ray.driver.modules import import_modules
@@ -118,14 +118,14 @@ def free_name(store: Store, base: str) -> str:
 
 
 def stored_config(run: Run) -> SearchConfig:
-    """The configuration that the run was last started with.
+    """The configuration that the run was last started with; of an earlier version, what its runs do.
 
     Raises:
         BadUse: the run was imported.
     """
     if run.kind == "import":
         raise BadUse(f"run '{run.name}' was imported: its functions were trained elsewhere, and it trains none")
-    return make_config({key: value for key, value in run.config.items() if key in SearchConfig.model_fields})
+    return make_config({**LATER, **{k: value for k, value in run.config.items() if k in SearchConfig.model_fields}})
 
 
 def name_of(task: str | Task) -> str:

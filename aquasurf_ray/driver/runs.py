@@ -35,9 +35,11 @@ from aquasurf_ray.driver.orders import (
     unique_rows,
 )
 from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.tasks import Task
 from store import Proposal, Run, Store
 from surrogate.regressors import REGRESSORS
+from surrogate.settings import METRIC_REGRESSORS
 from workers.actor import Worker
 
 
@@ -52,7 +54,8 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
         worker: stands in for `workers.actor.Worker`, for example one that answers from a benchmark.
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
             `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times relu's),
-            `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (trains the five best anew, with further seeds).
+            `surrogate="metric"`, `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (trains the five best
+            anew, with further seeds).
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
@@ -64,18 +67,19 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
     _check_regressor(config)
     space = load_space(config.space)
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
-    identity = {**config.identity(), "task_digest": loaded.digest, "space_digest": space.digest}
 
     def order(store: Store) -> Order:
-        run = known_run(store, config.name, identity)
+        own = config if "surrogate" in options else _with_its_surrogate(store, config, options)
+        identity = {**own.identity(), "task_digest": loaded.digest, "space_digest": space.digest}
+        run = known_run(store, own.name, identity)
         if run is None:
-            rows = candidate_rows(space, config.candidates, config.seed)
+            rows = candidate_rows(space, own.candidates, own.seed)
             n = len(rows) - len(BASELINES)
-            if reporter and n < config.candidates:
+            if reporter and n < own.candidates:
                 reporter.note(f"the space has {n:,} functions beside the baselines; all are candidates")
-            name = config.name or free_name(store, loaded.name)
-            run = create_run(store, config, loaded, "search", name, identity, rows)
-        return Order(run, config, loaded, isinstance(task, str), max(config.evaluations, run.budget or 0), worker)
+            name = own.name or free_name(store, loaded.name)
+            run = create_run(store, own, loaded, "search", name, identity, rows)
+        return Order(run, own, loaded, isinstance(task, str), max(own.evaluations, run.budget or 0), worker)
 
     with store_of(config) as store:
         then = _confirming(store, config, None if isinstance(task, str) else task, reporter, worker)
@@ -137,7 +141,7 @@ def evaluate(
         RunFailed: some could not be trained; `resume` tries them again.
     """
     check_seeds(seeds)
-    config = make_config({"task": name_of(task), **options})
+    config = make_config({"task": name_of(task), "surrogate": EARLIER_SURROGATE, **options})  # which suggests nothing
     loaded = loaded_task(task, config)
     rows = unique_rows(functions)
     config = config.model_copy(update={"evaluations": len(rows) * seeds})
@@ -191,9 +195,20 @@ def _confirming(
     return then
 
 
+def _with_its_surrogate(store: Store, config: SearchConfig, options: dict[str, Any]) -> SearchConfig:
+    """The configuration with the surrogate of the search of this name, if there is one: the default may have changed
+    since it began."""
+    run = next((run for run in store.runs() if run.name == config.name and run.kind == "search"), None)
+    if run is None:
+        return config
+    same = config.model_dump(exclude=set() if "regressor" in options else {"regressor"})
+    return make_config({**same, "surrogate": stored_config(run).surrogate})
+
+
 def _check_regressor(config: SearchConfig) -> None:
-    if config.regressor not in REGRESSORS:
-        raise BadUse(f"regressor: there are {', '.join(sorted(REGRESSORS))}, got '{config.regressor}'")
+    known = METRIC_REGRESSORS if config.surrogate == "metric" else REGRESSORS
+    if config.regressor not in known:
+        raise BadUse(f"regressor: there are {', '.join(sorted(known))}, got '{config.regressor}'")
 
 
 def _raised_budget(run: Run, evaluations: int | None) -> int:

@@ -12,7 +12,8 @@ from pages import blocks
 
 from aquasurf_ray.analysis import benchmark as benchmarks
 from aquasurf_ray.analysis import write_benchmark
-from aquasurf_ray.analysis.surrogates import SurrogateSettings
+from aquasurf_ray.analysis.surrogates import parse_settings
+from surrogate.settings import SurrogateSettings
 
 PAGE = "docs/benchmarks.md"
 NAME = "act-bench-digits"
@@ -50,6 +51,6 @@ def test_the_names_that_the_page_gives_are_such() -> None:
         if line.startswith("| `")
     ]
     assert len(rows) == 9
-    parsed = [SurrogateSettings.parse(name) for name in rows]
+    parsed = [parse_settings(name) for name in rows]
     assert parsed[0] == SurrogateSettings()
     assert len(set(parsed)) == 9

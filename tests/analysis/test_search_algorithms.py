@@ -14,10 +14,11 @@ from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.search_algorithms import make_policy
 from aquasurf_ray.analysis.simulation import simulate
-from aquasurf_ray.analysis.surrogates import SEED, SurrogateSettings, surrogate_policy
+from aquasurf_ray.analysis.surrogates import parse_settings, surrogate_policy
 from surrogate.embedding import EmbeddingConfig, embed
 from surrogate.errors import SurrogateError
 from surrogate.policy import SurrogatePolicy
+from surrogate.settings import AQUASURF, SurrogateSettings
 from surrogate.spectra import feature_matrix
 
 
@@ -43,10 +44,10 @@ def test_aquasurf_is_the_seeds_own_configuration(made: Benchmark) -> None:
 
 
 def test_a_name_says_the_settings() -> None:
-    assert SurrogateSettings.parse("knr/both/umap") == SurrogateSettings()
-    seeds = SurrogateSettings.parse("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
-    assert seeds == SEED
-    found = SurrogateSettings.parse("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
+    assert parse_settings("knr/both/umap") == SurrogateSettings()
+    seeds = parse_settings("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
+    assert seeds == AQUASURF
+    found = parse_settings("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
     wanted = SurrogateSettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
     assert found == wanted
 
