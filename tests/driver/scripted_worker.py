@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +133,11 @@ class ScriptedWorker:
             return False
         mark.touch()
         return True
+
+
+class ScriptedGroup(ScriptedWorker):
+    """Stands in for a group of processes."""
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        return replace(super().train(job), n_devices=self.settings.n_ranks)

@@ -13,9 +13,7 @@ import pytest
 import ray
 
 from aquasurf_ray.activations import fingerprint
-from aquasurf_ray.driver import evaluate
 from aquasurf_ray.driver.pool import CostsJob, Resources, SpectraJob, WorkerPool
-from store import Store
 from workers.actor import Worker
 from workers.group import NOT_NEEDED, SWITCHES, GroupFailed, GroupSettings, GroupWorker, _why
 from workers.messages import TrainingJob, WorkerSettings
@@ -103,18 +101,6 @@ def ranks():
     """Ray Train's workers that live, by process id."""
     ours = psutil.Process().children(recursive=True)
     return {p.pid for p in ours if p.name().startswith("ray::RayTrainW") and p.status() != psutil.STATUS_ZOMBIE}
-
-
-@pytest.mark.slow
-def test_a_run_may_ask_for_two_processes_an_evaluation(ray_here, tmp_path):
-    url, asked = f"sqlite:///{tmp_path}/runs.db", {"gpus_per_evaluation": 2, "gpus_per_worker": 0}
-    options = {"cpus_per_worker": 0.5, "workers": 1, "storage": str(tmp_path / "storage"), "store": url}
-    result = evaluate(["relu(x)"], "digits", **asked, **options)
-    assert result.evaluations == 1
-    assert result.best[1] > 0.85
-    with Store.open(url, create=False) as store:
-        (wish,) = store.snapshot(store.run(result.name).id).evaluations
-        assert (wish.evaluation.n_devices, len(store.curve(wish.evaluation.id))) == (2, 8)
 
 
 def test_what_is_asked_of_ray_train_by_private_names_is_still_there():
