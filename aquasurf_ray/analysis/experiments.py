@@ -58,6 +58,17 @@ def _on_map(*settings: str, features: str = "both") -> list[str]:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "rivals": _of("Does the surrogate find the best sooner than its rivals?", [*RIVALS, "aquasurf", ON_MAP, METRIC]),
+    "default": _of(
+        "What should a search use by default?",
+        [
+            ON_MAP,
+            "random",
+            METRIC,
+            "gp/both/metric:targets=ranks",
+            *(f"gp/both/metric:targets=ranks:acquisition={a}" for a in ("ei", "ucb")),
+            "knr+gp+svr/both/metric:targets=ranks",
+        ],
+    ),
     "features": _of("Which features?", [ON_MAP, *(f"knr/{f}/umap{LAYOUTS}" for f in ("outputs", "spectrum"))]),
     "regressor": _of(
         "Which regressor?",
