@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from aquasurf_ray.analysis.benchmark import write_benchmark
 from aquasurf_ray.analysis.stored_runs import benchmark_from_run
 from aquasurf_ray.driver.candidates import load_space
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
-from store import Store
+from store import Run, Store
 from surrogate.spectra import SpectrumFeature
 
 BENCHMARK_FORMATS = (".parquet", ".json")
@@ -37,10 +40,19 @@ def export_benchmark(store: Store, name: str, output: Path) -> int:
     """Writes a build to a file in the format that its name tells; returns how many functions it holds."""
     if output.suffix == ".json":
         return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
-    config = store.run(name).config
-    benchmark = benchmark_from_run(store, name, space=load_space(config["space"]))
+    run = store.run(name)
+    benchmark = benchmark_from_run(store, name, space=load_space(run.config["space"]), provenance=_provenance(run))
     write_benchmark(benchmark, output)
     return len(benchmark)
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """The command that makes the benchmark, and the versions of what computes its numbers, as installed here."""
+    config = run.config
+    command = f"aquasurf benchmark build {config['task']} --space {config['space']} --seeds {config['seeds']}"
+    command += f" --fisher {','.join(config['fishers'])} --fast-activations {config['fast_activations']}"
+    versions = {package: version(package) for package in ("aquasurf-ray", "torch", "numpy", "scipy", "scikit-learn")}
+    return {"command": command, "versions": {"python": platform.python_version(), **versions}}
 
 
 def _cdf(feature: bytes) -> list[float]:
