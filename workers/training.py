@@ -6,7 +6,7 @@ raised inside it) ends as a result with status `diverged`; everything else, memo
 for the caller to retry. `probe` meets most such errors, since it runs the function alone, forward and backward, and
 `check_health` more of them, from the first training step.
 
-    task, function --> probe --> feed, health --> TrainingLoop: steps -> evaluation -> checkpoint --> TrainingResult
+    task, function --> probe --> feed --> health --> TrainingLoop: steps -> evaluation -> checkpoint --> TrainingResult
 
 In float32 on a CPU, and on any device where the recipe is deterministic, equal arguments give equal bits, and a
 training that was interrupted goes on exactly as if it had not been.
