@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,8 +13,8 @@ import scripted_worker
 from scripted_worker import ScriptedGroup, ScriptedWorker
 
 from aquasurf_ray.activations import BASELINES, register_unary, unregister
-from aquasurf_ray.driver import evaluate, execution, propose, resume, search
-from aquasurf_ray.driver.errors import BadUse, RunFailed, WorkersFailed
+from aquasurf_ray.driver import evaluate, execution, orders, propose, resume, search
+from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, WorkersFailed
 from aquasurf_ray.driver.pool import WorkerPool
 from store import RunExists, RunHeld, Store, this_process
 
@@ -154,6 +157,13 @@ def test_too_many_workers_are_refused_and_nothing_is_made(here, tmp_path):
         scripted(here, name="two", workers=3, cpus_per_worker=1.0)
     with opened(here) as store:
         assert [run.name for run in store.runs()] == ["one"]
+
+
+def test_ctrl_c_while_ray_starts_leaves_nothing(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(orders, "connected", lambda _: nullcontext(os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(Interrupted, match="stopped by SIGINT while Ray started; nothing was begun"):
+        scripted(here)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_budget_ends_where_the_candidates_do(here):
