@@ -1,4 +1,4 @@
-"""The surrogate in the metric space searches as the one on a map does, and every run keeps the one that it began with."""
+"""The surrogate in the metric space searches as the one on a map does; every run keeps the one that it began with."""
 
 from __future__ import annotations
 
