@@ -4,7 +4,9 @@ Prints one JSON document. For 300, 1,000 and 5,000 candidates: seconds of one em
 numba compiles, reported by itself), processor seconds of it, seconds of its digest, and milliseconds from a new result
 to the next suggestion for every regressor, with no and with eight candidates pending. Beside them, in the same run and
 warmed up alike, what a suggestion costs when umap-learn lays out both features and their union anew for each one, as
-the authors' code does. The load average tells how busy the machine was with other things.
+the authors' code does; and the surrogate in the metric space: seconds until it can be asked (the features' medians),
+seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones (median, worst,
+and the mean of processor time), each after the result of one more function, whose distances are new. The load average tells how busy the machine was with other things.
 
 Outputs are those of real functions, drawn from the four-node space. Spectra are made (real ones of 5,000 functions take
 hours): nine layers of sorted quantiles that follow the outputs, in the width of All-CNN-C's features.
@@ -30,8 +32,10 @@ import numpy as np
 
 from aquasurf_ray.activations import SearchSpace, outputs
 from surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
+from surrogate.metric_space import FeatureDistances
 from surrogate.policy import SurrogatePolicy
 from surrogate.regressors import REGRESSORS
+from surrogate.settings import METRIC, policy_of
 
 LAYERS, COLUMNS_PER_LAYER = 9, 512
 N_PENDING = 8
@@ -94,6 +98,8 @@ def _measure(features: np.ndarray, spectra: np.ndarray, arguments: argparse.Name
         f"suggest_ms_with_{N_PENDING}_pending": {
             name: _suggest_ms(embedding, name, results, N_PENDING) for name in REGRESSORS
         },
+        "metric": _metric(features, spectra, results, 0),
+        f"metric_with_{N_PENDING}_pending": _metric(features, spectra, results, N_PENDING),
     }
     if n <= arguments.peer_up_to:
         recompute = _seconds(lambda: _umap_anew(features, spectra))
@@ -118,6 +124,31 @@ def _suggest_ms(embedding: Embedding, regressor: str, results: int, n_pending: i
     step()
     milliseconds = [_seconds(step) * 1e3 for _ in range(REPEATS)]
     return {"median": round(statistics.median(milliseconds), 2), "worst": round(max(milliseconds), 2)}
+
+
+def _metric(features: np.ndarray, spectra: np.ndarray, results: int, n_pending: int) -> dict[str, float]:
+    started = time.perf_counter()
+    distances = [FeatureDistances(features, "euclidean"), FeatureDistances(spectra, "manhattan")]
+    prepared = time.perf_counter() - started
+    policy = policy_of(METRIC, 0, features=lambda: distances)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(np.flatnonzero(distances[0].known)).tolist()
+    new, pending, known = order[:REPEATS], order[REPEATS : REPEATS + n_pending], order[-results:]
+    for candidate in known:
+        policy.observe(candidate, float(rng.uniform()) if rng.random() > 0.1 else None)
+    first = _seconds(lambda: policy.suggest(pending))
+    milliseconds, processor = [], time.process_time()
+    for candidate in new:
+        policy.observe(candidate, float(rng.uniform()))
+        milliseconds.append(_seconds(lambda: policy.suggest(pending)) * 1e3)
+    processor = (time.process_time() - processor) / len(new) * 1e3
+    return {
+        "prepare_seconds": round(prepared, 2),
+        "first_seconds": round(first, 2),
+        "median": round(statistics.median(milliseconds), 2),
+        "worst": round(max(milliseconds), 2),
+        "processor_mean": round(processor, 2),
+    }
 
 
 def _umap_anew(features: np.ndarray, spectra: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from aquasurf_ray.analysis.surrogates import parse_settings, surrogate_policy
 from surrogate.embedding import EmbeddingConfig, embed
 from surrogate.errors import SurrogateError
 from surrogate.policy import SurrogatePolicy
-from surrogate.settings import AQUASURF, SurrogateSettings
+from surrogate.settings import AQUASURF, METRIC, SurrogateSettings
 from surrogate.spectra import feature_matrix
 
 
@@ -47,6 +47,7 @@ def test_a_name_says_the_settings() -> None:
     assert parse_settings("knr/both/umap") == SurrogateSettings()
     seeds = parse_settings("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
     assert seeds == AQUASURF
+    assert parse_settings("gp/both/metric:targets=ranks:acquisition=ei:pending=believer") == METRIC
     found = parse_settings("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
     wanted = SurrogateSettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
     assert found == wanted

@@ -273,6 +273,25 @@ def test_show_tells_results_and_why_it_was_suggested_in_any_spelling(finished, c
     assert document["evaluations"][0]["suggestion"] is None
 
 
+def test_show_tells_of_no_embedding_where_there_was_none(here, capsys):
+    with Store.open("sqlite:///aquasurf.db") as store:
+        task = store.add_task("digits", "1", "d" * 32, {"name": "digits"})
+        ids = store.add_functions([FunctionRow(n[:1] * 32, n, 1, (n,)) for n in SCORES])
+        config = {"task": "digits", "training_seed": 0, "surrogate": "metric"}
+        made = store.create_run(NewRun("one", "search", task, config, "c", 0, 1, None, "0.1.0"), ids)
+        lease = store.acquire_lease(made.id, this_process())
+        for number, name in zip(ids, SCORES, strict=True):
+            record(store, lease, number, name)
+        store.release_lease(lease, "finished")
+    _, out, _ = run(capsys, "show", "mul(sigmoid(x),elu(x))")
+    assert ": 0.9000, 0.250 of the median distance away" in out
+    assert f"features         {'e' * 8}" in out
+    assert "embedding" not in out
+    _, out, _ = run(capsys, "show", "mul(sigmoid(x),elu(x))", "--json")
+    why = json.loads(out)["evaluations"][0]["suggestion"]
+    assert (why["surrogate"], why["features_version"], why["embedding_version"]) == ("metric", "e" * 8, None)
+
+
 def test_show_of_a_function_that_was_never_met(finished, capsys):
     code, out, _ = run(capsys, "show", "sinh(cosh(x))")
     assert code == 0

@@ -14,6 +14,7 @@ from aquasurf_ray.driver.config import (
     store_url,
 )
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from aquasurf_ray.driver.errors import BadUse
         ({"seed": "one"}, "seed: .* got 'one'"),
         ({"features": "all"}, "features: .*'both', 'spectrum' or 'outputs'.* got 'all'"),
         ({"gpus_per_worker": -0.5}, "gpus-per-worker: "),
+        ({"surrogate": "umap"}, "surrogate: .*'aquasurf' or 'metric'.* got 'umap'"),
         ({"max_cost": 0}, "max-cost: input should be greater than 0, got 0"),
         ({"max_cost": float("inf")}, "max-cost: input should be a finite number, got inf"),
         ({"early_stop": "mean"}, "early-stop: .*'off' or 'median'.* got 'mean'"),
@@ -60,13 +62,23 @@ def test_conditions_are_real_fields_and_do_not_change_the_identity():
     assert digest(make_config({"task": "digits", **same}).identity()) == digest(plain.identity())
     changes = ({"seed": 1}, {"candidates": 7}, {"space": "four-node"}, {"fisher": "empirical"})
     later = ({"max_cost": 1.2}, {"early_stop": "median"}, {"health_gate": "off"})
+    surrogates = {digest(make_config({"task": "digits", "surrogate": name}).identity()) for name in REGRESSORS}
+    assert len(surrogates) == len(REGRESSORS)
     for change in (*changes, *later):
         assert digest(make_config({"task": "digits", **change}).identity()) != digest(plain.identity())
 
 
 def test_a_run_of_a_version_without_a_field_is_the_same_run():
-    identity = make_config({"task": "digits"}).identity()
-    assert identity.keys().isdisjoint({"max_cost", "early_stop", "health_gate"})
+    identity = make_config({"task": "digits", "surrogate": "aquasurf"}).identity()
+    assert identity.keys().isdisjoint({"max_cost", "early_stop", "health_gate", "surrogate"})
+    assert digest(identity) == "63268cd060bfad51be25cc9b4ff90f96", "as the first version stored it"
+
+
+def test_the_regressor_of_a_run_that_names_none_is_its_surrogates():
+    for surrogate, regressor in REGRESSORS.items():
+        assert make_config({"task": "digits", "surrogate": surrogate}).regressor == regressor
+        assert make_config({"task": "digits", "surrogate": surrogate, "regressor": "rfr"}).regressor == "rfr"
+    assert make_config({"task": "digits"}).regressor == REGRESSORS[DEFAULT_SURROGATE]
 
 
 def test_the_data_folder_is_the_same_for_all_processes(monkeypatch, tmp_path):
