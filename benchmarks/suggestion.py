@@ -6,7 +6,8 @@ to the next suggestion for every regressor, with no and with eight candidates pe
 warmed up alike, what a suggestion costs when umap-learn lays out both features and their union anew for each one, as
 the authors' code does; and the surrogate in the metric space: seconds until it can be asked (the features' medians),
 seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones (median, worst,
-and the mean of processor time), each after the result of one more function, whose distances are new. The load average tells how busy the machine was with other things.
+and the mean of processor time), each after the result of one more function, whose distances are new. The load average
+tells how busy the machine was with other things.
 
 Outputs are those of real functions, drawn from the four-node space. Spectra are made (real ones of 5,000 functions take
 hours): nine layers of sorted quantiles that follow the outputs, in the width of All-CNN-C's features.

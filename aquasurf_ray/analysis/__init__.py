@@ -1,14 +1,34 @@
 """Benchmarks that make search algorithms comparable without training, and searches replayed on them.
 
-Knows the expression language, the surrogate and the store's records; no Ray, no SQL. The way through it:
+Knows the expression language, the surrogate and the store's records; no Ray, no SQL. Names are loaded when first used.
+The way through it:
 
     store | file -> Benchmark -> make_policy, simulate -> Trace -> what is compared
 """
 
-from aquasurf_ray.analysis.benchmark import Benchmark, load_benchmark, write_benchmark
-from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
-from aquasurf_ray.analysis.search_algorithms import ALGORITHMS, make_policy
-from aquasurf_ray.analysis.simulation import Trace, draw_candidates, simulate
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aquasurf_ray.analysis.benchmark import Benchmark, load_benchmark, write_benchmark
+    from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
+    from aquasurf_ray.analysis.search_algorithms import ALGORITHMS, make_policy
+    from aquasurf_ray.analysis.simulation import Trace, draw_candidates, simulate
+
+_MODULES = {
+    "ALGORITHMS": "search_algorithms",
+    "AnalysisError": "errors",
+    "Benchmark": "benchmark",
+    "BenchmarkError": "errors",
+    "Trace": "simulation",
+    "draw_candidates": "simulation",
+    "load_benchmark": "benchmark",
+    "make_policy": "search_algorithms",
+    "simulate": "simulation",
+    "write_benchmark": "benchmark",
+}
 
 __all__ = [
     "ALGORITHMS",
@@ -22,3 +42,9 @@ __all__ = [
     "simulate",
     "write_benchmark",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -97,7 +97,9 @@ def replay(
     ] = None,
     runs: Runs = 100,
     evaluations: Evaluations = 100,
-    workers: Annotated[int, typer.Option(help="Trainings that each simulated search has running at a time.")] = 1,
+    workers: Annotated[
+        int, typer.Option("--simulated-workers", help="Trainings that each simulated search has running at a time.")
+    ] = 1,
     seed: Seed = 0,
     observe: Observe = Observed.draw,
     candidates: Candidates = None,

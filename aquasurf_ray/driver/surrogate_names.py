@@ -9,7 +9,7 @@ from typing import Literal
 
 SurrogateName = Literal["aquasurf", "metric"]
 
-DEFAULT_SURROGATE: SurrogateName = "aquasurf"
+DEFAULT_SURROGATE: SurrogateName = "metric"
 """Of new runs that are not told; one that exists goes on with its own, whatever the default is by now."""
 
 EARLIER_SURROGATE: SurrogateName = "aquasurf"

@@ -26,7 +26,7 @@ def run(capsys, *arguments):
 
 def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_file, tmp_path):
     picture = tmp_path / "curves.svg"
-    options = ["--policy", "evolution", "--runs", "3", "--evaluations", "8", "--workers", "2", "--json"]
+    options = ["--policy", "evolution", "--runs", "3", "--evaluations", "8", "--simulated-workers", "2", "--json"]
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options, "-o", str(picture))
     assert (code, err) == (0, f"curves in {picture}\n")
     document = json.loads(out)
