@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint
+.PHONY: help setup search test test-faults lint evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
+	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
 	@echo "make lint          ruff, mypy and the import contracts"
 
 setup: $(STAMP)
@@ -40,3 +41,15 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+EVIDENCE := $(BIN)/aquasurf benchmark evidence act-bench-digits
+TABLES := build/evidence
+
+evidence: $(STAMP)
+	@mkdir -p $(TABLES)
+	$(EVIDENCE) --experiment default,rivals -o $(TABLES)/default-and-rivals.md
+	$(EVIDENCE) --experiment default --half first -o $(TABLES)/default-first-half.md
+	$(EVIDENCE) --experiment default --half second -o $(TABLES)/default-second-half.md
+	$(EVIDENCE) --runs 50 --experiment features,embedding,layer-weighting,fisher,combine,k,acquisition,targets,diverged,balance,n-spectra,parallel,n-neighbors \
+		-o $(TABLES)/choices.md
+	$(BIN)/python benchmarks/winners.py > $(TABLES)/winners.json

@@ -124,8 +124,8 @@ def test_the_documented_interface_is_there():
 
     commands = get_command(app).commands["benchmark"].commands
     wanted = {
-        "replay": "--regressor --features --space --baseline --policy --runs --evaluations --simulated-workers --seed --observe "
-        "--candidates --reference --address --json -o",
+        "replay": "--regressor --features --space --baseline --policy --runs --evaluations --simulated-workers --seed "
+        "--observe --candidates --reference --address --json -o",
         "evidence": "--experiment --half --runs --evaluations --seed --observe --candidates --address --json -o",
     }
     for name, options in wanted.items():
