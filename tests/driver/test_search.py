@@ -77,7 +77,7 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
 
 
 def test_every_suggestion_keeps_its_reason(here):
-    scripted(here, name="one")
+    scripted(here, name="one", surrogate="aquasurf")
     reasons = [w.suggestion for w in wishes(here, "one") if w.origin == "suggestion"]
     assert all(reason.embedding_version and reason.rank >= 1 and len(reason.neighbors) == 3 for reason in reasons)
     with opened(here) as store:

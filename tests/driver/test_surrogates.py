@@ -9,7 +9,7 @@ import pytest
 from scripted_worker import ScriptedWorker, price_of, score_of
 
 from aquasurf_ray.driver import config as configuration
-from aquasurf_ray.driver import execution, resume, search
+from aquasurf_ray.driver import evaluate, execution, resume, search
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import REGRESSORS, SurrogateName
@@ -82,7 +82,10 @@ def test_a_run_of_a_version_with_one_surrogate_goes_on_with_it(here, tmp_path, m
     scripted(here, name="old", surrogate="aquasurf", evaluations=2)
     with sqlite3.connect(tmp_path / "runs.db") as database:  # as that version stored it
         database.execute("UPDATE runs SET config = json_remove(config, '$.surrogate')")
+    asked = {"worker": ScriptedWorker, "workers": 1, "store": here}
+    trained = evaluate(["relu(x)"], "digits", **asked).name
     monkeypatch.setattr(configuration, "DEFAULT_SURROGATE", "metric")
+    assert evaluate(["relu(x)"], "digits", **asked).name == trained, "where nothing is suggested, it has no say"
     assert make_config({"task": "digits"}).surrogate == "metric"
     with pytest.raises(BadUse, match="cannot change its surrogate"):
         resume("old", store=here, surrogate="metric")
@@ -90,7 +93,7 @@ def test_a_run_of_a_version_with_one_surrogate_goes_on_with_it(here, tmp_path, m
     assert scripted(here, name="old", evaluations=4).evaluations == 12
     with Store.open(here, create=False) as store:
         assert all(store.embedding(version) is not None for *_, version, _ in reasons(here, "old"))
-        assert len(store.runs()) == 1
+        assert [run.name for run in store.runs()] == ["old", trained]
     best = max(wishes(here, "old"), key=lambda w: w.evaluation.score)
     assert best.evaluation.score == score_of(best.function)
 
