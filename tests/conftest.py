@@ -1,6 +1,7 @@
 """A real PostgreSQL and a real Ray for the tests that need them, each started once a process, since that takes seconds.
 
-Every test gets a fresh database.
+Every test gets a fresh database. No folder that comes before this file in the alphabet can have a conftest of its own:
+pytest, which looks for examples here too, would take the one for the other.
 """
 
 from __future__ import annotations
@@ -89,6 +90,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def made() -> object:
+    """A made benchmark: sixty functions with results of three seeds."""
+    from made_benchmark import made_benchmark
+
+    return made_benchmark()
 
 
 @pytest.fixture(scope="session")
