@@ -136,11 +136,16 @@ def task_spectrum(
 ) -> list[LayerSpectrum]:
     """The spectrum of the task's untrained network with a function, on its spectrum batch, all drawn from `seed`.
 
+    Images have the memory format that the recipe trains in.
+
     Raises:
         SpectrumError, torch.OutOfMemoryError, TaskError, and whatever the function raises.
     """
     network = untrained_network(task, lean_factory(function), seed=seed, device=device)
     inputs, targets = spectrum_batch(task, splits, seed=seed, device=device)
+    if task.recipe.channels_last and inputs.dim() == 4:
+        network = network.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     labels = targets if fisher == "empirical" else None
     return fisher_spectrum(network, inputs, labels, fisher=fisher, seed=seed, likelihood=task.objective.likelihood)
 
