@@ -11,7 +11,10 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -27,6 +30,26 @@ _ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32, "fla
 def default_folder() -> Path:
     """`$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`."""
     return Path(os.environ.get("AQUASURF_CACHE") or Path.home() / ".cache" / "aquasurf-ray")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write beside its place, which it takes when it is whole; its folder is made. Nothing is left of a
+    file whose writing fails.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def path_for(space_digest: str, rule: Rule, folder: Path | None) -> Path:
@@ -53,16 +76,8 @@ def read(path: Path, space: SearchSpace) -> FunctionTable | None:
 def write(path: Path, table: FunctionTable) -> None:
     """Keep a table; a folder that cannot be written is a warning, because the table can be made again."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-            try:
-                np.savez(file, **{name: getattr(table, name) for name in _ARRAYS})
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with whole_file(path) as file:
+            np.savez(file, **{name: getattr(table, name) for name in _ARRAYS})
     except OSError as error:
         warnings.warn(f"table cannot be kept in {str(path.parent)!r}: {error.strerror or error}", stacklevel=3)
 

@@ -11,8 +11,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -87,15 +85,8 @@ def read(path: Path) -> FormCosts | None:
 def write(path: Path, costs: FormCosts) -> None:
     """Keep a measurement; a folder that cannot be written is a warning, because it can be made again."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-            try:
-                json.dump(asdict(costs), file)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with cache.whole_file(path) as file:
+            file.write(json.dumps(asdict(costs)).encode())
     except OSError as error:
         logger.warning("measurement cannot be kept in %s: %s", path.parent, error.strerror or error)
 

@@ -6,8 +6,6 @@ embeddings on disk too, under the digest of their content, in `$AQUASURF_CACHE`,
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from aquasurf_ray.activations import cache
 from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import BenchmarkError
 from surrogate.distances import LayerWeighting
@@ -73,14 +72,9 @@ def embedding_of(
     return made_once(benchmark, ("embedding", config, fisher, weighting, without_spectrum), make)
 
 
-def cache_folder() -> Path:
-    """Where embeddings are kept."""
-    return Path(os.environ.get("AQUASURF_CACHE") or Path.home() / ".cache" / "aquasurf-ray")
-
-
 def _kept_on_disk(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
     version = embedding_version(outputs, spectra, config)
-    path = cache_folder() / f"embedding-{version}.npy"
+    path = cache.default_folder() / f"embedding-{version}.npy"
     coordinates = _read(path, len(outputs))
     if coordinates is not None:
         return Embedding(coordinates, version, np.asarray(np.isfinite(coordinates).all(axis=1)))
@@ -107,14 +101,7 @@ def _read(path: Path, n: int) -> Floats | None:
 def _write(path: Path, coordinates: Floats) -> None:
     """Keeps coordinates; a folder that cannot be written is a warning, because they can be made again."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
-            try:
-                np.save(file, coordinates)
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with cache.whole_file(path) as file:
+            np.save(file, coordinates)
     except OSError as error:
         warnings.warn(f"embedding cannot be kept in '{path.parent}': {error.strerror or error}", stacklevel=2)
