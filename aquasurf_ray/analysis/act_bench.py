@@ -33,18 +33,19 @@ def read_act_bench(path: Path) -> Benchmark:
 
     Raises:
         BenchmarkError: not such a file, or a broken one; the text says where.
-        ActivationError: a name that is no expression.
     """
-    from aquasurf_ray.activations import outputs
     from store import BenchmarkFileError, read_benchmark
 
-    entries, cdfs = list[BenchmarkEntry](), list[NDArray[np.float32]]()
+    entries, cdfs, values = list[BenchmarkEntry](), list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     try:
         for entry in read_benchmark(path):
+            values.append(_outputs(entry))
             cdfs.append(np.asarray(entry.cdf_values(), dtype=np.float32))
             entries.append(replace(entry, cdf=b""))
     except BenchmarkFileError as error:
         raise BenchmarkError(str(error)) from None
+    if not entries:
+        raise BenchmarkError(f"'{path}' has no entries")
     names = tuple(entry.name for entry in entries)
     scores, seconds = (_column(getattr(entry.result, name) for entry in entries) for name in ("score", "seconds"))
     return Benchmark(
@@ -55,12 +56,21 @@ def read_act_bench(path: Path) -> Benchmark:
         seed_scores=scores,
         test_scores=_column(entry.result.test_score for entry in entries),
         seconds=np.where(np.isfinite(seconds) | np.isnan(scores), seconds, 0.0),
-        outputs=np.stack([outputs(name) for name in names]) if names else np.empty((0, 0), dtype=np.float32),
+        outputs=np.stack(values),
         spectra={"empirical": _spectra(cdfs)} if any(len(cdf) for cdf in cdfs) else {},
         provenance={"format": "act-bench", "file": path.name},
         aliases=tuple(tuple(other for other in entry.aliases if other != entry.name) for entry in entries),
         figures={name: _column(getattr(entry.result, name) for entry in entries) for name in _FIGURES},
     )
+
+
+def _outputs(entry: BenchmarkEntry) -> NDArray[np.float32]:
+    from aquasurf_ray.activations import ActivationError, outputs
+
+    try:
+        return outputs(entry.name)
+    except ActivationError as error:
+        raise BenchmarkError(f"{entry.place}: {error}") from None
 
 
 def _column(values: Iterable[float | None]) -> Scores:

@@ -111,6 +111,11 @@ class Benchmark:
         found = [self.find(name) for name in BASELINES]
         return np.array([i for i in found if i is not None], dtype=np.int64)
 
+    @cached_property
+    def candidates(self) -> Indices:
+        """What a search can train beside the baselines: functions with a training, diverged or not, int64 [c]."""
+        return np.setdiff1d(np.flatnonzero(self.trained.any(axis=1)), self.baselines)
+
     def find(self, function: str) -> int | None:
         """Where a function is, by any of its names or by what it computes; None if the benchmark lacks it.
 

@@ -44,8 +44,9 @@ def spectrum_rows(benchmark: Benchmark, fisher: str, weighting: LayerWeighting) 
         BenchmarkError: the benchmark has no spectra of this kind.
     """
     if fisher not in benchmark.spectra:
-        there = ", ".join(sorted(benchmark.spectra)) or "none"
-        raise BenchmarkError(f"benchmark '{benchmark.name}' has no {fisher} spectra; it has: {there}")
+        there = " or ".join(f"fisher={kind}" for kind in sorted(benchmark.spectra))
+        instead = f"say {there}" if there else "it has none: search by features 'outputs'"
+        raise BenchmarkError(f"benchmark '{benchmark.name}' has no {fisher} spectra; {instead}")
     spectra = benchmark.spectra[fisher]
     return made_once(benchmark, ("rows", fisher, weighting), lambda: feature_matrix(spectra, weighting))
 

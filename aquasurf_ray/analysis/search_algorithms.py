@@ -14,7 +14,7 @@ from aquasurf_ray.analysis.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.evolution import EvolutionPolicy
 from aquasurf_ray.analysis.spellings import spellings_of
-from aquasurf_ray.analysis.surrogates import parse_settings, surrogate_policy
+from aquasurf_ray.analysis.surrogates import fitting, parse_settings, surrogate_policy
 from aquasurf_ray.analysis.tpe import TpePolicy
 from surrogate.policy import Policy, RandomPolicy
 from surrogate.settings import AQUASURF, METRIC
@@ -33,7 +33,7 @@ def make_policy(name: str, benchmark: Benchmark, seed: int) -> Policy:
         return ALGORITHMS[name](benchmark, seed)
     if name.partition(":")[0].count("/") != 2:
         raise AnalysisError(f"unknown search algorithm '{name}'; give {_choices()}")
-    return surrogate_policy(parse_settings(name), benchmark, seed)
+    return surrogate_policy(parse_settings(name, fitting(AQUASURF, benchmark)), benchmark, seed)
 
 
 def _random(benchmark: Benchmark, seed: int) -> Policy:
@@ -41,11 +41,11 @@ def _random(benchmark: Benchmark, seed: int) -> Policy:
 
 
 def _aquasurf(benchmark: Benchmark, seed: int) -> Policy:
-    return surrogate_policy(AQUASURF, benchmark, seed)
+    return surrogate_policy(fitting(AQUASURF, benchmark), benchmark, seed)
 
 
 def _metric(benchmark: Benchmark, seed: int) -> Policy:
-    return surrogate_policy(METRIC, benchmark, seed)
+    return surrogate_policy(fitting(METRIC, benchmark), benchmark, seed)
 
 
 def _evolution(benchmark: Benchmark, seed: int) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,15 +16,21 @@ from surrogate.embedding import Embedding, EmbeddingConfig, Features
 from surrogate.layout import Combination
 from surrogate.metric_space import FeatureDistances, PartlyKnown
 from surrogate.policy import Policy
-from surrogate.settings import SurrogateSettings, policy_of
+from surrogate.settings import AQUASURF, SurrogateSettings, policy_of
 
 Mask = NDArray[np.bool_]
 
 DRAWS = 5  # of functions whose spectrum is known
 
 
-def parse_settings(name: str) -> SurrogateSettings:
-    """The settings that a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE says.
+def fitting(settings: SurrogateSettings, benchmark: Benchmark) -> SurrogateSettings:
+    """The settings with the only kind of spectra that the benchmark has, if it has one: Act-Bench's are empirical."""
+    kinds = list(benchmark.spectra)
+    return replace(settings, fisher=kinds[0]) if len(kinds) == 1 else settings
+
+
+def parse_settings(name: str, unsaid: SurrogateSettings = AQUASURF) -> SurrogateSettings:
+    """The settings that a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE says, and for the rest `unsaid`.
 
     Raises:
         AnalysisError: an unknown setting, or a value of the wrong type.
@@ -44,7 +50,7 @@ def parse_settings(name: str) -> SurrogateSettings:
             values[key] = kinds[key](text)
         except ValueError:
             raise AnalysisError(f"'{option}' in '{name}' must be {kinds[key].__name__}") from None
-    return SurrogateSettings(**values)
+    return replace(unsaid, **values)
 
 
 def surrogate_policy(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> Policy:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, get_args
 
-import numpy as np
 import ray
 from ray.exceptions import RayError
 
@@ -226,8 +225,7 @@ def _result(chunk: _Chunk, future: Any) -> list[Trace]:
 
 
 def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
-    trained = np.flatnonzero(benchmark.trained.any(axis=1))
-    there = len(np.setdiff1d(trained, benchmark.baselines))
+    there = len(benchmark.candidates)
     if order.candidates > there:
         raise BadUse(f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {there} to train")
     if order.evaluations > (order.candidates or there):

@@ -16,6 +16,7 @@ from aquasurf_ray import load_benchmark
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.benchmark import Benchmark, write_benchmark
 from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.analysis.simulation import draw_candidates
 from surrogate.distances import LayerWeighting, output_distance
 from surrogate.spectra import SpectrumFeature, feature_distance
 
@@ -236,5 +237,21 @@ def test_an_act_bench_file_that_is_cut_says_where(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text(text[:-30])
     with pytest.raises(BenchmarkError, match=r"byte \d+: in entry 'elu\(x\)'"):
         load_benchmark(tmp_path / "cut.json")
+    (tmp_path / "unknown.json").write_text(json.dumps({"relu(x)": act_bench_entry([]), "rleu(x)": {}}))
+    with pytest.raises(BenchmarkError, match=r"byte \d+, entry 'rleu\(x\)': unknown operator 'rleu'"):
+        load_benchmark(tmp_path / "unknown.json")
+    (tmp_path / "empty.json").write_text("{}")
+    with pytest.raises(BenchmarkError, match=r"empty\.json' has no entries"):
+        load_benchmark(tmp_path / "empty.json")
     (tmp_path / "lacks.json").write_text('{"relu(x)": {}, "elu(x)": {"Validation Accuracy": 0.5}}')
     assert load_benchmark(tmp_path / "lacks.json").trained.tolist() == [[False], [True]]
+
+
+def test_candidates_are_what_was_trained_but_the_baselines(made: Benchmark) -> None:
+    assert made.candidates.tolist() == list(range(8, 60))
+    seconds, scores = made.seconds.copy(), made.seed_scores.copy()
+    seconds[[2, 20]] = scores[[2, 20]] = np.nan
+    scores[30] = np.nan  # diverged
+    part = replace(made, seconds=seconds, seed_scores=scores)
+    assert part.candidates.tolist() == [i for i in range(8, 60) if i != 20]
+    assert draw_candidates(part, 99, 0).tolist() == part.candidates.tolist()

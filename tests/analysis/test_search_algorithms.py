@@ -65,7 +65,7 @@ def test_a_name_says_the_settings() -> None:
         ("knr/both/metric:acquisition=ei", SurrogateError, "knows no uncertainty"),
         ("gp/both/metric:balance=most", SurrogateError, "balance is 'most'"),
         ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand are for one regressor"),
-        ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; it has: empirical, sampled"),
+        ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; say fisher=empirical or fisher=sampled"),
     ],
 )
 def test_a_wrong_name_is_told(made: Benchmark, name: str, error: type[Exception], message: str) -> None:
@@ -153,3 +153,40 @@ def test_layouts_follow_the_seed(made: Benchmark) -> None:
     settings = SurrogateSettings(features="outputs", layouts=2)
     versions = [surrogate_policy(settings, made, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
     assert versions[0] == versions[2] != versions[1]
+
+
+def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(made: Benchmark) -> None:
+    """A file of Act-Bench has empirical ones only."""
+    empirical = replace(made, spectra={"empirical": made.spectra["empirical"]})
+    for name, said in (
+        ("knr/both/metric", "knr/both/metric:fisher=empirical"),
+        ("metric", "gp/both/metric:acquisition=ei:targets=ranks:pending=believer:fisher=empirical"),
+    ):
+        searched = (simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, made)))
+        assert len({trace.order.tobytes() for trace in searched}) == 1
+    with pytest.raises(BenchmarkError, match="'made' has no sampled spectra; say fisher=empirical"):
+        make_policy("knr/both/metric:fisher=sampled", empirical, 1)
+    with pytest.raises(
+        BenchmarkError, match="'made' has no sampled spectra; it has none: search by features 'outputs'"
+    ):
+        make_policy("metric", replace(made, spectra={}), 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["aquasurf", "metric", "evolution", "gp/both/metric:balance=learned", "knr+svr/both/metric"]
+)
+def test_no_algorithm_knows_what_it_was_not_told(made: Benchmark, name: str) -> None:
+    """With other figures for all trainings but those that it saw, a search does the same."""
+    seen = simulate(make_policy(name, made, 2), made, 12, seed=2, workers=3)
+    told = np.zeros(made.seed_scores.shape, dtype=bool)
+    told[[*seen.order, *made.baselines], 2] = True
+    rng = np.random.default_rng(0)
+    made_up = rng.random(told.shape)
+    other = replace(
+        made,
+        seed_scores=np.where(told, made.seed_scores, made_up),
+        test_scores=made_up,
+        seconds=np.where(told, made.seconds, 9 + made_up),
+        figures={"train_loss": made_up},
+    )
+    assert simulate(make_policy(name, other, 2), other, 12, seed=2, workers=3).order.tolist() == seen.order.tolist()
