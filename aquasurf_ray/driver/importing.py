@@ -109,6 +109,8 @@ def import_benchmark(
     found = _Found()
     for entry in read_benchmark(path, metric, progress):
         found.add(entry)
+    if not found.entries:
+        raise BenchmarkFileError(f"'{path.name}' has no entry with any figure; nothing is imported")
     if file_digest(path) != digest:
         raise BenchmarkFileError(f"'{path}' was changed while it was read; import it again")
     report = found.report(ImportReport("", task_name, path.name, digest, created=True))

@@ -138,6 +138,8 @@ def test_a_second_time_it_is_known(here, good, capsys):
     [
         (json.dumps(GOOD)[:250], "in entry 'max(x,zero(x))': the file ends: it was cut short"),
         ("", "byte 0: the file is empty"),
+        ("{}", "'bad.json' has no entry with any figure"),
+        ('{"relu(x)": {"Epochs": 3}}', "'bad.json' has no entry with any figure"),
         ("[1, 2]", "byte 0: a JSON object is expected, got '['"),
         (
             json.dumps(GOOD).replace('tanh(x)":', 'tahn(x)":'),
@@ -281,7 +283,7 @@ def made_entries(draw):
     return {**figures, ALIASES: equal, CDF: draw(st.lists(st.floats() | st.integers(0, 1), max_size=6)), **unknown}
 
 
-FILES = st.dictionaries(st.sampled_from(NAMES), made_entries(), max_size=5)
+FILES = st.dictionaries(st.sampled_from(NAMES), made_entries(), min_size=1, max_size=5)
 
 
 def bits(value):
