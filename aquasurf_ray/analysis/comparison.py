@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+DIGITS = 9
 TESTED = (*(f"to_{name}" for name in TOP_FRACTIONS), "regret", "regret_of_choice")  # less is better in each
 
 
@@ -143,7 +144,6 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
     """
     if reference not in traces:
         raise AnalysisError(f"reference '{reference}' was not run; there are: {', '.join(traces)}")
-    others_than_baselines = np.setdiff1d(np.arange(len(benchmark)), benchmark.baselines)
     measures = {
         policy: measure(runs, [goals_of(benchmark.scores[run.candidates]) for run in runs])
         for policy, runs in traces.items()
@@ -159,7 +159,7 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
         p_values = [signed_rank_p(x, ours) for x in theirs]
         for policy, x, p, p_holm in zip(others, theirs, p_values, holm(p_values), strict=True):
             tests[policy][name] = _test(x, ours, p, p_holm)
-    return Comparison(goals_of(benchmark.scores[others_than_baselines]), measures, reference, tests)
+    return Comparison(goals_of(benchmark.scores[benchmark.candidates]), measures, reference, tests)
 
 
 def spread(runs: Floats) -> Spread:
@@ -185,9 +185,14 @@ def signed_rank_p(a: Floats, b: Floats) -> float:
     """Two-sided p of Wilcoxon's signed-rank test of paired values [runs]; 1 where no pair differs."""
     from scipy.stats import wilcoxon
 
-    if (a == b).all():
+    differences = a - b
+    largest = np.abs(differences).max()
+    if largest == 0:
         return 1.0
-    return float(wilcoxon(a, b, zero_method="pratt").pvalue)
+    whole = np.round(
+        differences / largest, DIGITS
+    )  # equal differences rank as ties, though floats differ in the last bit
+    return float(wilcoxon(whole, zero_method="pratt").pvalue)
 
 
 def _test(theirs: Floats, reference: Floats, p: float, p_holm: float) -> PairedTest:
