@@ -13,6 +13,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.comparison import Comparison, quantiles
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.output_file import check_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,13 +28,12 @@ def check_format(path: Path) -> None:
     """Checks, before anything is computed for a picture, that it can be drawn into such a file.
 
     Raises:
-        AnalysisError: matplotlib is not installed or does not know the format, or there is no such folder.
+        AnalysisError: matplotlib is not installed or does not know the format, or no file can be there.
     """
     known = _new_figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".") not in known:
         raise AnalysisError(f"picture '{path}' must end in one of {', '.join(f'.{suffix}' for suffix in known)}")
-    if not path.absolute().parent.is_dir():
-        raise AnalysisError(f"picture '{path}' cannot be written: there is no folder '{path.parent}'")
+    check_place(path)
 
 
 def draw(comparison: Comparison, path: Path, *, metric: str, title: str, higher_is_better: bool = True) -> None:

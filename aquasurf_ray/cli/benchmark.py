@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aquasurf_ray.cli import benchmark_build
 from aquasurf_ray.cli.options import Address, AsJson
 from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.progress import bar
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.benchmark import Benchmark
-    from aquasurf_ray.driver.replay import Progress, ReplayOrder
+    from aquasurf_ray.driver.replay import ReplayOrder
 
 BenchmarkName = Annotated[
     str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
@@ -54,6 +53,7 @@ class Half(StrEnum):
 
 
 SPLIT_SEED = 0
+SEARCHES = "simulated searches"
 Observe = Annotated[
     Observed,
     typer.Option(
@@ -131,20 +131,22 @@ def replay(
     some = _half(world) if candidates is None else candidates
     order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, some)
     started = time.monotonic()
-    with _progress() as on_progress:
+    with bar(SEARCHES) as on_progress:
         traces = simulated.replay(world, order, address=address, on_progress=on_progress)
     comparison = compare(traces, world, chosen)
-    if output is not None:
-        draw(comparison, output, metric=world.metric, title=world.name, higher_is_better=world.higher_is_better)
-        print(f"curves in {output}", file=sys.stderr)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
         told = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
         print_json({**about, **told, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
-        return
-    print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
-    print_table(COLUMNS, rows(comparison))
-    print(f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p's")
+    else:
+        print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
+        print_table(COLUMNS, rows(comparison))
+        print(
+            f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p's"
+        )
+    if output is not None:
+        draw(comparison, output, metric=world.metric, title=world.name, higher_is_better=world.higher_is_better)
+        print(f"curves in {output}", file=sys.stderr)
 
 
 def evidence(
@@ -173,11 +175,12 @@ def evidence(
     """
     from aquasurf_ray.analysis.benchmark import load_benchmark
     from aquasurf_ray.analysis.experiments import experiments_named, section
+    from aquasurf_ray.analysis.output_file import check_place
     from aquasurf_ray.driver.evidence import run_experiments
     from aquasurf_ray.driver.replay import ReplayOrder
 
     if output is not None:
-        _write(output, "")
+        check_place(output)
     experiments = experiments_named(_listed(experiment or ""))
     world = load_benchmark(benchmark)
     if half is not Half.all:
@@ -188,7 +191,7 @@ def evidence(
     sections, documents = [told], {}
     if not as_json:
         print(told, flush=True)
-    with _progress() as on_progress:
+    with bar(SEARCHES) as on_progress:
         for name, comparison in run_experiments(world, experiments, order, address=address, on_progress=on_progress):
             documents[name] = {"question": experiments[name].question, **comparison.document()}
             sections.append(section(name, experiments[name], comparison))
@@ -217,7 +220,7 @@ def _policies(
 
 
 def _half(world: Benchmark) -> int:
-    return (len(world) - len(world.baselines)) // 2
+    return len(world.candidates) // 2
 
 
 def _searches(order: ReplayOrder) -> str:
@@ -234,17 +237,3 @@ def _write(path: Path, text: str) -> None:
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        runs: Any = bar.add_task("simulated searches", total=None)
-        yield lambda done, wanted: bar.update(runs, completed=done, total=wanted)

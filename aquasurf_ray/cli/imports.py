@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ import typer
 
 from aquasurf_ray.cli.options import AsJson, Modules, Store
 from aquasurf_ray.cli.output import print_json
+from aquasurf_ray.cli.progress import bar
 from aquasurf_ray.cli.results import store_option
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def import_file(
     """
     from aquasurf_ray.driver.importing import import_benchmark
 
-    with _progress(as_json) as progress, redirect_stdout(sys.stderr):  # modules and tasks are the user's code
+    with (
+        bar("reading", silent=as_json) as progress,
+        redirect_stdout(sys.stderr),
+    ):  # modules and tasks are the user's code
         report = import_benchmark(file, task, name=name, store=store, modules=modules or (), progress=progress)
     if as_json:
         print_json(report.document())
@@ -48,21 +51,6 @@ def import_file(
         _print_report(report, store)
     else:
         print(f"{report.file} is known as run '{report.run}' of task {report.task}; nothing was changed")
-
-
-@contextmanager
-def _progress(as_json: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal, nothing elsewhere: an import takes seconds."""
-    if as_json or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading"), BarColumn(bar_width=30), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task("reading", total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def _print_report(report: ImportReport, store: str | None) -> None:

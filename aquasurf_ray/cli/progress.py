@@ -1,9 +1,9 @@
-"""How commands that train show how far they are."""
+"""How commands show how far they are: those that train, and those that count up to a known end."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
@@ -25,3 +25,17 @@ def progress(as_json: bool) -> Iterator[Reporter]:
             yield reporter
     finally:
         reporter.close()
+
+
+@contextmanager
+def bar(text: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, to be told what is done and what there is to do; None where that is no terminal."""
+    if silent or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.output_file import check_place
 from aquasurf_ray.analysis.stored_runs import benchmark_from_run
 from aquasurf_ray.driver.candidates import load_space
 from aquasurf_ray.driver.config import store_url
@@ -32,8 +34,10 @@ def check_benchmark_file(output: Path) -> None:
     """Raises BadUse where no benchmark can be written, before anything is trained for it."""
     if output.suffix not in BENCHMARK_FORMATS:
         raise BadUse(f"output: a benchmark is written to a file named {' or '.join(BENCHMARK_FORMATS)}, got '{output}'")
-    if not output.absolute().parent.is_dir():
-        raise BadUse(f"output: there is no folder '{output.absolute().parent}'")
+    try:
+        check_place(output)
+    except AnalysisError as error:
+        raise BadUse(f"output: {error}") from None
 
 
 def export_benchmark(store: Store, name: str, output: Path) -> int:

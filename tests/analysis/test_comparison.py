@@ -137,6 +137,14 @@ def test_the_signed_rank_test_is_that_of_all_sign_flips():
     assert signed_rank_p(a, a) == 1.0
 
 
+def test_equal_differences_are_ties_whatever_floats_make_of_them():
+    steps = np.array([1, -1, 1, 2, -2, 2, 1, 3, 0, 2, -1, 1, 3, 2, 1, -2, 1])
+    scores = np.array([0.9, 0.7, 0.3] * 6)[: len(steps)]
+    noisy = (scores + 0.0022 * steps) - scores
+    assert len(set(np.abs(noisy))) > 4  # what should be 0, 1, 2 and 3 steps
+    assert signed_rank_p(scores + 0.0022 * steps, scores) == signed_rank_p(steps.astype(float), np.zeros(len(steps)))
+
+
 def test_the_signed_rank_test_keeps_its_level_and_sees_what_is_there():
     rng = np.random.default_rng(0)
     nothing = [signed_rank_p(rng.normal(size=100), rng.normal(size=100)) for _ in range(100)]
@@ -226,6 +234,12 @@ def test_a_picture_that_cannot_be_drawn_is_told_before(tmp_path, monkeypatch):
         check_format(tmp_path.joinpath("curves.gif2").relative_to(tmp_path))
     with pytest.raises(AnalysisError, match="there is no folder"):
         check_format(tmp_path / "absent" / "curves.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(AnalysisError, match="is a folder"):
+        check_format(tmp_path / "folder.png")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    with pytest.raises(AnalysisError, match="does not permit it"):
+        check_format(tmp_path / "curves.png")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(AnalysisError, match=r"a picture needs matplotlib: pip install 'aquasurf-ray\[replay\]'"):
         check_format(tmp_path / "curves.png")

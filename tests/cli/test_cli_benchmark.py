@@ -75,12 +75,31 @@ def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_
 def test_evidence_of_nothing_known_or_into_nowhere_is_refused(capsys, made_file, tmp_path):
     for options, says in (
         (["--experiment", "layers"], "experiment: there are rivals"),
-        (["-o", str(tmp_path / "absent" / "tables.md")], "cannot be written: No such file or directory"),
+        (["-o", str(tmp_path / "absent" / "tables.md")], "cannot be written: there is no folder"),
+        (["-o", str(tmp_path)], "is a folder; name a file in it"),
     ):
         code, out, err = run(capsys, "benchmark", "evidence", made_file, *options)
         assert (code, out) == (2, "")
         assert says in err
         assert len(err.splitlines()) <= 2
+
+
+def test_a_table_that_is_there_stays_when_its_benchmark_is_misspelled(capsys, tmp_path):
+    path = tmp_path / "tables.md"
+    path.write_text("of last night")
+    assert run(capsys, "benchmark", "evidence", "act-bench-digit", "-o", str(path))[:2] == (2, "")
+    assert path.read_text() == "of last night"
+
+
+def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys, monkeypatch, made_file, tmp_path):
+    def full(figure, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    options = ["--policy", "evolution", "--runs", "2", "--evaluations", "2", "-o", str(tmp_path / "c.png")]
+    code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
+    assert (code, err) == (2, f"aquasurf: picture '{tmp_path / 'c.png'}' cannot be written: No space left on device\n")
+    assert "evolution" in out
 
 
 @pytest.mark.parametrize(

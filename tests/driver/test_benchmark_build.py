@@ -103,3 +103,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_trained(here, 
         built(here, output=type(tmp_path)("b.txt"))
     with pytest.raises(BadUse, match="there is no folder"):
         built(here, output=tmp_path / "nowhere" / "b.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(BadUse, match=r"output: '.*folder\.json' is a folder; name a file in it"):
+        built(here, output=tmp_path / "folder.json")
+    assert not (tmp_path / "runs.db").exists()
