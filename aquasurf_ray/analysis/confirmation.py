@@ -26,6 +26,7 @@ from aquasurf_ray.analysis.correction import holm
 Scores = NDArray[np.float64]
 
 LEVEL = 0.95
+LAST_BITS = 1e-12  # of the largest score: differences of equal fractions differ by so much
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,9 @@ def compare(scores: Scores, reference: Scores) -> Comparison:
         return Comparison(None, None)
     differences = scores[paired] - reference[paired]
     gain = float(np.mean(differences))
-    if np.ptp(differences) == 0:
-        return Comparison(gain, 1.0 if gain == 0 else None)
+    last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
+    if np.ptp(differences) <= last_bits:  # whose variance is but that of rounding
+        return Comparison(gain, 1.0 if abs(gain) <= last_bits else None)
     n = len(differences)
     t = abs(gain) / (np.std(differences, ddof=1) / np.sqrt(n))
     return Comparison(gain, float(2 * stdtr(n - 1, -t)))

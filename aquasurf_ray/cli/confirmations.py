@@ -92,8 +92,8 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     rows = [_in_words(function, _figures(found, function)) for function in found.functions]
     print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
     if found.seed_effect is not None:
-        lost = f"{found.seed_effect:.4f}"
-        print(f"\nThe baselines, which nobody selected, lost {lost} in the median: that is the seed's doing.")
+        did = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
+        print(f"\nThe baselines, which nobody selected, {did} in the median: that is the seed's doing.")
 
 
 def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:

@@ -52,7 +52,8 @@ SEEDS = 5
 class ConfirmedFunction:
     """One function of a confirmation. `selected` is the score that it was selected by; scores are higher where better.
 
-    `confirmed` and `test` are of the confirming seeds: the score on the validation split, and on the test split.
+    `confirmed` and `test` are of the confirming seeds: the score on the validation split, and on the test split. A
+    baseline, which was not selected, is not expected to lose anything by it.
     """
 
     function: str
@@ -216,7 +217,7 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
             confirmed=(mean := seed_mean(scores[i])),
             test=seed_mean(tests[i]),
             against_reference=corrected.get(i, compared[i]),
-            shrinkage=shrinkage(population.get(function.id), mean, model),
+            shrinkage=shrinkage(population.get(function.id), mean, model if i in corrected else None),
         )
         for i, function in enumerate(functions)
     ]

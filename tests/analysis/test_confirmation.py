@@ -70,6 +70,9 @@ def test_what_cannot_be_tested_has_no_p_value():
     same = np.array([0.5, 0.6, 0.7])
     assert compare(same, same).p_value == 1.0
     assert compare(np.array([0.75, 1.0]), np.array([0.5, 0.75])) == Comparison(0.25, None)
+    relu, ours = np.array([400, 380]) / 449, np.array([399, 379]) / 449
+    assert np.ptp(ours - relu) > 0  # one image of 449 with either seed, but for the last bit
+    assert compare(ours, relu) == Comparison(pytest.approx(-1 / 449), None)
     assert compare(np.array([0.5, NAN, 0.5]), same).gain is None
     assert compare(same, np.array([0.5, NAN, NAN])).gain is None
     assert compare(same, np.array([0.5, 0.5, NAN])).gain == pytest.approx(0.05)

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -477,3 +478,7 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     first, second = document["functions"]
     assert (first["low"], first["confirmed"], first["high"], first["p"]) == (0.25, 0.5, 0.75, 0.02)
     assert (second["confirmed"], second["diverged"], second["gain"]) == (None, 1, None)
+    known = replace(relu, shrinkage=Shrinkage(-0.0625, None))
+    monkeypatch.setattr(confirmations, "_read", lambda name, store: replace(found, functions=(winner, known)))
+    confirmations.print_confirmation("c", None, as_json=False)
+    assert "nobody selected, gained 0.0625 in the median" in capsys.readouterr().out

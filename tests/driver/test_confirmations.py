@@ -70,6 +70,8 @@ def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here, searche
             p_values[name] = stats.ttest_rel(scores, relu).pvalue
             assert function.against_reference.p_value == pytest.approx(p_values[name])
             assert function.shrinkage.expected > 0
+        else:
+            assert function.shrinkage.expected is None
     lost = [score_of(name) - mean_of(name) for name in BASELINES]
     assert found.seed_effect == pytest.approx(np.median(lost))
     least = min(p_values, key=p_values.get)
