@@ -204,7 +204,8 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
     from aquasurf_ray.analysis import benchmark_file
 
     text = str(name_or_path)
-    path = Path(text) if "/" in text or Path(text).suffix else SHIPPED / f"{text}.parquet"
+    shipped = SHIPPED / f"{text}.parquet"
+    path = shipped if "/" not in text and shipped.is_file() else Path(text)
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
         raise BenchmarkError(f"no benchmark '{text}': neither a file nor one that is shipped; those are: {there}")

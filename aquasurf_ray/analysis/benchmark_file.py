@@ -77,8 +77,11 @@ def read(path: Path) -> Benchmark:
     Raises:
         BenchmarkError: a file that is neither, or damaged.
     """
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+    except OSError as error:
+        raise BenchmarkError(f"'{path}' cannot be read: {error.strerror or error}") from None
     if start != _MAGIC:
         from aquasurf_ray.analysis.act_bench import read_act_bench
 
@@ -97,13 +100,13 @@ def _read_parquet(path: Path) -> Benchmark:
     metadata = table.schema.metadata or {}
     if _KEY not in metadata:
         raise BenchmarkError(f"'{path}' is Parquet, but no benchmark: its metadata lack '{_KEY.decode()}'")
-    head = json.loads(metadata[_KEY])
-    if head["version"] != _VERSION:
-        raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads {_VERSION}")
     try:
-        return _benchmark(table, head)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BenchmarkError(f"'{path}' is damaged: {error}") from None
+        head = json.loads(metadata[_KEY])
+        if head["version"] == _VERSION:
+            return _benchmark(table, head)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BenchmarkError(f"'{path}' is damaged: {type(error).__name__}: {error}") from None
+    raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads {_VERSION}")
 
 
 def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:

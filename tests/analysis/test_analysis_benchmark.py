@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from made_benchmark import made_benchmark
 
@@ -121,6 +122,16 @@ def test_a_file_comes_back_as_it_was_written(made: Benchmark, tmp_path: Path) ->
         assert [s is None for s in found.spectra[kind]] == [s is None for s in spectra]
 
 
+def test_a_name_is_of_what_is_shipped_first_and_then_of_a_file(
+    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_benchmark(made, "mine")
+    write_benchmark(made, "act-bench-digits")
+    assert load_benchmark("mine").name == load_benchmark("./act-bench-digits").name == "made"
+    assert load_benchmark("act-bench-digits").name == "act-bench-digits"
+
+
 def test_the_same_benchmark_gives_the_same_bytes(made: Benchmark, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_benchmark(made, tmp_path / f"{name}.parquet")
@@ -175,6 +186,17 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:-20])
     with pytest.raises(BenchmarkError, match="damaged"):
         load_benchmark(tmp_path / "cut.parquet")
+    for metadata, says in (
+        (b"{", "damaged: JSON"),
+        (b"{}", "damaged: KeyError: 'version'"),
+        (b'{"version": 2}', "reads 1"),
+    ):
+        table = pyarrow.table({"a": [1]}).replace_schema_metadata({b"aquasurf_benchmark": metadata})
+        pyarrow.parquet.write_table(table, tmp_path / "headless.parquet")
+        with pytest.raises(BenchmarkError, match=says):
+            load_benchmark(tmp_path / "headless.parquet")
+    with pytest.raises(BenchmarkError, match="'/proc/self/mem' cannot be read: Input/output error"):
+        load_benchmark("/proc/self/mem")
     (tmp_path / "text.json").write_text("hello")
     with pytest.raises(BenchmarkError, match="byte 0: a JSON object is expected"):
         load_benchmark(tmp_path / "text.json")
