@@ -53,7 +53,6 @@ class Half(StrEnum):
 
 
 SPLIT_SEED = 0
-SEARCHES = "simulated searches"
 Observe = Annotated[
     Observed,
     typer.Option(
@@ -131,7 +130,7 @@ def replay(
     some = _half(world) if candidates is None else candidates
     order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, some)
     started = time.monotonic()
-    with bar(SEARCHES) as on_progress:
+    with bar("simulated searches") as on_progress:
         traces = simulated.replay(world, order, address=address, on_progress=on_progress)
     comparison = compare(traces, world, chosen)
     if as_json:
@@ -173,14 +172,14 @@ def evidence(
     Each compares what one choice changes (which features, which regressor, which layer weighting, ...) by paired
     simulated searches.
     """
+    from aquasurf_ray.analysis import output_file
     from aquasurf_ray.analysis.benchmark import load_benchmark
     from aquasurf_ray.analysis.experiments import experiments_named, section
-    from aquasurf_ray.analysis.output_file import check_place
     from aquasurf_ray.driver.evidence import run_experiments
     from aquasurf_ray.driver.replay import ReplayOrder
 
     if output is not None:
-        check_place(output)
+        output_file.check_place(output)
     experiments = experiments_named(_listed(experiment or ""))
     world = load_benchmark(benchmark)
     if half is not Half.all:
@@ -191,7 +190,7 @@ def evidence(
     sections, documents = [told], {}
     if not as_json:
         print(told, flush=True)
-    with bar(SEARCHES) as on_progress:
+    with bar("simulated searches") as on_progress:
         for name, comparison in run_experiments(world, experiments, order, address=address, on_progress=on_progress):
             documents[name] = {"question": experiments[name].question, **comparison.document()}
             sections.append(section(name, experiments[name], comparison))
