@@ -15,6 +15,7 @@ import numpy as np
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.confirmation import (
     Comparison,
+    Scores,
     SeedMean,
     Shrinkage,
     compare,
@@ -187,47 +188,54 @@ def read_confirmation(name: str, store: str | None = None) -> Confirmation:
 
 def _confirmation(store: Store, run: Run) -> Confirmation:
     of, functions = store.run(run.config["confirms"]), store.candidates(run.id)
-    first, seeds = int(run.config["first_seed"]), int(run.config["seeds"])
-    position = {function.id: i for i, function in enumerate(functions)}
-    scores, tests = np.full((2, len(functions), seeds), np.nan)
-    for wish in store.snapshot(run.id).evaluations:
-        done = wish.evaluation
-        if done.status == "done":
-            at = position[done.function_id], done.seed - first
-            scores[at] = done.score
-            tests[at] = np.nan if done.test_score is None else done.test_score
-    population = {
-        wish.evaluation.function_id: wish.evaluation.score
-        for wish in store.snapshot(of.id).evaluations
-        if wish.evaluation.complete and wish.evaluation.seed == first - 1
-    }
+    first = int(run.config["first_seed"])
+    seeds = range(first, first + int(run.config["seeds"]))
+    scores, tests = _by_seed(store, run, [function.id for function in functions], seeds)
+    selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
-    selected_from = np.array([np.nan if score is None else score for score in population.values()], dtype=np.float64)
-    model = None if noise is None else shrinkage_model(selected_from, noise)
+    model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
     baselines = _baseline_ids(store)
-    reference = scores[position[baselines[REFERENCE]]]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
-    compared = {i: compare(row, reference) for i, row in enumerate(scores)}
+    reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
+    compared = [compare(row, scores[reference]) for row in scores]
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
     confirmed = [
         ConfirmedFunction(
             function=function.name,
             baseline=i not in corrected,
-            selected=population.get(function.id),
+            selected=selected.get(function.id),
             confirmed=(mean := seed_mean(scores[i])),
             test=seed_mean(tests[i]),
             against_reference=corrected.get(i, compared[i]),
-            shrinkage=shrinkage(population.get(function.id), mean, model if i in corrected else None),
+            shrinkage=shrinkage(selected.get(function.id), mean, model if i in corrected else None),
         )
         for i, function in enumerate(functions)
     ]
     return Confirmation(
         name=run.name,
         of=of.name,
-        seeds=tuple(range(first, first + seeds)),
+        seeds=tuple(seeds),
         metric=store.task(run.task_id).metric,
         functions=tuple(sorted(confirmed, key=_place)),
     )
+
+
+def _by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
+    """Validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
+    scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
+    for wish in store.snapshot(run.id).evaluations:
+        done = wish.evaluation
+        if done.status == "done":
+            at = function_ids.index(done.function_id), seeds.index(done.seed)
+            scores[at] = done.score
+            tests[at] = np.nan if done.test_score is None else done.test_score
+    return scores, tests
+
+
+def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
+    """What the run's whole trainings with this seed scored, by function; None for those that diverged."""
+    evaluations = (wish.evaluation for wish in store.snapshot(run.id).evaluations)
+    return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
 
 
 def _baseline_ids(store: Store) -> dict[str, int]:
