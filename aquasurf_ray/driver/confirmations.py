@@ -132,6 +132,10 @@ def confirm_in(
     check_seeds(seeds)
     run = store.run(name)
     best = winners(store, run, top)
+    if len(best) < top and reporter is not None:
+        reporter.note(
+            f"run '{name}' has no {top} functions with a score beside the baselines; confirmed are {len(best)}"
+        )
     before = stored_config(run)
     import_modules(before.modules)
     rows = unique_rows([*(row.function for row in best), *BASELINES])

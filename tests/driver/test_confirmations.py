@@ -14,6 +14,7 @@ from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import confirm, resume, search
 from aquasurf_ray.driver.confirmations import read_confirmation
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.progress import Silent
 from store import EvaluationResult, NewRun, Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -107,6 +108,28 @@ def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_come
         assert store.seed_scores(run.task_id, [function]) == {function: known}
     with pytest.raises(BadUse, match=f"run '{first.name}' is a confirmation itself; confirm the run 'one'"):
         confirm(first.name, store=here)
+
+
+class Noting(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
+    budgets = []
+    monkeypatch.setattr(
+        "aquasurf_ray.driver.confirmations.carry_out",
+        lambda store, name, config, *_: budgets.append(config.evaluations),
+    )
+    reporter = Noting()
+    confirmed(here, top=9, seeds=3, reporter=reporter)
+    assert budgets == [3 * len(NAMES + BASELINES)]
+    assert reporter.notes == ["run 'one' has no 9 functions with a score beside the baselines; confirmed are 6"]
 
 
 def test_bad_use_is_told_before_anything_is_trained(here):
