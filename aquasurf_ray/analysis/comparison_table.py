@@ -1,7 +1,8 @@
 """A comparison as a table for people: one row a policy, the same columns on the terminal and in Markdown.
 
 A cell such as `23 [14, 41]` is a median with its quartiles; `>100` stands for a goal that was not reached within 100
-evaluations; p-values are Holm's, against the reference, for the evaluations to the top 1% and 0.1% and for regret.
+evaluations, and `>3.00` times fewer is a bound, since the reference's median run never got there; p-values are Holm's,
+against the reference, for the evaluations to the top 1% and 0.1% and for regret.
 """
 
 from __future__ import annotations
@@ -57,14 +58,21 @@ def _row(comparison: Comparison, policy: str) -> list[str]:
         _plain(comparison.spread(policy, "regret"), 4),
         _plain(comparison.spread(policy, "rank_correlation"), 2),
         _plain(comparison.spread(policy, "suggest_ms"), 1, quartiles=False),
-        *(["-"] * (1 + len(P_VALUES)) if tests is None else _tested(tests)),
+        *(["-"] * (1 + len(P_VALUES)) if tests is None else [_fewer(comparison, policy), *_p_values(tests)]),
     ]
 
 
-def _tested(tests: Mapping[str, PairedTest]) -> list[str]:
-    top = tests["to_top_1"]
-    fewer = f"{top.times_less:.2f} [{top.low:.2f}, {top.high:.2f}]"
-    return [fewer, *(p_text(tests[name].p_holm) for name in P_VALUES)]
+def _fewer(comparison: Comparison, policy: str) -> str:
+    """How many times fewer evaluations than the reference: a bound where the median run of one never got there."""
+    top = comparison.tests[policy]["to_top_1"]
+    ours, reference = (comparison.spread(name, "to_top_1").median for name in (policy, comparison.reference))
+    never = ours > comparison.evaluations, reference > comparison.evaluations
+    bound = {(True, False): "<", (False, True): ">"}.get(never, "")
+    return "-" if all(never) else f"{bound}{top.times_less:.2f} [{top.low:.2f}, {top.high:.2f}]"
+
+
+def _p_values(tests: Mapping[str, PairedTest]) -> list[str]:
+    return [p_text(tests[name].p_holm) for name in P_VALUES]
 
 
 def seconds_text(spread: Spread) -> str:

@@ -212,6 +212,20 @@ def test_a_comparison_as_a_table_and_as_a_document(comparison):
     assert document["policies"]["theirs"]["tests"] == {}
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "cell"),
+    [(2, 99, ">4.50 [4.50, 4.50]"), (99, 3, "<0.33 [0.33, 0.33]"), (99, 99, "-"), (2, 4, "2.00 [2.00, 2.00]")],
+)
+def test_a_ratio_to_what_was_never_reached_is_a_bound(made, ours, theirs, cell):
+    top = goals_of(made.scores[8:]).top["top_1"]
+
+    def reaching(n):
+        return [trace([top if i == n else made.scores[0] - i / 1e6 for i in range(1, 9)])] * 3
+
+    found = rows(compare({"ours": reaching(ours), "theirs": reaching(theirs)}, made, "theirs"))
+    assert dict(zip(COLUMNS, found[0], strict=True))["times fewer"] == cell
+
+
 def test_the_picture_shows_medians_and_quartiles(comparison, tmp_path):
     from matplotlib.colors import to_hex
     from matplotlib.figure import Figure
