@@ -17,6 +17,7 @@ from store.errors import BenchmarkFileError
 
 LONGEST_MEMBER = 1 << 26  # characters
 _CHUNK = 1 << 20
+_LONGEST_WORD = len("-Infinity")
 _SPACE = " \t\n\r"
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -125,8 +126,11 @@ class _Window:
             except _TwiceThere as twice:
                 raise self.error(f"{_in(key)}{twice} is there twice") from None
             except ValueError as error:
-                too_long = len(self._text) - self._position > LONGEST_MEMBER
-                if too_long or not self._more():
+                if self._is_certain(error):
+                    raise self._broken(error, key) from None
+                if len(self._text) - self._position > LONGEST_MEMBER:
+                    raise self.error(f"{_in(key)}more than {LONGEST_MEMBER} characters are no entry") from None
+                if not self._more():
                     raise self._broken(error, key) from None
 
     def offset(self, position: int | None = None) -> int:
@@ -144,6 +148,12 @@ class _Window:
     def _unexpected(self, expected: str, key: str) -> BenchmarkFileError:
         got = f"got {self.sign()!a}" if self.sign() else "but the file ends: it was cut short"
         return self.error(f"{_in(key)}{expected} is expected, {got}")
+
+    def _is_certain(self, error: ValueError) -> bool:
+        """Whether more of the file would change nothing: the decoder stopped well before the end of the window."""
+        if not isinstance(error, json.JSONDecodeError):
+            return True
+        return not error.msg.startswith("Unterminated") and error.pos + _LONGEST_WORD < len(self._text)
 
     def _broken(self, error: ValueError, key: str) -> BenchmarkFileError:
         if not isinstance(error, json.JSONDecodeError):

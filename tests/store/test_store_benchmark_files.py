@@ -100,9 +100,17 @@ class TestJsonMembers:
         monkeypatch.setattr("store.json_members._CHUNK", 100)
         path.write_text('{"a": {"b": "' + "x" * 100_000)
         read = []
-        with pytest.raises(BenchmarkFileError, match="in entry 'a'"):
+        with pytest.raises(BenchmarkFileError, match="in entry 'a': more than 1000 characters are no entry"):
             list(read_members(path, lambda done, total: read.append(done)))
         assert max(read) < 5_000
+
+    def test_what_more_of_the_file_cannot_mend_is_told_at_once(self, path, monkeypatch):
+        monkeypatch.setattr("store.json_members._CHUNK", 100)
+        path.write_text('{"a": {"b": [1, 2; 3' + ", 4" * 100_000 + "]}}")
+        read = []
+        with pytest.raises(BenchmarkFileError, match="byte 17: in entry 'a': Expecting ',' delimiter"):
+            list(read_members(path, lambda done, total: read.append(done)))
+        assert max(read) == 100
 
 
 class TestLiterals:
