@@ -182,7 +182,8 @@ def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | No
     metric, found = wanted.metric, all_seeds(scores)
     low, high = sorted(end for end in map(metric.value, (found.low, found.high)) if end is not None) or (None, None)
     values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
-    document: dict[str, Any] = {"task": wanted.task, "metric": metric.name, "values": values}
+    imported = wanted.run if wanted.wish.origin == "import" else None
+    document: dict[str, Any] = {"task": wanted.task, "imported": imported, "metric": metric.name, "values": values}
     return document | {"mean": metric.value(found.mean), "low": low, "high": high}
 
 
@@ -235,7 +236,10 @@ def _print_function(document: dict[str, Any]) -> None:
     for seeds in document["seeds"]:
         values = ", ".join("diverged" if value is None else f"{value:.4f}" for value in seeds["values"].values())
         numbers = ", ".join(map(str, seeds["values"]))
-        print(f"  seeds        {seeds['task']}, val_{seeds['metric']} with seeds {numbers}: {values}")
+        of = (
+            seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' was imported"
+        )
+        print(f"  seeds        {of}, val_{seeds['metric']} with seeds {numbers}: {values}")
         if seeds["mean"] is not None:
             low, high = seeds["low"], seeds["high"]
             print(f"  mean         {seeds['mean']:.4f}, 95% interval {low:.4f} to {high:.4f}")

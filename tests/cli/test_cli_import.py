@@ -93,7 +93,11 @@ def test_what_was_found_is_said(here, good, capsys):
         ("relu(x)", 0.9, 0),
         ("relu(x)", 0.8, 1),
     ]
-    assert "run 'act-bench-1'" in run(capsys, "show", "max(x,zero(x))")[1]
+    shown = run(capsys, "show", "max(x,zero(x))")[1]
+    assert (
+        "seeds        all-cnn-c/cifar10 as run 'act-bench-1' was imported, val_accuracy with seeds 0, 1: 0.9" in shown
+    )
+    assert "run 'act-bench-1', task" in shown
     assert "run 'act-bench-1'" not in run(capsys, "show", "erf(x)")[1]
 
 
