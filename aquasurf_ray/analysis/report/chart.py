@@ -35,6 +35,7 @@ class Line:
     width: float = 2.0
     opacity: float = 1.0
     shown: bool = True  # in the legend
+    hover: bool = True  # answers the pointer; a line through points that do should not
 
 
 @dataclass(frozen=True, eq=False)

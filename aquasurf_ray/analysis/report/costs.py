@@ -30,7 +30,7 @@ def costs(findings: Findings) -> Chart | None:
     ascending = [row for row in reversed(best) if row.score >= floor]
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)
     y = np.array([findings.value(row.score) for row in ascending])
-    marks.append(Line("Pareto front", x, y, colour=1, step=True))
+    marks.append(Line("Pareto front", x, y, colour=1, step=True, hover=False))
     words = (
         f"{len(rows)} functions. {len(best)} are on the Pareto front, which no other function beats in both: "
         + "; ".join(f"{r.function} {findings.value(r.score):.4f} at {r.time_ratio:.2f} times relu" for r in best[:5])

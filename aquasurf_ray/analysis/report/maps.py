@@ -107,7 +107,7 @@ def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Pan
     rest, done = place[~is_trained], place[is_trained]
     marks: list[Mark] = [
         Points("not trained", rest[:, 0], rest[:, 1], tuple(names[~is_trained]), GREY, size=4),
-        Line("order of the search", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45),
+        Line("order of the search", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45, hover=False),
         Points(
             "trained",
             done[:, 0],

@@ -91,7 +91,7 @@ def _line(mark: Line, numbers: Mapping[str, int]) -> list[Json]:
     line["shape"] = "hv" if mark.step else "linear"
     trace: Json = {"type": "scatter", "mode": "lines", "name": mark.name, "line": line, "showlegend": mark.shown}
     trace |= {"opacity": mark.opacity}
-    return [trace | {"x": _array(mark.x), "y": _array(mark.y), "hoverinfo": "skip" if mark.width < 1 else "x+y+name"}]
+    return [trace | {"x": _array(mark.x), "y": _array(mark.y), "hoverinfo": "x+y+name" if mark.hover else "skip"}]
 
 
 @_traces.register(Points)

@@ -33,7 +33,7 @@ def progress(findings: Findings) -> Chart | None:
             names = tuple(w.function for w, is_own in zip(findings.finished, own, strict=True) if is_own)
             marks.append(Points(name, number[own], held[own], names, colour, symbol=symbol))
     best = np.array([findings.value(score) for score in np.fmax.accumulate(scores)])
-    marks.append(Line("best so far", number, best, colour=1, step=True))
+    marks.append(Line("best so far", number, best, colour=1, step=True, hover=False))
     if findings.reference:
         at = np.full(2, findings.value(findings.reference.score))
         marks.append(Line("relu", np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5))
