@@ -15,6 +15,7 @@ import typer
 from aquasurf_ray.cli import (
     benchmark,
     confirmations,
+    explain,
     files,
     functions,
     imports,
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, confirmations, results, show, report, use, tasks, functions, benchmark, files, imports):
+for group in (runs, confirmations, results, show, report, explain, use, tasks, functions, benchmark, files, imports):
     group.register(app)
 
 

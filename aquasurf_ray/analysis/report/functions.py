@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.analysis.explanation import values_and_slopes
 from aquasurf_ray.analysis.report.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.report.findings import Findings
 
@@ -37,23 +37,9 @@ def functions(findings: Findings) -> Chart | None:
 def _drawn(name: str) -> tuple[Floats, Floats] | None:
     """Values and derivative; None where the function cannot be read or drawn here."""
     try:
-        return values_and_slope(name, _X)
+        return values_and_slopes(Activation(name), _X)
     except (ActivationError, RuntimeError):  # its operators are not registered here, or have no derivative
         return None
-
-
-def values_and_slope(name: str, x: Floats) -> tuple[Floats, Floats]:
-    """A function's values and its derivative by autograd, float64 [n] each.
-
-    >>> [part.tolist() for part in values_and_slope("relu(x)", np.array([-1.0, 2.0]))]
-    [[0.0, 2.0], [0.0, 1.0]]
-    """
-    points = torch.from_numpy(x.copy()).requires_grad_()
-    values = Activation(name)(points)
-    if not values.requires_grad:
-        return values.detach().numpy(), np.zeros_like(x)
-    (slope,) = torch.autograd.grad(values.sum(), points)
-    return values.detach().numpy(), slope.numpy()
 
 
 def _panel(title: str, values: Floats, slope: Floats, *, legend: bool) -> Panel:
