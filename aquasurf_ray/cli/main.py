@@ -24,6 +24,7 @@ from aquasurf_ray.cli import (
     runs,
     show,
     tasks,
+    transfer,
     use,
 )
 
@@ -40,7 +41,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, confirmations, results, show, report, explain, use, tasks, functions, benchmark, files, imports):
+for group in (
+    runs,
+    confirmations,
+    results,
+    show,
+    report,
+    explain,
+    use,
+    transfer,
+    tasks,
+    functions,
+    benchmark,
+    files,
+    imports,
+):
     group.register(app)
 
 

@@ -166,7 +166,7 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
         raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
     if run.kind == "confirm":
         raise BadUse(f"run '{run.name}' is a confirmation itself; confirm the run '{run.config['confirms']}'")
-    seed, baselines = stored_config(run).training_seed, _baseline_ids(store).values()
+    seed, baselines = stored_config(run).training_seed, baseline_ids(store).values()
     rows = store.leaderboard(run_id=run.id)
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
@@ -203,7 +203,7 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
     noise = noise_variance(scores)
     selected_from = np.array([np.nan if score is None else score for score in population.values()], dtype=np.float64)
     model = None if noise is None else shrinkage_model(selected_from, noise)
-    baselines = _baseline_ids(store)
+    baselines = baseline_ids(store)
     reference = scores[position[baselines[REFERENCE]]]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     compared = {i: compare(row, reference) for i, row in enumerate(scores)}
@@ -229,7 +229,7 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
     )
 
 
-def _baseline_ids(store: Store) -> dict[str, int]:
+def baseline_ids(store: Store) -> dict[str, int]:
     """The baselines that the store has, by the names that they have here: it may know them by others."""
     found = {row.name: store.find_function(row.fingerprint) for row in baseline_rows()}
     return {name: function.id for name, function in found.items() if function is not None}
