@@ -1,4 +1,4 @@
-"""The best functions of a run on another task: trained once, medians and tests as computed by hand, tables that hold."""
+"""The best functions of a run on another task: trained once, figures as computed by hand, tables that hold them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_every_table_has_every_function(made, form, capsys):
 
 
 def test_what_cannot_be_transferred_is_said_and_trains_nothing(made):
-    url, result = made
+    url, _ = made
     with pytest.raises(BadUse, match="at least one function"):
         transfer("one", OTHER, top=0, store=url)
     with pytest.raises(BadUse, match="no-such-task"):
