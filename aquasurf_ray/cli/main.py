@@ -14,6 +14,7 @@ import typer
 
 from aquasurf_ray.cli import (
     benchmark,
+    compare,
     confirmations,
     explain,
     files,
@@ -48,6 +49,7 @@ for group in (
     results,
     show,
     find,
+    compare,
     report,
     explain,
     use,
