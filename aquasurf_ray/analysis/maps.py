@@ -63,17 +63,18 @@ def embedding_of(
     def make() -> Embedding:
         n = len(benchmark)
         if config.features == "outputs":
-            return _kept_on_disk(benchmark.outputs, np.full((n, 1), np.nan, dtype=np.float32), config)
+            return kept_embedding(benchmark.outputs, np.full((n, 1), np.nan, dtype=np.float32), config)
         spectra = spectrum_rows(benchmark, fisher, weighting)
         if without_spectrum:
             spectra = spectra.copy()
             spectra[sorted(without_spectrum)] = np.nan
-        return _kept_on_disk(benchmark.outputs, spectra, config)
+        return kept_embedding(benchmark.outputs, spectra, config)
 
     return made_once(benchmark, ("embedding", config, fisher, weighting, without_spectrum), make)
 
 
-def _kept_on_disk(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
+def kept_embedding(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
+    """`surrogate.embedding.embed`, from the disk where the same features were embedded before."""
     version = embedding_version(outputs, spectra, config)
     path = cache.default_folder() / f"embedding-{version}.npy"
     coordinates = _read(path, len(outputs))

@@ -172,7 +172,7 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
         raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
     if run.kind == "confirm":
         raise BadUse(f"run '{run.name}' is a confirmation itself; confirm the run '{run.config['confirms']}'")
-    seed, baselines = stored_config(run).training_seed, _baseline_ids(store).values()
+    seed, baselines = stored_config(run).training_seed, baseline_ids(store).values()
     rows = store.leaderboard(run_id=run.id)
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
@@ -194,11 +194,11 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
     of, functions = store.run(run.config["confirms"]), store.candidates(run.id)
     first = int(run.config["first_seed"])
     seeds = range(first, first + int(run.config["seeds"]))
-    scores, tests = _by_seed(store, run, [function.id for function in functions], seeds)
+    scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
     model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
-    baselines = _baseline_ids(store)
+    baselines = baseline_ids(store)
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
     compared = [compare(row, scores[reference]) for row in scores]
@@ -224,7 +224,7 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
     )
 
 
-def _by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
+def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
     """Validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
     scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
     for wish in store.snapshot(run.id).evaluations:
@@ -242,7 +242,7 @@ def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None
     return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
 
 
-def _baseline_ids(store: Store) -> dict[str, int]:
+def baseline_ids(store: Store) -> dict[str, int]:
     """The baselines that the store has, by the names that they have here: it may know them by others."""
     found = {row.name: store.find_function(row.fingerprint) for row in baseline_rows()}
     return {name: function.id for name, function in found.items() if function is not None}

@@ -1,0 +1,126 @@
+"""The measured shape of a function: what its values on a fixed grid say of bounds, slopes and symmetry.
+
+The grid is 4,001 even points from -20 to 20 and, for the bounds, powers of ten up to 10^4 on both sides, in float64.
+What is measured is no proof: a property that only shows between two points or further out is not seen. A function that
+is not finite somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor
+symmetric where it is undefined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.activations.module import Activation
+
+Floats = NDArray[np.float64]
+
+REACH = 20.0
+N_POINTS = 4001
+FAR = 10.0 ** np.arange(1.5, 4.25, 0.25)
+STEADY = 0.9
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What was measured. All are False of a function that is undefined on the whole grid.
+
+    Attributes:
+        defined: finite everywhere between -20 and 20.
+        bounded_below, bounded_above: the values have a least, a greatest one.
+        monotone: never falls, or never rises.
+        odd, even: f(-x) = -f(x), f(-x) = f(x).
+        zero_at_zero: f(0) = 0.
+        smooth: the slope changes gradually between neighbouring points of the grid.
+        constant: has one value.
+    """
+
+    defined: bool
+    bounded_below: bool
+    bounded_above: bool
+    monotone: bool
+    odd: bool
+    even: bool
+    zero_at_zero: bool
+    smooth: bool
+    constant: bool
+
+
+def shape_of(expression: Expression | str) -> Shape:
+    """Measures a function.
+
+    >>> swish = shape_of("swish(x)")
+    >>> swish.bounded_below, swish.bounded_above, swish.monotone, swish.smooth
+    (True, False, False, True)
+    """
+    expression = parse(expression) if isinstance(expression, str) else expression
+    values = _values(expression)
+    if values is None or np.isnan(values).all():
+        return Shape(*[False] * 9)
+    near = values[len(FAR) : -len(FAR)]
+    defined = bool(np.isfinite(near).all())
+    middle = near[N_POINTS // 2]
+    scale = float(np.abs(near).max()) if defined else np.inf
+    return Shape(
+        defined=defined,
+        bounded_below=_bounded(-values),
+        bounded_above=_bounded(values),
+        monotone=defined and _monotone(near, scale),
+        odd=defined and bool(np.abs(near + near[::-1]).max() <= ROUNDING * max(1.0, scale)),
+        even=defined and bool(np.abs(near - near[::-1]).max() <= ROUNDING * max(1.0, scale)),
+        zero_at_zero=bool(np.abs(middle) <= ROUNDING),
+        smooth=defined and _smooth(near),
+        constant=defined and bool(np.ptp(near) <= ROUNDING),
+    )
+
+
+@cache
+def _grid() -> Floats:
+    return np.concatenate([-FAR[::-1], np.linspace(-REACH, REACH, N_POINTS), FAR])
+
+
+def _values(expression: Expression) -> Floats | None:
+    function = Activation(expression)
+    with exact_arithmetic():
+        values = apply(function, torch.from_numpy(_grid()), name=str(expression))
+    return None if values is None else values.numpy()
+
+
+def _bounded(values: Floats) -> bool:
+    """Whether the values have a greatest one: none is infinite, and both tails have stopped to grow."""
+    known = values[~np.isnan(values)]
+    if np.isposinf(known).any():
+        return False
+    inside = np.nanmax(values[len(FAR) : -len(FAR)])
+    tails = values[: len(FAR)][::-1], values[-len(FAR) :]
+    return not any(_grows(tail, float(inside)) for tail in tails)
+
+
+def _grows(tail: Floats, inside: float) -> bool:
+    """Whether a tail, outwards, rises above all before and does not slow down: what nears a bound rises by less from
+    one power of ten to the next, a logarithm by as much."""
+    before = np.fmax.accumulate(np.concatenate([[inside], tail]))
+    last, previous = before[-1] - before[-3], before[-3] - before[-5]
+    return bool(last > ROUNDING * max(1.0, abs(before[-1])) and last > STEADY * previous)
+
+
+def _monotone(values: Floats, scale: float) -> bool:
+    steps = np.diff(values)
+    limit = ROUNDING * max(1.0, scale)
+    return bool((steps >= -limit).all() or (steps <= limit).all())
+
+
+def _smooth(values: Floats) -> bool:
+    """A kink changes the slope at once by a part of its size; a smooth curve changes it by a step's share."""
+    slopes = np.diff(values) / (2 * REACH / (N_POINTS - 1))
+    jumps = np.abs(np.diff(slopes))
+    neighbours = np.maximum(np.roll(jumps, 2), np.roll(jumps, -2))
+    lonely = (jumps > 20 * neighbours + 1e-3 * np.abs(slopes).max() + 1e-12)[2:-2]
+    return not bool(lonely.any())

@@ -1,0 +1,11 @@
+"""A function to take home: its source for PyTorch, JAX and TensorFlow, which needs nothing of ours, and ONNX."""
+
+from aquasurf_ray.activations.sources.jax import JAX
+from aquasurf_ray.activations.sources.onnx import export_onnx
+from aquasurf_ray.activations.sources.pytorch import COMPILED, PYTORCH
+from aquasurf_ray.activations.sources.tensorflow import TENSORFLOW
+from aquasurf_ray.activations.sources.writer import Language, class_name, source
+
+LANGUAGES = {"pytorch": PYTORCH, "compiled": COMPILED, "jax": JAX, "tensorflow": TENSORFLOW}
+
+__all__ = ["LANGUAGES", "Language", "class_name", "export_onnx", "source"]

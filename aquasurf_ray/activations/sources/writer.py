@@ -1,0 +1,150 @@
+"""An expression as source text of a framework: nested calls, with a line of its own for what occurs twice.
+
+A `Language` is a table from operators to templates, in which `{0}`, `{1}` stand for arguments, and the definitions that
+some of them need above the function. An argument is always a name or a call, or stands in parentheses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aquasurf_ray.activations.errors import OperatorError
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.registry import VARIABLE
+from aquasurf_ray.activations.rendering import latex, words
+
+
+@dataclass(frozen=True)
+class Language:
+    """How a framework spells the built-in operators.
+
+    Attributes:
+        title: its name for people.
+        frame: the file, with the places `{imports}`, `{definitions}`, `{class_name}`, `{name}`, `{latex}`, `{words}`,
+            `{expression}`, `{lines}` and `{result}`.
+        imports: import lines by what they are for: a line is written where the function's text has its key.
+        indent: of the function's lines in the frame.
+        operators: a template for each operator of one or two arguments.
+        joiners: for each operator of many arguments, the two-argument operator that folds them from left to right.
+        definitions: what an operator needs to have defined above, by operator.
+    """
+
+    title: str
+    frame: str
+    imports: Mapping[str, str]
+    indent: int
+    operators: Mapping[str, str]
+    joiners: Mapping[str, str]
+    definitions: Mapping[str, str] = field(default_factory=dict)
+
+
+def source(expression: Expression | str, language: Language) -> str:
+    """The function's file in a language, ready to be used; it needs nothing but the framework.
+
+    Raises:
+        ExpressionError: not an expression.
+        OperatorError: one of its operators is not built in.
+    """
+    expression = parse(expression) if isinstance(expression, str) else expression
+    body = _Body(language)
+    body.count(expression)
+    result = _bare(body.text(expression))
+    used = [text for name, text in language.definitions.items() if name in body.used]
+    text = "".join((*used, *body.lines, result))
+    return language.frame.format(
+        imports="".join(line for key, line in language.imports.items() if key in text),
+        definitions="".join(f"\n\n\n{text}" for text in used),
+        class_name=class_name(expression),
+        name=function_name(expression),
+        latex=latex(expression),
+        words=words(expression),
+        expression=expression,
+        lines="".join(f"{' ' * language.indent}{line}\n" for line in body.lines),
+        result=result,
+    )
+
+
+def class_name(expression: Expression) -> str:
+    """A name in the way of Python's classes, of the operators from left to right.
+
+    >>> class_name(parse("mul(sigmoid(x),elu(x))"))
+    'MulSigmoidElu'
+    """
+    operators = re.findall(r"[a-z_0-9]+(?=\()", str(expression))
+    return "".join(part.capitalize() for name in operators for part in name.split("_")) or "Identity"
+
+
+def function_name(expression: Expression) -> str:
+    """A name in the way of Python's functions.
+
+    >>> function_name(parse("mul(sigmoid(x),elu(x))"))
+    'mul_sigmoid_elu'
+    """
+    return "_".join(re.findall(r"[a-z_0-9]+(?=\()", str(expression))) or "identity"
+
+
+class _Body:
+    """The function's lines, and the operators that it has used."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._counts: Counter[Expression] = Counter()
+        self._names: dict[Expression, str] = {}
+        self.lines: list[str] = []
+        self.used: set[str] = set()
+
+    def count(self, expression: Expression) -> None:
+        """Counts how often each part occurs."""
+        self._counts[expression] += 1
+        if self._counts[expression] == 1:
+            for argument in expression.arguments:
+                self.count(argument)
+
+    def text(self, expression: Expression) -> str:
+        """The expression as an argument; what occurs twice is computed above and named."""
+        if expression.operator is None:
+            return VARIABLE
+        if expression in self._names:
+            return self._names[expression]
+        text = self._filled(expression.operator, [self.text(argument) for argument in expression.arguments])
+        if self._counts[expression] == 1:
+            return text
+        name = f"part_{len(self._names) + 1}"
+        self.lines.append(f"{name} = {_bare(text)}")
+        self._names[expression] = name
+        return name
+
+    def _filled(self, operator: str, arguments: list[str]) -> str:
+        self.used.add(operator)
+        if operator in self._language.joiners:
+            template = self._language.operators[self._language.joiners[operator]]
+            result = arguments[0]
+            for argument in arguments[1:]:
+                result = template.format(result, argument)
+            return result
+        template = self._language.operators.get(operator, "")
+        if not template:
+            raise OperatorError(
+                f"operator '{operator}' has no {self._language.title} source: it is no built-in one; take its code "
+                "from the module that registers it"
+            )
+        return template.format(*arguments)
+
+
+def _bare(text: str) -> str:
+    """Without parentheses around the whole.
+
+    >>> _bare("(a + b)"), _bare("(a) + (b)")
+    ('a + b', '(a) + (b)')
+    """
+    if not text.startswith("("):
+        return text
+    depth = 0
+    for position, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return text[1:-1] if position == len(text) - 1 else text
+    return text

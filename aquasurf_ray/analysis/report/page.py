@@ -1,0 +1,115 @@
+"""The report as one file of HTML: text, tables and pictures, with Plotly packed into it, so that it opens offline.
+
+`document` is what the page shows, as JSON; `page` puts it, the script and the style sheet into one file. The page of a
+run that goes on (`live`) asks for the document again and draws what changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from aquasurf_ray.activations import cache
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.report.findings import Findings
+from aquasurf_ray.analysis.report.function_table import FunctionTable
+from aquasurf_ray.analysis.report.kinds import KINDS
+from aquasurf_ray.analysis.report.plotly_chart import figures
+from aquasurf_ray.analysis.report.summary import again, heading, leaderboard
+
+Json = dict[str, Any]
+
+
+def document(findings: Findings) -> Json:
+    """Title, sections in order, and the table of functions; a section has an id, a title, HTML, and figures."""
+    table = FunctionTable(findings)
+    sections: list[Json] = [{"id": "best", "title": "Best functions", "html": leaderboard(findings), "figures": []}]
+    for make in KINDS.values():
+        chart = make(findings)
+        if chart is not None:
+            words = f"<p>{html.escape(chart.words)}</p>"
+            drawn = figures(chart, table.numbers)
+            sections.append({"id": chart.kind, "title": chart.title, "html": words, "figures": drawn})
+    sections.append({"id": "again", "title": "Run it again", "html": again(findings), "figures": []})
+    return {
+        "title": f"Run {findings.run.name}",
+        "heading": heading(findings),
+        "metric": findings.metric_name,
+        "sections": sections,
+        "functions": table.document(),
+    }
+
+
+def page(shown: Json, *, live: bool = False) -> str:
+    """The whole file.
+
+    Raises:
+        AnalysisError: Plotly is not installed.
+    """
+    parts = {
+        "title": html.escape(shown["title"]),
+        "style": _read("page.css"),
+        "script": _read("page.js"),
+        "plotly": _plotly(),
+        "body": "\n".join(_section(section) for section in shown["sections"]),
+        "heading": shown["heading"],
+        "document": _in_script(shown),
+        "live": "true" if live else "false",
+    }
+    return Template(_read("page.html")).substitute(parts)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Writes a page; the file is there as a whole or not at all.
+
+    Raises:
+        AnalysisError: it cannot be written, or is no plain file.
+    """
+    if path.exists() and not path.is_file():
+        raise AnalysisError(f"report '{path}' is no plain file; name one that ends in .html")
+    if not path.absolute().parent.is_dir():
+        raise AnalysisError(f"report '{path}' cannot be written: there is no folder '{path.parent}'")
+    try:
+        with cache.whole_file(path) as file:
+            file.write(text.encode())
+        path.chmod(0o644)
+    except OSError as error:
+        raise AnalysisError(f"report '{path}' cannot be written: {error.strerror or error}") from None
+
+
+def _section(section: Json) -> str:
+    """With its words, which are there before, and without, the script."""
+    title, name = html.escape(section["title"]), html.escape(section["id"])
+    panels = "".join(f'<div class="panel" id="{name}-{i}"></div>' for i in range(len(section["figures"])))
+    words = f'<div class="words" id="{name}-words">{section["html"]}</div>'
+    pictures = ""
+    if panels:
+        pictures = f'<div class="panels" role="img" aria-label="{title}" aria-describedby="{name}-words">{panels}</div>'
+    return f'<section id="{name}"><h2>{title}</h2>{words}{pictures}</section>'
+
+
+def _in_script(shown: Json) -> str:
+    """JSON that may stand in a script element, whatever is in it."""
+    text = json.dumps(shown, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> str:
+    """The library, compressed, as base64."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise AnalysisError("a report needs Plotly: pip install 'aquasurf-ray[report]'") from None
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,91 @@
+"""The report's own words and tables: what the run was, its best functions, and how to run it again."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+
+from aquasurf_ray.analysis.confirmation import other_seeds
+from aquasurf_ray.analysis.report.findings import Findings
+from store import LeaderboardRow
+
+SHOWN = 10
+
+
+def heading(findings: Findings) -> str:
+    """The run in two lines."""
+    run, status, best = findings.run, findings.status, findings.best
+    lines = [
+        f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
+        f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
+    ]
+    if best:
+        lines.append(
+            f"Best: <code>{_text(best.function)}</code> with {_text(findings.metric_name)} "
+            f"<b>{findings.value(best.score):.4f}</b>{_beside_relu(findings, best)}."
+        )
+    return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _beside_relu(findings: Findings, best: LeaderboardRow) -> str:
+    if findings.reference is None or findings.reference.function == best.function:
+        return ""
+    return f", relu {findings.value(findings.reference.score):.4f}"
+
+
+def leaderboard(findings: Findings) -> str:
+    """The best functions and all baselines as a table; confirmed is the mean over other seeds."""
+    rows = [row for row in findings.winners if row.rank <= SHOWN or row.baseline]
+    if not rows:
+        return "<p>No training has come to a result yet.</p>"
+    columns = ("rank", "function", findings.metric_name, "test", "confirmed", "step time", "seconds")
+    cells = [_cells(findings, row) for row in rows]
+    note = "<p>Confirmed is the mean over other seeds than the one that a function was selected by, with their number."
+    return table(columns, cells) + note + " Step time is in units of relu's.</p>"
+
+
+def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
+    others = other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed)
+    confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f} ({others.n})"
+    return [
+        str(row.rank),
+        f"{row.function}{' (baseline)' if row.baseline else ''}",
+        f"{findings.value(row.score):.4f}",
+        "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
+        confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",
+        "" if row.time_ratio is None else f"{row.time_ratio:.2f}",
+        "" if row.seconds is None else f"{row.seconds:.1f}",
+    ]
+
+
+def again(findings: Findings) -> str:
+    """Command, configuration, versions."""
+    run = findings.run
+    config = {key: value for key, value in run.config.items() if value is not None}
+    rows = [
+        ["code version", run.code_version],
+        ["seed", str(run.seed)],
+        ["training seed", str(run.config.get("training_seed", 0))],
+        ["task", f"{findings.task.name}, version {findings.task.version}, digest {findings.task.digest}"],
+        ["begun", f"{run.created_at:%Y-%m-%d %H:%M} UTC"],
+    ]
+    return (
+        f"<pre>{_text(findings.again)}</pre>{table(('what', 'value'), rows)}"
+        f"<details><summary>Configuration</summary><pre>{_text(json.dumps(config, indent=1))}</pre></details>"
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table of text that is escaped here.
+
+    >>> table(["a"], [["<"]]).removeprefix('<div class="table"><table><thead><tr><th scope="col">a</th></tr></thead>')
+    '<tbody><tr><td>&lt;</td></tr></tbody></table></div>'
+    """
+    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _text(value: str) -> str:
+    return html.escape(value)

@@ -1,0 +1,91 @@
+"""The command that puts two runs of a task beside each other: compare."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.options import AsJson, Store
+from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.results import open_store
+
+if TYPE_CHECKING:
+    from aquasurf_ray.analysis.run_comparison import RunComparison, RunSide
+    from store import TaskMetric
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("compare", epilog="Example: aquasurf compare digits-1 digits-2 -o both.png")(compare)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of a run.")],
+    second: Annotated[str, typer.Argument(help="Name of another run of the same task.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw both best-so-far curves: .png, .svg, .pdf.")
+    ] = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs of a task: settings that differ, the best of each, and how soon each had it."""
+    from aquasurf_ray.analysis.picture import check_format
+    from aquasurf_ray.analysis.report import draw, read_findings
+    from aquasurf_ray.analysis.report.compared import compared
+    from aquasurf_ray.analysis.run_comparison import compare_runs
+
+    if output is not None:
+        check_format(output)
+    with open_store(store) as opened:
+        one, other = (read_findings(opened, name, "", quick=True) for name in (first, second))
+    found = compare_runs(one, other)
+    metric = one.task.metric
+    if output is not None:
+        draw(compared(one, other, ""), output)
+        print(f"{output} written", file=sys.stderr)
+    if as_json:
+        print_json(_document(found, metric))
+    else:
+        _print(found, metric)
+
+
+def _document(found: RunComparison, metric: TaskMetric) -> dict[str, Any]:
+    about = {"metric": metric.name, "goal": metric.value(found.goal)}
+    return asdict(found) | about | {"sides": [_side(side, metric) for side in found.sides]}
+
+
+def _side(side: RunSide, metric: TaskMetric) -> dict[str, Any]:
+    function, score = side.best or (None, None)
+    best = {"best": metric.value(score), "best_function": function}
+    return {key: value for key, value in asdict(side).items() if key != "best"} | best
+
+
+def _print(found: RunComparison, metric: TaskMetric) -> None:
+    sides = [_side(side, metric) for side in found.sides]
+    goal = metric.value(found.goal)
+    labels = {
+        "status": "status",
+        "candidates": "candidates",
+        "evaluations": "evaluations after the baselines",
+        "diverged": "of them diverged",
+        "failed": "given up",
+        "seconds": "seconds of training",
+        "best": f"best val_{metric.name}",
+        "best_function": "best function",
+        "reached": "evaluations" if goal is None else f"evaluations until {goal:.4f}",
+    }
+    rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
+    rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
+    rows.append(["functions only here", *found.only])
+    print_table(["", *(side["name"] for side in sides)], [[_plain(cell) for cell in row] for row in rows])
+    print(f"\n{found.shared} functions were trained by both, on task {found.task}")
+
+
+def _plain(cell: Any) -> str:
+    if cell is None:
+        return "never"
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

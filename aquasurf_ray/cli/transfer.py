@@ -1,0 +1,172 @@
+"""The command that tries the best functions of a run on another task: transfer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.options import (
+    Address,
+    ConfigFile,
+    CpusPerWorker,
+    DataFolder,
+    GpusPerEvaluation,
+    GpusPerWorker,
+    LoaderWorkers,
+    NewRunName,
+    Storage,
+    Store,
+    TimeLimit,
+    Workers,
+    given,
+)
+from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.progress import progress
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.transfers import Transfer, TransferredFunction
+
+COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
+
+
+class Table(StrEnum):
+    """How the table is printed."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("transfer", epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")(
+        transfer
+    )
+
+
+def transfer(
+    source: Annotated[str, typer.Option("--from", help="The run whose best functions are tried.")],
+    to: Annotated[str, typer.Option(help="The other task: its name, or package.module:function.")],
+    top: Annotated[int, typer.Option(help="How many of the run's best functions.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds that each function is trained with.")] = 3,
+    form: Annotated[Table, typer.Option("--format", help="table, markdown, latex, csv or json.")] = Table.table,
+    name: NewRunName = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    gpus_per_evaluation: GpusPerEvaluation = None,
+    cpus_per_worker: CpusPerWorker = None,
+    store: Store = None,
+    storage: Storage = None,
+    time_limit: TimeLimit = None,
+    data: DataFolder = None,
+    loader_workers: LoaderWorkers = None,
+    config: ConfigFile = None,
+    address: Address = None,
+) -> None:
+    """Train the best functions of a run and the baselines on another task, and hold them against relu.
+
+    Prints medians over the seeds, means with 95% intervals, and paired t-tests against relu, corrected by Holm's method
+    for the number of functions. What is trained already is not trained again, so another --format costs nothing.
+    """
+    options = given(locals(), "source", "to", "top", "seeds", "form")
+    from aquasurf_ray.driver.transfers import read_transfer
+    from aquasurf_ray.driver.transfers import transfer as start
+
+    with progress(form is not Table.table) as reporter:
+        result = start(source, to, top=top, seeds=seeds, reporter=reporter, **options)
+    _PRINTERS[form](read_transfer(source, result.name, store))
+
+
+def _figures(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
+    value, mean = found.metric.value, function.mean
+    low, high = sorted(end for end in map(value, (mean.low, mean.high)) if end is not None) or (None, None)
+    return {
+        "function": f"{function.function}{' (baseline)' if function.baseline else ''}",
+        "source": found.source_metric.value(function.source),
+        "median": value(function.median),
+        "test median": value(function.test_median),
+        "mean": value(mean.mean),
+        "low": low,
+        "high": high,
+        "gain": function.against_reference.gain,
+        "p": function.against_reference.p_holm,
+    }
+
+
+def _title(found: Transfer) -> str:
+    return (
+        f"{found.metric.name} on {found.task}, {len(found.seeds)} seeds (run '{found.name}'), of the best of run "
+        f"'{found.source}' on {found.source_task}"
+    )
+
+
+def _print_plain(found: Transfer) -> None:
+    print(f"{_title(found)}:\n")
+    print_table(COLUMNS, [list(_figures(found, function).values()) for function in found.functions])
+
+
+def _cells(found: Transfer) -> list[list[str]]:
+    rows = [_figures(found, function) for function in found.functions]
+    return [[_text(row[column]) for column in COLUMNS] for row in rows]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _print_markdown(found: Transfer) -> None:
+    print(f"{_title(found)}.\n\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
+    for row in _cells(found):
+        print(f"| {' | '.join([f'`{row[0]}`', *row[1:]])} |")
+
+
+def _print_latex(found: Transfer) -> None:
+    """With booktabs; functions as formulas."""
+    from aquasurf_ray.activations import latex
+
+    print(f"% {_title(found)}\n\\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}\n\\toprule")
+    print(f"{' & '.join(COLUMNS)} \\\\\n\\midrule")
+    for function, row in zip(found.functions, _cells(found), strict=True):
+        print(f"{' & '.join([f'${latex(function.function)}$', *row[1:]])} \\\\")
+    print("\\bottomrule\n\\end{tabular}")
+
+
+def _print_csv(found: Transfer) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([column.replace(" ", "_") for column in (*COLUMNS, "baseline")])
+    for function in found.functions:
+        figures = _figures(found, function) | {"function": function.function}
+        writer.writerow(["" if value is None else value for value in (*figures.values(), function.baseline)])
+    print(buffer.getvalue(), end="")
+
+
+def _print_document(found: Transfer) -> None:
+    functions = [
+        {
+            **{column.replace(" ", "_"): value for column, value in _figures(found, function).items()},
+            "function": function.function,
+            "baseline": function.baseline,
+            "diverged": function.mean.n_diverged,
+        }
+        for function in found.functions
+    ]
+    about = {"run": found.name, "source": found.source, "source_task": found.source_task, "task": found.task}
+    print_json({**about, "metric": found.metric.name, "seeds": list(found.seeds), "functions": functions})
+
+
+_PRINTERS = {
+    Table.table: _print_plain,
+    Table.markdown: _print_markdown,
+    Table.latex: _print_latex,
+    Table.csv: _print_csv,
+    Table.json: _print_document,
+}

@@ -1,0 +1,131 @@
+"""What is taken home computes the same, in each framework that is installed, for every operator."""
+
+from __future__ import annotations
+
+import linecache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aquasurf_ray.activations import Activation, ActivationError, parse
+from aquasurf_ray.activations.errors import OperatorError
+from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY
+from aquasurf_ray.activations.sources import LANGUAGES, class_name, export_onnx, source
+from aquasurf_ray.activations.sources.writer import function_name
+
+X = np.concatenate([np.linspace(-6.0, 6.0, 97), [-50.0, 50.0]]).astype(np.float32)
+FUNCTIONS = (
+    "x",
+    *(f"{name}(x)" for name in ALL_UNARY),
+    *(f"{name}(sigmoid(x),tanh(x))" for name in BINARY),
+    *(f"{name}(x,exp(x),arctan(x))" for name in NARY),
+    "mul(erfc(x),tanh(x))",
+    "sub(x,mul(sub(x,tanh(x)),exp(negative(square(x)))))",
+    "pow(div(relu(x),add(one(x),abs(x))),square(tanh(x)))",
+)
+TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+def ours(function: str, x: np.ndarray = X) -> np.ndarray:
+    return Activation(function)(torch.from_numpy(x)).numpy()
+
+
+def loaded(text: str, name: str) -> Any:
+    """What the text defines under a name; the lines can be looked up as those of a file, which compilers do."""
+    file = f"<{name} taken home>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    place: dict[str, Any] = {"__name__": name}
+    exec(compile(text, file, "exec"), place)
+    return place[name]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_pytorch_source_has_the_same_bits(function):
+    module = loaded(source(function, LANGUAGES["pytorch"]), class_name(parse(function)))()
+    np.testing.assert_array_equal(module(torch.from_numpy(X)).numpy(), ours(function))
+
+
+def test_every_pytorch_source_is_clean_python_that_imports_torch_alone():
+    for function in FUNCTIONS:
+        text = source(function, LANGUAGES["pytorch"])
+        compile(text, "taken_home.py", "exec")
+        imports = [line.split()[1] for line in text.splitlines() if line.startswith(("import", "from"))]
+        assert {name.split(".")[0] for name in imports} == {"torch"}
+        assert ("functional as F" in text) == ("F." in text)
+
+
+def test_half_precision_of_the_bessel_functions_is_that_of_the_package():
+    module = loaded(source("bessel_i0e(x)", LANGUAGES["pytorch"]), "BesselI0e")()
+    x = torch.linspace(-3, 3, 31, dtype=torch.bfloat16)
+    torch.testing.assert_close(module(x), Activation("bessel_i0e(x)")(x), rtol=0, atol=0)
+
+
+def test_the_compiled_source_has_the_same_values_and_slopes():
+    function = "mul(erfc(x),tanh(x))"
+    module = loaded(source(function, LANGUAGES["compiled"]), "MulErfcTanh")()
+    x, same = (torch.linspace(-3, 3, 64, requires_grad=True) for _ in range(2))
+    values, expected = module(x), Activation(function)(same)
+    torch.testing.assert_close(values, expected)
+    values.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(x.grad, same.grad)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_jax_source_has_the_same_values(function):
+    pytest.importorskip("jax", reason="needs JAX")
+    found = loaded(source(function, LANGUAGES["jax"]), function_name(parse(function)))
+    np.testing.assert_allclose(np.asarray(found(X)), ours(function), **TOLERANCE)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_tensorflow_source_has_the_same_values(function):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow")
+    found = loaded(source(function, LANGUAGES["tensorflow"]), function_name(parse(function)))
+    np.testing.assert_allclose(found(X).numpy(), ours(function), **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "function", ["mul(erfc(x),tanh(x))", "elish(x)", "pow(sigmoid(x),tanh(x))", "max_n(x,exp(x),x)"]
+)
+def test_the_onnx_model_has_the_same_values_for_any_shape(function, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    export_onnx(function, tmp_path / "f.onnx")
+    session = runtime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
+    for shape in ((3, 32), (1, 96)):
+        x = X[:96].reshape(shape)
+        (found,) = session.run(["y"], {"x": x})
+        np.testing.assert_allclose(found, ours(function, x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_onnx_lacks_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(ActivationError, match="no counterpart of 'bessel_i0e'"):
+        export_onnx("add(x,bessel_i0e(x))", tmp_path / "f.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_spells_every_operator_and_no_other(language):
+    table = LANGUAGES[language]
+    assert set(table.operators) == {*ALL_UNARY, *BINARY}
+    assert set(table.joiners) == set(NARY)
+
+
+def test_what_occurs_twice_is_computed_once():
+    text = source("mul(exp(tanh(x)),add(exp(tanh(x)),x))", LANGUAGES["pytorch"])
+    assert text.count("torch.tanh") == 1
+    assert "part_1 = torch.exp(torch.tanh(x))" in text
+
+
+def test_an_operator_of_ones_own_has_no_source_here():
+    from aquasurf_ray.activations import register_unary, unregister
+
+    register_unary("mine", torch.sin)
+    try:
+        with pytest.raises(OperatorError, match="'mine' has no PyTorch source"):
+            source("mine(x)", LANGUAGES["pytorch"])
+    finally:
+        unregister("mine")

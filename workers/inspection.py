@@ -1,0 +1,189 @@
+"""A look into a network as it is trained with one function: what reaches each activation, and what flows back.
+
+It is looked at on the first batch of the training, before the first step and after the last epoch, in training mode
+both times, so that batch norm takes the batch's own statistics and the two can be compared. Buffers and random state
+are left as they were. The training itself is the recipe's, in the function's eager form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.tasks import Splits, Task
+from workers.feed import Step, TrainingFeed
+from workers.form import named_form
+from workers.loop import ProgressCallback, TrainingLoop
+from workers.precision import process_settings
+from workers.probe import probe
+from workers.ranks import Alone
+from workers.result import Figures
+from workers.seeding import seeded
+
+N_VALUES = 20_000
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One activation of the network, at one moment.
+
+    Attributes:
+        name: the module's name in the network, with a number where it is called several times.
+        inputs: its pre-activations, float32 [m], at most `N_VALUES` of them at even distances.
+        gradient_rms: root mean square of the loss's gradient with respect to them.
+    """
+
+    name: str
+    inputs: Values
+    gradient_rms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weight of two dimensions or more, at one moment: the root mean square of its gradient."""
+
+    name: str
+    gradient_rms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The network at one moment: sites in the order in which they are reached, and layers in the network's order."""
+
+    sites: tuple[Site, ...]
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """One training, looked into."""
+
+    function: str
+    before: Look
+    after: Look
+    figures: Figures
+
+
+def inspect_training(
+    task: Task,
+    activation: Activation,
+    *,
+    splits: Splits | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    on_epoch: ProgressCallback | None = None,
+) -> Inspection:
+    """Trains a network as `workers.training.train` does, and looks into it before and after.
+
+    Args:
+        task: the network, data and recipe.
+        activation: the function.
+        splits: the task's data; by default `task.splits()`.
+        seed: of the initial weights, the data order, the augmentation and the dropout masks.
+        device: where to train.
+        on_epoch: called after each epoch.
+
+    Raises:
+        FunctionFault: the function fails, or a loss or the score is not finite.
+        TaskError: the task's data cannot be had.
+    """
+    device = torch.device(device)
+    with process_settings(task.recipe, device):
+        probe(activation, device)
+        feed = TrainingFeed(task, splits or task.splits(), device, seed=seed)
+        loop = TrainingLoop(feed, named_form(activation), Alone())
+        step = feed.first_step(loop.network)
+        before = look(loop, step)
+        figures = loop.to_the_end(None, float("inf"), on_epoch, None)
+        return Inspection(activation.name, before, look(loop, step), figures)
+
+
+def look(loop: TrainingLoop, step: Step) -> Look:
+    """The loop's network on one batch: forward, backward, and no step."""
+    network = loop.network.train()
+    sites: list[tuple[str, Tensor]] = []
+    with _left_as_it_was(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
+        outputs = loop.arithmetic.forward(network, step.inputs)
+        loss = loop.loss(outputs, step.targets)
+        weights = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.requires_grad]
+        wanted = [*(inputs for _, inputs in sites), *(p for _, p in weights)]
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    names = _numbered([name for name, _ in sites])
+    at_sites, at_weights = gradients[: len(sites)], gradients[len(sites) :]
+    return Look(
+        tuple(
+            Site(name, _some(inputs), _rms(gradient))
+            for name, (_, inputs), gradient in zip(names, sites, at_sites, strict=True)
+        ),
+        tuple(Layer(name, _rms(gradient)) for (name, _), gradient in zip(weights, at_weights, strict=True)),
+    )
+
+
+@contextmanager
+def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[None]:
+    """Notes the input of each activation as it is called."""
+
+    def hook(name: str) -> object:
+        def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            if arguments[0].requires_grad:
+                sites.append((name, arguments[0]))
+                return None
+            watched = arguments[0].detach().requires_grad_()  # the network's own input has no gradient by itself
+            sites.append((name, watched))
+            return (watched, *arguments[1:])
+
+        return note
+
+    modules = [(name, module) for name, module in network.named_modules() if isinstance(module, Activation)]
+    handles = [module.register_forward_pre_hook(hook(name)) for name, module in modules]  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _left_as_it_was(network: nn.Module) -> Iterator[None]:
+    """Puts the buffers back, such as batch norm's running statistics."""
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(kept[name])
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Names that occur several times get the number of the call.
+
+    >>> _numbered(["a", "b", "a"])
+    ['a:1', 'b', 'a:2']
+    """
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(f"{name}:{seen[name]}" if names.count(name) > 1 else name)
+    return found
+
+
+def _some(values: Tensor) -> Values:
+    flat = values.detach().float().flatten()
+    stride = max(1, -(-len(flat) // N_VALUES))
+    some: Values = flat[::stride].cpu().numpy()
+    return some
+
+
+def _rms(gradient: Tensor | None) -> float:
+    return 0.0 if gradient is None else float(gradient.detach().float().square().mean().sqrt())
