@@ -30,6 +30,8 @@ from store.errors import (
     WrongDatabase,
 )
 from store.liveness import is_dead, this_process
+from store.merge import MergeReport
+from store.merge_runs import MergedRun
 from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
@@ -90,6 +92,8 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LeaseOwner",
+    "MergeReport",
+    "MergedRun",
     "Neighbor",
     "NewImport",
     "NewRun",

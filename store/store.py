@@ -2,7 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`.
+`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`,
+`merge`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from store.export import ExportVerbs
 from store.functions import FunctionVerbs
 from store.leases import LeaseVerbs
 from store.liveness import is_dead as process_is_dead
+from store.merge import MergeVerbs
 from store.migrate import current_revision, prepare_schema
 from store.queries import QueryVerbs
 from store.records import LeaseOwner
@@ -44,6 +46,7 @@ class Store(
     CostVerbs,
     QueryVerbs,
     ExportVerbs,
+    MergeVerbs,
 ):
     """An open store. Threads may share it; another process opens its own.
 
