@@ -32,6 +32,7 @@ from store.errors import (
 from store.liveness import is_dead, this_process
 from store.merge import MergeReport
 from store.merge_runs import MergedRun
+from store.merge_source import check_mergeable
 from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
@@ -125,6 +126,7 @@ __all__ = [
     "TaskRecord",
     "WantedEvaluation",
     "WrongDatabase",
+    "check_mergeable",
     "file_digest",
     "is_dead",
     "read_benchmark",

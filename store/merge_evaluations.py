@@ -96,24 +96,29 @@ def _insert(merging: Merging, rows: Sequence[Row]) -> None:
 def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
     """Makes one of two states; whether it is theirs."""
     if _worth(theirs) > _worth(ours):
-        if _finished(ours):
-            curve = [asdict(epoch) for epoch in read_curve(merging.here, ours["id"])]
-            _keep(merging, ours, curve, ours["id"])
-        values = _without(theirs, "id", "created_at", *_KEY)
-        merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(values))
-        merging.here.execute(sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == ours["id"]))
-        merging.count("results")
-        _tell(merging, ours, theirs)
+        _take(merging, ours, theirs)
         return True
-    if _finished(ours) and not _finished(theirs):
-        merging.settled.add(ours["id"])
-    elif _finished(theirs) and _figures(ours) == _figures(theirs):
-        if ours["claimed_by"] is None and theirs["claimed_by"] is not None:
-            owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
-            merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(owner))
-    elif _finished(theirs):
-        _keep(merging, theirs, _curve_there(merging, theirs["id"]), ours["id"])
+    if not _finished(theirs):
+        if _finished(ours):
+            merging.settled.add(ours["id"])
+        return False
+    curve = _curve_there(merging, theirs["id"])
+    if _figures(ours, _curve_here(merging, ours["id"])) != _figures(theirs, curve):
+        _keep(merging, theirs, curve, ours["id"])
+    elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
+        owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
+        merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(owner))
     return False
+
+
+def _take(merging: Merging, ours: Row, theirs: Row) -> None:
+    if _finished(ours):
+        _keep(merging, ours, _curve_here(merging, ours["id"]), ours["id"])
+    values = _without(theirs, "id", "created_at", *_KEY)
+    merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(values))
+    merging.here.execute(sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == ours["id"]))
+    merging.count("results")
+    _tell(merging, ours, theirs)
 
 
 def _worth(row: Row) -> int:
@@ -126,9 +131,13 @@ def _finished(row: Row) -> bool:
     return row["status"] in ("done", "diverged")
 
 
-def _figures(row: Row) -> str:
+def _figures(row: Row, curve: list[Row]) -> str:
     """What was measured, as text, in which NaN equals NaN."""
-    return repr([row["status"], *(row[name] for name in FIGURES)])
+    return repr([row["status"], *(row[name] for name in FIGURES), *(sorted(epoch.items()) for epoch in curve)])
+
+
+def _curve_here(merging: Merging, evaluation_id: int) -> list[Row]:
+    return [asdict(epoch) for epoch in read_curve(merging.here, evaluation_id)]
 
 
 def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:

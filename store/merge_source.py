@@ -72,6 +72,22 @@ def opened(url: str) -> Iterator[Source]:
             yield Source(connection, parsed)
 
 
+def check_mergeable(url: str) -> None:
+    """Looks whether `opened` would find a store, without copying it.
+
+    Raises:
+        BadUrl, StoreUnavailable, WrongDatabase: it would not.
+    """
+    parsed = parse_url(url)
+    if parsed.path is None:
+        with opened(url):
+            return
+    try:
+        _original(parsed).close()
+    except sqlite3.Error as error:
+        raise explain(error, parsed) from None
+
+
 def allow_idling(connection: sa.Connection) -> None:
     """Keeps PostgreSQL from ending this transaction while it waits for the other side of the merge."""
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_IDLE}'")
@@ -89,20 +105,24 @@ def _make_ready(database: Database) -> None:
 
 def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
     """A URL of the copy, shown under the name of what it is a copy of."""
-    assert url.path is not None  # noqa: S101 - a SQLite URL has a path
-    if not url.path.is_file():
-        raise StoreUnavailable(f"no database at '{url.path}'; name a store that is there")
     try:
-        with (
-            contextlib.closing(_read_only(url.path)) as original,
-            contextlib.closing(sqlite3.connect(copy)) as target,
-        ):
-            if original.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise WrongDatabase(f"'{url.path}' is no store of this program; name another one")
+        with contextlib.closing(_original(url)) as original, contextlib.closing(sqlite3.connect(copy)) as target:
             original.backup(target)
     except sqlite3.Error as error:
         raise explain(error, url) from None
     return StoreUrl("sqlite", url.sqlalchemy.set(database=str(copy)), url.safe, copy)
+
+
+def _original(url: StoreUrl) -> sqlite3.Connection:
+    """A connection to the file of a store, which cannot write."""
+    assert url.path is not None  # noqa: S101 - a SQLite URL has a path
+    if not url.path.is_file():
+        raise StoreUnavailable(f"no database at '{url.path}'; name a store that is there")
+    connection = _read_only(url.path)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        connection.close()
+        raise WrongDatabase(f"'{url.path}' is no store of this program; name another one")
+    return connection
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

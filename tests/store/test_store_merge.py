@@ -35,6 +35,7 @@ from store import (
     StoreUnavailable,
     SuggestionRecord,
     WrongDatabase,
+    check_mergeable,
     this_process,
 )
 from store.engine import make_engine
@@ -491,8 +492,9 @@ def test_what_is_no_other_store_is_refused_and_not_made(new, tmp_path):
         with pytest.raises(StoreUnavailable, match="no database at"):
             opened.merge(f"sqlite:///{tmp_path}/none.db")
         for name, words in (("foreign.db", "no store of this program"), ("text.db", "not a SQLite database")):
-            with pytest.raises(WrongDatabase, match=words):
-                opened.merge(f"sqlite:///{tmp_path}/{name}")
+            for look in (opened.merge, check_mergeable):
+                with pytest.raises(WrongDatabase, match=words):
+                    look(f"sqlite:///{tmp_path}/{name}")
     assert not (tmp_path / "none.db").exists()
 
 
