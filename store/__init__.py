@@ -68,6 +68,7 @@ from store.records import (
     TaskRecord,
     WantedEvaluation,
 )
+from store.roles import Roles
 from store.store import Store
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "QueryError",
     "QueryResult",
     "RecordNotFound",
+    "Roles",
     "Run",
     "RunEvaluation",
     "RunExists",

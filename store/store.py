@@ -3,7 +3,7 @@
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
 `functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`,
-`merge`.
+`merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from store.merge import MergeVerbs
 from store.migrate import current_revision, prepare_schema
 from store.queries import QueryVerbs
 from store.records import LeaseOwner
+from store.roles import RoleVerbs
 from store.runs import RunVerbs
 from store.spectra import SpectrumVerbs
 from store.transactions import Database
@@ -47,6 +48,7 @@ class Store(
     QueryVerbs,
     ExportVerbs,
     MergeVerbs,
+    RoleVerbs,
 ):
     """An open store. Threads may share it; another process opens its own.
 

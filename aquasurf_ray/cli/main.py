@@ -12,7 +12,19 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import benchmark, confirmations, files, functions, imports, merge, results, runs, show, tasks
+from aquasurf_ray.cli import (
+    benchmark,
+    confirmations,
+    files,
+    functions,
+    imports,
+    merge,
+    results,
+    roles,
+    runs,
+    show,
+    tasks,
+)
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -27,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports, merge):
+for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports, merge, roles):
     group.register(app)
 
 
