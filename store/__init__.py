@@ -29,6 +29,7 @@ from store.errors import (
     StoreUnavailable,
     WrongDatabase,
 )
+from store.health import StoreHealth, examine
 from store.liveness import is_dead, this_process
 from store.merge import MergeReport
 from store.merge_runs import MergedRun
@@ -118,6 +119,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
+    "StoreHealth",
     "StoreTooNew",
     "StoreTooOld",
     "StoreUnavailable",
@@ -129,6 +131,7 @@ __all__ = [
     "WantedEvaluation",
     "WrongDatabase",
     "check_mergeable",
+    "examine",
     "file_digest",
     "is_dead",
     "read_benchmark",

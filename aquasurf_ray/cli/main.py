@@ -15,6 +15,7 @@ import typer
 from aquasurf_ray.cli import (
     benchmark,
     confirmations,
+    doctor,
     files,
     functions,
     imports,
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports, merge, roles):
+for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports, merge, roles, doctor):
     group.register(app)
 
 
