@@ -18,7 +18,7 @@ from typing import Any, Literal
 from aquasurf_ray.driver.cluster import AUTHENTICATION, LOOPBACKS, connected, host_of
 from aquasurf_ray.driver.config import SearchConfig, data_folder, store_url
 from aquasurf_ray.driver.errors import DriverError
-from aquasurf_ray.driver.machine import Gpu, NodeReport, node_report
+from aquasurf_ray.driver.machine import SHARED_MEMORY, Gpu, NodeReport, node_report
 from aquasurf_ray.driver.orders import DEFAULT_STORAGE, loaded_task
 from aquasurf_ray.driver.task_check import sentence
 from store import StoreHealth, examine
@@ -99,14 +99,12 @@ def _limits(here: NodeReport) -> Iterator[Finding]:
         shown = f"{here.open_files:,}" if here.open_files >= 0 else "any number of"
         yield Finding("open files", "ok", f"{shown} open files a process")
     if here.shared_memory is None:
-        yield Finding("memory", "warning", "no /dev/shm; Ray uses slower files under /tmp")
+        yield Finding("memory", "warning", f"no {SHARED_MEMORY}; Ray uses slower files instead")
     elif here.shared_memory < SMALL_SHARED_MEMORY:
-        shown = _size(here.shared_memory)
-        yield Finding(
-            "memory", "warning", f"/dev/shm has {shown}; in a container give it more: docker run --shm-size=2g"
-        )
+        advice = "in a container give it more: docker run --shm-size=2g"
+        yield Finding("memory", "warning", f"{SHARED_MEMORY} has {_size(here.shared_memory)}; {advice}")
     else:
-        yield Finding("memory", "ok", f"/dev/shm has {_size(here.shared_memory)}")
+        yield Finding("memory", "ok", f"{SHARED_MEMORY} has {_size(here.shared_memory)}")
 
 
 def _gpus(here: NodeReport) -> Iterator[Finding]:

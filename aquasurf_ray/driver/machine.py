@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("aquasurf-ray", "torch", "ray", "numpy")
 NVIDIA_SECONDS = 20.0
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - its size is asked for, nothing is written there
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One machine. `open_files` is -1 where there is no limit; `shared_memory` counts /dev/shm in bytes.
+    """One machine. `open_files` is -1 where there is no limit; `shared_memory` is in bytes.
 
     `gpu_problem` is a sentence where the driver of the GPUs and PyTorch do not agree. `time` is in seconds since 1970
     by the machine's own clock, and `time_ahead` what that is known to be before the clock of who asked, at least.
@@ -79,7 +80,7 @@ def _versions() -> dict[str, str]:
 
 def _shared_memory() -> int | None:
     try:
-        return shutil.disk_usage("/dev/shm").total  # noqa: S108 - its size is what is asked for
+        return shutil.disk_usage(SHARED_MEMORY).total
     except OSError:
         return None
 
@@ -106,10 +107,8 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     driver = _nvidia("--query-gpu=driver_version")[0][0]
-    problem = (
-        f"{len(found)} GPUs with driver {driver}, of which PyTorch {torch.__version__}, built {build}, can use none"
-    )
-    return (), f"{problem}; install a driver and a PyTorch that fit each other"
+    torchs = f"PyTorch {torch.__version__}, built {build}, can use none"
+    return (), f"{len(found)} GPUs with driver {driver}, but {torchs}; install a driver and a PyTorch that fit"
 
 
 def _listed_gpus() -> tuple[Gpu, ...]:

@@ -221,10 +221,3 @@ def test_gpus_are_read_from_nvidias_tool_and_a_pytorch_that_cannot_use_them_is_t
     monkeypatch.setattr(machine, "_usable", lambda: 0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert node_report().gpu_problem is None, "they are hidden on purpose"
-
-
-def test_a_real_ray_is_asked(ray_here):
-    found = findings()
-    assert "ray: " in said(found, "ok")
-    assert "the same versions" in said(found, "ok")
-    assert said(found, "problem") == ""
