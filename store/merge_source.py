@@ -22,7 +22,7 @@ from store.clock import SystemClock
 from store.engine import APPLICATION_ID, explain, is_transient
 from store.errors import StoreUnavailable, WrongDatabase
 from store.migrate import current_revision, known_revisions, prepare_schema, upgrade
-from store.schema import HEAD_REVISION
+from store.schema import HEAD_REVISION, Base
 from store.transactions import Database
 from store.url import StoreUrl, parse_url
 
@@ -67,6 +67,7 @@ def opened(url: str) -> Iterator[Source]:
         stack.callback(database.close)
         _make_ready(database)
         with database.snapshot() as connection:
+            _refuse_views(connection, parsed)
             if parsed.kind == "postgresql":
                 allow_idling(connection)
             yield Source(connection, parsed)
@@ -91,6 +92,13 @@ def check_mergeable(url: str) -> None:
 def allow_idling(connection: sa.Connection) -> None:
     """Keeps PostgreSQL from ending this transaction while it waits for the other side of the merge."""
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_IDLE}'")
+
+
+def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
+    """A view of a table's name could take for ever to read."""
+    tables = set(sa.inspect(connection).get_table_names())
+    for name in sorted(set(Base.metadata.tables) - tables):
+        raise WrongDatabase(f"store '{url.safe}': '{name}' is no table; restore a copy of it")
 
 
 def _make_ready(database: Database) -> None:
