@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from store.clock import SystemClock
-from store.engine import APPLICATION_ID, explain, is_transient
+from store.engine import APPLICATION_ID, explain, is_starting_up
 from store.errors import StoreUnavailable, WrongDatabase
 from store.migrate import current_revision, known_revisions, prepare_schema, upgrade
 from store.schema import HEAD_REVISION, Base
@@ -103,7 +103,7 @@ def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
 
 def _make_ready(database: Database) -> None:
     if database.url.kind == "postgresql":
-        database.connect(is_transient)
+        database.connect(is_starting_up)
     revision = database.read(current_revision)
     is_copy = database.url.kind == "sqlite"
     if is_copy and revision in known_revisions() - {HEAD_REVISION}:

@@ -84,7 +84,7 @@ def test_a_run_as_the_driver_role_listens_on_loopback_only_and_shows_its_passwor
     assert not [line for line in lines if PASSWORD in line], "ps"
     assert len(environments) > 3
     assert not [name for name, values in environments if PASSWORD in values], "workers need not know the database"
-    for command in (["status", "one", "--json"], ["top", "one"], ["report", "one", "-o", "report.html"]):
+    for command in (["status", "one", "--json"], ["top", "one"]):
         shown += watched_quickly(command, folder, url)
     shown += watched_quickly(["export", "one", "--format", "csv", "-o", "one.csv"], folder, url)
     shown += watched_quickly(["doctor", "digits", "--json"], folder, url)
