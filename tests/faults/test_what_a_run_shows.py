@@ -9,12 +9,12 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from live_search import wait_for
 
 from store import Roles, Store
 from store.schema import Base
@@ -24,7 +24,7 @@ SEARCH = ("search", "digits", "--name", "one", "--candidates", "16", "--evaluati
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 DRIVER, ANALYST = "shown_driver", "shown_analyst"
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -67,10 +67,16 @@ def watched(command, folder, url):
                     sessions.update(part for part in process.cmdline() if "/session_" in part)
             except psutil.Error:  # it has ended
                 continue
-        return driver.poll() is not None
 
-    wait_for(look, 240)
-    out, err = driver.communicate()
+    with ThreadPoolExecutor(1) as reader:
+        printed = reader.submit(driver.communicate)
+        try:
+            while not printed.done():
+                look()
+                wait([printed], timeout=1.0)
+            out, err = printed.result()
+        finally:
+            driver.kill()
     assert driver.returncode == 0, err
     return out + err, listening, lines, environments, sessions
 
