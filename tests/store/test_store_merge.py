@@ -510,3 +510,20 @@ def test_a_confirmation_follows_its_run_to_another_name(new):
     with open_store(one) as opened:
         opened.merge(other)
         assert opened.run("confirm").config == {"confirms": "search-2", "first_seed": 1}
+
+
+@pytest.mark.parametrize("trained", ["there", "here"])
+def test_a_run_that_wanted_what_the_other_side_has_trained_is_told_of_it(new, trained):
+    one, other = new("one.db"), new("other.db")
+    with open_store(one) as a, open_store(other) as b:
+        wants, has = (a, b) if trained == "there" else (b, a)
+        finish(has, "has", 0.75)
+        task = wants.add_task("digits", "1", "task", {})
+        functions = wants.add_functions([FunctionRow("f", "f(x)", 1)])
+        run = wants.create_run(NewRun("wants", "search", task, {}, "digest-w", 0, 2, None, "0.1.0"), functions)
+        wants.propose(run.id, functions, 0)
+        a.merge(other)
+        (wish,) = a.snapshot(a.run("wants").id).evaluations
+        assert (wish.evaluation.status, wish.evaluation.score, wish.reused) == ("done", 0.75, True)
+        last = a.events(a.run("wants").id)[-1]
+        assert (last.kind, last.evaluation_id, last.data["score"]) == ("observed", wish.evaluation.id, 0.75)
