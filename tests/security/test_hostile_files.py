@@ -42,16 +42,15 @@ def here(tmp_path, monkeypatch):
     ],
     ids=lambda value: value[:20],
 )
-@pytest.mark.parametrize("command", [["search", "digits", "--config"], ["space"]])
-def test_a_hostile_yaml_file(here, capsys, text, says, command):
+def test_a_hostile_yaml_file(here, capsys, text, says):
     (here / "hostile.yaml").write_text(text)
-    started = time.process_time()
-    assert main([*command, "hostile.yaml"]) == 2
-    assert time.process_time() - started < QUICK
-    told = capsys.readouterr().err
-    assert len(told) < 500
-    if command[0] == "search":
+    for command in (["search", "digits", "--config"], ["space"]):
+        started = time.process_time()
+        assert main([*command, "hostile.yaml"]) == 2
+        assert time.process_time() - started < QUICK
+        told = capsys.readouterr().err
         assert says in told
+        assert len(told) < 500
     assert [file.name for file in here.iterdir()] == ["hostile.yaml"]
 
 
@@ -74,7 +73,6 @@ def test_a_hostile_yaml_file(here, capsys, text, says, command):
 def test_a_hostile_function_is_refused_quickly_with_its_position_and_shown_short(here, capsys, function):
     started = time.process_time()
     assert main(["show", function]) == 2
-    assert main(["evaluate", function, "--task", "digits"]) == 2
     assert time.process_time() - started < QUICK
     told = capsys.readouterr().err
     assert len(told) < 1000
