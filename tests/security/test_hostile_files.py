@@ -38,7 +38,7 @@ def here(tmp_path, monkeypatch):
         ("space: !!python/object/new:os.system ['touch planted']", "could not determine a constructor"),
         ("!!python/name:os.system", "could not determine a constructor"),
         ("name: " + "x" * LARGEST, "bytes are more than"),
-        ("a: \x00", "special characters"),
+        ("a: \x00", "is not YAML"),
     ],
     ids=lambda value: value[:20],
 )
