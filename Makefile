@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint evidence
+.PHONY: help setup search test test-faults lint audit evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
+	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
 
 setup: $(STAMP)
@@ -41,6 +42,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(STAMP)
+	$(BIN)/python .ci/audit
 
 EVIDENCE := $(BIN)/aquasurf benchmark evidence act-bench-digits
 TABLES := build/evidence

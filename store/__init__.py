@@ -29,7 +29,11 @@ from store.errors import (
     StoreUnavailable,
     WrongDatabase,
 )
+from store.health import StoreHealth, examine
 from store.liveness import is_dead, this_process
+from store.merge import MergeReport
+from store.merge_runs import MergedRun
+from store.merge_source import check_mergeable
 from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
@@ -65,6 +69,7 @@ from store.records import (
     TaskRecord,
     WantedEvaluation,
 )
+from store.roles import Roles
 from store.store import Store
 
 __all__ = [
@@ -90,6 +95,8 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LeaseOwner",
+    "MergeReport",
+    "MergedRun",
     "Neighbor",
     "NewImport",
     "NewRun",
@@ -97,6 +104,7 @@ __all__ = [
     "QueryError",
     "QueryResult",
     "RecordNotFound",
+    "Roles",
     "Run",
     "RunEvaluation",
     "RunExists",
@@ -111,6 +119,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
+    "StoreHealth",
     "StoreTooNew",
     "StoreTooOld",
     "StoreUnavailable",
@@ -121,6 +130,8 @@ __all__ = [
     "TaskRecord",
     "WantedEvaluation",
     "WrongDatabase",
+    "check_mergeable",
+    "examine",
     "file_digest",
     "is_dead",
     "read_benchmark",

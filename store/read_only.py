@@ -4,7 +4,9 @@ The text of a query is never judged here. SQLite opens the file read-only, with 
 before each action that a statement would take; only reading is granted, so ATTACH, PRAGMA, VACUUM INTO and loading of
 extensions fail when they are compiled. PostgreSQL gets the text as the query of a cursor, in the extended protocol, in
 a READ ONLY transaction: a second statement, COPY or DML is a syntax error there, and a function that writes fails. A
-superuser's rights are laid down first; still, who shares a PostgreSQL store should give readers a role of their own.
+superuser's rights are laid down first, and set_config, with which a SELECT could take them up again, is taken from
+everybody for this transaction, which is rolled back. Still, a superuser's query may read every table of the server,
+passwords' digests among them: who shares a PostgreSQL store gives readers a role of their own (`store.roles`).
 """
 
 from __future__ import annotations
@@ -107,15 +109,24 @@ def _query_postgres(url: StoreUrl, sql: str, limit: int | None, timeout: float) 
 
 def _query_psycopg(connection: Any, sql: str, limit: int | None, timeout: float) -> QueryResult:
     connection.rollback()
-    connection.read_only = True
     with connection.transaction(force_rollback=True):
-        if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
-            connection.execute("SET LOCAL ROLE pg_read_all_data")
         connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
+            _lay_down_rights(connection)
+        connection.execute("SET TRANSACTION READ ONLY")  # there is no way back from it within a transaction
         with connection.cursor(name="aquasurf_query") as cursor:  # DECLARE ... CURSOR FOR, one statement only
             cursor.execute(sql)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
             return _result(cursor.description, rows)
+
+
+def _lay_down_rights(connection: Any) -> None:
+    """For this transaction, and for good: SET is no SELECT, and the function that does the same is taken away.
+
+    Two such queries come one after the other, since both change the function's row.
+    """
+    connection.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
+    connection.execute("SET LOCAL ROLE pg_read_all_data")
 
 
 def _result(description: Any, rows: list[Any]) -> QueryResult:

@@ -2,7 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`.
+`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`,
+`merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from store.export import ExportVerbs
 from store.functions import FunctionVerbs
 from store.leases import LeaseVerbs
 from store.liveness import is_dead as process_is_dead
+from store.merge import MergeVerbs
 from store.migrate import current_revision, prepare_schema
 from store.queries import QueryVerbs
 from store.records import LeaseOwner
+from store.roles import RoleVerbs
 from store.runs import RunVerbs
 from store.spectra import SpectrumVerbs
 from store.transactions import Database
@@ -44,6 +47,8 @@ class Store(
     CostVerbs,
     QueryVerbs,
     ExportVerbs,
+    MergeVerbs,
+    RoleVerbs,
 ):
     """An open store. Threads may share it; another process opens its own.
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -55,6 +56,12 @@ class Database:
     def read(self, body: Callable[[sa.Connection], T]) -> T:
         """What `body` returns, from one consistent state of the database."""
         return self.retrying(lambda: _once(self._reader, body))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection that reads one consistent state for as long as it is open. Nothing is repeated here."""
+        with self._reader.connect() as connection, connection.begin():
+            yield connection
 
     def connect(self, transient: Callable[[DBAPIError], bool]) -> None:
         """Makes sure that the database answers; waits only for what `transient` accepts."""

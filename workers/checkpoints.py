@@ -12,7 +12,8 @@ import io
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -38,16 +39,37 @@ def check_storage(url: str) -> None:
     Raises:
         CheckpointError: that cannot be done.
     """
+    with mark_storage(url, f"{uuid.uuid4().hex}.tmp"):
+        pass
+
+
+@contextmanager
+def mark_storage(url: str, name: str) -> Iterator[str]:
+    """A small file where `check_storage` would write one, by its path or URI, for as long as this is open.
+
+    Raises:
+        CheckpointError: it cannot be written or deleted.
+    """
     try:
         fs, folder = fsspec.core.url_to_fs(url)
         if isinstance(fs, LocalFileSystem):
             folder = next(str(path) for path in (Path(folder), *Path(folder).parents) if path.exists())
         else:
             fs.makedirs(folder, exist_ok=True)
-        trial = f"{folder}/{uuid.uuid4().hex}.tmp"
-        fs.pipe_file(trial, b"")
-        fs.rm_file(trial)
+        mark = f"{folder}/{name}"
+        fs.pipe_file(mark, b"")
     except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
+    try:
+        yield fs.unstrip_protocol(mark)
+    finally:
+        _remove_mark(fs, mark, url)
+
+
+def _remove_mark(fs: Any, mark: str, url: str) -> None:
+    try:
+        fs.rm_file(mark)
+    except OSError as error:
         raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
 
 

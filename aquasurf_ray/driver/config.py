@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
+from aquasurf_ray.plain_yaml import read_yaml
 
 CONDITIONS = frozenset(
     {
@@ -195,7 +196,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         BadUse: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadUse(f"config file '{path}' cannot be read: {error}") from None
     except yaml.YAMLError as error:

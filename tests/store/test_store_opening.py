@@ -166,12 +166,12 @@ class TestPlaces:
         assert header == b"AqSf"
 
     def test_network_file_systems_are_warned_of(self, tmp_path, monkeypatch, caplog):
-        monkeypatch.setattr(engine, "_file_system", lambda path: "nfs4")
+        monkeypatch.setattr(engine, "file_system", lambda path: "nfs4")
         Store.open(f"sqlite:///{tmp_path}/x.db").close()
         assert "is on nfs4, where SQLite may lose data" in caplog.text
 
     def test_the_file_system_of_a_place_is_found(self):
-        assert engine._file_system(Path("/proc/self/x.db")) == "proc"
+        assert engine.file_system(Path("/proc/self/x.db")) == "proc"
 
 
 class TestMigration:
