@@ -41,6 +41,11 @@ BUILT_IN = {
     "digits": BuiltIn(
         "aquasurf_ray.tasks.digits:digits", "digits", "small convolutional network, 8x8 handwritten digits, no download"
     ),
+    "digits-mlp": BuiltIn(
+        "aquasurf_ray.tasks.digits_mlp:digits_mlp",
+        "digits",
+        "deep perceptron, digits as a table of 64 columns, no download",
+    ),
     "all-cnn-c/cifar10": BuiltIn(
         "aquasurf_ray.tasks.all_cnn_c:on_cifar10", "cifar10", "All-CNN-C, no normalisation layers; 50 epochs, one cycle"
     ),
