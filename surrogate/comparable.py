@@ -34,7 +34,7 @@ def comparable_rows(features: Sequence[SpectrumFeature | None]) -> Rows:
     rows = np.full((len(features), DEPTHS * BINS), np.nan, dtype=np.float32)
     if not len(found):
         return rows
-    quantiles = [feature.quantiles for i in found if (feature := features[i]) is not None]
+    quantiles = [feature.quantiles for i in found.tolist() if (feature := features[i]) is not None]
     placed = np.stack([_at_depths(_in_bins(each)).ravel() for each in quantiles])
     beside = placed - np.median(placed, axis=0)
     typical = float(np.abs(beside).mean()) or 1.0

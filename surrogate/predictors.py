@@ -255,9 +255,7 @@ class MetricProcess:
         mean, deviation = process.predict_distances_with_deviation(rows)
         return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
 
-    def fitted(
-        self, space: MetricSpace, known: Indices, scores: Scores
-    ) -> tuple[GaussianProcess, NDArray[np.float32]]:
+    def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """The process of the largest marginal likelihood, and the distances [m, n] that it is to predict from."""
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
         fits = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aquasurf_ray.analysis.comparison import Comparison
 from aquasurf_ray.analysis.comparison_table import COLUMNS, markdown, rows, seconds_text
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.transfer import TRANSFER
 
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
@@ -50,6 +51,12 @@ class Experiment:
 
 def _of(question: str, policies: Iterable[str]) -> Experiment:
     return Experiment(question, tuple(map(Variant, dict.fromkeys(policies))))
+
+
+def _transfer(source: str) -> list[str]:
+    """With a source's results whole, as far as a search has them, and made to mislead."""
+    settings = ("", ":search=100", ":scores=negated", ":scores=shuffled")
+    return ["metric", *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
 
 
 def _on_map(*settings: str, features: str = "both") -> list[str]:
@@ -149,6 +156,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             for workers in (1, 2, 4, 8, 16)
         ),
     ),
+    "from-digits": _of(
+        "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
+    ),
+    "from-digits-mlp": _of(
+        "Do results of the perceptron help a search on another task?", _transfer("act-bench-digits-mlp")
+    ),
     "grid": _of(
         "Every regressor with every feature in both spaces.",
         [
@@ -164,8 +177,13 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+ON_DEMAND = frozenset({"grid", "from-digits", "from-digits-mlp"})
+"""Experiments that are run by name only: the grid, which has what others have and more, and those between benchmarks,
+each of which is for another one than its source."""
+
+
 def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
-    """The experiments of these names; all but the grid, which has what others have and more, where none is given.
+    """The experiments of these names; all but those `ON_DEMAND` where none is given.
 
     Raises:
         AnalysisError: there is none of a name.
@@ -173,7 +191,7 @@ def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
     for name in names:
         if name not in EXPERIMENTS:
             raise AnalysisError(f"experiment: there are {', '.join(EXPERIMENTS)}, got '{name}'")
-    return {name: EXPERIMENTS[name] for name in (names or [name for name in EXPERIMENTS if name != "grid"])}
+    return {name: EXPERIMENTS[name] for name in (names or [name for name in EXPERIMENTS if name not in ON_DEMAND])}
 
 
 def section(name: str, experiment: Experiment, comparison: Comparison) -> str:

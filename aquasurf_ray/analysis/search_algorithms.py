@@ -2,8 +2,9 @@
 
 A name is one of `ALGORITHMS`, or says how a surrogate is made: REGRESSOR/FEATURES/SPACE, such as "knr/both/umap", and
 any settings that differ from the defaults of `SurrogateSettings`, such as "knr/both/umap:k=5:weighting=uniform".
-"aquasurf" and "metric" are the two that a run can have, see `surrogate.settings`; "transfer:act-bench-digits" is "metric"
-with another benchmark's results, see `analysis.transfer`. A new algorithm is a factory and one line in `ALGORITHMS`.
+"aquasurf" and "metric" are the two that a run can have, see `surrogate.settings`; "transfer:act-bench-digits" is
+"metric" with another benchmark's results, see `analysis.transfer`. A new algorithm is a factory and one line in
+`ALGORITHMS`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ def _embedding(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> 
     return embedding_of(benchmark, config, settings.fisher, weighting, frozenset(np.flatnonzero(~known).tolist()))
 
 
-def surrogate_features(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> list[FeatureDistances | PartlyKnown]:
+def surrogate_features(
+    settings: SurrogateSettings, benchmark: Benchmark, seed: int
+) -> list[FeatureDistances | PartlyKnown]:
     """The distances by outputs, then by spectra, that these settings use."""
     EmbeddingConfig(features=cast(Features, settings.features))  # which checks the name
     found: list[FeatureDistances | PartlyKnown] = []

@@ -112,7 +112,9 @@ def _trained(other: Benchmark, search: int, draw: int) -> Indices:
     if not search:
         return np.flatnonzero(other.trained.any(axis=1))
     trace = made_once(
-        other, ("search", search, draw), lambda: simulate(surrogate_policy(METRIC, other, draw), other, search, seed=draw)
+        other,
+        ("search", search, draw),
+        lambda: simulate(surrogate_policy(METRIC, other, draw), other, search, seed=draw),
     )
     return np.union1d(trace.order, other.baselines)
 
