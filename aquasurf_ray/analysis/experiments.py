@@ -15,6 +15,7 @@ from aquasurf_ray.analysis.comparison_table import COLUMNS, markdown, rows, seco
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.transfer import TRANSFER
 
+SPLIT_SEED = 0  # of the halves of a benchmark: one to choose on, one to judge on
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
