@@ -44,3 +44,4 @@ lint: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
+	for to in "-mlp --only from-digits" " --only from-digits-mlp"; do $(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits$$to || exit 1; done
