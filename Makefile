@@ -44,5 +44,3 @@ lint: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
-	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
-	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp

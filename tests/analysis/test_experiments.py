@@ -37,9 +37,9 @@ def test_every_algorithm_can_be_made_and_suggests(made, monkeypatch, tmp_path):
         assert policy.suggest().candidate not in made.baselines, name
 
 
-def test_every_source_of_results_is_shipped():
+def test_every_benchmark_that_is_shipped_is_a_source_of_results():
     named = [parse_transfer(name).source for name in ALL_POLICIES if name.startswith(TRANSFER)]
-    assert set(named) == {file.stem for file in SHIPPED.glob("*.parquet")}
+    assert set(named) >= {file.stem for file in SHIPPED.glob("*.parquet")} != set()
 
 
 def test_an_experiment_has_a_question_a_reference_and_no_variant_twice():
