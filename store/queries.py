@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -136,26 +135,6 @@ class QueryVerbs(StoreCore):
                 )
                 for row in connection.execute(query.order_by(Evaluation.seed)):
                     found.setdefault(row.function_id, {})[row.seed] = row.score
-            return found
-
-        return self._read(body)
-
-    def task_scores(self, task_id: int, until: datetime | None = None) -> dict[int, list[float | None]]:
-        """The scores of a task over all runs, by function, in the order of seeds; None of what diverged or was refused.
-
-        Without trainings that were stopped early, and those that ended after `until`; what was imported has no end.
-        """
-
-        def body(connection: sa.Connection) -> dict[int, list[float | None]]:
-            found: dict[int, list[float | None]] = {}
-            whole = (Evaluation.status == "diverged") | Evaluation.stopped_early.is_(None)
-            query = sa.select(Evaluation.function_id, Evaluation.score).where(
-                Evaluation.task_id == task_id, Evaluation.status.in_(("done", "diverged")), whole
-            )
-            if until is not None:
-                query = query.where(Evaluation.finished_at.is_(None) | (Evaluation.finished_at <= until))
-            for row in connection.execute(query.order_by(Evaluation.function_id, Evaluation.seed)):
-                found.setdefault(row.function_id, []).append(row.score)
             return found
 
         return self._read(body)

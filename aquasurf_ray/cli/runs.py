@@ -103,13 +103,6 @@ def search(
     regressor: Annotated[
         str | None, typer.Option(help="knr, rfr, svr or gp. Default: knr for aquasurf, gp for metric.")
     ] = None,
-    transfer_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Another task whose results in the store tell what to expect, as far as they prove true; by name, or "
-            "by digest where several have the name."
-        ),
-    ] = None,
     max_cost: Annotated[
         float | None,
         typer.Option(help="Suggest only functions whose training step takes at most this many times relu's."),

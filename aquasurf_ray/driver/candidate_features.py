@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from aquasurf_ray.activations import outputs
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.history import History
-from surrogate.comparable import comparable_rows
 from surrogate.spectra import SpectrumFeature, feature_matrix
 
 Floats = NDArray[np.float32]
@@ -39,15 +38,8 @@ class CandidateFeatures:
         """Rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is none."""
         if not self.needs_spectra:
             return np.full((n, 1), np.nan, dtype=np.float32)
-        features = self._compact(n)
+        records = (self._history.spectra.get(function.id) for function in self._history.candidates[:n])
+        features = [SpectrumFeature.from_bytes(r.feature) if r is not None and r.feature else None for r in records]
         if not any(features):
             return np.full((n, 1), np.nan, dtype=np.float32)
         return feature_matrix(features, self._layer_weighting)
-
-    def comparable_spectra(self, n: int) -> Floats:
-        """Rows that compare with those of another task, see `surrogate.comparable`: float32 [n, d]."""
-        return comparable_rows(self._compact(n))
-
-    def _compact(self, n: int) -> list[SpectrumFeature | None]:
-        records = (self._history.spectra.get(function.id) for function in self._history.candidates[:n])
-        return [SpectrumFeature.from_bytes(r.feature) if r is not None and r.feature else None for r in records]

@@ -47,7 +47,6 @@ LATER: Mapping[str, Any] = {
     "health_gate": "on",
     "max_cost": None,
     "surrogate": EARLIER_SURROGATE,
-    "transfer_from": None,
 }
 """Fields that runs of earlier versions do not have, and what these runs do: at these values, which are not always the
 defaults, fields are no part of the identity, so that such a run can still be gone on with under its name. They stay for
@@ -95,9 +94,6 @@ class SearchConfig(BaseModel):
     )
     regressor: str = Field(
         REGRESSORS[DEFAULT_SURROGATE], description="knr, rfr, svr or gp; by default knr for aquasurf, gp for metric"
-    )
-    transfer_from: str | None = Field(
-        None, min_length=1, description="another task in the store whose results are looked at, by name or digest"
     )
     max_cost: float | None = Field(
         None, gt=0, description="suggest only functions whose training step takes at most this many times relu's"
@@ -150,15 +146,6 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"gpus-per-evaluation: {self.gpus_per_evaluation} processes have a whole GPU each: "
                 f"gpus-per-worker must be 1, or 0 for processes without, got {self.gpus_per_worker:g}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_transfer(self) -> SearchConfig:
-        if self.transfer_from is not None and (self.surrogate, self.regressor) != ("metric", "gp"):
-            raise ValueError(
-                f"transfer-from: results of another task are for surrogate metric with regressor gp, "
-                f"got {self.surrogate} with {self.regressor}"
             )
         return self
 

@@ -23,7 +23,6 @@ from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.kinds import KINDS
 from aquasurf_ray.driver.lease_keeper import LeaseKeeper
 from aquasurf_ray.driver.loop import SearchLoop
-from aquasurf_ray.driver.other_task import other_task
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
@@ -201,7 +200,7 @@ def _search(
 
 def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:
     if order.config.surrogate == "metric":
-        return MetricSurrogate(order.config, history, other_task(store, order.config, order.run))
+        return MetricSurrogate(order.config, history)
     return MapSurrogate(order.config, order.run.task_id, store, lease, history, Embedder())
 
 

@@ -34,7 +34,6 @@ from aquasurf_ray.driver.orders import (
     stored_config,
     unique_rows,
 )
-from aquasurf_ray.driver.other_task import check_other_task
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.tasks import Task
@@ -74,7 +73,6 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
         identity = {**own.identity(), "task_digest": loaded.digest, "space_digest": space.digest}
         run = known_run(store, own.name, identity)
         if run is None:
-            check_other_task(store, own, loaded.digest)
             rows = candidate_rows(space, own.candidates, own.seed)
             n = len(rows) - len(BASELINES)
             if reporter and n < own.candidates:

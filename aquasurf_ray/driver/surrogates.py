@@ -11,13 +11,11 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aquasurf_ray.driver.candidate_features import CandidateFeatures
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.embedder import Embedder
 from aquasurf_ray.driver.history import History
-from aquasurf_ray.driver.other_task import OtherTask
 from store import EmbeddingRecord, Lease, Store
 from surrogate.embedding import Embedding, EmbeddingConfig, embedding_version
 from surrogate.metric_space import FeatureDistances
@@ -117,13 +115,11 @@ class MapSurrogate:
 
 
 class MetricSurrogate:
-    """A regressor on the distances of the features themselves, which may know another task's results."""
+    """A regressor on the distances of the features themselves."""
 
-    def __init__(self, config: SearchConfig, history: History, other_task: OtherTask | None = None) -> None:
+    def __init__(self, config: SearchConfig, history: History) -> None:
         self._config = config
-        self._candidates = history.candidates
         self._features = CandidateFeatures(config, history)
-        self._other_task = other_task
 
     def prepare(self, n: int) -> None:
         """Nothing is begun before it is asked for."""
@@ -132,9 +128,7 @@ class MetricSurrogate:
         """See `Surrogate`."""
         if self._features.n_missing(n):
             return None
-        settings, seed, other = settings_of(self._config), self._config.seed, self._other_task
-        prior = None if other is None else lambda: self._prior(other, n)
-        return policy_of(settings, seed, features=lambda: self._distances(n), prior=prior)
+        return policy_of(settings_of(self._config), self._config.seed, features=lambda: self._distances(n))
 
     def close(self) -> None:
         """Nothing was started."""
@@ -146,7 +140,3 @@ class MetricSurrogate:
         if self._config.features != "outputs":
             distances.append(FeatureDistances(self._features.spectra(n), "manhattan"))
         return distances
-
-    def _prior(self, other: OtherTask, n: int) -> NDArray[np.float64]:
-        spectra = self._features.comparable_spectra(n)
-        return other.prior(self._candidates[:n], self._features.outputs(n), spectra)

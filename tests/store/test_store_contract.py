@@ -334,20 +334,6 @@ class TestEvaluations:
         world.store.claim(first, f[1], 0, "suggestion")
         assert world.store.seed_scores(world.task_id, f[:3]) == {f[0]: {0: DONE.score, 2: None}}
 
-    def test_scores_of_a_task_are_of_whole_trainings_that_had_ended(self, world):
-        f, lease = world.functions, world.lease()
-        refused = EvaluationResult("diverged", reason="NaN", stopped_early="refused")
-        ended = [(f[0], 2, DONE), (f[0], 0, replace(DONE, score=0.25)), (f[1], 0, refused)]
-        ended += [(f[2], 0, replace(DONE, stopped_early="below the median"))]
-        for function, seed, result in ended:
-            claim = world.store.claim(lease, function, seed, "suggestion")
-            world.store.record_result(lease, claim.evaluation_id, result)
-        world.store.claim(lease, f[3], 0, "suggestion")
-        known = {f[0]: [0.25, DONE.score], f[1]: [None]}
-        assert world.store.task_scores(world.task_id) == known
-        assert world.store.task_scores(world.task_id, datetime.now(UTC) + timedelta(days=1)) == known
-        assert world.store.task_scores(world.task_id, datetime.now(UTC) - timedelta(days=1)) == {}
-
     def test_an_unknown_evaluation_is_named(self, world):
         lease = world.lease()
         with pytest.raises(RecordNotFound, match="4711"):
