@@ -248,16 +248,14 @@ class MetricProcess:
 
     def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor.predict`."""
-        process, rows = self._fitted(space, known, scores)
+        process, rows = self.fitted(space, known, scores)
         if self.acquisition == "mean":
             expected = process.predict_distances(rows)
             return Prediction(expected, expected)
         mean, deviation = process.predict_distances_with_deviation(rows)
         return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
 
-    def _fitted(
-        self, space: MetricSpace, known: Indices, scores: Scores
-    ) -> tuple[GaussianProcess, NDArray[np.float32]]:
+    def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """The process of the largest marginal likelihood, and the distances [m, n] that it is to predict from."""
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
         fits = []
