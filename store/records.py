@@ -134,7 +134,10 @@ class NewRun:
 
 @dataclass(frozen=True)
 class Run:
-    """A run. `lease_owner` is the process that holds it, dead or alive, or None."""
+    """A run. `lease_owner` is the process that holds it, dead or alive, or None.
+
+    `message` says why it stands where it does; a finished run has one only if it was ended before its budget was met.
+    """
 
     id: int
     name: str
@@ -523,8 +526,12 @@ class RunStatus:
 
     @property
     def exhausted(self) -> bool:
-        """Whether a search has ended because its candidates were used up, before its budget was met."""
-        if self.run.kind != "search" or self.run.status != "finished" or self.run.budget is None:
+        """Whether a search has ended because its candidates were used up, before its budget was met.
+
+        One that was content with less says so in its message.
+        """
+        ended = self.run.status == "finished" and self.run.message is None
+        if self.run.kind != "search" or not ended or self.run.budget is None:
             return False
         baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
         return self.finished - baselines < self.run.budget

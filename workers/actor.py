@@ -11,6 +11,7 @@ import importlib
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,12 +30,21 @@ from workers.fast_form import fast_form
 from workers.feed import TrainingFeed
 from workers.form import chosen_form
 from workers.health import HealthLimits
-from workers.messages import CostReply, FunctionCost, SpectrumReply, Status, TrainingJob, WorkerInfo, WorkerSettings
+from workers.messages import (
+    CostReply,
+    Drained,
+    FunctionCost,
+    SpectrumReply,
+    Status,
+    TrainingJob,
+    WorkerInfo,
+    WorkerSettings,
+)
 from workers.network import try_network
 from workers.ranks import Ranks
 from workers.result import Epoch, TrainingResult
 from workers.spectrum import NonFiniteSpectrum, task_spectrum
-from workers.training import FunctionFault, is_functions_fault, probe, reason_of, train
+from workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
 
 
 class WorkerError(RuntimeError):
@@ -70,6 +80,7 @@ class Worker:
         self.ranks: Ranks | None = None
         self._splits: Splits | None = None
         self._last_epoch: Epoch | None = None
+        self._asked_to_stop = threading.Event()
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
@@ -99,8 +110,21 @@ class Worker:
         return [self._cost(function, feed) for function in functions]
 
     @ray.method(concurrency_group="work")
-    def train(self, job: TrainingJob) -> TrainingResult:
-        """Trains one function, from its last checkpoint if there is one."""
+    def train(self, job: TrainingJob) -> TrainingResult | Drained:
+        """Trains one function, from its last checkpoint if there is one; after `drain` up to the next checkpoint."""
+        if self._asked_to_stop.is_set():
+            return Drained(0)
+        try:
+            return self._train(job)
+        except TrainingDrained as end:
+            return Drained(end.epoch)
+
+    @ray.method(concurrency_group="watch")
+    def drain(self) -> None:
+        """From now on trainings stop at the end of their epoch, with a checkpoint; there is no way back."""
+        self._asked_to_stop.set()
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
         splits = self._begin()
         return train(
             self.task,
@@ -116,6 +140,7 @@ class Worker:
             ranks=self.ranks,
             loader_workers=self.settings.loader_workers,
             choose_form=fast_form if self.settings.fast_activations else None,
+            stop_asked=self._is_to_stop,
         )
 
     @ray.method(concurrency_group="watch")
@@ -141,6 +166,9 @@ class Worker:
         if self._splits is None:
             self._splits = self.task.splits()
         return self._splits
+
+    def _is_to_stop(self) -> bool:
+        return self._asked_to_stop.is_set()
 
     def _remember(self, epoch: Epoch) -> None:
         self._last_epoch = epoch

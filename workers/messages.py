@@ -114,6 +114,14 @@ class CostReply:
 
 
 @dataclass(frozen=True)
+class Drained:
+    """What a training that was asked to stop gives in the place of a result: it goes on from the checkpoint that it has
+    written after `epochs` epochs; 0 of one that was not begun."""
+
+    epochs: int
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """One evaluation: a function by name and fingerprint, and a seed.
 

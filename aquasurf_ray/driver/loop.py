@@ -1,5 +1,8 @@
 """The loop of a run: give every free worker something to do, record what comes back, until the budget is met.
 
+It ends sooner where `ends` says so; then nothing new is given out, and what is under way comes to its end or to a
+checkpoint.
+
 A free worker gets an evaluation (`claims` says which), and, whenever none can be had, spectra (and costs) of further
 candidates (`preparation`). Right before a function is trained its cost is measured, where the run wants that and it is
 not known for the worker's device. Everything is written to the store before it counts, under the run's lease; what this
@@ -14,6 +17,7 @@ from dataclasses import replace
 
 from aquasurf_ray.driver.claims import Budget, Claims
 from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.ends import End
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.evaluations import RunEvaluation
 from aquasurf_ray.driver.faults import is_mended_elsewhere
@@ -27,7 +31,7 @@ from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import Claim, FunctionRecord, Lease, Store
-from workers.messages import TrainingJob
+from workers.messages import Drained, TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
@@ -43,7 +47,8 @@ class SearchLoop:
         task: whose metric is shown, and whose epochs early stops are counted in.
         all_spectra: whether the run ends only when every candidate has its spectrum, or is known to have none.
         costs: whether a function's cost is measured before it is trained.
-        check: called at each step; raises when the run is no longer ours or is to stop.
+        check: called at each step; raises when the run is no longer ours.
+        ends: asked at each step, with the best function so far and its score, whether the run ends now.
         time_limit: seconds that a training may take.
     """
 
@@ -60,6 +65,7 @@ class SearchLoop:
         reporter: Reporter,
         *,
         check: Callable[[], None],
+        ends: Callable[[tuple[str, float] | None], End | None],
         time_limit: float,
         all_spectra: bool = False,
         costs: bool = True,
@@ -75,6 +81,7 @@ class SearchLoop:
         self.suggester = suggester
         self.reporter = reporter
         self.check = check
+        self.ends = ends
         self.time_limit = time_limit
         self.all_spectra = all_spectra
         self.costs = costs
@@ -82,6 +89,8 @@ class SearchLoop:
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
         self._given_up_in_a_row = 0
+        self._clock = clock
+        self._end: End | None = None
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
@@ -97,8 +106,8 @@ class SearchLoop:
             clock=clock,
         )
 
-    def run(self) -> None:
-        """Goes on until the budget is met or the candidates are used up.
+    def run(self) -> End | None:
+        """Goes on until the budget is met or the candidates are used up, or to an end before that, which it returns.
 
         Raises:
             RunFailed, WorkersFailed, LeaseLost, StoreError: what is finished is stored.
@@ -108,6 +117,10 @@ class SearchLoop:
         while not (self.finished() and self._still_finished()):
             self.check()
             self._look_around()
+            self._end = self.ends(self.history.best())
+            if self._end is not None:
+                self._drain(self._end.deadline)
+                break
             if self.suggester:
                 self.suggester.prepare()
             self._assign()
@@ -115,6 +128,20 @@ class SearchLoop:
             for outcome in self.pool.poll(POLL_SECONDS):
                 self._settle(outcome)
         self.reporter.update(self.view())
+        return None if self.finished() else self._end
+
+    def _drain(self, deadline: float) -> None:
+        """Takes in what is under way. What dies meanwhile is no fault: who stops a run may stop its machines too."""
+        self.pool.drain()
+        busy = len(self.pool.busy())
+        if self._end is not None and busy:
+            self.reporter.note(f"{self._end.text}: {busy} workers come to their end or to a checkpoint")
+        while self.pool.busy() and self._clock() < deadline:
+            self.check()
+            for outcome in self.pool.poll(POLL_SECONDS):
+                if outcome.fault is None:
+                    self._settle(outcome)
+            self.reporter.update(self.view())
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -232,6 +259,8 @@ class SearchLoop:
             return
         slot = self.pool.slots[outcome.slot - 1]
         keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
+        if self._end is not None:
+            return
         self._train(slot, claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
@@ -239,6 +268,8 @@ class SearchLoop:
         if outcome.fault is not None:
             self._settle_fault(evaluation, outcome)
             return
+        if isinstance(outcome.reply, Drained):
+            return  # it stays running, and is queued again when the lease is given back
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
         if self.store.record_result(self.lease, evaluation.evaluation_id, result):

@@ -20,6 +20,7 @@ from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.driver.progress import Reporter, Silent
 from aquasurf_ray.driver.signals import StopSignal
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from store import FunctionRow, NewRun, Run, Store
 from store.records import RunKind
@@ -142,6 +143,9 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
             _ = loaded.digest
     except TaskError as error:
         raise BadUse(str(error)) from None
+    problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None
+    if problem:
+        raise BadUse(f"until: {problem}, got '{config.until}'")
     return loaded
 
 

@@ -106,6 +106,7 @@ class WorkerPool:
     def __post_init__(self) -> None:
         self._actor_class = worker_actor(self.worker)
         self._forgetting: list[Any] = []
+        self._draining = False
         self.slots = [self._new_slot(number) for number in range(1, self.n + 1)]
 
     def idle(self) -> list[Slot]:
@@ -177,6 +178,16 @@ class WorkerPool:
                 found[asked[future]] = epoch.epoch
         return found
 
+    def drain(self) -> None:
+        """No more work: who has nothing to do goes, and trainings stop after their epoch, with a checkpoint, and answer
+        `Drained`. Workers that die from now on are not replaced. A class without `drain` is let train to the end."""
+        self._draining = True
+        for slot in self.live():
+            if slot.state != "busy":
+                self._leave(slot)
+            elif isinstance(slot.job, TrainingJob) and hasattr(self.worker, "drain"):
+                slot.actor.drain.remote()
+
     def close(self) -> None:
         """Kills the workers with whatever they do, after a moment for the deletions under way."""
         if self._forgetting:
@@ -212,6 +223,9 @@ class WorkerPool:
         if job is None:
             self._start_failed(slot, text, raised=raised)
             return None
+        if self._draining:
+            self._leave(slot)
+            return Outcome(slot.number, job, fault=text)
         slot.failed_on.add((job.function,) if isinstance(job, TrainingJob) else job.functions)
         if len(slot.failed_on) >= FAILED_ON and len(self.live()) > 1:
             self._retire(slot, f"failed on {FAILED_ON} different functions in a row; the last: {text}")
@@ -233,11 +247,14 @@ class WorkerPool:
         Raises:
             WorkersFailed: it was the last one.
         """
-        _kill(slot)
-        slot.state, slot.job, slot.future, slot.limit = "retired", None, None, None
+        self._leave(slot)
         if not self.live():
             raise WorkersFailed(f"{slot.name} {why}")
         self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
+
+    def _leave(self, slot: Slot) -> None:
+        _kill(slot)
+        slot.state, slot.job, slot.future, slot.limit = "retired", None, None, None
 
     def _overdue(self) -> list[Outcome]:
         now, outcomes = self.clock(), []
