@@ -29,11 +29,13 @@ from workers.cost import RELU, measure_cost
 from workers.fast_form import fast_form
 from workers.feed import TrainingFeed
 from workers.form import chosen_form
+from workers.gpu_use import gpu_use
 from workers.health import HealthLimits
 from workers.messages import (
     CostReply,
     Drained,
     FunctionCost,
+    GpuUse,
     SpectrumReply,
     Status,
     TrainingJob,
@@ -154,6 +156,11 @@ class Worker:
     def progress(self) -> Epoch | None:
         """The last epoch of the training that runs now."""
         return self._last_epoch
+
+    @ray.method(concurrency_group="watch")
+    def gpu_use(self) -> GpuUse | None:
+        """How much of the GPU is in use now."""
+        return gpu_use(self.device)
 
     def _ready(self) -> WorkerInfo:
         try_network(self.task, self._begin(), device=self.device)

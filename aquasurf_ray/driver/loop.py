@@ -22,6 +22,7 @@ from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.evaluations import RunEvaluation
 from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.live import LiveReport
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
@@ -91,6 +92,7 @@ class SearchLoop:
         self._given_up_in_a_row = 0
         self._clock = clock
         self._end: End | None = None
+        self._live = LiveReport(store, lease, pool, clock)
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
@@ -119,7 +121,7 @@ class SearchLoop:
             self._look_around()
             self._end = self.ends(self.history.best())
             if self._end is not None:
-                self._drain(self._end.deadline)
+                self._drain(self._end)
                 break
             if self.suggester:
                 self.suggester.prepare()
@@ -130,13 +132,14 @@ class SearchLoop:
         self.reporter.update(self.view())
         return None if self.finished() else self._end
 
-    def _drain(self, deadline: float) -> None:
+    def _drain(self, end: End) -> None:
         """Takes in what is under way. What dies meanwhile is no fault: who stops a run may stop its machines too."""
         self.pool.drain()
+        self._live.look_around(self.view, ending=end.text)
         busy = len(self.pool.busy())
-        if self._end is not None and busy:
-            self.reporter.note(f"{self._end.text}: {busy} workers come to their end or to a checkpoint")
-        while self.pool.busy() and self._clock() < deadline:
+        if busy:
+            self.reporter.note(f"{end.text}: {busy} workers come to their end or to a checkpoint")
+        while self.pool.busy() and self._clock() < end.deadline:
             self.check()
             for outcome in self.pool.poll(POLL_SECONDS):
                 if outcome.fault is None:
@@ -304,6 +307,7 @@ class SearchLoop:
         if self._sharing.look_around(now=now):
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
+            self._live.look_around(self.view)
 
 
 def _says(slot: Slot, epoch: int | None) -> str:

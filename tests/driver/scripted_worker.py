@@ -141,7 +141,7 @@ class ScriptedWorker:
 
 
 class WaitingWorker(ScriptedWorker):
-    """Trains until it is drained: then relu has just come to its end, and swish dies; all others stop."""
+    """Trains until it is drained: then relu has just come to its end, elu dies, and all others stop."""
 
     def __init__(self, settings):
         super().__init__(settings)
@@ -150,7 +150,7 @@ class WaitingWorker(ScriptedWorker):
     @ray.method(concurrency_group="work")
     def train(self, job):
         self.drained.wait()
-        if job.function == "swish(x)":
+        if job.function == "elu(x)":
             os._exit(1)
         return super().train(job) if job.function == "relu(x)" else Drained(3)
 

@@ -17,7 +17,7 @@ from aquasurf_ray.driver.errors import BadUse, Interrupted
 from store import Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")
-FIRST = ("relu(x)", "swish(x)", "tanh(x)")
+FIRST = BASELINES[:3]
 
 
 @pytest.fixture
@@ -67,19 +67,19 @@ def stop(here):
     ("act", "said"), [(sigterm, "stopped by SIGTERM"), (stop, f"stopped by 'aquasurf stop' from {platform.node()}")]
 )
 def test_a_stopped_run_is_drained_and_what_was_under_way_goes_on_at_resume(here, act, said):
-    reporter = Meanwhile(lambda: act(here), len(BASELINES))
+    reporter = Meanwhile(lambda: act(here), len(FIRST))
     with pytest.raises(Interrupted) as stopped:
-        scripted(here, WaitingWorker, workers=len(BASELINES), reporter=reporter)
+        scripted(here, WaitingWorker, workers=len(FIRST), reporter=reporter)
     assert str(stopped.value) == f"{said}; go on with: aquasurf resume one --store {here}"
-    assert reporter.notes[-1] == f"{said}: 8 workers come to their end or to a checkpoint"
+    assert reporter.notes[-1] == f"{said}: 3 workers come to their end or to a checkpoint"
     with opened(here) as store:
         run = store.run("one")
         assert (run.status, run.lease_owner, run.message) == ("interrupted", None, str(stopped.value))
         records = {w.function: w.evaluation for w in store.snapshot(run.id).evaluations}
-        assert {f: records[f].status for f in BASELINES} == dict.fromkeys(BASELINES, "queued") | {"relu(x)": "done"}
+        assert [records[f].status for f in FIRST] == ["queued", "done", "queued"]
         assert {record.attempts for record in records.values()} == {0}, "nothing that was drained has failed"
         outcomes = Counter(a.outcome for record in records.values() for a in store.attempts(record.id))
-        assert outcomes == {"done": 1, "interrupted": 7}
+        assert outcomes == {"done": 1, "interrupted": 2}
     assert resume("one", store=here, worker=ScriptedWorker, workers=2).evaluations == 12
 
 
