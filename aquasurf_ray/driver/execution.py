@@ -20,6 +20,7 @@ from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.embedder import Embedder
 from aquasurf_ray.driver.ends import End, Ends
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
+from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.kinds import KINDS
 from aquasurf_ray.driver.lease_keeper import LeaseKeeper
@@ -215,6 +216,7 @@ def _search(
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
             costs=kind.costs,
+            share=FairShare(pool, workers, reporter.note) if workers.shared else None,
         )
         end = search.run()
         return search.unmet(), end

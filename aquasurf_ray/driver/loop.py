@@ -20,6 +20,7 @@ from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.ends import End
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.evaluations import RunEvaluation
+from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.live import LiveReport
@@ -51,6 +52,7 @@ class SearchLoop:
         check: called at each step; raises when the run is no longer ours.
         ends: asked at each step, with the best function so far and its score, whether the run ends now.
         time_limit: seconds that a training may take.
+        share: keeps the pool at the run's share of a cluster that others use too.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class SearchLoop:
         time_limit: float,
         all_spectra: bool = False,
         costs: bool = True,
+        share: FairShare | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -92,6 +95,7 @@ class SearchLoop:
         self._given_up_in_a_row = 0
         self._clock = clock
         self._end: End | None = None
+        self._share = share
         self._live = LiveReport(store, lease, pool, clock)
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
@@ -308,6 +312,8 @@ class SearchLoop:
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
             self._live.look_around(self.view)
+            if self._share:
+                self._share.look_around()
 
 
 def _says(slot: Slot, epoch: int | None) -> str:

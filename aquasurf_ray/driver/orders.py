@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
 from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
+from aquasurf_ray.driver.fair_share import first_workers
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.driver.progress import Reporter, Silent
 from aquasurf_ray.driver.signals import StopSignal
@@ -75,6 +77,8 @@ def _workers(config: SearchConfig, stop: StopSignal) -> Workers:
     """What the run asks of the Ray that has just started."""
     stop.install()
     workers = fitting_workers(config)
+    if workers.shared:
+        workers = replace(workers, n=first_workers(workers))
     if stop.received:
         raise Interrupted(f"stopped by {stop.received} while Ray started; nothing was begun")
     return workers
