@@ -8,11 +8,13 @@ plain class: `worker_actor` alone makes a Ray actor of it, and tests call it dir
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import platform
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -48,12 +50,38 @@ from workers.result import Epoch, TrainingResult
 from workers.spectrum import NonFiniteSpectrum, task_spectrum
 from workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
 
+WARNINGS_KEPT = 100
+LONGEST_WARNING = 500
+
 
 class WorkerError(RuntimeError):
     """The worker cannot work where it was put."""
 
 
 Reply = TypeVar("Reply")
+
+
+class Warnings(logging.Handler):
+    """Keeps the last warnings of this program's own loggers until they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: deque[str] = deque(maxlen=WARNINGS_KEPT)
+        for name in ("aquasurf_ray", "surrogate", "workers"):
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps one."""
+        self._texts.append(f"{record.name}: {record.getMessage()}"[:LONGEST_WARNING])
+        if not logging.getLogger().handlers and logging.lastResort:
+            logging.lastResort.handle(record)  # as if this handler were not there
+
+    def take(self) -> list[str]:
+        """Those that came since."""
+        texts = []
+        while self._texts:
+            texts.append(self._texts.popleft())
+        return texts
 
 
 class Worker:
@@ -83,6 +111,7 @@ class Worker:
         self._splits: Splits | None = None
         self._last_epoch: Epoch | None = None
         self._asked_to_stop = threading.Event()
+        self._warnings = Warnings()
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
@@ -156,6 +185,11 @@ class Worker:
     def progress(self) -> Epoch | None:
         """The last epoch of the training that runs now."""
         return self._last_epoch
+
+    @ray.method(concurrency_group="watch")
+    def warnings(self) -> list[str]:
+        """What this program's own loggers have warned of in this process since the last question."""
+        return self._warnings.take()
 
     @ray.method(concurrency_group="watch")
     def gpu_use(self) -> GpuUse | None:

@@ -38,6 +38,10 @@ MaxAttempts = Annotated[int | None, typer.Option(help="Tries of one evaluation w
 LeaseSeconds = Annotated[
     float | None, typer.Option(help="Silence after which another driver may take the run over. Default: 30.")
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(help="File that a line of JSON is appended to for whatever happens."),
+]
 CheckpointInterval = Annotated[float | None, typer.Option(help="Seconds between two epoch checkpoints. Default: 30.")]
 Confirm = Annotated[
     int | None, typer.Option(help="Train so many of the best functions anew at the end, with further seeds.")

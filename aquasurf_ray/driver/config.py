@@ -40,6 +40,7 @@ CONDITIONS = frozenset(
         "time_budget",
         "until",
         "lease_seconds",
+        "log",
         "checkpoint_interval",
         "data",
         "loader_workers",
@@ -115,6 +116,7 @@ class SearchConfig(BaseModel):
         None, description="seconds that a session may take, or a time such as 2h30m; then the run ends in good order"
     )
     until: str | None = Field(None, description="end when the best is as good as this, such as val_accuracy>=0.99")
+    log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
     lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
 

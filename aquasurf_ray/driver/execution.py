@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from aquasurf_ray.driver.candidates import baseline_rows
@@ -24,7 +25,10 @@ from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.kinds import KINDS
 from aquasurf_ray.driver.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.logs import Noting, run_log
 from aquasurf_ray.driver.loop import SearchLoop
+from aquasurf_ray.driver.metrics import RunMetrics
+from aquasurf_ray.driver.occurrences import Observe, to_all
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
@@ -39,6 +43,9 @@ from workers.group import GroupSettings, GroupWorker
 from workers.messages import WorkerSettings
 
 logger = logging.getLogger(__name__)
+
+STOPS = (Interrupted, KeyboardInterrupt, BadUse)
+"""What ends a run that did not fail."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,35 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
         RunHeld: another driver has the run.
         Interrupted, RunFailed, LeaseLost, StoreError: it stopped early; what is finished is stored.
     """
-    started = time.monotonic()
+    started, metrics = time.monotonic(), RunMetrics(order.run.name)
+    with run_log(order.config.log, order.run.name) as log:
+        observe = to_all(metrics, log) if log else metrics
+        told = Noting(reporter, log) if log else reporter
+        store.on_write = metrics.store_wrote
+        observe("began", **_began(store, order, workers))
+        try:
+            result = _train_all(store, order, workers, told, stop, observe, metrics, started)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, STOPS) else "failed"
+            observe("run-ended", status=status, message=_told(error), seconds=time.monotonic() - started)
+            raise
+        status = store.run(order.run.name).status
+        observe("run-ended", status=status, message=result.ended, seconds=result.seconds)
+        reporter.close()
+        _note_the_end(result, order, told, _resume_command(store, order))
+    return result
+
+
+def _train_all(
+    store: Store,
+    order: Order,
+    workers: Workers,
+    reporter: Reporter,
+    stop: StopSignal,
+    observe: Observe,
+    metrics: RunMetrics,
+    started: float,
+) -> RunResult:
     with _held(store, order) as held:
         if not KINDS[order.run.kind].suggests:
             _queue(store, order.run)
@@ -103,7 +138,7 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
                 _note_what_is_known(history, part, reporter)
             else:
                 reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
-            exhausted, held.end = _search(store, part, workers, reporter, held, history, ends)
+            exhausted, held.end = _search(store, part, workers, reporter, held, history, ends, observe, metrics)
             if held.end is not None:
                 break
             missing += _missing(history)
@@ -113,10 +148,7 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
             raise RunFailed(f"{missing[0]}; once mended: {_resume_command(store, order)}")
     exhausted = exhausted and held.end is None
     ended = None if held.end is None else held.end.text
-    result = _result(order, history, started, exhausted=exhausted, ended=ended)
-    reporter.close()
-    _note_the_end(result, order, reporter, _resume_command(store, order))
-    return result
+    return _result(order, history, started, exhausted=exhausted, ended=ended)
 
 
 def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None:
@@ -159,8 +191,7 @@ def _held(store: Store, order: Order) -> Iterator[_Held]:
     except LeaseLost:
         raise
     except BaseException as error:
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, BadUse))
-        _give_back(store, lease, "interrupted" if stopped else "failed", str(error) or type(error).__name__)
+        _give_back(store, lease, "interrupted" if isinstance(error, STOPS) else "failed", _told(error))
         if isinstance(error, StoreError):
             raise RunFailed(
                 f"{error}; what was finished is kept, go on with: {_resume_command(store, order)}"
@@ -188,6 +219,8 @@ def _search(
     held: _Held,
     history: History,
     ends: Ends,
+    observe: Observe,
+    metrics: RunMetrics,
 ) -> tuple[bool, End | None]:
     """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
     config, lease = order.config, held.lease
@@ -199,6 +232,7 @@ def _search(
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
         _worker_class(order, workers),
         reporter.note,
+        observe,
     )
     try:
         search = SearchLoop(
@@ -216,6 +250,8 @@ def _search(
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
             costs=kind.costs,
+            observe=observe,
+            metrics=metrics,
             share=FairShare(pool, workers, reporter.note) if workers.shared else None,
         )
         end = search.run()
@@ -316,6 +352,28 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool, 
         ended=ended,
         too_dear=len(history.ruled_out(order.config.max_cost) - history.evaluations.asked_for),
     )
+
+
+def _began(store: Store, order: Order, workers: Workers) -> dict[str, object]:
+    """What the log says first."""
+    me, config = this_process(), order.config
+    return {
+        "kind": order.run.kind,
+        "task": order.task.name,
+        "version": version("aquasurf-ray"),
+        "host": me.host,
+        "pid": me.pid,
+        "workers": workers.n,
+        "cpus": workers.cpus * workers.n_ranks,
+        "gpus": workers.gpus * workers.n_ranks,
+        "budget": order.budget,
+        "store": store.safe_url,
+        "address": config.address,
+    }
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _missing(history: History) -> list[str]:

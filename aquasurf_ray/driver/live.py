@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from aquasurf_ray.driver.occurrences import Observe
 from aquasurf_ray.driver.pool import CostsJob, Job, Slot, WorkerPool
 from aquasurf_ray.driver.progress import RunView
 from store import Lease, LiveRun, LiveWorker, Store
@@ -28,15 +29,24 @@ RATE_SECONDS = 3600.0
 
 
 class LiveReport:
-    """The reports of one driver."""
+    """The reports of one driver.
+
+    Args:
+        observe: is told of the workers' own warnings, where somebody wants to know.
+    """
 
     def __init__(
-        self, store: Store, lease: Lease, pool: WorkerPool, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        lease: Lease,
+        pool: WorkerPool,
+        observe: Observe | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._lease, self._pool, self._clock = store, lease, pool, clock
         self._reported: float | None = None
         self._rate = Rate(clock)
-        self._asking = _Asking(pool)
+        self._asking = _Asking(pool, observe)
 
     def look_around(self, view: Callable[[], RunView], ending: str | None = None) -> None:
         """Reports if the last report is old, or at once when the run is `ending`."""
@@ -101,10 +111,10 @@ class _Question:
 
 
 class _Asking:
-    """What workers say of themselves: the epoch of those that train, and the GPU use of those that have a GPU."""
+    """What workers say of themselves: the epoch of those that train, the GPU use of those that have one, warnings."""
 
-    def __init__(self, pool: WorkerPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: WorkerPool, observe: Observe | None) -> None:
+        self._pool, self._observe = pool, observe
         self._asked: dict[Any, _Question] = {}
         self._turn = 0
         self._epochs: dict[int, tuple[float, int]] = {}
@@ -123,6 +133,8 @@ class _Asking:
                 self._put(slot, "epoch", slot.actor.progress.remote())
             if slot.info is not None and slot.info.device != "cpu" and hasattr(self._pool.worker, "gpu_use"):
                 self._put(slot, "gpu", slot.actor.gpu_use.remote())
+            if self._observe is not None and hasattr(self._pool.worker, "warnings"):
+                self._put(slot, "warnings", slot.actor.warnings.remote())
 
     def take_in(self) -> None:
         """The answers that have come."""
@@ -149,6 +161,9 @@ class _Asking:
             self.gpu[question.slot] = answer
         elif question.of == "epoch" and answer is not None:
             self._epochs[question.slot] = question.started, answer.epoch
+        elif question.of == "warnings" and self._observe is not None:
+            for text in answer:
+                self._observe("warning", worker=f"worker-{question.slot}", text=text)
 
 
 def job_text(job: Job) -> str:

@@ -24,6 +24,8 @@ from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.live import LiveReport
+from aquasurf_ray.driver.metrics import RunMetrics
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
@@ -52,6 +54,8 @@ class SearchLoop:
         check: called at each step; raises when the run is no longer ours.
         ends: asked at each step, with the best function so far and its score, whether the run ends now.
         time_limit: seconds that a training may take.
+        observe: is told what happens (`occurrences`).
+        metrics: is shown how the run stands, once a second.
         share: keeps the pool at the run's share of a cluster that others use too.
     """
 
@@ -73,6 +77,8 @@ class SearchLoop:
         all_spectra: bool = False,
         costs: bool = True,
         share: FairShare | None = None,
+        observe: Observe = ignore,
+        metrics: RunMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -96,8 +102,9 @@ class SearchLoop:
         self._clock = clock
         self._end: End | None = None
         self._share = share
-        self._live = LiveReport(store, lease, pool, clock)
-        self._claims = Claims(config, budget, store, lease, history, pool, suggester)
+        self._observe, self._metrics = observe, metrics
+        self._live = LiveReport(store, lease, pool, observe if config.log else None, clock)
+        self._claims = Claims(config, budget, store, lease, history, pool, suggester, observe)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
             config,
@@ -109,6 +116,7 @@ class SearchLoop:
             costs=suggester is not None and config.max_cost is not None,
             note=reporter.note,
             given_up=self._given_up,
+            observe=observe,
             clock=clock,
         )
 
@@ -138,6 +146,7 @@ class SearchLoop:
 
     def _drain(self, end: End) -> None:
         """Takes in what is under way. What dies meanwhile is no fault: who stops a run may stop its machines too."""
+        self._observe("ending", why=end.text)
         self.pool.drain()
         self._live.look_around(self.view, ending=end.text)
         busy = len(self.pool.busy())
@@ -236,6 +245,8 @@ class SearchLoop:
             gate=self._claims.is_gated(claim.origin),
         )
         self.pool.submit(slot, job, self.time_limit)
+        said = {"origin": claim.origin, "worker": slot.name, "node": node}
+        self._observe("started", evaluation=claim.evaluation_id, function=function.name, seed=job.seed, **said)
         self._jobs[slot.number] = claim.evaluation_id
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
@@ -275,7 +286,9 @@ class SearchLoop:
         if outcome.fault is not None:
             self._settle_fault(evaluation, outcome)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
         if isinstance(outcome.reply, Drained):
+            self._observe("drained", epochs=outcome.reply.epochs, **said)
             return  # it stays running, and is queued again when the lease is given back
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
@@ -283,6 +296,8 @@ class SearchLoop:
             self._sharing.keep(evaluation, result)
         else:
             self._sharing.adopt(evaluation)
+        told = ("status", "score", "seconds", "reason", "stopped_early")
+        self._observe("ended", **said, **{key: getattr(result, key) for key in told})
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
@@ -293,6 +308,8 @@ class SearchLoop:
         if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
             self._sharing.adopt(evaluation)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
+        self._observe("failed", error=fault, attempts=attempts, final=give_up, **said)
         status = "failed" if give_up else "queued"
         self.history.evaluations.put(replace(evaluation, status=status, attempts=attempts, ours=False))
         self._claims.failed_on(evaluation.evaluation_id, outcome.slot)
@@ -312,6 +329,9 @@ class SearchLoop:
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
             self._live.look_around(self.view)
+            if self._metrics:
+                n_queued = self.history.evaluations.n(status={"queued"})
+                self._metrics.look(self.view(), self.pool, len(self._jobs), n_queued)
             if self._share:
                 self._share.look_around()
 

@@ -19,6 +19,7 @@ from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest,
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
 from aquasurf_ray.driver.fair_share import first_workers
+from aquasurf_ray.driver.logs import check_log
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.driver.progress import Reporter, Silent
 from aquasurf_ray.driver.signals import StopSignal
@@ -162,7 +163,9 @@ def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
 
 
 def check_storage_of(config: SearchConfig) -> None:
-    """On a cluster the place may be one that only its nodes can reach."""
+    """On a cluster the place may be one that only its nodes can reach. The log is this machine's."""
+    if config.log is not None:
+        check_log(config.log)
     if config.address is not None:
         return
     try:

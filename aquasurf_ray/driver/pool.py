@@ -23,6 +23,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.faults import CREATION_ERROR, cause_of
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from workers.actor import Worker, worker_actor
 from workers.messages import TrainingJob, WorkerInfo, WorkerSettings
 
@@ -59,6 +60,11 @@ class Outcome:
     job: Job
     reply: Any = None
     fault: str | None = None
+
+    @property
+    def worker(self) -> str:
+        """The slot's name."""
+        return f"worker-{self.slot}"
 
 
 @dataclass
@@ -97,6 +103,7 @@ class WorkerPool:
     Args:
         worker: the class that the actors are made of.
         note: is told of workers that are given up.
+        observe: is told of workers that come and go.
         clock: seconds that only go up.
     """
 
@@ -105,6 +112,7 @@ class WorkerPool:
     resources: Resources = field(default_factory=Resources)
     worker: type = Worker
     note: Callable[[str], None] = logger.warning
+    observe: Observe = ignore
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -213,6 +221,7 @@ class WorkerPool:
         for slot in going:
             if slot.state != "busy":
                 self._leave(slot, "left")
+                self.observe("worker-gone", worker=slot.name, why="given back")
         self.n = len(self.live())
         return new
 
@@ -253,6 +262,7 @@ class WorkerPool:
         slot.state, slot.job, slot.future, slot.limit = "idle", None, None, None
         if job is None:
             slot.info, slot.start_attempts = reply, 1
+            self.observe("worker-ready", worker=slot.name, node=reply.node, pid=reply.pid, device=reply.device)
             return None
         slot.failed_on.clear()
         return Outcome(slot.number, job, reply=reply)
@@ -270,6 +280,7 @@ class WorkerPool:
         if len(slot.failed_on) >= FAILED_ON and len(self.live()) > 1:
             self._retire(slot, f"failed on {FAILED_ON} different functions in a row; the last: {text}")
         else:
+            self.observe("worker-lost", worker=slot.name, cause=text)
             self._replace(slot)
         return Outcome(slot.number, job, fault=text)
 
@@ -288,6 +299,7 @@ class WorkerPool:
             WorkersFailed: it was the last one.
         """
         self._leave(slot, "retired")
+        self.observe("worker-gone", worker=slot.name, why=why)
         if not self.live():
             raise WorkersFailed(f"{slot.name} {why}")
         self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
