@@ -232,7 +232,7 @@ def _search(
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
         _worker_class(order, workers),
         reporter.note,
-        observe,
+        observe=observe,
     )
     try:
         search = SearchLoop(

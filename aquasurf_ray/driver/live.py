@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
-
 from aquasurf_ray.driver.occurrences import Observe
 from aquasurf_ray.driver.pool import CostsJob, Job, Slot, WorkerPool
 from aquasurf_ray.driver.progress import RunView
@@ -138,14 +135,8 @@ class _Asking:
 
     def take_in(self) -> None:
         """The answers that have come."""
-        if not self._asked:
-            return
-        ready, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
-        for future in ready:
-            try:
-                self._note(self._asked[future], ray.get(future))
-            except RayError:
-                continue  # the work's own future tells of the worker's death
+        for future, answer in self._pool.answers(list(self._asked)).items():
+            self._note(self._asked[future], answer)
 
     def _next(self) -> Sequence[Slot]:
         live = [slot for slot in self._pool.live() if slot.state != "starting"]

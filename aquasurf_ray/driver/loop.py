@@ -142,6 +142,7 @@ class SearchLoop:
             for outcome in self.pool.poll(POLL_SECONDS):
                 self._settle(outcome)
         self.reporter.update(self.view())
+        self._measure()
         return None if self.finished() else self._end
 
     def _drain(self, end: End) -> None:
@@ -323,15 +324,18 @@ class SearchLoop:
         if self._given_up_in_a_row >= GIVEN_UP_IN_A_ROW:
             raise WorkersFailed(f"the last {GIVEN_UP_IN_A_ROW} functions failed on their workers; the last: {fault}")
 
+    def _measure(self) -> None:
+        if self._metrics:
+            n_queued = self.history.evaluations.n(status={"queued"})
+            self._metrics.look(self.view(), self.pool, len(self._jobs), n_queued)
+
     def _look_around(self, *, now: bool = False) -> None:
         """Once a second: what others do meanwhile, and how far the trainings here are."""
         if self._sharing.look_around(now=now):
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
             self._live.look_around(self.view)
-            if self._metrics:
-                n_queued = self.history.evaluations.n(status={"queued"})
-                self._metrics.look(self.view(), self.pool, len(self._jobs), n_queued)
+            self._measure()
             if self._share:
                 self._share.look_around()
 

@@ -2,7 +2,8 @@
 
 Ray's agent on the driver's node exports them with its own, where Ray was installed with `ray[default]`, under names
 that begin with `ray_aquasurf_`. The tag `run` has the run's name. Without an agent, as in the instance that a search
-starts for itself, nothing listens and nothing is exported.
+starts for itself, nothing listens and nothing is exported. Ray keeps of a histogram how many values fell between two
+boundaries, so its sum is that of the middles.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -190,6 +190,17 @@ class WorkerPool:
                 continue  # the training's own future tells of the worker's death
             if epoch is not None:
                 found[asked[future]] = epoch.epoch
+        return found
+
+    def answers(self, futures: Sequence[Any]) -> dict[Any, Any]:
+        """What workers have answered by now to questions that were put to their actors; nobody is waited for."""
+        found = {}
+        ready = ray.wait(list(futures), num_returns=len(futures), timeout=0)[0] if futures else []
+        for future in ready:
+            try:
+                found[future] = ray.get(future)
+            except RayError:
+                continue  # the work's own future tells of the worker's death
         return found
 
     def n_retired(self) -> int:
