@@ -159,6 +159,14 @@ class WaitingWorker(ScriptedWorker):
         self.drained.set()
 
 
+class StubbornWorker(ScriptedWorker):
+    """Trains for ever, whatever it is asked."""
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        threading.Event().wait()
+
+
 class ScriptedGroup(ScriptedWorker):
     """Stands in for a group of processes."""
 
