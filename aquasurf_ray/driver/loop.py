@@ -152,7 +152,7 @@ class SearchLoop:
         self._live.look_around(self.view, ending=end.text)
         busy = len(self.pool.busy())
         if busy:
-            self.reporter.note(f"{end.text}: {busy} workers come to their end or to a checkpoint")
+            self.reporter.note(f"{end.text}: work on {busy} workers comes to its end or to a checkpoint")
         while self.pool.busy() and self._clock() < end.deadline:
             self.check()
             for outcome in self.pool.poll(POLL_SECONDS):

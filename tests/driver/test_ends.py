@@ -71,7 +71,7 @@ def test_a_stopped_run_is_drained_and_what_was_under_way_goes_on_at_resume(here,
     with pytest.raises(Interrupted) as stopped:
         scripted(here, WaitingWorker, workers=len(FIRST), reporter=reporter)
     assert str(stopped.value) == f"{said}; go on with: aquasurf resume one --store {here}"
-    assert reporter.notes[-1] == f"{said}: 3 workers come to their end or to a checkpoint"
+    assert reporter.notes[-1] == f"{said}: work on 3 workers comes to its end or to a checkpoint"
     with opened(here) as store:
         run = store.run("one")
         assert (run.status, run.lease_owner, run.message) == ("interrupted", None, str(stopped.value))
