@@ -1,9 +1,9 @@
 """What Prometheus can be told of a run, through Ray's own metrics.
 
 Ray's agent on the driver's node exports them with its own, where Ray was installed with `ray[default]`, under names
-that begin with `ray_aquasurf_`. The tag `run` has the run's name. Without an agent nothing listens and nothing is
-exported; in the instance that a search starts for itself it listens on the loopback address. Ray keeps of a histogram how many values fell between two
-boundaries, so its sum is that of the middles.
+that begin with `ray_aquasurf_`; in the instance that a search starts for itself it listens on the loopback address.
+Without an agent nothing listens and nothing is exported. The tag `run` has the run's name. Ray keeps of a histogram how
+many values fell between two boundaries, so its sum is that of the middles.
 """
 
 from __future__ import annotations
