@@ -2,8 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`,
-`merge`, `roles`.
+`functions`, `aliases`, `runs`, `leases`, `activity`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`,
+`export`, `merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from store.activity import ActivityVerbs
 from store.aliases import AliasVerbs
 from store.clock import Clock, SystemClock
 from store.costs import CostVerbs
@@ -41,6 +42,7 @@ class Store(
     AliasVerbs,
     RunVerbs,
     LeaseVerbs,
+    ActivityVerbs,
     WishVerbs,
     EvaluationVerbs,
     SpectrumVerbs,

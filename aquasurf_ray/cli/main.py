@@ -23,6 +23,7 @@ from aquasurf_ray.cli import (
     find,
     functions,
     imports,
+    live,
     merge,
     report,
     results,
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 for group in (
     runs,
+    live,
     confirmations,
     results,
     show,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.figures import Board, print_board
+from aquasurf_ray.cli.live import activity_document, print_activity
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
 from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
 
@@ -35,15 +36,19 @@ def status(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how runs stand: progress, failures, best so far."""
+    """Show how runs stand: progress, failures, best so far; of one run also its driver and its workers."""
     where = store_option(store)
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
         documents = [_status_document(opened.status(run.id), where) for run in runs]
+        now = {}
+        if name:
+            now = activity_document(opened.activity(runs[0].id), opened.failure_causes(runs[0].id))
     if as_json:
-        print_json(documents[0] if name else documents)
+        print_json(documents[0] | now if name else documents)
     elif name:
         _print_status(documents[0])
+        print_activity(now)
     elif documents:
         rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
         print_rows(OVERVIEW_COLUMNS, rows, Format.table)

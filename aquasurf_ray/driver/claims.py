@@ -7,6 +7,7 @@ run's history, whatever it is.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TypedDict
@@ -14,6 +15,7 @@ from typing import TypedDict
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.evaluations import RunEvaluation
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import Slot, WorkerPool
 from aquasurf_ray.driver.records import suggestion_record
 from aquasurf_ray.driver.suggester import Suggester
@@ -50,7 +52,9 @@ class Claims:
         history: History,
         pool: WorkerPool,
         suggester: Suggester | None,
+        observe: Observe = ignore,
     ) -> None:
+        self._observe = observe
         self._config, self._budget, self._suggester = config, budget, suggester
         self._store, self._lease, self._history, self._pool = store, lease, history, pool
         self._held: deque[Claim] = deque()
@@ -160,11 +164,14 @@ class Claims:
     def _claim_suggestion(self) -> Claim | None:
         if self._suggester is None or self._history.counted() >= self._budget.evaluations:
             return None
+        started = time.monotonic()
         suggestion = self._suggester.suggest()
         if suggestion is None:
             return None
         function = self._history.candidates[suggestion.candidate]
         record = suggestion_record(suggestion, self._history.candidates)
+        took, predicted = time.monotonic() - started, record.predicted_score
+        self._observe("suggested", function=function.name, predicted_score=predicted, seconds=took)
         return self._claim(function.id, self._config.training_seed, "suggestion", record)
 
     def _claim(

@@ -54,12 +54,21 @@ def connected(address: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each."""
+    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
+
+    `shared` says that the number is what fits, on a cluster where others may be.
+    """
 
     n: int
     cpus: float
     gpus: float
     n_ranks: int = 1
+    shared: bool = False
+
+    def most_in(self, resources: dict[str, float]) -> int:
+        """How many such workers fit into resources of Ray's."""
+        n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
 
 
 def fitting_workers(config: SearchConfig) -> Workers:
@@ -83,7 +92,7 @@ def fitting_workers(config: SearchConfig) -> Workers:
             f"workers: {wanted} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster's {n_cpus:g} CPUs "
             f"and {n_gpus:g} GPUs; at most {most} do"
         )
-    return Workers(wanted, cpus, gpus)
+    return Workers(wanted, cpus, gpus, shared=_is_shared(config))
 
 
 def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
@@ -99,7 +108,11 @@ def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
             f"gpus-per-evaluation: {wanted} times {n_ranks} {what} with {cpus:g} CPUs each do not fit the cluster's "
             f"{n_cpus:g} CPUs and {n_gpus:g} GPUs{hint}"
         )
-    return Workers(wanted, cpus, gpus, n_ranks)
+    return Workers(wanted, cpus, gpus, n_ranks, shared=_is_shared(config))
+
+
+def _is_shared(config: SearchConfig) -> bool:
+    return config.address is not None and config.workers is None
 
 
 def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:

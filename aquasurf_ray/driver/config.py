@@ -17,8 +17,10 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from aquasurf_ray.driver.duration import parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
 
 CONDITIONS = frozenset(
@@ -36,7 +38,10 @@ CONDITIONS = frozenset(
         "address",
         "max_attempts",
         "time_limit",
+        "time_budget",
+        "until",
         "lease_seconds",
+        "log",
         "checkpoint_interval",
         "data",
         "loader_workers",
@@ -108,6 +113,11 @@ class SearchConfig(BaseModel):
     loader_workers: int = Field(0, ge=0, description="processes a worker that read examples which are not in memory")
     max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
+    time_budget: float | None = Field(
+        None, description="seconds that a session may take, or a time such as 2h30m; then the run ends in good order"
+    )
+    until: str | None = Field(None, description="end when the best is as good as this, such as val_accuracy>=0.99")
+    log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
     lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
 
@@ -133,6 +143,16 @@ class SearchConfig(BaseModel):
         if value is not None and not value.isprintable():
             raise ValueError("Input should have no line breaks or other control characters")
         return value
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return None if value is None else parse_duration(str(value))
+
+    @field_validator("until")
+    @classmethod
+    def _condition(cls, value: str | None) -> str | None:
+        return None if value is None else str(Until.parse(value))
 
     @field_validator("max_cost")
     @classmethod

@@ -1,5 +1,8 @@
 """The loop of a run: give every free worker something to do, record what comes back, until the budget is met.
 
+It ends sooner where `ends` says so; then nothing new is given out, and what is under way comes to its end or to a
+checkpoint.
+
 A free worker gets an evaluation (`claims` says which), and, whenever none can be had, spectra (and costs) of further
 candidates (`preparation`). Right before a function is trained its cost is measured, where the run wants that and it is
 not known for the worker's device. Everything is written to the store before it counts, under the run's lease; what this
@@ -14,10 +17,15 @@ from dataclasses import replace
 
 from aquasurf_ray.driver.claims import Budget, Claims
 from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.ends import End
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.evaluations import RunEvaluation
+from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.live import LiveReport
+from aquasurf_ray.driver.metrics import RunMetrics
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
@@ -27,7 +35,7 @@ from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import Claim, FunctionRecord, Lease, Store
-from workers.messages import TrainingJob
+from workers.messages import Drained, TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
@@ -43,8 +51,12 @@ class SearchLoop:
         task: whose metric is shown, and whose epochs early stops are counted in.
         all_spectra: whether the run ends only when every candidate has its spectrum, or is known to have none.
         costs: whether a function's cost is measured before it is trained.
-        check: called at each step; raises when the run is no longer ours or is to stop.
+        check: called at each step; raises when the run is no longer ours.
+        ends: asked at each step, with the best function so far and its score, whether the run ends now.
         time_limit: seconds that a training may take.
+        observe: is told what happens (`occurrences`).
+        metrics: is shown how the run stands, once a second.
+        share: keeps the pool at the run's share of a cluster that others use too.
     """
 
     def __init__(
@@ -60,9 +72,13 @@ class SearchLoop:
         reporter: Reporter,
         *,
         check: Callable[[], None],
+        ends: Callable[[tuple[str, float] | None], End | None],
         time_limit: float,
         all_spectra: bool = False,
         costs: bool = True,
+        share: FairShare | None = None,
+        observe: Observe = ignore,
+        metrics: RunMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -75,6 +91,7 @@ class SearchLoop:
         self.suggester = suggester
         self.reporter = reporter
         self.check = check
+        self.ends = ends
         self.time_limit = time_limit
         self.all_spectra = all_spectra
         self.costs = costs
@@ -82,7 +99,12 @@ class SearchLoop:
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
         self._given_up_in_a_row = 0
-        self._claims = Claims(config, budget, store, lease, history, pool, suggester)
+        self._clock = clock
+        self._end: End | None = None
+        self._share = share
+        self._observe, self._metrics = observe, metrics
+        self._live = LiveReport(store, lease, pool, observe if config.log else None, clock)
+        self._claims = Claims(config, budget, store, lease, history, pool, suggester, observe)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
             config,
@@ -94,11 +116,12 @@ class SearchLoop:
             costs=suggester is not None and config.max_cost is not None,
             note=reporter.note,
             given_up=self._given_up,
+            observe=observe,
             clock=clock,
         )
 
-    def run(self) -> None:
-        """Goes on until the budget is met or the candidates are used up.
+    def run(self) -> End | None:
+        """Goes on until the budget is met or the candidates are used up, or to an end before that, which it returns.
 
         Raises:
             RunFailed, WorkersFailed, LeaseLost, StoreError: what is finished is stored.
@@ -108,6 +131,10 @@ class SearchLoop:
         while not (self.finished() and self._still_finished()):
             self.check()
             self._look_around()
+            self._end = self.ends(self.history.best())
+            if self._end is not None:
+                self._drain(self._end)
+                break
             if self.suggester:
                 self.suggester.prepare()
             self._assign()
@@ -115,6 +142,23 @@ class SearchLoop:
             for outcome in self.pool.poll(POLL_SECONDS):
                 self._settle(outcome)
         self.reporter.update(self.view())
+        self._measure()
+        return None if self.finished() else self._end
+
+    def _drain(self, end: End) -> None:
+        """Takes in what is under way. What dies meanwhile is no fault: who stops a run may stop its machines too."""
+        self._observe("ending", why=end.text)
+        self.pool.drain()
+        self._live.look_around(self.view, ending=end.text)
+        busy = len(self.pool.busy())
+        if busy:
+            self.reporter.note(f"{end.text}: work on {busy} workers comes to its end or to a checkpoint")
+        while self.pool.busy() and self._clock() < end.deadline:
+            self.check()
+            for outcome in self.pool.poll(POLL_SECONDS):
+                if outcome.fault is None:
+                    self._settle(outcome)
+            self.reporter.update(self.view())
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -202,6 +246,8 @@ class SearchLoop:
             gate=self._claims.is_gated(claim.origin),
         )
         self.pool.submit(slot, job, self.time_limit)
+        said = {"origin": claim.origin, "worker": slot.name, "node": node}
+        self._observe("started", evaluation=claim.evaluation_id, function=function.name, seed=job.seed, **said)
         self._jobs[slot.number] = claim.evaluation_id
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
@@ -232,6 +278,8 @@ class SearchLoop:
             return
         slot = self.pool.slots[outcome.slot - 1]
         keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
+        if self._end is not None:
+            return
         self._train(slot, claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
@@ -239,12 +287,18 @@ class SearchLoop:
         if outcome.fault is not None:
             self._settle_fault(evaluation, outcome)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
+        if isinstance(outcome.reply, Drained):
+            self._observe("drained", epochs=outcome.reply.epochs, **said)
+            return  # it stays running, and is queued again when the lease is given back
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
         if self.store.record_result(self.lease, evaluation.evaluation_id, result):
             self._sharing.keep(evaluation, result)
         else:
             self._sharing.adopt(evaluation)
+        told = ("status", "score", "seconds", "reason", "stopped_early")
+        self._observe("ended", **said, **{key: getattr(result, key) for key in told})
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
@@ -255,6 +309,8 @@ class SearchLoop:
         if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
             self._sharing.adopt(evaluation)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
+        self._observe("failed", error=fault, attempts=attempts, final=give_up, **said)
         status = "failed" if give_up else "queued"
         self.history.evaluations.put(replace(evaluation, status=status, attempts=attempts, ours=False))
         self._claims.failed_on(evaluation.evaluation_id, outcome.slot)
@@ -268,11 +324,20 @@ class SearchLoop:
         if self._given_up_in_a_row >= GIVEN_UP_IN_A_ROW:
             raise WorkersFailed(f"the last {GIVEN_UP_IN_A_ROW} functions failed on their workers; the last: {fault}")
 
+    def _measure(self) -> None:
+        if self._metrics:
+            n_queued = self.history.evaluations.n(status={"queued"})
+            self._metrics.look(self.view(), self.pool, len(self._jobs), n_queued)
+
     def _look_around(self, *, now: bool = False) -> None:
         """Once a second: what others do meanwhile, and how far the trainings here are."""
         if self._sharing.look_around(now=now):
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
+            self._live.look_around(self.view)
+            self._measure()
+            if self._share:
+                self._share.look_around()
 
 
 def _says(slot: Slot, epoch: int | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from aquasurf_ray.driver.candidate_queue import CandidateQueue
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, SpectraJob, WorkerPool
 from aquasurf_ray.driver.records import cost_record, spectrum_record
 from store import FunctionRecord, Lease, Store
@@ -27,6 +28,7 @@ class Preparation:
         spectra, costs: what the run wants of its candidates.
         note: is told of functions that go without.
         given_up: is told of the fault behind it; may raise to end the run.
+        observe: is told of each batch.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Preparation:
         costs: bool,
         note: Callable[[str], None],
         given_up: Callable[[str], None],
+        observe: Observe = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._store, self._lease, self._history, self._pool = config, store, lease, history, pool
         self._note, self._given_up, self._clock = note, given_up, clock
+        self._observe = observe
         self._looked_at = clock()
         self._devices: set[str] = set()
         self._by_name = {function.name: function for function in history.candidates}
@@ -87,6 +91,8 @@ class Preparation:
         self, outcome: Outcome, names: Sequence[str], queue: CandidateQueue, what: str, keep: Callable[..., None]
     ) -> None:
         functions = [self._by_name[name] for name in names]
+        event, seconds = ("spectra" if what == "spectrum" else "costs"), sum(r.seconds for r in outcome.reply or ())
+        self._observe(event, functions=len(names), seconds=seconds, worker=outcome.worker, fault=outcome.fault)
         if outcome.fault is not None:
             for function in queue.failed(functions, outcome.slot):
                 self._note(f"{function.name} goes without a {what}: {outcome.fault}")

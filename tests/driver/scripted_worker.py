@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import ray
 
 from aquasurf_ray.tasks.errors import TaskError
 from surrogate.spectra import compress
-from workers.messages import CostReply, FunctionCost, SpectrumReply, WorkerInfo, WorkerSettings
+from workers.messages import CostReply, Drained, FunctionCost, SpectrumReply, WorkerInfo, WorkerSettings
 from workers.result import Epoch, TrainingResult
 
 EPOCHS = 8
@@ -100,6 +101,10 @@ class ScriptedWorker:
     def progress(self):
         return None
 
+    @ray.method(concurrency_group="watch")
+    def drain(self):
+        return None
+
     def _spectrum(self, function):
         self._misbehave(function)
         score = score_of(function)
@@ -133,6 +138,33 @@ class ScriptedWorker:
             return False
         mark.touch()
         return True
+
+
+class WaitingWorker(ScriptedWorker):
+    """Trains until it is drained: then relu has just come to its end, elu dies, and all others stop."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.drained = threading.Event()
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        self.drained.wait()
+        if job.function == "elu(x)":
+            os._exit(1)
+        return super().train(job) if job.function == "relu(x)" else Drained(3)
+
+    @ray.method(concurrency_group="watch")
+    def drain(self):
+        self.drained.set()
+
+
+class StubbornWorker(ScriptedWorker):
+    """Trains for ever, whatever it is asked."""
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        threading.Event().wait()
 
 
 class ScriptedGroup(ScriptedWorker):

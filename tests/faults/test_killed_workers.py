@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from live_search import SEARCH, assert_budget_met, wait_for, workers_of
+from long_task import EPOCHS, MODULE, n_trained
 
 from store import Store
 
@@ -36,34 +37,6 @@ def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(fo
     assert 2 <= attempts(folder) <= kills
 
 
-LONG_TASK = """
-from dataclasses import replace
-from pathlib import Path
-from torch.utils.data import Dataset
-from aquasurf_ray.tasks import Splits, load_task
-
-EPOCHS = 40
-
-class Logged(Dataset):
-    def __init__(self, examples, log):
-        self.examples, self.log = examples, log
-    def __len__(self):
-        return len(self.examples)
-    def __getitem__(self, i):
-        if i == len(self) - 1:  # once an epoch: what comes before a training looks at the first examples only
-            with self.log.open("a") as file:
-                file.write("epoch\\n")
-        return self.examples[i]
-
-def data():
-    splits = load_task("digits").data()
-    return Splits(splits.train, Logged(splits.validation, Path(__file__).parent / "epochs.log"), splits.test)
-
-def make():
-    digits = load_task("digits")
-    return replace(digits, name="long", data=data, recipe=replace(digits.recipe, epochs=EPOCHS))
-"""
-
 EVALUATE = """
 import sys
 from aquasurf_ray.driver import evaluate
@@ -72,20 +45,19 @@ evaluate(["tanh(x)"], "longtask:make", name="one", workers=1, checkpoint_interva
 
 
 def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed(folder, start):
-    (folder / "longtask.py").write_text(LONG_TASK)
+    (folder / "longtask.py").write_text(MODULE)
     (folder / "go.py").write_text(EVALUATE)
-    log = folder / "epochs.log"
     environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
     driver = subprocess.Popen([sys.executable, "go.py"], cwd=folder, env=environment)
     try:
-        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 10)
+        wait_for(lambda: n_trained(folder) >= 10)
         (worker,) = workers_of(driver)
         worker.kill()
         assert driver.wait(timeout=200) == 0
     finally:
         driver.kill()
         driver.wait()
-    assert 40 <= len(log.read_text().splitlines()) <= 41, "only the epoch that was cut off is trained again"
+    assert EPOCHS <= n_trained(folder) <= EPOCHS + 1, "only the epoch that was cut off is trained again"
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         (wish,) = store.snapshot(store.run("one").id).evaluations
         curve = store.curve(wish.evaluation.id)
