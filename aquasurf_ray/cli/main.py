@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import benchmark, confirmations, files, functions, imports, results, runs, show, tasks
+from aquasurf_ray.cli import benchmark, confirmations, files, functions, imports, jobs, results, runs, show, tasks
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports):
+for group in (runs, confirmations, results, show, tasks, functions, benchmark, files, imports, jobs):
     group.register(app)
 
 

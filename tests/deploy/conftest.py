@@ -26,5 +26,5 @@ def slurm():
 @pytest.fixture
 def folder(tmp_path):
     """Where a job is started: with the module of the user's own tasks."""
-    shutil.copy(Path(__file__).with_name("slow_tasks.py"), tmp_path)
+    shutil.copy(Path(__file__).with_name("own_tasks.py"), tmp_path)
     return tmp_path

@@ -1,8 +1,8 @@
 """A real Slurm on this machine, in a folder of its own: munged, slurmctld and one slurmd for each of its two nodes.
 
 It runs as root, with Debian's packages `slurm-wlm` and `munge`; nothing of the system's own configuration is read or
-changed. Both nodes are this machine, so what a job starts "on all nodes" is started here twice. The nodes have the machine's
-own address, since Ray joins no nodes on the loopback address; the daemons of Slurm and Ray ask for keys of their own.
+changed. Both nodes are this machine, so what a job starts "on all nodes" is started here twice. They have the
+machine's own address, since Ray joins no nodes on the loopback address; Slurm's daemons and Ray's ask for keys.
 """
 
 from __future__ import annotations

@@ -131,10 +131,11 @@ def test_a_search_on_two_nodes_finishes_and_keeps_its_token_to_itself(slurm, fol
 
 
 def test_a_search_that_is_cut_off_at_its_time_limit_goes_on_until_its_budget_is_met(slurm, folder, submit):
-    """Twenty trainings of 6 s and more on one worker, in slices of 2 minutes of which the last is for draining."""
+    """Twenty trainings of 6 s and more on one worker, in slices of 3 minutes, of which one is for draining
+    and another may be taken away by Slurm's clock, whose resolution is a minute."""
     budget = 12
-    options = ["--nodes=1", "--time=2", "--signal=B:USR1@60"]
-    command = ["search", "slow_tasks:slow", "--name", "one", "--candidates", "16", "--evaluations", str(budget)]
+    options = ["--nodes=1", "--time=3", "--signal=B:USR1@60"]
+    command = ["search", "own_tasks:slow", "--name", "one", "--candidates", "16", "--evaluations", str(budget)]
     job = submit(options, *command, "--workers", "1")
     wait_for(lambda: slurm.job(job)["JobState"] == "PENDING" and slurm.job(job)["Restarts"] == "1", 240)
     after_first = n_finished(folder)
@@ -164,7 +165,7 @@ def evaluated(folder):
 
 
 def test_a_job_that_is_cancelled_drains_and_is_not_put_into_the_queue_again(slurm, folder, submit):
-    job = submit(["--nodes=1", "--time=10"], "search", "slow_tasks:slow", *SMALL, "--workers", "1")
+    job = submit(["--nodes=1", "--time=10"], "search", "own_tasks:slow", *SMALL, "--workers", "1")
     wait_for(lambda: n_finished(folder) >= 1, 180)
     slurm.command("scancel", job)
     assert ended(slurm, job) == "CANCELLED"
@@ -175,7 +176,7 @@ def test_a_job_that_is_cancelled_drains_and_is_not_put_into_the_queue_again(slur
 
 
 def test_a_run_that_fails_is_not_put_into_the_queue_again(slurm, folder, submit):
-    job = submit(["--nodes=1", "--time=10"], "search", "slow_tasks:broken", *SMALL)
+    job = submit(["--nodes=1", "--time=10"], "search", "own_tasks:broken", *SMALL)
     assert ended(slurm, job, 240) == "FAILED"
     assert slurm.job(job)["ExitCode"] == "1:0", log(folder, job)
     assert slurm.job(job)["Restarts"] == "0"

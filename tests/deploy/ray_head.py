@@ -1,0 +1,109 @@
+"""A Ray head node with its dashboard, as `ray start --head` makes it on a machine, bound to the loopback address."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+COMMAND = "from ray.scripts.scripts import main; main()"
+SECONDS = 90
+
+
+def why_not() -> str | None:
+    """Why a head with a dashboard cannot be started here, or None."""
+    missing = [name for name in ("aiohttp", "aiohttp_cors", "opencensus") if find_spec(name) is None]
+    return (
+        f"{', '.join(missing)} not installed; get them with: pip install 'aquasurf-ray[cluster]'" if missing else None
+    )
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """Where the dashboard is, what a client needs to speak to it, and the head's process."""
+
+    address: str
+    environment: dict[str, str]
+    process: psutil.Process
+
+    def listening(self) -> list[tuple[str, int]]:
+        """The addresses and ports that any of its processes listens on."""
+        found = []
+        for process in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.Error):
+                found += [tuple(c.laddr) for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        return found
+
+
+@contextmanager
+def ray_head(folder: Path, **environment: str) -> Iterator[RayHead]:
+    """A head that asks for a token, with two cores; `environment` is what its jobs find."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    bound = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    port, dashboard, client = _free_ports(3)
+    command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", "--num-cpus=2"]
+    command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
+    with (folder / "head.log").open("wb") as log:
+        head = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **asking, **bound, "PATH": path, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{dashboard}"
+    process = psutil.Process(head.pid)
+    try:
+        _wait_for(address, head, folder / "head.log")
+        yield RayHead(address, asking, process)
+    finally:
+        everything = [process, *process.children(recursive=True)]
+        head.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            head.wait(timeout=40)
+        _, alive = psutil.wait_procs(everything, timeout=10)
+        for left in alive:
+            left.kill()
+        head.wait()
+
+
+def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        assert head.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answers, and asks for the token
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError(log.read_text())
+
+
+def _free_ports(n: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [server.getsockname()[1] for server in taken]
+    for server in taken:
+        server.close()
+    return ports
