@@ -26,6 +26,7 @@ from aquasurf_ray.cli.options import (
     Storage,
     Store,
     TimeLimit,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -65,6 +66,7 @@ def build(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every unique function of a space, and the baselines, with several seeds.

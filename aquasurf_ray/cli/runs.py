@@ -31,6 +31,7 @@ from aquasurf_ray.cli.options import (
     Storage,
     Store,
     TimeLimit,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -121,6 +122,7 @@ def search(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an activation function for a task.
@@ -157,6 +159,7 @@ def resume(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run after any interruption, or with a larger budget.
@@ -198,6 +201,7 @@ def evaluate(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the given functions, without a search."""
