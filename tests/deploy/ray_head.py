@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,8 +48,11 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(folder: Path, **environment: str) -> Iterator[RayHead]:
-    """A head that asks for a token, with two cores; `environment` is what its jobs find."""
+def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environment: str) -> Iterator[RayHead]:
+    """A head that asks for a token, by default with two cores; `environment` is what its jobs find.
+
+    `{port}` in a file of the folder that is named autoscaling.yaml stands for the head's port.
+    """
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -57,9 +60,13 @@ def ray_head(folder: Path, **environment: str) -> Iterator[RayHead]:
     bound = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     port, dashboard, client = _free_ports(3)
-    command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", "--num-cpus=2"]
+    command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", *options]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
+    scaling = folder / "autoscaling.yaml"
+    if scaling.exists():
+        scaling.write_text(scaling.read_text().replace("{port}", str(port)))
+        command += [f"--autoscaling-config={scaling}"]
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(
             command,

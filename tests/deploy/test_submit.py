@@ -34,46 +34,46 @@ def head(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(head):
-    """Opens the store of the cluster."""
+    return clusters_store(head)
+
+
+def clusters_store(head):
+    """Opens the store that the cluster's jobs write to."""
     return lambda: Store.open(f"sqlite:///{head.process.cwd()}/runs.db", create=False)
 
 
-@pytest.fixture
-def start(head, folder):
-    """Starts the command in the folder of the user's own task, as somebody who has the token."""
+def started_on(head, folder, *arguments, **environment):
+    """The command, started in a folder, as somebody who has the cluster's token."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AQUASURF_"))}
+    return subprocess.Popen(
+        [sys.executable, "-m", "aquasurf_ray", *arguments],
+        cwd=folder,
+        env=clean | head.environment | {"RAY_API_SERVER_ADDRESS": head.address} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def command_on(head, folder):
+    """Runs commands to their end: exit code, standard output, standard error."""
 
     def command(*arguments, **environment):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AQUASURF_"))}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "aquasurf_ray", *arguments],
-            cwd=folder,
-            env=clean | head.environment | {"RAY_API_SERVER_ADDRESS": head.address} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    started = []
-    yield command
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def say(start):
-    """Runs a command to its end: exit code, standard output, standard error."""
-
-    def command(*arguments, **environment):
-        process = start(*arguments, **environment)
-        out, err = process.communicate(timeout=240)
+        with started_on(head, folder, *arguments, **environment) as process:
+            try:
+                out, err = process.communicate(timeout=300)
+            finally:
+                process.kill()
         return process.returncode, out, err
 
     return command
+
+
+@pytest.fixture
+def say(head, folder):
+    """Runs commands in the folder of the user's own tasks."""
+    return command_on(head, folder)
 
 
 def assert_budget_met(runs, name):
@@ -111,13 +111,15 @@ def test_a_search_with_a_task_of_ones_own_is_shipped_detached_and_attached_to(he
     assert [a for a in head.listening() if a[0].removeprefix("::ffff:") not in ("127.0.0.1", "::1")] == []
 
 
-def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(runs, start, say):
-    following = start("submit", "--working-dir", ".", "--", *SLOW, "--name", "left")
-    first = following.stderr.readline()
-    job = first.split("'")[1]
-    wait_for_a_result(runs, "left")
-    following.send_signal(signal.SIGINT)
-    _, err = following.communicate(timeout=60)
+def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(head, folder, runs, say):
+    with started_on(head, folder, "submit", "--working-dir", ".", "--", *SLOW, "--name", "left") as following:
+        try:
+            job = following.stderr.readline().split("'")[1]
+            wait_for_a_result(runs, "left")
+            following.send_signal(signal.SIGINT)
+            _, err = following.communicate(timeout=60)
+        finally:
+            following.kill()
     assert following.returncode == 130
     assert err.splitlines()[-1] == f"detached; job '{job}' goes on: aquasurf job attach {job}"
     assert listed(say)[job]["status"] == "RUNNING"
