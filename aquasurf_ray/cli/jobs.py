@@ -47,7 +47,9 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    command: Annotated[list[str], typer.Argument(help="An aquasurf command, such as: search digits --name one.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="An aquasurf command, such as: search digits --name one.")
+    ] = None,
     address: Dashboard = None,
     working_dir: Annotated[
         Path | None,
@@ -64,8 +66,11 @@ def submit(
 
     Ctrl-C leaves the job alone; its exit code is this command's. The run is kept in the cluster's AQUASURF_STORE.
     """
+    from aquasurf_ray.driver.errors import BadUse
     from aquasurf_ray.driver.jobs import Jobs
 
+    if not command:
+        raise BadUse("no command given; for example: aquasurf submit -- search digits --name digits")
     jobs = Jobs(address)
     id = jobs.submit(command, working_dir)
     if detach:

@@ -22,7 +22,7 @@ SCALING = {
     "cluster_name": "test",
     "max_workers": 2,
     "idle_timeout_minutes": 30,
-    "provider": {"type": "fake_multinode", "gcs_address": "127.0.0.1:{port}"},
+    "provider": {"type": "fake_multinode", "gcs_address": "127.0.0.1:{port}", "disable_node_updaters": True},
     "available_node_types": NODE_TYPES,
     "head_node_type": "ray.head.default",
     "upscaling_speed": 8.0,

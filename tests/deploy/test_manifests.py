@@ -107,6 +107,22 @@ def test_the_jobs_command_is_one_that_aquasurf_takes():
     assert Path(told.storage).parts[1] == "storage"
 
 
+PAGES = [ROOT / "docs" / "clusters.md", *sorted(DEPLOY.glob("*/README.md"))]
+COMMAND = re.compile(r"^ *(?:aquasurf submit (?:--\S+ \S+ )*-- |sbatch .*search.sbatch )(.*)$", flags=re.M)
+
+
+def test_the_commands_that_the_pages_send_to_clusters_are_ones_that_aquasurf_takes():
+    from typer.main import get_command
+
+    from aquasurf_ray.cli.main import app
+
+    sent = [line for page in PAGES for line in COMMAND.findall(re.sub(r"\\\n *", "", page.read_text()))]
+    assert len(sent) == 8
+    for line in sent:
+        name, *arguments = shlex.split(line)
+        get_command(app).commands[name].make_context(name, arguments)
+
+
 def compose():
     return Compose.model_validate(yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text()))
 
