@@ -55,7 +55,8 @@ class Job:
 class Jobs:
     """The jobs of the cluster whose dashboard is at `address`.
 
-    All methods raise BadUse where nothing answers there, the cluster wants a token, or the job client is not installed.
+    All methods raise BadUse where nothing answers there, the cluster wants a token, or the job client is not installed,
+    and RunFailed where the cluster refuses for reasons of its own.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -162,6 +163,8 @@ class Jobs:
                 raise BadUse(
                     f"there is no such job; 'aquasurf job list' tells which there are: {_line(error)}"
                 ) from None
+            if "status code" in str(error):
+                raise RunFailed(f"the cluster at {self.address} refuses: {_line(error)}") from None
             raise BadUse(f"no Ray cluster answers at {self.address}: {_line(error)}") from None
 
 

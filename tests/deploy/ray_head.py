@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 COMMAND = "from ray.scripts.scripts import main; main()"
-SECONDS = 90
+SECONDS = 120
 
 
 def why_not() -> str | None:
@@ -59,10 +59,11 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
     asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     bound = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    port, dashboard, client = _free_ports(3)
+    port, dashboard, client, agent = _free_ports(4)
     command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", *options]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray"]
+    command += [f"--dashboard-agent-listen-port={agent}"]  # another Ray's agent on this machine may have the usual one
     scaling = folder / "autoscaling.yaml"
     if scaling.exists():
         scaling.write_text(scaling.read_text().replace("{port}", str(port)))
@@ -80,7 +81,7 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
     address = f"http://127.0.0.1:{dashboard}"
     process = psutil.Process(head.pid)
     try:
-        _wait_for(address, head, folder / "head.log")
+        _wait_for(address, token.read_text(), head, folder / "head.log")
         yield RayHead(address, asking, process)
     finally:
         everything = [process, *process.children(recursive=True)]
@@ -93,19 +94,24 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
         head.wait()
 
 
-def _wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + SECONDS
+def _wait_for(address: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it takes a job: the dashboard answers seconds before the agent that starts jobs."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    job = urllib.request.Request(f"{address}/api/jobs/", data=b'{"entrypoint": "true"}', headers=headers)
+    end, said = time.monotonic() + SECONDS, ""
     while time.monotonic() < end:
         assert head.poll() is None, log.read_text()
         try:
-            urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # it answers, and asks for the token
-        except OSError:
-            time.sleep(0.2)
+            urllib.request.urlopen(job, timeout=30).close()
+        except urllib.error.HTTPError as error:
+            said = error.read().decode()
+            time.sleep(0.3)
+        except OSError as error:
+            said = str(error)
+            time.sleep(0.3)
         else:
             return
-    raise AssertionError(log.read_text())
+    raise AssertionError(f"{said}; {log.read_text()}")
 
 
 def _free_ports(n: int) -> list[int]:

@@ -45,8 +45,8 @@ def head(tmp_path_factory):
 
 def test_a_search_waits_for_nodes_that_are_started_for_it_and_no_longer_than_it_is_told_to(head, tmp_path):
     run = command_on(head, tmp_path)
-    code, out, _ = run("submit", "--", "search", "digits", "--workers", "3", *OPTIONS, "5")
-    assert code == 2, out
+    code, out, err = run("submit", "--", "search", "digits", "--workers", "3", *OPTIONS, "5")
+    assert code == 2, out + err
     assert "workers: 3 with 1 CPUs and 0 GPUs each do not fit the cluster's" in out
     code, out, err = run("submit", "--", "search", "digits", "--workers", "2", *OPTIONS, "200")
     assert code == 0, out + err
