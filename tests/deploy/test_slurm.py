@@ -168,10 +168,10 @@ def start_again(slurm, folder, job):
 
 
 def evaluated(folder):
-    """The functions that the run has results of, as often as it has them."""
+    """The functions and seeds that the run has evaluations of, as often as it has them."""
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         snapshot = store.snapshot(store.run("one").id)
-        return [evaluation.function_id for evaluation in snapshot.evaluations]
+        return [(one.function, one.evaluation.seed) for one in snapshot.evaluations]
 
 
 def test_a_job_that_is_cancelled_drains_and_is_not_put_into_the_queue_again(slurm, folder, submit):
