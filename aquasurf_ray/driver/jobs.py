@@ -143,7 +143,9 @@ class Jobs:
 
         if find_spec("aiohttp") is None:
             raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
-        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells of closed connections
+        for talkative in ("job.sdk", "dashboard_sdk"):  # of uploads and closed connections
+            logging.getLogger(f"ray.dashboard.modules.{talkative}").setLevel(logging.WARNING)
+        logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
         with _without(ADDRESS_VARIABLES), self._answering():
             return JobSubmissionClient(self.address)
 
@@ -160,9 +162,7 @@ class Jobs:
             ) from None
         except _broken_connections() as error:
             if "status code 404" in str(error):
-                raise BadUse(
-                    f"there is no such job; 'aquasurf job list' tells which there are: {_line(error)}"
-                ) from None
+                raise BadUse(f"no such job at {self.address}; there are those of 'aquasurf job list'") from None
             if "status code" in str(error):
                 raise RunFailed(f"the cluster at {self.address} refuses: {_line(error)}") from None
             raise BadUse(f"no Ray cluster answers at {self.address}: {_line(error)}") from None

@@ -114,7 +114,9 @@ def test_a_search_with_a_task_of_ones_own_is_shipped_detached_and_attached_to(he
 def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(head, folder, runs, say):
     with started_on(head, folder, "submit", "--working-dir", ".", "--", *SLOW, "--name", "left") as following:
         try:
-            job = following.stderr.readline().split("'")[1]
+            first = following.stderr.readline()
+            assert first.endswith("is on the cluster; Ctrl-C leaves it alone\n"), first + following.stderr.read()
+            job = first.split("'")[1]
             wait_for_a_result(runs, "left")
             following.send_signal(signal.SIGINT)
             _, err = following.communicate(timeout=60)
