@@ -21,7 +21,7 @@ INTERRUPTED = 130
 Dashboard = Annotated[
     str | None,
     typer.Option(
-        "--address", help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."
+        "--dashboard", help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."
     ),
 ]
 JobId = Annotated[str, typer.Argument(help="Id of the job, as submit printed it.")]
@@ -50,7 +50,7 @@ def submit(
     command: Annotated[
         list[str] | None, typer.Argument(help="An aquasurf command, such as: search digits --name one.")
     ] = None,
-    address: Dashboard = None,
+    dashboard: Dashboard = None,
     working_dir: Annotated[
         Path | None,
         typer.Option(
@@ -71,50 +71,50 @@ def submit(
 
     if not command:
         raise BadUse("no command given; for example: aquasurf submit -- search digits --name digits")
-    jobs = Jobs(address)
+    jobs = Jobs(dashboard)
     id = jobs.submit(command, working_dir)
     if detach:
         print(id)
         return
     print(f"job '{id}' is on the cluster; Ctrl-C leaves it alone", file=sys.stderr)
-    _follow(jobs, id, address)
+    _follow(jobs, id, dashboard)
 
 
-def list_jobs(address: Dashboard = None, as_json: AsJson = False) -> None:
+def list_jobs(dashboard: Dashboard = None, as_json: AsJson = False) -> None:
     """List the jobs of a cluster, the latest last."""
     from aquasurf_ray.driver.jobs import Jobs
 
     columns = ("job", "status", "exit_code", "started", "command")
-    rows = [(job.id, job.status, job.exit_code, job.started, job.command) for job in Jobs(address).all()]
+    rows = [(job.id, job.status, job.exit_code, job.started, job.command) for job in Jobs(dashboard).all()]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         print_rows(columns, rows, Format.table)
 
 
-def attach(id: JobId, address: Dashboard = None) -> None:
+def attach(id: JobId, dashboard: Dashboard = None) -> None:
     """Follow a job's log, from its beginning; its exit code is this command's."""
     from aquasurf_ray.driver.jobs import Jobs
 
-    _follow(Jobs(address), id, address)
+    _follow(Jobs(dashboard), id, dashboard)
 
 
-def stop(id: JobId, address: Dashboard = None) -> None:
+def stop(id: JobId, dashboard: Dashboard = None) -> None:
     """Have a job's driver drain, as SIGTERM does, and wait for its end; what is finished is kept."""
     from aquasurf_ray.driver.jobs import Jobs
 
-    jobs = Jobs(address)
+    jobs = Jobs(dashboard)
     jobs.stop(id)
     job = jobs.follow(id, lambda text: None)
     print(f"job '{id}' is {job.status.lower()}")
 
 
-def _follow(jobs: Jobs, id: str, address: str | None) -> None:
+def _follow(jobs: Jobs, id: str, dashboard: str | None) -> None:
     """Follows the log, and ends with the job's exit code."""
     try:
         job = jobs.follow(id, _write)
     except KeyboardInterrupt:
-        where = f" --address {shlex.quote(address)}" if address else ""
+        where = f" --dashboard {shlex.quote(dashboard)}" if dashboard else ""
         print(f"detached; job '{id}' goes on: aquasurf job attach {id}{where}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(_exit_code(job))

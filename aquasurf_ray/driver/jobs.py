@@ -187,7 +187,7 @@ def check_command(command: Sequence[str], folder: Path | None) -> None:
             " set AQUASURF_STORE where the cluster's head node is started"
         )
     if any(argument.split("=")[0] == "--address" for argument in command):
-        raise BadUse("--address goes before the command: aquasurf submit --address http://HOST:8265 search ...")
+        raise BadUse("--address is the cluster's own affair; its dashboard goes before: submit --dashboard URL -- ...")
     here = None if folder is None else next((one for one in _named_here(command, folder)), None)
     if here is not None:
         raise BadUse(f"'{here}' is in this folder and not on the cluster; ship the folder with: --working-dir .")
@@ -231,7 +231,7 @@ def _command_of(line: str) -> str:
 
 def _checked(address: str) -> str:
     if not re.fullmatch(r"https?://[^\s/]+/?", address):
-        raise BadUse(f"address: a cluster takes jobs at its dashboard, as in {DEFAULT_ADDRESS}, got '{address}'")
+        raise BadUse(f"dashboard: a cluster takes jobs at its dashboard, as in {DEFAULT_ADDRESS}, got '{address}'")
     return address.rstrip("/")
 
 

@@ -58,6 +58,7 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
     token.write_text(secrets.token_hex(32))
     asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     bound = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    bound["RAY_raylet_start_wait_time_s"] = "180"  # a busy machine
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     port, dashboard, client, agent = _free_ports(4)
     command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", *options]
@@ -84,7 +85,7 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
         _wait_for(address, token.read_text(), head, folder / "head.log")
         yield RayHead(address, asking, process)
     finally:
-        everything = [process, *process.children(recursive=True)]
+        everything = _with_children(process)
         head.terminate()
         with suppress(subprocess.TimeoutExpired):
             head.wait(timeout=40)
@@ -92,6 +93,13 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
         for left in alive:
             left.kill()
         head.wait()
+
+
+def _with_children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _wait_for(address: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_job_that_is_not_there_is_told_of(head, say):
 
 
 def test_an_explicit_address_wins_over_rays_variables(head, say):
-    code, _, err = say("job", "list", "--address", "http://127.0.0.1:1", RAY_ADDRESS=head.address)
+    code, _, err = say("job", "list", "--dashboard", "http://127.0.0.1:1", RAY_ADDRESS=head.address)
     assert code == 2
     assert err.startswith("aquasurf: no Ray cluster answers at http://127.0.0.1:1: ")
 
