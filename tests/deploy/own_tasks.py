@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 from aquasurf_ray.tasks import Task, TaskError, load_task
-
-SECONDS_A_BATCH = 0.05
 
 
 def quick() -> Task:
@@ -17,7 +16,12 @@ def quick() -> Task:
 
 def slow() -> Task:
     """The digits, with trainings of at least 6 s that cost little: 120 batches, each waited for."""
-    return replace(load_task("digits"), name="slow", augment=_wait)
+    return replace(load_task("digits"), name="slow", augment=partial(_wait, 0.05))
+
+
+def long() -> Task:
+    """Trainings of at least 18 s."""
+    return replace(load_task("digits"), name="long", augment=partial(_wait, 0.15))
 
 
 def broken() -> Task:
@@ -25,8 +29,8 @@ def broken() -> Task:
     return replace(load_task("digits"), name="broken", network=_no_network)
 
 
-def _wait(inputs, generator):
-    time.sleep(SECONDS_A_BATCH)
+def _wait(seconds, inputs, generator):
+    time.sleep(seconds)
     return inputs
 
 

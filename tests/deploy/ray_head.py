@@ -58,7 +58,6 @@ def ray_head(folder: Path, options: Sequence[str] = ("--num-cpus=2",), **environ
     token.write_text(secrets.token_hex(32))
     asking = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     bound = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    bound["RAY_raylet_start_wait_time_s"] = "180"  # a busy machine
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     port, dashboard, client, agent = _free_ports(4)
     command = [sys.executable, "-c", COMMAND, "start", "--head", "--block", *options]
