@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint audit evidence
+.PHONY: help setup search test test-faults test-deploy lint audit evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
+	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
 	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
@@ -32,10 +33,19 @@ search: $(STAMP)
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 test: $(STAMP)
-	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy"
 
 test-faults: $(STAMP)
 	$(PYTEST) --dist load -m faults tests/faults
+
+CLUSTER_STAMP := $(VENV)/.installed-cluster
+
+$(CLUSTER_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,cluster]'
+	@touch $@
+
+test-deploy: $(CLUSTER_STAMP)
+	$(BIN)/python -m pytest -m deploy tests/deploy
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from aquasurf_ray.cli.options import (
     Store,
     TimeBudget,
     TimeLimit,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -69,6 +70,7 @@ def build(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train every unique function of a space, and the baselines, with several seeds.

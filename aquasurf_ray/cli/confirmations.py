@@ -33,6 +33,7 @@ from aquasurf_ray.cli.options import (
     Store,
     TimeBudget,
     TimeLimit,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -71,6 +72,7 @@ def confirm(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the best functions of a run and the baselines with further seeds, and tell what is left of their lead.

@@ -23,6 +23,7 @@ from aquasurf_ray.cli import (
     find,
     functions,
     imports,
+    jobs,
     live,
     merge,
     report,
@@ -67,6 +68,7 @@ for group in (
     files,
     imports,
     merge,
+    jobs,
     roles,
     doctor,
 ):

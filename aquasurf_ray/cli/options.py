@@ -26,6 +26,9 @@ GpusPerEvaluation = Annotated[
 ]
 CpusPerWorker = Annotated[float | None, typer.Option(help="CPU cores a worker owns. Default: 1.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use. Default: Ray starts on this machine.")]
+WaitForNodes = Annotated[
+    float | None, typer.Option(help="Seconds to wait for nodes that an autoscaler starts, also from none. Default: 0.")
+]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds a training may take. Default: the task's.")]
 TimeBudget = Annotated[
     str | None,

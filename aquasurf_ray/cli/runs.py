@@ -34,6 +34,7 @@ from aquasurf_ray.cli.options import (
     TimeBudget,
     TimeLimit,
     Until,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -127,6 +128,7 @@ def search(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an activation function for a task.
@@ -166,6 +168,7 @@ def resume(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run after any interruption, or with a larger budget.
@@ -209,6 +212,7 @@ def evaluate(
     loader_workers: LoaderWorkers = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the given functions, without a search."""

@@ -36,6 +36,7 @@ CONDITIONS = frozenset(
         "store",
         "storage",
         "address",
+        "wait_for_nodes",
         "max_attempts",
         "time_limit",
         "time_budget",
@@ -90,6 +91,7 @@ class SearchConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="of the candidates drawn and of the surrogate")
     training_seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, data order, and spectra")
     address: str | None = Field(None, description="Ray cluster to use; by default Ray starts on this machine")
+    wait_for_nodes: float = Field(0.0, ge=0, description="seconds to wait for nodes that an autoscaler starts")
     modules: tuple[str, ...] = Field((), description="modules that register operators of your own")
     fisher: Literal["sampled", "empirical"] = Field("sampled", description="which Fisher information")
     features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")

@@ -13,8 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aquasurf_ray.driver.autoscaling import workers_after_waiting
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
+from aquasurf_ray.driver.cluster import Workers, connected
 from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
@@ -77,7 +78,7 @@ def store_of(config: SearchConfig) -> Iterator[Store]:
 def _workers(config: SearchConfig, stop: StopSignal) -> Workers:
     """What the run asks of the Ray that has just started."""
     stop.install()
-    workers = fitting_workers(config)
+    workers = workers_after_waiting(config, lambda: stop.received)
     if workers.shared:
         workers = replace(workers, n=first_workers(workers))
     if stop.received:
