@@ -42,14 +42,5 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-EVIDENCE := $(BIN)/aquasurf benchmark evidence act-bench-digits
-TABLES := build/evidence
-
 evidence: $(STAMP)
-	@mkdir -p $(TABLES)
-	$(EVIDENCE) --experiment default,rivals -o $(TABLES)/default-and-rivals.md
-	$(EVIDENCE) --experiment default --half first -o $(TABLES)/default-first-half.md
-	$(EVIDENCE) --experiment default --half second -o $(TABLES)/default-second-half.md
-	$(EVIDENCE) --runs 50 --experiment features,embedding,layer-weighting,fisher,combine,k,acquisition,targets,diverged,balance,n-spectra,parallel,n-neighbors \
-		-o $(TABLES)/choices.md
-	$(BIN)/python benchmarks/winners.py > $(TABLES)/winners.json
+	$(BIN)/python benchmarks/evidence.py

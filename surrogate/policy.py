@@ -41,7 +41,7 @@ Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 Diverged = Literal["worst", "ignore"]
 Targets = Literal["scores", "ranks"]
-Pending = Literal["liar", "believer"]
+Pending = Literal["liar", "believer", "ignore"]
 
 N_REASONS = 3  # nearest trained candidates that a suggestion names
 CROWDED = 2.0  # a candidate nearer to a pending one than this many typical gaps waits for its result
@@ -102,7 +102,8 @@ class PredictorPolicy(Policy):
     Before the first finite score candidates are spread (the first at random, then the farthest from all taken ones).
     While others run, the predictor is given the pending candidates as if they had come out already: as a middling
     result, and those that crowd round a pending one wait while others are open ("liar", Ginsbourger et al. 2010); or
-    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty.
+    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty; or it is given
+    results alone ("ignore").
     Candidates that are not placed come last, in a random order. All chance, that of ties too, comes from the seed.
 
     Args:
@@ -111,7 +112,7 @@ class PredictorPolicy(Policy):
         diverged: what a diverged training teaches: "worst", the worst finite score seen; "ignore", nothing.
         targets: what the predictor is given: "scores", or "ranks", the normal quantiles of their ranks, which tell good
             from best where most are bad; what is predicted is a score all the same.
-        pending: "liar" or "believer".
+        pending: "liar", "believer" or "ignore".
 
     Raises:
         SurrogateError: a setting of another name.
@@ -130,7 +131,7 @@ class PredictorPolicy(Policy):
             _one_of(name, value, get_args(kind))
         _one_of("pending", pending, get_args(Pending))
         self._predictor, self._seed = predictor, seed
-        self._diverged, self._targets, self._believes = diverged, targets, pending == "believer"
+        self._diverged, self._targets, self._pending = diverged, targets, pending
         self._observations: dict[int, float | None] = {}
         self._prediction: Prediction | None = None  # from the results so far; made when first asked for
         self._turn = _turns(len(predictor.placed), seed)
@@ -182,10 +183,10 @@ class PredictorPolicy(Policy):
         if prediction is None:
             taken = np.union1d(self._placed(self._observations), running)
             return self._first(placed, self._predictor.nearest(taken))
-        if not len(running):
+        if not len(running) or self._pending == "ignore":
             return self._first(placed, prediction.merits)
         merits = self._with_lies(running, prediction).merits
-        if self._believes:
+        if self._pending == "believer":
             return self._first(placed, merits)
         free = placed & (self._predictor.nearest(running) > CROWDED * self._predictor.gap)
         return self._first(free if free.any() else placed, merits)
@@ -208,7 +209,7 @@ class PredictorPolicy(Policy):
         """As if the running candidates had come out already."""
         known, scores = self._training_set()
         predicted = prediction.scores[running]
-        lies = predicted if self._believes else _lies(scores, predicted)
+        lies = predicted if self._pending == "believer" else _lies(scores, predicted)
         return self._ask(np.concatenate([known, running]), np.concatenate([scores, lies]))
 
     def _ask(self, known: Indices, scores: Scores) -> Prediction:

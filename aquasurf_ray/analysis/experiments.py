@@ -17,6 +17,8 @@ from aquasurf_ray.analysis.errors import AnalysisError
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
+RANKED = "gp/both/metric:targets=ranks"
+DEFAULT = f"{RANKED}:acquisition=ei"  # the surrogate "metric" where one training runs at a time
 RIVALS = ("random", "evolution", "tpe")
 ALL_REGRESSORS = ("knr", "rfr", "svr", "gp")
 ALL_FEATURES = ("spectrum", "outputs", "both")
@@ -64,8 +66,9 @@ EXPERIMENTS: dict[str, Experiment] = {
             ON_MAP,
             "random",
             METRIC,
-            "gp/both/metric:targets=ranks",
-            *(f"gp/both/metric:targets=ranks:acquisition={a}" for a in ("ei", "ucb")),
+            RANKED,
+            DEFAULT,
+            f"{RANKED}:acquisition=ucb",
             "knr+gp+svr/both/metric:targets=ranks",
         ],
     ),
@@ -121,6 +124,15 @@ EXPERIMENTS: dict[str, Experiment] = {
             *(f"{METRIC}:spectra={n}:on_demand=10" for n in (100, 300, 1000)),
         ],
     ),
+    "next-spectra": _of(
+        "Which candidates get the next spectra, and how many at once?",
+        [
+            DEFAULT,
+            DEFAULT.replace("both", "outputs"),
+            *(f"{DEFAULT}:spectra={n}" for n in (150, 300)),
+            *(f"{DEFAULT}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
+        ],
+    ),
     "acquisition": _of(
         "Does uncertainty help to choose?",
         [
@@ -139,7 +151,14 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "ensemble": _of(
         "Do several surrogates together find more than one?",
-        [ON_MAP, "knr+gp/both/metric", "knr+rfr/both/metric", "knr/both/umap+metric:layouts=5"],
+        [
+            METRIC,
+            RANKED,
+            "rfr/both/metric",
+            *(f"{several}/both/metric" for several in ("knr+gp", "knr+rfr")),
+            *(f"{several}/both/metric:targets=ranks" for several in ("knr+gp", "knr+gp+svr")),
+            f"knr/both/umap+metric{LAYOUTS}",
+        ],
     ),
     "parallel": Experiment(
         "What does parallelism cost?",
@@ -147,6 +166,18 @@ EXPERIMENTS: dict[str, Experiment] = {
             Variant(policy, workers)
             for policy in (ON_MAP, f"{ON_MAP}:pending=believer", "random")
             for workers in (1, 2, 4, 8, 16)
+        ),
+    ),
+    "pending": Experiment(
+        "What are results that are still to come taken for, without a map?",
+        (
+            Variant(DEFAULT),
+            *(
+                Variant(f"{DEFAULT}:pending={pending}", workers)
+                for workers in (4, 16)
+                for pending in ("believer", "liar", "ignore")
+            ),
+            *(Variant("random", workers) for workers in (1, 4, 16)),
         ),
     ),
     "grid": _of(
@@ -177,10 +208,15 @@ def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
 
 
 def section(name: str, experiment: Experiment, comparison: Comparison) -> str:
-    """A part of docs/evidence.md: the question and the table, with simulated times where workers differ."""
+    """A heading, the question and the table."""
+    return f"### {name}\n\n{experiment.question}\n\n{table(experiment, comparison)}\n"
+
+
+def table(experiment: Experiment, comparison: Comparison) -> str:
+    """The comparison in Markdown, with simulated times where workers differ."""
     columns, cells = list(COLUMNS), rows(comparison)
     if len({variant.workers for variant in experiment.variants}) > 1:
         columns.append("seconds to top 1%")
         for row, policy in zip(cells, comparison.measures, strict=True):
             row.append(seconds_text(comparison.spread(policy, "seconds_to_top_1")))
-    return f"### {name}\n\n{experiment.question}\n\n{markdown(columns, cells)}\n"
+    return markdown(columns, cells)
