@@ -21,13 +21,12 @@ import winners
 from aquasurf_ray.analysis import Benchmark, load_benchmark
 from aquasurf_ray.analysis.comparison_table import markdown
 from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, with_tables
-from aquasurf_ray.analysis.experiments import experiments_named, table
+from aquasurf_ray.analysis.experiments import SPLIT_SEED, experiments_named, table
 from aquasurf_ray.driver.evidence import run_experiments
 from aquasurf_ray.driver.replay import ReplayOrder
 
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
 WINNERS = "winners"
-SPLIT_SEED = 0
 HALVES = ("first", "second")
 CHOICES = ("best of one seed", "best of two seeds among the five")
 

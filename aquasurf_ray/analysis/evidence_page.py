@@ -54,7 +54,10 @@ def with_tables(page: str, tables: Mapping[TableOrder, str]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         table = tables.get(_order(found["order"]))
-        return found[0] if table is None else f"{_OPEN}{found['order']} -->\n{table.strip()}\n{_CLOSE}"
+        if table is None:
+            return found[0]
+        lines = f"{table.strip()}\n" if table.strip() else ""
+        return f"{_OPEN}{found['order']} -->\n{lines}{_CLOSE}"
 
     return _TABLE.sub(replaced, page)
 
@@ -65,9 +68,11 @@ def tables_of(page: str) -> dict[TableOrder, str]:
 
 
 def _order(text: str) -> TableOrder:
-    name, *settings = text.split()
+    name, *settings = text.split() or [""]
     values = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     half, runs = values.pop("half", "all"), values.pop("runs", "")
     if values or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
-        raise AnalysisError(f"'{text}' names no table; expected NAME runs=NUMBER and perhaps half=first or half=second")
+        raise AnalysisError(
+            f"'{text.strip()}' names no table; expected NAME runs=NUMBER and perhaps half=first or half=second"
+        )
     return TableOrder(name, int(runs), cast(Half, half))

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.comparison import Comparison
 from aquasurf_ray.analysis.comparison_table import COLUMNS, markdown, rows, seconds_text
 from aquasurf_ray.analysis.errors import AnalysisError
 
+SPLIT_SEED = 0  # of the halves of a benchmark: one to choose on, one to judge on
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
