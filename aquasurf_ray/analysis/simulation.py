@@ -2,8 +2,8 @@
 
 Trainings run on a virtual clock, in seconds, with the run times that they really took: a free worker gets the next
 suggestion, made while the others are pending; results come one at a time in the order in which trainings end (of equal
-ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which is
-much the same however busy the machine is.
+ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which a
+busy machine makes longer only by what it does to the caches.
 """
 
 from __future__ import annotations
