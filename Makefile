@@ -10,7 +10,7 @@ help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
-	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
+	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
 	@echo "make lint          ruff, mypy and the import contracts"
 
 setup: $(STAMP)
