@@ -11,7 +11,7 @@ help:
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
 	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
-	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
+	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
 	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
 

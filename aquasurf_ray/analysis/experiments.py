@@ -162,8 +162,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         [
             METRIC,
             RANKED,
-            "rfr/both/metric",
-            *(f"{several}/both/metric" for several in ("knr+gp", "knr+rfr")),
+            "knr+gp/both/metric",
             *(f"{several}/both/metric:targets=ranks" for several in ("knr+gp", "knr+gp+svr")),
             f"knr/both/umap+metric{LAYOUTS}",
         ],

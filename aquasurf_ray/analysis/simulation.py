@@ -2,8 +2,8 @@
 
 Trainings run on a virtual clock, in seconds, with the run times that they really took: a free worker gets the next
 suggestion, made while the others are pending; results come one at a time in the order in which trainings end (of equal
-ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which is
-much the same however busy the machine is.
+ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which a
+busy machine makes longer only by what it does to the caches.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def simulate(
 
 
 def draw_candidates(benchmark: Benchmark, n: int, seed: int) -> Indices:
-    """A random subset of n of the benchmark's candidates, ascending: int64 [n]; all if there are not more."""
-    others = benchmark.candidates
+    """A random subset of n functions that are no baselines, ascending: int64 [n]; all if there are not more."""
+    others = np.setdiff1d(np.arange(len(benchmark)), benchmark.baselines)
     drawn = np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")
     return np.sort(others[drawn[:n]])
 
