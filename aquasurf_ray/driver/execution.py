@@ -67,7 +67,7 @@ class Order:
     """A run to carry out, with everything that it takes.
 
     `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work.
+    class that does the work, `make_pool` what holds the workers.
     """
 
     run: Run
@@ -76,6 +76,7 @@ class Order:
     import_task: bool
     budget: int
     worker: type = Worker
+    make_pool: Callable[..., WorkerPool] = WorkerPool
 
 
 def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
@@ -167,7 +168,7 @@ def _search(
     config = order.config
     kind = KINDS[order.run.kind]
     suggester = Suggester(config, history, _surrogate(order, store, lease, history)) if kind.suggests else None
-    pool = WorkerPool(
+    pool = order.make_pool(
         _worker_settings(order, workers),
         workers.n,
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
