@@ -68,10 +68,13 @@ def main() -> None:
         "load_average_at_start": os.getloadavg()[0],
     }
     rows = _rows(arguments.candidates)
-    with tempfile.TemporaryDirectory(prefix="scale", dir=arguments.folder) as folder, connected(None):
-        with _databases(arguments.databases, Path(folder)) as databases:
-            for part in arguments.parts:
-                document[part] = PARTS[part](arguments, rows, databases)
+    with (
+        tempfile.TemporaryDirectory(prefix="scale", dir=arguments.folder) as folder,
+        connected(None),
+        _databases(arguments.databases, Path(folder)) as databases,
+    ):
+        for part in arguments.parts:
+            document[part] = PARTS[part](arguments, rows, databases)
     document["load_average_at_end"] = os.getloadavg()[0]
     text = json.dumps(document, indent=2)
     print(text)

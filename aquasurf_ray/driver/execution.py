@@ -27,6 +27,7 @@ from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
@@ -167,7 +168,7 @@ def _search(
     """Runs the loop with its workers; returns whether the candidates were used up first."""
     config = order.config
     kind = KINDS[order.run.kind]
-    suggester = Suggester(config, history, _surrogate(order, store, lease, history)) if kind.suggests else None
+    suggester = _suggester(order, workers, store, lease, history) if kind.suggests else None
     pool = order.make_pool(
         _worker_settings(order, workers),
         workers.n,
@@ -197,6 +198,14 @@ def _search(
         pool.close()
         if suggester:
             suggester.close()
+
+
+def _suggester(order: Order, workers: Workers, store: Store, lease: Lease, history: History) -> Suggester:
+    """One that keeps suggestions ready where there are many workers."""
+    surrogate = _surrogate(order, store, lease, history)
+    if workers.n < MANY_WORKERS:
+        return Suggester(order.config, history, surrogate)
+    return AheadSuggester(order.config, history, surrogate, order.budget)
 
 
 def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:

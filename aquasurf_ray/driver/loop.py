@@ -32,6 +32,8 @@ from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
 POLL_SECONDS = 0.25
+SOON_SECONDS = 0.02
+SHOW_SECONDS = 0.1
 COST_SECONDS = 600.0
 WORKERS_SHOWN = 8
 
@@ -82,6 +84,7 @@ class SearchLoop:
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
         self._given_up_in_a_row = 0
+        self._clock, self._shown = clock, -SHOW_SECONDS
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
@@ -111,8 +114,9 @@ class SearchLoop:
             if self.suggester:
                 self.suggester.prepare()
             self._assign()
-            self.reporter.update(self.view())
-            for outcome in self.pool.poll(POLL_SECONDS):
+            self._show()
+            soon = self.suggester is not None and self.suggester.makes_some and self.pool.idle()
+            for outcome in self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS):
                 self._settle(outcome)
         self.reporter.update(self.view())
 
@@ -160,12 +164,23 @@ class SearchLoop:
             stopped_early=self.history.evaluations.n_stopped_early,
         )
 
+    def _show(self) -> None:
+        """A view costs as much as a decision, and nobody looks at hundreds a second."""
+        if self._clock() - self._shown >= SHOW_SECONDS:
+            self._shown = self._clock()
+            self.reporter.update(self.view())
+
     # -- giving out work
 
     def _assign(self) -> None:
-        for slot in self.pool.idle():
-            if not (self._assign_evaluation(slot) or self._preparation.submit(slot)):
-                return
+        idle, n_given = self.pool.idle(), 0
+        while n_given < len(idle) and self._give_something(idle[n_given]):
+            n_given += 1
+        if self.suggester:
+            self.suggester.left_idle(len(idle) - n_given)
+
+    def _give_something(self, slot: Slot) -> bool:
+        return self._assign_evaluation(slot) or self._preparation.submit(slot)
 
     def _assign_evaluation(self, slot: Slot) -> bool:
         claim = self._claims.next_for(slot)

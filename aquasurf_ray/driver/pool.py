@@ -269,4 +269,3 @@ class WorkerPool:
         slot.actor = self._new_actor(slot.number)
         slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
         slot.future, slot.started = slot.actor.ready.remote(), self.clock()
-
