@@ -19,7 +19,9 @@ from aquasurf_ray.driver.records import suggestion_record
 from aquasurf_ray.driver.suggester import Suggester
 from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
 from store.records import Origin
+from surrogate.policy import Suggestion
 
+MOST_AT_ONCE = 32  # claims in one transaction: what waits for the database meanwhile waits for milliseconds
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 
@@ -57,10 +59,11 @@ class Claims:
         self._failed_on: dict[int, set[int]] = {}
         self._functions = {function.id: function for function in history.candidates}
 
-    def next_for(self, slot: Slot) -> Claim | None:
-        """One to be trained by this worker; those already known or under way elsewhere are noted on the way."""
+    def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
+        """One to be trained by this worker, of `n_waiting` that are idle; those already known or under way elsewhere are
+        noted on the way."""
         while True:
-            claim = self._next(slot)
+            claim = self._next(slot, n_waiting)
             if claim is None:
                 return None
             self.take_note(claim)
@@ -125,12 +128,12 @@ class Claims:
         )
         self._history.evaluations.put(evaluation)
 
-    def _next(self, slot: Slot) -> Claim | None:
+    def _next(self, slot: Slot, n_waiting: int) -> Claim | None:
         return (
             self._held_for_another(slot)
             or self._claim_queued(slot)
             or self._claim_baseline()
-            or self._claim_suggestion()
+            or self._claim_suggestion(n_waiting)
         )
 
     def _held_for_another(self, slot: Slot) -> Claim | None:
@@ -157,14 +160,33 @@ class Claims:
         function = self.next_baseline()
         return None if function is None else self._claim(function.id, self._config.training_seed, "baseline")
 
-    def _claim_suggestion(self) -> Claim | None:
-        if self._suggester is None or self._history.counted() >= self._budget.evaluations:
+    def _claim_suggestion(self, n_waiting: int) -> Claim | None:
+        """One for a worker and, where suggestions are ready, one for each of those that wait too, held for them."""
+        if self._suggester is None:
             return None
-        suggestion = self._suggester.suggest()
-        if suggestion is None:
+        left = self._budget.evaluations - self._history.counted()
+        if left <= 0:
             return None
-        function = self._history.candidates[suggestion.candidate]
-        record = suggestion_record(suggestion, self._history.candidates)
+        candidates = self._history.candidates
+        made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
+        if len(made) <= 1:
+            suggestion = next(iter(made), None)
+            return None if suggestion is None else self._claim_one(suggestion)
+        claims = self._store.claim_suggestions(
+            self._lease,
+            {candidates[s.candidate].id: suggestion_record(s, candidates) for s in made},
+            self._config.training_seed,
+            **self.accepted("suggestion"),
+        )
+        for claim in claims[1:]:
+            self.take_note(claim)
+            if claim.state == "claimed":
+                self.hold(claim)
+        return claims[0]
+
+    def _claim_one(self, suggestion: Suggestion) -> Claim:
+        candidates = self._history.candidates
+        function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
         return self._claim(function.id, self._config.training_seed, "suggestion", record)
 
     def _claim(

@@ -9,7 +9,7 @@ object holds in memory can be read again from the store at any moment, which is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aquasurf_ray.driver.claims import Budget, Claims
@@ -26,8 +26,8 @@ from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
-from store import Claim, FunctionRecord, Lease, Store
-from workers.messages import TrainingJob
+from store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
+from workers.messages import CostReply, TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
@@ -83,6 +83,8 @@ class SearchLoop:
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
+        self._to_start: list[tuple[Slot, Claim, FunctionRecord]] = []
+        self._recorded: dict[int, bool] = {}
         self._given_up_in_a_row = 0
         self._clock, self._shown = clock, -SHOW_SECONDS
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
@@ -116,8 +118,11 @@ class SearchLoop:
             self._assign()
             self._show()
             soon = self.suggester is not None and self.suggester.makes_some and self.pool.idle()
-            for outcome in self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS):
+            outcomes = self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS)
+            self._store_together(outcomes)
+            for outcome in outcomes:
                 self._settle(outcome)
+            self._start_trainings()
         self.reporter.update(self.view())
 
     def finished(self) -> bool:
@@ -174,16 +179,17 @@ class SearchLoop:
 
     def _assign(self) -> None:
         idle, n_given = self.pool.idle(), 0
-        while n_given < len(idle) and self._give_something(idle[n_given]):
+        while n_given < len(idle) and self._give_something(idle[n_given], len(idle) - n_given):
             n_given += 1
+        self._start_trainings()
         if self.suggester:
             self.suggester.left_idle(len(idle) - n_given)
 
-    def _give_something(self, slot: Slot) -> bool:
-        return self._assign_evaluation(slot) or self._preparation.submit(slot)
+    def _give_something(self, slot: Slot, n_waiting: int) -> bool:
+        return self._assign_evaluation(slot, n_waiting) or self._preparation.submit(slot)
 
-    def _assign_evaluation(self, slot: Slot) -> bool:
-        claim = self._claims.next_for(slot)
+    def _assign_evaluation(self, slot: Slot, n_waiting: int) -> bool:
+        claim = self._claims.next_for(slot, n_waiting)
         if claim is not None:
             self._begin(slot, claim)
         return claim is not None
@@ -206,18 +212,24 @@ class SearchLoop:
         return not known and function.id not in self.history.costs_given_up
 
     def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
-        node = slot.info.node if slot.info else None
-        rule = self._stop_rule(claim)
-        self.store.start(self.lease, claim.evaluation_id, slot.name, node, rule.thresholds if rule else ())
-        job = TrainingJob(
-            function=function.name,
-            fingerprint=function.fingerprint,
-            seed=claim.record.seed,
-            stop_rule=rule,
-            gate=self._claims.is_gated(claim.origin),
-        )
-        self.pool.submit(slot, job, self.time_limit)
-        self._jobs[slot.number] = claim.evaluation_id
+        """Has the training begun with the next ones that are begun together."""
+        self._to_start.append((slot, claim, function))
+
+    def _start_trainings(self) -> None:
+        """Notes in one transaction that trainings begin, and gives them to their workers."""
+        starts, jobs = [], []
+        for slot, claim, function in self._to_start:
+            node = slot.info.node if slot.info else None
+            rule = self._stop_rule(claim)
+            starts.append(StartRecord(claim.evaluation_id, slot.name, node, rule.thresholds if rule else ()))
+            gate = self._claims.is_gated(claim.origin)
+            jobs.append(TrainingJob(function.name, function.fingerprint, claim.record.seed, rule, gate))
+        if starts:
+            self.store.start_all(self.lease, starts)
+        for (slot, claim, _), job in zip(self._to_start, jobs, strict=True):
+            self.pool.submit(slot, job, self.time_limit)
+            self._jobs[slot.number] = claim.evaluation_id
+        self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
         """From the store as it is now, so that it is the same whoever drives the run."""
@@ -226,6 +238,26 @@ class SearchLoop:
         return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(self.lease.task_id, epoch))
 
     # -- taking in what comes back
+
+    def _store_together(self, outcomes: Sequence[Outcome]) -> None:
+        """Stores what came in since the last look, each kind in one transaction: a commit costs as much as a result."""
+        self._preparation.keep_spectra(outcomes)
+        results: dict[int, EvaluationResult] = {}
+        functions: list[FunctionRecord] = []
+        costs: list[CostReply] = []
+        workers: list[str] = []
+        for outcome in outcomes:
+            name = self.pool.slots[outcome.slot - 1].name
+            if outcome.fault is None and isinstance(outcome.job, TrainingJob):
+                results[self._jobs[outcome.slot]] = evaluation_result(outcome.reply, name)
+            elif outcome.fault is None and outcome.slot in self._measured_for:
+                functions.append(self._claims.function(self._measured_for[outcome.slot].function_id))
+                costs += outcome.reply
+                workers.append(name)
+        if results:
+            self._recorded = self.store.record_results(self.lease, results)
+        if functions:
+            keep_costs(self.store, self.lease, self.history, functions, costs, workers)
 
     def _settle(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, TrainingJob):
@@ -245,9 +277,7 @@ class SearchLoop:
             self.history.costs_given_up.add(function.id)
             self._claims.hold(claim)
             return
-        slot = self.pool.slots[outcome.slot - 1]
-        keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
-        self._train(slot, claim, function)
+        self._train(self.pool.slots[outcome.slot - 1], claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
@@ -255,9 +285,8 @@ class SearchLoop:
             self._settle_fault(evaluation, outcome)
             return
         slot = self.pool.slots[outcome.slot - 1]
-        result = evaluation_result(outcome.reply, slot.name)
-        if self.store.record_result(self.lease, evaluation.evaluation_id, result):
-            self._sharing.keep(evaluation, result)
+        if self._recorded[evaluation.evaluation_id]:
+            self._sharing.keep(evaluation, evaluation_result(outcome.reply, slot.name))
         else:
             self._sharing.adopt(evaluation)
         self.pool.forget(slot, job)

@@ -65,6 +65,12 @@ class Suggester:
             policy.observe(position, score)
         return policy.suggest(pending=self._pending(n), allowed=self._allowed(n))
 
+    def suggest_some(self, most: int) -> list[Suggestion]:
+        """What can be suggested now, at most so many: one where each takes the results of those before it into account
+        as they come."""
+        suggestion = self.suggest() if most > 0 else None
+        return [] if suggestion is None else [suggestion]
+
     def left_idle(self, n: int) -> None:
         """So many workers have nothing to do at all; what is suggested does not depend on it."""
 

@@ -99,6 +99,13 @@ class AheadSuggester(Suggester):
                 return suggestion
         return None
 
+    def suggest_some(self, most: int) -> list[Suggestion]:
+        """As many of those that are ready."""
+        some: list[Suggestion] = []
+        while len(some) < most and (suggestion := self.suggest()) is not None:
+            some.append(suggestion)
+        return some
+
     def left_idle(self, n: int) -> None:
         """So many workers wait for a suggestion."""
         self._idle = n
