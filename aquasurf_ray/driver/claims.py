@@ -60,8 +60,8 @@ class Claims:
         self._functions = {function.id: function for function in history.candidates}
 
     def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
-        """One to be trained by this worker, of `n_waiting` that are idle; those already known or under way elsewhere are
-        noted on the way."""
+        """One to be trained by this worker, the first of `n_waiting`; those that need no training now are noted on the
+        way."""
         while True:
             claim = self._next(slot, n_waiting)
             if claim is None:
