@@ -8,10 +8,12 @@ kept_busy    for each number of workers and each database: trainings of one minu
              workers' seconds between the moment when the last worker began its first training and the last claim.
 flat_out     trainings of no time at all: evaluations a second of wall clock and of the driver's processor time, with
              suggestions, and without (a run of kind `evaluate`).
-suggestions  milliseconds of a suggestion with 5,000 candidates, one at a time and in batches.
+suggestions  processor milliseconds of a suggestion with 5,000 candidates, one at a time and in batches.
+turn_ms      from one look at the workers to the next, and turn_cpu_ms, the processor time of it: what a worker that has
+             finished waits for at most, and whether a decision ever waits for a surrogate or for growing candidates.
 
     python benchmarks/scale.py [--workers 8 64 256 1024] [--databases sqlite postgresql] [--surrogates metric aquasurf]
-        [--scale 10] [--seconds 30] [--parts kept_busy flat_out] [--pool local|ray] [--output FILE]
+        [--scale 4] [--rounds 3] [--parts kept_busy flat_out suggestions] [--pool local|ray] [--output FILE]
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,13 +33,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from aquasurf_ray.activations import SearchSpace
+from aquasurf_ray.activations import SearchSpace, outputs
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
 from aquasurf_ray.driver.cluster import Workers, connected
 from aquasurf_ray.driver.config import make_config
@@ -45,14 +49,18 @@ from aquasurf_ray.driver.orders import create_run
 from aquasurf_ray.driver.pool import Job, Outcome, Slot
 from aquasurf_ray.driver.progress import Silent
 from aquasurf_ray.driver.signals import StopSignal
+from aquasurf_ray.driver.simulated_answers import Answers
 from aquasurf_ray.driver.simulated_pool import HostedPool, LocalPool
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
+from aquasurf_ray.driver.surrogates import Makings
 from aquasurf_ray.tasks import load_task
 from store import FunctionRow, Store
+from surrogate.settings import SURROGATES
 from workers.messages import TrainingJob
 
 MINUTE = 60.0
 ROUNDS = 3
+PENDING, BATCH = 256, 32
 
 
 def main() -> None:
@@ -87,12 +95,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 256, 1024])
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--surrogates", nargs="*", default=["metric"], choices=["metric", "aquasurf"])
-    parser.add_argument("--scale", type=float, default=10.0, help="how much faster a minute passes")
+    parser.add_argument("--scale", type=float, default=4.0, help="how much faster a minute passes")
     parser.add_argument("--rounds", type=float, default=ROUNDS, help="trainings a worker")
     parser.add_argument("--candidates", type=int, default=5000)
     parser.add_argument("--evaluations", type=int, default=2000, help="of a run flat out")
     parser.add_argument("--flat-workers", type=int, default=64, help="of a run flat out")
-    parser.add_argument("--parts", nargs="+", default=["kept_busy", "flat_out"], choices=list(PARTS))
+    parser.add_argument("--parts", nargs="+", default=["kept_busy", "flat_out", "suggestions"], choices=list(PARTS))
+    parser.add_argument("--results", type=int, nargs="+", default=[100, 300, 1000, 2500])
+    parser.add_argument("--repeats", type=int, default=10, help="of a suggestion")
     parser.add_argument("--pool", default="local", choices=list(POOLS), help="workers in this process, or on Ray")
     parser.add_argument("--folder", type=Path, help="where the databases are made and deleted")
     parser.add_argument("--output", type=Path, help="write the document to a file too")
@@ -121,6 +131,28 @@ def flat_out(arguments: argparse.Namespace, rows: list[FunctionRow], databases: 
         for surrogate in [None, *arguments.surrogates]:
             trial = Trial(arguments.flat_workers, database, url, surrogate, arguments.evaluations, arguments.pool)
             found.append(_measured(trial, Simulation(training_seconds=0.0), rows))
+    return found
+
+
+def suggestions(arguments: argparse.Namespace, rows: list[FunctionRow], databases: dict[str, str]) -> list[Any]:
+    """Processor time of a suggestion by the default surrogate, alone and in a batch, with 256 trainings pending."""
+    answers = Answers(Simulation())
+    names = [row.name for row in rows]
+    packed = tuple(answers.spectrum(name, "sampled").feature for name in names)
+    makings = Makings(SURROGATES["metric"], 0, outputs=np.stack([outputs(name) for name in names]), spectra=packed)
+    order = np.random.default_rng(0).permutation(len(names)).tolist()
+    policy, n_told, found = makings.policy(), 0, []
+    for results in arguments.results:
+        for candidate in order[n_told:results]:
+            policy.observe(candidate, answers.training(TrainingJob(names[candidate], "", 0)).score)
+        n_told, pending = results, order[results : results + PENDING]
+        policy.suggest_batch(2, pending)  # distances are computed when they are first asked for, and kept
+        alone = [_cpu_of(partial(policy.suggest, pending)) for _ in range(arguments.repeats)]
+        batch = [_cpu_of(partial(policy.suggest_batch, BATCH, pending)) / BATCH for _ in range(arguments.repeats)]
+        row = {"candidates": len(names), "results": results, "pending": PENDING, "batch": BATCH}
+        row |= {"alone_cpu_ms": _percentiles(alone), "in_a_batch_cpu_ms": _percentiles(batch)}
+        found.append(row)
+        _say(row)
     return found
 
 
@@ -187,7 +219,7 @@ class Meter:
     first: dict[int, float] = field(default_factory=dict)
     begun: dict[int, float] = field(default_factory=dict)
     jobs: int = 0
-    polls: list[float] = field(default_factory=list)
+    turns: list[tuple[float, float]] = field(default_factory=list)
     memory: list[tuple[float, float, int]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -210,9 +242,9 @@ class Meter:
             self.first.setdefault(slot.number, now)
             self.begun[slot.number] = now
 
-    def turned(self, now: float, outcomes: list[Outcome]) -> None:
-        """The loop came round to its poll at this moment, and that gave these outcomes."""
-        self.polls.append(now)
+    def turned(self, seconds: float, cpu: float, outcomes: list[Outcome]) -> None:
+        """The loop has taken so long from one poll to the next, which gave these outcomes."""
+        self.turns.append((seconds, cpu))
         for outcome in outcomes:
             if isinstance(outcome.job, TrainingJob):
                 seconds = outcome.reply.seconds if outcome.reply is not None else 0.0
@@ -226,7 +258,8 @@ class Meter:
             "driver_cpu_seconds": round(self.cpu, 2),
             "driver_cpu_ms_an_evaluation": round(self.cpu / evaluations * 1e3, 2),
             "evaluations_a_cpu_second": round(evaluations / self.cpu, 1),
-            "longest_turn_ms": round(max(np.diff(self.polls), default=0.0) * 1e3, 1),
+            "turn_ms": _percentiles([seconds for seconds, _ in self.turns]),
+            "turn_cpu_ms": _percentiles([cpu for _, cpu in self.turns]),
             "driver_memory_mb": [(round(t), m, n) for t, m, n in self.memory[:: max(1, len(self.memory) // 10)]],
         }
         begun = sorted(at for at, _ in self.trainings)
@@ -258,12 +291,25 @@ def _metered(kind: type, meter: Meter) -> Callable[..., Any]:
             meter.given(slot, job)
 
         def poll(self, timeout: float) -> Any:
-            before = time.monotonic()
+            now, cpu = time.monotonic(), time.process_time()
+            before = self.__dict__.setdefault("left", (now, cpu))
             outcomes = super().poll(timeout)
-            meter.turned(before, outcomes)
+            meter.turned(now - before[0], cpu - before[1], outcomes)
+            self.left = time.monotonic(), time.process_time()
             return outcomes
 
     return Metered
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    p50, p99, most = np.quantile(seconds, [0.5, 0.99, 1.0]) * 1e3
+    return {"p50": round(p50, 2), "p99": round(p99, 2), "max": round(most, 1)}
+
+
+def _cpu_of(action: Callable[[], object]) -> float:
+    before = time.process_time()
+    action()
+    return time.process_time() - before
 
 
 def _cpu() -> float:
@@ -324,13 +370,11 @@ def _commit() -> str:
 
 
 def _say(row: dict[str, Any]) -> None:
-    import sys
-
     print(json.dumps({key: value for key, value in row.items() if key != "driver_memory_mb"}), file=sys.stderr)
 
 
 POOLS = {"local": LocalPool, "ray": HostedPool}
-PARTS = {"kept_busy": kept_busy, "flat_out": flat_out}
+PARTS = {"kept_busy": kept_busy, "flat_out": flat_out, "suggestions": suggestions}
 
 if __name__ == "__main__":
     main()
