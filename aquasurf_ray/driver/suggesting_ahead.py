@@ -39,15 +39,19 @@ class SuggestionProcess:
     def __init__(self) -> None:
         self._policy: PredictorPolicy | None = None
 
-    def use(self, makings: Makings) -> None:
-        """Goes on with a policy that has observed nothing."""
-        self._policy = makings.policy()
-
     def suggest(
-        self, results: list[tuple[int, float | None]], n: int, pending: frozenset[int], allowed: Mask
+        self,
+        makings: Makings | None,
+        results: list[tuple[int, float | None]],
+        n: int,
+        pending: frozenset[int],
+        allowed: Mask,
     ) -> list[Suggestion]:
-        """Observes what is new, and makes `n` suggestions."""
-        assert self._policy is not None  # noqa: S101 - `use` comes first
+        """Observes what is new, and makes `n` suggestions; with a policy that has observed nothing, if one is to be
+        made."""
+        if makings is not None:
+            self._policy = makings.policy()
+        assert self._policy is not None  # noqa: S101 - the first call has makings
         for candidate, score in results:
             self._policy.observe(candidate, score)
         return self._policy.suggest_batch(n, pending, allowed)
@@ -123,30 +127,25 @@ class AheadSuggester(Suggester):
         return min(enough - len(self._ready), LARGEST_BATCH, left) if len(self._ready) <= enough / 2 else 0
 
     def _begin(self, n: int) -> None:
-        used = self._candidates_to_use(n)
-        if not used:
+        makings = None if self._used == n else self._makings(n)
+        if makings is not None:
+            self._used, self._n_observed = n, 0
+        elif self._used != n and not (self._used and self._idle):
             return
-        size = self._n_wanted()
+        size, used = self._n_wanted(), self._used
         if used == n < len(self._history.candidates):
             made = self._history.evaluations.n_of("suggestion") + len(self._ready)
             size = min(size, SUGGESTIONS_A_STAGE - made % SUGGESTIONS_A_STAGE)
-        pending = self._pending(used) | {suggestion.candidate for suggestion in self._ready}
-        self._future = self._process.suggest.remote(self._new_results(used), size, pending, self._allowed(used))
-        self._taken = 0
-
-    def _candidates_to_use(self, n: int) -> int:
-        """The first `n` if they are ready; else those that were, where workers are idle; 0 to wait."""
-        if self._used == n:
-            return n
-        unpriced = self._config.max_cost is not None and self._history.without_cost(n)
-        makings = None if unpriced else self._surrogate.makings(n)
-        if makings is None:
-            return self._used if self._idle else 0
         if self._process is None:
             self._process = SuggestionProcess.remote()  # type: ignore[attr-defined]
-        self._process.use.remote(makings)
-        self._used, self._n_observed = n, 0
-        return n
+        pending = self._pending(used) | {suggestion.candidate for suggestion in self._ready}
+        told = self._new_results(used), size, pending, self._allowed(used)
+        self._future = self._process.suggest.remote(makings, *told)
+        self._taken = 0
+
+    def _makings(self, n: int) -> Makings | None:
+        unpriced = self._config.max_cost is not None and self._history.without_cost(n)
+        return None if unpriced else self._surrogate.makings(n)
 
     def _take_up(self) -> None:
         """Puts what was made into the queue.

@@ -120,13 +120,12 @@ class Process:
     """In the place of a `SuggestionProcess`."""
 
     def __init__(self):
-        self.use = Calls(self._use)
-        self.suggest = Calls(self._suggest)
+        self.made, self.suggest = 0, Calls(self._suggest)
 
-    def _use(self, makings):
-        self._policy, self.told = makings.policy(), []
-
-    def _suggest(self, results, n, *how):
+    def _suggest(self, makings, results, n, *how):
+        if makings is not None:
+            self._policy, self.told = makings.policy(), []
+            self.made += 1
         self.told += results
         return self._policy.suggest_batch(n, *how)
 
@@ -182,7 +181,7 @@ def test_ready_suggestions_are_as_many_as_idle_workers_and_of_the_plans_prefix(a
     suggester.prepare()
     assert suggester.makes_some
     suggester.prepare()
-    assert process.suggest.asked[0][1] == 8, "the next ones are of a larger prefix"
+    assert process.suggest.asked[0][2] == 8, "the next ones are of a larger prefix"
     assert len(take(suggester, history, 30)) == 8
     assert max(e.function_id for e in history.evaluations.values()) < 50
 
@@ -206,7 +205,7 @@ def test_while_the_next_prefix_is_not_ready_only_workers_without_any_work_get_su
     surrogate.ready.add(100)
     cycle(suggester)
     cycle(suggester)
-    assert len(process.use.asked) == 2
+    assert process.made == 2
 
 
 def test_no_more_is_made_than_the_budget_has_left_and_what_came_out_is_told_once(ahead):
