@@ -180,6 +180,16 @@ class SuggestionRecord:
 
 
 @dataclass(frozen=True)
+class StartRecord:
+    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score)."""
+
+    evaluation_id: int
+    worker: str | None = None
+    node: str | None = None
+    stop_rule: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class EpochRecord:
     """One epoch; `epoch` counts from 1."""
 

@@ -33,7 +33,7 @@ from scipy.stats import rankdata
 
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
-from surrogate.predictors import MapPredictor, Prediction, Predictor
+from surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor, merit
 from surrogate.regressors import make_regressor
 
 Indices = NDArray[np.int64]
@@ -178,6 +178,41 @@ class PredictorPolicy(Policy):
         running = self._placed(running)
         return self._explain(self._choose(placed, running), open_)
 
+    def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
+        """Up to n suggestions to train side by side: each is made as if those before it were running already.
+
+        Where the predictor is a Gaussian process by expected improvement, and believes, they are made from one fit
+        (`surrogate.batches`): what is believed has no part in the choice of the process's length and noise, as it has
+        in `suggest`.
+        """
+        batch = self._believed_batch(n, frozenset(pending), allowed) if n > 1 else []
+        taken = {*pending, *(suggestion.candidate for suggestion in batch)}
+        return batch + super().suggest_batch(n - len(batch), taken, allowed)
+
+    def _believed_batch(self, n: int, pending: frozenset[int], allowed: Mask | None) -> list[Suggestion]:
+        """As many as the predictor can make from one fit; none where it is of another kind, or nothing is known."""
+        known, scores = self._training_set()
+        if not len(scores) or self._pending != "believer" or not isinstance(self._predictor, MetricPredictor):
+            return []
+        targets = normal_ranks(scores) if self._targets == "ranks" else scores
+        process = self._predictor.believer(known, targets)
+        if process is None:
+            return []
+        ascending = np.argsort(targets, kind="stable")
+        expected: Scores = np.interp(process.mean, targets[ascending], scores[ascending])
+        running = np.array(sorted(pending - self._observations.keys()), dtype=np.int64)
+        open_ = _open_mask(len(self._turn), [*self._observations, *running], allowed)
+        placed = open_ & self._predictor.placed
+        process.believe(self._placed(running))
+        batch = list[Suggestion]()
+        while len(batch) < n and placed.any():
+            merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
+            chosen = self._first(placed, merits)
+            batch.append(self._explained(chosen, expected, open_))
+            placed[chosen] = open_[chosen] = False
+            process.believe(np.array([chosen]))
+        return batch
+
     def _choose(self, placed: Mask, running: Indices) -> int:
         prediction = self._predict()
         if prediction is None:
@@ -239,7 +274,9 @@ class PredictorPolicy(Policy):
 
     def _explain(self, candidate: int, open_: Mask) -> Suggestion:
         prediction = self._predict()
-        scores = None if prediction is None else prediction.scores
+        return self._explained(candidate, None if prediction is None else prediction.scores, open_)
+
+    def _explained(self, candidate: int, scores: Scores | None, open_: Mask) -> Suggestion:
         predicted = None if scores is None or np.isnan(scores[candidate]) else float(scores[candidate])
         return Suggestion(
             candidate=candidate,

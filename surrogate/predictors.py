@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import norm, rankdata
 
+from surrogate.batches import BelievingProcess
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
 from surrogate.gaussian_process import GaussianProcess, Kernel
@@ -160,6 +161,13 @@ class MetricPredictor:
     def distances(self, candidate: int, others: Indices) -> Scores:
         """See `Predictor`."""
         return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
+
+    def believer(self, known: Indices, scores: Scores) -> BelievingProcess | None:
+        """A process for the suggestions of a whole batch, where the regressor is of that kind."""
+        regress = self._regress
+        if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
+            return None
+        return BelievingProcess(self.space, known, scores, regress.kernel)
 
     def predict(self, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor`."""

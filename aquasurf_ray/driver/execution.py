@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task
@@ -79,7 +80,7 @@ class Order:
     """A run to carry out, with everything that it takes.
 
     `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work.
+    class that does the work, `make_pool` what holds the workers.
     """
 
     run: Run
@@ -88,6 +89,7 @@ class Order:
     import_task: bool
     budget: int
     worker: type = Worker
+    make_pool: Callable[..., WorkerPool] = WorkerPool
 
 
 def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
@@ -225,8 +227,8 @@ def _search(
     """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
     config, lease = order.config, held.lease
     kind = KINDS[order.run.kind]
-    suggester = Suggester(config, history, _surrogate(order, store, lease, history)) if kind.suggests else None
-    pool = WorkerPool(
+    suggester = _suggester(order, workers, store, lease, history) if kind.suggests else None
+    pool = order.make_pool(
         _worker_settings(order, workers),
         workers.n,
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
@@ -260,6 +262,14 @@ def _search(
         pool.close()
         if suggester:
             suggester.close()
+
+
+def _suggester(order: Order, workers: Workers, store: Store, lease: Lease, history: History) -> Suggester:
+    """One that keeps suggestions ready where there are many workers."""
+    surrogate = _surrogate(order, store, lease, history)
+    if workers.n < MANY_WORKERS:
+        return Suggester(order.config, history, surrogate)
+    return AheadSuggester(order.config, history, surrogate, order.budget)
 
 
 def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:

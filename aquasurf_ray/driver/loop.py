@@ -12,7 +12,7 @@ object holds in memory can be read again from the store at any moment, which is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aquasurf_ray.driver.claims import Budget, Claims
@@ -34,12 +34,14 @@ from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
-from store import Claim, FunctionRecord, Lease, Store
-from workers.messages import Drained, TrainingJob
+from store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
+from workers.messages import CostReply, Drained, TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
 POLL_SECONDS = 0.25
+SOON_SECONDS = 0.02
+SHOW_SECONDS = 0.1
 COST_SECONDS = 600.0
 WORKERS_SHOWN = 8
 
@@ -98,8 +100,10 @@ class SearchLoop:
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
+        self._to_start: list[tuple[Slot, Claim, FunctionRecord]] = []
+        self._recorded: dict[int, bool] = {}
         self._given_up_in_a_row = 0
-        self._clock = clock
+        self._clock, self._shown = clock, -SHOW_SECONDS
         self._end: End | None = None
         self._share = share
         self._observe, self._metrics = observe, metrics
@@ -138,9 +142,13 @@ class SearchLoop:
             if self.suggester:
                 self.suggester.prepare()
             self._assign()
-            self.reporter.update(self.view())
-            for outcome in self.pool.poll(POLL_SECONDS):
+            self._show()
+            soon = self.suggester is not None and self.suggester.makes_some and self.pool.idle()
+            outcomes = self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS)
+            self._store_together(outcomes)
+            for outcome in outcomes:
                 self._settle(outcome)
+            self._start_trainings()
         self.reporter.update(self.view())
         self._measure()
         return None if self.finished() else self._end
@@ -155,9 +163,10 @@ class SearchLoop:
             self.reporter.note(f"{end.text}: work on {busy} workers comes to its end or to a checkpoint")
         while self.pool.busy() and self._clock() < end.deadline:
             self.check()
-            for outcome in self.pool.poll(POLL_SECONDS):
-                if outcome.fault is None:
-                    self._settle(outcome)
+            outcomes = [outcome for outcome in self.pool.poll(POLL_SECONDS) if outcome.fault is None]
+            self._store_together(outcomes)
+            for outcome in outcomes:
+                self._settle(outcome)
             self.reporter.update(self.view())
 
     def finished(self) -> bool:
@@ -204,15 +213,27 @@ class SearchLoop:
             stopped_early=self.history.evaluations.n_stopped_early,
         )
 
+    def _show(self) -> None:
+        """A view costs as much as a decision, and nobody looks at hundreds a second."""
+        if self._clock() - self._shown >= SHOW_SECONDS:
+            self._shown = self._clock()
+            self.reporter.update(self.view())
+
     # -- giving out work
 
     def _assign(self) -> None:
-        for slot in self.pool.idle():
-            if not (self._assign_evaluation(slot) or self._preparation.submit(slot)):
-                return
+        idle, n_given = self.pool.idle(), 0
+        while n_given < len(idle) and self._give_something(idle[n_given], len(idle) - n_given):
+            n_given += 1
+        self._start_trainings()
+        if self.suggester:
+            self.suggester.left_idle(len(idle) - n_given)
 
-    def _assign_evaluation(self, slot: Slot) -> bool:
-        claim = self._claims.next_for(slot)
+    def _give_something(self, slot: Slot, n_waiting: int) -> bool:
+        return self._assign_evaluation(slot, n_waiting) or self._preparation.submit(slot)
+
+    def _assign_evaluation(self, slot: Slot, n_waiting: int) -> bool:
+        claim = self._claims.next_for(slot, n_waiting)
         if claim is not None:
             self._begin(slot, claim)
         return claim is not None
@@ -235,20 +256,26 @@ class SearchLoop:
         return not known and function.id not in self.history.costs_given_up
 
     def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
-        node = slot.info.node if slot.info else None
-        rule = self._stop_rule(claim)
-        self.store.start(self.lease, claim.evaluation_id, slot.name, node, rule.thresholds if rule else ())
-        job = TrainingJob(
-            function=function.name,
-            fingerprint=function.fingerprint,
-            seed=claim.record.seed,
-            stop_rule=rule,
-            gate=self._claims.is_gated(claim.origin),
-        )
-        self.pool.submit(slot, job, self.time_limit)
-        said = {"origin": claim.origin, "worker": slot.name, "node": node}
-        self._observe("started", evaluation=claim.evaluation_id, function=function.name, seed=job.seed, **said)
-        self._jobs[slot.number] = claim.evaluation_id
+        """Has the training begun with the next ones that are begun together."""
+        self._to_start.append((slot, claim, function))
+
+    def _start_trainings(self) -> None:
+        """Notes in one transaction that trainings begin, and gives them to their workers."""
+        starts, jobs = [], []
+        for slot, claim, function in self._to_start:
+            rule = self._stop_rule(claim)
+            thresholds = rule.thresholds if rule else ()
+            starts.append(StartRecord(claim.evaluation_id, slot.name, _node(slot), thresholds))
+            gate = self._claims.is_gated(claim.origin)
+            jobs.append(TrainingJob(function.name, function.fingerprint, claim.record.seed, rule, gate))
+        if starts:
+            self.store.start_all(self.lease, starts)
+        for (slot, claim, _), job in zip(self._to_start, jobs, strict=True):
+            self.pool.submit(slot, job, self.time_limit)
+            self._jobs[slot.number] = claim.evaluation_id
+            said = {"origin": claim.origin, "worker": slot.name, "node": _node(slot)}
+            self._observe("started", evaluation=claim.evaluation_id, function=job.function, seed=job.seed, **said)
+        self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
         """From the store as it is now, so that it is the same whoever drives the run."""
@@ -257,6 +284,28 @@ class SearchLoop:
         return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(self.lease.task_id, epoch))
 
     # -- taking in what comes back
+
+    def _store_together(self, outcomes: Sequence[Outcome]) -> None:
+        """Stores what came in since the last look, each kind in one transaction: a commit costs as much as a result."""
+        self._preparation.keep_spectra(outcomes)
+        results: dict[int, EvaluationResult] = {}
+        functions: list[FunctionRecord] = []
+        costs: list[CostReply] = []
+        workers: list[str] = []
+        for outcome in outcomes:
+            name = self.pool.slots[outcome.slot - 1].name
+            if isinstance(outcome.reply, Drained):
+                continue
+            if outcome.fault is None and isinstance(outcome.job, TrainingJob):
+                results[self._jobs[outcome.slot]] = evaluation_result(outcome.reply, name)
+            elif outcome.fault is None and outcome.slot in self._measured_for:
+                functions.append(self._claims.function(self._measured_for[outcome.slot].function_id))
+                costs += outcome.reply
+                workers.append(name)
+        if results:
+            self._recorded = self.store.record_results(self.lease, results)
+        if functions:
+            keep_costs(self.store, self.lease, self.history, functions, costs, workers)
 
     def _settle(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, TrainingJob):
@@ -276,11 +325,8 @@ class SearchLoop:
             self.history.costs_given_up.add(function.id)
             self._claims.hold(claim)
             return
-        slot = self.pool.slots[outcome.slot - 1]
-        keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
-        if self._end is not None:
-            return
-        self._train(slot, claim, function)
+        if self._end is None:
+            self._train(self.pool.slots[outcome.slot - 1], claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
@@ -293,7 +339,7 @@ class SearchLoop:
             return  # it stays running, and is queued again when the lease is given back
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
-        if self.store.record_result(self.lease, evaluation.evaluation_id, result):
+        if self._recorded[evaluation.evaluation_id]:
             self._sharing.keep(evaluation, result)
         else:
             self._sharing.adopt(evaluation)
@@ -338,6 +384,10 @@ class SearchLoop:
             self._measure()
             if self._share:
                 self._share.look_around()
+
+
+def _node(slot: Slot) -> str | None:
+    return slot.info.node if slot.info else None
 
 
 def _says(slot: Slot, epoch: int | None) -> str:

@@ -152,7 +152,8 @@ class WorkerPool:
     def forget(self, slot: Slot, job: TrainingJob) -> None:
         """Lets the worker delete the checkpoints of a stored evaluation; only `close` waits for it."""
         if self._forgetting:
-            _, self._forgetting = ray.wait(self._forgetting, num_returns=len(self._forgetting), timeout=0)
+            done = set(self._wait(self._forgetting, len(self._forgetting), 0))
+            self._forgetting = [future for future in self._forgetting if future not in done]
         self._forgetting.append(slot.actor.forget.remote(job))
 
     def poll(self, timeout: float) -> list[Outcome]:
@@ -164,9 +165,8 @@ class WorkerPool:
         waiting = {slot.future: slot for slot in self.slots if slot.future is not None}
         outcomes = []
         if waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-            if not ready:
-                ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout)
+            futures = list(waiting)
+            ready = self._wait(futures, len(futures), 0) or self._wait(futures, 1, timeout)
             for future in ready:
                 outcome = self._settle(waiting[future])
                 if outcome:
@@ -181,11 +181,10 @@ class WorkerPool:
         asked = {slot.actor.progress.remote(): slot.number for slot in training}
         if not asked:
             return {}
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0.05)
         found = {}
-        for future in answered:
+        for future in self._wait(list(asked), len(asked), 0.05):
             try:
-                epoch = ray.get(future)
+                epoch = self._get(future)
             except RayError:
                 continue  # the training's own future tells of the worker's death
             if epoch is not None:
@@ -195,10 +194,9 @@ class WorkerPool:
     def answers(self, futures: Sequence[Any]) -> dict[Any, Any]:
         """What workers have answered by now to questions that were put to their actors; nobody is waited for."""
         found = {}
-        ready = ray.wait(list(futures), num_returns=len(futures), timeout=0)[0] if futures else []
-        for future in ready:
+        for future in self._wait(list(futures), len(futures), 0) if futures else []:
             try:
-                found[future] = ray.get(future)
+                found[future] = self._get(future)
             except RayError:
                 continue  # the work's own future tells of the worker's death
         return found
@@ -249,9 +247,9 @@ class WorkerPool:
     def close(self) -> None:
         """Kills the workers with whatever they do, after a moment for the deletions under way."""
         if self._forgetting:
-            ray.wait(self._forgetting, num_returns=len(self._forgetting), timeout=FORGETTING_SECONDS)
+            self._wait(self._forgetting, len(self._forgetting), FORGETTING_SECONDS)
         for slot in self.live():
-            _kill(slot)
+            self._kill(slot)
             slot.future, slot.job, slot.state = None, None, "starting"
 
     def _new_slot(self, number: int) -> Slot:
@@ -264,9 +262,24 @@ class WorkerPool:
         options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, name=name)
         return options.remote(self.settings)
 
+    def _wait(self, futures: list[Any], n: int, timeout: float) -> list[Any]:
+        """Those that are there: at once when `n` are, or after `timeout` seconds."""
+        ready: list[Any] = ray.wait(futures, num_returns=n, timeout=timeout)[0]
+        return ready
+
+    def _get(self, future: Any) -> Any:
+        return ray.get(future)
+
+    def _kill(self, slot: Slot) -> None:
+        """Kills the actor and, with the place that Ray holds for them, the processes of an actor that has several: Ray
+        keeps the place of a killed actor's children until the driver ends."""
+        ray.kill(slot.actor)
+        if slot.info is not None and slot.info.placement_group is not None:
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
+
     def _settle(self, slot: Slot) -> Outcome | None:
         try:
-            reply = ray.get(slot.future)
+            reply = self._get(slot.future)
         except RayError as error:
             return self._fault(slot, cause_of(error), raised=isinstance(error, RayTaskError))
         job = slot.job
@@ -316,7 +329,7 @@ class WorkerPool:
         self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
 
     def _leave(self, slot: Slot, state: Literal["retired", "left"]) -> None:
-        _kill(slot)
+        self._kill(slot)
         slot.state, slot.job, slot.future, slot.limit = state, None, None, None
 
     def _overdue(self) -> list[Outcome]:
@@ -331,15 +344,7 @@ class WorkerPool:
 
     def _replace(self, slot: Slot) -> None:
         logger.info("replacing %s", slot.name)
-        _kill(slot)
+        self._kill(slot)
         slot.actor = self._new_actor(slot.number)
         slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
         slot.future, slot.started = slot.actor.ready.remote(), self.clock()
-
-
-def _kill(slot: Slot) -> None:
-    """Kills the actor and, with the place that Ray holds for them, the processes of an actor that has several: Ray
-    keeps the place of a killed actor's children until the driver ends."""
-    ray.kill(slot.actor)
-    if slot.info is not None and slot.info.placement_group is not None:
-        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
