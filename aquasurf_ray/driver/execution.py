@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from aquasurf_ray.driver.candidates import baseline_rows
@@ -127,7 +128,8 @@ def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None
 def _held(store: Store, order: Order) -> Iterator[tuple[Lease, LeaseKeeper]]:
     """The run's lease, kept alive, and given back with the run's new status however this ends."""
     seconds = order.config.lease_seconds
-    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds)
+    code = version("aquasurf-ray")
+    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds, code_version=code)
     try:
         with LeaseKeeper(store, lease, seconds) as keeper:
             if order.budget != order.run.budget:
@@ -230,6 +232,9 @@ def _read_history(store: Store, order: Order) -> History:
 def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
     if order.config.address is not None and order.config.storage is None:
         reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
+    begun, now = order.run.code_version, version("aquasurf-ray")
+    if begun != now:
+        reporter.note(f"run '{order.run.name}' was begun by version {begun} and goes on under {now}")
     n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
     known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
     known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)
