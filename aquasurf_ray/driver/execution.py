@@ -26,6 +26,7 @@ from aquasurf_ray.driver.lease_keeper import LeaseKeeper
 from aquasurf_ray.driver.loop import SearchLoop
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.ray_watch import RayWatch
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
@@ -87,12 +88,13 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
         Interrupted, RunFailed, LeaseLost, StoreError: it stopped early; what is finished is stored.
     """
     started = time.monotonic()
-    with _held(store, order) as (lease, keeper):
+    with _held(store, order) as (lease, keeper), RayWatch(_resume_command(store, order)) as watch:
         if not KINDS[order.run.kind].suggests:
             _queue(store, order.run)
 
         def check() -> None:
             keeper.check()
+            watch.check()
             if stop.received:
                 raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
 
