@@ -51,6 +51,22 @@ def check_storage(url: str) -> None:
         raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
 
 
+def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int) -> str:
+    """Where under a storage path the checkpoints of one evaluation are."""
+    return f"{storage}/{task_digest}/{fingerprint}-{seed}"
+
+
+def newest_epoch(url: str) -> int:
+    """The epoch of the newest checkpoint in a folder, going by its name; 0 where there is none, or none to be seen from
+    this machine."""
+    try:
+        paths = CheckpointFolder(url, {})._paths()
+    except (OSError, ValueError, ImportError) as error:
+        logger.info("checkpoints %s cannot be seen from here: %s", url, error)
+        return 0
+    return int(paths[-1][-len("00000.ckpt") : -len(".ckpt")]) if paths else 0
+
+
 class CheckpointFolder:
     """The checkpoints of one evaluation.
 

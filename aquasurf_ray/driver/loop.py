@@ -21,12 +21,14 @@ from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
+from aquasurf_ray.driver.quiet import Quiet, wants_quiet
 from aquasurf_ray.driver.records import evaluation_result
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import Claim, FunctionRecord, Lease, Store
+from workers.checkpoints import folder_of, newest_epoch
 from workers.messages import TrainingJob
 from workers.stopping import StopRule
 
@@ -82,6 +84,8 @@ class SearchLoop:
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
         self._given_up_in_a_row = 0
+        self._saved: dict[int, int] = {}
+        self._quiet = Quiet(pool)
         self._claims = Claims(config, budget, store, lease, history, pool, suggester)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
@@ -163,13 +167,17 @@ class SearchLoop:
     # -- giving out work
 
     def _assign(self) -> None:
+        for slot, claim in self._quiet.ready():
+            self._begin(slot, claim)
         for slot in self.pool.idle():
+            if self._quiet.keeps_back(slot):
+                continue
             if not (self._assign_evaluation(slot) or self._preparation.submit(slot)):
                 return
 
     def _assign_evaluation(self, slot: Slot) -> bool:
         claim = self._claims.next_for(slot)
-        if claim is not None:
+        if claim is not None and not self._quiet.keep(slot, claim):
             self._begin(slot, claim)
         return claim is not None
 
@@ -228,6 +236,7 @@ class SearchLoop:
         if outcome.fault is not None:
             self.reporter.note(f"{function.name} goes without a cost: {outcome.fault}")
             self.history.costs_given_up.add(function.id)
+            self._quiet.ended(outcome.slot)
             self._claims.hold(claim)
             return
         slot = self.pool.slots[outcome.slot - 1]
@@ -236,8 +245,9 @@ class SearchLoop:
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
+        self._quiet.ended(outcome.slot)
         if outcome.fault is not None:
-            self._settle_fault(evaluation, outcome)
+            self._settle_fault(evaluation, outcome, job)
             return
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
@@ -248,11 +258,15 @@ class SearchLoop:
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
-    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome) -> None:
+    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome, job: TrainingJob) -> None:
         fault = outcome.fault or ""
-        attempts = evaluation.attempts + 1
+        advanced = self._has_advanced(evaluation.evaluation_id, job)
+        attempts = 1 if advanced else evaluation.attempts + 1
         give_up = attempts >= self.config.max_attempts or not is_mended_elsewhere(fault)
-        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
+        if wants_quiet(fault, self.pool.resources.gpus):
+            self._quiet.want(evaluation.evaluation_id)
+        counted = {"final": give_up, "advanced": advanced}
+        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, **counted):
             self._sharing.adopt(evaluation)
             return
         status = "failed" if give_up else "queued"
@@ -261,6 +275,16 @@ class SearchLoop:
         self.reporter.note(f"{evaluation.function}: {fault}; {'given up' if give_up else 'tried again'}")
         if give_up:
             self._given_up(fault)
+
+    def _has_advanced(self, evaluation_id: int, job: TrainingJob) -> bool:
+        """Whether the training has a later checkpoint than when it last failed: then its tries count anew, or a long
+        one would be given up on machines that come and go."""
+        storage, before = self.pool.settings.storage, self._saved.get(evaluation_id, 0)
+        if storage is None:
+            return False
+        now = newest_epoch(folder_of(storage, self.task.digest, job.fingerprint, job.seed))
+        self._saved[evaluation_id] = now
+        return now > before
 
     def _given_up(self, fault: str) -> None:
         """Stops a run whose workers only fail: the machines are to be mended before more is given up."""
