@@ -34,7 +34,7 @@ class LightPool:
     """Stands in for `WorkerPool`; a slot's future is the moment at which its job is done."""
 
     def __init__(self, settings, n, resources, worker, note):
-        self.settings, self.n = settings, n
+        self.settings, self.n, self.resources = settings, n, resources
         self.training_seconds = float(os.environ.get("LIGHT_SECONDS", "0.05"))
         self.kill_at, self.n_trainings = int(os.environ.get("LIGHT_KILL", "0")), 0
         self.slots = [Slot(i, ScriptedWorker(settings), "starting", 0.0, 0.0) for i in range(1, n + 1)]
