@@ -13,6 +13,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -93,12 +94,21 @@ class CheckpointFolder:
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
             self._fs.makedirs(self._folder, exist_ok=True)
-            self._fs.pipe_file(temporary, MAGIC + hashlib.sha256(payload).digest() + payload)
-            self._fs.mv(temporary, path)
+            self._put(MAGIC + hashlib.sha256(payload).digest() + payload, temporary, path)
             for old in self._paths()[:-KEPT]:
                 self._fs.rm_file(old)
         except OSError as error:
             raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}; free or remount it") from error
+
+    def _put(self, data: bytes, temporary: str, path: str) -> None:
+        """Writes beside the place and moves; what could be written of it on a full disk is taken away again."""
+        try:
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                self._fs.rm_file(temporary)
+            raise
 
     def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """(epoch, state) of the newest whole checkpoint of this training, or None."""

@@ -230,6 +230,7 @@ def space_file(tmp_path, *names):
 FILLERS = ("tanh(tanh(x))", "relu(tanh(x))", "elu(tanh(x))", "sigmoid(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))")
 
 
+@pytest.mark.reliability("worker-out-of-memory")
 def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(here, tmp_path, misbehaving):
     options = {"candidates": 6, "evaluations": 1, "features": "outputs", "store": here, "name": "deaths", "workers": 1}
     search("digits", worker=ScriptedWorker, space=space_file(tmp_path, *FILLERS), **options)
@@ -241,6 +242,7 @@ def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(he
     assert "Actor" in parked.evaluation.error
 
 
+@pytest.mark.reliability("function-hangs")
 def test_a_function_that_hangs_is_killed_after_its_time_limit(here, tmp_path, misbehaving):
     space = space_file(tmp_path, "hang(x)")
     options = {"candidates": 1, "evaluations": 1, "features": "outputs", "store": here, "name": "hangs", "workers": 1}

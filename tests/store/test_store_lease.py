@@ -83,6 +83,7 @@ def test_a_newcomer_that_is_overtaken_while_it_watches_gives_way(world, clock, e
         world.store.acquire_lease(run.id, this_process(), lease_seconds=30, clock=clock)
 
 
+@pytest.mark.reliability("clock-set-back")
 def test_wall_clocks_decide_nothing(world, clock, elsewhere):
     """A holder whose last sign of life looks days old, or days ahead, is judged by its heartbeat alone."""
     run = world.run()
