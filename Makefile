@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint evidence
+.PHONY: help setup search test test-faults reliability lint evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
-	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
+	@echo "make test-faults   the long ones: whole searches under faults of every kind"
+	@echo "make reliability   puts what they counted into docs/reliability.md"
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
 	@echo "make lint          ruff, mypy and the import contracts"
 
@@ -33,8 +34,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2
 test: $(STAMP)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults"
 
+FAULTS := build/faults.jsonl
+
 test-faults: $(STAMP)
-	$(PYTEST) --dist load -m faults tests/faults
+	@rm -f $(FAULTS)
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability"; code=$$?; \
+		$(BIN)/python tests/made/reliability.py $(FAULTS) --print; exit $$code
+
+reliability: $(STAMP)
+	$(BIN)/python tests/made/reliability.py $(FAULTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

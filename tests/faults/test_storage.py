@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
@@ -37,10 +35,10 @@ def place(folder):
     return folder
 
 
-def python(place, code):
-    environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
-    pipes = {"stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=place, env=environment, **pipes)
+@pytest.fixture
+def python(started):
+    """Runs a program in the folder."""
+    return lambda code: started("-c", code)
 
 
 def epochs(place):
@@ -74,9 +72,9 @@ def other_version(path):
 
 
 @pytest.mark.reliability("checkpoint-damaged")
-def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(place, injections):
+def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(place, python, injections):
     """The driver and its worker are killed, the checkpoints damaged, and the run resumed, again and again."""
-    driver = python(place, TRAIN)
+    driver = python(TRAIN)
     for damage, all_of_them in ((cut, False), (flip, False), (other_version, False), (cut, True)):
         before = epochs(place)
         wait_for(lambda: epochs(place) >= before + 4 and len(checkpoints(place)) == 2)  # noqa: B023 - called here
@@ -85,7 +83,7 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(pla
         for path in found if all_of_them else found[-1:]:
             damage(path)
         injections.add()
-        driver = python(place, RESUME)
+        driver = python(RESUME)
     _, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
@@ -97,7 +95,7 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(pla
 
 
 @pytest.mark.reliability("storage-full")
-def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(place):
+def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(place, python):
     storage = place / "storage"
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(storage)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
@@ -105,17 +103,17 @@ def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(pla
     try:
         filler = storage / "filler"
         filler.write_bytes(bytes(2_000_000))
-        assert_says(python(place, TRAIN), place, "No space left on device")
+        assert_says(python(TRAIN), place, "No space left on device")
         assert [path for path in storage.rglob("*") if path.name.endswith(".tmp")] == [], "no rest takes up the room"
         filler.unlink()
-        assert_done(python(place, RESUME), place)
+        assert_done(python(RESUME), place)
     finally:
         subprocess.run(["umount", "-l", str(storage)], check=True)
 
 
 @pytest.mark.reliability("storage-gone")
-def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it_is_back(place):
-    driver = python(place, TRAIN)
+def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it_is_back(place, python):
+    driver = python(TRAIN)
     wait_for(lambda: epochs(place) >= 5)
     (place / "storage").rename(place / "away")
     (place / "storage").write_text("a mount point without its file system")
@@ -123,7 +121,7 @@ def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it
     done_before = epochs(place)
     (place / "storage").unlink()
     (place / "away").rename(place / "storage")
-    assert_done(python(place, RESUME), place)
+    assert_done(python(RESUME), place)
     assert epochs(place) - done_before < EPOCHS, "it went on from what was saved"
 
 
