@@ -15,7 +15,7 @@ from store import Store
 
 EPOCHS = 40
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TRAIN = """
 from aquasurf_ray.driver import evaluate
@@ -77,14 +77,14 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(pla
     driver = python(TRAIN)
     for damage, all_of_them in ((cut, False), (flip, False), (other_version, False), (cut, True)):
         before = epochs(place)
-        wait_for(lambda: epochs(place) >= before + 4 and len(checkpoints(place)) == 2)  # noqa: B023 - called here
+        wait_for(lambda: epochs(place) >= before + 4 and len(checkpoints(place)) == 2, 300)  # noqa: B023 - called here
         kill_with_its_workers(driver)
         found = checkpoints(place)
         for path in found if all_of_them else found[-1:]:
             damage(path)
         injections.add()
         driver = python(RESUME)
-    _, err = driver.communicate(timeout=200)
+    _, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, err
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
         (wish,) = store.snapshot(store.run("one").id).evaluations
@@ -114,7 +114,7 @@ def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(pla
 @pytest.mark.reliability("storage-gone")
 def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it_is_back(place, python):
     driver = python(TRAIN)
-    wait_for(lambda: epochs(place) >= 5)
+    wait_for(lambda: epochs(place) >= 5, 300)
     (place / "storage").rename(place / "away")
     (place / "storage").write_text("a mount point without its file system")
     assert_says(driver, place, "cannot be written")
@@ -127,7 +127,7 @@ def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it
 
 def assert_says(driver, place, text):
     """The run fails, and its evaluation says why."""
-    _, err = driver.communicate(timeout=200)
+    _, err = driver.communicate(timeout=400)
     assert driver.returncode == 1, err
     assert "1 of 1 evaluations failed on their workers" in err.splitlines()[-1]
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
@@ -138,7 +138,7 @@ def assert_says(driver, place, text):
 
 
 def assert_done(driver, place):
-    _, err = driver.communicate(timeout=200)
+    _, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, err
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
         (wish,) = store.snapshot(store.run("one").id).evaluations
