@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults test-deploy lint audit evidence
+.PHONY: help setup search test test-faults reliability test-deploy lint audit evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
-	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
+	@echo "make test-faults   the long ones: whole searches under faults of every kind"
+	@echo "make reliability   puts what they counted into docs/reliability.md"
 	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
 	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
@@ -35,8 +36,15 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2
 test: $(STAMP)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy"
 
+FAULTS := build/faults.jsonl
+
 test-faults: $(STAMP)
-	$(PYTEST) --dist load -m faults tests/faults
+	@rm -f $(FAULTS)
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability"; code=$$?; \
+		$(BIN)/python tests/made/reliability.py $(FAULTS) --print; exit $$code
+
+reliability: $(STAMP)
+	$(BIN)/python tests/made/reliability.py $(FAULTS)
 
 CLUSTER_STAMP := $(VENV)/.installed-cluster
 

@@ -194,8 +194,12 @@ class EvaluationVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def record_failure(self, lease: Lease, evaluation_id: int, error: str, *, final: bool) -> bool:
+    def record_failure(
+        self, lease: Lease, evaluation_id: int, error: str, *, final: bool, advanced: bool = False
+    ) -> bool:
         """Counts a machine's fault: back into the queue, or parked as failed if `final`.
+
+        A try that `advanced` left a later checkpoint than the one before; attempts count anew from it.
 
         False, and nothing is changed, if the evaluation is no longer ours or has a result.
         """
@@ -204,11 +208,12 @@ class EvaluationVerbs(StoreCore):
             record = _read(connection, evaluation_id, lock=True)
             if record.status != "running" or record.claimed_by != run.id:
                 return False
-            values: dict[str, Any] = {"attempts": record.attempts + 1, "error": error}
+            attempts = 1 if advanced else record.attempts + 1
+            values: dict[str, Any] = {"attempts": attempts, "error": error}
             values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
             connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
             close_own_attempt(connection, evaluation_id, run.id, "failed", error)
-            data = {"error": error, "attempts": record.attempts + 1}
+            data = {"error": error, "attempts": attempts}
             log(connection, run.id, "failed" if final else "retry", evaluation_id, record.function_id, data)
             return True
 

@@ -26,7 +26,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.batches import WHOLE, Share
-from workers.checkpoints import CheckpointFolder
+from workers.checkpoints import CheckpointFolder, folder_of
 from workers.cost import RELU, measure_cost
 from workers.fast_form import fast_form
 from workers.feed import TrainingFeed
@@ -217,7 +217,7 @@ class Worker:
     def _checkpoints(self, job: TrainingJob) -> CheckpointFolder | None:
         if self.settings.storage is None:
             return None
-        url = f"{self.settings.storage}/{self.task.digest}/{job.fingerprint}-{job.seed}"
+        url = folder_of(self.settings.storage, self.task.digest, job.fingerprint, job.seed)
         identity: dict[str, str | int] = {"task": self.task.digest, "function": job.function, "seed": job.seed}
         return CheckpointFolder(url, identity)
 

@@ -31,6 +31,7 @@ from aquasurf_ray.driver.metrics import RunMetrics
 from aquasurf_ray.driver.occurrences import Observe, to_all
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.ray_watch import RayWatch
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
@@ -176,19 +177,26 @@ class _Held:
 
     lease: Lease
     keeper: LeaseKeeper
+    watch: RayWatch
     end: End | None = None
+
+    def check(self) -> None:
+        """Raises when the run is no longer ours, or Ray is gone."""
+        self.keeper.check()
+        self.watch.check()
 
 
 @contextmanager
 def _held(store: Store, order: Order) -> Iterator[_Held]:
     """The run's lease, kept alive, and given back with the run's new status however this ends."""
     seconds = order.config.lease_seconds
-    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds)
+    code = version("aquasurf-ray")
+    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds, code_version=code)
     try:
-        with LeaseKeeper(store, lease, seconds) as keeper:
+        with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(_resume_command(store, order)) as watch:
             if order.budget != order.run.budget:
                 store.set_budget(lease, order.budget)
-            held = _Held(lease, keeper)
+            held = _Held(lease, keeper, watch)
             yield held
     except LeaseLost:
         raise
@@ -247,7 +255,7 @@ def _search(
             pool,
             suggester,
             reporter,
-            check=held.keeper.check,
+            check=held.check,
             ends=ends.reached,
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
@@ -304,6 +312,9 @@ def _read_history(store: Store, order: Order) -> History:
 def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
     if order.config.address is not None and order.config.storage is None:
         reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
+    begun, now = order.run.code_version, version("aquasurf-ray")
+    if begun != now:
+        reporter.note(f"run '{order.run.name}' was begun by version {begun} and goes on under {now}")
     n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
     known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
     known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)

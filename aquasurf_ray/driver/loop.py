@@ -29,12 +29,14 @@ from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
+from aquasurf_ray.driver.quiet import Quiet, wants_quiet
 from aquasurf_ray.driver.records import evaluation_result
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.tasks import Task
 from store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
+from workers.checkpoints import folder_of, newest_epoch
 from workers.messages import CostReply, Drained, TrainingJob
 from workers.stopping import StopRule
 
@@ -106,6 +108,8 @@ class SearchLoop:
         self._clock, self._shown = clock, -SHOW_SECONDS
         self._end: End | None = None
         self._share = share
+        self._saved: dict[int, int] = {}
+        self._quiet = Quiet(pool)
         self._observe, self._metrics = observe, metrics
         self._live = LiveReport(store, lease, pool, observe if config.log else None, clock)
         self._claims = Claims(config, budget, store, lease, history, pool, suggester, observe)
@@ -222,8 +226,15 @@ class SearchLoop:
     # -- giving out work
 
     def _assign(self) -> None:
+        for slot, claim in self._quiet.ready():
+            self._begin(slot, claim)
+        self._start_trainings()
         idle, n_given = self.pool.idle(), 0
-        while n_given < len(idle) and self._give_something(idle[n_given], len(idle) - n_given):
+        for number, slot in enumerate(idle):
+            if self._quiet.keeps_back(slot):
+                continue
+            if not self._give_something(slot, len(idle) - number):
+                break
             n_given += 1
         self._start_trainings()
         if self.suggester:
@@ -234,9 +245,13 @@ class SearchLoop:
 
     def _assign_evaluation(self, slot: Slot, n_waiting: int) -> bool:
         claim = self._claims.next_for(slot, n_waiting)
-        if claim is not None:
+        if claim is None:
+            return False
+        if self._quiet.is_wanted(claim):
+            self._start_trainings()  # the others are busy only then
+        if not self._quiet.keep(slot, claim):
             self._begin(slot, claim)
-        return claim is not None
+        return True
 
     def _begin(self, slot: Slot, claim: Claim) -> None:
         function = self._claims.function(claim.function_id)
@@ -323,6 +338,7 @@ class SearchLoop:
         if outcome.fault is not None:
             self.reporter.note(f"{function.name} goes without a cost: {outcome.fault}")
             self.history.costs_given_up.add(function.id)
+            self._quiet.ended(outcome.slot)
             self._claims.hold(claim)
             return
         if self._end is None:
@@ -330,8 +346,9 @@ class SearchLoop:
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
+        self._quiet.ended(outcome.slot)
         if outcome.fault is not None:
-            self._settle_fault(evaluation, outcome)
+            self._settle_fault(evaluation, outcome, job)
             return
         said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
         if isinstance(outcome.reply, Drained):
@@ -348,11 +365,15 @@ class SearchLoop:
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
-    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome) -> None:
+    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome, job: TrainingJob) -> None:
         fault = outcome.fault or ""
-        attempts = evaluation.attempts + 1
+        advanced = self._has_advanced(evaluation.evaluation_id, job)
+        attempts = 1 if advanced else evaluation.attempts + 1
         give_up = attempts >= self.config.max_attempts or not is_mended_elsewhere(fault)
-        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
+        if wants_quiet(fault, self.pool.resources.gpus):
+            self._quiet.want(evaluation.evaluation_id)
+        counted = {"final": give_up, "advanced": advanced}
+        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, **counted):
             self._sharing.adopt(evaluation)
             return
         said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
@@ -363,6 +384,16 @@ class SearchLoop:
         self.reporter.note(f"{evaluation.function}: {fault}; {'given up' if give_up else 'tried again'}")
         if give_up:
             self._given_up(fault)
+
+    def _has_advanced(self, evaluation_id: int, job: TrainingJob) -> bool:
+        """Whether the training has a later checkpoint than when it last failed: then its tries count anew, or a long
+        one would be given up on machines that come and go."""
+        storage, before = self.pool.settings.storage, self._saved.get(evaluation_id, 0)
+        if storage is None:
+            return False
+        now = newest_epoch(folder_of(storage, self.task.digest, job.fingerprint, job.seed))
+        self._saved[evaluation_id] = now
+        return now > before
 
     def _given_up(self, fault: str) -> None:
         """Stops a run whose workers only fail: the machines are to be mended before more is given up."""

@@ -26,7 +26,7 @@ from aquasurf_ray.driver.progress import Reporter, Silent
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task, TaskError, load_task
-from store import FunctionRow, NewRun, Run, Store
+from store import FunctionRow, NewRun, Run, RunExists, Store
 from store.records import RunKind
 from workers.checkpoints import CheckpointError, check_storage
 
@@ -109,6 +109,20 @@ def create_run(
         identity_keys=tuple(identity),
     )
     return store.create_run(new, store.add_functions(rows))
+
+
+def create_unnamed_run(
+    store: Store, config: SearchConfig, task: Task, kind: RunKind, identity: dict[str, Any], rows: Sequence[FunctionRow]
+) -> Run:
+    """A new run under the first free name. Who takes the same name at the same time has it, and the next is tried."""
+    while True:
+        name = free_name(store, task.name)
+        try:
+            run = create_run(store, config, task, kind, name, identity, rows)
+        except RunExists:
+            continue
+        if run.created:
+            return run
 
 
 def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run | None:

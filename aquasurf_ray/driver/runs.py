@@ -26,7 +26,7 @@ from aquasurf_ray.driver.orders import (
     check_seeds,
     check_storage_of,
     create_run,
-    free_name,
+    create_unnamed_run,
     known_run,
     loaded_task,
     name_of,
@@ -81,8 +81,10 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
             n = len(rows) - len(BASELINES)
             if reporter and n < own.candidates:
                 reporter.note(f"the space has {n:,} functions beside the baselines; all are candidates")
-            name = own.name or free_name(store, loaded.name)
-            run = create_run(store, own, loaded, "search", name, identity, rows)
+            if own.name is None:
+                run = create_unnamed_run(store, own, loaded, "search", identity, rows)
+            else:
+                run = create_run(store, own, loaded, "search", own.name, identity, rows)
         return Order(run, own, loaded, isinstance(task, str), max(own.evaluations, run.budget or 0), worker)
 
     with store_of(config) as store:

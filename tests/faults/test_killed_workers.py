@@ -21,7 +21,8 @@ def attempts(folder):
         return sum(wish.evaluation.attempts for wish in store.snapshot(store.run("one").id).evaluations)
 
 
-def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start):
+@pytest.mark.reliability("worker-killed-training")
+def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start, injections):
     driver = start(*SEARCH)
     kills = 0
     while kills < 6 and (kills == 0 or attempts(folder) < 2):  # one that comes between two trainings costs nothing
@@ -29,12 +30,33 @@ def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(fo
         worker.kill()
         worker.wait(timeout=10)
         kills += 1
+        injections.add()
         wait_for(lambda: workers_of(driver))
     _, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
     assert "tried again" in err
     assert_budget_met(folder)
     assert 2 <= attempts(folder) <= kills
+
+
+@pytest.mark.reliability("worker-killed-spectrum")
+def test_workers_killed_in_spectra_cost_no_function_its_spectrum(folder, start, injections):
+    driver = start("search", "digits", "--name", "one", "--candidates", "60", "--evaluations", "1", "--workers", "1",
+                   "--first-candidates", "68")  # fmt: skip
+    for _ in range(2):
+        worker = wait_for(lambda: workers_of(driver, doing="spectra"))[0]
+        worker.kill()
+        worker.wait(timeout=10)
+        injections.add()
+        wait_for(lambda: workers_of(driver))
+    _, err = driver.communicate(timeout=250)
+    assert driver.returncode == 0, err
+    assert "goes without a spectrum" not in err
+    with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
+        run = store.run("one")
+        ids = [function.id for function in store.candidates(run.id)]
+        assert len(store.spectra(run.task_id, ids, fisher="sampled", seed=0)) == len(ids) == 68
+        assert store.status(run.id).by_status.keys() <= {"done", "diverged"}
 
 
 EVALUATE = """
@@ -44,6 +66,7 @@ evaluate(["tanh(x)"], "longtask:make", name="one", workers=1, checkpoint_interva
 """
 
 
+@pytest.mark.reliability("worker-killed-training")
 def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed(folder, start):
     (folder / "longtask.py").write_text(MODULE)
     (folder / "go.py").write_text(EVALUATE)

@@ -216,6 +216,7 @@ class TestMigration:
         done = subprocess.run([sys.executable, "-c", code, store_url], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout == "f False False\n", done.stderr
 
+    @pytest.mark.reliability("newer-database")
     def test_a_newer_database_is_refused_in_a_sentence(self, store_url):
         with Store.open(store_url) as opened:
             opened._write(lambda c: c.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")))
@@ -223,6 +224,7 @@ class TestMigration:
             Store.open(store_url)
 
     @pytest.mark.parametrize("statement", [1, 7, 30])
+    @pytest.mark.reliability("killed-in-migration")
     def test_killed_in_a_migration_it_leaves_nothing(self, store_url, statement):
         code = f"""
 import os, signal, sys

@@ -115,6 +115,7 @@ HOSTILE_POSTGRES = [
 ]
 
 
+@pytest.mark.reliability("hostile-sql")
 def test_the_database_refuses_what_does_not_read(url, tmp_path):
     before = contents(url)
     own = HOSTILE_SQLITE if url.startswith("sqlite") else HOSTILE_POSTGRES
