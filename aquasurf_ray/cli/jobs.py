@@ -116,7 +116,7 @@ def _follow(jobs: Jobs, id: str, dashboard: str | None) -> None:
     except KeyboardInterrupt:
         where = f" --dashboard {shlex.quote(dashboard)}" if dashboard else ""
         print(f"detached; job '{id}' goes on: aquasurf job attach {id}{where}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None  # of a typer.Exit with this code, main says "stopped"
     raise typer.Exit(_exit_code(job))
 
 

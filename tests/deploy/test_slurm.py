@@ -154,9 +154,11 @@ def test_a_search_that_is_cut_off_at_its_time_limit_goes_on_until_its_budget_is_
 
 
 def has_ended(slurm, folder, job):
-    """Whether it will not come back. Between a drain and the queue, Slurm shows it as failed."""
-    now = slurm.job(job)
-    return now["JobState"] in ENDED and log(folder, job).count("draining") == int(now["Restarts"])
+    """Whether it will not come back: its last start was not drained, or was finished by then. On its way into the queue
+    Slurm shows a job as failed for a moment, and counts the restart already."""
+    last = log(folder, job).rsplit(": start ", 1)[-1]
+    stays = "draining" not in last or "ended with exit code 0" in last
+    return stays and slurm.job(job)["JobState"] in ENDED
 
 
 def is_queued(slurm, job):
