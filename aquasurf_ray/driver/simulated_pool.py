@@ -92,6 +92,18 @@ class Desk:
         """There is nothing to delete."""
         return Answer(0.0)
 
+    def drain(self) -> Answer:
+        """What was promised stays promised: a simulated worker of a pool trains to the end."""
+        return Answer(0.0)
+
+    def warnings(self) -> Answer:
+        """None."""
+        return Answer(0.0, [])
+
+    def gpu_use(self) -> Answer:
+        """None."""
+        return Answer(0.0)
+
 
 @dataclass(eq=False)
 class _Promise:
@@ -149,7 +161,7 @@ class _Caller:
     """Has the methods of a Ray actor's handle, each with its `remote`."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
-        for name in ("ready", "train", "spectra", "costs", "progress", "forget"):
+        for name in ("ready", "train", "spectra", "costs", "progress", "forget", "drain", "warnings", "gpu_use"):
             setattr(self, name, _Method(partial(call, name)))
 
 

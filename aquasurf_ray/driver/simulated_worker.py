@@ -25,7 +25,7 @@ from pathlib import Path
 import ray
 
 from aquasurf_ray.driver.simulated_answers import Answers, Failures, Fault, Simulation
-from workers.messages import CostReply, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
+from workers.messages import CostReply, Drained, GpuUse, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
 from workers.result import Epoch, TrainingResult
 
 __all__ = ["Failures", "Marks", "SimulatedFault", "SimulatedWorker", "Simulation", "simulated"]
@@ -45,6 +45,7 @@ class SimulatedWorker:
         self._answers = Answers(self.simulation)
         self._marks = Marks(settings.storage)
         self._last_epoch: Epoch | None = None
+        self._asked_to_stop = threading.Event()
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
@@ -66,9 +67,11 @@ class SimulatedWorker:
         return replies
 
     @ray.method(concurrency_group="work")
-    def train(self, job: TrainingJob) -> TrainingResult:
+    def train(self, job: TrainingJob) -> TrainingResult | Drained:
         """The benchmark's result, after the time that it takes from the last epoch that was kept."""
         self._last_epoch = None
+        if self._asked_to_stop.is_set():
+            return Drained(0)
         attempt, kept = self._marks.begin(job)
         fault = self.simulation.training_fault(job, attempt)
         result = self._answers.training(job)
@@ -81,7 +84,14 @@ class SimulatedWorker:
                 time.sleep(epoch.seconds)
                 self._marks.keep(job, attempt, epoch.epoch)
             self._last_epoch = epoch
+            if self._asked_to_stop.is_set() and epoch is not result.epochs[-1]:
+                return Drained(epoch.epoch)
         return result
+
+    @ray.method(concurrency_group="watch")
+    def drain(self) -> None:
+        """From now on trainings stop at the end of their epoch."""
+        self._asked_to_stop.set()
 
     @ray.method(concurrency_group="watch")
     def forget(self, job: TrainingJob) -> None:
@@ -92,6 +102,16 @@ class SimulatedWorker:
     def progress(self) -> Epoch | None:
         """The last epoch of the training that runs now."""
         return self._last_epoch
+
+    @ray.method(concurrency_group="watch")
+    def warnings(self) -> list[str]:
+        """None: nothing here warns."""
+        return []
+
+    @ray.method(concurrency_group="watch")
+    def gpu_use(self) -> GpuUse | None:
+        """None: a simulated worker has no GPU."""
+        return None
 
     def _spectrum(self, function: str) -> SpectrumReply:
         if self.simulation.spectra != Failures():

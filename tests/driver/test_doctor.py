@@ -189,6 +189,7 @@ def test_limits_and_gpus_of_a_machine(no_ray, monkeypatch, changed, level, text)
 )
 def test_nodes_of_a_cluster(monkeypatch, changed, level, text):
     """What nodes would say; that Ray asks them is tried in the test of a real cluster."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setattr(doctor, "connected", lambda address: nullcontext())
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
     monkeypatch.setattr(doctor, "_ask_nodes", lambda mark: [replace(REPORT, **changed), "gone: it is away"])
