@@ -111,8 +111,8 @@ def simulate(
 
 
 def draw_candidates(benchmark: Benchmark, n: int, seed: int) -> Indices:
-    """A random subset of n functions that are no baselines, ascending: int64 [n]; all if there are not more."""
-    others = np.setdiff1d(np.arange(len(benchmark)), benchmark.baselines)
+    """A random subset of n of the benchmark's candidates, ascending: int64 [n]; all if there are not more."""
+    others = benchmark.candidates
     drawn = np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")
     return np.sort(others[drawn[:n]])
 

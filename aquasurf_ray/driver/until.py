@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aquasurf_ray.tasks.objective import Metric
+if TYPE_CHECKING:
+    from aquasurf_ray.tasks.objective import Metric  # which loads PyTorch
 
 FORM = re.compile(r"\s*(?P<metric>[^<>=]*[^<>=\s])\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]+)")
 

@@ -19,6 +19,7 @@ from store import (
     EpochRecord,
     EvaluationResult,
     FunctionRow,
+    LiveRun,
     NewRun,
     SpectrumRecord,
     Store,
@@ -57,6 +58,8 @@ def whole(tmp_path_factory):
         opened.start(lease, claim.evaluation_id, "worker")
         epochs = (EpochRecord(1, val_loss=0.5),)
         opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.5, epochs=epochs))
+        opened.report(lease, LiveRun())
+        opened.request_stop(run.id, this_process())
         opened.release_lease(lease, "finished")
     return path
 
@@ -77,6 +80,7 @@ def read_everything(opened):
     reads += [lambda: opened.embedding("version"), lambda: opened.attempts(1), lambda: opened.curve(1)]
     reads += [lambda: opened.snapshot(1), lambda: opened.status(1), lambda: opened.events(1)]
     reads += [lambda: opened.leaderboard(run_id=1), lambda: opened.function_history("relu(x)")]
+    reads += [lambda: opened.activity(1), lambda: opened.failure_causes(1)]
     reads += [lambda: spectra_of(opened), lambda: opened.costs(1, [1], device="cpu")]
     for read in reads:
         with contextlib.suppress(StoreError):
