@@ -9,11 +9,9 @@ import subprocess
 import psutil
 import pytest
 from live_search import wait_for
-from test_killed_workers import LONG_TASK
+from long_task import EPOCHS, MODULE
 
 from store import Store
-
-EPOCHS = 40
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,7 +28,7 @@ resume("one", checkpoint_interval=0.0)
 @pytest.fixture
 def place(folder):
     """A folder with a task of forty epochs, each of which leaves a line in a log and a checkpoint."""
-    (folder / "longtask.py").write_text(LONG_TASK)
+    (folder / "longtask.py").write_text(MODULE)
     (folder / "storage").mkdir()
     return folder
 
