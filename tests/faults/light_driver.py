@@ -15,13 +15,15 @@ import signal
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "driver"))
 
 from scripted_worker import ScriptedWorker
 
-from aquasurf_ray.driver import execution, orders
+from aquasurf_ray.driver import benchmark_build, confirmations, execution, orders, runs
 from aquasurf_ray.driver.cluster import Workers
 from aquasurf_ray.driver.faults import cause_of
 from aquasurf_ray.driver.pool import Outcome, Slot, SpectraJob
@@ -30,14 +32,22 @@ from workers.messages import TrainingJob
 SPECTRUM_SECONDS = 0.002
 
 
+class LightActor:
+    """A scripted worker that is called directly; asked how far it is, it has no answer."""
+
+    def __init__(self, settings):
+        self.work = ScriptedWorker(settings)
+        self.progress = SimpleNamespace(remote=object)
+
+
 class LightPool:
     """Stands in for `WorkerPool`; a slot's future is the moment at which its job is done."""
 
-    def __init__(self, settings, n, resources, worker, note):
-        self.settings, self.n, self.resources = settings, n, resources
+    def __init__(self, settings, n, resources, worker, note, observe):
+        self.settings, self.n, self.resources, self.worker = settings, n, resources, worker
         self.training_seconds = float(os.environ.get("LIGHT_SECONDS", "0.05"))
         self.kill_at, self.n_trainings = int(os.environ.get("LIGHT_KILL", "0")), 0
-        self.slots = [Slot(i, ScriptedWorker(settings), "starting", 0.0, 0.0) for i in range(1, n + 1)]
+        self.slots = [Slot(i, LightActor(settings), "starting", 0.0, 0.0) for i in range(1, n + 1)]
 
     def idle(self):
         return [slot for slot in self.slots if slot.state == "idle"]
@@ -46,7 +56,7 @@ class LightPool:
         return [slot for slot in self.slots if slot.state == "busy"]
 
     def live(self):
-        return self.slots
+        return [slot for slot in self.slots if slot.state != "left"]
 
     def others(self, slot):
         return {other.number for other in self.slots} - {slot.number}
@@ -68,6 +78,14 @@ class LightPool:
     def epochs(self, most):
         return {}
 
+    def answers(self, futures):
+        return {}
+
+    def drain(self):
+        for slot in self.slots:
+            if slot.state != "busy":
+                slot.state, slot.future = "left", None
+
     def poll(self, timeout):
         waiting = [slot for slot in self.slots if slot.future is not None]
         if waiting:
@@ -81,12 +99,12 @@ class LightPool:
     def _answer(self, slot):
         job, slot.job, slot.future, slot.state = slot.job, None, None, "idle"
         if job is None:
-            slot.info = slot.actor.ready()
+            slot.info = slot.actor.work.ready()
             return None
         try:
             if isinstance(job, TrainingJob):
-                return Outcome(slot.number, job, slot.actor.train(job))
-            ask = slot.actor.spectra if isinstance(job, SpectraJob) else slot.actor.costs
+                return Outcome(slot.number, job, slot.actor.work.train(job))
+            ask = slot.actor.work.spectra if isinstance(job, SpectraJob) else slot.actor.work.costs
             return Outcome(slot.number, job, ask(list(job.functions)))
         except Exception as error:
             return Outcome(slot.number, job, fault=cause_of(error))
@@ -94,9 +112,10 @@ class LightPool:
 
 def without_ray():
     """Puts the light pool in the place of the real one."""
-    execution.WorkerPool = LightPool
+    light = partial(execution.Order, make_pool=LightPool)
+    runs.Order = confirmations.Order = benchmark_build.Order = light
     orders.connected = lambda address: nullcontext()
-    orders.fitting_workers = lambda config: Workers(config.workers or 2, 1.0, 0.0)
+    orders.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
     if "LIGHT_VERSION" in os.environ:
         orders.version = execution.version = lambda name: os.environ["LIGHT_VERSION"]
 
