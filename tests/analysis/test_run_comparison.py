@@ -61,5 +61,5 @@ def test_best_so_far_begins_with_the_baselines(store: Store) -> None:
 
 def test_runs_of_different_tasks_do_not_compare(store: Store) -> None:
     second(store, {}, store.add_task("other", "1", "other", {}))
-    with pytest.raises(AnalysisError, match="are of different tasks: digits and other"):
+    with pytest.raises(AnalysisError, match=r"are of different tasks: digits \(version 1\) and other"):
         compare_runs(read_findings(store, NAME, ""), read_findings(store, "second", ""))
