@@ -161,15 +161,16 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "noise",
-        "How far two seeds of one function lie apart: the spread of all functions together",
+        "How far the seeds of one function lie apart, over functions whose best one reaches a score",
         """
         SELECT avg(spread) AS mean_spread, max(spread) AS largest_spread, count(*) AS functions
         FROM (
             SELECT max(score) - min(score) AS spread FROM leaderboard WHERE run = :run
-            GROUP BY function HAVING count(*) >= 2
+            GROUP BY function HAVING count(*) >= 2 AND max(score) >= :least
         ) AS spreads
         """,
         ("run",),
+        {"least": 0.0},
     ),
     ExampleQuery(
         "overfitted",
@@ -187,14 +188,15 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         "The test scores of the best functions, and their place on the test split",
         """
         WITH means AS (
-            SELECT function, avg(score) AS val_mean, avg(test_score) AS test_mean
+            SELECT function, avg(score) AS val_mean, avg(test_score) AS test_mean, count(*) AS seeds
             FROM leaderboard WHERE run = :run AND test_score IS NOT NULL GROUP BY function
         ), places AS (
-            SELECT function, val_mean, test_mean, rank() OVER (ORDER BY val_mean DESC) AS val_place,
+            SELECT function, val_mean, test_mean, seeds, rank() OVER (ORDER BY val_mean DESC) AS val_place,
                 rank() OVER (ORDER BY test_mean DESC) AS test_place
             FROM means
         )
-        SELECT val_place, test_place, val_mean, test_mean, function FROM places ORDER BY val_place, function LIMIT :n
+        SELECT val_place, test_place, val_mean, test_mean, seeds, function
+        FROM places ORDER BY val_place, function LIMIT :n
         """,
         ("run",),
         _TEN,

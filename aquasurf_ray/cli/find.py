@@ -43,6 +43,7 @@ def find(
 ) -> None:
     """Find functions among the candidates of a run and what it trained: by operators, shape, cost, or nearness.
 
+    The best come first, by the best of their seeds; with --near the nearest.
     Nearness is the root mean square of the difference of two functions where a network's inputs lie at the start.
     """
     from aquasurf_ray.analysis.function_search import Wanted
@@ -59,6 +60,8 @@ def find(
     asked = [function for function in known if not trained or function.score is not None]
     found = search(asked, wanted)
     columns = [f"val_{metric.name}", "status", "time_ratio", *(["distance"] if near else []), "shape", "function"]
+    if form is Format.table and not as_json and not any(item.function.time_ratio for item in found[:n]):
+        columns.remove("time_ratio")
     rows = [[_cells(item, metric)[column] for column in columns] for item in found[:n]]
     print_rows(columns, rows, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:
