@@ -66,7 +66,7 @@ class View:
 COLUMNS = {
     "run": ("text", "name of the run"),
     "task": ("text", "name of the task"),
-    "function": ("text", "the function's name, the shortest spelling that is known"),
+    "function": ("text", "the function's name, the one under which it was added first"),
     "fingerprint": ("text", "digest of the function's outputs: equal functions share it"),
     "origin": ("text", "why the run wanted it: baseline, proposal, suggestion or import"),
     "reused": ("boolean", "whether the run found the result in the store instead of training"),
