@@ -21,6 +21,7 @@ OVERVIEW_COLUMNS = (
 )
 FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
 DIVERGENCE_COLUMNS = ("function", "seed", "reason")
+DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 
 
 def register(app: typer.Typer) -> None:
@@ -135,7 +136,12 @@ def _print_status(document: dict[str, Any]) -> None:
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
     if divergences:
         print("\ndiverged:")
-        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences])
+        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences[:DIVERGENCES_SHOWN]])
+    if len(divergences) > DIVERGENCES_SHOWN:
+        run = shlex.quote(f"run={document['run']}")
+        print(
+            f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
+        )
 
 
 def _holder(run: stored.Run, where: str) -> str | None:

@@ -40,6 +40,13 @@ def test_the_answer_is_the_one_that_is_printed(folder, capsys, number):
     assert capsys.readouterr().out == answer
 
 
+def test_status_of_a_benchmark_is_a_page_and_no_book(folder, capsys):
+    assert main(["status", "act-bench-digits"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 100
+    assert lines[-1] == "and 4312 more; by reason: aquasurf query --example diverged --set run=act-bench-digits"
+
+
 def test_there_are_ten_numbered_questions():
     headings = re.findall(r"^## (\d+)\. .*\?$", (ROOT / QUESTIONS).read_text(), re.MULTILINE)
     assert [int(number) for number in headings] == list(range(1, 11))

@@ -61,6 +61,7 @@ def test_what_is_read_back_is_what_the_store_has(store, tmp_path):
     assert len(rows("events")) == sum(len(store.events(number)) for number in (run.id, store.run("made-confirm").id))
 
 
+@pytest.mark.parametrize("world_url", ["sqlite"], indirect=True)
 def test_duckdb_answers_from_the_files(store, tmp_path):
     store.write_snapshot(tmp_path / "out")
     sql = f"""SELECT function, max(score) FROM '{tmp_path}/out/leaderboard.parquet' WHERE run = '{NAME}'
