@@ -67,8 +67,12 @@ class FoundFunction:
     """A function that is as wanted; `distance` is None where nearness was not asked for."""
 
     function: KnownFunction
-    shape: Shape
     distance: float | None
+
+    @property
+    def shape(self) -> Shape:
+        """Measured when it is asked for."""
+        return shape_of(self.function.name)
 
 
 def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFunction]:
@@ -85,11 +89,11 @@ def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFuncti
         if not _is_made_as(function, wanted):
             continue
         try:
-            shape = shape_of(function.name)
+            parse(function.name)
         except ActivationError:
             continue
-        if _has_shape(shape, wanted):
-            found.append(FoundFunction(function, shape, None if near is None else _distance(function.name, near)))
+        if not (wanted.shapes or wanted.not_shapes) or _has_shape(shape_of(function.name), wanted):
+            found.append(FoundFunction(function, None if near is None else _distance(function.name, near)))
     return sorted(found, key=_place)
 
 
