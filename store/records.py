@@ -263,7 +263,8 @@ class BenchmarkEntry:
 class ImportedEntry:
     """An entry and the function that it is here.
 
-    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file.
+    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file, which
+    may also name the seeds itself.
     """
 
     fingerprint: str
@@ -272,11 +273,21 @@ class ImportedEntry:
 
 
 @dataclass(frozen=True)
+class ImportedSpectrum:
+    """A compact spectrum in a benchmark file of this program's own."""
+
+    fingerprint: str
+    fisher: Fisher
+    feature: bytes
+
+
+@dataclass(frozen=True)
 class NewImport:
     """A run to make of a benchmark file: entries that were trained elsewhere, on what is called `task` here.
 
     `functions` are those of the entries. `file` is the file's name without its folder, `file_digest` the SHA-256 of
-    its bytes. `report` goes into the run's log.
+    its bytes. `report` goes into the run's log. `keeps_entries` is False where the entries say nothing that functions,
+    evaluations and spectra do not, so that the file need not be written again as it came.
     """
 
     name: str
@@ -289,6 +300,8 @@ class NewImport:
     functions: tuple[FunctionRow, ...]
     entries: tuple[ImportedEntry, ...]
     report: dict[str, Any]
+    spectra: tuple[ImportedSpectrum, ...] = ()
+    keeps_entries: bool = True
 
 
 @dataclass(frozen=True)
