@@ -54,6 +54,12 @@ _OF_TABLE = {
     "runs.lease_seconds": "silence after which another driver may take it",
     "runs.lease_heartbeat": "grows while the driver lives",
     "runs.lease_renewed_at": "last sign of life",
+    "stop_requests.lease_token": "of the driver that is asked; a later one is not",
+    "stop_requests.asked_by": "host and process that asked",
+    "stop_requests.asked_at": "when",
+    "live_runs.lease_token": "of the driver that reported",
+    "live_runs.reported_at": "when; the report is as old as that",
+    "live_runs.report": "workers and their jobs, evaluations an hour, seconds left, why the run ends",
     "evaluations.claimed_by": "the run that trains it or has trained it, `runs.id`",
     "spectra.seed": "of the weights, the batch and the sampled labels",
     "spectra.status": "done or diverged",
@@ -91,6 +97,8 @@ _ROWS = {
     "events": "a line of a run's log",
     "imported_entries": "what an Act-Bench file says of an evaluation, beside its figures",
     "run_evaluations": "an evaluation that a run wanted",
+    "stop_requests": "the last wish of somebody that a run stops",
+    "live_runs": "what the driver of a run last said of its workers",
 }
 
 
