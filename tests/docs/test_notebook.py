@@ -16,7 +16,7 @@ NOTEBOOK = ROOT / "docs/quickstart.ipynb"
 
 def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The outputs of each cell of code."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     monkeypatch.delenv("AQUASURF_STORE", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
@@ -29,7 +29,7 @@ def results(outputs: Any) -> list[Any]:
 
 
 def test_the_notebook_is_stored_without_outputs_and_is_well_formed() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert [cell.outputs for cell in notebook.cells if cell.cell_type == "code"] == [[]] * 4
 

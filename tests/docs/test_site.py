@@ -42,6 +42,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 60
     assert {page.name: found for page in pages if (found := LOADED.findall(page.read_text()))} == {}
+    assert all("md-search" in page.read_text() for page in pages)
     assert not any("edit this page" in page.read_text().lower() for page in pages)
 
 
