@@ -1,8 +1,8 @@
 """Somebody who does what a page says, block by block, in an empty folder.
 
 Commands run in Bash, in the order of the page. Blocks of Python share one process, so that what one defines the next
-one knows; files are written, and imported there if they are Python. `aquasurf` is `small_aquasurf.py`, the real command
-with small numbers.
+one knows; files are written, and imported there if they are Python, or run if they are scripts. `aquasurf` is
+`small_aquasurf.py`, the real command with small numbers.
 """
 
 from __future__ import annotations
@@ -57,20 +57,19 @@ class Reader:
         """Does what a block says. Raises PageFailed if that fails."""
         if block.file is not None:
             (self.folder / block.file).write_text(block.to_run)
-            if block.file.endswith(".py"):
+            if '__name__ == "__main__"' in block.text:
+                self._in_bash(block, f"python {block.file}")
+            elif block.file.endswith(".py"):
                 self._in_python(block, f"import {block.file.removesuffix('.py')}")
         elif block.language == "python":
             self._in_python(block, block.to_run)
         elif block.language in SHELL or "run as" in block.marks:
-            self._in_bash(block)
+            self._in_bash(block, block.to_run)
         else:
             raise PageFailed(f"{block.place}: a block of {block.language} has no mark that says what it is")
 
-    def _in_bash(self, block: Block) -> None:
-        lines = [
-            without_words(line) if line.startswith(("aquasurf ", "make ")) else line
-            for line in block.to_run.splitlines()
-        ]
+    def _in_bash(self, block: Block, text: str) -> None:
+        lines = [without_words(line) if line.startswith(("aquasurf ", "make ")) else line for line in text.splitlines()]
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-x", "-c", "\n".join(lines)],
             cwd=self.folder,

@@ -25,12 +25,21 @@ test "$(cat order.txt)" = before
 make x 2>/dev/null || echo shell >> order.txt
 ```
 
+```python
+# script.py
+from pathlib import Path
+
+if __name__ == "__main__":
+    Path("script.txt").touch()
+```
+
 <!-- shorter: 1000 => 3; large => small -->
 
 ```python
 import mine
 from pathlib import Path
 
+assert Path("script.txt").exists()
 size = "large"
 Path("order.txt").open("a").write(f"{mine.answer} {1000} {size}\\n")
 ```
@@ -54,7 +63,7 @@ Path("order.txt").open("a").write(size + Path("data.yaml").read_text())
 
 
 @pytest.mark.docs
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(1800)  # a busy machine must not fail a page
 @pytest.mark.parametrize("page", [p for p in PAGES if any("not run" not in b.marks for b in CODE if b.page == p)])
 def test_a_page_works_as_it_is_printed(page: str, tmp_path: Path) -> None:
     folder = tmp_path / "reader"

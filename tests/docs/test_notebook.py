@@ -8,6 +8,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from pages import ROOT
 
@@ -20,7 +21,8 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.delenv("AQUASURF_STORE", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(folder)}}).execute()
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    NotebookClient(notebook, km=kernel, timeout=1500, resources={"metadata": {"path": str(folder)}}).execute()
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -35,6 +37,7 @@ def test_the_notebook_is_stored_without_outputs_and_is_well_formed() -> None:
 
 
 @pytest.mark.docs
+@pytest.mark.timeout(1800)  # half a minute on two free cores; a busy machine must not fail it
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of Jupyter's own libraries, in this process
 def test_the_notebook_searches_draws_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search, leaderboard, drawing, training = executed(tmp_path, monkeypatch)
