@@ -4,18 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults test-deploy test-docs lint audit evidence docs
+.PHONY: help setup search test test-faults test-deploy lint audit evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
 	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
 	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
-	@echo "make test-docs     every block of code in README and docs is run, in order, page by page"
-	@echo "make docs          the site of the documentation, into build/site"
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
 	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
+	@echo "make test-docs     every block of code in README and docs is run, in order, page by page"
+	@echo "make docs          the site of the documentation, into build/site"
 
 setup: $(STAMP)
 
@@ -40,12 +40,6 @@ test: $(STAMP)
 test-faults: $(STAMP)
 	$(PYTEST) --dist load -m faults tests/faults
 
-test-docs: $(STAMP)
-	$(PYTEST) --dist load -m docs tests/docs
-
-docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-
 CLUSTER_STAMP := $(VENV)/.installed-cluster
 
 $(CLUSTER_STAMP): $(STAMP)
@@ -66,3 +60,11 @@ audit: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
+
+.PHONY: test-docs docs
+
+test-docs: $(STAMP)
+	$(PYTEST) --dist load -m docs tests/docs
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
