@@ -8,7 +8,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from pages import ROOT
 
@@ -21,9 +20,8 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.delenv("AQUASURF_STORE", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, km=kernel, startup_timeout=600, timeout=1500, resources=resources).execute()
+    NotebookClient(notebook, startup_timeout=600, timeout=1500, resources=resources).execute()
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
