@@ -69,6 +69,8 @@ audit: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
+	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
 
 .PHONY: test-docs docs
 
