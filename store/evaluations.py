@@ -14,7 +14,7 @@ function one trains it and the other is told so.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -126,11 +126,13 @@ class EvaluationVerbs(StoreCore):
         worker: str | None = None,
         node: str | None = None,
         stop_rule: Sequence[tuple[int, float]] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> bool:
         """Notes that a worker begins, and under which rule; False if the evaluation is no longer ours to train.
 
         Args:
             stop_rule: pairs (epoch, lowest score), kept in the event log whether the rule will end the training or not.
+            settings: what is particular to this training, kept in the event log.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
@@ -140,7 +142,8 @@ class EvaluationVerbs(StoreCore):
             if open_attempt(connection, evaluation_id, run.id, worker, node):
                 connection.execute(_START, {"at_evaluation": evaluation_id, "worker": worker})
                 rule = {"stop_rule": [list(pair) for pair in stop_rule]} if stop_rule else {}
-                data = {"worker": worker, "node": node, **rule}
+                own = {"settings": dict(settings)} if settings else {}
+                data = {"worker": worker, "node": node, **rule, **own}
                 log(connection, run.id, "started", evaluation_id, record.function_id, data)
             return True
 

@@ -135,8 +135,10 @@ class TrainingLoop:
             why = stop_rule.verdict(number, epoch.val_score, self.recipe.epochs) if stop_rule else None
             if why:
                 break
-            due = number < self.recipe.epochs and time.monotonic() - saved >= interval
-            if checkpoints and due and self.team.rank == 0:
+            if not checkpoints or self.team.rank > 0:
+                continue
+            wanted = number < self.recipe.epochs or checkpoints.after_last
+            if wanted and time.monotonic() - saved >= interval:
                 checkpoints.save(number, self.state())
                 saved = time.monotonic()
         return self._figures(why)

@@ -78,13 +78,13 @@ class Suggester:
         return self._policy
 
     def _tell(self, policy: PredictorPolicy, n: int) -> None:
-        """Lets the policy observe what has come out since it was asked last."""
+        """Lets the policy observe what has come out since it was asked last; of several seeds, the best score."""
         new = self._history.evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
         for evaluation in new:
             position = self._history.position.get(evaluation.function_id)
             if position is not None and position < n and evaluation.status in FINAL:  # not what is trained anew
-                policy.observe(position, evaluation.score)
+                policy.observe(position, self._history.evaluations.score_of(evaluation.function_id))
 
     def _pending(self, n: int) -> frozenset[int]:
         positions = (self._history.position.get(e.function_id) for e in self._history.evaluations.open)
