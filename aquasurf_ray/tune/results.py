@@ -31,7 +31,8 @@ def evaluation_result(
     """The result of a trial that has ended without an error; a score that is not finite is a function that diverged."""
     diverged = report.get("status") == "diverged" or not math.isfinite(score)
     figures = {name: report.get(name) for name in FIGURES}
-    figures["seconds"] = report.get("training_seconds", report.get("time_total_s"))
+    trained = sum(epoch.seconds or 0.0 for epoch in curve)
+    figures["seconds"] = report.get("training_seconds") or trained or report.get("time_total_s")
     if diverged:
         kept = {name: figures[name] for name in ("seconds", "device", "n_devices", "precision", "peak_memory_mb")}
         reason = report.get("reason") or "the metric that was reported last is not finite"

@@ -60,6 +60,7 @@ class ActivationSearch(Searcher):
         trainable: instead of a task, what a trainable of your own is called in the store. What changes its results must
             be in `config` then, or results are taken for equal that are not.
         draws: trials of each function, with different draws of the domains.
+        trials: how many there are to be; the Tuner's `num_samples` is -1 then. Without it Tune alone knows.
         metric, mode: what trials report, and "max" or "min"; with a task `score` and "max" by default. The surrogate
             learns from a trial's last report.
         points_to_evaluate: configurations to begin with, `{"activation": ..., ...}`, instead of the eight baselines.
@@ -84,6 +85,7 @@ class ActivationSearch(Searcher):
         *,
         trainable: str | None = None,
         draws: int = 1,
+        trials: int | None = None,
         metric: str | None = None,
         mode: str | None = None,
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
@@ -93,15 +95,15 @@ class ActivationSearch(Searcher):
     ) -> None:
         self._config = _search_config(task, trainable, options)
         self._task, self._trainable, self._settings = task, trainable, dict(config or {})
-        if draws < 1 or spectrum_workers < 1 or (max_concurrent is not None and max_concurrent < 1):
-            raise BadUse("draws, spectrum_workers and max_concurrent are at least 1")
+        if any(n is not None and n < 1 for n in (draws, trials, max_concurrent, spectrum_workers)):
+            raise BadUse("draws, trials, max_concurrent and spectrum_workers are at least 1")
         if mode not in (None, "min", MAX) or not (metric is None or isinstance(metric, str)):
             raise BadUse(f"one metric and the mode 'max' or 'min' are expected, got {metric!r} and {mode!r}")
         self._draws, self._spectrum_workers = draws, spectrum_workers
         self._points = None if points_to_evaluate is None else [_point(point) for point in points_to_evaluate]
         self._max_concurrent = max_concurrent
         self._name = self._config.name
-        self._n_trials: int | None = None
+        self._n_trials = trials
         self._trials: dict[str, Trial] = {}
         self._given: list[tuple[dict[str, Any], float, bool]] = []
         self._study_made: Study | None = None
@@ -127,8 +129,9 @@ class ActivationSearch(Searcher):
             self._metric = metric
         if self._mode is None:
             self._mode = mode
-        n = spec.get("num_samples")
-        self._n_trials = n if isinstance(n, int) and n > 0 else None
+        n = spec.get("num_samples", -1)
+        if self._n_trials is None and n > 0:
+            self._n_trials = n
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -144,15 +147,17 @@ class ActivationSearch(Searcher):
         """
         if self._max_concurrent is not None and self._n_open() >= self._max_concurrent:
             return None
+        if self._n_trials is not None and len(self._trials) >= self._n_trials:
+            return self.FINISHED  # type: ignore[return-value]  # Tune's own word
         session = self._opened()
         claim = session.next()
         if claim is None:
             finished = not self._n_open() and session.exhausted()
             if finished:
                 session.close("finished")
-            return self.FINISHED if finished else None  # type: ignore[return-value]  # Tune's own word
+            return self.FINISHED if finished else None  # type: ignore[return-value]
         function = session.function(claim.function_id)
-        settings = self._settings_of(function.name, function.fingerprint, claim.record.seed)
+        settings = self._settings_of(function.fingerprint, claim.record.seed)
         session.begin(claim, trial_id, settings)
         self._trials[trial_id] = Trial(function.name, claim.record.seed)
         return {**self._conditions(), **settings, ACTIVATION: function.name, "seed": claim.record.seed}
@@ -253,7 +258,7 @@ class ActivationSearch(Searcher):
 
     def close(self, status: RunStatusName = "interrupted") -> None:
         """Gives the run back to whoever wants to go on with it. Tune tells no search of its end, so this is done by
-        itself after the last of `num_samples` trials, and else when the process ends."""
+        itself after the last of `trials`, and else when the process ends."""
         if self._session is not None:
             self._session.close(status)
             self._session = None
@@ -295,11 +300,11 @@ class ActivationSearch(Searcher):
         result = evaluation_result({}, self._study().score(value), (), "given to the search", stopped_early=why)
         session.record(row.name, seed, result)
 
-    def _settings_of(self, function: str, fingerprint: str, seed: int) -> dict[str, Any]:
+    def _settings_of(self, fingerprint: str, seed: int) -> dict[str, Any]:
         settings = self._study().settings(fingerprint, seed)
         if self._points and seed == self._config.training_seed:
-            given = next((point for point in self._points if point[ACTIVATION] == function), {})
-            settings |= {key: value for key, value in given.items() if key != ACTIVATION}
+            same = (point for point in self._points if function_row(point[ACTIVATION]).fingerprint == fingerprint)
+            settings |= {key: value for key, value in next(same, {}).items() if key != ACTIVATION}
         return settings
 
     def _conditions(self) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 Reported are the figures of `workers.result`, under their names: `epoch`, `epochs`, `score` (what a search maximises),
 `train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with the last
 epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
-`examples_per_second`, `peak_memory_mb`. What is not known is left out. A function that diverges ends its trial with scores and losses that are NaN,
-and no error: it is a result, which a search learns from.
+`examples_per_second`, `peak_memory_mb`. What is not known is left out. A function that diverges ends its trial with
+scores and losses that are NaN, and no error: it is a result, which a search learns from.
 """
 
 from __future__ import annotations
