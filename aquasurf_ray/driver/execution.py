@@ -28,6 +28,7 @@ from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
+from aquasurf_ray.driver.trackers import Trackers, tracking
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunKind, RunStatusName
@@ -96,14 +97,15 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
                 raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
 
         missing: list[str] = []
-        for number, part in enumerate(_parts(order)):
-            history = _read_history(store, part)
-            if number == 0:
-                _note_what_is_known(history, part, reporter)
-            else:
-                reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
-            exhausted = _search(store, part, workers, reporter, lease, history, check)
-            missing += _missing(history)
+        with tracking(order.config.log_to, order.run.name, reporter.note) as trackers:
+            for number, part in enumerate(_parts(order)):
+                history = _read_history(store, part)
+                if number == 0:
+                    _note_what_is_known(history, part, reporter)
+                else:
+                    reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
+                exhausted = _search(store, part, workers, reporter, lease, history, check, trackers)
+                missing += _missing(history)
         if missing and not KINDS[order.run.kind].suggests:
             raise RunFailed(f"{missing[0]}; once mended: {_resume_command(store, order)}")
     result = _result(order, history, started, exhausted=exhausted)
@@ -162,6 +164,7 @@ def _search(
     lease: Lease,
     history: History,
     check: Callable[[], None],
+    trackers: Trackers,
 ) -> bool:
     """Runs the loop with its workers; returns whether the candidates were used up first."""
     config = order.config
@@ -189,6 +192,7 @@ def _search(
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
             costs=kind.costs,
+            tracker=trackers.result,
         )
         search.run()
         return search.unmet()

@@ -25,6 +25,7 @@ from aquasurf_ray.driver.records import evaluation_result
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.trackers import TrackedResult
 from aquasurf_ray.tasks import Task
 from store import Claim, FunctionRecord, Lease, Store
 from workers.messages import TrainingJob
@@ -43,6 +44,7 @@ class SearchLoop:
         task: whose metric is shown, and whose epochs early stops are counted in.
         all_spectra: whether the run ends only when every candidate has its spectrum, or is known to have none.
         costs: whether a function's cost is measured before it is trained.
+        tracker: is told of each result that this run has recorded.
         check: called at each step; raises when the run is no longer ours or is to stop.
         time_limit: seconds that a training may take.
     """
@@ -63,6 +65,7 @@ class SearchLoop:
         time_limit: float,
         all_spectra: bool = False,
         costs: bool = True,
+        tracker: Callable[[TrackedResult], None] = lambda tracked: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -78,6 +81,7 @@ class SearchLoop:
         self.time_limit = time_limit
         self.all_spectra = all_spectra
         self.costs = costs
+        self._track = tracker
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
@@ -243,6 +247,9 @@ class SearchLoop:
         result = evaluation_result(outcome.reply, slot.name)
         if self.store.record_result(self.lease, evaluation.evaluation_id, result):
             self._sharing.keep(evaluation, result)
+            best, number = self.history.best(), self.history.n_finished(baselines=True)
+            tracked = TrackedResult(number, evaluation.function, evaluation.seed, best[1] if best else None, result)
+            self._track(tracked)
         else:
             self._sharing.adopt(evaluation)
         self.pool.forget(slot, job)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ray.tune import Checkpoint
@@ -53,7 +53,7 @@ class ReportedCheckpoints(CheckpointFolder):
         """Writes the state after `epoch`, and has it reported."""
         folder = self._written / str(epoch)
         CheckpointFolder(str(folder), self.identity).save(epoch, {**state, SETTINGS: self._new})
-        checkpoint = Checkpoint.from_directory(folder)
+        checkpoint = cast(Checkpoint, Checkpoint.from_directory(folder))
         if epoch == self._epochs:
             self.last = checkpoint
         else:

@@ -17,7 +17,7 @@ from aquasurf_ray.driver import propose
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import load_task
 from aquasurf_ray.tune import ActivationSearch
-from store import Store
+from store import RunExists, Store
 
 BEST = "mul(x,erf(x))"
 CANDIDATES = 24
@@ -98,7 +98,7 @@ def test_a_search_goes_on_after_an_interruption_as_if_there_had_been_none(make, 
     restored.restore(str(tmp_path / "state"))
     assert [w.evaluation.status for w in evaluations(url)].count("running") == 1
     restored.on_trial_complete("open", {"score": merit(whole[11]), "training_iteration": 1})
-    assert first + [whole[11]] + trained(restored, range(12, 16)) == whole
+    assert [*first, whole[11], *trained(restored, range(12, 16))] == whole
     assert all(w.evaluation.status == "done" for w in evaluations(url))
     restored.close()
 
@@ -274,5 +274,5 @@ def test_wrong_use_is_told(make, url):
 
 def test_a_run_of_another_configuration_is_not_gone_on_with(make):
     make().suggest("a")
-    with pytest.raises(Exception, match="exists with another configuration .*seed"):
+    with pytest.raises(RunExists, match=r"exists with another configuration .*seed"):
         make(seed=5).suggest("a")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import blocks
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.cluster import connected
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import load_task
-from aquasurf_ray.tune import ActivationSearch, train_activation
+from aquasurf_ray.tune import train_activation
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from store import Store
 from workers.training import train
@@ -28,33 +28,22 @@ POINTS = ["relu(x)", "swish(x)", "tanh(x)", OVERFLOWS]
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """A small experiment: four functions, the first with all epochs, then as ASHA wants it."""
+    """The page's experiment with four functions: the first with all epochs, then as ASHA wants it."""
     folder = tmp_path_factory.mktemp("experiment")
-    url = f"sqlite:///{folder}/tune.db"
-    search = ActivationSearch(
-        "digits",
-        {"epochs": EPOCHS},
-        store=url,
-        name="one",
-        candidates=8,
-        trials=len(POINTS),
-        points_to_evaluate=[{"activation": function} for function in POINTS],
-        fast_activations="off",
-    )
-    run = tune.RunConfig(
-        name="digits",
-        storage_path=str(folder),
-        checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-        verbose=0,
-    )
-    asha = ASHAScheduler(max_t=EPOCHS, grace_period=1, reduction_factor=2)
-    how = tune.TuneConfig(
-        search_alg=search, scheduler=asha, num_samples=-1, metric="score", mode="max", reuse_actors=True
-    )
-    with warnings.catch_warnings(), connected(None):
+    script = blocks("docs/tune.md", "python")[0]
+    points = [{"activation": function} for function in POINTS]
+    few = f'trials={len(POINTS)}, points_to_evaluate={points}, candidates=8, fast_activations="off"'
+    for long, short in {"EPOCHS = 8": f"EPOCHS = {EPOCHS}", "trials=40": few, "verbose=1": "verbose=0"}.items():
+        assert script.count(long) == 1
+        script = script.replace(long, short)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), connected(None):
         warnings.simplefilter("ignore")  # Ray's own
-        results = tune.Tuner(tune.with_resources(train_activation, {"cpu": 2}), tune_config=how, run_config=run).fit()
-    return folder, url, results
+        patch.chdir(folder)
+        patch.delenv("AQUASURF_STORE", raising=False)
+        script = script.replace("max_concurrent=2", "max_concurrent=1").replace('{"cpu": 1}', '{"cpu": 2}')
+        names = {"__name__": "__main__"}
+        exec(script, names)
+    return folder, f"sqlite:///{folder}/aquasurf.db", names["results"]
 
 
 def test_trials_are_evaluations_of_a_finished_run(experiment):
@@ -62,7 +51,7 @@ def test_trials_are_evaluations_of_a_finished_run(experiment):
     assert not results.errors
     assert len(results) == len(POINTS)
     with Store.open(url) as store:
-        run = store.run("one")
+        run = store.run("tuned")
         status, found = store.status(run.id), store.snapshot(run.id).evaluations
         epochs = {w.function: store.curve(w.evaluation.id) for w in found}
         digest = store.task(run.task_id).digest
@@ -102,7 +91,7 @@ def test_a_function_that_diverges_is_a_result_and_no_error(experiment):
     assert result.metrics["status"] == "diverged"
     assert math.isnan(result.metrics["score"])
     with Store.open(url) as store:
-        (wish,) = (w for w in store.snapshot(store.run("one").id).evaluations if w.function == OVERFLOWS)
+        (wish,) = (w for w in store.snapshot(store.run("tuned").id).evaluations if w.function == OVERFLOWS)
     assert wish.evaluation.status == "diverged"
     assert wish.evaluation.reason == result.metrics["reason"]
 
@@ -118,7 +107,8 @@ def test_the_best_trial_leaves_the_trained_network_in_its_checkpoint(experiment)
     network = task.network(lambda: Activation(function))
     network.load_state_dict(state["network"])
     network.eval()
-    inputs, labels = (torch.stack(list(map(torch.as_tensor, part))) for part in zip(*task.splits().validation))
+    validation = [task.splits().validation[i] for i in range(len(task.splits().validation))]
+    inputs, labels = (torch.stack(list(map(torch.as_tensor, part))) for part in zip(*validation, strict=True))
     right = (network(inputs).argmax(1) == labels).float().mean().item()
     assert epoch == EPOCHS
     assert right == pytest.approx(best.metrics["val_accuracy"])
@@ -158,7 +148,7 @@ def kept(tmp_path):
                 checkpoint.to_directory(tmp_path / f"{len(list(tmp_path.iterdir()))}")
             )
 
-        checkpoints = ReportedCheckpoints(str(tmp_path / f"w{given}"[-8:]), task, "relu(x)", 0, given, keep)
+        checkpoints = ReportedCheckpoints(str(tmp_path / "written"), task, "relu(x)", 0, given, keep)
         result = train(task, Activation("relu(x)"), checkpoints=checkpoints, checkpoint_interval=0.0)
         return result, found
 
