@@ -142,7 +142,7 @@ def test_a_run_tells_its_trackers_of_every_result(tmp_path):
     scores = sorted(map(score_of, functions))
     assert sorted(value for _, value in run["score"]) == pytest.approx(scores, abs=1e-6)
     assert run["best_score"][-1][1] == pytest.approx(scores[-1], abs=1e-6)
-    (curve,) = (folder for folder in (tmp_path / "board" / "one").iterdir() if "relu(x)-0" in folder.name[6:13])
+    (curve,) = (path for path in (tmp_path / "board" / "one").iterdir() if path.name.endswith("-relu(x)-0"))
     shown = scalars(curve)["epoch/val_score"]
     assert [epoch for epoch, _ in shown] == list(range(1, EPOCHS + 1))
     assert [value for _, value in shown] == pytest.approx(curve_of("relu(x)"), abs=1e-6)
