@@ -10,6 +10,7 @@ from dataclasses import replace
 import cloudpickle
 import numpy as np
 import pytest
+from pages import blocks
 from ray import tune
 
 from aquasurf_ray.activations import BASELINES, outputs
@@ -252,6 +253,18 @@ def test_a_trainable_of_ones_own_is_searched_without_a_task(make, url):
     assert (wish.evaluation.score, wish.evaluation.epochs, wish.evaluation.seconds) == (-1.25, 2, 7.0)
     with Store.open(url) as store:
         assert store.task(wish.evaluation.task_id).metric.value(wish.evaluation.score) == 1.25
+
+
+def test_the_pages_other_searches_suggest_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    _, _, tuned, own = blocks("docs/tune.md", "python")
+    wanted = [{"epochs", "learning_rate", "weight_decay", "activation", "seed"}, {"width", "activation", "seed"}]
+    for block, keys in zip((tuned, own), wanted, strict=True):
+        names = {}
+        exec(block, names)
+        assert keys <= names["search"].suggest("a").keys()
+        names["search"].close()
 
 
 def test_wrong_use_is_told(make, url):

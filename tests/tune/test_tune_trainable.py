@@ -125,6 +125,23 @@ def test_the_best_trial_leaves_the_trained_network_in_its_checkpoint(experiment)
     assert right == pytest.approx(best.metrics["val_accuracy"])
 
 
+@pytest.mark.usefixtures("ray_of_tune")
+def test_a_finished_experiment_that_is_restored_trains_nothing(experiment, monkeypatch):
+    """The page's second script."""
+    folder, url, results = experiment
+    monkeypatch.chdir(folder)
+    names = {"__name__": "__main__"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        exec(blocks("docs/tune.md", "python")[1], names)
+    assert {r.path: r.metrics["score"] for r in names["results"]} == pytest.approx(
+        {r.path: r.metrics["score"] for r in results}, nan_ok=True
+    )
+    with Store.open(url) as store:
+        events = store.events(store.run("tuned").id)
+    assert sum(e.kind == "started" for e in events) == len(POINTS)
+
+
 def test_tensorboard_shows_the_metrics_under_their_names(experiment):
     folder, _, results = experiment
     (whole,) = (r for r in results if r.config["activation"] == "relu(x)")
