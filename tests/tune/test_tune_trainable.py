@@ -26,6 +26,7 @@ from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from store import Store
 from workers.training import train
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine starts Ray slowly
 EPOCHS = 3
 OVERFLOWS = "cosh(cosh(x))"
 SCRIPTED_WORKERS = str(Path(scripted_worker.__file__).parent)
