@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup search test test-faults lint evidence
+.PHONY: help setup search test test-faults reliability test-deploy lint audit evidence
 
 help:
 	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
 	@echo "make test          set up and run the tests"
-	@echo "make test-faults   the long ones: searches whose drivers and workers are killed"
-	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, in about half an hour"
+	@echo "make test-faults   the long ones: whole searches under faults of every kind"
+	@echo "make reliability   puts what they counted into docs/reliability.md"
+	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
+	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
+	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
 
 setup: $(STAMP)
@@ -31,10 +34,26 @@ search: $(STAMP)
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 test: $(STAMP)
-	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy"
+
+FAULTS := build/faults.jsonl
 
 test-faults: $(STAMP)
-	$(PYTEST) --dist load -m faults tests/faults
+	@rm -f $(FAULTS)
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability"; code=$$?; \
+		$(BIN)/python tests/made/reliability.py $(FAULTS) --print; exit $$code
+
+reliability: $(STAMP)
+	$(BIN)/python tests/made/reliability.py $(FAULTS)
+
+CLUSTER_STAMP := $(VENV)/.installed-cluster
+
+$(CLUSTER_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,cluster]'
+	@touch $@
+
+test-deploy: $(CLUSTER_STAMP)
+	$(BIN)/python -m pytest -m deploy tests/deploy
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -42,14 +61,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-EVIDENCE := $(BIN)/aquasurf benchmark evidence act-bench-digits
-TABLES := build/evidence
+audit: $(STAMP)
+	$(BIN)/python .ci/audit
 
 evidence: $(STAMP)
-	@mkdir -p $(TABLES)
-	$(EVIDENCE) --experiment default,rivals -o $(TABLES)/default-and-rivals.md
-	$(EVIDENCE) --experiment default --half first -o $(TABLES)/default-first-half.md
-	$(EVIDENCE) --experiment default --half second -o $(TABLES)/default-second-half.md
-	$(EVIDENCE) --runs 50 --experiment features,embedding,layer-weighting,fisher,combine,k,acquisition,targets,diverged,balance,n-spectra,parallel,n-neighbors \
-		-o $(TABLES)/choices.md
-	$(BIN)/python benchmarks/winners.py > $(TABLES)/winners.json
+	$(BIN)/python benchmarks/evidence.py

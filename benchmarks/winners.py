@@ -20,6 +20,8 @@ import numpy as np
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE
 
+TOP = 5
+
 
 @dataclass(frozen=True)
 class Winner:
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("benchmark", nargs="?", default="act-bench-digits")
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--evaluations", type=int, default=100)
-    parser.add_argument("--top", type=int, default=5)
+    parser.add_argument("--top", type=int, default=TOP)
     options = parser.parse_args()
     benchmark = load_benchmark(options.benchmark)
     if benchmark.n_seeds < 3:

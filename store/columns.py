@@ -72,11 +72,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Aware, in UTC. SQLite's text is read here: the implementation's own error would not say what is wrong."""
+        return _read_time if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware, in UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        """Aware, in UTC, from PostgreSQL."""
+        return None if value is None else value.astimezone(UTC)
 
 
 class utc_now(FunctionElement[datetime]):
@@ -94,6 +96,15 @@ def _sqlite_now(element: utc_now, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(utc_now, "postgresql")
 def _postgres_now(element: utc_now, compiler: SQLCompiler, **kw: Any) -> str:
     return "clock_timestamp()"
+
+
+def _read_time(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        raise StoreCorrupt(f"a time was expected in the store, got {value!r:.40}") from None
 
 
 def _plain_float(value: Any) -> float | None:

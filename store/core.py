@@ -7,6 +7,7 @@ writes nothing. Lock order is always the run's row, then evaluations by function
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -54,6 +55,8 @@ class StoreCore:
     def __init__(self, database: Database, is_dead: Callable[[LeaseOwner], bool]) -> None:
         self._database = database
         self._is_dead = is_dead
+        self.on_write: Callable[[float], None] = lambda seconds: None
+        """Is told the seconds that each write took, in the thread that wrote."""
 
     @property
     def safe_url(self) -> str:
@@ -65,7 +68,11 @@ class StoreCore:
         return self._database.clock
 
     def _write(self, body: Callable[[sa.Connection], T]) -> T:
-        return self._database.write(body)
+        started = time.perf_counter()
+        try:
+            return self._database.write(body)
+        finally:
+            self.on_write(time.perf_counter() - started)
 
     def _read(self, body: Callable[[sa.Connection], T]) -> T:
         return self._database.read(body)

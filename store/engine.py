@@ -87,7 +87,7 @@ def check_sqlite_file(url: StoreUrl, create: bool) -> None:
     """
     path = url.path
     assert path is not None  # noqa: S101 - a SQLite URL has a path
-    _check_place(path, create)
+    check_place(path, create)
     if not path.exists() or path.stat().st_size == 0:
         return
     with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_WAIT_MS / 1000)) as connection:
@@ -99,7 +99,7 @@ def check_sqlite_file(url: StoreUrl, create: bool) -> None:
 
 def warn_of_network_file_system(path: Path) -> None:
     """One warning in the log when the file lies on a network file system, where SQLite's locks cannot be trusted."""
-    kind = _file_system(path)
+    kind = file_system(path)
     if kind in NETWORK_FILE_SYSTEMS:
         logger.warning("'%s' is on %s, where SQLite may lose data; use a local disk or PostgreSQL", path, kind)
 
@@ -196,7 +196,12 @@ def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if key not in asked} | url.secrets
 
 
-def _check_place(path: Path, create: bool) -> None:
+def check_place(path: Path, create: bool) -> None:
+    """Looks whether a SQLite file is there, or could be made.
+
+    Raises:
+        StoreUnavailable: neither.
+    """
     folder = path.absolute().parent
     if path.is_dir():
         raise StoreUnavailable(f"store '{path}' is a folder; name a file in it")
@@ -213,7 +218,7 @@ def _disk_is_full(path: Path | None) -> bool:
     return path is not None and shutil.disk_usage(path.absolute().parent).free < _ROOM_NEEDED
 
 
-def _file_system(path: Path) -> str:
+def file_system(path: Path) -> str:
     """The type of the file system that holds `path`, or '' where the system does not tell."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -35,11 +35,12 @@ from store.records import (
     EvaluationStatus,
     Lease,
     Origin,
+    StartRecord,
     SuggestionRecord,
 )
 from store.results import CHANGE, FINISH, check_result, read_curve, reopen, same_result, write_result
 from store.schema import Attempt, Epoch, Evaluation, RunEvaluation
-from store.wishes import link, queued_for
+from store.wishes import link, queued_for, wanted_by
 
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
 _READ = sa.select(*EVALUATION_COLUMNS).where(Evaluation.id == sa.bindparam("at_evaluation"))
@@ -67,6 +68,13 @@ _EPOCH_SCORES = (
 )
 
 
+class Usable(NamedTuple):
+    """Which results of trainings that are not whole a run takes, see `claim`."""
+
+    stopped: bool
+    refused: bool
+
+
 class EvaluationVerbs(StoreCore):
     """Claiming, starting and recording evaluations."""
 
@@ -91,18 +99,35 @@ class EvaluationVerbs(StoreCore):
         Raises:
             LeaseLost: another driver took the run over.
         """
+        usable = Usable(accept_stopped, accept_refused)
 
         def body(connection: sa.Connection, run: FencedRun) -> Claim:
             record = _lock(connection, run.task_id, function_id, seed)
-            state = self._decide(connection, run, record, retry_failed, record.usable(accept_stopped, accept_refused))
-            if state == "claimed" and record.finished:
-                reopen(connection, run.id, record.id)
-                record = _read(connection, record.id)
-            wanted = link(connection, run.id, record.id, origin, suggestion, reused=state == "reused")
-            if state == "claimed":
-                record = _take(connection, lease, run, record)
-            log(connection, run.id, state, record.id, function_id, _claim_data(record, origin, suggestion))
-            return Claim(record.id, state, record, wanted)  # type: ignore[arg-type]
+            return self._claimed(connection, lease, run, record, origin, suggestion, retry_failed, usable)
+
+        return self._fenced(lease, body)
+
+    def claim_suggestions(
+        self,
+        lease: Lease,
+        suggestions: Mapping[int, SuggestionRecord],
+        seed: int,
+        *,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> list[Claim]:
+        """`claim` for several suggested functions, by number, in one transaction; the claims come in their order."""
+        usable = Usable(accept_stopped, accept_refused)
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
+            records = {number: _lock(connection, run.task_id, number, seed) for number in sorted(suggestions)}
+            noted = wanted_by(connection, run.id, [record.id for record in records.values()])
+            return [
+                self._claimed(
+                    connection, lease, run, records[n], "suggestion", why, False, usable, again=records[n].id in noted
+                )
+                for n, why in suggestions.items()
+            ]
 
         return self._fenced(lease, body)
 
@@ -135,17 +160,15 @@ class EvaluationVerbs(StoreCore):
             settings: what is particular to this training, kept in the event log.
         """
 
-        def body(connection: sa.Connection, run: FencedRun) -> bool:
-            record = _read(connection, evaluation_id, lock=True)
-            if record.status != "running" or record.claimed_by != run.id:
-                return False
-            if open_attempt(connection, evaluation_id, run.id, worker, node):
-                connection.execute(_START, {"at_evaluation": evaluation_id, "worker": worker})
-                rule = {"stop_rule": [list(pair) for pair in stop_rule]} if stop_rule else {}
-                own = {"settings": dict(settings)} if settings else {}
-                data = {"worker": worker, "node": node, **rule, **own}
-                log(connection, run.id, "started", evaluation_id, record.function_id, data)
-            return True
+        start = StartRecord(evaluation_id, worker, node, tuple(stop_rule), dict(settings or {}))
+        return self.start_all(lease, [start])[0]
+
+    def start_all(self, lease: Lease, starts: Sequence[StartRecord]) -> list[bool]:
+        """`start` for several at once, all of them noted or none."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[bool]:
+            _lock_in_order(connection, [start.evaluation_id for start in starts])
+            return [_start(connection, run, start) for start in starts]
 
         return self._fenced(lease, body)
 
@@ -160,30 +183,26 @@ class EvaluationVerbs(StoreCore):
             BadRecord: `done` without a finite score, `diverged` with one, or an epoch twice.
             LeaseLost: another driver took the run over.
         """
-        check_result(result)
+        return self.record_results(lease, {evaluation_id: result})[evaluation_id]
 
-        def body(connection: sa.Connection, run: FencedRun) -> bool:
-            record = _read(connection, evaluation_id, lock=True)
-            if record.finished:
-                close_own_attempt(connection, evaluation_id, run.id, "superseded")
-                return record.claimed_by == run.id and same_result(record, result)
-            if result.stopped_early and record.status == "running" and record.claimed_by != run.id:
-                close_own_attempt(connection, evaluation_id, run.id, "superseded")
-                return False
-            write_result(connection, lease, run, evaluation_id, result)
-            close_own_attempt(connection, evaluation_id, run.id, result.status)
-            if record.claimed_by != run.id:
-                close_attempts(connection, evaluation_id, "superseded")
-            kind = "result" if result.status == "done" else "diverged"
-            data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
-            data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
-            log(connection, run.id, kind, evaluation_id, record.function_id, data)
-            return True
+    def record_results(self, lease: Lease, results: Mapping[int, EvaluationResult]) -> dict[int, bool]:
+        """`record_result` for several evaluations in one transaction: all are written, or none. A commit costs as much
+        as writing a result, so that a driver of many workers records together what came in together."""
+        for result in results.values():
+            check_result(result)
+
+        def body(connection: sa.Connection, run: FencedRun) -> dict[int, bool]:
+            _lock_in_order(connection, results)
+            return {number: _record(connection, lease, run, number, result) for number, result in results.items()}
 
         return self._fenced(lease, body)
 
-    def record_failure(self, lease: Lease, evaluation_id: int, error: str, *, final: bool) -> bool:
+    def record_failure(
+        self, lease: Lease, evaluation_id: int, error: str, *, final: bool, advanced: bool = False
+    ) -> bool:
         """Counts a machine's fault: back into the queue, or parked as failed if `final`.
+
+        A try that `advanced` left a later checkpoint than the one before; attempts count anew from it.
 
         False, and nothing is changed, if the evaluation is no longer ours or has a result.
         """
@@ -192,11 +211,12 @@ class EvaluationVerbs(StoreCore):
             record = _read(connection, evaluation_id, lock=True)
             if record.status != "running" or record.claimed_by != run.id:
                 return False
-            values: dict[str, Any] = {"attempts": record.attempts + 1, "error": error}
+            attempts = 1 if advanced else record.attempts + 1
+            values: dict[str, Any] = {"attempts": attempts, "error": error}
             values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
             connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
             close_own_attempt(connection, evaluation_id, run.id, "failed", error)
-            data = {"error": error, "attempts": record.attempts + 1}
+            data = {"error": error, "attempts": attempts}
             log(connection, run.id, "failed" if final else "retry", evaluation_id, record.function_id, data)
             return True
 
@@ -271,6 +291,32 @@ class EvaluationVerbs(StoreCore):
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
         return self._read(lambda connection: _read(connection, evaluation_id))
 
+    def _claimed(
+        self,
+        connection: sa.Connection,
+        lease: Lease,
+        run: FencedRun,
+        record: EvaluationRecord,
+        origin: Origin,
+        suggestion: SuggestionRecord | None,
+        retry_failed: bool,
+        usable: Usable,
+        *,
+        again: bool = False,
+    ) -> Claim:
+        """What becomes of a wish for a locked evaluation; `again` says that it was logged in a transaction whose COMMIT
+        was not answered."""
+        state = self._decide(connection, run, record, retry_failed, record.usable(*usable))
+        if state == "claimed" and record.finished:
+            reopen(connection, run.id, record.id)
+            record = _read(connection, record.id)
+        wanted = link(connection, run.id, record.id, origin, suggestion, reused=state == "reused")
+        if state == "claimed":
+            record = _take(connection, lease, run, record)
+        if not again:
+            log(connection, run.id, state, record.id, record.function_id, _claim_data(record, origin, suggestion))
+        return Claim(record.id, state, record, wanted)  # type: ignore[arg-type]
+
     def _decide(
         self,
         connection: sa.Connection,
@@ -304,6 +350,49 @@ def _read(connection: sa.Connection, evaluation_id: int, lock: bool = False) -> 
     if row is None:
         raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
     return EvaluationRecord(*row)
+
+
+def _lock_in_order(connection: sa.Connection, evaluation_ids: Collection[int]) -> None:
+    """Locks several rows in the order in which all runs lock them, so that two runs cannot deadlock."""
+    if len(evaluation_ids) > 1 and connection.dialect.name != "sqlite":
+        for part in chunks(sorted(evaluation_ids)):
+            query = sa.select(Evaluation.id).where(Evaluation.id.in_(part)).order_by(Evaluation.function_id)
+            connection.execute(query.with_for_update())
+
+
+def _start(connection: sa.Connection, run: FencedRun, start: StartRecord) -> bool:
+    number = start.evaluation_id
+    record = _read(connection, number, lock=True)
+    if record.status != "running" or record.claimed_by != run.id:
+        return False
+    if open_attempt(connection, number, run.id, start.worker, start.node):
+        connection.execute(_START, {"at_evaluation": number, "worker": start.worker})
+        rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
+        own = {"settings": start.settings} if start.settings else {}
+        data = {"worker": start.worker, "node": start.node, **rule, **own}
+        log(connection, run.id, "started", number, record.function_id, data)
+    return True
+
+
+def _record(
+    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
+) -> bool:
+    record = _read(connection, evaluation_id, lock=True)
+    if record.finished:
+        close_own_attempt(connection, evaluation_id, run.id, "superseded")
+        return record.claimed_by == run.id and same_result(record, result)
+    if result.stopped_early and record.status == "running" and record.claimed_by != run.id:
+        close_own_attempt(connection, evaluation_id, run.id, "superseded")
+        return False
+    write_result(connection, lease, run, evaluation_id, result)
+    close_own_attempt(connection, evaluation_id, run.id, result.status)
+    if record.claimed_by != run.id:
+        close_attempts(connection, evaluation_id, "superseded")
+    kind = "result" if result.status == "done" else "diverged"
+    data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
+    data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
+    log(connection, run.id, kind, evaluation_id, record.function_id, data)
+    return True
 
 
 def _take(connection: sa.Connection, lease: Lease, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:

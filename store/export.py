@@ -126,7 +126,7 @@ def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: 
 
 
 def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
-    if content.run.kind == "import":
+    if store.has_imported_entries(content.run.id):
         return write_imported(file, store.imported_entries(content.run.id), content.metric)
     return write_act_bench(file, store._entries(content), cdf, content.metric)
 

@@ -5,6 +5,7 @@ Their evaluations belong to a task of their own, made for the file: its name is 
 task of that name: other code trained them by another recipe, an entry may be the median of several seeds, and a search
 must not take it for a training of its own. What the figures cannot hold (the file's name for the function, the names
 it holds to be equal, its CDF, unknown fields) is in `imported_entries`, from which an export writes the file again.
+A file of this program's own format has none of these, and its spectra are kept like those that a run computes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from store.functions import insert_functions
 from store.records import BenchmarkEntry, EvaluationResult, NewImport, Run
 from store.results import check_result
 from store.runs import RUN_COLUMNS, read_run, refuse_taken, to_run
-from store.schema import Evaluation, RunEvaluation, Task, table
+from store.schema import Evaluation, RunEvaluation, Spectrum, Task, table
 from store.schema import ImportedEntry as EntryTable
 from store.schema import Run as RunTable
 
@@ -64,10 +65,21 @@ class ImportVerbs(StoreCore):
             function_ids = insert_functions(connection, new.functions)
             ids = dict(zip((row.fingerprint for row in new.functions), function_ids, strict=True))
             _insert_entries(connection, run, new, ids)
+            _insert_spectra(connection, run, new, ids)
             log(connection, run.id, "imported", data=new.report)
             return read_run(connection, new.name, created=True)
 
         return self._write(body)
+
+    def has_imported_entries(self, run_id: int) -> bool:
+        """Whether the run is an import of a file that can be written again as it came."""
+        query = (
+            sa.select(EntryTable.evaluation_id)
+            .join(RunEvaluation, RunEvaluation.evaluation_id == EntryTable.evaluation_id)
+            .where(RunEvaluation.run_id == run_id)
+            .limit(1)
+        )
+        return self._read(lambda connection: connection.execute(query).first() is not None)
 
     def imported_entries(self, run_id: int) -> Iterator[BenchmarkEntry]:
         """What the file of an import said, in its order; a part of it is in memory at a time."""
@@ -140,9 +152,17 @@ def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: di
             for i, key in enumerate(keys, start=position)
         ]
         connection.execute(sa.insert(table(RunEvaluation)), wishes)
-        entries = [_entry_row(item.entry, numbers[key]) for item, key in zip(part, keys, strict=True)]
-        connection.execute(sa.insert(table(EntryTable)), entries)
+        if new.keeps_entries:
+            entries = [_entry_row(item.entry, numbers[key]) for item, key in zip(part, keys, strict=True)]
+            connection.execute(sa.insert(table(EntryTable)), entries)
         position += len(part)
+
+
+def _insert_spectra(connection: sa.Connection, run: Run, new: NewImport, ids: dict[str, int]) -> None:
+    same = {"task_id": run.task_id, "run_id": run.id, "seed": 0, "status": "done"}
+    for part in chunks(new.spectra):
+        rows = [{"function_id": ids[s.fingerprint], "fisher": s.fisher, "feature": s.feature} | same for s in part]
+        connection.execute(sa.insert(table(Spectrum)), rows)
 
 
 def _evaluation_ids(connection: sa.Connection, task_id: int, function_ids: Sequence[int]) -> dict[tuple[int, int], int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -63,11 +63,20 @@ class LeaseVerbs(StoreCore):
     """Taking, renewing and giving back the right to write to a run."""
 
     def acquire_lease(
-        self, run_id: int, owner: LeaseOwner, *, lease_seconds: float = 30.0, clock: Clock | None = None
+        self,
+        run_id: int,
+        owner: LeaseOwner,
+        *,
+        lease_seconds: float = 30.0,
+        clock: Clock | None = None,
+        code_version: str | None = None,
     ) -> Lease:
         """The lease, once it is ours. Renew it at least three times in `lease_seconds`.
 
         Takes up to the longer of our and the holder's lease period when the holder is silent and cannot be seen.
+
+        Args:
+            code_version: what results are marked with; by default the version that the run was begun with.
 
         Raises:
             RunHeld: a live driver works on the run.
@@ -87,7 +96,7 @@ class LeaseVerbs(StoreCore):
             if why is not None:
                 lease = self._take(run_id, seen, owner, nonce, lease_seconds, why)
                 if lease is not None:
-                    return lease
+                    return replace(lease, code_version=code_version or lease.code_version)
                 seen = self._seen(run_id)
                 if seen.owner is not None and not self._is_dead(seen.owner):
                     raise RunHeld(_held(seen))  # somebody was faster
@@ -179,13 +188,14 @@ def lease_is_live(connection: sa.Connection, run_id: int, is_dead: Callable[[Lea
     """Whether the driver of another run may still finish what it claimed.
 
     Judged by the database's clock and with patience (ten lease periods), for nobody watches here; a wrong answer costs
-    one training, not a result.
+    one training, not a result. A heartbeat from the future is as old as one from the past: after the clock was set back
+    the living beat anew within seconds, and the dead must not live until it catches up.
     """
     query = sa.select(Run.status, Run.lease_owner, Run.lease_seconds, Run.lease_renewed_at, utc_now().label("now"))
     row = connection.execute(query.where(Run.id == run_id)).one()
     if row.status != "running" or row.lease_owner is None or is_dead(to_owner(row.lease_owner)):
         return False
-    age: float = (row.now - row.lease_renewed_at).total_seconds()
+    age: float = abs((row.now - row.lease_renewed_at).total_seconds())
     patience: float = 10 * row.lease_seconds
     return age <= patience
 

@@ -4,14 +4,21 @@ The text of a query is never judged here. SQLite opens the file read-only, with 
 before each action that a statement would take; only reading is granted, so ATTACH, PRAGMA, VACUUM INTO and loading of
 extensions fail when they are compiled. PostgreSQL gets the text as the query of a cursor, in the extended protocol, in
 a READ ONLY transaction: a second statement, COPY or DML is a syntax error there, and a function that writes fails. A
-superuser's rights are laid down first; still, who shares a PostgreSQL store should give readers a role of their own.
+superuser's rights are laid down first, and set_config, with which a SELECT could take them up again, is taken from
+everybody for this transaction, which is rolled back. Still, a superuser's query may read every table of the server,
+passwords' digests among them: who shares a PostgreSQL store gives readers a role of their own (`store.roles`).
+
+Where parameters are given, `:name` in the text stands for a bound value, outside of quotes and comments.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -26,28 +33,55 @@ from store.url import StoreUrl, one_line, parse_url
 TIMEOUT = 30.0
 LONGEST_VALUE = 64 << 20  # bytes of one value that a query may build in SQLite
 _STEPS_BETWEEN_LOOKS = 10_000
+_PARAMETER = re.compile(  # quoted text and names, comments, casts, and what is left of colons
+    r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|::|:(?P<name>[A-Za-z_]\w*)|%", re.DOTALL
+)
 _GRANTED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )  # fmt: skip
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
-def read_only_query(url: str, sql: str, limit: int | None = None, timeout: float = TIMEOUT) -> QueryResult:
+def read_only_query(
+    url: str,
+    sql: str,
+    limit: int | None = None,
+    timeout: float = TIMEOUT,
+    parameters: Mapping[str, str | int | float] | None = None,
+) -> QueryResult:
     """The rows that one SELECT gives, at most `limit`, within `timeout` seconds.
 
+    Args:
+        parameters: the values of `:name` in the query; without it the text is the database's alone.
+
     Raises:
-        QueryError: the database refuses or cannot run the query; the text has its own words.
+        QueryError: the database refuses or cannot run the query, in its own words; or a parameter is missing.
         BadUrl, StoreUnavailable, WrongDatabase: the store cannot be read.
     """
     parsed = parse_url(url)
     if "\x00" in sql:  # PostgreSQL's library would run what stands before it
         raise QueryError(f"the query has U+0000 at {sql.index(chr(0)) + 1}; remove it")
+    values = dict(parameters or {})
     if parsed.kind == "sqlite":
-        return _query_sqlite(parsed, sql, limit, timeout)
-    return _query_postgres(parsed, sql, limit, timeout)
+        return _query_sqlite(parsed, sql, values, limit, timeout)
+    return _query_postgres(parsed, _percent_named(sql, values) if values else sql, values, limit, timeout)
 
 
-def _query_sqlite(url: StoreUrl, sql: str, limit: int | None, timeout: float) -> QueryResult:
+def _percent_named(sql: str, values: Mapping[str, Any]) -> str:
+    """A query with `:name` in psycopg's spelling, `%(name)s`."""
+
+    def spelled(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name is None:
+            return match[0].replace("%", "%%")
+        if name not in values:
+            raise QueryError(f"the query has a parameter ':{name:.40}' without a value")
+        return f"%({name})s"
+
+    return _PARAMETER.sub(spelled, sql)
+
+
+def _query_sqlite(url: StoreUrl, sql: str, values: dict[str, Any], limit: int | None, timeout: float) -> QueryResult:
     try:
         check_sqlite_file(url, create=False)
         assert url.path is not None  # noqa: S101 - a SQLite URL has a path
@@ -56,7 +90,7 @@ def _query_sqlite(url: StoreUrl, sql: str, limit: int | None, timeout: float) ->
         raise explain(error, url) from None
     with contextlib.closing(connection):
         try:
-            cursor = connection.execute(sql)
+            cursor = connection.execute(sql, values)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
         except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
             raise QueryError(_refusal(error, timeout)) from None
@@ -85,7 +119,7 @@ def _authorize(action: int, first: str | None, second: str | None, database: str
     return sqlite3.SQLITE_OK
 
 
-def _query_postgres(url: StoreUrl, sql: str, limit: int | None, timeout: float) -> QueryResult:
+def _query_postgres(url: StoreUrl, sql: str, values: dict[str, Any], limit: int | None, timeout: float) -> QueryResult:
     import psycopg
 
     engine = make_engine(url)
@@ -95,7 +129,7 @@ def _query_postgres(url: StoreUrl, sql: str, limit: int | None, timeout: float) 
         raise explain(error, url) from None
     try:
         connection = cast("psycopg.Connection[Any]", raw.driver_connection)
-        return _query_psycopg(connection, sql, limit, timeout)
+        return _query_psycopg(connection, sql, values, limit, timeout)
     except psycopg.Error as error:
         raise QueryError(url.redact(str(error).split("\n")[0])) from None
     except UnicodeEncodeError:
@@ -105,23 +139,39 @@ def _query_postgres(url: StoreUrl, sql: str, limit: int | None, timeout: float) 
         engine.dispose()
 
 
-def _query_psycopg(connection: Any, sql: str, limit: int | None, timeout: float) -> QueryResult:
+def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int | None, timeout: float) -> QueryResult:
     connection.rollback()
-    connection.read_only = True
     with connection.transaction(force_rollback=True):
-        if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
-            connection.execute("SET LOCAL ROLE pg_read_all_data")
         connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
+            _lay_down_rights(connection)
+        connection.execute("SET TRANSACTION READ ONLY")  # there is no way back from it within a transaction
         with connection.cursor(name="aquasurf_query") as cursor:  # DECLARE ... CURSOR FOR, one statement only
-            cursor.execute(sql)
+            cursor.execute(sql, values or None)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
             return _result(cursor.description, rows)
+
+
+def _lay_down_rights(connection: Any) -> None:
+    """For this transaction, and for good: SET is no SELECT, and the function that does the same is taken away.
+
+    Two such queries come one after the other, since both change the function's row.
+    """
+    connection.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
+    connection.execute("SET LOCAL ROLE pg_read_all_data")
 
 
 def _result(description: Any, rows: list[Any]) -> QueryResult:
     if description is None:
         raise QueryError("the query gives no rows; write a SELECT")
-    return QueryResult(tuple(column[0] for column in description), tuple(tuple(row) for row in rows))
+    return QueryResult(tuple(column[0] for column in description), tuple(tuple(map(_plain, row)) for row in rows))
+
+
+def _plain(value: Any) -> Any:
+    """PostgreSQL's exact numbers, which sums of whole numbers are, as Python's own."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
 
 
 def _refusal(error: BaseException, timeout: float) -> str:

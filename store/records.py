@@ -134,7 +134,10 @@ class NewRun:
 
 @dataclass(frozen=True)
 class Run:
-    """A run. `lease_owner` is the process that holds it, dead or alive, or None."""
+    """A run. `lease_owner` is the process that holds it, dead or alive, or None.
+
+    `message` says why it stands where it does; a finished run has one only if it was ended before its budget was met.
+    """
 
     id: int
     name: str
@@ -174,6 +177,18 @@ class SuggestionRecord:
     rank: int | None = None
     neighbors: tuple[Neighbor, ...] = ()
     embedding_version: str | None = None
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score), `settings` what is particular to
+    this training."""
+
+    evaluation_id: int
+    worker: str | None = None
+    node: str | None = None
+    stop_rule: tuple[tuple[int, float], ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -250,7 +265,8 @@ class BenchmarkEntry:
 class ImportedEntry:
     """An entry and the function that it is here.
 
-    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file.
+    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file, which
+    may also name the seeds itself.
     """
 
     fingerprint: str
@@ -259,11 +275,21 @@ class ImportedEntry:
 
 
 @dataclass(frozen=True)
+class ImportedSpectrum:
+    """A compact spectrum in a benchmark file of this program's own."""
+
+    fingerprint: str
+    fisher: Fisher
+    feature: bytes
+
+
+@dataclass(frozen=True)
 class NewImport:
     """A run to make of a benchmark file: entries that were trained elsewhere, on what is called `task` here.
 
     `functions` are those of the entries. `file` is the file's name without its folder, `file_digest` the SHA-256 of
-    its bytes. `report` goes into the run's log.
+    its bytes. `report` goes into the run's log. `keeps_entries` is False where the entries say nothing that functions,
+    evaluations and spectra do not, so that the file need not be written again as it came.
     """
 
     name: str
@@ -276,6 +302,8 @@ class NewImport:
     functions: tuple[FunctionRow, ...]
     entries: tuple[ImportedEntry, ...]
     report: dict[str, Any]
+    spectra: tuple[ImportedSpectrum, ...] = ()
+    keeps_entries: bool = True
 
 
 @dataclass(frozen=True)
@@ -523,11 +551,88 @@ class RunStatus:
 
     @property
     def exhausted(self) -> bool:
-        """Whether a search has ended because its candidates were used up, before its budget was met."""
-        if self.run.kind != "search" or self.run.status != "finished" or self.run.budget is None:
+        """Whether a search has ended because its candidates were used up, before its budget was met.
+
+        One that was content with less says so in its message.
+        """
+        ended = self.run.status == "finished" and self.run.message is None
+        if self.run.kind != "search" or not ended or self.run.budget is None:
             return False
         baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
         return self.finished - baselines < self.run.budget
+
+
+@dataclass(frozen=True)
+class LiveWorker:
+    """A worker as its driver sees it: where it is, what it does, and for how many seconds it has done so.
+
+    Attributes:
+        state: `starting`, which includes waiting for room on the cluster, `idle` or `busy`.
+        node, device: None until it has started; the device is the GPU's name, or `cpu`.
+        job: what it does, in words; None of an idle one.
+        epoch: the last whole epoch of its training.
+        gpu_percent, gpu_used_mb, gpu_total_mb: of its GPU, all processes together; None where it has none, or where
+            that is not known. Units of 10^6 bytes.
+    """
+
+    name: str
+    state: str
+    seconds: float
+    node: str | None = None
+    device: str | None = None
+    job: str | None = None
+    epoch: int | None = None
+    gpu_percent: float | None = None
+    gpu_used_mb: float | None = None
+    gpu_total_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What a driver says of its run: its workers, finished evaluations an hour lately, and the seconds left at that
+    rate; None where nothing has been finished yet. `ending` says why it gives out no more work, if that is so."""
+
+    workers: tuple[LiveWorker, ...] = ()
+    per_hour: float | None = None
+    seconds_left: float | None = None
+    ending: str | None = None
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """That the process `asked_by` wants the run to stop."""
+
+    asked_by: LeaseOwner
+    asked_at: datetime
+
+
+@dataclass(frozen=True)
+class RunActivity:
+    """Who drives a run, and what that driver last said; ages in seconds, by the database's clock.
+
+    Attributes:
+        owner: the process that holds the run; None if nobody does, and then all else is None too.
+        since: when it took the run.
+        heartbeat_age: since it last renewed its lease of `lease_seconds`.
+        live, live_age: its last report of itself.
+        stop_request: what it was asked for, and has not done yet.
+    """
+
+    owner: LeaseOwner | None = None
+    since: datetime | None = None
+    heartbeat_age: float | None = None
+    lease_seconds: float | None = None
+    live: LiveRun | None = None
+    live_age: float | None = None
+    stop_request: StopRequest | None = None
+
+
+@dataclass(frozen=True)
+class FailureCause:
+    """What machines said when tries of a run's evaluations failed on them, and how often."""
+
+    error: str
+    n: int
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from store.schema import Epoch, Evaluation, RunEvaluation, table
 _EVALUATIONS, _EPOCHS, _WISHES = table(Evaluation), table(Epoch), table(RunEvaluation)
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
-_FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
-_KEPT = ("status", "claimed_by", "code_version", *_FIGURES)  # when it was, says the log of the run that had it
+FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+_KEPT = ("status", "claimed_by", "code_version", *FIGURES)  # when it was, says the log of the run that had it
 _READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
     _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
 )
@@ -55,7 +55,7 @@ def write_result(
     connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
 ) -> None:
     """Into a locked row that has none."""
-    values: dict[str, Any] = {name: getattr(result, name) for name in _FIGURES}
+    values: dict[str, Any] = {name: getattr(result, name) for name in FIGURES}
     values |= {"status": result.status, "epochs": len(result.epochs), "error": None, "at_evaluation": evaluation_id}
     values |= {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
     connection.execute(FINISH, values)
@@ -66,8 +66,8 @@ def write_result(
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
     """Equality of what was measured, NaN being equal to NaN."""
-    stored = repr([record.status, *(getattr(record, name) for name in _FIGURES)])
-    return stored == repr([result.status, *(getattr(result, name) for name in _FIGURES)])
+    stored = repr([record.status, *(getattr(record, name) for name in FIGURES)])
+    return stored == repr([result.status, *(getattr(result, name) for name in FIGURES)])
 
 
 def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochRecord, ...]:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from store.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -313,3 +313,23 @@ class Event(Base):
     evaluation_id: Mapped[int | None] = mapped_column(ForeignKey(Evaluation.id))
     function_id: Mapped[int | None] = mapped_column(ForeignKey(Function.id))
     data: Mapped[dict[str, Any] | None] = mapped_column(JSON_CELL)
+
+
+class StopRequest(Base):
+    """That somebody has asked the driver with this lease to stop; the last one counts."""
+
+    __tablename__ = "stop_requests"
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    lease_token: Mapped[int]
+    asked_by: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    asked_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class LiveRun(Base):
+    """What the driver with this lease last said of its workers; as old as it says, and no longer true once it is."""
+
+    __tablename__ = "live_runs"
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    lease_token: Mapped[int]
+    reported_at: Mapped[datetime] = mapped_column(default=utc_now())
+    report: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)

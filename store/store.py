@@ -2,7 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`, `export`.
+`functions`, `aliases`, `runs`, `leases`, `activity`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`,
+`frames`, `export`, `snapshot`, `merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from store.activity import ActivityVerbs
 from store.aliases import AliasVerbs
 from store.clock import Clock, SystemClock
 from store.costs import CostVerbs
 from store.engine import check_sqlite_file, is_starting_up, is_transient, warn_of_network_file_system
 from store.evaluations import EvaluationVerbs
 from store.export import ExportVerbs
+from store.frames import FrameVerbs
 from store.functions import FunctionVerbs
 from store.leases import LeaseVerbs
 from store.liveness import is_dead as process_is_dead
+from store.merge import MergeVerbs
 from store.migrate import current_revision, prepare_schema
 from store.queries import QueryVerbs
 from store.records import LeaseOwner
+from store.roles import RoleVerbs
 from store.runs import RunVerbs
+from store.snapshot import SnapshotVerbs
 from store.spectra import SpectrumVerbs
 from store.transactions import Database
 from store.url import StoreUrl, parse_url
@@ -38,12 +44,17 @@ class Store(
     AliasVerbs,
     RunVerbs,
     LeaseVerbs,
+    ActivityVerbs,
     WishVerbs,
     EvaluationVerbs,
     SpectrumVerbs,
     CostVerbs,
     QueryVerbs,
+    FrameVerbs,
     ExportVerbs,
+    SnapshotVerbs,
+    MergeVerbs,
+    RoleVerbs,
 ):
     """An open store. Threads may share it; another process opens its own.
 

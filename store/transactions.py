@@ -4,6 +4,9 @@ A locked SQLite file, a serialization failure, a deadlock, a lost connection, a 
 rolled back, waited for with back-off and jitter, and run again, for up to `patience` seconds. A connection can be lost
 while COMMIT is on its way, and then nobody knows whether it took place; so every verb is written such that running it
 again after a commit changes nothing more.
+
+SQLite goes on writing to a file that was deleted or moved away, and what it writes is lost. So each transaction first
+looks whether the file in the URL's place is still the one that was opened.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from store.clock import Clock
 from store.engine import WRITES, explain, is_transient, make_engine
+from store.errors import StoreUnavailable
 from store.url import StoreUrl
 
 logger = logging.getLogger(__name__)
@@ -38,6 +44,8 @@ class Database:
         self._engine = make_engine(url)
         self._writer = self._engine.execution_options(**{WRITES: True})
         self._reader = self._engine
+        self._path = url.path.absolute() if url.path is not None else None
+        self._file: tuple[int, int] | None = None
         if url.kind == "postgresql":
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -50,15 +58,21 @@ class Database:
         Raises:
             StoreError: the database refuses, or stays locked or away for longer than the patience.
         """
-        return self.retrying(lambda: _once(self._writer, body))
+        return self.retrying(lambda: self._once(self._writer, body))
 
     def read(self, body: Callable[[sa.Connection], T]) -> T:
         """What `body` returns, from one consistent state of the database."""
-        return self.retrying(lambda: _once(self._reader, body))
+        return self.retrying(lambda: self._once(self._reader, body))
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection that reads one consistent state for as long as it is open. Nothing is repeated here."""
+        with self._reader.connect() as connection, connection.begin():
+            yield connection
 
     def connect(self, transient: Callable[[DBAPIError], bool]) -> None:
         """Makes sure that the database answers; waits only for what `transient` accepts."""
-        self.retrying(lambda: _once(self._engine, lambda connection: None), transient)
+        self.retrying(lambda: self._once(self._engine, lambda connection: None), transient)
 
     def retrying(self, work: Callable[[], T], transient: Callable[[DBAPIError], bool] = is_transient) -> T:
         """Runs `work` until it meets no transient error, or until the patience is spent."""
@@ -84,6 +98,29 @@ class Database:
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
+
+    def _once(self, engine: sa.Engine, body: Callable[[sa.Connection], T]) -> T:
+        self._check_file()
+        return _once(engine, body)
+
+    def _check_file(self) -> None:
+        """Raises StoreUnavailable if SQLite's file is not the one that it was."""
+        if self._path is None:
+            return
+        found = _identity(self._path)
+        if self._file is None:
+            self._file = found
+        elif found != self._file:
+            raise StoreUnavailable(f"'{self._path}' is gone or another file is in its place; put it back")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _once(engine: sa.Engine, body: Callable[[sa.Connection], T]) -> T:

@@ -110,6 +110,16 @@ def link(
     return origin
 
 
+def wanted_by(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> set[int]:
+    """Those of the evaluations that the run has noted as wanted."""
+    found: set[int] = set()
+    for part in chunks(evaluation_ids):
+        query = sa.select(_WISHES.c.evaluation_id)
+        query = query.where(_WISHES.c.run_id == run_id, _WISHES.c.evaluation_id.in_(part))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedWish | None:
     """The next queued evaluation of the run, locked: what was begun before, then proposals by position."""
     row = connection.execute(_NEXT_QUEUED, {"at_run": run_id, "at_task": task_id}).one_or_none()

@@ -122,9 +122,9 @@ class GaussianProcess:
         unit = _median_distance(among)
         best: _Fit | None = None
         for length in self._lengths:
-            covariance = self._covariance(among, length * unit)
+            similarity = self._covariance(among, length * unit)
             for noise in self._noises:
-                fit = _fit(covariance, noise, length * unit, standardised)
+                fit = _fit(similarity, noise, length * unit, standardised)
                 if fit is not None and (best is None or fit.log_likelihood > best.log_likelihood):
                     best = fit
         self._fit = best or _noisy_fit(self._covariance(among, unit), unit, standardised)
@@ -137,24 +137,29 @@ class GaussianProcess:
 
     def predict_distances_with_deviation(self, distances: Array) -> tuple[Floats, Floats]:
         """The same, and the standard deviation of the score without noise: float64 [n] each."""
-        covariance = self._covariance(distances, self._fit.length)
-        expected: Floats = covariance.T @ self._fit.weights
-        explained = solve_triangular(self._fit.factor, covariance, lower=True, overwrite_b=True, check_finite=False)
+        similarity = self._covariance(distances, self._fit.length)
+        expected: Floats = similarity.T @ self._fit.weights
+        explained = solve_triangular(self._fit.factor, similarity, lower=True, overwrite_b=True, check_finite=False)
         variance = self._fit.variance * np.maximum(1.0 - np.einsum("ij,ij->j", explained, explained), 0.0)
         return self._mean + self._deviation * expected, self._deviation * np.sqrt(variance)
 
     def _covariance(self, distances: Array, length: float) -> Floats:
-        scaled = np.asarray(distances, dtype=np.float64) / length
-        if self.kernel == "exponential":
-            return np.asarray(np.exp(-scaled), dtype=np.float64)
-        scaled = scaled * np.sqrt(5.0)
-        return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
+        return covariance(self.kernel, distances, length)
 
 
-def _fit(covariance: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
+def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
+    """The kernel's values at these distances, float64 of their shape."""
+    scaled = np.asarray(distances, dtype=np.float64) / length
+    if kernel == "exponential":
+        return np.asarray(np.exp(-scaled), dtype=np.float64)
+    scaled = scaled * np.sqrt(5.0)
+    return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
+
+
+def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
     """The fit of one length and noise; None where the matrix is not positive definite."""
     m = len(y)
-    matrix = covariance.copy()
+    matrix = similarity.copy()
     matrix.flat[:: m + 1] += noise
     factor, info = lapack.dpotrf(matrix, lower=1, clean=1)
     if info != 0:
@@ -166,9 +171,9 @@ def _fit(covariance: Floats, noise: float, length: float, y: Floats) -> _Fit | N
     return _Fit(length, noise, factor, weights, variance, log_likelihood)
 
 
-def _noisy_fit(covariance: Floats, length: float, y: Floats) -> _Fit:
+def _noisy_fit(similarity: Floats, length: float, y: Floats) -> _Fit:
     for noise in _LAST_NOISES:
-        fit = _fit(covariance, noise, length, y)
+        fit = _fit(similarity, noise, length, y)
         if fit is not None:
             return fit
     raise SurrogateError(f"distances of {len(y)} points are of no Gaussian process, not even with noise of 10000")

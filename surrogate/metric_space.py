@@ -28,6 +28,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _BLOCK_ELEMENTS = 2**17  # of an intermediate array: half a megabyte, whatever the number of candidates
+_KEPT_BYTES = 2**29  # of rows a feature: all of them for up to eleven thousand candidates
 _ALGORITHM = 1  # raise it when the same features would give other distances
 _N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
 
@@ -56,6 +57,8 @@ class FeatureDistances:
         """To all candidates, float32 [n]: 1 where either lacks the feature, 0 to itself. Not to be changed."""
         row = self._kept.get(candidate)
         if row is None:
+            if len(self._kept) * 4 * len(self) >= _KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]  # the one that was computed first
             row = self._kept[candidate] = self._relative(candidate)
         return row
 

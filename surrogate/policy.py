@@ -33,7 +33,7 @@ from scipy.stats import rankdata
 
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
-from surrogate.predictors import MapPredictor, Prediction, Predictor
+from surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor, merit
 from surrogate.regressors import make_regressor
 
 Indices = NDArray[np.int64]
@@ -41,7 +41,7 @@ Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 Diverged = Literal["worst", "ignore"]
 Targets = Literal["scores", "ranks"]
-Pending = Literal["liar", "believer"]
+Pending = Literal["liar", "believer", "ignore"]
 
 N_REASONS = 3  # nearest trained candidates that a suggestion names
 CROWDED = 2.0  # a candidate nearer to a pending one than this many typical gaps waits for its result
@@ -102,7 +102,8 @@ class PredictorPolicy(Policy):
     Before the first finite score candidates are spread (the first at random, then the farthest from all taken ones).
     While others run, the predictor is given the pending candidates as if they had come out already: as a middling
     result, and those that crowd round a pending one wait while others are open ("liar", Ginsbourger et al. 2010); or
-    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty.
+    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty; or it is given
+    results alone ("ignore").
     Candidates that are not placed come last, in a random order. All chance, that of ties too, comes from the seed.
 
     Args:
@@ -111,7 +112,7 @@ class PredictorPolicy(Policy):
         diverged: what a diverged training teaches: "worst", the worst finite score seen; "ignore", nothing.
         targets: what the predictor is given: "scores", or "ranks", the normal quantiles of their ranks, which tell good
             from best where most are bad; what is predicted is a score all the same.
-        pending: "liar" or "believer".
+        pending: "liar", "believer" or "ignore".
 
     Raises:
         SurrogateError: a setting of another name.
@@ -130,7 +131,7 @@ class PredictorPolicy(Policy):
             _one_of(name, value, get_args(kind))
         _one_of("pending", pending, get_args(Pending))
         self._predictor, self._seed = predictor, seed
-        self._diverged, self._targets, self._believes = diverged, targets, pending == "believer"
+        self._diverged, self._targets, self._pending = diverged, targets, pending
         self._observations: dict[int, float | None] = {}
         self._prediction: Prediction | None = None  # from the results so far; made when first asked for
         self._turn = _turns(len(predictor.placed), seed)
@@ -177,15 +178,50 @@ class PredictorPolicy(Policy):
         running = self._placed(running)
         return self._explain(self._choose(placed, running), open_)
 
+    def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
+        """Up to n suggestions to train side by side: each is made as if those before it were running already.
+
+        Where the predictor is a Gaussian process by expected improvement, and believes, they are made from one fit
+        (`surrogate.batches`): what is believed has no part in the choice of the process's length and noise, as it has
+        in `suggest`.
+        """
+        batch = self._believed_batch(n, frozenset(pending), allowed) if n > 1 else []
+        taken = {*pending, *(suggestion.candidate for suggestion in batch)}
+        return batch + super().suggest_batch(n - len(batch), taken, allowed)
+
+    def _believed_batch(self, n: int, pending: frozenset[int], allowed: Mask | None) -> list[Suggestion]:
+        """As many as the predictor can make from one fit; none where it is of another kind, or nothing is known."""
+        known, scores = self._training_set()
+        if not len(scores) or self._pending != "believer" or not isinstance(self._predictor, MetricPredictor):
+            return []
+        targets = normal_ranks(scores) if self._targets == "ranks" else scores
+        process = self._predictor.believer(known, targets)
+        if process is None:
+            return []
+        ascending = np.argsort(targets, kind="stable")
+        expected: Scores = np.interp(process.mean, targets[ascending], scores[ascending])
+        running = np.array(sorted(pending - self._observations.keys()), dtype=np.int64)
+        open_ = _open_mask(len(self._turn), [*self._observations, *running], allowed)
+        placed = open_ & self._predictor.placed
+        process.believe(self._placed(running))
+        batch = list[Suggestion]()
+        while len(batch) < n and placed.any():
+            merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
+            chosen = self._first(placed, merits)
+            batch.append(self._explained(chosen, expected, open_))
+            placed[chosen] = open_[chosen] = False
+            process.believe(np.array([chosen]))
+        return batch
+
     def _choose(self, placed: Mask, running: Indices) -> int:
         prediction = self._predict()
         if prediction is None:
             taken = np.union1d(self._placed(self._observations), running)
             return self._first(placed, self._predictor.nearest(taken))
-        if not len(running):
+        if not len(running) or self._pending == "ignore":
             return self._first(placed, prediction.merits)
         merits = self._with_lies(running, prediction).merits
-        if self._believes:
+        if self._pending == "believer":
             return self._first(placed, merits)
         free = placed & (self._predictor.nearest(running) > CROWDED * self._predictor.gap)
         return self._first(free if free.any() else placed, merits)
@@ -208,7 +244,7 @@ class PredictorPolicy(Policy):
         """As if the running candidates had come out already."""
         known, scores = self._training_set()
         predicted = prediction.scores[running]
-        lies = predicted if self._believes else _lies(scores, predicted)
+        lies = predicted if self._pending == "believer" else _lies(scores, predicted)
         return self._ask(np.concatenate([known, running]), np.concatenate([scores, lies]))
 
     def _ask(self, known: Indices, scores: Scores) -> Prediction:
@@ -238,7 +274,9 @@ class PredictorPolicy(Policy):
 
     def _explain(self, candidate: int, open_: Mask) -> Suggestion:
         prediction = self._predict()
-        scores = None if prediction is None else prediction.scores
+        return self._explained(candidate, None if prediction is None else prediction.scores, open_)
+
+    def _explained(self, candidate: int, scores: Scores | None, open_: Mask) -> Suggestion:
         predicted = None if scores is None or np.isnan(scores[candidate]) else float(scores[candidate])
         return Suggestion(
             candidate=candidate,

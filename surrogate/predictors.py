@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import norm, rankdata
 
+from surrogate.batches import BelievingProcess
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
 from surrogate.gaussian_process import GaussianProcess, Kernel
@@ -161,6 +162,13 @@ class MetricPredictor:
         """See `Predictor`."""
         return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
 
+    def believer(self, known: Indices, scores: Scores) -> BelievingProcess | None:
+        """A process for the suggestions of a whole batch, where the regressor is of that kind."""
+        regress = self._regress
+        if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
+            return None
+        return BelievingProcess(self.space, known, scores, regress.kernel)
+
     def predict(self, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor`."""
         prediction = self._regress(self.space, known, scores)
@@ -248,16 +256,14 @@ class MetricProcess:
 
     def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor.predict`."""
-        process, rows = self._fitted(space, known, scores)
+        process, rows = self.fitted(space, known, scores)
         if self.acquisition == "mean":
             expected = process.predict_distances(rows)
             return Prediction(expected, expected)
         mean, deviation = process.predict_distances_with_deviation(rows)
         return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
 
-    def _fitted(
-        self, space: MetricSpace, known: Indices, scores: Scores
-    ) -> tuple[GaussianProcess, NDArray[np.float32]]:
+    def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """The process of the largest marginal likelihood, and the distances [m, n] that it is to predict from."""
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
         fits = []

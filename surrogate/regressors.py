@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from surrogate.errors import SurrogateError
+from surrogate.forest import RandomForest
 from surrogate.gaussian_process import GaussianProcess
 
 Array = NDArray[np.floating[Any]]
@@ -112,11 +113,8 @@ def _knr(seed: int) -> Regressor:
 
 
 def _rfr(seed: int) -> Regressor:
-    """Random forest with scikit-learn's defaults (100 trees), seeded, on one core, so equal on any number of cores."""
-    from sklearn.ensemble import RandomForestRegressor
-
-    forest: Regressor = RandomForestRegressor(n_estimators=100, random_state=seed, n_jobs=1)
-    return forest
+    """The random forest of scikit-learn's defaults (100 trees), seeded, on one core."""
+    return RandomForest(seed)
 
 
 def _svr(seed: int) -> Regressor:

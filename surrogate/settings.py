@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from surrogate.embedding import Embedding
 from surrogate.errors import SurrogateError
@@ -30,8 +31,10 @@ from surrogate.predictors import (
 )
 from surrogate.regressors import KNeighborsRegressor, Regressor, make_regressor
 from surrogate.spectra_on_demand import SpectraOnDemandPolicy
+from surrogate.transfer import TransferredProcess
 
 Distances = Sequence[FeatureDistances | PartlyKnown]
+Scores = NDArray[np.float64]
 MetricMaker = Callable[["SurrogateSettings", int], MetricRegressor]
 
 LEARNED_BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -116,6 +119,7 @@ def policy_of(
     *,
     embedding: Callable[[], Embedding] = _no_map,
     features: Callable[[], Distances] = _no_distances,
+    prior: Callable[[], Scores] | None = None,
 ) -> PredictorPolicy:
     """The policy of these settings.
 
@@ -124,11 +128,14 @@ def policy_of(
         embedding: gives the map of the candidates; asked where `settings.space` has "umap".
         features: gives their distances, by outputs, then by spectra, of those that are used; asked where it has
             "metric", once a regressor.
+        prior: gives what another task's results say of them, see `surrogate.transfer`; for gp in the metric space.
 
     Raises:
         SurrogateError: a setting is out of its range.
     """
     one = settings.space == "metric" and "+" not in settings.regressor
+    if prior is not None and (not one or settings.regressor != "gp"):
+        raise SurrogateError(f"results of another task are for gp/metric, got {settings.regressor}/{settings.space}")
     if settings.on_demand and (not one or settings.features == "outputs"):
         raise SurrogateError("spectra on demand are for one regressor in the metric space that uses spectra")
     predictors: list[Predictor] = []
@@ -141,7 +148,7 @@ def policy_of(
                 found = features()
                 revealed += [feature for feature in found if isinstance(feature, PartlyKnown)]
                 metric_space = MetricSpace(found, _balances(settings))
-                predictors.append(MetricPredictor(metric_space, _metric_regressor(settings, regressor, seed)))
+                predictors.append(MetricPredictor(metric_space, _metric_regressor(settings, regressor, seed, prior)))
             else:
                 raise SurrogateError(f"space is {space!r}; choose umap or metric")
     predictor = predictors[0] if len(predictors) == 1 else EnsemblePredictor(predictors)
@@ -177,9 +184,12 @@ def _balances(settings: SurrogateSettings) -> tuple[float, ...]:
     return share, 1 - share
 
 
-def _metric_regressor(settings: SurrogateSettings, name: str, seed: int) -> MetricRegressor:
+def _metric_regressor(
+    settings: SurrogateSettings, name: str, seed: int, prior: Callable[[], Scores] | None
+) -> MetricRegressor:
     if name not in METRIC_REGRESSORS:
         raise SurrogateError(f"unknown regressor {name!r}; choose one of {', '.join(METRIC_REGRESSORS)}")
     if name != "gp" and (settings.acquisition != "mean" or settings.balance == "learned"):
         raise SurrogateError(f"regressor '{name}' knows no uncertainty; acquisition and learned balance are gp's")
-    return METRIC_REGRESSORS[name](settings, seed)
+    regressor = METRIC_REGRESSORS[name](settings, seed)
+    return TransferredProcess(prior(), regressor) if prior and isinstance(regressor, MetricProcess) else regressor

@@ -11,13 +11,15 @@ import subprocess
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+from reliability import Injections, log_of_this_run, record
 
+INJECTIONS = pytest.StashKey[Injections]()
 SCRIPTED_WORKERS = str(Path(__file__).parent / "driver")
 
 
@@ -146,6 +148,28 @@ def _on_loopback() -> dict[str, str]:
     from aquasurf_ray.driver.cluster import CLUSTER_SWITCH
 
     return {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
+
+
+@pytest.fixture
+def injections(request: pytest.FixtureRequest) -> Injections:
+    """Counts how often a test of a reliability case injects its fault."""
+    counted = Injections()
+    request.node.stash[INJECTIONS] = counted
+    return counted
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keeps what a test of a reliability case saw, for the table of docs/reliability.md."""
+    report = yield
+    file = log_of_this_run()
+    if file is not None and report.when == "call" and report.outcome != "skipped":
+        counted = item.stash.get(INJECTIONS, Injections(1)).n
+        for mark in item.iter_markers("reliability"):
+            record(file, mark.args[0], item.nodeid.partition("[")[0], report.outcome, counted)
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,12 @@ import sys
 import pytest
 from pages import ROOT, aquasurf, blocks, commands, commands_in_text
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md")))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md"))),
+]
 
 
 def test_the_readmes_own_network_is_searched(tmp_path):

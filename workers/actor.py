@@ -8,10 +8,13 @@ plain class: `worker_actor` alone makes a Ray actor of it, and tests call it dir
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import platform
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -23,18 +26,32 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task, load_task
 from surrogate.spectra import compress
 from workers.batches import WHOLE, Share
-from workers.checkpoints import CheckpointFolder
+from workers.checkpoints import CheckpointFolder, folder_of
 from workers.cost import RELU, measure_cost
 from workers.fast_form import fast_form
 from workers.feed import TrainingFeed
 from workers.form import chosen_form
+from workers.gpu_use import gpu_use
 from workers.health import HealthLimits
-from workers.messages import CostReply, FunctionCost, SpectrumReply, Status, TrainingJob, WorkerInfo, WorkerSettings
+from workers.messages import (
+    CostReply,
+    Drained,
+    FunctionCost,
+    GpuUse,
+    SpectrumReply,
+    Status,
+    TrainingJob,
+    WorkerInfo,
+    WorkerSettings,
+)
 from workers.network import try_network
 from workers.ranks import Ranks
 from workers.result import Epoch, TrainingResult
 from workers.spectrum import NonFiniteSpectrum, task_spectrum
-from workers.training import FunctionFault, is_functions_fault, probe, reason_of, train
+from workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
+
+WARNINGS_KEPT = 100
+LONGEST_WARNING = 500
 
 
 class WorkerError(RuntimeError):
@@ -42,6 +59,29 @@ class WorkerError(RuntimeError):
 
 
 Reply = TypeVar("Reply")
+
+
+class Warnings(logging.Handler):
+    """Keeps the last warnings of this program's own loggers until they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: deque[str] = deque(maxlen=WARNINGS_KEPT)
+        for name in ("aquasurf_ray", "surrogate", "workers"):
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps one."""
+        self._texts.append(f"{record.name}: {record.getMessage()}"[:LONGEST_WARNING])
+        if not logging.getLogger().handlers and logging.lastResort:
+            logging.lastResort.handle(record)  # as if this handler were not there
+
+    def take(self) -> list[str]:
+        """Those that came since."""
+        texts = []
+        while self._texts:
+            texts.append(self._texts.popleft())
+        return texts
 
 
 class Worker:
@@ -70,6 +110,8 @@ class Worker:
         self.ranks: Ranks | None = None
         self._splits: Splits | None = None
         self._last_epoch: Epoch | None = None
+        self._asked_to_stop = threading.Event()
+        self._warnings = Warnings()
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
@@ -99,8 +141,21 @@ class Worker:
         return [self._cost(function, feed) for function in functions]
 
     @ray.method(concurrency_group="work")
-    def train(self, job: TrainingJob) -> TrainingResult:
-        """Trains one function, from its last checkpoint if there is one."""
+    def train(self, job: TrainingJob) -> TrainingResult | Drained:
+        """Trains one function, from its last checkpoint if there is one; after `drain` up to the next checkpoint."""
+        if self._asked_to_stop.is_set():
+            return Drained(0)
+        try:
+            return self._train(job)
+        except TrainingDrained as end:
+            return Drained(end.epoch)
+
+    @ray.method(concurrency_group="watch")
+    def drain(self) -> None:
+        """From now on trainings stop at the end of their epoch, with a checkpoint; there is no way back."""
+        self._asked_to_stop.set()
+
+    def _train(self, job: TrainingJob) -> TrainingResult:
         splits = self._begin()
         return train(
             self.task,
@@ -116,6 +171,7 @@ class Worker:
             ranks=self.ranks,
             loader_workers=self.settings.loader_workers,
             choose_form=fast_form if self.settings.fast_activations else None,
+            stop_asked=self._is_to_stop,
         )
 
     @ray.method(concurrency_group="watch")
@@ -130,6 +186,16 @@ class Worker:
         """The last epoch of the training that runs now."""
         return self._last_epoch
 
+    @ray.method(concurrency_group="watch")
+    def warnings(self) -> list[str]:
+        """What this program's own loggers have warned of in this process since the last question."""
+        return self._warnings.take()
+
+    @ray.method(concurrency_group="watch")
+    def gpu_use(self) -> GpuUse | None:
+        """How much of the GPU is in use now."""
+        return gpu_use(self.device)
+
     def _ready(self) -> WorkerInfo:
         try_network(self.task, self._begin(), device=self.device)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
@@ -142,13 +208,16 @@ class Worker:
             self._splits = self.task.splits()
         return self._splits
 
+    def _is_to_stop(self) -> bool:
+        return self._asked_to_stop.is_set()
+
     def _remember(self, epoch: Epoch) -> None:
         self._last_epoch = epoch
 
     def _checkpoints(self, job: TrainingJob) -> CheckpointFolder | None:
         if self.settings.storage is None:
             return None
-        url = f"{self.settings.storage}/{self.task.digest}/{job.fingerprint}-{job.seed}"
+        url = folder_of(self.settings.storage, self.task.digest, job.fingerprint, job.seed)
         identity: dict[str, str | int] = {"task": self.task.digest, "function": job.function, "seed": job.seed}
         return CheckpointFolder(url, identity)
 

@@ -12,7 +12,8 @@ import io
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -38,17 +39,54 @@ def check_storage(url: str) -> None:
     Raises:
         CheckpointError: that cannot be done.
     """
+    with mark_storage(url, f"{uuid.uuid4().hex}.tmp"):
+        pass
+
+
+@contextmanager
+def mark_storage(url: str, name: str) -> Iterator[str]:
+    """A small file where `check_storage` would write one, by its path or URI, for as long as this is open.
+
+    Raises:
+        CheckpointError: it cannot be written or deleted.
+    """
     try:
         fs, folder = fsspec.core.url_to_fs(url)
         if isinstance(fs, LocalFileSystem):
             folder = next(str(path) for path in (Path(folder), *Path(folder).parents) if path.exists())
         else:
             fs.makedirs(folder, exist_ok=True)
-        trial = f"{folder}/{uuid.uuid4().hex}.tmp"
-        fs.pipe_file(trial, b"")
-        fs.rm_file(trial)
+        mark = f"{folder}/{name}"
+        fs.pipe_file(mark, b"")
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
+    try:
+        yield fs.unstrip_protocol(mark)
+    finally:
+        _remove_mark(fs, mark, url)
+
+
+def _remove_mark(fs: Any, mark: str, url: str) -> None:
+    try:
+        fs.rm_file(mark)
+    except OSError as error:
+        raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
+
+
+def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int) -> str:
+    """Where under a storage path the checkpoints of one evaluation are."""
+    return f"{storage}/{task_digest}/{fingerprint}-{seed}"
+
+
+def newest_epoch(url: str) -> int:
+    """The epoch of the newest checkpoint in a folder, going by its name; 0 where there is none, or none to be seen from
+    this machine."""
+    try:
+        paths = CheckpointFolder(url, {})._paths()
+    except (OSError, ValueError, ImportError) as error:
+        logger.info("checkpoints %s cannot be seen from here: %s", url, error)
+        return 0
+    return int(paths[-1][-len("00000.ckpt") : -len(".ckpt")]) if paths else 0
 
 
 class CheckpointFolder:
@@ -81,12 +119,21 @@ class CheckpointFolder:
         temporary = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
             self._fs.makedirs(self._folder, exist_ok=True)
-            self._fs.pipe_file(temporary, MAGIC + hashlib.sha256(payload).digest() + payload)
-            self._fs.mv(temporary, path)
+            self._put(MAGIC + hashlib.sha256(payload).digest() + payload, temporary, path)
             for old in self._paths()[:-KEPT]:
                 self._fs.rm_file(old)
         except OSError as error:
             raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}; free or remount it") from error
+
+    def _put(self, data: bytes, temporary: str, path: str) -> None:
+        """Writes beside the place and moves; what could be written of it on a full disk is taken away again."""
+        try:
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                self._fs.rm_file(temporary)
+            raise
 
     def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """(epoch, state) of the newest whole checkpoint of this training, or None."""

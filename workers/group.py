@@ -29,7 +29,7 @@ import fsspec
 import ray
 
 from workers.actor import Worker
-from workers.messages import CostReply, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
+from workers.messages import CostReply, Drained, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
 from workers.ranks import Ranks
 from workers.result import Epoch, TrainingResult
 
@@ -86,6 +86,7 @@ class GroupWorker:
         self._joined: set[int] = set()
         self._failure: GroupFailed | None = None
         self._last_epoch: Epoch | None = None
+        self._asked_to_stop = False
 
     async def ready(self) -> WorkerInfo:
         """Starts the ranks, which load the data and try the network; Ray is waited for until it has room for them.
@@ -120,11 +121,21 @@ class GroupWorker:
         replies: list[CostReply] = (await self._ask({0: ("costs", (functions,))}))[0]
         return replies
 
-    async def train(self, job: TrainingJob) -> TrainingResult:
+    async def train(self, job: TrainingJob) -> TrainingResult | Drained:
         """Trains one function on all ranks, from its last checkpoint if there is one; the result is rank 0's."""
+        if self._asked_to_stop:
+            return Drained(0)
         self._last_epoch = None
-        result: TrainingResult = (await self._ask_all("train", job))[0]
+        result: TrainingResult | Drained = (await self._ask_all("train", job))[0]
         return result
+
+    async def drain(self) -> None:
+        """From now on trainings stop at the end of their epoch, with a checkpoint."""
+        self._asked_to_stop = True
+
+    async def is_to_stop(self) -> bool:
+        """What rank 0 asks between two epochs."""
+        return self._asked_to_stop
 
     async def forget(self, job: TrainingJob) -> None:
         """Lets rank 0 delete the checkpoints of an evaluation whose result is stored, before its next order."""
@@ -189,6 +200,9 @@ class Rank(Worker):
     def _ready(self) -> WorkerInfo:
         held = ray.util.get_current_placement_group()
         return replace(super()._ready(), placement_group=held.id.hex() if held else None)
+
+    def _is_to_stop(self) -> bool:
+        return bool(ray.get(self._group.is_to_stop.remote()))
 
     def _remember(self, epoch: Epoch) -> None:
         super()._remember(epoch)

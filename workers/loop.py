@@ -28,7 +28,7 @@ from workers.optimisation import make_optimizer, make_schedule
 from workers.ranks import Alone
 from workers.result import Epoch, Figures
 from workers.seeding import seeded
-from workers.stopping import StopRule
+from workers.stopping import StopAsked, StopRule, TrainingDrained
 
 STEPS_BETWEEN_LOSS_CHECKS = 32
 
@@ -118,11 +118,13 @@ class TrainingLoop:
         interval: float,
         on_epoch: ProgressCallback | None,
         stop_rule: StopRule | None,
+        stop_asked: StopAsked | None = None,
     ) -> Figures:
         """Trains the epochs that are left.
 
         Raises:
             FunctionFault: a loss or the score is not finite.
+            TrainingDrained: it was asked to stop; there is a checkpoint.
         """
         model = self.team.parallel(self.network)
         saved = time.monotonic()
@@ -135,6 +137,8 @@ class TrainingLoop:
             why = stop_rule.verdict(number, epoch.val_score, self.recipe.epochs) if stop_rule else None
             if why:
                 break
+            if stop_asked and number < self.recipe.epochs and self._drained(number, checkpoints, stop_asked):
+                raise TrainingDrained(number)
             if not checkpoints or self.team.rank > 0:
                 continue
             wanted = number < self.recipe.epochs or checkpoints.after_last
@@ -142,6 +146,13 @@ class TrainingLoop:
                 checkpoints.save(number, self.state())
                 saved = time.monotonic()
         return self._figures(why)
+
+    def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
+        """Whether the training stops here, as rank 0 says; without a place for checkpoints it goes on to its end."""
+        stops = self.team.rank == 0 and checkpoints is not None and stop_asked()
+        if stops and checkpoints is not None:
+            checkpoints.save(number, self.state())
+        return self.team.from_first(stops)
 
     def _figures(self, stopped_early: str | None) -> Figures:
         last, metric = self.history[-1], self.task.objective.metric.name

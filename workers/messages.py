@@ -114,6 +114,24 @@ class CostReply:
 
 
 @dataclass(frozen=True)
+class GpuUse:
+    """Of a worker's GPU, all processes together: memory in units of 10^6 bytes, and the share of time at work, if that
+    is known."""
+
+    used_mb: float
+    total_mb: float
+    percent: float | None = None
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What a training that was asked to stop gives in the place of a result: it goes on from the checkpoint that it has
+    written after `epochs` epochs; 0 of one that was not begun."""
+
+    epochs: int
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """One evaluation: a function by name and fingerprint, and a seed.
 

@@ -1,14 +1,27 @@
-"""When a training that promises nothing is ended early.
+"""When a training ends before its last epoch: because it promises nothing, or because it is asked to.
 
-The rule is data: scores that must be reached after some epochs. Who makes the thresholds decides what hopeless means;
-the driver takes medians of the scores that other functions had after the same epoch, a variant of the median rule of
-Golovin et al. 2017 ("Google Vizier").
+One that is asked to writes a checkpoint after the epoch under way, raises `TrainingDrained`, and goes on from there
+when it is begun again.
+The rule for what promises nothing is data: scores that must be reached after some epochs. Who makes the thresholds
+decides what hopeless means; the driver takes medians of the scores that other functions had after the same epoch, a
+variant of the median rule of Golovin et al. 2017 ("Google Vizier").
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+StopAsked = Callable[[], bool]
+
+
+class TrainingDrained(RuntimeError):
+    """The training was asked to stop, and has written a checkpoint after its epoch number `epoch`."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"asked to stop after epoch {epoch}")
+        self.epoch = epoch
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,13 @@ from workers.precision import process_settings, used_precision
 from workers.probe import probe
 from workers.ranks import Alone, RankError, Ranks, Together
 from workers.result import Epoch, Figures, TrainingResult
-from workers.stopping import StopRule
+from workers.stopping import StopAsked, StopRule, TrainingDrained
 
 __all__ = [
     "Epoch",
     "FunctionFault",
     "RankError",
+    "TrainingDrained",
     "TrainingResult",
     "is_functions_fault",
     "probe",
@@ -68,6 +69,7 @@ def train(
     ranks: Ranks | None = None,
     loader_workers: int = 0,
     choose_form: FormChoice | None = None,
+    stop_asked: StopAsked | None = None,
 ) -> TrainingResult:
     """Trains the task's network with `activation` everywhere, and evaluates it.
 
@@ -85,6 +87,8 @@ def train(
             All get the same result, but for their own peak memory.
         loader_workers: processes that read examples which are not in memory.
         choose_form: chooses a faster form of the function; None is the eager form.
+        stop_asked: asked after each epoch but the last, on rank 0, whether the training is to stop there, with a
+            checkpoint. Without `checkpoints` it is trained to its end.
 
     Returns:
         `diverged` where the function is at fault: it fails by itself, a training loss is not finite, the gate refuses
@@ -93,6 +97,7 @@ def train(
     Raises:
         torch.OutOfMemoryError, CheckpointError, TaskError, and whatever the data set raises: faults of the machine.
         RankError: another process has met such a fault.
+        TrainingDrained: it was asked to stop, on all ranks; called again, it goes on.
     """
     started = time.monotonic()
     device = ranks.device if ranks else torch.device(device)
@@ -111,7 +116,9 @@ def train(
             loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)
             history, throughput = loop.history, loop.throughput
             memory = PeakMemory(device)  # of the training itself, gated or not
-            figures = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule)
+            figures = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule, stop_asked)
+    except TrainingDrained:
+        raise
     except Exception as error:  # the user's function runs in here, and may raise anything
         cause = team.cause(error)
         if not is_functions_fault(cause):

@@ -1,7 +1,8 @@
 """The measured shape of a function: what its values on a fixed grid say of bounds, slopes and symmetry.
 
 The grid is 4,001 even points from -20 to 20 and, for the bounds, powers of ten up to 10^4 on both sides, in float64.
-What is measured is no proof: a property that only shows between two points or further out is not seen. A function that
+What is measured is no proof: a property that only shows between two points or further out is not seen. Right beside
+zero, where 1/x and its like have their pole, there are two points more for the bounds. A function that
 is not finite somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor
 symmetric where it is undefined.
 """
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 REACH = 20.0
 N_POINTS = 4001
 FAR = 10.0 ** np.arange(1.5, 4.25, 0.25)
+BESIDE_ZERO = np.array([-1e-200, 1e-200])
+POLE = 1e12
 STEADY = 0.9
 ROUNDING = 1e-9
 
@@ -61,8 +64,8 @@ def shape_of(expression: Expression | str) -> Shape:
     (True, False, False, True)
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    values = _values(expression)
-    if values is None or np.isnan(values).all():
+    values, beside = _values(expression, _grid()), _values(expression, BESIDE_ZERO)
+    if values is None or beside is None or np.isnan(values).all():
         return Shape(*[False] * 9)
     near = values[len(FAR) : -len(FAR)]
     defined = bool(np.isfinite(near).all())
@@ -70,8 +73,8 @@ def shape_of(expression: Expression | str) -> Shape:
     scale = float(np.abs(near).max()) if defined else np.inf
     return Shape(
         defined=defined,
-        bounded_below=_bounded(-values),
-        bounded_above=_bounded(values),
+        bounded_below=_bounded(-values) and not bool((beside < -POLE).any()),
+        bounded_above=_bounded(values) and not bool((beside > POLE).any()),
         monotone=defined and _monotone(near, scale),
         odd=defined and bool(np.abs(near + near[::-1]).max() <= ROUNDING * max(1.0, scale)),
         even=defined and bool(np.abs(near - near[::-1]).max() <= ROUNDING * max(1.0, scale)),
@@ -86,10 +89,10 @@ def _grid() -> Floats:
     return np.concatenate([-FAR[::-1], np.linspace(-REACH, REACH, N_POINTS), FAR])
 
 
-def _values(expression: Expression) -> Floats | None:
+def _values(expression: Expression, points: Floats) -> Floats | None:
     function = Activation(expression)
     with exact_arithmetic():
-        values = apply(function, torch.from_numpy(_grid()), name=str(expression))
+        values = apply(function, torch.from_numpy(points), name=str(expression))
     return None if values is None else values.numpy()
 
 
@@ -107,7 +110,8 @@ def _grows(tail: Floats, inside: float) -> bool:
     """Whether a tail, outwards, rises above all before and does not slow down: what nears a bound rises by less from
     one power of ten to the next, a logarithm by as much."""
     before = np.fmax.accumulate(np.concatenate([[inside], tail]))
-    last, previous = before[-1] - before[-3], before[-3] - before[-5]
+    with np.errstate(invalid="ignore"):  # infinite on the whole grid
+        last, previous = before[-1] - before[-3], before[-3] - before[-5]
     return bool(last > ROUNDING * max(1.0, abs(before[-1])) and last > STEADY * previous)
 
 

@@ -35,6 +35,7 @@ from aquasurf_ray.activations.identity import operator_digest
 from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, SEED_UNARY, VALUES_VERSION
 from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, operator_named, shortened, suggestion
 from aquasurf_ray.activations.schema import OperatorLists, Schema, parse_schema
+from aquasurf_ray.plain_yaml import read_yaml
 
 BASELINES: tuple[str, ...] = (
     "elu(x)",
@@ -221,7 +222,7 @@ def _listed(schema: Schema) -> list[Any]:
 
 def _read_mapping(path: Path) -> Mapping[Any, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise SpaceError(f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -203,13 +203,20 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
     """
     from aquasurf_ray.analysis import benchmark_file
 
-    text = str(name_or_path)
-    shipped = SHIPPED / f"{text}.parquet"
-    path = shipped if "/" not in text and shipped.is_file() else Path(text)
+    path = benchmark_path(name_or_path)
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
-        raise BenchmarkError(f"no benchmark '{text}': neither a file nor one that is shipped; those are: {there}")
+        raise BenchmarkError(
+            f"no benchmark '{name_or_path}': neither a file nor one that is shipped; those are: {there}"
+        )
     return benchmark_file.read(path)
+
+
+def benchmark_path(name_or_path: str | Path) -> Path:
+    """The file of a benchmark that is shipped, by its name; any other text is a path, and there may be no such file."""
+    text = str(name_or_path)
+    shipped = SHIPPED / f"{text}.parquet"
+    return shipped if "/" not in text and shipped.is_file() else Path(text)
 
 
 def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:

@@ -71,6 +71,16 @@ def write(benchmark: Benchmark, path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins like Parquet.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def read(path: Path) -> Benchmark:
     """The benchmark in a file of this format or of Act-Bench's.
 
@@ -78,11 +88,10 @@ def read(path: Path) -> Benchmark:
         BenchmarkError: a file that is neither, or damaged.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
+        own = is_parquet(path)
     except OSError as error:
         raise BenchmarkError(f"'{path}' cannot be read: {error.strerror or error}") from None
-    if start != _MAGIC:
+    if not own:
         from aquasurf_ray.analysis.act_bench import read_act_bench
 
         return read_act_bench(path)

@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from aquasurf_ray.analysis.comparison import Comparison
 from aquasurf_ray.analysis.comparison_table import COLUMNS, markdown, rows, seconds_text
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.transfer import TRANSFER
 
+SPLIT_SEED = 0  # of the halves of a benchmark: one to choose on, one to judge on
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
+RANKED = "gp/both/metric:targets=ranks"
+DEFAULT = f"{RANKED}:acquisition=ei"  # the surrogate "metric" where one training runs at a time
 RIVALS = ("random", "evolution", "tpe")
 ALL_REGRESSORS = ("knr", "rfr", "svr", "gp")
 ALL_FEATURES = ("spectrum", "outputs", "both")
@@ -52,6 +56,12 @@ def _of(question: str, policies: Iterable[str]) -> Experiment:
     return Experiment(question, tuple(map(Variant, dict.fromkeys(policies))))
 
 
+def _transfer(source: str) -> list[str]:
+    """With a source's results whole, as far as a search has them, and made to mislead."""
+    settings = ("", ":search=100", ":scores=negated", ":scores=shuffled")
+    return ["metric", *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
+
+
 def _on_map(*settings: str, features: str = "both") -> list[str]:
     return [f"knr/{features}/umap{LAYOUTS}" + (f":{setting}" if setting else "") for setting in settings]
 
@@ -64,8 +74,9 @@ EXPERIMENTS: dict[str, Experiment] = {
             ON_MAP,
             "random",
             METRIC,
-            "gp/both/metric:targets=ranks",
-            *(f"gp/both/metric:targets=ranks:acquisition={a}" for a in ("ei", "ucb")),
+            RANKED,
+            DEFAULT,
+            f"{RANKED}:acquisition=ucb",
             "knr+gp+svr/both/metric:targets=ranks",
         ],
     ),
@@ -121,6 +132,15 @@ EXPERIMENTS: dict[str, Experiment] = {
             *(f"{METRIC}:spectra={n}:on_demand=10" for n in (100, 300, 1000)),
         ],
     ),
+    "next-spectra": _of(
+        "Which candidates get the next spectra, and how many at once?",
+        [
+            DEFAULT,
+            DEFAULT.replace("both", "outputs"),
+            *(f"{DEFAULT}:spectra={n}" for n in (150, 300)),
+            *(f"{DEFAULT}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
+        ],
+    ),
     "acquisition": _of(
         "Does uncertainty help to choose?",
         [
@@ -139,7 +159,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "ensemble": _of(
         "Do several surrogates together find more than one?",
-        [ON_MAP, "knr+gp/both/metric", "knr+rfr/both/metric", "knr/both/umap+metric:layouts=5"],
+        [
+            METRIC,
+            RANKED,
+            "knr+gp/both/metric",
+            *(f"{several}/both/metric:targets=ranks" for several in ("knr+gp", "knr+gp+svr")),
+            f"knr/both/umap+metric{LAYOUTS}",
+        ],
     ),
     "parallel": Experiment(
         "What does parallelism cost?",
@@ -148,6 +174,24 @@ EXPERIMENTS: dict[str, Experiment] = {
             for policy in (ON_MAP, f"{ON_MAP}:pending=believer", "random")
             for workers in (1, 2, 4, 8, 16)
         ),
+    ),
+    "pending": Experiment(
+        "What are results that are still to come taken for, without a map?",
+        (
+            Variant(DEFAULT),
+            *(
+                Variant(f"{DEFAULT}:pending={pending}", workers)
+                for workers in (4, 16)
+                for pending in ("believer", "liar", "ignore")
+            ),
+            *(Variant("random", workers) for workers in (1, 4, 16)),
+        ),
+    ),
+    "from-digits": _of(
+        "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
+    ),
+    "from-digits-mlp": _of(
+        "Do results of the perceptron help a search on another task?", _transfer("act-bench-digits-mlp")
     ),
     "grid": _of(
         "Every regressor with every feature in both spaces.",
@@ -164,8 +208,13 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+ON_DEMAND = frozenset({"grid", "from-digits", "from-digits-mlp"})
+"""Experiments that are run by name only: the grid, which has what others have and more, and those between benchmarks,
+each of which is for another one than its source."""
+
+
 def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
-    """The experiments of these names; all but the grid, which has what others have and more, where none is given.
+    """The experiments of these names; all but those `ON_DEMAND` where none is given.
 
     Raises:
         AnalysisError: there is none of a name.
@@ -173,14 +222,19 @@ def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
     for name in names:
         if name not in EXPERIMENTS:
             raise AnalysisError(f"experiment: there are {', '.join(EXPERIMENTS)}, got '{name}'")
-    return {name: EXPERIMENTS[name] for name in (names or [name for name in EXPERIMENTS if name != "grid"])}
+    return {name: EXPERIMENTS[name] for name in (names or [name for name in EXPERIMENTS if name not in ON_DEMAND])}
 
 
 def section(name: str, experiment: Experiment, comparison: Comparison) -> str:
-    """A part of docs/evidence.md: the question and the table, with simulated times where workers differ."""
+    """A heading, the question and the table."""
+    return f"### {name}\n\n{experiment.question}\n\n{table(experiment, comparison)}\n"
+
+
+def table(experiment: Experiment, comparison: Comparison) -> str:
+    """The comparison in Markdown, with simulated times where workers differ."""
     columns, cells = list(COLUMNS), rows(comparison)
     if len({variant.workers for variant in experiment.variants}) > 1:
         columns.append("seconds to top 1%")
         for row, policy in zip(cells, comparison.measures, strict=True):
             row.append(seconds_text(comparison.spread(policy, "seconds_to_top_1")))
-    return f"### {name}\n\n{experiment.question}\n\n{markdown(columns, cells)}\n"
+    return markdown(columns, cells)

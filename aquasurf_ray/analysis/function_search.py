@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from aquasurf_ray.activations import ActivationError, outputs, parse
+from aquasurf_ray.activations.registry import find_operator, suggestion
 from aquasurf_ray.activations.shape import Shape, shape_of
 from aquasurf_ray.analysis.errors import AnalysisError
 
@@ -22,11 +23,13 @@ SHAPES = tuple(field.name.replace("_", "-") for field in fields(Shape))
 
 @dataclass(frozen=True)
 class KnownFunction:
-    """A function of a store. `score` is its best one, None where it was not trained or diverged."""
+    """A function of a store. `score` is its best one, None where it was not trained or diverged; `status` is that of
+    the evaluation with the most to say: done, diverged, failed, running, queued, or None where there is none."""
 
     name: str
     score: float | None = None
     time_ratio: float | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Wanted:
         near: sorts by nearness to this function.
 
     Raises:
-        AnalysisError: no such shape.
+        AnalysisError: no such operator or shape.
     """
 
     contains: tuple[str, ...] = ()
@@ -51,6 +54,9 @@ class Wanted:
     near: str | None = None
 
     def __post_init__(self) -> None:
+        for operator in (*self.contains, *self.without):
+            if find_operator(operator) is None:
+                raise AnalysisError(f"no operator is named '{operator:.40}'{suggestion(operator)}")
         for shape in (*self.shapes, *self.not_shapes):
             if shape not in SHAPES:
                 raise AnalysisError(f"shape '{shape}' is not known; there are {', '.join(SHAPES)}")
@@ -61,8 +67,12 @@ class FoundFunction:
     """A function that is as wanted; `distance` is None where nearness was not asked for."""
 
     function: KnownFunction
-    shape: Shape
     distance: float | None
+
+    @property
+    def shape(self) -> Shape:
+        """Measured when it is asked for."""
+        return shape_of(self.function.name)
 
 
 def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFunction]:
@@ -79,11 +89,11 @@ def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFuncti
         if not _is_made_as(function, wanted):
             continue
         try:
-            shape = shape_of(function.name)
+            parse(function.name)
         except ActivationError:
             continue
-        if _has_shape(shape, wanted):
-            found.append(FoundFunction(function, shape, None if near is None else _distance(function.name, near)))
+        if not (wanted.shapes or wanted.not_shapes) or _has_shape(shape_of(function.name), wanted):
+            found.append(FoundFunction(function, None if near is None else _distance(function.name, near)))
     return sorted(found, key=_place)
 
 

@@ -57,7 +57,7 @@ class Measures:
         regret: how far the best function found is below the best that there was.
         regret_of_choice: how far the function that looked best is, by the scores that the search saw.
         rank_correlation: Spearman's, of predicted score and truth of the suggested functions; NaN without predictions.
-        suggest_ms: the median time of a suggestion, measured.
+        suggest_ms: the median processor time of a suggestion, measured.
         distinct: how many of the runs differ at all in what they trained; fewer than the runs where a policy follows
             from little chance, whose tests then promise more than they know.
         seconds: simulated time from the first start to the last end.

@@ -9,6 +9,7 @@ from typing import get_args
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.search_algorithms import ALGORITHMS
 from aquasurf_ray.analysis.surrogates import parse_settings
+from aquasurf_ray.analysis.transfer import TRANSFER, parse_transfer
 from surrogate.embedding import Features
 from surrogate.regressors import REGRESSORS
 
@@ -52,6 +53,9 @@ def check_policy(name: str) -> None:
         AnalysisError: it cannot be one.
     """
     if name in ALGORITHMS:
+        return
+    if name.startswith(TRANSFER):
+        parse_transfer(name)
         return
     if name.partition(":")[0].count("/") != 2:
         raise AnalysisError(f"policy: there are {', '.join(ALGORITHMS)} or REGRESSOR/FEATURES/SPACE, got '{name}'")

@@ -53,13 +53,13 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
     """Compares what two runs found.
 
     Raises:
-        AnalysisError: they are of different tasks, so their scores do not compare.
+        AnalysisError: they are one run, or of different tasks, so that their scores do not compare.
     """
+    if first.run.id == second.run.id:
+        raise AnalysisError(f"run '{first.run.name}' is compared with itself; name another run of {first.task.name}")
     if first.run.task_id != second.run.task_id:
-        raise AnalysisError(
-            f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {first.task.name} and "
-            f"{second.task.name}"
-        )
+        names = " and ".join(f"{found.task.name} (version {found.task.version})" for found in (first, second))
+        raise AnalysisError(f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}")
     bests = [found.best.score for found in (first, second) if found.best]
     goal = min(bests) if len(bests) == 2 else None
     trained = [{wish.function for wish in found.finished} for found in (first, second)]

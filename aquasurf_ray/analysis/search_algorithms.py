@@ -2,8 +2,9 @@
 
 A name is one of `ALGORITHMS`, or says how a surrogate is made: REGRESSOR/FEATURES/SPACE, such as "knr/both/umap", and
 any settings that differ from the defaults of `SurrogateSettings`, such as "knr/both/umap:k=5:weighting=uniform".
-"aquasurf" and "metric" are the two that a run can have, see `surrogate.settings`. A new algorithm is a factory and one
-line in `ALGORITHMS`.
+"aquasurf" and "metric" are the two that a run can have, see `surrogate.settings`; "transfer:act-bench-digits" is
+"metric" with another benchmark's results, see `analysis.transfer`. A new algorithm is a factory and one line in
+`ALGORITHMS`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from aquasurf_ray.analysis.evolution import EvolutionPolicy
 from aquasurf_ray.analysis.spellings import spellings_of
 from aquasurf_ray.analysis.surrogates import fitting, parse_settings, surrogate_policy
 from aquasurf_ray.analysis.tpe import TpePolicy
+from aquasurf_ray.analysis.transfer import TRANSFER, parse_transfer, transfer_policy
 from surrogate.policy import Policy, RandomPolicy
 from surrogate.settings import AQUASURF, METRIC
 
@@ -31,6 +33,8 @@ def make_policy(name: str, benchmark: Benchmark, seed: int) -> Policy:
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name](benchmark, seed)
+    if name.startswith(TRANSFER):
+        return transfer_policy(parse_transfer(name), benchmark, seed)
     if name.partition(":")[0].count("/") != 2:
         raise AnalysisError(f"unknown search algorithm '{name}'; give {_choices()}")
     return surrogate_policy(parse_settings(name, fitting(AQUASURF, benchmark)), benchmark, seed)

@@ -2,7 +2,8 @@
 
 Trainings run on a virtual clock, in seconds, with the run times that they really took: a free worker gets the next
 suggestion, made while the others are pending; results come one at a time in the order in which trainings end (of equal
-ends, the one that began first). Suggesting takes no virtual time; how long it really took is measured.
+ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which a
+busy machine makes longer only by what it does to the caches.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Trace:
         predicted: what the policy expected of each when it suggested it; NaN where it did not say.
         observed: the score that it was told; NaN where the training diverged.
         truth: the median over seeds; NaN where the median training diverged.
-        suggest_seconds: measured seconds of each suggestion.
+        suggest_seconds: processor seconds of each suggestion, measured.
         candidates: what the search could choose from, baselines left out, ascending: int64 [c].
     """
 
@@ -156,9 +157,9 @@ class _Search:
     def _start(self, now: float) -> bool:
         """Asks for a suggestion and trains it; False where the policy would rather wait."""
         pending = frozenset(started.candidate for _, _, started in self._running)
-        before = time.perf_counter()
+        before = time.process_time()
         suggestion = self._policy.suggest(pending=pending, allowed=self._allowed)
-        took = time.perf_counter() - before
+        took = time.process_time() - before
         if suggestion is None:
             return False
         candidate, predicted = suggestion.candidate, suggestion.predicted_score

@@ -64,7 +64,7 @@ def surrogate_policy(settings: SurrogateSettings, benchmark: Benchmark, seed: in
         settings,
         seed,
         embedding=lambda: _embedding(settings, benchmark, seed),
-        features=lambda: _features(settings, benchmark, seed),
+        features=lambda: surrogate_features(settings, benchmark, seed),
     )
 
 
@@ -82,7 +82,9 @@ def _embedding(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> 
     return embedding_of(benchmark, config, settings.fisher, weighting, frozenset(np.flatnonzero(~known).tolist()))
 
 
-def _features(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> list[FeatureDistances | PartlyKnown]:
+def surrogate_features(
+    settings: SurrogateSettings, benchmark: Benchmark, seed: int
+) -> list[FeatureDistances | PartlyKnown]:
     """The distances by outputs, then by spectra, that these settings use."""
     EmbeddingConfig(features=cast(Features, settings.features))  # which checks the name
     found: list[FeatureDistances | PartlyKnown] = []

@@ -52,7 +52,6 @@ class Half(StrEnum):
     second = "second"
 
 
-SPLIT_SEED = 0
 Observe = Annotated[
     Observed,
     typer.Option(
@@ -174,7 +173,7 @@ def evidence(
     """
     from aquasurf_ray.analysis import output_file
     from aquasurf_ray.analysis.benchmark import load_benchmark
-    from aquasurf_ray.analysis.experiments import experiments_named, section
+    from aquasurf_ray.analysis.experiments import SPLIT_SEED, experiments_named, section
     from aquasurf_ray.driver.evidence import run_experiments
     from aquasurf_ray.driver.replay import ReplayOrder
 

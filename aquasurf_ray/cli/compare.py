@@ -78,6 +78,8 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "best_function": "best function",
         "reached": "evaluations" if goal is None else f"evaluations until {goal:.4f}",
     }
+    for side in sides:
+        side["seconds"] = f"{side['seconds']:.1f}"
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
     rows.append(["functions only here", *found.only])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +13,10 @@ from aquasurf_ray.cli.results import open_store
 
 if TYPE_CHECKING:
     import store as stored
-    from aquasurf_ray.analysis.function_search import FoundFunction, KnownFunction
+    from aquasurf_ray.analysis.function_search import FoundFunction, KnownFunction, Wanted
 
 _SHAPES = "defined, bounded-below, bounded-above, monotone, odd, even, zero-at-zero, smooth, constant"
+_STATUSES = ("done", "diverged", "failed", "running", "queued")
 Operators = list[str] | None
 
 
@@ -29,7 +31,9 @@ def find(
     without: Annotated[Operators, typer.Option(help="Operator that it has not; several times.")] = None,
     shape: Annotated[Operators, typer.Option(help=f"What its curve is: {_SHAPES}; several times.")] = None,
     not_shape: Annotated[Operators, typer.Option(help="What its curve is not; several times.")] = None,
-    max_cost: Annotated[float | None, typer.Option(help="Largest training step, in units of relu's.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Largest training step, in units of relu's; of those measured.")
+    ] = None,
     near: Annotated[str | None, typer.Option(help="Sort by nearness to this function.")] = None,
     trained: Annotated[bool, typer.Option("--trained", help="Only functions that came to a score.")] = False,
     n: Annotated[int, typer.Option("-n", min=1, help="How many functions.")] = 20,
@@ -39,33 +43,50 @@ def find(
 ) -> None:
     """Find functions among the candidates of a run and what it trained: by operators, shape, cost, or nearness.
 
+    The best come first, by the best of their seeds; with --near the nearest.
     Nearness is the root mean square of the difference of two functions where a network's inputs lie at the start.
     """
     from aquasurf_ray.analysis.function_search import Wanted
     from aquasurf_ray.analysis.function_search import find as search
     from aquasurf_ray.driver.modules import import_modules
 
+    with open_store(store) as opened:
+        run = opened.run(name)
+        import_modules(run.config.get("modules") or ())  # for their operators
+        metric, known = opened.task(run.task_id).metric, _known(opened, run)
     wanted = Wanted(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
     )
-    with open_store(store) as opened:
-        run = opened.run(name)
-        import_modules(run.config.get("modules") or ())
-        metric, known = opened.task(run.task_id).metric, _known(opened, run)
-    found = search((function for function in known if not trained or function.score is not None), wanted)
-    columns = [f"val_{metric.name}", "time_ratio", *(["distance"] if near else []), "shape", "function"]
+    asked = [function for function in known if not trained or function.score is not None]
+    found = search(asked, wanted)
+    columns = [f"val_{metric.name}", "status", "time_ratio", *(["distance"] if near else []), "shape", "function"]
+    if form is Format.table and not as_json and not any(item.function.time_ratio for item in found[:n]):
+        columns.remove("time_ratio")
     rows = [[_cells(item, metric)[column] for column in columns] for item in found[:n]]
     print_rows(columns, rows, Format.json if as_json else form, decimals={"time_ratio": 2})
+    if form is Format.table and not as_json:
+        _say_how_many(len(found), n, asked, wanted)
+
+
+def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Wanted) -> None:
+    """On standard error: how many there are, and what could not be judged."""
+    shown = f"; the first {n} are shown" if n_found > n else ""
+    unmeasured = sum(function.time_ratio is None for function in asked) if wanted.max_cost is not None else 0
+    without = f"; {unmeasured} have no measured cost" if unmeasured else ""
+    print(f"{n_found} of {len(asked)} functions{shown}{without}", file=sys.stderr)
 
 
 def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
-    """The best score of each function of the run, and its cost where it was measured."""
+    """The best score of each function of the run, what became of it, and its cost where it was measured."""
     from aquasurf_ray.analysis.function_search import KnownFunction
 
-    names = {function.name: KnownFunction(function.name) for function in opened.candidates(run.id)}
-    names |= {wish.function: KnownFunction(wish.function) for wish in opened.snapshot(run.id).evaluations}
+    snapshot = opened.snapshot(run.id)
+    names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}
+    for status in reversed(_STATUSES):
+        of_status = (wish.function for wish in snapshot.evaluations if wish.evaluation.status == status)
+        names |= {function: KnownFunction(function, status=status) for function in of_status}
     for row in reversed(opened.leaderboard(run_id=run.id)):
-        names[row.function] = KnownFunction(row.function, row.score, row.time_ratio)
+        names[row.function] = KnownFunction(row.function, row.score, row.time_ratio, "done")
     return list(names.values())
 
 
@@ -73,6 +94,7 @@ def _cells(found: FoundFunction, metric: stored.TaskMetric) -> dict[str, Any]:
     shape = [name.replace("_", "-") for name, value in vars(found.shape).items() if value and name != "defined"]
     return {
         f"val_{metric.name}": metric.value(found.function.score),
+        "status": found.function.status,
         "time_ratio": found.function.time_ratio,
         "distance": found.distance,
         "shape": " ".join(shape),

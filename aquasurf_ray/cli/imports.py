@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,11 +22,17 @@ SHOWN = 2
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("import", epilog="Example: aquasurf import act-bench-cnn.json --task all-cnn-c/cifar10")(import_file)
+    app.command("import", epilog="Example: aquasurf import act-bench-digits --task digits")(import_file)
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="An Act-Bench file (JSON), or a SQLite database with one table of it.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="An Act-Bench file (JSON), a SQLite database with one table of it, a benchmark in Parquet, or the "
+            "name of one that is shipped."
+        ),
+    ],
     task: Annotated[str, typer.Option(help="What was trained: a task by name, or package.module:function.")],
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the file's.")] = None,
     modules: Modules = None,
@@ -88,7 +93,9 @@ def _pairs(pairs: tuple[tuple[str, str], ...], verb: str) -> str:
 
 
 def _lengths(report: ImportReport) -> str:
-    """The commonest length of a CDF, and how many differ from it."""
+    """How many there are by kind; of an Act-Bench file the commonest length of a CDF, and how many differ from it."""
+    if report.spectra:
+        return ", ".join(f"{n} {fisher}" for fisher, n in report.spectra)
     lengths = dict(report.cdf_lengths)
     empty = lengths.pop(0, 0)
     if not lengths:

@@ -7,6 +7,7 @@ defect of this program. Nothing heavy is imported here: each command imports wha
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated, Any
 
@@ -16,13 +17,19 @@ from aquasurf_ray.cli import (
     benchmark,
     compare,
     confirmations,
+    doctor,
     explain,
     files,
     find,
     functions,
     imports,
+    jobs,
+    live,
+    merge,
+    query,
     report,
     results,
+    roles,
     runs,
     show,
     tasks,
@@ -35,6 +42,7 @@ ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 DONE, FAILED, BAD_USE = 0, 1, 2
 STOPPED_BY_SIGNAL = 130
+PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?password=)")
 
 app = typer.Typer(
     name="aquasurf",
@@ -45,9 +53,11 @@ app = typer.Typer(
 )
 for group in (
     runs,
+    live,
     confirmations,
     results,
     show,
+    query,
     find,
     compare,
     report,
@@ -59,6 +69,10 @@ for group in (
     benchmark,
     files,
     imports,
+    merge,
+    jobs,
+    roles,
+    doctor,
 ):
     group.register(app)
 
@@ -87,6 +101,7 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs one command and returns its exit code."""
+    _warn_of_passwords(arguments)
     try:
         code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
@@ -108,6 +123,13 @@ def main(arguments: list[str]) -> int:
         if code is None:
             raise
         return _say(str(error), code)
+
+
+def _warn_of_passwords(arguments: list[str]) -> None:
+    """What stands on a command line can be read by every user of the machine, as long as the command runs."""
+    if any(PASSWORD_IN_URL.search(argument) for argument in arguments):
+        text = "a password on the command line is seen by all who may list processes"
+        print(f"aquasurf: {text}; put the URL into AQUASURF_STORE, or the password into ~/.pgpass", file=sys.stderr)
 
 
 def exit_code(error: Exception) -> int | None:

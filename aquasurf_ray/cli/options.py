@@ -26,10 +26,24 @@ GpusPerEvaluation = Annotated[
 ]
 CpusPerWorker = Annotated[float | None, typer.Option(help="CPU cores a worker owns. Default: 1.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to use. Default: Ray starts on this machine.")]
+WaitForNodes = Annotated[
+    float | None, typer.Option(help="Seconds to wait for nodes that an autoscaler starts, also from none. Default: 0.")
+]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds a training may take. Default: the task's.")]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(help="End in good order after so long: seconds, or a time such as 2h30m. Anew at each resume."),
+]
+Until = Annotated[
+    str | None, typer.Option(help="End when the best is as good as this, such as val_accuracy>=0.99 or val_rmse<=0.1.")
+]
 MaxAttempts = Annotated[int | None, typer.Option(help="Tries of one evaluation when machines fail. Default: 3.")]
 LeaseSeconds = Annotated[
     float | None, typer.Option(help="Silence after which another driver may take the run over. Default: 30.")
+]
+Log = Annotated[
+    str | None,
+    typer.Option(help="File that a line of JSON is appended to for whatever happens."),
 ]
 CheckpointInterval = Annotated[float | None, typer.Option(help="Seconds between two epoch checkpoints. Default: 30.")]
 Confirm = Annotated[

@@ -1,4 +1,4 @@
-"""Commands that read what is stored of runs: status, top, query. What is stored of one function is in `show`."""
+"""Commands that read what is stored of runs: status, top. What is stored of one function is in `show`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.figures import Board, print_board
+from aquasurf_ray.cli.live import activity_document, print_activity
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
 from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
 
@@ -21,13 +22,13 @@ OVERVIEW_COLUMNS = (
 )
 FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
 DIVERGENCE_COLUMNS = ("function", "seed", "reason")
+DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command("status", epilog="Example: aquasurf status digits-1")(status)
     app.command("top", epilog="Example: aquasurf top digits-1 -n 20 --format csv")(top)
-    app.command("query", epilog='Example: aquasurf query "SELECT * FROM leaderboard LIMIT 5"')(query)
 
 
 def status(
@@ -35,15 +36,19 @@ def status(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how runs stand: progress, failures, best so far."""
+    """Show how runs stand: progress, failures, best so far; of one run also its driver and its workers."""
     where = store_option(store)
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
         documents = [_status_document(opened.status(run.id), where) for run in runs]
+        now = {}
+        if name:
+            now = activity_document(opened.activity(runs[0].id), opened.failure_causes(runs[0].id))
     if as_json:
-        print_json(documents[0] if name else documents)
+        print_json(documents[0] | now if name else documents)
     elif name:
         _print_status(documents[0])
+        print_activity(now)
     elif documents:
         rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
         print_rows(OVERVIEW_COLUMNS, rows, Format.table)
@@ -73,23 +78,6 @@ def top(
         print_front(name, store, n=n, form=form)
     else:
         print_leaderboard(name, store, n=n or 10, form=form)
-
-
-def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT; the database itself refuses anything that writes.")],
-    form: AnyFormat = Format.table,
-    store: Store = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the database in SQL, read-only.
-
-    Start with the views leaderboard, learning_curves, diverged, spectra_summary, costs_summary and runs_overview.
-    """
-    from aquasurf_ray.driver.config import store_url
-    from store import read_only_query
-
-    answer = read_only_query(store_url(store), sql)
-    print_rows(answer.columns, answer.rows, Format.json if as_json else form)
 
 
 def open_store(url: str | None) -> stored.Store:
@@ -153,7 +141,12 @@ def _print_status(document: dict[str, Any]) -> None:
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
     if divergences:
         print("\ndiverged:")
-        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences])
+        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences[:DIVERGENCES_SHOWN]])
+    if len(divergences) > DIVERGENCES_SHOWN:
+        run = shlex.quote(f"run={document['run']}")
+        print(
+            f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
+        )
 
 
 def _holder(run: stored.Run, where: str) -> str | None:

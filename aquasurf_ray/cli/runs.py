@@ -23,6 +23,7 @@ from aquasurf_ray.cli.options import (
     HealthGate,
     LeaseSeconds,
     LoaderWorkers,
+    Log,
     LogTo,
     MaxAttempts,
     Modules,
@@ -31,7 +32,10 @@ from aquasurf_ray.cli.options import (
     Seeds,
     Storage,
     Store,
+    TimeBudget,
     TimeLimit,
+    Until,
+    WaitForNodes,
     Workers,
     given,
 )
@@ -115,7 +119,10 @@ def search(
     health_gate: HealthGate = None,
     max_attempts: MaxAttempts = None,
     time_limit: TimeLimit = None,
+    time_budget: TimeBudget = None,
+    until: Until = None,
     lease_seconds: LeaseSeconds = None,
+    log: Log = None,
     checkpoint_interval: CheckpointInterval = None,
     fast_activations: FastActivations = None,
     data: DataFolder = None,
@@ -123,6 +130,7 @@ def search(
     log_to: LogTo = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Search an activation function for a task.
@@ -152,7 +160,10 @@ def resume(
     storage: Storage = None,
     max_attempts: MaxAttempts = None,
     time_limit: TimeLimit = None,
+    time_budget: TimeBudget = None,
+    until: Until = None,
     lease_seconds: LeaseSeconds = None,
+    log: Log = None,
     checkpoint_interval: CheckpointInterval = None,
     fast_activations: FastActivations = None,
     data: DataFolder = None,
@@ -160,6 +171,7 @@ def resume(
     log_to: LogTo = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run after any interruption, or with a larger budget.
@@ -194,7 +206,9 @@ def evaluate(
     health_gate: HealthGate = None,
     max_attempts: MaxAttempts = None,
     time_limit: TimeLimit = None,
+    time_budget: TimeBudget = None,
     lease_seconds: LeaseSeconds = None,
+    log: Log = None,
     checkpoint_interval: CheckpointInterval = None,
     fast_activations: FastActivations = None,
     data: DataFolder = None,
@@ -202,6 +216,7 @@ def evaluate(
     log_to: LogTo = None,
     config: ConfigFile = None,
     address: Address = None,
+    wait_for_nodes: WaitForNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the given functions, without a search."""

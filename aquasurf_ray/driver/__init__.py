@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.driver.confirmations import confirm
     from aquasurf_ray.driver.execution import RunResult
     from aquasurf_ray.driver.runs import evaluate, propose, resume, search
+    from aquasurf_ray.driver.stop_requests import request_stop
 
 _MODULES = {
     "RunResult": "execution",
@@ -17,11 +18,12 @@ _MODULES = {
     "confirm": "confirmations",
     "evaluate": "runs",
     "propose": "runs",
+    "request_stop": "stop_requests",
     "resume": "runs",
     "search": "runs",
 }
 
-__all__ = ["RunResult", "build_benchmark", "confirm", "evaluate", "propose", "resume", "search"]
+__all__ = ["RunResult", "build_benchmark", "confirm", "evaluate", "propose", "request_stop", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ run's history, whatever it is.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TypedDict
@@ -14,12 +15,14 @@ from typing import TypedDict
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.evaluations import RunEvaluation
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import Slot, WorkerPool
 from aquasurf_ray.driver.records import suggestion_record
 from aquasurf_ray.driver.suggester import Suggester
 from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
 from store.records import Origin
 
+MOST_AT_ONCE = 32  # claims in one transaction: what waits for the database meanwhile waits for milliseconds
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 
@@ -50,17 +53,20 @@ class Claims:
         history: History,
         pool: WorkerPool,
         suggester: Suggester | None,
+        observe: Observe = ignore,
     ) -> None:
+        self._observe = observe
         self._config, self._budget, self._suggester = config, budget, suggester
         self._store, self._lease, self._history, self._pool = store, lease, history, pool
         self._held: deque[Claim] = deque()
         self._failed_on: dict[int, set[int]] = {}
         self._functions = {function.id: function for function in history.candidates}
 
-    def next_for(self, slot: Slot) -> Claim | None:
-        """One to be trained by this worker; those already known or under way elsewhere are noted on the way."""
+    def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
+        """One to be trained by this worker, the first of `n_waiting`; those that need no training now are noted on the
+        way."""
         while True:
-            claim = self._next(slot)
+            claim = self._next(slot, n_waiting)
             if claim is None:
                 return None
             self.take_note(claim)
@@ -125,12 +131,12 @@ class Claims:
         )
         self._history.evaluations.put(evaluation)
 
-    def _next(self, slot: Slot) -> Claim | None:
+    def _next(self, slot: Slot, n_waiting: int) -> Claim | None:
         return (
             self._held_for_another(slot)
             or self._claim_queued(slot)
             or self._claim_baseline()
-            or self._claim_suggestion()
+            or self._claim_suggestion(n_waiting)
         )
 
     def _held_for_another(self, slot: Slot) -> Claim | None:
@@ -157,15 +163,35 @@ class Claims:
         function = self.next_baseline()
         return None if function is None else self._claim(function.id, self._config.training_seed, "baseline")
 
-    def _claim_suggestion(self) -> Claim | None:
-        if self._suggester is None or self._history.counted() >= self._budget.evaluations:
+    def _claim_suggestion(self, n_waiting: int) -> Claim | None:
+        """One for a worker and, where suggestions are ready, one for each of those that wait too, held for them."""
+        if self._suggester is None:
             return None
-        suggestion = self._suggester.suggest()
-        if suggestion is None:
+        left = self._budget.evaluations - self._history.counted()
+        if left <= 0:
             return None
-        function = self._history.candidates[suggestion.candidate]
-        record = suggestion_record(suggestion, self._history.candidates)
-        return self._claim(function.id, self._config.training_seed, "suggestion", record)
+        candidates, started = self._history.candidates, time.monotonic()
+        made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
+        took = time.monotonic() - started
+        records = {candidates[s.candidate].id: suggestion_record(s, candidates) for s in made}
+        for suggestion, record in zip(made, records.values(), strict=True):
+            function, predicted = candidates[suggestion.candidate].name, record.predicted_score
+            self._observe("suggested", function=function, predicted_score=predicted, seconds=took / len(made))
+        if len(made) <= 1:
+            return self._claim_one(records)
+        claims = self._store.claim_suggestions(
+            self._lease, records, self._config.training_seed, **self.accepted("suggestion")
+        )
+        for claim in claims[1:]:
+            self.take_note(claim)
+            if claim.state == "claimed":
+                self.hold(claim)
+        return claims[0]
+
+    def _claim_one(self, records: dict[int, SuggestionRecord]) -> Claim | None:
+        for function_id, record in records.items():
+            return self._claim(function_id, self._config.training_seed, "suggestion", record)
+        return None
 
     def _claim(
         self,

@@ -25,10 +25,14 @@ from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, DriverError
 
 LOOPBACK = "127.0.0.1"
+LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
+SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # which workers need not know: the driver alone speaks to the database
 AUTHENTICATION = "RAY_AUTH_MODE"  # unset, Ray shows this machine's token to no explicit address
 HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
 CONNECT_SECONDS = 5.0
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -50,12 +54,21 @@ def connected(address: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each."""
+    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
+
+    `shared` says that the number is what fits, on a cluster where others may be.
+    """
 
     n: int
     cpus: float
     gpus: float
     n_ranks: int = 1
+    shared: bool = False
+
+    def most_in(self, resources: dict[str, float]) -> int:
+        """How many such workers fit into resources of Ray's."""
+        n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
 
 
 def fitting_workers(config: SearchConfig) -> Workers:
@@ -79,7 +92,7 @@ def fitting_workers(config: SearchConfig) -> Workers:
             f"workers: {wanted} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster's {n_cpus:g} CPUs "
             f"and {n_gpus:g} GPUs; at most {most} do"
         )
-    return Workers(wanted, cpus, gpus)
+    return Workers(wanted, cpus, gpus, shared=_is_shared(config))
 
 
 def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
@@ -95,7 +108,11 @@ def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
             f"gpus-per-evaluation: {wanted} times {n_ranks} {what} with {cpus:g} CPUs each do not fit the cluster's "
             f"{n_cpus:g} CPUs and {n_gpus:g} GPUs{hint}"
         )
-    return Workers(wanted, cpus, gpus, n_ranks)
+    return Workers(wanted, cpus, gpus, n_ranks, shared=_is_shared(config))
+
+
+def _is_shared(config: SearchConfig) -> bool:
+    return config.address is not None and config.workers is None
 
 
 def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:
@@ -104,6 +121,12 @@ def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int
         return by_cpus
     a_gpu = math.floor(1 / gpus + 1e-9) if gpus <= 1 else 1 / gpus
     return min(by_cpus, math.floor(n_gpus * a_gpu + 1e-9))
+
+
+def host_of(address: str) -> str:
+    """The host in a cluster's address; the address itself where it names none, such as `auto`."""
+    found = HOST_AND_PORT.fullmatch(address)
+    return address if found is None else found["host"]
 
 
 def _check_listening(address: str) -> None:
@@ -133,6 +156,13 @@ def _connect(address: str | None) -> None:
         raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}{hint}") from None
     except Exception as error:  # Ray raises plain exceptions of many kinds while it starts
         raise DriverError(f"Ray does not start: {type(error).__name__}: {_first_line(error)}") from error
+    if address is not None and host_of(address) not in LOOPBACKS and os.environ.get(AUTHENTICATION) != "token":
+        logger.warning(
+            "the cluster at %s asks for no token, so whoever reaches it may run programs on it; "
+            "start its nodes and this driver with %s=token",
+            address,
+            AUTHENTICATION,
+        )
 
 
 @contextmanager
@@ -140,21 +170,21 @@ def _private_instance() -> Iterator[None]:
     """The surroundings in which Ray's processes start; this process's own are restored afterwards.
 
     The cluster switch is read once, at import, in this process, and from the environment in its children. Ray's logger
-    is kept from announcing at each start that token authentication is on.
+    is kept from announcing at each start that token authentication is on. Ray's processes, and the workers that they
+    start, inherit nothing that opens the database.
     """
-    logger = logging.getLogger("ray")
-    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(CLUSTER_SWITCH), logger.level
+    rays = logging.getLogger("ray")
+    before = ray_constants.ENABLE_RAY_CLUSTER, rays.level
+    environment = {name: os.environ.pop(name, None) for name in (CLUSTER_SWITCH, *SECRETS)}
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[CLUSTER_SWITCH] = False, "0"
-    logger.setLevel(logging.ERROR)
+    rays.setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before[0]
-        logger.setLevel(before[2])
-        if before[1] is None:
-            del os.environ[CLUSTER_SWITCH]
-        else:
-            os.environ[CLUSTER_SWITCH] = before[1]
+        rays.setLevel(before[1])
+        del os.environ[CLUSTER_SWITCH]
+        os.environ.update({name: value for name, value in environment.items() if value is not None})
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,9 +17,12 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from aquasurf_ray.driver.duration import parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 from aquasurf_ray.driver.trackers import check_target
+from aquasurf_ray.driver.until import Until
+from aquasurf_ray.plain_yaml import read_yaml
 
 CONDITIONS = frozenset(
     {
@@ -34,9 +37,13 @@ CONDITIONS = frozenset(
         "store",
         "storage",
         "address",
+        "wait_for_nodes",
         "max_attempts",
         "time_limit",
+        "time_budget",
+        "until",
         "lease_seconds",
+        "log",
         "checkpoint_interval",
         "data",
         "loader_workers",
@@ -86,6 +93,7 @@ class SearchConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="of the candidates drawn and of the surrogate")
     training_seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, data order, and spectra")
     address: str | None = Field(None, description="Ray cluster to use; by default Ray starts on this machine")
+    wait_for_nodes: float = Field(0.0, ge=0, description="seconds to wait for nodes that an autoscaler starts")
     modules: tuple[str, ...] = Field((), description="modules that register operators of your own")
     fisher: Literal["sampled", "empirical"] = Field("sampled", description="which Fisher information")
     features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")
@@ -110,6 +118,11 @@ class SearchConfig(BaseModel):
     log_to: tuple[str, ...] = Field((), description="tensorboard:FOLDER or mlflow:URI, where results are shown too")
     max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
+    time_budget: float | None = Field(
+        None, description="seconds that a session may take, or a time such as 2h30m; then the run ends in good order"
+    )
+    until: str | None = Field(None, description="end when the best is as good as this, such as val_accuracy>=0.99")
+    log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
     lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
 
@@ -140,6 +153,16 @@ class SearchConfig(BaseModel):
     @classmethod
     def _trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_target(target) for target in value)
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return None if value is None else parse_duration(str(value))
+
+    @field_validator("until")
+    @classmethod
+    def _condition(cls, value: str | None) -> str | None:
+        return None if value is None else str(Until.parse(value))
 
     @field_validator("max_cost")
     @classmethod
@@ -203,7 +226,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         BadUse: no such file, not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadUse(f"config file '{path}' cannot be read: {error}") from None
     except yaml.YAMLError as error:

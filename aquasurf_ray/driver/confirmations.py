@@ -139,8 +139,9 @@ def confirm_in(
     before = stored_config(run)
     import_modules(before.modules)
     rows = unique_rows([*(row.function for row in best), *BASELINES])
-    fixed = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "seeds": seeds}
-    config = make_config({**before.model_dump(), **conditions, **fixed, "evaluations": len(rows) * seeds})
+    fixed = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "seeds": seeds, "until": None}
+    own = {**before.model_dump(), "time_budget": None, **conditions, **fixed}
+    config = make_config({**own, "evaluations": len(rows) * seeds})
     loaded = loaded_task(task or config.task, config)
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began, so its winners are of another")

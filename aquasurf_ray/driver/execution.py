@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from aquasurf_ray.driver.candidates import baseline_rows
@@ -18,17 +19,25 @@ from aquasurf_ray.driver.claims import Budget
 from aquasurf_ray.driver.cluster import Workers
 from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.embedder import Embedder
+from aquasurf_ray.driver.ends import End, Ends
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
+from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.kinds import KINDS
 from aquasurf_ray.driver.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.logs import Noting, run_log
 from aquasurf_ray.driver.loop import SearchLoop
+from aquasurf_ray.driver.metrics import RunMetrics
+from aquasurf_ray.driver.occurrences import Observe, to_all
 from aquasurf_ray.driver.pool import Resources, WorkerPool
 from aquasurf_ray.driver.progress import Reporter
+from aquasurf_ray.driver.ray_watch import RayWatch
 from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.driver.trackers import Trackers, tracking
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunKind, RunStatusName
@@ -38,6 +47,9 @@ from workers.messages import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
+STOPS = (Interrupted, KeyboardInterrupt, BadUse)
+"""What ends a run that did not fail."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -45,7 +57,8 @@ class RunResult:
 
     A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
     were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
-    `confirmation` is the run that confirmed the best ones, if that was asked for.
+    `confirmation` is the run that confirmed the best ones, if that was asked for. `ended` says why the run ended before
+    its budget was met, where it was started with such an end.
     """
 
     name: str
@@ -61,6 +74,7 @@ class RunResult:
     too_dear: int = 0
     kind: RunKind = "search"
     confirmation: str | None = None
+    ended: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Order:
     """A run to carry out, with everything that it takes.
 
     `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work.
+    class that does the work, `make_pool` what holds the workers.
     """
 
     run: Run
@@ -77,6 +91,7 @@ class Order:
     import_task: bool
     budget: int
     worker: type = Worker
+    make_pool: Callable[..., WorkerPool] = WorkerPool
 
 
 def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
@@ -86,16 +101,40 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
         RunHeld: another driver has the run.
         Interrupted, RunFailed, LeaseLost, StoreError: it stopped early; what is finished is stored.
     """
-    started = time.monotonic()
-    with _held(store, order) as (lease, keeper):
+    started, metrics = time.monotonic(), RunMetrics(order.run.name)
+    with run_log(order.config.log, order.run.name) as log:
+        observe = to_all(metrics, log) if log else metrics
+        told = Noting(reporter, log) if log else reporter
+        store.on_write = metrics.store_wrote
+        observe("began", **_began(store, order, workers))
+        try:
+            result = _train_all(store, order, workers, told, stop, observe, metrics, started)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, STOPS) else "failed"
+            observe("run-ended", status=status, message=_told(error), seconds=time.monotonic() - started)
+            raise
+        status = store.run(order.run.name).status
+        observe("run-ended", status=status, message=result.ended, seconds=result.seconds)
+        reporter.close()
+        _note_the_end(result, order, told, _resume_command(store, order))
+    return result
+
+
+def _train_all(
+    store: Store,
+    order: Order,
+    workers: Workers,
+    reporter: Reporter,
+    stop: StopSignal,
+    observe: Observe,
+    metrics: RunMetrics,
+    started: float,
+) -> RunResult:
+    with _held(store, order) as held:
         if not KINDS[order.run.kind].suggests:
             _queue(store, order.run)
 
-        def check() -> None:
-            keeper.check()
-            if stop.received:
-                raise Interrupted(f"stopped by {stop.received}; go on with: {_resume_command(store, order)}")
-
+        ends = Ends(order.config, store, held.lease, stop, started)
         missing: list[str] = []
         with tracking(order.config.log_to, order.run.name, reporter.note) as trackers:
             for number, part in enumerate(_parts(order)):
@@ -104,14 +143,19 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
                     _note_what_is_known(history, part, reporter)
                 else:
                     reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
-                exhausted = _search(store, part, workers, reporter, lease, history, check, trackers)
+                exhausted, held.end = _search(
+                    store, part, workers, reporter, held, history, ends, observe, metrics, trackers
+                )
+                if held.end is not None:
+                    break
                 missing += _missing(history)
-        if missing and not KINDS[order.run.kind].suggests:
+        if held.end is not None and held.end.is_stop:
+            raise Interrupted(f"{held.end.text}; go on with: {_resume_command(store, order)}")
+        if held.end is None and missing and not KINDS[order.run.kind].suggests:
             raise RunFailed(f"{missing[0]}; once mended: {_resume_command(store, order)}")
-    result = _result(order, history, started, exhausted=exhausted)
-    reporter.close()
-    _note_the_end(result, order, reporter)
-    return result
+    exhausted = exhausted and held.end is None
+    ended = None if held.end is None else held.end.text
+    return _result(order, history, started, exhausted=exhausted, ended=ended)
 
 
 def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None:
@@ -121,31 +165,56 @@ def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None
     history = History.of(store.snapshot(order.run.id), {})
     if not KINDS[order.run.kind].suggests and history.evaluations.n_open:
         return None
+    if order.run.message is not None:  # it ended before its budget was met
+        best, until = history.best(), Until.parse(order.config.until) if order.config.until else None
+        if until is None or best is None or not until.is_met(best[1]):
+            return None
+        reporter.note(f"run '{order.run.name}' is finished: {until} is reached by {best[0]}")
+        return _result(order, history, time.monotonic(), exhausted=False, ended=order.run.message)
     reporter.note(f"run '{order.run.name}' is finished: {history.n_finished(baselines=True)} evaluations")
     return _result(order, history, time.monotonic(), exhausted=False)
 
 
+@dataclass
+class _Held:
+    """A run in this driver's hands. `end` is how it ends, if that is before its budget is met."""
+
+    lease: Lease
+    keeper: LeaseKeeper
+    watch: RayWatch
+    end: End | None = None
+
+    def check(self) -> None:
+        """Raises when the run is no longer ours, or Ray is gone."""
+        self.keeper.check()
+        self.watch.check()
+
+
 @contextmanager
-def _held(store: Store, order: Order) -> Iterator[tuple[Lease, LeaseKeeper]]:
+def _held(store: Store, order: Order) -> Iterator[_Held]:
     """The run's lease, kept alive, and given back with the run's new status however this ends."""
     seconds = order.config.lease_seconds
-    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds)
+    code = version("aquasurf-ray")
+    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds, code_version=code)
     try:
-        with LeaseKeeper(store, lease, seconds) as keeper:
+        with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(_resume_command(store, order)) as watch:
             if order.budget != order.run.budget:
                 store.set_budget(lease, order.budget)
-            yield lease, keeper
+            held = _Held(lease, keeper, watch)
+            yield held
     except LeaseLost:
         raise
     except BaseException as error:
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, BadUse))
-        _give_back(store, lease, "interrupted" if stopped else "failed", str(error) or type(error).__name__)
+        _give_back(store, lease, "interrupted" if isinstance(error, STOPS) else "failed", _told(error))
         if isinstance(error, StoreError):
             raise RunFailed(
                 f"{error}; what was finished is kept, go on with: {_resume_command(store, order)}"
             ) from error
         raise
-    store.release_lease(lease, "finished")
+    if held.end is None:
+        store.release_lease(lease, "finished")
+    else:
+        store.release_lease(lease, held.end.status, held.end.text)
 
 
 def _give_back(store: Store, lease: Lease, status: RunStatusName, message: str) -> None:
@@ -161,21 +230,24 @@ def _search(
     order: Order,
     workers: Workers,
     reporter: Reporter,
-    lease: Lease,
+    held: _Held,
     history: History,
-    check: Callable[[], None],
+    ends: Ends,
+    observe: Observe,
+    metrics: RunMetrics,
     trackers: Trackers,
-) -> bool:
-    """Runs the loop with its workers; returns whether the candidates were used up first."""
-    config = order.config
+) -> tuple[bool, End | None]:
+    """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
+    config, lease = order.config, held.lease
     kind = KINDS[order.run.kind]
-    suggester = Suggester(config, history, _surrogate(order, store, lease, history)) if kind.suggests else None
-    pool = WorkerPool(
+    suggester = _suggester(order, workers, store, lease, history) if kind.suggests else None
+    pool = order.make_pool(
         _worker_settings(order, workers),
         workers.n,
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
         _worker_class(order, workers),
         reporter.note,
+        observe=observe,
     )
     try:
         search = SearchLoop(
@@ -188,18 +260,30 @@ def _search(
             pool,
             suggester,
             reporter,
-            check=check,
+            check=held.check,
+            ends=ends.reached,
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
             costs=kind.costs,
+            observe=observe,
+            metrics=metrics,
+            share=FairShare(pool, workers, reporter.note) if workers.shared else None,
             tracker=trackers.result,
         )
-        search.run()
-        return search.unmet()
+        end = search.run()
+        return search.unmet(), end
     finally:
         pool.close()
         if suggester:
             suggester.close()
+
+
+def _suggester(order: Order, workers: Workers, store: Store, lease: Lease, history: History) -> Suggester:
+    """One that keeps suggestions ready where there are many workers."""
+    surrogate = _surrogate(order, store, lease, history)
+    if workers.n < MANY_WORKERS:
+        return Suggester(order.config, history, surrogate)
+    return AheadSuggester(order.config, history, surrogate, order.budget)
 
 
 def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:
@@ -234,6 +318,9 @@ def _read_history(store: Store, order: Order) -> History:
 def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
     if order.config.address is not None and order.config.storage is None:
         reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
+    begun, now = order.run.code_version, version("aquasurf-ray")
+    if begun != now:
+        reporter.note(f"run '{order.run.name}' was begun by version {begun} and goes on under {now}")
     n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
     known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
     known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)
@@ -276,7 +363,7 @@ def _worker_class(order: Order, workers: Workers) -> type:
     return GroupWorker if workers.n_ranks > 1 and order.worker is Worker else order.worker
 
 
-def _result(order: Order, history: History, started: float, *, exhausted: bool) -> RunResult:
+def _result(order: Order, history: History, started: float, *, exhausted: bool, ended: str | None = None) -> RunResult:
     return RunResult(
         name=order.run.name,
         budget=order.budget,
@@ -289,8 +376,31 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool) 
         stopped_early=history.evaluations.n_stopped_early,
         diverged=history.evaluations.n(status={"diverged"}),
         kind=order.run.kind,
+        ended=ended,
         too_dear=len(history.ruled_out(order.config.max_cost) - history.evaluations.asked_for),
     )
+
+
+def _began(store: Store, order: Order, workers: Workers) -> dict[str, object]:
+    """What the log says first."""
+    me, config = this_process(), order.config
+    return {
+        "kind": order.run.kind,
+        "task": order.task.name,
+        "version": version("aquasurf-ray"),
+        "host": me.host,
+        "pid": me.pid,
+        "workers": workers.n,
+        "cpus": workers.cpus * workers.n_ranks,
+        "gpus": workers.gpus * workers.n_ranks,
+        "budget": order.budget,
+        "store": store.safe_url,
+        "address": config.address,
+    }
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _missing(history: History) -> list[str]:
@@ -317,9 +427,12 @@ def _resume_command(store: Store, order: Order) -> str:
     return f"{command} --store {shlex.quote(shown) if '***' not in shown else '(the same URL)'}"
 
 
-def _note_the_end(result: RunResult, order: Order, reporter: Reporter) -> None:
-    took = f"{result.seconds:.0f} s"
-    reporter.note(f"run '{result.name}' is finished: {result.evaluations} evaluations, {took} in this session")
+def _note_the_end(result: RunResult, order: Order, reporter: Reporter, resume: str) -> None:
+    done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
+    if result.ended is None:
+        reporter.note(f"run '{result.name}' is finished: {done}")
+    else:
+        reporter.note(f"run '{result.name}' ends, {result.ended}: {done}; go on with: {resume}")
     if result.reused:
         reporter.note(f"{result.reused} of them were taken from other runs of the task, without training")
     if result.diverged:

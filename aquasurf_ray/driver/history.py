@@ -31,6 +31,7 @@ class History:
 
     def __post_init__(self) -> None:
         self.position = {function.id: i for i, function in enumerate(self.candidates)}
+        self._no_spectrum = self._no_cost = self.candidates  # as they were when last asked about; they only get fewer
 
     def counted(self) -> int:
         """Evaluations that use up budget: all but baselines and those that machines failed to do."""
@@ -52,12 +53,14 @@ class History:
     def without_spectrum(self, n: int) -> list[FunctionRecord]:
         """Those of the first `n` candidates whose spectrum is still to be computed, in order."""
         known, given_up = self.spectra, self.spectra_given_up
-        return [f for f in self.candidates[:n] if f.id not in known and f.id not in given_up]
+        self._no_spectrum = [f for f in self._no_spectrum if f.id not in known and f.id not in given_up]
+        return self._first(n, self._no_spectrum)
 
     def without_cost(self, n: int) -> list[FunctionRecord]:
         """Those of the first `n` candidates whose cost is still to be measured, in order."""
         known, given_up = self.costs, self.costs_given_up
-        return [f for f in self.candidates[:n] if f.id not in known and f.id not in given_up]
+        self._no_cost = [f for f in self._no_cost if f.id not in known and f.id not in given_up]
+        return self._first(n, self._no_cost)
 
     def learn_costs(self, records: Iterable[CostRecord]) -> None:
         """Takes in what is stored, or was just measured."""
@@ -69,6 +72,9 @@ class History:
         if max_cost is None:
             return set()
         return {f.id for f in self.candidates if f.id in self.costs_given_up or self._is_dear(f.id, max_cost)}
+
+    def _first(self, n: int, functions: list[FunctionRecord]) -> list[FunctionRecord]:
+        return [f for f in functions if self.position[f.id] < n]
 
     def _is_dear(self, function_id: int, max_cost: float) -> bool:
         measured: Mapping[str, CostRecord] = self.costs.get(function_id, {})

@@ -7,6 +7,7 @@ file holds to be equal but are not here are kept beside their entry and reported
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
+from aquasurf_ray.analysis.benchmark import benchmark_path
+from aquasurf_ray.analysis.benchmark_file import is_parquet
 from aquasurf_ray.driver.config import make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.modules import import_modules
+from aquasurf_ray.driver.own_benchmarks import entries, read_own, spectra
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.registry import BUILT_IN
 from store import (
@@ -26,6 +30,7 @@ from store import (
     BenchmarkFileError,
     FunctionRow,
     ImportedEntry,
+    ImportedSpectrum,
     NewImport,
     Run,
     RunExists,
@@ -34,6 +39,7 @@ from store import (
     file_digest,
     read_benchmark,
 )
+from store.records import Fisher
 
 EXAMPLES = 20
 _FIGURES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "test_accuracy", "test_loss", "seconds")
@@ -51,6 +57,7 @@ class ImportReport:
         missing: how many entries lack a figure, by column.
         unknown: how many entries have a field that this program does not know, by its title.
         cdf_lengths: how many entries have a CDF of so many numbers.
+        spectra: how many functions have a spectrum of a kind of Fisher information, in a file of our own.
     """
 
     run: str
@@ -69,10 +76,13 @@ class ImportReport:
     missing: tuple[tuple[str, int], ...] = ()
     unknown: tuple[tuple[str, int], ...] = ()
     cdf_lengths: tuple[tuple[int, int], ...] = ()
+    spectra: tuple[tuple[str, int], ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self) | {key: dict(getattr(self, key)) for key in ("missing", "unknown", "cdf_lengths")}
+        return asdict(self) | {
+            key: dict(getattr(self, key)) for key in ("missing", "unknown", "cdf_lengths", "spectra")
+        }
 
 
 def import_benchmark(
@@ -84,9 +94,10 @@ def import_benchmark(
     modules: Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Imports a benchmark file, of JSON or of SQLite, as a finished run of kind `import`.
+    """Imports a benchmark as a finished run of kind `import`.
 
     Args:
+        file: Act-Bench's JSON or SQLite, this program's Parquet, or the name of a benchmark that is shipped.
         task: what the functions were trained on; a known task, of which only name and metric are used.
         name: of the run; by default one that tells the file.
         modules: register operators of the user's own.
@@ -98,7 +109,7 @@ def import_benchmark(
         StoreError: the name is taken, or the database cannot be used.
     """
     make_config({"task": task, "name": name})  # for what a run may be named
-    path, modules = Path(file), tuple(modules)
+    path, modules = benchmark_path(file), tuple(modules)
     import_modules(modules)
     task_name, metric = _known_task(task)
     digest = file_digest(path)
@@ -106,9 +117,8 @@ def import_benchmark(
     known = _known_run(url, task_name, digest, name)
     if known is not None:
         return ImportReport(known.name, task_name, path.name, digest, created=False)
-    found = _Found()
-    for entry in read_benchmark(path, metric, progress):
-        found.add(entry)
+    own = is_parquet(path)
+    found = _own_found(path, metric) if own else _found(path, metric, progress)
     if not found.entries:
         raise BenchmarkFileError(f"'{path.name}' has no entry with any figure; nothing is imported")
     if file_digest(path) != digest:
@@ -128,6 +138,8 @@ def import_benchmark(
                 functions=found.functions(),
                 entries=tuple(found.entries),
                 report=replace(report, run=chosen).document(),
+                spectra=found.spectra(),
+                keeps_entries=not own,
             )
         )
     return replace(report, run=run.name, created=run.created)
@@ -140,14 +152,19 @@ class _Found:
         self.entries: list[ImportedEntry] = []
         self._spellings: dict[str, set[tuple[int, str]]] = defaultdict(set)  # of a function: (operators, name)
         self._of_function: dict[str, list[str]] = defaultdict(list)  # the names of its entries
+        self._seeds: dict[str, set[int]] = defaultdict(set)
+        self._spectra: dict[tuple[str, str], ImportedSpectrum] = {}
         self._unequal: list[tuple[str, str]] = []
         self._missing: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
         self._left_out = 0
         self._expressions: dict[str, tuple[Expression, str]] = {}
 
-    def add(self, entry: BenchmarkEntry) -> None:
+    def add(self, entry: BenchmarkEntry, seed: int | None = None) -> None:
         """Takes an entry in.
+
+        Args:
+            seed: of an entry of our own format, in which a figure that is not there is no news.
 
         Raises:
             BenchmarkFileError: a name is no expression.
@@ -158,7 +175,7 @@ class _Found:
         if len(lacking) == len(_FIGURES):
             self._left_out += 1
             return
-        self._missing.update(lacking)
+        self._missing.update(lacking if seed is None else ())
         self._unknown.update(entry.unknown_titles())
         self._spellings[digest].add((expression.n_operators, str(expression)))
         for name, alias, its_digest in aliases:
@@ -166,8 +183,22 @@ class _Found:
                 self._spellings[digest].add((alias.n_operators, str(alias)))
             else:
                 self._unequal.append((name, entry.name))
-        self.entries.append(ImportedEntry(digest, len(self._of_function[digest]), entry))
-        self._of_function[digest].append(entry.name)
+        taken = self._seeds[digest]
+        if seed is None or seed in taken:
+            seed = next(free for free in itertools.count() if free not in taken)
+        taken.add(seed)
+        self.entries.append(ImportedEntry(digest, seed, entry))
+        if entry.name not in self._of_function[digest]:
+            self._of_function[digest].append(entry.name)
+
+    def add_spectrum(self, function: str, fisher: Fisher, feature: bytes) -> None:
+        """Takes in the spectrum of a function that an entry is of."""
+        digest = self._expressions[function][1]
+        self._spectra.setdefault((digest, fisher), ImportedSpectrum(digest, fisher, feature))
+
+    def spectra(self) -> tuple[ImportedSpectrum, ...]:
+        """One a function and kind."""
+        return tuple(self._spectra.values())
 
     def functions(self) -> tuple[FunctionRow, ...]:
         """Every function under its shortest spelling, with the others as aliases."""
@@ -193,7 +224,8 @@ class _Found:
             unequal_examples=tuple(self._unequal[:EXAMPLES]),
             missing=tuple(sorted(self._missing.items())),
             unknown=tuple(self._unknown.most_common(EXAMPLES)),
-            cdf_lengths=tuple(lengths.most_common()),
+            cdf_lengths=() if self._spectra else tuple(lengths.most_common()),
+            spectra=tuple(sorted(Counter(fisher for _, fisher in self._spectra).items())),
         )
 
     def _read(self, text: str, place: str) -> tuple[Expression, str]:
@@ -205,6 +237,24 @@ class _Found:
                 raise BenchmarkFileError(f"{place}: {error}") from None
             self._expressions[text] = expression, fingerprint(expression)
         return self._expressions[text]
+
+
+def _found(path: Path, metric: TaskMetric, progress: Callable[[int, int], None] | None) -> _Found:
+    """What is in an Act-Bench file."""
+    found = _Found()
+    for entry in read_benchmark(path, metric, progress):
+        found.add(entry)
+    return found
+
+
+def _own_found(path: Path, metric: TaskMetric) -> _Found:
+    """What is in a file of our own."""
+    benchmark, found = read_own(path, metric), _Found()
+    for seed, entry in entries(benchmark):
+        found.add(entry, seed)
+    for function, fisher, feature in spectra(benchmark):
+        found.add_spectrum(function, fisher, feature)
+    return found
 
 
 def _known_task(task: str) -> tuple[str, TaskMetric]:

@@ -1,5 +1,8 @@
 """The loop of a run: give every free worker something to do, record what comes back, until the budget is met.
 
+It ends sooner where `ends` says so; then nothing new is given out, and what is under way comes to its end or to a
+checkpoint.
+
 A free worker gets an evaluation (`claims` says which), and, whenever none can be had, spectra (and costs) of further
 candidates (`preparation`). Right before a function is trained its cost is measured, where the run wants that and it is
 not known for the worker's device. Everything is written to the store before it counts, under the run's lease; what this
@@ -9,30 +12,39 @@ object holds in memory can be read again from the store at any moment, which is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aquasurf_ray.driver.claims import Budget, Claims
 from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.ends import End
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.evaluations import RunEvaluation
+from aquasurf_ray.driver.fair_share import FairShare
 from aquasurf_ray.driver.faults import is_mended_elsewhere
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.live import LiveReport
+from aquasurf_ray.driver.metrics import RunMetrics
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, WorkerPool
 from aquasurf_ray.driver.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.progress import Reporter, RunView
+from aquasurf_ray.driver.quiet import Quiet, wants_quiet
 from aquasurf_ray.driver.records import evaluation_result
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.trackers import TrackedResult
 from aquasurf_ray.tasks import Task
-from store import Claim, FunctionRecord, Lease, Store
-from workers.messages import TrainingJob
+from store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
+from workers.checkpoints import folder_of, newest_epoch
+from workers.messages import CostReply, Drained, TrainingJob
 from workers.stopping import StopRule
 
 GIVEN_UP_IN_A_ROW = 5
 POLL_SECONDS = 0.25
+SOON_SECONDS = 0.02
+SHOW_SECONDS = 0.1
 COST_SECONDS = 600.0
 WORKERS_SHOWN = 8
 
@@ -44,9 +56,13 @@ class SearchLoop:
         task: whose metric is shown, and whose epochs early stops are counted in.
         all_spectra: whether the run ends only when every candidate has its spectrum, or is known to have none.
         costs: whether a function's cost is measured before it is trained.
-        tracker: is told of each result that this run has recorded.
-        check: called at each step; raises when the run is no longer ours or is to stop.
+        check: called at each step; raises when the run is no longer ours.
+        ends: asked at each step, with the best function so far and its score, whether the run ends now.
         time_limit: seconds that a training may take.
+        observe: is told what happens (`occurrences`).
+        metrics: is shown how the run stands, once a second.
+        share: keeps the pool at the run's share of a cluster that others use too.
+        tracker: is told of each result that this run has recorded.
     """
 
     def __init__(
@@ -62,9 +78,13 @@ class SearchLoop:
         reporter: Reporter,
         *,
         check: Callable[[], None],
+        ends: Callable[[tuple[str, float] | None], End | None],
         time_limit: float,
         all_spectra: bool = False,
         costs: bool = True,
+        share: FairShare | None = None,
+        observe: Observe = ignore,
+        metrics: RunMetrics | None = None,
         tracker: Callable[[TrackedResult], None] = lambda tracked: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,6 +98,7 @@ class SearchLoop:
         self.suggester = suggester
         self.reporter = reporter
         self.check = check
+        self.ends = ends
         self.time_limit = time_limit
         self.all_spectra = all_spectra
         self.costs = costs
@@ -85,8 +106,17 @@ class SearchLoop:
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
+        self._to_start: list[tuple[Slot, Claim, FunctionRecord]] = []
+        self._recorded: dict[int, bool] = {}
         self._given_up_in_a_row = 0
-        self._claims = Claims(config, budget, store, lease, history, pool, suggester)
+        self._clock, self._shown = clock, -SHOW_SECONDS
+        self._end: End | None = None
+        self._share = share
+        self._saved: dict[int, int] = {}
+        self._quiet = Quiet(pool)
+        self._observe, self._metrics = observe, metrics
+        self._live = LiveReport(store, lease, pool, observe if config.log else None, clock)
+        self._claims = Claims(config, budget, store, lease, history, pool, suggester, observe)
         self._sharing = Sharing(config, store, lease, history, self._claims, clock)
         self._preparation = Preparation(
             config,
@@ -98,11 +128,12 @@ class SearchLoop:
             costs=suggester is not None and config.max_cost is not None,
             note=reporter.note,
             given_up=self._given_up,
+            observe=observe,
             clock=clock,
         )
 
-    def run(self) -> None:
-        """Goes on until the budget is met or the candidates are used up.
+    def run(self) -> End | None:
+        """Goes on until the budget is met or the candidates are used up, or to an end before that, which it returns.
 
         Raises:
             RunFailed, WorkersFailed, LeaseLost, StoreError: what is finished is stored.
@@ -112,13 +143,39 @@ class SearchLoop:
         while not (self.finished() and self._still_finished()):
             self.check()
             self._look_around()
+            self._end = self.ends(self.history.best())
+            if self._end is not None:
+                self._drain(self._end)
+                break
             if self.suggester:
                 self.suggester.prepare()
             self._assign()
-            self.reporter.update(self.view())
-            for outcome in self.pool.poll(POLL_SECONDS):
+            self._show()
+            soon = self.suggester is not None and self.suggester.makes_some and self.pool.idle()
+            outcomes = self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS)
+            self._store_together(outcomes)
+            for outcome in outcomes:
                 self._settle(outcome)
+            self._start_trainings()
         self.reporter.update(self.view())
+        self._measure()
+        return None if self.finished() else self._end
+
+    def _drain(self, end: End) -> None:
+        """Takes in what is under way. What dies meanwhile is no fault: who stops a run may stop its machines too."""
+        self._observe("ending", why=end.text)
+        self.pool.drain()
+        self._live.look_around(self.view, ending=end.text)
+        busy = len(self.pool.busy())
+        if busy:
+            self.reporter.note(f"{end.text}: work on {busy} workers comes to its end or to a checkpoint")
+        while self.pool.busy() and self._clock() < end.deadline:
+            self.check()
+            outcomes = [outcome for outcome in self.pool.poll(POLL_SECONDS) if outcome.fault is None]
+            self._store_together(outcomes)
+            for outcome in outcomes:
+                self._settle(outcome)
+            self.reporter.update(self.view())
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -164,18 +221,41 @@ class SearchLoop:
             stopped_early=self.history.evaluations.n_stopped_early,
         )
 
+    def _show(self) -> None:
+        """A view costs as much as a decision, and nobody looks at hundreds a second."""
+        if self._clock() - self._shown >= SHOW_SECONDS:
+            self._shown = self._clock()
+            self.reporter.update(self.view())
+
     # -- giving out work
 
     def _assign(self) -> None:
-        for slot in self.pool.idle():
-            if not (self._assign_evaluation(slot) or self._preparation.submit(slot)):
-                return
-
-    def _assign_evaluation(self, slot: Slot) -> bool:
-        claim = self._claims.next_for(slot)
-        if claim is not None:
+        for slot, claim in self._quiet.ready():
             self._begin(slot, claim)
-        return claim is not None
+        self._start_trainings()
+        idle, n_given = self.pool.idle(), 0
+        for number, slot in enumerate(idle):
+            if self._quiet.keeps_back(slot):
+                continue
+            if not self._give_something(slot, len(idle) - number):
+                break
+            n_given += 1
+        self._start_trainings()
+        if self.suggester:
+            self.suggester.left_idle(len(idle) - n_given)
+
+    def _give_something(self, slot: Slot, n_waiting: int) -> bool:
+        return self._assign_evaluation(slot, n_waiting) or self._preparation.submit(slot)
+
+    def _assign_evaluation(self, slot: Slot, n_waiting: int) -> bool:
+        claim = self._claims.next_for(slot, n_waiting)
+        if claim is None:
+            return False
+        if self._quiet.is_wanted(claim):
+            self._start_trainings()  # the others are busy only then
+        if not self._quiet.keep(slot, claim):
+            self._begin(slot, claim)
+        return True
 
     def _begin(self, slot: Slot, claim: Claim) -> None:
         function = self._claims.function(claim.function_id)
@@ -195,18 +275,26 @@ class SearchLoop:
         return not known and function.id not in self.history.costs_given_up
 
     def _train(self, slot: Slot, claim: Claim, function: FunctionRecord) -> None:
-        node = slot.info.node if slot.info else None
-        rule = self._stop_rule(claim)
-        self.store.start(self.lease, claim.evaluation_id, slot.name, node, rule.thresholds if rule else ())
-        job = TrainingJob(
-            function=function.name,
-            fingerprint=function.fingerprint,
-            seed=claim.record.seed,
-            stop_rule=rule,
-            gate=self._claims.is_gated(claim.origin),
-        )
-        self.pool.submit(slot, job, self.time_limit)
-        self._jobs[slot.number] = claim.evaluation_id
+        """Has the training begun with the next ones that are begun together."""
+        self._to_start.append((slot, claim, function))
+
+    def _start_trainings(self) -> None:
+        """Notes in one transaction that trainings begin, and gives them to their workers."""
+        starts, jobs = [], []
+        for slot, claim, function in self._to_start:
+            rule = self._stop_rule(claim)
+            thresholds = rule.thresholds if rule else ()
+            starts.append(StartRecord(claim.evaluation_id, slot.name, _node(slot), thresholds))
+            gate = self._claims.is_gated(claim.origin)
+            jobs.append(TrainingJob(function.name, function.fingerprint, claim.record.seed, rule, gate))
+        if starts:
+            self.store.start_all(self.lease, starts)
+        for (slot, claim, _), job in zip(self._to_start, jobs, strict=True):
+            self.pool.submit(slot, job, self.time_limit)
+            self._jobs[slot.number] = claim.evaluation_id
+            said = {"origin": claim.origin, "worker": slot.name, "node": _node(slot)}
+            self._observe("started", evaluation=claim.evaluation_id, function=job.function, seed=job.seed, **said)
+        self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
         """From the store as it is now, so that it is the same whoever drives the run."""
@@ -215,6 +303,28 @@ class SearchLoop:
         return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(self.lease.task_id, epoch))
 
     # -- taking in what comes back
+
+    def _store_together(self, outcomes: Sequence[Outcome]) -> None:
+        """Stores what came in since the last look, each kind in one transaction: a commit costs as much as a result."""
+        self._preparation.keep_spectra(outcomes)
+        results: dict[int, EvaluationResult] = {}
+        functions: list[FunctionRecord] = []
+        costs: list[CostReply] = []
+        workers: list[str] = []
+        for outcome in outcomes:
+            name = self.pool.slots[outcome.slot - 1].name
+            if isinstance(outcome.reply, Drained):
+                continue
+            if outcome.fault is None and isinstance(outcome.job, TrainingJob):
+                results[self._jobs[outcome.slot]] = evaluation_result(outcome.reply, name)
+            elif outcome.fault is None and outcome.slot in self._measured_for:
+                functions.append(self._claims.function(self._measured_for[outcome.slot].function_id))
+                costs += outcome.reply
+                workers.append(name)
+        if results:
+            self._recorded = self.store.record_results(self.lease, results)
+        if functions:
+            keep_costs(self.store, self.lease, self.history, functions, costs, workers)
 
     def _settle(self, outcome: Outcome) -> None:
         if isinstance(outcome.job, TrainingJob):
@@ -232,36 +342,49 @@ class SearchLoop:
         if outcome.fault is not None:
             self.reporter.note(f"{function.name} goes without a cost: {outcome.fault}")
             self.history.costs_given_up.add(function.id)
+            self._quiet.ended(outcome.slot)
             self._claims.hold(claim)
             return
-        slot = self.pool.slots[outcome.slot - 1]
-        keep_costs(self.store, self.lease, self.history, [function], outcome.reply, slot.name)
-        self._train(slot, claim, function)
+        if self._end is None:
+            self._train(self.pool.slots[outcome.slot - 1], claim, function)
 
     def _settle_training(self, outcome: Outcome, job: TrainingJob) -> None:
         evaluation = self.history.evaluations[self._jobs.pop(outcome.slot)]
+        self._quiet.ended(outcome.slot)
         if outcome.fault is not None:
-            self._settle_fault(evaluation, outcome)
+            self._settle_fault(evaluation, outcome, job)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
+        if isinstance(outcome.reply, Drained):
+            self._observe("drained", epochs=outcome.reply.epochs, **said)
+            return  # it stays running, and is queued again when the lease is given back
         slot = self.pool.slots[outcome.slot - 1]
         result = evaluation_result(outcome.reply, slot.name)
-        if self.store.record_result(self.lease, evaluation.evaluation_id, result):
+        if self._recorded[evaluation.evaluation_id]:
             self._sharing.keep(evaluation, result)
             best, number = self.history.best(), self.history.n_finished(baselines=True)
             tracked = TrackedResult(number, evaluation.function, evaluation.seed, best[1] if best else None, result)
             self._track(tracked)
         else:
             self._sharing.adopt(evaluation)
+        told = ("status", "score", "seconds", "reason", "stopped_early")
+        self._observe("ended", **said, **{key: getattr(result, key) for key in told})
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
-    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome) -> None:
+    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome, job: TrainingJob) -> None:
         fault = outcome.fault or ""
-        attempts = evaluation.attempts + 1
+        advanced = self._has_advanced(evaluation.evaluation_id, job)
+        attempts = 1 if advanced else evaluation.attempts + 1
         give_up = attempts >= self.config.max_attempts or not is_mended_elsewhere(fault)
-        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, final=give_up):
+        if wants_quiet(fault, self.pool.resources.gpus):
+            self._quiet.want(evaluation.evaluation_id)
+        counted = {"final": give_up, "advanced": advanced}
+        if not self.store.record_failure(self.lease, evaluation.evaluation_id, fault, **counted):
             self._sharing.adopt(evaluation)
             return
+        said = {"evaluation": evaluation.evaluation_id, "function": evaluation.function, "worker": outcome.worker}
+        self._observe("failed", error=fault, attempts=attempts, final=give_up, **said)
         status = "failed" if give_up else "queued"
         self.history.evaluations.put(replace(evaluation, status=status, attempts=attempts, ours=False))
         self._claims.failed_on(evaluation.evaluation_id, outcome.slot)
@@ -269,17 +392,40 @@ class SearchLoop:
         if give_up:
             self._given_up(fault)
 
+    def _has_advanced(self, evaluation_id: int, job: TrainingJob) -> bool:
+        """Whether the training has a later checkpoint than when it last failed: then its tries count anew, or a long
+        one would be given up on machines that come and go."""
+        storage, before = self.pool.settings.storage, self._saved.get(evaluation_id, 0)
+        if storage is None:
+            return False
+        now = newest_epoch(folder_of(storage, self.task.digest, job.fingerprint, job.seed))
+        self._saved[evaluation_id] = now
+        return now > before
+
     def _given_up(self, fault: str) -> None:
         """Stops a run whose workers only fail: the machines are to be mended before more is given up."""
         self._given_up_in_a_row += 1
         if self._given_up_in_a_row >= GIVEN_UP_IN_A_ROW:
             raise WorkersFailed(f"the last {GIVEN_UP_IN_A_ROW} functions failed on their workers; the last: {fault}")
 
+    def _measure(self) -> None:
+        if self._metrics:
+            n_queued = self.history.evaluations.n(status={"queued"})
+            self._metrics.look(self.view(), self.pool, len(self._jobs), n_queued)
+
     def _look_around(self, *, now: bool = False) -> None:
         """Once a second: what others do meanwhile, and how far the trainings here are."""
         if self._sharing.look_around(now=now):
             self._epochs = self.pool.epochs(WORKERS_SHOWN)
             self._preparation.look_around()
+            self._live.look_around(self.view)
+            self._measure()
+            if self._share:
+                self._share.look_around()
+
+
+def _node(slot: Slot) -> str | None:
+    return slot.info.node if slot.info else None
 
 
 def _says(slot: Slot, epoch: int | None) -> str:

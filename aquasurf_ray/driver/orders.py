@@ -8,20 +8,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aquasurf_ray.driver.autoscaling import workers_after_waiting
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.cluster import Workers, connected, fitting_workers
+from aquasurf_ray.driver.cluster import Workers, connected
 from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.execution import Order, RunResult, execute, finished
+from aquasurf_ray.driver.fair_share import first_workers
+from aquasurf_ray.driver.logs import check_log
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.driver.progress import Reporter, Silent
 from aquasurf_ray.driver.signals import StopSignal
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task, TaskError, load_task
-from store import FunctionRow, NewRun, Run, Store
+from store import FunctionRow, NewRun, Run, RunExists, Store
 from store.records import RunKind
 from workers.checkpoints import CheckpointError, check_storage
 
@@ -73,7 +78,9 @@ def store_of(config: SearchConfig) -> Iterator[Store]:
 def _workers(config: SearchConfig, stop: StopSignal) -> Workers:
     """What the run asks of the Ray that has just started."""
     stop.install()
-    workers = fitting_workers(config)
+    workers = workers_after_waiting(config, lambda: stop.received)
+    if workers.shared:
+        workers = replace(workers, n=first_workers(workers))
     if stop.received:
         raise Interrupted(f"stopped by {stop.received} while Ray started; nothing was begun")
     return workers
@@ -102,6 +109,20 @@ def create_run(
         identity_keys=tuple(identity),
     )
     return store.create_run(new, store.add_functions(rows))
+
+
+def create_unnamed_run(
+    store: Store, config: SearchConfig, task: Task, kind: RunKind, identity: dict[str, Any], rows: Sequence[FunctionRow]
+) -> Run:
+    """A new run under the first free name. Who takes the same name at the same time has it, and the next is tried."""
+    while True:
+        name = free_name(store, task.name)
+        try:
+            run = create_run(store, config, task, kind, name, identity, rows)
+        except RunExists:
+            continue
+        if run.created:
+            return run
 
 
 def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run | None:
@@ -142,6 +163,9 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
             _ = loaded.digest
     except TaskError as error:
         raise BadUse(str(error)) from None
+    problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None
+    if problem:
+        raise BadUse(f"until: {problem}, got '{config.until}'")
     return loaded
 
 
@@ -154,7 +178,9 @@ def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
 
 
 def check_storage_of(config: SearchConfig) -> None:
-    """On a cluster the place may be one that only its nodes can reach."""
+    """On a cluster the place may be one that only its nodes can reach. The log is this machine's."""
+    if config.log is not None:
+        check_log(config.log)
     if config.address is not None:
         return
     try:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from aquasurf_ray.driver.candidate_queue import CandidateQueue
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import CostsJob, Outcome, Slot, SpectraJob, WorkerPool
 from aquasurf_ray.driver.records import cost_record, spectrum_record
 from store import FunctionRecord, Lease, Store
-from workers.messages import CostReply, SpectrumReply
+from workers.messages import CostReply
 
 SHARED_SECONDS = 10.0
 
@@ -27,6 +28,7 @@ class Preparation:
         spectra, costs: what the run wants of its candidates.
         note: is told of functions that go without.
         given_up: is told of the fault behind it; may raise to end the run.
+        observe: is told of each batch.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Preparation:
         costs: bool,
         note: Callable[[str], None],
         given_up: Callable[[str], None],
+        observe: Observe = ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._store, self._lease, self._history, self._pool = config, store, lease, history, pool
         self._note, self._given_up, self._clock = note, given_up, clock
+        self._observe = observe
         self._looked_at = clock()
         self._devices: set[str] = set()
         self._by_name = {function.name: function for function in history.candidates}
@@ -75,11 +79,19 @@ class Preparation:
             return self._submit_costs(slot) or self._submit_spectra(slot)
         return self._submit_spectra(slot) or self._submit_costs(slot)
 
+    def keep_spectra(self, outcomes: Sequence[Outcome]) -> None:
+        """Stores the spectra that came in together; each batch is then to be settled."""
+        replies = [reply for o in outcomes if isinstance(o.job, SpectraJob) and o.fault is None for reply in o.reply]
+        records = [spectrum_record(self._by_name[reply.function].id, reply, self._config) for reply in replies]
+        if records:
+            self._store.record_spectra(self._lease, records)
+            self._history.spectra.update({record.function_id: record for record in records})
+
     def settle(self, outcome: Outcome) -> None:
         """Takes in what a worker has made of a batch; trainings are the loop's."""
         match outcome.job:
             case SpectraJob(names):
-                self._settle(outcome, names, self._spectra, "spectrum", self._keep_spectra)
+                self._settle(outcome, names, self._spectra, "spectrum", lambda *_: None)
             case CostsJob(names):
                 self._settle(outcome, names, self._costs, "cost", self._keep_costs)
 
@@ -87,6 +99,8 @@ class Preparation:
         self, outcome: Outcome, names: Sequence[str], queue: CandidateQueue, what: str, keep: Callable[..., None]
     ) -> None:
         functions = [self._by_name[name] for name in names]
+        event, seconds = ("spectra" if what == "spectrum" else "costs"), sum(r.seconds for r in outcome.reply or ())
+        self._observe(event, functions=len(names), seconds=seconds, worker=outcome.worker, fault=outcome.fault)
         if outcome.fault is not None:
             for function in queue.failed(functions, outcome.slot):
                 self._note(f"{function.name} goes without a {what}: {outcome.fault}")
@@ -139,13 +153,8 @@ class Preparation:
             self._pool.submit(slot, CostsJob(tuple(f.name for f in batch)), self._costs.limit(len(batch)))
         return bool(batch)
 
-    def _keep_spectra(self, functions: Sequence[FunctionRecord], replies: Sequence[SpectrumReply], _: str) -> None:
-        records = [spectrum_record(f.id, r, self._config) for f, r in zip(functions, replies, strict=True)]
-        self._store.record_spectra(self._lease, records)
-        self._history.spectra.update({record.function_id: record for record in records})
-
     def _keep_costs(self, functions: Sequence[FunctionRecord], replies: Sequence[CostReply], worker: str) -> None:
-        keep_costs(self._store, self._lease, self._history, functions, replies, worker)
+        keep_costs(self._store, self._lease, self._history, functions, replies, [worker] * len(functions))
 
     def _take_over_costs(self, devices: set[str]) -> None:
         missing = [function.id for function in self._without_cost()]
@@ -159,16 +168,16 @@ def keep_costs(
     history: History,
     functions: Sequence[FunctionRecord],
     replies: Sequence[CostReply],
-    worker: str,
+    workers: Sequence[str],
 ) -> None:
     """Stores what was measured, and learns what is stored then: another run may have been first.
 
     A function whose own fault it is that it has no cost goes without.
     """
-    pairs = list(zip(functions, replies, strict=True))
-    records = [cost_record(f.id, r.cost, worker) for f, r in pairs if r.cost is not None]
+    measured = list(zip(functions, replies, workers, strict=True))
+    records = [cost_record(f.id, r.cost, worker) for f, r, worker in measured if r.cost is not None]
     store.record_costs(lease, records)
     for device in {record.device for record in records}:
         ids = [record.function_id for record in records if record.device == device]
         history.learn_costs(store.costs(lease.task_id, ids, device=device).values())
-    history.costs_given_up.update(f.id for f, r in pairs if r.cost is None)
+    history.costs_given_up.update(f.id for f, r, _ in measured if r.cost is None)

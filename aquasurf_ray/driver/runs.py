@@ -26,7 +26,7 @@ from aquasurf_ray.driver.orders import (
     check_seeds,
     check_storage_of,
     create_run,
-    free_name,
+    create_unnamed_run,
     known_run,
     loaded_task,
     name_of,
@@ -36,11 +36,15 @@ from aquasurf_ray.driver.orders import (
 )
 from aquasurf_ray.driver.progress import Reporter
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task
 from store import Proposal, Run, Store
 from surrogate.regressors import REGRESSORS
 from surrogate.settings import METRIC_REGRESSORS
 from workers.actor import Worker
+
+OF_THE_SEARCH = frozenset({"name", "evaluations", "confirm", "seeds", "until"})
+"""Conditions of a search that its confirmation does not take over."""
 
 
 def search(task: str | Task, *, reporter: Reporter | None = None, worker: type = Worker, **options: Any) -> RunResult:
@@ -55,7 +59,7 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
             `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times relu's),
             `surrogate="metric"`, `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (trains the five best
-            anew, with further seeds).
+            anew, with further seeds), `time_budget="2h30m"` or `until="val_accuracy>=0.99"` (ends the run sooner).
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
@@ -77,8 +81,10 @@ def search(task: str | Task, *, reporter: Reporter | None = None, worker: type =
             n = len(rows) - len(BASELINES)
             if reporter and n < own.candidates:
                 reporter.note(f"the space has {n:,} functions beside the baselines; all are candidates")
-            name = own.name or free_name(store, loaded.name)
-            run = create_run(store, own, loaded, "search", name, identity, rows)
+            if own.name is None:
+                run = create_unnamed_run(store, own, loaded, "search", identity, rows)
+            else:
+                run = create_run(store, own, loaded, "search", own.name, identity, rows)
         return Order(run, own, loaded, isinstance(task, str), max(own.evaluations, run.budget or 0), worker)
 
     with store_of(config) as store:
@@ -97,6 +103,8 @@ def resume(
 ) -> RunResult:
     """Goes on with a run. A finished run whose budget is not raised is left as it is.
 
+    An `until` that the run was started with and has reached is over: it goes on to its budget, or to another `until`.
+
     Args:
         task: needed only where the run was started from Python with a `Task` that has no import path.
         **changes: `evaluations`, `workers`, and the other conditions of `SearchConfig` that may change.
@@ -109,6 +117,8 @@ def resume(
         run = opened.run(name)
         before = stored_config(run)
         config = make_config({**before.model_dump(), **changes, "store": store})
+        if "until" not in changes and _is_spent(opened, run, config.until):
+            config = config.model_copy(update={"until": None})
         old, new = before.identity(), config.identity()
         changed = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
         if changed:
@@ -185,14 +195,22 @@ def _confirming(
     """What a search does with its result: it has its best functions confirmed, if that is wanted."""
 
     def then(result: RunResult) -> RunResult:
-        if config.confirm is None:
+        if config.confirm is None or store.run(result.name).status != "finished":
             return result
-        same = {key: getattr(config, key) for key in CONDITIONS - {"name", "evaluations", "confirm", "seeds"}}
+        same = {key: getattr(config, key) for key in CONDITIONS - OF_THE_SEARCH}
+        if config.time_budget is not None:
+            same["time_budget"] = max(config.time_budget - result.seconds, 1.0)
         top, seeds = config.confirm, config.seeds
         made = confirm_in(store, result.name, same, top=top, seeds=seeds, task=task, reporter=reporter, worker=worker)
         return replace(result, confirmation=made.name)
 
     return then
+
+
+def _is_spent(store: Store, run: Run, until: str | None) -> bool:
+    """Whether the run is as good as that already."""
+    best = store.status(run.id).best if until else None
+    return until is not None and best is not None and Until.parse(until).is_met(best.score)
 
 
 def _with_its_surrogate(store: Store, config: SearchConfig, options: dict[str, Any]) -> SearchConfig:

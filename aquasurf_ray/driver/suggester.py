@@ -15,7 +15,7 @@ from aquasurf_ray.driver.evaluations import FINAL
 from aquasurf_ray.driver.history import History
 from aquasurf_ray.driver.plan import prefix_length
 from aquasurf_ray.driver.surrogates import Surrogate
-from surrogate.policy import PredictorPolicy, Suggestion
+from surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 
 class Suggester:
@@ -36,8 +36,11 @@ class Suggester:
 
     def prefix(self) -> int:
         """How many candidates the next suggestion chooses from: what the plan says, or more where those are used up."""
+        return self._prefix_of(self._history.evaluations.n_of("suggestion"))
+
+    def _prefix_of(self, suggestion: int) -> int:
         candidates, taken = self._history.candidates, self._not_to_be_had()
-        n = prefix_length(self._history.evaluations.n_of("suggestion"), len(candidates), self._config.first_candidates)
+        n = prefix_length(suggestion, len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
         return n
@@ -58,10 +61,23 @@ class Suggester:
         policy = self._policy_for(n)
         if policy is None:
             return None
-        self._tell(policy, n)
-        taken = self._not_to_be_had()
-        allowed = np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
-        return policy.suggest(pending=self._pending(n), allowed=allowed)
+        for position, score in self._new_results(n):
+            policy.observe(position, score)
+        return policy.suggest(pending=self._pending(n), allowed=self._allowed(n))
+
+    def suggest_some(self, most: int) -> list[Suggestion]:
+        """What can be suggested now, at most so many: one where each takes the results of those before it into account
+        as they come."""
+        suggestion = self.suggest() if most > 0 else None
+        return [] if suggestion is None else [suggestion]
+
+    def left_idle(self, n: int) -> None:
+        """So many workers have nothing to do at all; what is suggested does not depend on it."""
+
+    @property
+    def makes_some(self) -> bool:
+        """Whether suggestions are being made elsewhere."""
+        return False
 
     def close(self) -> None:
         """Ends what the surrogate has started."""
@@ -69,22 +85,32 @@ class Suggester:
 
     def _not_to_be_had(self) -> Set[int]:
         """Functions that were asked for, and those that cost too much."""
+        if self._config.max_cost is None:
+            return self._history.evaluations.asked_for
         return self._history.evaluations.asked_for | self._history.ruled_out(self._config.max_cost)
 
     def _policy_for(self, n: int) -> PredictorPolicy | None:
         if self._policy is None or self._policy_n != n:
-            self._policy = self._surrogate.policy(n)
+            makings = self._surrogate.makings(n)
+            self._policy = None if makings is None else makings.policy()
             self._policy_n, self._n_observed = n, 0
         return self._policy
 
-    def _tell(self, policy: PredictorPolicy, n: int) -> None:
-        """Lets the policy observe what has come out since it was asked last; of several seeds, the best score."""
+    def _new_results(self, n: int) -> list[tuple[int, float | None]]:
+        """Positions and scores of what has come out, among the first `n`, since this was asked last; of several seeds,
+        the best score."""
         new = self._history.evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
-        for evaluation in new:
-            position = self._history.position.get(evaluation.function_id)
-            if position is not None and position < n and evaluation.status in FINAL:  # not what is trained anew
-                policy.observe(position, self._history.evaluations.score_of(evaluation.function_id))
+        positions = ((self._history.position.get(e.function_id), e) for e in new)
+        return [
+            (position, self._history.evaluations.score_of(evaluation.function_id))
+            for position, evaluation in positions
+            if position is not None and position < n and evaluation.status in FINAL  # not what is trained anew
+        ]
+
+    def _allowed(self, n: int) -> Mask:
+        taken = self._not_to_be_had()
+        return np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
 
     def _pending(self, n: int) -> frozenset[int]:
         positions = (self._history.position.get(e.function_id) for e in self._history.evaluations.open)

@@ -7,20 +7,55 @@ needs no other process: distances are computed to the functions that were traine
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aquasurf_ray.driver.candidate_features import CandidateFeatures
+from aquasurf_ray.driver.candidate_features import CandidateFeatures, spectrum_rows
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.embedder import Embedder
 from aquasurf_ray.driver.history import History
 from store import EmbeddingRecord, Lease, Store
+from surrogate.distances import LayerWeighting
 from surrogate.embedding import Embedding, EmbeddingConfig, embedding_version
 from surrogate.metric_space import FeatureDistances
 from surrogate.policy import PredictorPolicy
 from surrogate.settings import SURROGATES, SurrogateSettings, policy_of
+
+
+@dataclass(frozen=True, eq=False)
+class Makings:
+    """Of a policy: data that can be sent to another process; what the settings do not ask for is None.
+
+    Attributes:
+        outputs: float32 [n, 1000].
+        spectra: of n candidates, as they are stored.
+    """
+
+    settings: SurrogateSettings
+    seed: int
+    embedding: Embedding | None = None
+    outputs: NDArray[np.float32] | None = None
+    spectra: tuple[bytes | None, ...] | None = None
+
+    def policy(self) -> PredictorPolicy:
+        """A policy that has observed nothing."""
+        return policy_of(self.settings, self.seed, embedding=self._map, features=self._distances)
+
+    def _map(self) -> Embedding:
+        assert self.embedding is not None  # noqa: S101 - the settings ask for a map only where there is one
+        return self.embedding
+
+    def _distances(self) -> list[FeatureDistances]:
+        distances = []
+        if self.outputs is not None:
+            distances.append(FeatureDistances(self.outputs, "euclidean"))
+        if self.spectra is not None:
+            weighting = cast(LayerWeighting, self.settings.weighting)
+            distances.append(FeatureDistances(spectrum_rows(self.spectra, weighting), "manhattan"))
+        return distances
 
 
 class Surrogate(Protocol):
@@ -29,8 +64,8 @@ class Surrogate(Protocol):
     def prepare(self, n: int) -> None:
         """Called again and again: does, or has done, what a policy for the first `n` candidates takes."""
 
-    def policy(self, n: int) -> PredictorPolicy | None:
-        """A policy for the first `n` candidates that has observed nothing; None while it cannot be had."""
+    def makings(self, n: int) -> Makings | None:
+        """What a policy for the first `n` candidates is made of; None while it cannot be had."""
 
     def close(self) -> None:
         """Ends what was started."""
@@ -73,18 +108,17 @@ class MapSurrogate:
             self._awaited = None
         if n in self._embeddings or self._awaited is not None:
             return
+        self._features.advance(n)
         n_missing = self._features.n_missing(n)
         if n_missing == 0:
             self._begin(n)
         elif n_missing <= n / 2:
             self._embedder.warm_up()
 
-    def policy(self, n: int) -> PredictorPolicy | None:
+    def makings(self, n: int) -> Makings | None:
         """See `Surrogate`."""
         embedding = self._embeddings.get(n)
-        if embedding is None:
-            return None
-        return policy_of(settings_of(self._config), self._config.seed, embedding=lambda: embedding)
+        return None if embedding is None else Makings(settings_of(self._config), self._config.seed, embedding)
 
     def close(self) -> None:
         """Ends the embedder's process."""
@@ -122,21 +156,20 @@ class MetricSurrogate:
         self._features = CandidateFeatures(config, history)
 
     def prepare(self, n: int) -> None:
-        """Nothing is begun before it is asked for."""
+        """Makes some outputs ready, so that they need not all be made at once when they are asked for."""
+        self._features.advance(n)
 
-    def policy(self, n: int) -> PredictorPolicy | None:
+    def makings(self, n: int) -> Makings | None:
         """See `Surrogate`."""
         if self._features.n_missing(n):
             return None
-        return policy_of(settings_of(self._config), self._config.seed, features=lambda: self._distances(n))
+        features = self._config.features
+        return Makings(
+            settings_of(self._config),
+            self._config.seed,
+            outputs=None if features == "spectrum" else self._features.outputs(n),
+            spectra=None if features == "outputs" else self._features.packed_spectra(n),
+        )
 
     def close(self) -> None:
         """Nothing was started."""
-
-    def _distances(self, n: int) -> list[FeatureDistances]:
-        distances = []
-        if self._config.features != "spectrum":
-            distances.append(FeatureDistances(self._features.outputs(n), "euclidean"))
-        if self._config.features != "outputs":
-            distances.append(FeatureDistances(self._features.spectra(n), "manhattan"))
-        return distances

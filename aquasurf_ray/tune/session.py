@@ -225,7 +225,9 @@ class Session:
             return
         for slot in self._pool.idle():
             self._preparation.submit(slot)
-        for outcome in self._pool.poll(timeout):
+        outcomes = self._pool.poll(timeout)
+        self._preparation.keep_spectra(outcomes)
+        for outcome in outcomes:
             self._preparation.settle(outcome)
         self._preparation.look_around()
         if not self._preparation.spectra_missing():
@@ -248,7 +250,8 @@ def open_session(plan: Plan, name: str | None) -> Session:
         before = _held.get((store.safe_url, run.name))
         if before is not None:
             before.close("interrupted")
-        lease = store.acquire_lease(run.id, this_process(), lease_seconds=config.lease_seconds)
+        code = version("aquasurf-ray")
+        lease = store.acquire_lease(run.id, this_process(), lease_seconds=config.lease_seconds, code_version=code)
         if run.created and plan.points is not None:
             ids = store.add_functions([function_row(text) for text in plan.points])
             store.propose(run.id, ids, config.training_seed)

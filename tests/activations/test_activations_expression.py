@@ -84,6 +84,7 @@ def parsed_or_refused(text: str) -> Expression | ExpressionError:
         ("().__class__", 1, "expected an operator or x at 1, got '('"),
     ],
 )
+@pytest.mark.reliability("hostile-text")
 def test_errors_name_the_fault_and_its_column(text: str, position: int, message: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         parse(text)
@@ -106,6 +107,7 @@ def test_errors_name_the_fault_and_its_column(text: str, position: int, message:
     ],
     ids=["deep", "parens", "long-name", "spaces", "open", "control", "name", "commas"],
 )
+@pytest.mark.reliability("hostile-text")
 def test_hostile_texts_are_refused_at_once(text: str) -> None:
     start = time.perf_counter()
     with pytest.raises(ExpressionError) as caught:

@@ -35,11 +35,17 @@ def test_the_shape_is_the_one_of_the_textbook(function):
 
 def test_a_pole_has_no_bounds_and_no_value_at_zero():
     found = shape_of("reciprocal(x)")
-    assert (found.defined, found.bounded_above, found.monotone, found.zero_at_zero) == (False, False, False, False)
+    assert found == Shape(*[False] * 9)
+    above = shape_of("abs(reciprocal(x))")
+    assert (above.bounded_below, above.bounded_above) == (True, False)
 
 
 def test_a_function_that_is_nowhere_defined_has_no_shape():
     assert shape_of("div(zero(x),zero(x))") == Shape(*[False] * 9)
+
+
+def test_a_function_that_is_infinite_everywhere_is_measured_in_silence():
+    assert not shape_of("negative(reciprocal(zero(x)))").bounded_below
 
 
 def test_exp_grows_beyond_every_bound_above_and_keeps_one_below():

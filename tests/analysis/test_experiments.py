@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.analysis import maps
+from aquasurf_ray.analysis.benchmark import SHIPPED
 from aquasurf_ray.analysis.comparison import compare
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.experiments import EXPERIMENTS, Experiment, Variant, experiments_named, section
 from aquasurf_ray.analysis.policy_names import check_policy
 from aquasurf_ray.analysis.search_algorithms import make_policy
 from aquasurf_ray.analysis.simulation import simulate
+from aquasurf_ray.analysis.transfer import TRANSFER, parse_transfer
 from surrogate.embedding import Embedding, embedding_version
 
 ALL_POLICIES = sorted({variant.policy for experiment in EXPERIMENTS.values() for variant in experiment.variants})
+MADE_HERE = [name for name in ALL_POLICIES if not name.startswith(TRANSFER)]
 
 
 def laid_out_at_random(outputs, spectra, config):
@@ -26,12 +29,17 @@ def laid_out_at_random(outputs, spectra, config):
 def test_every_algorithm_can_be_made_and_suggests(made, monkeypatch, tmp_path):
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
     monkeypatch.setattr(maps, "embed", laid_out_at_random)
-    for name in ALL_POLICIES:
+    for name in MADE_HERE:
         check_policy(name)
         policy = make_policy(name, made, 0)
         for candidate in made.baselines.tolist():
             policy.observe(candidate, float(made.scores[candidate]))
         assert policy.suggest().candidate not in made.baselines, name
+
+
+def test_every_benchmark_that_is_shipped_is_a_source_of_results():
+    named = [parse_transfer(name).source for name in ALL_POLICIES if name.startswith(TRANSFER)]
+    assert set(named) >= {file.stem for file in SHIPPED.glob("*.parquet")} != set()
 
 
 def test_an_experiment_has_a_question_a_reference_and_no_variant_twice():
@@ -43,7 +51,7 @@ def test_an_experiment_has_a_question_a_reference_and_no_variant_twice():
 
 def test_experiments_are_chosen_by_name_the_grid_on_demand_only():
     assert list(experiments_named(["fisher", "k"])) == ["fisher", "k"]
-    assert set(EXPERIMENTS) - set(experiments_named([])) == {"grid"}
+    assert set(EXPERIMENTS) - set(experiments_named([])) == {"grid", "from-digits", "from-digits-mlp"}
     grid = {variant.policy.split(":")[0] for variant in experiments_named(["grid"])["grid"].variants}
     assert len(grid) == 4 * 3 * 2
     with pytest.raises(AnalysisError, match=r"experiment: there are rivals, default, features, .*, got 'layers'"):

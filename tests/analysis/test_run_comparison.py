@@ -59,7 +59,12 @@ def test_best_so_far_begins_with_the_baselines(store: Store) -> None:
     assert (np.diff(best_so_far(found)) >= 0).all()
 
 
+def test_a_run_is_not_compared_with_itself(store: Store, capsys) -> None:
+    assert main(["compare", NAME, NAME, "--store", store.safe_url]) == 2
+    assert f"run '{NAME}' is compared with itself" in capsys.readouterr().err
+
+
 def test_runs_of_different_tasks_do_not_compare(store: Store) -> None:
     second(store, {}, store.add_task("other", "1", "other", {}))
-    with pytest.raises(AnalysisError, match="are of different tasks: digits and other"):
+    with pytest.raises(AnalysisError, match=r"are of different tasks: digits \(version 1\) and other"):
         compare_runs(read_findings(store, NAME, ""), read_findings(store, "second", ""))

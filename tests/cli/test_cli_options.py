@@ -33,7 +33,7 @@ INTERFACE = {
 }
 
 
-OF_SEARCHES = {"evaluations", "confirm", "seeds"}
+OF_SEARCHES = {"evaluations", "confirm", "seeds", "until"}
 OF_BUILDS = {"task", "space", "seeds", "fisher", "modules"}
 
 

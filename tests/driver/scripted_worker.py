@@ -1,17 +1,20 @@
 """A worker that answers at once, or misbehaves on command, in the place of one that trains.
 
-What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `refuse(x)`, `exhaust(x)`, and
-`die_once(x)`, which leaves a mark in the storage folder. Everything else "trains" to a score that depends on the name
-and the seed alone, and has a spectrum and a cost that depend on the name; one function in eight has no spectrum,
-because it "overflows". The learning curve rises in a straight line over the eight epochs of `digits`, and ends where
-the job's stop rule says so.
+What it does is told by the function's name: `die(x)`, `hang(x)`, `fail(x)`, `refuse(x)`, `exhaust(x)`, and with
+marks in the storage folder `die_once(x)`, `crowded(x)`, which has memory only while no other worker trains, and
+`creep(x)`, which dies five times with one more epoch saved each time. Everything else "trains" to a score that depends
+on the name and the seed alone, and has a spectrum and a cost that depend on the name; one function in eight has no
+spectrum, because it "overflows". The learning curve rises in a straight line over the eight epochs of `digits`, and
+ends where the job's stop rule says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ import ray
 
 from aquasurf_ray.tasks.errors import TaskError
 from surrogate.spectra import compress
-from workers.messages import CostReply, FunctionCost, SpectrumReply, WorkerInfo, WorkerSettings
+from workers.messages import CostReply, Drained, FunctionCost, SpectrumReply, WorkerInfo, WorkerSettings
 from workers.result import Epoch, TrainingResult
 
 EPOCHS = 8
@@ -75,6 +78,14 @@ class ScriptedWorker:
     @ray.method(concurrency_group="work")
     def train(self, job):
         self._misbehave(job.function)
+        if job.function.startswith("creep("):
+            self._creep(job)
+        if self.settings.storage is not None and self._marks("train-").parent.exists():
+            with self._marked(job.function):
+                return self._train(job)
+        return self._train(job)
+
+    def _train(self, job):
         epochs, why = [], None
         for number, score in enumerate(curve_of(job.function, job.seed), start=1):
             epochs.append(Epoch(number, 1.0, score, score, 1.0, score, score, 0.1, 0.01))
@@ -98,6 +109,10 @@ class ScriptedWorker:
 
     @ray.method(concurrency_group="watch")
     def progress(self):
+        return None
+
+    @ray.method(concurrency_group="watch")
+    def drain(self):
         return None
 
     def _spectrum(self, function):
@@ -127,12 +142,66 @@ class ScriptedWorker:
         if function.startswith("exhaust("):
             raise MemoryError("no memory left")
 
+    def _creep(self, job):
+        from aquasurf_ray.tasks import load_task  # PyTorch, which few need here, takes seconds to start
+        from workers.checkpoints import folder_of
+
+        folder = Path(folder_of(self.settings.storage, load_task("digits").digest, job.fingerprint, job.seed))
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = len(list(folder.iterdir()))
+        if saved < 5:
+            (folder / f"epoch-{saved + 1:05d}.ckpt").touch()
+            os._exit(1)
+
+    @contextmanager
+    def _marked(self, function):
+        """Leaves a mark while it trains; `crowded` looks for those of others."""
+        mark = self._marks(f"train-{os.getpid()}")
+        mark.touch()
+        try:
+            time.sleep(0.3)
+            if function.startswith("crowded(") and len(list(mark.parent.glob("train-*"))) > 1:
+                raise MemoryError("no memory left beside others")
+            yield
+        finally:
+            mark.unlink()
+
+    def _marks(self, name):
+        return Path(self.settings.storage) / name
+
     def _first_time(self, function):
         mark = Path(self.settings.storage) / f"{function[:8]}.mark"
         if mark.exists():
             return False
         mark.touch()
         return True
+
+
+class WaitingWorker(ScriptedWorker):
+    """Trains until it is drained: then relu has just come to its end, elu dies, and all others stop."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.drained = threading.Event()
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        self.drained.wait()
+        if job.function == "elu(x)":
+            os._exit(1)
+        return super().train(job) if job.function == "relu(x)" else Drained(3)
+
+    @ray.method(concurrency_group="watch")
+    def drain(self):
+        self.drained.set()
+
+
+class StubbornWorker(ScriptedWorker):
+    """Trains for ever, whatever it is asked."""
+
+    @ray.method(concurrency_group="work")
+    def train(self, job):
+        threading.Event().wait()
 
 
 class ScriptedGroup(ScriptedWorker):

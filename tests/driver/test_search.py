@@ -38,7 +38,7 @@ def misbehaving():
         unregister(name)
 
 
-MISBEHAVING = ("die", "die_once", "hang", "fail", "refuse")
+MISBEHAVING = ("die", "die_once", "hang", "fail", "refuse", "crowded", "creep")
 OFFSETS = {name: (lambda x, by=0.1 * i: x * x + by) for i, name in enumerate(MISBEHAVING, 7)}
 
 
@@ -230,6 +230,7 @@ def space_file(tmp_path, *names):
 FILLERS = ("tanh(tanh(x))", "relu(tanh(x))", "elu(tanh(x))", "sigmoid(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))")
 
 
+@pytest.mark.reliability("worker-out-of-memory")
 def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(here, tmp_path, misbehaving):
     options = {"candidates": 6, "evaluations": 1, "features": "outputs", "store": here, "name": "deaths", "workers": 1}
     search("digits", worker=ScriptedWorker, space=space_file(tmp_path, *FILLERS), **options)
@@ -241,6 +242,7 @@ def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(he
     assert "Actor" in parked.evaluation.error
 
 
+@pytest.mark.reliability("function-hangs")
 def test_a_function_that_hangs_is_killed_after_its_time_limit(here, tmp_path, misbehaving):
     space = space_file(tmp_path, "hang(x)")
     options = {"candidates": 1, "evaluations": 1, "features": "outputs", "store": here, "name": "hangs", "workers": 1}
@@ -257,6 +259,53 @@ def test_a_worker_that_dies_once_costs_one_attempt_and_no_result(here, tmp_path,
     search("digits", worker=ScriptedWorker, space=space, name="once", storage=str(storage), **options)
     (wish,) = [w for w in wishes(here, "once") if w.origin == "suggestion"]
     assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+
+
+@pytest.mark.reliability("out-of-memory-alone")
+def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, tmp_path, misbehaving):
+    """`crowded` has memory enough only while no other worker is busy, and takes long enough to be beside others."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    functions = ["crowded(x)", *FILLERS, "tanh(erf(x))", "elu(erf(x))"]
+    options = {"store": here, "workers": 2, "cpus_per_worker": 0.5, "name": "alone", "storage": str(storage)}
+    result = evaluate(functions, "digits", worker=ScriptedWorker, max_attempts=2, **options)
+    assert (result.evaluations, result.failed) == (9, 0)
+    found = {wish.function: wish.evaluation for wish in wishes(here, "alone")}
+    assert found["crowded(x)"].attempts == 1, "it failed beside another, and was alone the next time"
+    with opened(here) as store:
+        tries = [a.outcome for a in store.attempts(found["crowded(x)"].id)]
+    assert tries == ["failed", "done"]
+
+
+@pytest.mark.reliability("attempts-and-progress")
+def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehaving):
+    """`creep` dies five times, each time with one more epoch saved; three tries without progress are the limit."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    options = {"store": here, "workers": 1, "name": "creeping", "storage": str(storage), "max_attempts": 2}
+    assert evaluate(["creep(x)"], "digits", worker=ScriptedWorker, **options).evaluations == 1
+    (wish,) = wishes(here, "creeping")
+    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+    with opened(here) as store:
+        assert [a.outcome for a in store.attempts(wish.evaluation.id)] == ["failed"] * 5 + ["done"]
+
+
+@pytest.mark.reliability("two-unnamed-runs")
+def test_an_unnamed_run_whose_name_is_taken_meanwhile_has_the_next_one(here, monkeypatch):
+    """Between the look for a free name and the making of the run, another driver makes one of the same name."""
+    scripted(here, evaluations=1)
+    real = orders.free_name
+    asked = []
+
+    def overtaken(store, base):
+        asked.append(name := real(store, base))
+        if len(asked) == 1:
+            return "digits-1"
+        return name
+
+    monkeypatch.setattr(orders, "free_name", overtaken)
+    assert scripted(here, evaluations=2).name == "digits-2"
+    assert len(asked) == 2
 
 
 def test_machines_that_always_fail_stop_the_run_which_can_be_resumed(here, tmp_path, misbehaving):

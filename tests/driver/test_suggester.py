@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -31,6 +31,17 @@ class Listening(SurrogatePolicy):
         super().observe(candidate, score)
 
 
+@dataclass
+class LineMakings:
+    """Of a listening policy."""
+
+    n: int
+    observed: list
+
+    def policy(self):
+        return Listening(self.n, self.observed)
+
+
 class LineSurrogate:
     """Gives listening policies."""
 
@@ -40,8 +51,8 @@ class LineSurrogate:
     def prepare(self, n):
         return None
 
-    def policy(self, n):
-        return Listening(n, self.observed)
+    def makings(self, n):
+        return LineMakings(n, self.observed)
 
     def close(self):
         return None

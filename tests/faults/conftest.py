@@ -6,8 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+collect_ignore = ["hostile_operators.py"]  # its operators are for the workers of one test, which import it themselves
+
+REAL = ("-m", "aquasurf_ray")
+LIGHT = (str(Path(__file__).with_name("light_driver.py")),)
 
 
 @pytest.fixture
@@ -18,20 +24,33 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def start(folder):
-    """Starts the command in the folder; whatever is left of it at the end is killed."""
-    started = []
+def started(folder):
+    """Starts Python programs in the folder; whatever is left of them at the end is killed."""
+    processes = []
 
-    def run(*arguments):
-        environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
-        command = [sys.executable, "-m", "aquasurf_ray", *arguments]
+    def run(*arguments, **environment):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        environment.pop("AQUASURF_STORE", None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes))
-        return started[-1]
+        command = [sys.executable, *arguments]
+        processes.append(subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **pipes))
+        return processes[-1]
 
     yield run
-    for process in started:
+    for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGCONT)
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start(started):
+    """Starts the command."""
+    return lambda *arguments, **environment: started(*REAL, *arguments, **environment)
+
+
+@pytest.fixture
+def light(started):
+    """Starts the command with workers that answer without Ray and without training."""
+    return lambda *arguments, **environment: started(*LIGHT, *arguments, **environment)

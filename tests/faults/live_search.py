@@ -67,9 +67,9 @@ def ray_processes_of(driver):
     return [p for p in psutil.Process(driver.pid).children(recursive=True) if p.is_running()]
 
 
-def workers_of(driver, doing=""):
+def workers_of(driver, doing="", of="Worker"):
     """The driver's worker processes. Ray shows one by its class, and by the method that it last began."""
-    title = f"ray::Worker.{doing}" if doing else "ray::Worker"
+    title = f"ray::{of}.{doing}" if doing else f"ray::{of}"
     return [p for p in ray_processes_of(driver) if _command_line(p).startswith(title)]
 
 

@@ -42,6 +42,7 @@ def assert_stops_cleanly(driver, folder, number):
     assert alive == []
 
 
+@pytest.mark.reliability("clean-stop")
 def test_a_run_listens_on_loopback_only_and_sigterm_stops_it_cleanly_within_seconds(folder, running):
     driver, addresses = running
     assert addresses, "Ray's own ports at least"
@@ -49,6 +50,7 @@ def test_a_run_listens_on_loopback_only_and_sigterm_stops_it_cleanly_within_seco
     assert_stops_cleanly(driver, folder, signal.SIGTERM)
 
 
+@pytest.mark.reliability("clean-stop")
 def test_ctrl_c_stops_cleanly_within_seconds_and_what_it_says_goes_on(folder, start, running):
     assert_stops_cleanly(running[0], folder, signal.SIGINT)
     resumed = start("resume", "one")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from live_search import SEARCH, assert_budget_met, wait_for, workers_of
+from long_task import EPOCHS, MODULE, n_trained
 
 from store import Store
 
@@ -20,7 +21,8 @@ def attempts(folder):
         return sum(wish.evaluation.attempts for wish in store.snapshot(store.run("one").id).evaluations)
 
 
-def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start):
+@pytest.mark.reliability("worker-killed-training")
+def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start, injections):
     driver = start(*SEARCH)
     kills = 0
     while kills < 6 and (kills == 0 or attempts(folder) < 2):  # one that comes between two trainings costs nothing
@@ -28,6 +30,7 @@ def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(fo
         worker.kill()
         worker.wait(timeout=10)
         kills += 1
+        injections.add()
         wait_for(lambda: workers_of(driver))
     _, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
@@ -36,33 +39,25 @@ def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(fo
     assert 2 <= attempts(folder) <= kills
 
 
-LONG_TASK = """
-from dataclasses import replace
-from pathlib import Path
-from torch.utils.data import Dataset
-from aquasurf_ray.tasks import Splits, load_task
+@pytest.mark.reliability("worker-killed-spectrum")
+def test_workers_killed_in_spectra_cost_no_function_its_spectrum(folder, start, injections):
+    driver = start("search", "digits", "--name", "one", "--candidates", "60", "--evaluations", "1", "--workers", "1",
+                   "--first-candidates", "68")  # fmt: skip
+    for _ in range(2):
+        worker = wait_for(lambda: workers_of(driver, doing="spectra"))[0]
+        worker.kill()
+        worker.wait(timeout=10)
+        injections.add()
+        wait_for(lambda: workers_of(driver))
+    _, err = driver.communicate(timeout=250)
+    assert driver.returncode == 0, err
+    assert "goes without a spectrum" not in err
+    with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
+        run = store.run("one")
+        ids = [function.id for function in store.candidates(run.id)]
+        assert len(store.spectra(run.task_id, ids, fisher="sampled", seed=0)) == len(ids) == 68
+        assert store.status(run.id).by_status.keys() <= {"done", "diverged"}
 
-EPOCHS = 40
-
-class Logged(Dataset):
-    def __init__(self, examples, log):
-        self.examples, self.log = examples, log
-    def __len__(self):
-        return len(self.examples)
-    def __getitem__(self, i):
-        if i == len(self) - 1:  # once an epoch: what comes before a training looks at the first examples only
-            with self.log.open("a") as file:
-                file.write("epoch\\n")
-        return self.examples[i]
-
-def data():
-    splits = load_task("digits").data()
-    return Splits(splits.train, Logged(splits.validation, Path(__file__).parent / "epochs.log"), splits.test)
-
-def make():
-    digits = load_task("digits")
-    return replace(digits, name="long", data=data, recipe=replace(digits.recipe, epochs=EPOCHS))
-"""
 
 EVALUATE = """
 import sys
@@ -71,21 +66,21 @@ evaluate(["tanh(x)"], "longtask:make", name="one", workers=1, checkpoint_interva
 """
 
 
+@pytest.mark.reliability("worker-killed-training")
 def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed(folder, start):
-    (folder / "longtask.py").write_text(LONG_TASK)
+    (folder / "longtask.py").write_text(MODULE)
     (folder / "go.py").write_text(EVALUATE)
-    log = folder / "epochs.log"
     environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}
     driver = subprocess.Popen([sys.executable, "go.py"], cwd=folder, env=environment)
     try:
-        wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 10)
+        wait_for(lambda: n_trained(folder) >= 10)
         (worker,) = workers_of(driver)
         worker.kill()
         assert driver.wait(timeout=200) == 0
     finally:
         driver.kill()
         driver.wait()
-    assert 40 <= len(log.read_text().splitlines()) <= 41, "only the epoch that was cut off is trained again"
+    assert EPOCHS <= n_trained(folder) <= EPOCHS + 1, "only the epoch that was cut off is trained again"
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         (wish,) = store.snapshot(store.run("one").id).evaluations
         curve = store.curve(wish.evaluation.id)

@@ -80,20 +80,23 @@ def wait_for_a_result(driver, store_url, kept):
 
 
 @pytest.mark.faults
-def test_ten_kills_lose_nothing_and_train_nothing_twice_on_sqlite(sqlite_place):
-    kill_and_resume(sqlite_place, REAL, kills=10, budget=24)
+@pytest.mark.reliability("driver-killed")
+def test_ten_kills_lose_nothing_and_train_nothing_twice_on_sqlite(sqlite_place, injections):
+    kill_and_resume(sqlite_place, injections, REAL, kills=10, budget=24)
 
 
 @pytest.mark.faults
-def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_place):
-    kill_and_resume(postgres_place, REAL, kills=10, budget=24)
+@pytest.mark.reliability("driver-killed")
+def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_place, injections):
+    kill_and_resume(postgres_place, injections, REAL, kills=10, budget=24)
 
 
-def test_two_kills_lose_nothing_where_workers_answer_without_training(store_url, ray_cluster, tmp_path):
-    kill_and_resume(Place(store_url, ray_cluster, tmp_path), SCRIPTED, kills=2, budget=5)
+@pytest.mark.reliability("driver-killed")
+def test_two_kills_lose_nothing_where_workers_answer_without_training(store_url, ray_cluster, tmp_path, injections):
+    kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, SCRIPTED, kills=2, budget=5)
 
 
-def kill_and_resume(place, command, *, kills, budget):
+def kill_and_resume(place, injections, command, *, kills, budget):
     """Kills the driver of a search at random moments, resumes it each time, lets it end, and looks at what is there."""
     chance = random.Random(20260)
     words, options = (
@@ -108,6 +111,7 @@ def kill_and_resume(place, command, *, kills, budget):
             time.sleep(chance.uniform(0.0, 1.5) if kill % 2 else chance.uniform(1.0, 9.0))
             assert driver.poll() is None, f"ended before it was killed: {driver.stderr.read()}"
             driver.send_signal(signal.SIGKILL)
+            injections.add()
         found = finished_rows(place.store_url)
         assert kept.items() <= found.items(), "a finished result changed or is gone"
         kept = found

@@ -10,6 +10,7 @@ from live_search import SEARCH, assert_budget_met, n_finished, stop_between_writ
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+@pytest.mark.reliability("two-drivers")
 def test_of_two_drivers_started_together_exactly_one_runs(folder, start, ray_cluster):
     first, second = (start(*SEARCH, "--address", ray_cluster) for _ in range(2))
     codes = {}
@@ -23,6 +24,7 @@ def test_of_two_drivers_started_together_exactly_one_runs(folder, start, ray_clu
     assert_budget_met(folder)
 
 
+@pytest.mark.reliability("driver-suspended")
 def test_a_driver_that_slept_through_its_lease_writes_nothing_more(folder, start, ray_cluster):
     first = start(*SEARCH, "--config", "short.yaml", "--address", ray_cluster)
     wait_for(lambda: n_finished(folder) >= 2)

@@ -92,6 +92,7 @@ TELLS_WHAT_IS_NEW = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.reliability("commit-unanswered")
 def test_a_verb_whose_commit_was_not_answered_takes_place_once(world, verb, monkeypatch, request):
     """The transaction is committed, the answer is lost, and the verb runs again: as if it had run once."""
 
@@ -165,6 +166,7 @@ class TestSqlite:
                 connection.execute("ROLLBACK")
             connection.close()
 
+    @pytest.mark.reliability("sqlite-locked")
     def test_a_lock_is_waited_for(self, world):
         opened, path = world
         with self.locked(path) as other:
@@ -217,6 +219,7 @@ class TestSqlite:
         reader.close()
 
     @pytest.mark.parametrize("planted", ["cos\nsystem\n(S'true'\ntR.", "__import__('os')", "{", "[" * 100_000, "\x80"])
+    @pytest.mark.reliability("hostile-files")
     def test_planted_cells_are_refused_and_never_run(self, world, planted):
         opened, path = world
         task = opened.add_task("t", "1", "d", {})
@@ -237,6 +240,7 @@ class TestSqlite:
         with pytest.raises(StoreCorrupt, match="damaged"), Store.open(f"sqlite:///{path}") as damaged:
             damaged.find_function("f2(x)")
 
+    @pytest.mark.reliability("sqlite-full")
     def test_a_full_disk(self, tmp_path):
         place = tmp_path / "small"
         place.mkdir()
@@ -297,7 +301,8 @@ class TestPostgres:
         assert kinds == ["created", "lease_taken", *["claimed", "started", "result"] * len(functions)]
         assert all(len(opened.curve(item.evaluation.id)) == 5 for item in snapshot.evaluations)
 
-    def test_connections_cut_at_any_moment(self, driver, postgres_server):
+    @pytest.mark.reliability("postgres-cut")
+    def test_connections_cut_at_any_moment(self, driver, postgres_server, injections):
         opened, lease, functions = driver
         database = opened.safe_url.split("/")[-1].split("?")[0]
         stop, cuts = threading.Event(), []
@@ -315,8 +320,10 @@ class TestPostgres:
             stop.set()
             thread.join()
         assert len(cuts) >= 3
+        injections.add(len(cuts))
         self.check(opened, lease, functions)
 
+    @pytest.mark.reliability("postgres-restarted")
     def test_a_server_restarted_at_once(self, driver, postgres_server):
         opened, lease, functions = driver
         restart = threading.Timer(0.2, postgres_server.pg_ctl, ["restart", "-m", "immediate"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -82,6 +83,7 @@ def test_a_newcomer_that_is_overtaken_while_it_watches_gives_way(world, clock, e
         world.store.acquire_lease(run.id, this_process(), lease_seconds=30, clock=clock)
 
 
+@pytest.mark.reliability("clock-set-back")
 def test_wall_clocks_decide_nothing(world, clock, elsewhere):
     """A holder whose last sign of life looks days old, or days ahead, is judged by its heartbeat alone."""
     run = world.run()
@@ -193,3 +195,20 @@ def test_a_claim_of_a_run_elsewhere_is_taken_over_after_ten_silent_periods(world
     world.store.renew_lease(first)
     time.sleep(0.3)
     assert world.store.claim(second, world.functions[0], 0, "baseline").state == "claimed"
+
+
+@pytest.mark.reliability("clock-set-back")
+def test_claims_live_through_a_clock_that_is_set_back_and_not_until_it_has_caught_up(world, elsewhere):
+    """As after the database's clock went back by a day: the last heartbeat lies ahead. The living beat again."""
+    first = world.store.acquire_lease(world.run("first").id, elsewhere, lease_seconds=30)
+    second = world.lease("second")
+    a, b = world.functions[:2]
+    claims = [world.store.claim(first, function, 0, "baseline") for function in (a, b)]
+    ahead = {"lease_renewed_at": world.store.run("first").created_at + timedelta(days=1)}
+    moved = sa.update(Run).where(Run.name == "first").values(ahead)
+    world.store._write(lambda connection: connection.execute(moved))
+    world.store.renew_lease(first)
+    assert world.store.claim(second, a, 0, "baseline").state == "taken", "it lives"
+    world.store._write(lambda connection: connection.execute(moved))
+    assert world.store.claim(second, b, 0, "baseline").state == "claimed", "it is silent"
+    assert world.store.record_result(first, claims[1].evaluation_id, DONE), "and late results are welcome"

@@ -166,12 +166,12 @@ class TestPlaces:
         assert header == b"AqSf"
 
     def test_network_file_systems_are_warned_of(self, tmp_path, monkeypatch, caplog):
-        monkeypatch.setattr(engine, "_file_system", lambda path: "nfs4")
+        monkeypatch.setattr(engine, "file_system", lambda path: "nfs4")
         Store.open(f"sqlite:///{tmp_path}/x.db").close()
         assert "is on nfs4, where SQLite may lose data" in caplog.text
 
     def test_the_file_system_of_a_place_is_found(self):
-        assert engine._file_system(Path("/proc/self/x.db")) == "proc"
+        assert engine.file_system(Path("/proc/self/x.db")) == "proc"
 
 
 class TestMigration:
@@ -216,6 +216,7 @@ class TestMigration:
         done = subprocess.run([sys.executable, "-c", code, store_url], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout == "f False False\n", done.stderr
 
+    @pytest.mark.reliability("newer-database")
     def test_a_newer_database_is_refused_in_a_sentence(self, store_url):
         with Store.open(store_url) as opened:
             opened._write(lambda c: c.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")))
@@ -223,6 +224,7 @@ class TestMigration:
             Store.open(store_url)
 
     @pytest.mark.parametrize("statement", [1, 7, 30])
+    @pytest.mark.reliability("killed-in-migration")
     def test_killed_in_a_migration_it_leaves_nothing(self, store_url, statement):
         code = f"""
 import os, signal, sys

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from store import Store, this_process
 
 SCRIPT = Path(__file__).with_name("driver_process.py")
@@ -54,6 +56,7 @@ def test_eight_runs_train_every_function_once(store_url):
             assert status.reused + sum(1 for event in store.events(run.id) if event.kind == "result") == 20
 
 
+@pytest.mark.reliability("two-drivers")
 def test_of_four_drivers_of_one_run_one_gets_it(store_url):
     Store.open(store_url).close()
     processes = [start(store_url, "run", 3, "--hold", "4") for _ in range(4)]
@@ -64,7 +67,8 @@ def test_of_four_drivers_of_one_run_one_gets_it(store_url):
     assert sorted(statuses) == [0, 3, 3, 3]
 
 
-def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url):
+@pytest.mark.reliability("killed-while-writing")
+def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url, injections):
     n, rng = 250, random.Random(0)
     Store.open(store_url).close()
     progress = []
@@ -75,6 +79,7 @@ def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url):
             time.sleep(rng.uniform(0.0, 0.2))
             process.kill()
             process.communicate()
+            injections.add()
             progress.append(check_whole(store, store.run("run").id))
         finish(start(store_url, "run", n))
         assert check_whole(store, store.run("run").id) == n
@@ -84,6 +89,7 @@ def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url):
         assert lease.requeued == ()
 
 
+@pytest.mark.reliability("driver-suspended")
 def test_a_suspended_driver_finds_its_run_taken_and_writes_nothing_more(store_url):
     Store.open(store_url).close()
     process = start(store_url, "run", 3, "--hold", "60")

@@ -208,13 +208,17 @@ def test_ranks_predict_scores_all_the_same() -> None:
 def test_a_believer_does_not_wait_beside_what_is_running() -> None:
     scores = np.linspace(0, 1, 50)
     knr = MetricPredictor(line(50), MetricNeighbors(1))
-    liar, believer = (told(PredictorPolicy(knr, pending=p), scores, [0, 30, 48]) for p in ("liar", "believer"))  # type: ignore[arg-type]
+    liar, believer, ignorant = (
+        told(PredictorPolicy(knr, pending=p), scores, [0, 30, 48])  # type: ignore[arg-type]
+        for p in ("liar", "believer", "ignore")
+    )
     allowed = np.isin(np.arange(50), [20, 47])
     assert believer.suggest({49}, allowed).candidate == 47  # type: ignore[union-attr]
     assert liar.suggest({49}, allowed).candidate == 20  # type: ignore[union-attr]
+    assert ignorant.suggest({49}, allowed) == ignorant.suggest((), allowed)
 
 
-@pytest.mark.parametrize("pending", ["liar", "believer"])
+@pytest.mark.parametrize("pending", ["liar", "believer", "ignore"])
 @pytest.mark.parametrize("regress", REGRESSORS[:3], ids=lambda regress: type(regress).__name__)
 def test_nothing_is_suggested_twice_and_nothing_left_out(regress: MetricRegressor, pending: str) -> None:
     outputs, spectra = two_features(25)

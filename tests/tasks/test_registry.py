@@ -45,7 +45,7 @@ def test_every_task_has_its_name_and_is_made_without_data(name, tmp_path, monkey
     task = load_task(name)
     assert task.name == name
     assert task.objective.metric.name == "accuracy", "so imports take it for granted and make no task of ours"
-    assert data_set_of(name) in ({None} if name == "digits" else DATA_SETS)
+    assert data_set_of(name) in ({None} if name in ("digits", "digits-mlp") else DATA_SETS)
     assert pickle.loads(pickle.dumps(task)).recipe == task.recipe
 
 

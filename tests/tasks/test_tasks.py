@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.all_cnn_c import all_cnn_c
 from aquasurf_ray.tasks.digits import digits_data
+from aquasurf_ray.tasks.digits_mlp import digits_table, perceptron
 from aquasurf_ray.tasks.objective import RMSE
 from aquasurf_ray.tasks.resnet56 import BasicBlock, resnet56
 
@@ -62,6 +63,27 @@ def test_digits_splits_are_disjoint_stratified_and_standardised():
         counts = torch.bincount(split.tensors[1], minlength=10) / len(split)
         assert counts.min() > 0.09
         assert counts.max() < 0.11
+
+
+def test_the_table_of_digits_is_disjoint_stratified_and_standardised_by_column():
+    splits = digits_table()
+    assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [600, 800, 397]
+    inputs, _ = splits.train.tensors
+    assert inputs.shape == (600, 64)
+    assert inputs.mean(dim=0).abs().max() < 1e-5
+    varied = inputs.std(dim=0, correction=0)
+    assert ((varied - 1).abs() < 1e-3).logical_or(varied == 0).all(), "pixels that are always white stay so"
+    for split in (splits.train, splits.validation, splits.test):
+        counts = torch.bincount(split.tensors[1], minlength=10) / len(split)
+        assert counts.min() > 0.09
+        assert counts.max() < 0.11
+
+
+def test_the_perceptron_has_the_activation_between_all_its_layers():
+    model = perceptron(nn.Tanh)
+    assert [type(m) for m in model] == [nn.Linear, nn.Tanh] * 6 + [nn.Linear]
+    assert n_parameters(model) == 64 * 48 + 48 + 5 * (48 * 48 + 48) + 48 * 10 + 10
+    assert model(torch.randn(3, 64)).shape == (3, 10)
 
 
 def test_settings_that_came_in_later_leave_the_digest_of_earlier_results_as_it_was():

@@ -28,7 +28,7 @@ from workers.checkpoints import CheckpointFolder
 from workers.health import HealthLimits
 from workers.ranks import RankError, Ranks
 from workers.result import Epoch, TrainingResult
-from workers.stopping import StopRule
+from workers.stopping import StopRule, TrainingDrained
 from workers.training import train
 
 CPU = torch.device("cpu")
@@ -127,6 +127,17 @@ def resumed(ranks: Ranks | None, folder: Path) -> TrainingResult:
     return replace(result, device=str(seen))
 
 
+def drained(ranks: Ranks | None, folder: Path) -> TrainingResult:
+    """Asked to stop after the first epoch and begun again. `device` tells the epochs that were trained then."""
+    checkpoints = CheckpointFolder(str(folder / "drained"), {"seed": 0})
+    with suppress(TrainingDrained):
+        train(digits(), SWISH, ranks=ranks, checkpoints=checkpoints, stop_asked=lambda: True)
+        raise AssertionError("it did not stop")
+    seen: list[int] = []
+    result = train(digits(), SWISH, ranks=ranks, checkpoints=checkpoints, on_epoch=lambda e: seen.append(e.epoch))
+    return replace(result, device=str(seen))
+
+
 def function(ranks: Ranks | None, folder: Path) -> TrainingResult:
     """The function raises on one rank only."""
     register_unary("third_batch_on_rank_1", third_batch_on_rank_1)
@@ -167,6 +178,7 @@ CASES = {
         batch_norm,
         stopped,
         resumed,
+        drained,
         function,
         callback,
         forward,

@@ -18,7 +18,7 @@ from workers.actor import Worker, WorkerError
 from workers.fast_form import fast_form
 from workers.form import FormRequest
 from workers.health import HealthLimits
-from workers.messages import TrainingJob, WorkerSettings
+from workers.messages import Drained, TrainingJob, WorkerSettings
 from workers.spectrum import NoLayers, SpectrumInputError
 from workers.stopping import StopRule
 
@@ -253,3 +253,42 @@ def test_the_data_are_loaded_once_for_work_and_identity(task, tmp_path):
     worker.train(job())
     worker.forget(job())
     assert loaded == [1]
+
+
+def test_a_drained_training_stops_with_a_checkpoint_and_goes_on_from_there(task, tmp_path):
+    long = replace(task, recipe=replace(task.recipe, epochs=6))
+    whole = Worker(WorkerSettings(long)).train(job())
+    settings = WorkerSettings(long, storage=str(tmp_path), checkpoint_interval=3600.0)
+    first, second = Worker(settings), Worker(settings)
+    trained = [watch(worker) for worker in (first, second)]
+    first.on_third = first.drain
+    assert first.train(job()) == Drained(3)
+    assert first.train(job("relu(x)")) == Drained(0), "nothing new is begun"
+    result = second.train(job())
+    assert trained == [[1, 2, 3], [4, 5, 6]], "each epoch once"
+    figures = [[(e.epoch, e.train_loss, e.val_score) for e in r.epochs] for r in (result, whole)]
+    assert figures[0] == figures[1]
+
+
+def watch(worker):
+    """The epochs that a worker trains from now on; what it does after the third can be set."""
+    epochs, remember = [], worker._remember
+
+    def note(epoch):
+        remember(epoch)
+        epochs.append(epoch.epoch)
+        if epoch.epoch == 3:
+            getattr(worker, "on_third", int)()
+
+    worker._remember = note
+    return epochs
+
+
+def test_a_drained_training_without_a_place_for_checkpoints_or_in_its_last_epoch_ends_as_usual(task, tmp_path):
+    for storage in (None, str(tmp_path)):
+        worker = Worker(WorkerSettings(replace(task, recipe=replace(task.recipe, epochs=3)), storage=storage))
+        watch(worker)
+        worker.on_third = worker.drain
+        if storage is None:
+            worker._remember = lambda epoch, worker=worker: worker.drain()
+        assert len(worker.train(job()).epochs) == 3

@@ -45,6 +45,7 @@ def damage(kind, data):
 
 
 @pytest.mark.parametrize("kind", ["cut short", "empty", "altered", "of another version"])
+@pytest.mark.reliability("checkpoint-damaged")
 def test_a_damaged_checkpoint_is_ignored_with_a_warning_for_the_one_before(folder, tmp_path, caplog, kind):
     newest = files(tmp_path)[-1]
     newest.write_bytes(damage(kind, newest.read_bytes()))
@@ -85,6 +86,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
+@pytest.mark.reliability("hostile-files")
 def test_a_planted_pickle_is_never_run(folder, tmp_path, monkeypatch, writer):
     monkeypatch.chdir(tmp_path)
     buffer = io.BytesIO()

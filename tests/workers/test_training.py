@@ -324,6 +324,7 @@ def own_operators():
         ("broken_backward", "LookupError: no gradient known"),
     ],
 )
+@pytest.mark.reliability("function-breaks")
 def test_operators_of_ones_own_that_misbehave_end_as_diverged(brief, splits, own_operators, name, reason):
     late_nan.calls = 0
     result = train(brief, Activation(f"{name}(x)"), splits=splits)

@@ -52,7 +52,7 @@ def assert_same(result, expected):
     assert result.score == pytest.approx(expected.score, abs=0.005)
 
 
-@pytest.mark.parametrize("case", ["everything", "small_batches", "stopped", "resumed"])
+@pytest.mark.parametrize("case", ["everything", "small_batches", "stopped", "resumed", "drained"])
 def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
     first, second, _ = together[case]
     expected = alone(case, tmp_path)
@@ -62,8 +62,9 @@ def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
     assert first.stopped_early == expected.stopped_early
 
 
-def test_a_training_of_two_goes_on_from_rank_0s_checkpoint(together):
-    first, second, _ = together["resumed"]
+@pytest.mark.parametrize("case", ["resumed", "drained"])
+def test_a_training_of_two_goes_on_from_rank_0s_checkpoint(together, case):
+    first, second, _ = together[case]
     assert first.device == "[2]"
     assert second.device == "[]", "only rank 0 reports epochs"
 

@@ -1,0 +1,78 @@
+"""A page of hand-written text with tables that a program makes, each between two comments that say what it is.
+
+    <!-- table: fisher runs=100 half=second -->
+    anything
+    <!-- end of table -->
+
+`runs` is how many searches of each algorithm; `half` is "first" or "second", or is left out for all functions. What
+lies between the comments is replaced, and nothing else of the page is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+from aquasurf_ray.analysis.errors import AnalysisError
+
+Half = Literal["all", "first", "second"]
+
+_OPEN, _CLOSE = "<!-- table: ", "<!-- end of table -->"
+_TABLE = re.compile(rf"^{_OPEN}(?P<order>[^\n]*?) -->\n(?P<text>.*?)^{_CLOSE}$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TableOrder:
+    """A table that a page has: an experiment by name, the runs of each algorithm, and the functions searched."""
+
+    name: str
+    runs: int
+    half: Half = "all"
+
+
+def table_orders(page: str) -> list[TableOrder]:
+    """The tables of a page, in its order.
+
+    Raises:
+        AnalysisError: a comment that is not understood, has no end, or names another one's table.
+    """
+    orders = [_order(found["order"]) for found in _TABLE.finditer(page)]
+    begun, ended = page.count(_OPEN), page.count(_CLOSE)
+    if not len(orders) == begun == ended:
+        raise AnalysisError(f"{begun} tables begin and {ended} end in the page, in pairs {len(orders)}")
+    places = [(order.name, order.half) for order in orders]
+    for place in places:
+        if places.count(place) > 1:
+            raise AnalysisError(f"table '{place[0]}' of {place[1]} functions is in the page twice")
+    return orders
+
+
+def with_tables(page: str, tables: Mapping[TableOrder, str]) -> str:
+    """The page with these tables in their places; others stay as they are."""
+
+    def replaced(found: re.Match[str]) -> str:
+        table = tables.get(_order(found["order"]))
+        if table is None:
+            return found[0]
+        lines = f"{table.strip()}\n" if table.strip() else ""
+        return f"{_OPEN}{found['order']} -->\n{lines}{_CLOSE}"
+
+    return _TABLE.sub(replaced, page)
+
+
+def tables_of(page: str) -> dict[TableOrder, str]:
+    """What lies between the comments now."""
+    return {_order(found["order"]): found["text"] for found in _TABLE.finditer(page)}
+
+
+def _order(text: str) -> TableOrder:
+    name, *settings = text.split() or [""]
+    values = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
+    half, runs = values.pop("half", "all"), values.pop("runs", "")
+    if values or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
+        raise AnalysisError(
+            f"'{text.strip()}' names no table; expected NAME runs=NUMBER and perhaps half=first or half=second"
+        )
+    return TableOrder(name, int(runs), cast(Half, half))

@@ -1,0 +1,135 @@
+"""The command that asks the database in SQL: query, with saved examples and what the columns mean."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aquasurf_ray.cli.options import AnyFormat, AsJson, Store
+from aquasurf_ray.cli.output import Format, print_rows
+from aquasurf_ray.cli.results import open_store
+
+if TYPE_CHECKING:
+    from store.example_queries import ExampleQuery
+
+RUN_PARAMETERS = ("run", "other")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("query", epilog="Example: aquasurf query --example best --set run=digits-1")(query)
+
+
+def query(
+    sql: Annotated[
+        str | None, typer.Argument(help="One SELECT; the database itself refuses anything that writes.")
+    ] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="List the saved examples.")] = False,
+    example: Annotated[str | None, typer.Option(help="Ask a saved example instead.")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE for :NAME in the SQL or a parameter of the example; several times."),
+    ] = None,
+    show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the example's SQL instead of asking.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print views, tables and what their columns mean.")] = False,
+    form: AnyFormat = Format.table,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the database in SQL, read-only.
+
+    Start with the views leaderboard, learning_curves, diverged, spectra_summary, costs_summary and runs_overview.
+    """
+    form = Format.json if as_json else form
+    _check_one_asked(sql, example, examples, schema, show_sql)
+    values = _pairs(given or ())
+    if examples:
+        _print_examples(form)
+    elif schema:
+        _print_schema(form)
+    elif example is not None:
+        _ask_example(example, values, show_sql, form, store)
+    elif sql is not None:
+        _ask(sql, {name: _number_or_text(text) for name, text in values.items()}, form, store)
+
+
+def _check_one_asked(sql: str | None, example: str | None, examples: bool, schema: bool, show_sql: bool) -> None:
+    from aquasurf_ray.driver.errors import BadUse
+
+    asked = (sql is not None) + (example is not None) + examples + schema
+    if asked != 1:
+        raise BadUse("query: give one SELECT, --example NAME, --examples or --schema")
+    if show_sql and example is None:
+        raise BadUse("query: --show-sql is of an --example")
+
+
+def _pairs(given: Any) -> dict[str, str]:
+    from aquasurf_ray.driver.errors import BadUse
+
+    pairs = [text.partition("=") for text in given]
+    for name, equals, value in pairs:
+        if not name.isidentifier() or not equals:
+            raise BadUse(f"set: NAME=VALUE is expected, got '{name}{equals}{value}'")
+    return {name: value for name, _, value in pairs}
+
+
+def _number_or_text(text: str) -> str | int | float:
+    """A number where it reads as one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> None:
+    from aquasurf_ray.driver.config import store_url
+    from store import read_only_query
+
+    answer = read_only_query(store_url(store), sql, parameters=values)
+    print_rows(answer.columns, answer.rows, form)
+
+
+def _ask_example(name: str, given: dict[str, str], show_sql: bool, form: Format, store: str | None) -> None:
+    from store.example_queries import example_query
+
+    example = example_query(name)
+    if show_sql:
+        print(textwrap.dedent(example.sql).strip())
+        return
+    values = example.values(given)
+    with open_store(store) as opened:
+        for parameter in RUN_PARAMETERS:
+            if parameter in values:
+                opened.run(str(values[parameter]))  # a name that is not there would only give no rows
+    _ask(example.sql, values, form, store)
+
+
+def _print_examples(form: Format) -> None:
+    from store.example_queries import EXAMPLE_QUERIES
+
+    if form is Format.table:
+        rows: list[list[Any]] = [[example.name, _parameters(example), example.question] for example in EXAMPLE_QUERIES]
+        print_rows(("example", "parameters", "what it answers"), rows, form)
+        return
+    whole = [[e.name, _parameters(e), e.question, textwrap.dedent(e.sql).strip()] for e in EXAMPLE_QUERIES]
+    print_rows(("example", "parameters", "question", "sql"), whole, form)
+
+
+def _parameters(example: ExampleQuery) -> str:
+    """`run n=10`: what must be given, and what has a value."""
+    with_value = (
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in example.defaults.items()
+    )
+    return " ".join((*example.needs, *with_value))
+
+
+def _print_schema(form: Format) -> None:
+    from store.table_columns import everything
+
+    rows = [[view.name, column.name, column.kind, column.meaning] for view in everything() for column in view.columns]
+    print_rows(("view or table", "column", "type", "meaning"), rows, form)

@@ -1,0 +1,42 @@
+"""Lengths of time as people write them: seconds, or days, hours, minutes and seconds."""
+
+from __future__ import annotations
+
+import math
+import re
+
+SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+FORM = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds.
+
+    Raises:
+        ValueError: no such form, or nothing.
+
+    >>> parse_duration("2h30m"), parse_duration("90"), parse_duration("1d 12h"), parse_duration("1.5h")
+    (9000.0, 90.0, 129600.0, 5400.0)
+    """
+    found = FORM.fullmatch("".join(text.split()).lower())
+    parts = [float(part or 0) for part in found.groups()] if found else []
+    seconds = sum(part * unit for part, unit in zip(parts, SECONDS.values(), strict=False))
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError("Input should be seconds, or a time such as 2h30m or 45m")
+    return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """The two largest units that it has, the smaller one rounded.
+
+    >>> duration_text(9000), duration_text(45.2), duration_text(93_784), duration_text(3599.9)
+    ('2 h 30 min', '45 s', '1 d 2 h', '1 h')
+    """
+    for unit in (86_400, 3_600, 60, 1):  # rounded to the smaller of the two units that are told
+        smaller = {86_400: 3_600, 3_600: 60, 60: 1, 1: 1}[unit]
+        whole = round(seconds / smaller) * smaller
+        if whole >= unit or unit == 1:
+            break
+    words = {86_400: "d", 3_600: "h", 60: "min", 1: "s"}
+    parts = [(whole // unit, words[unit])] + ([(whole % unit // smaller, words[smaller])] if unit > 1 else [])
+    return " ".join(f"{n:.0f} {word}" for n, word in parts if n) or "0 s"

@@ -1,0 +1,87 @@
+"""The tables of docs/evidence.md, made again from the shipped benchmark and put into their places in the page.
+
+The page says itself which tables it has: see `aquasurf_ray.analysis.evidence_page`. A table that is an experiment of
+`aquasurf_ray.analysis.experiments` is simulated over Ray on this machine; "winners" is that of benchmarks/winners.py.
+The page is written after each table. The same command gives the same tables, but for the times of suggestions. Prints
+what it is at; the load average tells how busy the machine was with other things.
+
+    python benchmarks/evidence.py [PAGE] [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import winners
+
+from aquasurf_ray.analysis import Benchmark, load_benchmark
+from aquasurf_ray.analysis.comparison_table import markdown
+from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, with_tables
+from aquasurf_ray.analysis.experiments import SPLIT_SEED, experiments_named, table
+from aquasurf_ray.driver.evidence import run_experiments
+from aquasurf_ray.driver.replay import ReplayOrder
+
+PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+WINNERS = "winners"
+HALVES = ("first", "second")
+CHOICES = ("best of one seed", "best of two seeds among the five")
+
+
+def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int) -> Iterator[tuple[TableOrder, str]]:
+    """Each table with what it belongs to, as soon as it is there."""
+    searched = {"all": benchmark, **dict(zip(HALVES, benchmark.split(SPLIT_SEED), strict=True))}
+    for half, world in searched.items():
+        here = {order.name: order for order in orders if order.half == half and order.name != WINNERS}
+        others = len(world) - len(world.baselines)
+        asked = ReplayOrder(("random",), evaluations=evaluations, candidates=others // 2)
+        chosen = experiments_named(list(here)) if here else {}
+        runs = {name: order.runs for name, order in here.items()}
+        for name, comparison in run_experiments(world, chosen, asked, runs=runs):
+            about = f"{comparison.runs} runs, each among {others // 2:,} of {others:,} functions."
+            yield here[name], f"{table(chosen[name], comparison)}\n\n{about}"
+    for order in orders:
+        if order.name == WINNERS:
+            yield order, winners_table(benchmark, order.runs, evaluations)
+
+
+def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
+    """What confirming the five best changes, in Markdown."""
+    columns = ("", "chosen by", "judged by another seed", "lost", "test accuracy", "at least relu's equal", "diverged")
+    pairs = [winners.winners(benchmark, run, evaluations, winners.TOP) for run in range(runs)]
+    rows = []
+    for name, found in zip(
+        ("best of one seed", "best of two seeds among the five"), zip(*pairs, strict=True), strict=True
+    ):
+        is_ = winners.summary(list(found))
+        scores = [f"{is_[key]:.4f}" for key in ("chosen_by", "judged", "lost", "test")]
+        rows.append([name, *scores, f"{is_['as_good_as_relu']:.0%}", f"{is_['diverged']:.0f}"])
+    return f"{markdown(columns, rows)}\n\n{runs} runs, each among half of the functions."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("page", nargs="?", type=Path, default=PAGE)
+    parser.add_argument("--benchmark", default="act-bench-digits")
+    parser.add_argument("--only", default="", help="tables by name, several with commas; default: all")
+    parser.add_argument("--evaluations", type=int, default=100)
+    options = parser.parse_args()
+    orders = table_orders(options.page.read_text(encoding="utf-8"))
+    only = [name for name in options.only.split(",") if name]
+    unknown = set(only) - {order.name for order in orders}
+    if unknown:
+        parser.error(f"the page has no table {', '.join(sorted(unknown))}")
+    orders = [order for order in orders if not only or order.name in only]
+    began = time.monotonic()
+    for order, text in tables(load_benchmark(options.benchmark), orders, options.evaluations):
+        page = options.page.read_text(encoding="utf-8")  # which may have been edited meanwhile
+        options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
+        minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
+        print(f"{order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The page of evidence: its tables are those of the experiments, and its sentences say what the tables say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aquasurf_ray.analysis.comparison_table import COLUMNS
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, tables_of, with_tables
+from aquasurf_ray.analysis.experiments import EXPERIMENTS, experiments_named
+
+PAGE = Path(__file__).parents[2].joinpath("docs/evidence.md").read_text(encoding="utf-8")
+SECTIONS = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]
+SMALL = """# Page
+
+<!-- table: k runs=20 -->
+| old |
+<!-- end of table -->
+
+1 is in the text.
+
+<!-- table: k runs=100 half=second -->
+<!-- end of table -->
+"""
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split(" |")]
+
+
+def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
+    orders = table_orders(PAGE)
+    assert {order.name for order in orders} - {"grid"} == {*experiments_named([]), "winners"}
+    assert {order.half for order in orders if order.name == "default"} == {"all", "first", "second"}
+
+
+@pytest.mark.parametrize(
+    "order", [o for o in table_orders(PAGE) if o.name != "winners"], ids=lambda o: f"{o.name}-{o.half}"
+)
+def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> None:
+    head, _, *rows, _, about = tables_of(PAGE)[order].strip().splitlines()
+    assert cells(head)[: len(COLUMNS)] == [column.strip() for column in COLUMNS]
+    assert [cells(row)[0] for row in rows] == [variant.label for variant in EXPERIMENTS[order.name].variants]
+    assert about.startswith(f"{order.runs} runs, each among ")
+
+
+@pytest.mark.parametrize(
+    "section", re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:], ids=lambda text: text.split("\n")[0]
+)
+def test_figures_in_sentences_are_in_the_tables_of_their_section(section: str) -> None:
+    tables = " ".join(tables_of(section).values())
+    if not tables:
+        return
+    said = re.sub(
+        r"`[^`]*`|top [\d.]+%|\]\([^)]*\)", "", re.sub(r"<!--.*?end of table -->", "", section, flags=re.DOTALL)
+    )
+    figures = re.findall(r"(?<![\w.])\d[\d,.]*\d%?|(?<![\w.])\d%?", said)
+    there = set(re.findall(r"\d[\d,.]*\d%?|\d%?", tables))
+    assert [figure for figure in figures if figure not in there] == []
+
+
+def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
+    first, second = table_orders(SMALL)
+    assert (first, second) == (TableOrder("k", 20), TableOrder("k", 100, "second"))
+    filled = with_tables(SMALL, {second: "| new |\n\n\\1 runs."})
+    assert tables_of(filled) == {first: "| old |\n", second: "| new |\n\n\\1 runs.\n"}
+    assert with_tables(filled, {second: ""}) == SMALL
+    assert with_tables(SMALL, {TableOrder("k", 21): "| other |"}) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        (SMALL.replace("runs=20", "runs=0"), "'k runs=0' names no table"),
+        (SMALL.replace("runs=20", ""), "'k' names no table"),
+        (SMALL.replace("k runs=20", ""), "'' names no table"),
+        (SMALL.replace("half=second", "half=third"), "'k runs=100 half=third' names no table"),
+        (SMALL.replace("half=second", "seed=2"), "'k runs=100 seed=2' names no table"),
+        (SMALL.replace(" half=second", ""), "table 'k' of all functions is in the page twice"),
+        (SMALL + "<!-- table: fisher runs=3 -->\n", "3 tables begin and 2 end in the page"),
+        (SMALL.replace("<!-- end of table -->", "", 1), "2 tables begin and 1 end"),
+    ],
+)
+def test_comments_that_say_nothing_are_refused(page: str, says: str) -> None:
+    with pytest.raises(AnalysisError, match=re.escape(says)):
+        table_orders(page)

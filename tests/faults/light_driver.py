@@ -1,0 +1,127 @@
+"""The real command with the real driver, store, lease and surrogate, but workers inside its own process instead of
+Ray's: they answer like `scripted_worker`, each job after a while. It starts in seconds, so that faults of drivers and
+databases can be tried often.
+
+python light_driver.py ARGUMENTS OF aquasurf ...
+
+Environment: LIGHT_SECONDS, of a training (0.05); LIGHT_KILL, the number of the training at whose dispatch, after its
+claim, the process kills itself; LIGHT_VERSION, the version of the code to be taken for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "driver"))
+
+from scripted_worker import ScriptedWorker
+
+from aquasurf_ray.driver import benchmark_build, confirmations, execution, orders, runs
+from aquasurf_ray.driver.cluster import Workers
+from aquasurf_ray.driver.faults import cause_of
+from aquasurf_ray.driver.pool import Outcome, Slot, SpectraJob
+from workers.messages import TrainingJob
+
+SPECTRUM_SECONDS = 0.002
+
+
+class LightActor:
+    """A scripted worker that is called directly; asked how far it is, it has no answer."""
+
+    def __init__(self, settings):
+        self.work = ScriptedWorker(settings)
+        self.progress = SimpleNamespace(remote=object)
+
+
+class LightPool:
+    """Stands in for `WorkerPool`; a slot's future is the moment at which its job is done."""
+
+    def __init__(self, settings, n, resources, worker, note, observe):
+        self.settings, self.n, self.resources, self.worker = settings, n, resources, worker
+        self.training_seconds = float(os.environ.get("LIGHT_SECONDS", "0.05"))
+        self.kill_at, self.n_trainings = int(os.environ.get("LIGHT_KILL", "0")), 0
+        self.slots = [Slot(i, LightActor(settings), "starting", 0.0, 0.0) for i in range(1, n + 1)]
+
+    def idle(self):
+        return [slot for slot in self.slots if slot.state == "idle"]
+
+    def busy(self):
+        return [slot for slot in self.slots if slot.state == "busy"]
+
+    def live(self):
+        return [slot for slot in self.slots if slot.state != "left"]
+
+    def others(self, slot):
+        return {other.number for other in self.slots} - {slot.number}
+
+    def submit(self, slot, job, limit):
+        seconds = 0.0
+        if isinstance(job, TrainingJob):
+            self.n_trainings += 1
+            if self.n_trainings == self.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seconds = self.training_seconds
+        elif isinstance(job, SpectraJob):
+            seconds = SPECTRUM_SECONDS * len(job.functions)
+        slot.state, slot.job, slot.future = "busy", job, time.monotonic() + seconds
+
+    def forget(self, slot, job):
+        return None
+
+    def epochs(self, most):
+        return {}
+
+    def answers(self, futures):
+        return {}
+
+    def drain(self):
+        for slot in self.slots:
+            if slot.state != "busy":
+                slot.state, slot.future = "left", None
+
+    def poll(self, timeout):
+        waiting = [slot for slot in self.slots if slot.future is not None]
+        if waiting:
+            time.sleep(min(timeout, max(0.0, min(slot.future for slot in waiting) - time.monotonic())))
+        ended = [slot for slot in waiting if slot.future <= time.monotonic()]
+        return [outcome for slot in ended if (outcome := self._answer(slot))]
+
+    def close(self):
+        return None
+
+    def _answer(self, slot):
+        job, slot.job, slot.future, slot.state = slot.job, None, None, "idle"
+        if job is None:
+            slot.info = slot.actor.work.ready()
+            return None
+        try:
+            if isinstance(job, TrainingJob):
+                return Outcome(slot.number, job, slot.actor.work.train(job))
+            ask = slot.actor.work.spectra if isinstance(job, SpectraJob) else slot.actor.work.costs
+            return Outcome(slot.number, job, ask(list(job.functions)))
+        except Exception as error:
+            return Outcome(slot.number, job, fault=cause_of(error))
+
+
+def without_ray():
+    """Puts the light pool in the place of the real one."""
+    light = partial(execution.Order, make_pool=LightPool)
+    runs.Order = confirmations.Order = benchmark_build.Order = light
+    orders.connected = lambda address: nullcontext()
+    orders.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
+    if "LIGHT_VERSION" in os.environ:
+        orders.version = execution.version = lambda name: os.environ["LIGHT_VERSION"]
+
+
+if __name__ == "__main__":
+    from aquasurf_ray.cli.main import main
+
+    without_ray()
+    sys.exit(main(sys.argv[1:]))

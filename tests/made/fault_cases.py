@@ -1,0 +1,230 @@
+"""The rows of the table in docs/reliability.md."""
+
+from __future__ import annotations
+
+from reliability import Case
+
+CASES = (
+    Case(
+        "driver-killed",
+        "driver killed at random moments of a search",
+        "SIGKILL, ten times a search, with real workers, on SQLite and PostgreSQL; resumed each time",
+        "budget met exactly, every result as it was, nothing trained twice, nothing left open",
+    ),
+    Case(
+        "killed-while-writing",
+        "driver killed while it writes spectra, costs, claims, starts and results",
+        "SIGKILL up to 10 ms after a write has begun, fifty times on each database",
+        "every batch and every result with its curve is wholly there or wholly absent; all is done at the end",
+    ),
+    Case(
+        "killed-between-claim-and-dispatch",
+        "driver killed between claim and dispatch",
+        "SIGKILL by itself at the dispatch; the lease's owner left as it is, or moved to another host",
+        "released at once on the same host, after the lease on another; budget met exactly",
+    ),
+    Case(
+        "killed-in-migration",
+        "process killed in a migration",
+        "SIGKILL behind one of its statements, of the first migration and of one from version 0001",
+        "the old schema with its rows, or the new one; the next process goes on",
+    ),
+    Case(
+        "driver-suspended",
+        "driver suspended longer than its lease, then continued",
+        "SIGSTOP at a random moment, a second driver, SIGCONT",
+        "the second takes over; the first writes nothing more and ends with status 1 and a message",
+    ),
+    Case(
+        "two-drivers",
+        "two drivers, one run",
+        "started at once",
+        "one runs, the other names its host and pid and ends with status 2",
+    ),
+    Case(
+        "two-unnamed-runs",
+        "two drivers start a run without a name",
+        "the free name is taken between look and use",
+        "the second has the next name, not the first one's run",
+    ),
+    Case(
+        "forty-runs",
+        "forty runs on one PostgreSQL",
+        "forty driver processes with workers that answer without training",
+        "no deadlock by the server's own count, no function trained twice, all budgets met",
+    ),
+    Case(
+        "newer-code",
+        "run resumed under a newer version of the code",
+        "killed under 0.1.0, resumed under 9.9.9",
+        "goes on with a note; each result says which version made it",
+    ),
+    Case(
+        "newer-database",
+        "database of a newer version",
+        "a later revision written into it",
+        "refused in one sentence, unchanged",
+    ),
+    Case(
+        "worker-killed-training",
+        "worker killed in a training",
+        "SIGKILL of the actor's process",
+        "tried again from its last epoch; attempts counted; result stored once",
+    ),
+    Case(
+        "worker-killed-spectrum",
+        "worker killed in a spectrum",
+        "SIGKILL of the actor's process while it computes spectra",
+        "the batch is computed again; no function goes without",
+    ),
+    Case(
+        "worker-out-of-memory",
+        "function that takes all memory, or kills its worker, every time",
+        "allocation up to an rlimit of the worker; SIGKILL in the forward, as Linux does it",
+        "`failed` after the attempts with the cause; the search meets what the others allow",
+    ),
+    Case(
+        "out-of-memory-alone",
+        "worker out of memory beside others",
+        "MemoryError while another worker is busy",
+        "tried again with its machine to itself, and done",
+    ),
+    Case(
+        "attempts-and-progress",
+        "worker that dies again and again in a long training",
+        "five deaths, each with a later checkpoint; the limit is two attempts",
+        "attempts count anew from each later checkpoint; done",
+    ),
+    Case(
+        "function-hangs",
+        "function that never ends",
+        "`while True` in a forward",
+        "its worker is killed after the time limit and works again",
+    ),
+    Case(
+        "function-breaks",
+        "function that raises, gives NaN at step 1, a constant, complex or integer output, an infinite spectrum",
+        "operators registered by the test, trained by real workers",
+        "`diverged` with the reason, never retried; the search goes on",
+    ),
+    Case(
+        "function-nan-late",
+        "function that gives NaN at step 1,000",
+        "an operator that counts its calls",
+        "`diverged`, and the reason names the step",
+    ),
+    Case(
+        "node-lost",
+        "node lost",
+        "`remove_node` and SIGKILL of its raylet, on a cluster of three nodes on one machine",
+        "its work moves within a minute; budget met exactly",
+    ),
+    Case(
+        "head-lost",
+        "head of the cluster lost",
+        "SIGKILL of the GCS server",
+        "the run goes on for 25 s, then ends with a message, its lease given back; resumes on another cluster",
+    ),
+    Case(
+        "own-node-lost",
+        "the driver's own Ray node lost",
+        "SIGKILL of its raylet",
+        "ends after 25 s with a message, its lease given back; resumes on another cluster",
+    ),
+    Case(
+        "sqlite-locked",
+        "SQLite locked by another process",
+        "BEGIN EXCLUSIVE for 30 s",
+        "waits, says for what, and goes on",
+    ),
+    Case(
+        "sqlite-full",
+        "disk of the database full",
+        "a tmpfs of a few MB, filled in mid-run",
+        "a message, status 1, database intact; resumes once there is room",
+    ),
+    Case(
+        "sqlite-gone",
+        "database file deleted, moved or replaced in mid-run",
+        "rename of the file or its folder; another file in its place",
+        "noticed at the next transaction, a message, no empty file made; resumes when it is back",
+    ),
+    Case(
+        "store-unwritable",
+        "database on a file system that became read-only",
+        "remounted read-only",
+        "told at the start in one line; resumes when it is writable",
+    ),
+    Case(
+        "postgres-restarted",
+        "PostgreSQL restarted",
+        "`pg_ctl restart -m immediate` in mid-run",
+        "waits with back-off; nothing lost, nothing twice",
+    ),
+    Case(
+        "postgres-paused",
+        "PostgreSQL does not answer",
+        "SIGSTOP of all its processes for 20 s",
+        "waits and goes on",
+    ),
+    Case(
+        "postgres-cut",
+        "connections cut, also in a transaction",
+        "`pg_terminate_backend` ten times a second",
+        "each transaction is repeated as a whole; nothing lost, nothing twice",
+    ),
+    Case(
+        "commit-unanswered",
+        "COMMIT not answered",
+        "the answer is lost after the commit, for every verb that writes",
+        "the verb runs again and the database is as if it had run once",
+    ),
+    Case(
+        "storage-full",
+        "disk of the checkpoints full",
+        "a tmpfs of 2 MB, filled",
+        "the evaluation fails with the cause, no rest of a file is left; goes on once there is room",
+    ),
+    Case(
+        "storage-gone",
+        "storage path gone in mid-run",
+        "a file in the folder's place",
+        "the evaluation fails with the cause; goes on from its last epoch once it is back",
+    ),
+    Case(
+        "checkpoint-damaged",
+        "checkpoint cut short, altered, of another version",
+        "truncated, a byte flipped, another magic word, while driver and worker are killed",
+        "the epoch before it, or a fresh start; the learning curve has each epoch once",
+    ),
+    Case(
+        "clock-set-back",
+        "clock set back or forth",
+        "a clock in the test's hand; heartbeats dated a day ahead",
+        "leases neither end early nor live until the clock has caught up",
+    ),
+    Case(
+        "hostile-text",
+        "hostile or broken function string",
+        "10 MB, depth 100,000, control characters, `__import__`",
+        "refused within half a second with the position; nothing executed",
+    ),
+    Case(
+        "hostile-files",
+        "hostile database or checkpoint",
+        "a pickle in a column of text and in a checkpoint",
+        "refused as damaged; never executed",
+    ),
+    Case(
+        "hostile-sql",
+        "SQL that writes through `query`",
+        "DELETE, ATTACH, PRAGMA writable_schema, COPY ... TO PROGRAM, stacked statements",
+        "refused by the database itself",
+    ),
+    Case(
+        "clean-stop",
+        "Ctrl-C and SIGTERM",
+        "sent in the midst of evaluations",
+        "ends in order with status 1 and the command that goes on; only loopback was listened on",
+    ),
+)  # fmt: skip
