@@ -15,6 +15,8 @@ help:
 	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
 	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
 	@echo "make lint          ruff, mypy and the import contracts"
+	@echo "make test-docs     every block of code in README and docs is run, in order, page by page"
+	@echo "make docs          the site of the documentation, into build/site"
 
 setup: $(STAMP)
 
@@ -34,7 +36,7 @@ search: $(STAMP)
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 test: $(STAMP)
-	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy and not docs"
 
 FAULTS := build/faults.jsonl
 
@@ -66,3 +68,11 @@ audit: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
+
+.PHONY: test-docs docs
+
+test-docs: $(STAMP)
+	$(PYTEST) --dist load -m docs tests/docs
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -8,14 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from pages import ROOT, aquasurf, blocks, commands, commands_in_text
-
-PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md"))),
-]
+from pages import PAGES, ROOT, all_blocks, aquasurf, blocks, commands, commands_in_text
 
 
 def test_the_readmes_own_network_is_searched(tmp_path):
@@ -42,6 +35,15 @@ def test_a_space_of_ones_own_with_operators_of_ones_own(tmp_path):
     assert document["status"] == "finished"
     trained = aquasurf("query", "SELECT function FROM leaderboard", "--format", "csv", folder=tmp_path)
     assert "bump" in trained
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_make_search_is_run_as_what_the_makefile_says(page):
+    (makefile,) = re.findall(
+        r"^search:.*\n\t\$\(BIN\)/(.*\n(?:\t\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    (block,) = (block for block in all_blocks(page) if block.text == "make search\n")
+    assert block.to_run.split() == makefile.replace("\\", " ").split()
 
 
 @pytest.mark.parametrize("page", PAGES)

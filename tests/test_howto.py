@@ -1,4 +1,4 @@
-"""The tasks of the how-to pages are searched from end to end as they are printed, but for what `SHORTER` shortens.
+"""The tasks of the how-to pages are searched from end to end as they are printed, but for what their marks shorten.
 
 One through the command line, in processes of its own. All have one worker, because to start one takes seconds, and
 the others share a Ray, a process that embeds, and a folder into which every block that names its file
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import shutil
 import sys
 import tomllib
@@ -17,7 +16,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from pages import ROOT, aquasurf, blocks, commands
+from pages import ROOT, all_blocks, aquasurf, blocks, commands
 
 from aquasurf_ray.activations import BASELINES, Activation
 from aquasurf_ray.cli.main import main
@@ -28,18 +27,7 @@ from surrogate.spectra import SpectrumFeature, compress, feature_distance
 from workers.network import spectrum_batch, untrained_network
 from workers.spectrum import fisher_spectrum
 
-SHORTER = {
-    "own-network": {"epochs=5": "epochs=3"},
-    "tabular": {"epochs=20": "epochs=5"},
-    "timm": {
-        "epochs=10": "epochs=1",
-        "mobilenetv3_small_050": "test_resnet",
-        "batch_size=64": "batch_size=128",
-        "size=32": "size=16",
-        "(1, 32, 32)": "(1, 16, 16)",
-    },
-    "text": {"epochs=10": "epochs=1"},
-}
+HOWTO = ("own-network", "tabular", "timm", "text")
 SMALL = {"candidates": 3, "evaluations": 1, "workers": 1}
 
 
@@ -48,15 +36,9 @@ def folder(tmp_path_factory):
     """The working folder of somebody who has copied all pages."""
     folder = tmp_path_factory.mktemp("howto")
     shutil.copytree(ROOT / "docs", folder / "docs")
-    for page, shorter in SHORTER.items():
-        text = (ROOT / f"docs/{page}.md").read_text()
-        assert all(text.count(long) >= 1 for long in shorter)
-        for block in blocks(f"docs/{page}.md", "python"):
-            name = re.match(r"# (\w+)\.py\n", block)
-            for long, short in shorter.items():
-                block = block.replace(long, short)
-            if name:
-                (folder / f"{name[1]}.py").write_text(block)
+    for block in (block for page in HOWTO for block in all_blocks(f"docs/{page}.md")):
+        if block.file and block.file.endswith(".py"):
+            (folder / block.file).write_text(block.to_run)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)

@@ -37,6 +37,7 @@ from store import (
     LeaseLost,
     NewRun,
     Run,
+    RunExists,
     Store,
     StoreError,
     this_process,
@@ -271,19 +272,29 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     run = known_run(store, name, identity)
     if run is not None:
         return run
-    new = NewRun(
-        name=name or free_name(store, study.name),
-        kind="search",
-        task_id=store.add_task(study.name, study.version, study.digest, study.spec),
-        config={**config.stored(), **identity},
-        config_digest=digest(identity),
-        seed=config.seed,
-        budget=None,
-        storage=None,
-        code_version=version("aquasurf-ray"),
-        identity_keys=tuple(identity),
-    )
-    return store.create_run(new, store.add_functions(candidate_rows(space, config.candidates, config.seed)))
+    task_id = store.add_task(study.name, study.version, study.digest, study.spec)
+    candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed))
+    while True:
+        new = NewRun(
+            name=name or free_name(store, study.name),
+            kind="search",
+            task_id=task_id,
+            config={**config.stored(), **identity},
+            config_digest=digest(identity),
+            seed=config.seed,
+            budget=None,
+            storage=None,
+            code_version=version("aquasurf-ray"),
+            identity_keys=tuple(identity),
+        )
+        try:
+            run = store.create_run(new, candidates)
+        except RunExists:
+            if name is None:  # somebody took the free name at the same time
+                continue
+            raise
+        if run.created or name is not None:
+            return run
 
 
 def _records(store: Store) -> Sequence[FunctionRecord]:
