@@ -39,10 +39,11 @@ test: $(STAMP)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy and not docs"
 
 FAULTS := build/faults.jsonl
+FAULT_TESTS :=
 
 test-faults: $(STAMP)
 	@rm -f $(FAULTS)
-	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability"; code=$$?; \
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability" $(FAULT_TESTS); code=$$?; \
 		$(BIN)/python tests/made/reliability.py $(FAULTS) --print; exit $$code
 
 reliability: $(STAMP)
@@ -68,6 +69,8 @@ audit: $(STAMP)
 
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
+	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
 
 .PHONY: test-docs docs
 

@@ -14,13 +14,16 @@ def rows():
     return [row for row in found if not row[0].startswith("---")]
 
 
-def test_every_case_is_there_with_tests_that_exist_and_held_every_time():
+def test_every_case_is_there_and_what_was_run_has_tests_that_exist_and_held_every_time():
     found = {row[0]: row for row in rows()}
     assert list(found) == [case.what for case in CASES]
     for _, how, holds, tests, injected, held in found.values():
         assert how
         assert holds
-        assert int(injected) == int(held) > 0
+        assert int(injected) == int(held)
+        if tests == "not run":
+            continue
+        assert int(held) > 0
         for test in tests.split(", "):
             file, _, name = test.strip("`").partition("::")
             assert f"def {name.rpartition('::')[2]}(" in (ROOT / file).read_text()
