@@ -24,6 +24,7 @@ PACKAGES = {
     "aquasurf_ray.activations": "The expression language.",
     "aquasurf_ray.tasks": "What a network is trained on.",
     "aquasurf_ray.driver": "Searches and other runs.",
+    "aquasurf_ray.tune": "The search in Ray Tune.",
     "aquasurf_ray.analysis": "Benchmarks, and searches replayed on them.",
     "store": "The database of runs.",
     "surrogate.settings": "What a surrogate is made of.",

@@ -151,14 +151,17 @@ class EvaluationVerbs(StoreCore):
         worker: str | None = None,
         node: str | None = None,
         stop_rule: Sequence[tuple[int, float]] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> bool:
         """Notes that a worker begins, and under which rule; False if the evaluation is no longer ours to train.
 
         Args:
             stop_rule: pairs (epoch, lowest score), kept in the event log whether the rule will end the training or not.
+            settings: what is particular to this training, kept in the event log.
         """
 
-        return self.start_all(lease, [StartRecord(evaluation_id, worker, node, tuple(stop_rule))])[0]
+        start = StartRecord(evaluation_id, worker, node, tuple(stop_rule), dict(settings or {}))
+        return self.start_all(lease, [start])[0]
 
     def start_all(self, lease: Lease, starts: Sequence[StartRecord]) -> list[bool]:
         """`start` for several at once, all of them noted or none."""
@@ -365,7 +368,8 @@ def _start(connection: sa.Connection, run: FencedRun, start: StartRecord) -> boo
     if open_attempt(connection, number, run.id, start.worker, start.node):
         connection.execute(_START, {"at_evaluation": number, "worker": start.worker})
         rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
-        data = {"worker": start.worker, "node": start.node, **rule}
+        own = {"settings": start.settings} if start.settings else {}
+        data = {"worker": start.worker, "node": start.node, **rule, **own}
         log(connection, run.id, "started", number, record.function_id, data)
     return True
 

@@ -181,12 +181,14 @@ class SuggestionRecord:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score)."""
+    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score), `settings` what is particular to
+    this training."""
 
     evaluation_id: int
     worker: str | None = None
     node: str | None = None
     stop_rule: tuple[tuple[int, float], ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

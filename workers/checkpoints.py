@@ -96,7 +96,11 @@ class CheckpointFolder:
         url: the folder, a local path or an fsspec URI such as `s3://bucket/run`.
         identity: what the training is (task digest, function, seed). It is stored inside each file, and a file with
             another identity is not loaded.
+
+    `after_last` says whether the state after the last epoch is wanted too, with which a training has nothing to go on.
     """
+
+    after_last = False
 
     def __init__(self, url: str, identity: Mapping[str, str | int]) -> None:
         self.identity = dict(identity)

@@ -139,8 +139,10 @@ class TrainingLoop:
                 break
             if stop_asked and number < self.recipe.epochs and self._drained(number, checkpoints, stop_asked):
                 raise TrainingDrained(number)
-            due = number < self.recipe.epochs and time.monotonic() - saved >= interval
-            if checkpoints and due and self.team.rank == 0:
+            if not checkpoints or self.team.rank > 0:
+                continue
+            wanted = number < self.recipe.epochs or checkpoints.after_last
+            if wanted and time.monotonic() - saved >= interval:
                 checkpoints.save(number, self.state())
                 saved = time.monotonic()
         return self._figures(why)

@@ -58,6 +58,10 @@ HealthGate = Annotated[
 FastActivations = Annotated[
     str | None, typer.Option(help="on or off: train in a form of the function that is measured faster. Default: on.")
 ]
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(help="tensorboard:FOLDER or mlflow:URI: show results there too; may be given several times."),
+]
 DataFolder = Annotated[
     str | None, typer.Option("--data", help="Folder of data sets. Default: AQUASURF_DATA, else ./data.")
 ]

@@ -17,6 +17,7 @@ from aquasurf_ray.cli.options import (
     GpusPerEvaluation,
     GpusPerWorker,
     LoaderWorkers,
+    LogTo,
     NewRunName,
     Storage,
     Store,
@@ -66,6 +67,7 @@ def transfer(
     time_limit: TimeLimit = None,
     data: DataFolder = None,
     loader_workers: LoaderWorkers = None,
+    log_to: LogTo = None,
     config: ConfigFile = None,
     address: Address = None,
 ) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from aquasurf_ray.driver.duration import parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
+from aquasurf_ray.driver.trackers import check_target
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
 
@@ -47,6 +48,7 @@ CONDITIONS = frozenset(
         "data",
         "loader_workers",
         "fast_activations",
+        "log_to",
     }
 )
 LATER: Mapping[str, Any] = {
@@ -113,6 +115,7 @@ class SearchConfig(BaseModel):
     fast_activations: Literal["on", "off"] = Field("on", description="train in a form of the function measured faster")
     data: str | None = Field(None, min_length=1, description="folder of data sets; by default AQUASURF_DATA, or ./data")
     loader_workers: int = Field(0, ge=0, description="processes a worker that read examples which are not in memory")
+    log_to: tuple[str, ...] = Field((), description="tensorboard:FOLDER or mlflow:URI, where results are shown too")
     max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
     time_budget: float | None = Field(
@@ -145,6 +148,11 @@ class SearchConfig(BaseModel):
         if value is not None and not value.isprintable():
             raise ValueError("Input should have no line breaks or other control characters")
         return value
+
+    @field_validator("log_to")
+    @classmethod
+    def _trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_target(target) for target in value)
 
     @field_validator("time_budget", mode="before")
     @classmethod
@@ -179,8 +187,8 @@ class SearchConfig(BaseModel):
         return {key: value for key, value in now.items() if key not in CONDITIONS | plain}
 
     def stored(self) -> dict[str, Any]:
-        """What the store keeps: everything but the database URL, which may hold a password."""
-        return self.model_dump(mode="json", exclude={"store"})
+        """What the store keeps: everything but the URLs of the database and of trackers, which may hold a password."""
+        return self.model_dump(mode="json", exclude={"store", "log_to"})
 
 
 def store_url(given: str | None) -> str:

@@ -7,7 +7,7 @@ ones and the queue follow. Entries are never taken out.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
@@ -59,6 +59,7 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         self._elsewhere: dict[int, None] = {}
         self._queue: list[tuple[bool, int, int]] = []
         self._ended: list[int] = []
+        self._scores: defaultdict[int, dict[int, float]] = defaultdict(dict)
         self._best: RunEvaluation | None = None
         self.n_reused = 0
         self.n_stopped_early = 0
@@ -89,6 +90,10 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
             heapq.heappush(self._queue, (not evaluation.begun, self._order[number], number))
         if evaluation.status in FINAL and (before is None or before.status not in FINAL):
             self._ended.append(number)
+        if _is_scored(evaluation) and evaluation.score is not None:
+            self._scores[evaluation.function_id][number] = evaluation.score
+        else:
+            self._scores[evaluation.function_id].pop(number, None)
         self._note_best(before, evaluation)
 
     def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
@@ -138,6 +143,10 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         """Those that came to a result, in that order, without the first `after`; one that was trained anew comes
         again."""
         return [self._by_id[number] for number in self._ended[after:]]
+
+    def score_of(self, function_id: int) -> float | None:
+        """The best score of the function; None where all of its trainings diverged, or none has a result."""
+        return max(self._scores[function_id].values(), default=None)
 
     def _count(self, evaluation: RunEvaluation, by: int) -> None:
         self._counts[evaluation.origin, evaluation.status] += by

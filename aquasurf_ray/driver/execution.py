@@ -36,6 +36,7 @@ from aquasurf_ray.driver.signals import StopSignal
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
+from aquasurf_ray.driver.trackers import Trackers, tracking
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
@@ -135,16 +136,19 @@ def _train_all(
 
         ends = Ends(order.config, store, held.lease, stop, started)
         missing: list[str] = []
-        for number, part in enumerate(_parts(order)):
-            history = _read_history(store, part)
-            if number == 0:
-                _note_what_is_known(history, part, reporter)
-            else:
-                reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
-            exhausted, held.end = _search(store, part, workers, reporter, held, history, ends, observe, metrics)
-            if held.end is not None:
-                break
-            missing += _missing(history)
+        with tracking(order.config.log_to, order.run.name, reporter.note) as trackers:
+            for number, part in enumerate(_parts(order)):
+                history = _read_history(store, part)
+                if number == 0:
+                    _note_what_is_known(history, part, reporter)
+                else:
+                    reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
+                exhausted, held.end = _search(
+                    store, part, workers, reporter, held, history, ends, observe, metrics, trackers
+                )
+                if held.end is not None:
+                    break
+                missing += _missing(history)
         if held.end is not None and held.end.is_stop:
             raise Interrupted(f"{held.end.text}; go on with: {_resume_command(store, order)}")
         if held.end is None and missing and not KINDS[order.run.kind].suggests:
@@ -231,6 +235,7 @@ def _search(
     ends: Ends,
     observe: Observe,
     metrics: RunMetrics,
+    trackers: Trackers,
 ) -> tuple[bool, End | None]:
     """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
     config, lease = order.config, held.lease
@@ -263,6 +268,7 @@ def _search(
             observe=observe,
             metrics=metrics,
             share=FairShare(pool, workers, reporter.note) if workers.shared else None,
+            tracker=trackers.result,
         )
         end = search.run()
         return search.unmet(), end

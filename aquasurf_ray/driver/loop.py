@@ -34,6 +34,7 @@ from aquasurf_ray.driver.records import evaluation_result
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.stopping import median_rule
 from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.trackers import TrackedResult
 from aquasurf_ray.tasks import Task
 from store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
 from workers.checkpoints import folder_of, newest_epoch
@@ -61,6 +62,7 @@ class SearchLoop:
         observe: is told what happens (`occurrences`).
         metrics: is shown how the run stands, once a second.
         share: keeps the pool at the run's share of a cluster that others use too.
+        tracker: is told of each result that this run has recorded.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class SearchLoop:
         share: FairShare | None = None,
         observe: Observe = ignore,
         metrics: RunMetrics | None = None,
+        tracker: Callable[[TrackedResult], None] = lambda tracked: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
@@ -99,6 +102,7 @@ class SearchLoop:
         self.time_limit = time_limit
         self.all_spectra = all_spectra
         self.costs = costs
+        self._track = tracker
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
         self._epochs: dict[int, int] = {}
@@ -358,6 +362,9 @@ class SearchLoop:
         result = evaluation_result(outcome.reply, slot.name)
         if self._recorded[evaluation.evaluation_id]:
             self._sharing.keep(evaluation, result)
+            best, number = self.history.best(), self.history.n_finished(baselines=True)
+            tracked = TrackedResult(number, evaluation.function, evaluation.seed, best[1] if best else None, result)
+            self._track(tracked)
         else:
             self._sharing.adopt(evaluation)
         told = ("status", "score", "seconds", "reason", "stopped_early")

@@ -97,12 +97,13 @@ class Suggester:
         return self._policy
 
     def _new_results(self, n: int) -> list[tuple[int, float | None]]:
-        """Positions and scores of what has come out, among the first `n`, since this was asked last."""
+        """Positions and scores of what has come out, among the first `n`, since this was asked last; of several seeds,
+        the best score."""
         new = self._history.evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
         positions = ((self._history.position.get(e.function_id), e) for e in new)
         return [
-            (position, evaluation.score)
+            (position, self._history.evaluations.score_of(evaluation.function_id))
             for position, evaluation in positions
             if position is not None and position < n and evaluation.status in FINAL  # not what is trained anew
         ]

@@ -1,0 +1,362 @@
+"""`ActivationSearch`: the search as a Ray Tune `Searcher`.
+
+What it knows is in the store. Its own state, which Tune saves with the experiment's and `Tuner.restore` reads, is a
+small JSON document: which trial trains which function with which seed, the learning curves of trials that are under
+way, the name of the run. Everything it was made with (task, settings, their domains) is pickled with the Tuner.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.config import SearchConfig, data_folder, make_config
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.modules import import_modules
+from aquasurf_ray.driver.orders import loaded_task, name_of
+from aquasurf_ray.tasks import Task
+from aquasurf_ray.tune.results import evaluation_result
+from aquasurf_ray.tune.session import Plan, Session, open_session
+from aquasurf_ray.tune.study import MAX, RECIPE_FIELDS, SCORE, Study, study_of_task, study_of_trainable
+from store import EpochRecord
+from store.records import RunStatusName
+
+VERSION = 1
+ACTIVATION = "activation"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Trial:
+    """What a trial of Tune trains, and what it has reported; `epochs` are emptied when it has ended."""
+
+    function: str
+    seed: int
+    epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ended: bool = False
+
+
+class ActivationSearch(Searcher):
+    """Chooses activation functions for Tune's trials by this package's surrogate.
+
+    A trial's configuration has `activation`, an expression, `seed`, and the settings of `config`; with a `task` also
+    `task` and what else `train_activation` needs. The run is in the store like one of `aquasurf search`, under its
+    lease, and shares its results: what is known of the task is not trained again, and uses up no trial.
+
+    Args:
+        task: for `train_activation`: a task, its name, or `package.module:function`.
+        config: other settings of each trial, values or Tune domains. With a task they are fields of its recipe. Fixed
+            ones belong to the task; domains are drawn at random, by the seed, and a function's score is its best.
+        trainable: instead of a task, what a trainable of your own is called in the store. What changes its results must
+            be in `config` then, or results are taken for equal that are not.
+        draws: trials of each function, with different draws of the domains.
+        trials: how many there are to be; the Tuner's `num_samples` is -1 then. Without it Tune alone knows.
+        metric, mode: what trials report, and "max" or "min"; with a task `score` and "max" by default. The surrogate
+            learns from a trial's last report.
+        points_to_evaluate: configurations to begin with, `{"activation": ..., ...}`, instead of the eight baselines.
+        max_concurrent: trials at a time.
+        spectrum_workers: Ray actors that compute spectra, where the features are not "outputs".
+        **options: fields of `SearchConfig`: `name` and `store` of the run, `space`, `candidates`, `seed`,
+            `training_seed`, `surrogate`, `regressor`, `features` (by default "outputs", which needs no spectra), ...
+
+    Raises:
+        BadUse: an option is wrong.
+
+    Example:
+        >>> search = ActivationSearch("digits", {"epochs": 5}, store="sqlite://", points_to_evaluate=[])
+        >>> search.metric, search.mode
+        ('score', 'max')
+    """
+
+    def __init__(
+        self,
+        task: str | Task | None = None,
+        config: Mapping[str, Any] | None = None,
+        *,
+        trainable: str | None = None,
+        draws: int = 1,
+        trials: int | None = None,
+        metric: str | None = None,
+        mode: str | None = None,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        max_concurrent: int | None = None,
+        spectrum_workers: int = 1,
+        **options: Any,
+    ) -> None:
+        self._config = _search_config(task, trainable, options)
+        self._task, self._trainable, self._settings = task, trainable, dict(config or {})
+        if any(n is not None and n < 1 for n in (draws, trials, max_concurrent, spectrum_workers)):
+            raise BadUse("draws, trials, max_concurrent and spectrum_workers are at least 1")
+        if mode not in (None, "min", MAX) or not (metric is None or isinstance(metric, str)):
+            raise BadUse(f"one metric and the mode 'max' or 'min' are expected, got {metric!r} and {mode!r}")
+        self._draws, self._spectrum_workers = draws, spectrum_workers
+        self._points = None if points_to_evaluate is None else [_point(point) for point in points_to_evaluate]
+        self._max_concurrent = max_concurrent
+        self._name = self._config.name
+        self._n_trials = trials
+        self._trials: dict[str, Trial] = {}
+        self._given: list[tuple[dict[str, Any], float, bool]] = []
+        self._study_made: Study | None = None
+        self._session: Session | None = None
+        by_default = (SCORE, MAX) if task is not None else (None, None)
+        super().__init__(metric or by_default[0], mode or by_default[1])
+
+    # -- what Tune asks
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
+        """Takes Tune's metric and mode where it was made with none. Its settings are those that it was made with.
+
+        Raises:
+            BadUse: the `param_space` of the Tuner has settings of the search, which `Tuner.restore` would forget.
+        """
+        own = {ACTIVATION, "seed", "task", *self._settings, *(RECIPE_FIELDS if self._task is not None else ())}
+        both = [key for key in config if key in own]
+        if both:
+            raise BadUse(f"param_space has '{both[0]}': give it to ActivationSearch, in its `config`")
+        if self._metric is None:
+            self._metric = metric
+        if self._mode is None:
+            self._mode = mode
+        n = spec.get("num_samples", -1)
+        if self._n_trials is None and n > 0:
+            self._n_trials = n
+        return True
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Suggests nothing while so many trials are open."""
+        self._max_concurrent = max_concurrent
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The configuration of a new trial; None where none can be had now, FINISHED where none is left.
+
+        Raises:
+            BadUse, StoreError: the run cannot be made, or is another process's.
+        """
+        if self._max_concurrent is not None and self._n_open() >= self._max_concurrent:
+            return None
+        if self._n_trials is not None and len(self._trials) >= self._n_trials:
+            return self.FINISHED  # type: ignore[return-value]  # Tune's own word
+        session = self._opened()
+        claim = session.next()
+        if claim is None:
+            finished = not self._n_open() and session.exhausted()
+            if finished:
+                session.close("finished")
+            return self.FINISHED if finished else None  # type: ignore[return-value]
+        function = session.function(claim.function_id)
+        settings = self._settings_of(function.fingerprint, claim.record.seed)
+        session.begin(claim, trial_id, settings)
+        self._trials[trial_id] = Trial(function.name, claim.record.seed)
+        return {**self._conditions(), **settings, ACTIVATION: function.name, "seed": claim.record.seed}
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Keeps a point of the trial's learning curve."""
+        trial = self._trials.get(trial_id)
+        if trial is not None and not trial.ended:
+            self._note_epoch(trial, result)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Records what has come of a trial: its last report, or that it failed."""
+        trial = self._trials.get(trial_id) or _trial_of_report(result)
+        if trial is None:
+            logger.warning("trial %s ended, which this search has not suggested", trial_id)
+            return
+        self._trials[trial_id] = trial
+        session = self._opened()
+        if error:
+            session.fail(trial.function, trial.seed, f"trial {trial_id} ended with an error", final=True)
+        elif not result or self._metric not in result:
+            session.fail(trial.function, trial.seed, f"trial {trial_id} ended without a report", final=False)
+        else:
+            self._note_epoch(trial, result)
+            curve = tuple(EpochRecord(**row) for _, row in sorted(trial.epochs.items(), key=lambda item: int(item[0])))
+            score = self._study().score(float(result[str(self._metric)]))
+            session.record(trial.function, trial.seed, evaluation_result(result, score, curve, f"trial {trial_id}"))
+        trial.ended, trial.epochs = True, {}
+        if self._n_trials is not None and len(self._trials) >= self._n_trials and not self._n_open():
+            self.close("finished")
+
+    def add_evaluated_point(
+        self,
+        parameters: dict[str, Any],
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: list[float] | None = None,
+    ) -> None:
+        """Takes in a result from elsewhere, as that of its function; it is in the store when the search begins."""
+        function_row(parameters[ACTIVATION])
+        if not error:
+            self._given.append((dict(parameters), float(value), pruned))
+
+    # -- what Tune saves
+
+    def get_state(self) -> dict[str, Any]:
+        """The state, as values that JSON can hold."""
+        return {
+            "version": VERSION,
+            "name": self._name,
+            "metric": self._metric,
+            "mode": self._mode,
+            "n_trials": self._n_trials,
+            "max_concurrent": self._max_concurrent,
+            "trials": {trial_id: asdict(trial) for trial_id, trial in self._trials.items()},
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes a state over.
+
+        Raises:
+            BadUse: it is of another version.
+        """
+        if state.get("version") != VERSION:
+            raise BadUse(f"state of ActivationSearch: version {state.get('version')}, expected {VERSION}")
+        self._name, self._metric, self._mode = state["name"], state["metric"], state["mode"]
+        self._n_trials, self._max_concurrent = state["n_trials"], state["max_concurrent"]
+        self._trials = {trial_id: Trial(**trial) for trial_id, trial in state["trials"].items()}
+        self._study_made = None
+        self.close()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes the state as a JSON file."""
+        Path(checkpoint_path).write_text(json.dumps(self.get_state(), indent=1))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Reads the state back.
+
+        Raises:
+            BadUse: the file holds none, so that nobody goes on with a search that has forgotten what it knew.
+        """
+        try:
+            state = json.loads(Path(checkpoint_path).read_text())
+        except (OSError, ValueError) as error:
+            raise BadUse(f"state of ActivationSearch cannot be read from '{checkpoint_path}': {error}") from None
+        self.set_state(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_session": None, "_study_made": None}
+
+    # -- what people ask
+
+    @property
+    def run_name(self) -> str | None:
+        """The name of the run in the store, once it is known."""
+        return self._name
+
+    def close(self, status: RunStatusName = "interrupted") -> None:
+        """Gives the run back to whoever wants to go on with it. Tune tells no search of its end, so this is done by
+        itself after the last of `trials`, and else when the process ends."""
+        if self._session is not None:
+            self._session.close(status)
+            self._session = None
+
+    # -- the parts
+
+    def _study(self) -> Study:
+        if self._study_made is None:
+            if self._metric is None or self._mode not in ("min", MAX):
+                raise BadUse("no metric: give ActivationSearch(metric=..., mode=...) what your trainable reports")
+            how = (self._settings, self._metric, self._mode, self._config.seed)
+            if self._task is not None:
+                self._study_made = study_of_task(loaded_task(self._task, self._config), *how)
+            else:
+                self._study_made = study_of_trainable(str(self._trainable), *how)
+        return self._study_made
+
+    def _opened(self) -> Session:
+        """The session; after an interruption, with the trials that Tune goes on with claimed again."""
+        if self._session is not None and not self._session.closed:
+            return self._session
+        import_modules(self._config.modules)
+        points = None if self._points is None else tuple(point[ACTIVATION] for point in self._points)
+        plan = Plan(self._config, self._study(), self._draws, points, self._spectrum_workers)
+        session = open_session(plan, self._name)
+        weakref.finalize(self, session.close, "interrupted")
+        self._session, self._name = session, session.name
+        for trial in self._trials.values():
+            if not trial.ended:
+                session.take_back(trial.function, trial.seed)
+        while self._given:
+            self._record_given(session, *self._given.pop())
+        return session
+
+    def _record_given(self, session: Session, parameters: Mapping[str, Any], value: float, pruned: bool) -> None:
+        why = "pruned, says who evaluated it" if pruned else None
+        seed = int(parameters.get("seed", self._config.training_seed))
+        row = function_row(parameters[ACTIVATION])
+        result = evaluation_result({}, self._study().score(value), (), "given to the search", stopped_early=why)
+        session.record(row.name, seed, result)
+
+    def _settings_of(self, fingerprint: str, seed: int) -> dict[str, Any]:
+        settings = self._study().settings(fingerprint, seed)
+        if self._points and seed == self._config.training_seed:
+            same = (point for point in self._points if function_row(point[ACTIVATION]).fingerprint == fingerprint)
+            settings |= {key: value for key, value in next(same, {}).items() if key != ACTIVATION}
+        return settings
+
+    def _conditions(self) -> dict[str, Any]:
+        """What `train_activation` needs beside the function and the recipe."""
+        if self._task is None:
+            return {}
+        config = self._config
+        wanted: dict[str, Any] = {"task": self._task, "fast_activations": config.fast_activations == "on"}
+        if config.modules:
+            wanted["modules"] = list(config.modules)
+        if data_folder(config) is not None:
+            wanted["data"] = data_folder(config)
+        if isinstance(self._task, str) and ":" in self._task:
+            wanted["import_from"] = str(Path.cwd())
+        return wanted
+
+    def _n_open(self) -> int:
+        return sum(not trial.ended for trial in self._trials.values())
+
+    def _note_epoch(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """One point of the curve: under the trainable's own number of the epoch, or Tune's count of reports."""
+        number = int(result.get("epoch", result.get("training_iteration", 0)))
+        if number < 1:
+            return
+        value = result.get(str(self._metric))
+        score = self._study().score(float(value)) if value is not None and math.isfinite(value) else None
+        names = {field.name for field in fields(EpochRecord)} - {"epoch"}
+        known = {name: float(result[name]) for name in names if _is_number(result.get(name))}
+        trial.epochs[str(number)] = {"epoch": number, "val_score": score, **known}
+
+
+def _search_config(task: str | Task | None, trainable: str | None, options: Mapping[str, Any]) -> SearchConfig:
+    if (task is None) == (trainable is None):
+        raise BadUse("one of `task`, for train_activation, and `trainable`, the name of your own, is to be given")
+    config = make_config({"features": "outputs", **options, "task": name_of(task) if task is not None else trainable})
+    if task is None and config.features != "outputs":
+        raise BadUse(f"features: '{config.features}' need spectra, and so a task; give features='outputs'")
+    return config
+
+
+def _point(point: Mapping[str, Any]) -> dict[str, Any]:
+    if ACTIVATION not in point:
+        raise BadUse(f"points_to_evaluate: each needs an 'activation', got {sorted(point)}")
+    return {**point, ACTIVATION: function_row(point[ACTIVATION]).name}
+
+
+def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
+    """What a trial trains that is not known by its number, from the configuration that its report repeats."""
+    known = result or {}
+    function = known.get(f"config/{ACTIVATION}")
+    return None if function is None else Trial(function_row(function).name, int(known.get("config/seed", 0)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

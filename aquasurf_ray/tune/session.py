@@ -1,0 +1,316 @@
+"""The run of a Tune search in the store: whoever holds its lease says what is tried next, and records what comes of it.
+
+It is a run of kind `search`, made of the driver's own parts: what is queued goes first (interrupted, or proposed with
+`aquasurf enqueue`), then baselines, then suggestions of the surrogate. The workers of its pool compute spectra only.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_row, load_space
+from aquasurf_ray.driver.claims import Budget, Claims
+from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, store_url
+from aquasurf_ray.driver.embedder import Embedder
+from aquasurf_ray.driver.history import History
+from aquasurf_ray.driver.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.orders import free_name, known_run
+from aquasurf_ray.driver.pool import Resources, Slot, WorkerPool
+from aquasurf_ray.driver.preparation import Preparation
+from aquasurf_ray.driver.sharing import Sharing
+from aquasurf_ray.driver.suggester import Suggester
+from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate
+from aquasurf_ray.tune.study import Study
+from store import (
+    Claim,
+    EvaluationResult,
+    FunctionRecord,
+    Lease,
+    LeaseLost,
+    NewRun,
+    Run,
+    RunExists,
+    Store,
+    StoreError,
+    this_process,
+)
+from store.records import Origin, RunStatusName
+from workers.messages import WorkerSettings
+
+WAIT_SECONDS = 0.25
+TUNE = Slot(0, None, "idle", None, 0.0)
+"""Tune's trials, as the one worker that claims are made for."""
+
+logger = logging.getLogger(__name__)
+
+_held: dict[tuple[str, str], Session] = {}
+"""The sessions of this process, by store and run. A further one of the same run takes over."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a session does: the configuration, the study, and how many draws of its tuned settings a function gets.
+
+    `points` are functions to begin with, in the place of the baselines.
+    """
+
+    config: SearchConfig
+    study: Study
+    draws: int = 1
+    points: tuple[str, ...] | None = None
+    spectrum_workers: int = 1
+
+
+class TuneClaims(Claims):
+    """Whatever its origin, a trial may be stopped by Tune's scheduler, so results of that kind are results."""
+
+    def may_stop(self, origin: Origin) -> bool:
+        """Always."""
+        return True
+
+
+class Session:
+    """A run that this process holds, from `open_session` to `close`."""
+
+    def __init__(self, plan: Plan, store: Store, run: Run, lease: Lease, keeper: LeaseKeeper, stack: ExitStack) -> None:
+        config = plan.config
+        self.name = run.name
+        self.closed = False
+        self._plan, self._store, self._lease, self._keeper, self._stack = plan, store, lease, keeper, stack
+        ids = [function.id for function in store.candidates(run.id)]
+        wants_spectra = config.features != "outputs"
+        spectra = (
+            store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed) if wants_spectra else {}
+        )
+        self._history = History.of(store.snapshot(run.id), spectra)
+        if config.surrogate == "metric":
+            self._suggester = Suggester(config, self._history, MetricSurrogate(config, self._history))
+        else:
+            surrogate = MapSurrogate(config, run.task_id, store, lease, self._history, Embedder())
+            self._suggester = Suggester(config, self._history, surrogate)
+        stack.callback(self._suggester.close)
+        missing = wants_spectra and bool(self._history.without_spectrum(len(ids)))
+        pool = WorkerPool(
+            _worker_settings(plan), plan.spectrum_workers if missing else 0, Resources(config.cpus_per_worker)
+        )
+        stack.callback(pool.close)
+        baselines = tuple(_records(store)) if plan.points is None else ()
+        budget = Budget(baselines, sys.maxsize)  # how many trials there are is Tune's affair
+        self._claims = TuneClaims(config, budget, store, lease, self._history, pool, self._suggester)
+        self._sharing = Sharing(config, store, lease, self._history, self._claims)
+        self._pool: WorkerPool | None = pool if missing else None
+        self._preparation = Preparation(
+            config,
+            store,
+            lease,
+            self._history,
+            pool,
+            spectra=missing,
+            costs=False,
+            note=logger.warning,
+            given_up=lambda fault: None,  # the note has said it
+        )
+
+    def next(self) -> Claim | None:
+        """What to train next, claimed; None where there is nothing now.
+
+        Raises:
+            LeaseLost, StoreError: the run is no longer ours, or the store cannot be reached.
+        """
+        self._keeper.check()
+        self._sharing.look_around()
+        self._prepare(0.0)
+        self._suggester.prepare()
+        claim = self._further_draw() or self._claims.next_for(TUNE)
+        if claim is None and self._pool is not None:
+            self._prepare(WAIT_SECONDS)
+        return claim
+
+    def exhausted(self) -> bool:
+        """Whether nothing will ever be left to try: all candidates have a result, and no trial is open."""
+        asked_for = self._history.evaluations.asked_for
+        return not self._history.evaluations.n_open and all(f.id in asked_for for f in self._history.candidates)
+
+    def function(self, function_id: int) -> FunctionRecord:
+        """A function by its number."""
+        return self._claims.function(function_id)
+
+    def begin(self, claim: Claim, trial: str, settings: dict[str, Any]) -> None:
+        """Notes that a trial is to train what was claimed."""
+        self._store.start(self._lease, claim.evaluation_id, f"trial {trial}", settings=settings)
+
+    def take_back(self, function: str, seed: int) -> None:
+        """Claims what a trial of an earlier session trains on, unless its result is there."""
+        (function_id,) = self._store.add_functions([function_row(function)])
+        claim = self._claim(function_id, seed, self._origin(function_id), retry_failed=True)
+        if claim.state == "claimed":
+            self._store.start(self._lease, claim.evaluation_id, "a trial that Tune goes on with")
+
+    def record(self, function: str, seed: int, result: EvaluationResult) -> bool:
+        """Writes a result; False where another one was there before, which stays."""
+        number = self._evaluation(function, seed)
+        recorded = self._store.record_result(self._lease, number, result)
+        if recorded:
+            self._sharing.keep(self._history.evaluations[number], result)
+        else:
+            self._sharing.adopt(self._history.evaluations[number])
+        return recorded
+
+    def fail(self, function: str, seed: int, error: str, *, final: bool) -> None:
+        """Notes a fault that is not the function's: it is given up, or waits to be tried again."""
+        number = self._evaluation(function, seed)
+        self._store.record_failure(self._lease, number, error, final=final)
+        record = self._store.evaluation(number)
+        before = self._history.evaluations[number]
+        changed = replace(before, status=record.status, score=record.score, attempts=record.attempts, ours=False)
+        self._history.evaluations.put(changed)
+
+    def close(self, status: RunStatusName) -> None:
+        """Gives the run back; harmless twice."""
+        if self.closed:
+            return
+        self.closed = True
+        _held.pop((self._store.safe_url, self.name), None)
+        try:
+            self._stack.close()
+            self._store.release_lease(self._lease, status)
+        except (LeaseLost, StoreError) as error:  # often at the end of the process: there is nobody to raise to
+            logger.warning("run '%s' is not given back: %s", self.name, error)
+        finally:
+            self._store.close()
+
+    def _evaluation(self, function: str, seed: int) -> int:
+        """The number of a trial's evaluation, which becomes ours if it was not."""
+        (function_id,) = self._store.add_functions([function_row(function)])
+        for number, known in self._history.evaluations.items():
+            if known.function_id == function_id and known.seed == seed:
+                return number
+        return self._claim(function_id, seed, "proposal").evaluation_id
+
+    def _claim(self, function_id: int, seed: int, origin: Origin, *, retry_failed: bool = False) -> Claim:
+        accepted = self._claims.accepted(origin)
+        claim = self._store.claim(self._lease, function_id, seed, origin, retry_failed=retry_failed, **accepted)
+        self._claims.take_note(claim)
+        return claim
+
+    def _origin(self, function_id: int) -> Origin:
+        known = (e.origin for e in self._history.evaluations.values() if e.function_id == function_id)
+        return next(known, "proposal")
+
+    def _further_draw(self) -> Claim | None:
+        """The next draw of the tuned settings for a function that has had too few."""
+        if self._plan.draws == 1:
+            return None
+        seeds: defaultdict[int, set[int]] = defaultdict(set)
+        for evaluation in self._history.evaluations.values():
+            seeds[evaluation.function_id].add(evaluation.seed)
+        first = self._plan.config.training_seed
+        for function_id, known in seeds.items():
+            for seed in sorted({*range(first, first + self._plan.draws)} - known):
+                claim = self._claim(function_id, seed, self._origin(function_id))
+                if claim.state == "claimed":
+                    return claim
+        return None
+
+    def _prepare(self, timeout: float) -> None:
+        """Has the workers compute spectra, and lets them go when all are there."""
+        if self._pool is None:
+            return
+        for slot in self._pool.idle():
+            self._preparation.submit(slot)
+        outcomes = self._pool.poll(timeout)
+        self._preparation.keep_spectra(outcomes)
+        for outcome in outcomes:
+            self._preparation.settle(outcome)
+        self._preparation.look_around()
+        if not self._preparation.spectra_missing():
+            self._pool.close()
+            self._pool = None
+
+
+def open_session(plan: Plan, name: str | None) -> Session:
+    """Takes the run, which is made if there is none of this name.
+
+    Raises:
+        BadUse, StoreError: the configuration is wrong, the store cannot be used, the run of this name is another one,
+            or another process has it.
+    """
+    config = plan.config
+    store = Store.open(store_url(config.store))
+    with ExitStack() as undo:
+        undo.callback(store.close)
+        run = _run(store, plan, name)
+        before = _held.get((store.safe_url, run.name))
+        if before is not None:
+            before.close("interrupted")
+        code = version("aquasurf-ray")
+        lease = store.acquire_lease(run.id, this_process(), lease_seconds=config.lease_seconds, code_version=code)
+        if run.created and plan.points is not None:
+            ids = store.add_functions([function_row(text) for text in plan.points])
+            store.propose(run.id, ids, config.training_seed)
+        stack = ExitStack()
+        keeper = stack.enter_context(LeaseKeeper(store, lease, config.lease_seconds))
+        undo.callback(stack.close)
+        session = Session(plan, store, run, lease, keeper, stack)
+        undo.pop_all()
+    _held[store.safe_url, run.name] = session
+    return session
+
+
+def _run(store: Store, plan: Plan, name: str | None) -> Run:
+    config, study = plan.config, plan.study
+    space = load_space(config.space)
+    identity = {**config.identity(), "task_digest": study.digest, "space_digest": space.digest, "draws": plan.draws}
+    run = known_run(store, name, identity)
+    if run is not None:
+        return run
+    task_id = store.add_task(study.name, study.version, study.digest, study.spec)
+    candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed))
+    while True:
+        new = NewRun(
+            name=name or free_name(store, study.name),
+            kind="search",
+            task_id=task_id,
+            config={**config.stored(), **identity},
+            config_digest=digest(identity),
+            seed=config.seed,
+            budget=None,
+            storage=None,
+            code_version=version("aquasurf-ray"),
+            identity_keys=tuple(identity),
+        )
+        try:
+            run = store.create_run(new, candidates)
+        except RunExists:
+            if name is None:  # somebody took the free name at the same time
+                continue
+            raise
+        if run.created or name is not None:
+            return run
+
+
+def _records(store: Store) -> Sequence[FunctionRecord]:
+    rows = baseline_rows()
+    ids = store.add_functions(rows)
+    return [FunctionRecord(n, row.fingerprint, row.name, row.n_operators) for n, row in zip(ids, rows, strict=True)]
+
+
+def _worker_settings(plan: Plan) -> WorkerSettings:
+    config = plan.config
+    return WorkerSettings(
+        task=plan.study.loaded or config.task,
+        import_from=str(Path.cwd()),
+        modules=config.modules,
+        threads=max(1, int(config.cpus_per_worker)),
+        fisher=config.fisher,
+        spectrum_seed=config.training_seed,
+        data_folder=data_folder(config),
+    )

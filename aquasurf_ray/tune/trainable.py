@@ -1,0 +1,118 @@
+"""A trainable of Tune's function API: one function trained on one task, each epoch reported with its checkpoint.
+
+Reported are the figures of `workers.result`, under their names: `epoch`, `epochs`, `score` (what a search maximises),
+`train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with the last
+epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
+`examples_per_second`, `peak_memory_mb`. What is not known is left out. A function that diverges ends its trial with
+scores and losses that are NaN, and no error: it is a result, which a search learns from.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import Checkpoint
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.orders import DATA_FOLDER
+from aquasurf_ray.tasks import Task, load_task
+from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
+from aquasurf_ray.tune.study import RECIPE_FIELDS
+from workers.fast_form import fast_form
+from workers.result import Epoch, TrainingResult
+from workers.training import train
+
+OWN_KEYS = ("activation", "task", "seed", "modules", "data", "import_from", "fast_activations")
+SCORES = ("score", "train_loss", "train_score", "val_loss", "val_score")
+
+
+def train_activation(config: Mapping[str, Any]) -> None:
+    """Trains `config["activation"]` on `config["task"]`, from the checkpoint that Tune gives, if it gives one.
+
+    Args:
+        config: `activation`, an expression; `task`, a `Task` or its name; and if wanted `seed`, any field of the task's
+            recipe (`learning_rate`, `weight_decay`, `epochs`, `batch_size`, ...), `modules` to import first, the folder
+            `data` of data sets, the folder `import_from` of a task of one's own, and `fast_activations`.
+
+    Raises:
+        BadUse: a key is missing, or is none of these.
+        TaskError, MemoryError, ...: faults that are not the function's, for Tune to retry or to count as an error.
+    """
+    unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS)]
+    missing = [key for key in ("activation", "task") if key not in config]
+    if unknown or missing:
+        what = f"'{unknown[0]}' is no key" if unknown else f"'{missing[0]}' is missing"
+        raise BadUse(f"config of train_activation: {what}; there are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
+    task = _task(config)
+    torch.set_num_threads(_threads())
+    seed, activation = int(config.get("seed", 0)), Activation(config["activation"])
+    reports = _Reports(task)
+    with tempfile.TemporaryDirectory() as folder:
+        given = tune.get_checkpoint()
+        checkpoints = ReportedCheckpoints(folder, task, activation.name, seed, given, reports.epoch)
+        result = train(
+            task,
+            activation,
+            seed=seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            checkpoints=checkpoints,
+            checkpoint_interval=0.0,
+            on_epoch=reports.remember,
+            choose_form=fast_form if config.get("fast_activations", True) else None,
+        )
+        reports.end(result, checkpoints.last)
+
+
+class _Reports:
+    """What a trial tells Tune: a report an epoch, of which the last has the final figures too."""
+
+    def __init__(self, task: Task) -> None:
+        self._epochs = task.recipe.epochs
+        self._last: Epoch | None = None
+
+    def remember(self, epoch: Epoch) -> None:
+        """Keeps the figures of an epoch until its checkpoint is there."""
+        self._last = epoch
+
+    def epoch(self, checkpoint: Checkpoint) -> None:
+        """Reports the epoch that was remembered."""
+        assert self._last is not None  # noqa: S101 - an epoch is told before its checkpoint is made
+        tune.report(self._figures(self._last), checkpoint=checkpoint)
+
+    def end(self, result: TrainingResult, checkpoint: Checkpoint | None) -> None:
+        """Reports the last epoch, or why there is none."""
+        epochs = self._figures(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
+        figures = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
+        figures["training_seconds"] = figures.pop("seconds")
+        if result.status == "diverged":
+            figures |= dict.fromkeys(SCORES, math.nan)
+        tune.report({**epochs, **figures}, checkpoint=checkpoint)
+
+    def _figures(self, epoch: Epoch) -> dict[str, Any]:
+        known = {key: value for key, value in asdict(epoch).items() if value is not None}
+        return {**known, "epochs": self._epochs, "score": epoch.val_score, "status": "running"}
+
+
+def _task(config: Mapping[str, Any]) -> Task:
+    for module in config.get("modules", ()):
+        importlib.import_module(module)
+    if config.get("data") is not None:
+        os.environ[DATA_FOLDER] = str(config["data"])
+    wanted, folder = config["task"], config.get("import_from")
+    task = wanted if isinstance(wanted, Task) else load_task(wanted, import_from=Path(folder) if folder else None)
+    return replace(task, recipe=replace(task.recipe, **{k: v for k, v in config.items() if k in RECIPE_FIELDS}))
+
+
+def _threads() -> int:
+    resources = tune.get_context().get_trial_resources()
+    return max(1, int(resources.required_resources.get("CPU", 1)))
