@@ -35,7 +35,8 @@ class Findings:
         board: the run's leaderboard, best first.
         seed_scores: scores of whole trainings over all runs of the task, by function and seed; None diverged.
         curves: epochs of the best functions and of the baselines, by evaluation.
-        spectra: their stored form, by function; functions without one are missing.
+        spectra: their stored form, by function; functions without one are missing, and in a quick report all but the
+            best and relu.
         embedding: the map that the last suggestion stands on; None where the run has none.
         again: the command that makes this run once more.
         quick: leave out what takes longer than seconds to draw.
@@ -84,12 +85,12 @@ class Findings:
     @cached_property
     def best(self) -> LeaderboardRow | None:
         """The best whole training."""
-        return next((row for row in self.board if row.stopped_early is None), None)
+        return _best(self.board)
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
         """What relu came to in this run."""
-        return next((row for row in self.board if row.function == REFERENCE), None)
+        return _reference(self.board)
 
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
@@ -113,8 +114,9 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
     run = store.run(name)
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
     snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
-    functions = {function.id for function in snapshot.candidates}
-    functions |= {wish.evaluation.function_id for wish in snapshot.evaluations}
+    functions = {row.function_id for row in (_best(board), _reference(board)) if row is not None}
+    if not quick:
+        functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
     shown = [row.evaluation_id for row in board if row.rank <= CURVES or row.baseline]
     return Findings(
@@ -132,6 +134,14 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         again=again,
         quick=quick,
     )
+
+
+def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if row.stopped_early is None), None)
+
+
+def _reference(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if row.function == REFERENCE), None)
 
 
 def _last_map(store: Store, wishes: tuple[RunEvaluation, ...]) -> EmbeddingRecord | None:

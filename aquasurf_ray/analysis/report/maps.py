@@ -44,14 +44,13 @@ def _kinds(shown: dict[Features, Floats]) -> list[str]:
 def _places(findings: Findings) -> dict[Features, Floats]:
     """Coordinates float64 [n, 2] of the candidates by feature, NaN where there is no place."""
     values = np.stack([_outputs(function.name) for function in findings.candidates])
-    features = [findings.spectrum(function.id) for function in findings.candidates]
-    known = any(feature is not None for feature in features)
-    weighting = findings.run.config.get("layer_weighting", "inverse")
-    none = np.full((len(values), 1), np.nan, dtype=np.float32)
-    spectra = feature_matrix(features, weighting) if known else none
-    own = _own_map(findings)
+    spectra, own = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
+    known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
+    if known:
+        features = [findings.spectrum(function.id) for function in findings.candidates]
+        spectra = feature_matrix(features, findings.run.config.get("layer_weighting", "inverse"))
     places: dict[Features, Floats] = {}
-    for kind in _kinds_to_draw(findings, known):
+    for kind in _kinds_to_draw(own, known):
         if kind == "both" and own is not None:
             places[kind] = own
         else:
@@ -60,14 +59,12 @@ def _places(findings: Findings) -> dict[Features, Floats]:
     return places
 
 
-def _kinds_to_draw(findings: Findings, known: bool) -> tuple[Features, ...]:
+def _kinds_to_draw(own: Floats | None, known: bool) -> tuple[Features, ...]:
     """A map with spectra is another one with each further spectrum, so a quick report does without, but for the run's
     own."""
-    if not known:
-        return ("outputs",)
-    if findings.quick:
-        return ("outputs", "both") if _own_map(findings) is not None else ("outputs",)
-    return ("spectrum", "outputs", "both")
+    if known:
+        return ("spectrum", "outputs", "both")
+    return ("outputs", "both") if own is not None else ("outputs",)
 
 
 def _own_map(findings: Findings) -> Floats | None:
