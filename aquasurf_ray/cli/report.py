@@ -48,8 +48,9 @@ def report(
 
     The maps of candidates are made by UMAP, which takes up to a minute the first time.
     """
-    from aquasurf_ray.analysis.report import document, page, write_page
+    from aquasurf_ray.analysis.report import check_page_place, document, page, write_page
 
+    check_page_place(output)  # before the maps, which take up to a minute
     text = page(document(_findings(name, store)))
     write_page(text, output)
     print(f"{output} written, {len(text.encode()) / 1e6:.1f} MB")

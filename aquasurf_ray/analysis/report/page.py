@@ -66,16 +66,25 @@ def page(shown: Json, *, live: bool = False) -> str:
     return Template(_read("page.html")).substitute(parts)
 
 
+def check_page_place(path: Path) -> None:
+    """Checks, before a page is made, that it can be written there.
+
+    Raises:
+        AnalysisError: the place is no plain file, or in no folder.
+    """
+    if path.exists() and not path.is_file():
+        raise AnalysisError(f"report '{path}' is no plain file; name one that ends in .html")
+    if not path.absolute().parent.is_dir():
+        raise AnalysisError(f"report '{path}' cannot be written: there is no folder '{path.parent}'")
+
+
 def write_page(text: str, path: Path) -> None:
     """Writes a page; the file is there as a whole or not at all.
 
     Raises:
         AnalysisError: it cannot be written, or is no plain file.
     """
-    if path.exists() and not path.is_file():
-        raise AnalysisError(f"report '{path}' is no plain file; name one that ends in .html")
-    if not path.absolute().parent.is_dir():
-        raise AnalysisError(f"report '{path}' cannot be written: there is no folder '{path.parent}'")
+    check_page_place(path)
     try:
         with cache.whole_file(path) as file:
             file.write(text.encode())
