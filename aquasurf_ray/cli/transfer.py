@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +23,7 @@ from aquasurf_ray.cli.options import (
     Workers,
     given,
 )
-from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -142,13 +140,12 @@ def _print_latex(found: Transfer) -> None:
 
 
 def _print_csv(found: Transfer) -> None:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([column.replace(" ", "_") for column in (*COLUMNS, "baseline")])
-    for function in found.functions:
-        figures = _figures(found, function) | {"function": function.function}
-        writer.writerow(["" if value is None else value for value in (*figures.values(), function.baseline)])
-    print(buffer.getvalue(), end="")
+    columns = [column.replace(" ", "_") for column in (*COLUMNS, "baseline")]
+    rows = [
+        [*(_figures(found, function) | {"function": function.function}).values(), function.baseline]
+        for function in found.functions
+    ]
+    print_rows(columns, rows, Format.csv)
 
 
 def _print_document(found: Transfer) -> None:
