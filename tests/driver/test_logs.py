@@ -34,7 +34,8 @@ def test_the_log_has_what_happened_and_no_password(postgres_url, tmp_path, monke
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
     counts = Counter(line["event"] for line in lines)
     assert (counts["began"], counts["run-ended"]) == (1, 1)
-    assert (counts["worker-ready"], counts["started"], counts["ended"], counts["suggested"]) == (2, 10, 10, 2)
+    assert (counts["started"], counts["ended"], counts["suggested"]) == (10, 10, 2)
+    assert counts["worker-ready"] in (1, 2), "a worker that was slow to start may have come too late"
     assert lines[0]["event"] == "began"
     assert "***" in lines[0]["store"]
     assert lines[-1]["event"] == "note", "what people are told goes there too"
@@ -47,7 +48,7 @@ def test_the_log_has_what_happened_and_no_password(postgres_url, tmp_path, monke
             assert (ended[record.id]["status"], ended[record.id]["score"]) == ("done", record.score)
     (end,) = [line for line in lines if line["event"] == "run-ended"]
     assert (end["status"], end["message"]) == ("finished", None)
-    assert {worker.name for live in reports for worker in live.workers} == {"worker-1", "worker-2"}
+    assert {"worker-1", "worker-2"} >= {worker.name for live in reports for worker in live.workers} > set()
     resume("one", worker=ScriptedWorker, store=url)
     assert log.read_text() == text, "a finished run that is left alone does nothing"
 

@@ -28,7 +28,7 @@ SPACE = "name: hostile\nnames:\n" + "".join(f"  - {name}(x)\n" for name in AT_ON
 
 
 def long_digits():
-    """1,600 steps of digits."""
+    """1,200 steps of digits."""
     digits = load_task("digits")
     return replace(digits, name="long-digits", recipe=replace(digits.recipe, epochs=80))
 
