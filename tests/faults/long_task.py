@@ -1,9 +1,10 @@
-"""A task of forty epochs that keeps count of those that are trained, in a file beside its module."""
+"""A task of forty slow epochs that keeps count of those that are trained, in a file beside its module."""
 
 from __future__ import annotations
 
 EPOCHS = 40
 MODULE = f"""
+import time
 from dataclasses import replace
 from pathlib import Path
 from torch.utils.data import Dataset
@@ -18,6 +19,7 @@ class Logged(Dataset):
         if i == len(self) - 1:  # once an epoch: what comes before a training looks at the first examples only
             with self.log.open("a") as file:
                 file.write("epoch\\n")
+            time.sleep(0.4)  # so that a test on a busy machine still meets the training under way
         return self.examples[i]
 
 def data():
