@@ -75,6 +75,7 @@ from store.records import (
     TaskMetric,
     TaskRecord,
     WantedEvaluation,
+    Wish,
 )
 from store.roles import Roles
 from store.store import Store
@@ -143,6 +144,7 @@ __all__ = [
     "TaskMetric",
     "TaskRecord",
     "WantedEvaluation",
+    "Wish",
     "WrongDatabase",
     "check_mergeable",
     "examine",

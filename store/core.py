@@ -29,24 +29,34 @@ _TOUCH = (
     .where(_RUNS.c.id == sa.bindparam("at_run"), _RUNS.c.lease_token == sa.bindparam("at_token"))
     .values(updated_at=utc_now())
 )
-_LAST_EVENT = (
+_LAST_EVENTS = (
     sa.select(_EVENTS.c.seq, _EVENTS.c.kind, _EVENTS.c.evaluation_id, _EVENTS.c.function_id, _EVENTS.c.data)
     .where(_EVENTS.c.run_id == sa.bindparam("at_run"))
     .order_by(_EVENTS.c.seq.desc())
-    .limit(1)
+    .limit(sa.bindparam("at_most"))
 )
 _LOG = sa.insert(_EVENTS).inline()
 LONGEST_NAME = 2_000  # characters; PostgreSQL cannot index much longer text
 CHUNK = 500  # rows or values in one statement; SQLite allows 999 values in older versions
 
 
+class EventRow(NamedTuple):
+    """What a run's log gets."""
+
+    kind: str
+    evaluation_id: int | None = None
+    function_id: int | None = None
+    data: dict[str, Any] | None = None
+
+
 class FencedRun(NamedTuple):
-    """The run that a driver may write to now."""
+    """The run that a driver may write to now, and the events that its log gets at the end of the transaction."""
 
     id: int
     name: str
     task_id: int
     code_version: str
+    events: list[EventRow]
 
 
 class StoreCore:
@@ -83,7 +93,14 @@ class StoreCore:
         Raises:
             LeaseLost: the run was taken over; nothing was written.
         """
-        return self._write(lambda connection: body(connection, fence(connection, lease)))
+
+        def whole(connection: sa.Connection) -> T:
+            run = fence(connection, lease)
+            found = body(connection, run)
+            log_all(connection, run.id, run.events)
+            return found
+
+        return self._write(whole)
 
 
 def fence(connection: sa.Connection, lease: Lease) -> FencedRun:
@@ -91,7 +108,7 @@ def fence(connection: sa.Connection, lease: Lease) -> FencedRun:
     touched = connection.execute(_TOUCH, {"at_run": lease.run_id, "at_token": lease.token})
     if touched.rowcount == 0:
         raise LeaseLost(_lost(connection, lease))
-    return FencedRun(lease.run_id, lease.run_name, lease.task_id, lease.code_version)
+    return FencedRun(lease.run_id, lease.run_name, lease.task_id, lease.code_version, [])
 
 
 def log(
@@ -102,22 +119,30 @@ def log(
     function_id: int | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Appends to the run's log; the caller holds the run's row.
+    """Appends to the run's log; the caller holds the run's row."""
+    log_all(connection, run_id, [EventRow(kind, evaluation_id, function_id, data)])
 
-    An event that equals the last one is not written: it is the same event, from a verb that ran again because its
-    COMMIT was not answered.
+
+def log_all(connection: sa.Connection, run_id: int, events: Sequence[EventRow]) -> None:
+    """Appends events to the run's log, in two statements; the caller holds the run's row.
+
+    Events that equal the last ones are not written: they are the same, from a verb that ran again because its COMMIT
+    was not answered.
     """
-    row = {"kind": kind, "evaluation_id": evaluation_id, "function_id": function_id, "data": data}
-    last = connection.execute(_LAST_EVENT, {"at_run": run_id}).one_or_none()
-    if last is not None and _same_event(row, last):
+    if not events:
         return
-    connection.execute(_LOG, row | {"run_id": run_id, "seq": 1 if last is None else last.seq + 1})
+    found = connection.execute(_LAST_EVENTS, {"at_run": run_id, "at_most": len(events)}).all()
+    if len(found) == len(events) and all(map(_same_event, events, reversed(found))):
+        return
+    last = found[0].seq if found else 0
+    rows = [{"run_id": run_id, "seq": seq, **event._asdict()} for seq, event in enumerate(events, start=last + 1)]
+    connection.execute(_LOG, rows)
 
 
-def _same_event(row: dict[str, Any], last: Any) -> bool:
-    if any(row[key] != getattr(last, key) for key in ("kind", "evaluation_id", "function_id")):
+def _same_event(event: EventRow, last: Any) -> bool:
+    if event[:3] != (last.kind, last.evaluation_id, last.function_id):
         return False
-    return row["data"] == last.data or (row["data"] is not None and load_json(dump_json(row["data"])) == last.data)
+    return event.data == last.data or (event.data is not None and load_json(dump_json(event.data)) == last.data)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 import sqlalchemy as sa
 
 from store.core import FencedRun, StoreCore, chunks, log
-from store.engine import insert_or_skip
+from store.engine import insert_new
 from store.errors import BadRecord
 from store.records import CostRecord, Lease
 from store.schema import Cost
@@ -67,10 +67,5 @@ def _check(cost: CostRecord) -> None:
 
 
 def _insert(connection: sa.Connection, task_id: int, costs: Sequence[CostRecord]) -> list[int]:
-    """One by one in the order of functions: two runs that share costs then cannot deadlock."""
-    new = []
-    for cost in sorted(costs, key=lambda item: (item.function_id, item.device)):
-        row = asdict(cost) | {"task_id": task_id}
-        if connection.execute(insert_or_skip(connection, Cost), row).rowcount == 1:
-            new.append(cost.function_id)
-    return new
+    in_order = sorted(costs, key=lambda item: (item.function_id, item.device))
+    return insert_new(connection, Cost, [asdict(cost) | {"task_id": task_id} for cost in in_order], "function_id")

@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,26 @@ def insert_or_skip(connection: sa.Connection, model: type[Base]) -> Any:
     return _insert_or_skip(connection.dialect.name, model)
 
 
+def insert_new(connection: sa.Connection, model: type[Base], rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
+    """Inserts rows in their order, leaves alone those whose unique one is there already; returns a column of the new.
+
+    Two transactions that insert the same rows in the same order cannot deadlock.
+    """
+    if not rows:
+        return []
+    statement = _insert(connection.dialect.name, model).returning(table(model).c[column])
+    return list(connection.execute(statement, rows).scalars())
+
+
 @functools.cache
 def _insert_or_skip(dialect: str, model: type[Base]) -> Any:
+    return _insert(dialect, model).inline().execution_options(preserve_rowcount=True)
+
+
+@functools.cache
+def _insert(dialect: str, model: type[Base]) -> Any:
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(table(model)).on_conflict_do_nothing().inline().execution_options(preserve_rowcount=True)
+    return insert(table(model)).on_conflict_do_nothing()
 
 
 def check_sqlite_file(url: StoreUrl, create: bool) -> None:

@@ -20,15 +20,16 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from store.attempts import close_attempts, close_own_attempt, open_attempt
+from store.attempts import close_attempts, close_own_attempts, open_attempts
 from store.columns import utc_now
-from store.core import FencedRun, StoreCore, chunks, log
+from store.core import EventRow, FencedRun, StoreCore, chunks
 from store.engine import insert_or_skip
 from store.errors import RecordNotFound
 from store.leases import lease_is_live
 from store.records import (
     AttemptRecord,
     Claim,
+    ClaimState,
     EpochRecord,
     EvaluationRecord,
     EvaluationResult,
@@ -37,23 +38,15 @@ from store.records import (
     Origin,
     StartRecord,
     SuggestionRecord,
+    Wish,
 )
-from store.results import CHANGE, FINISH, check_result, read_curve, reopen, same_result, write_result
+from store.results import CHANGE, FINISH, check_result, read_curve, reopen, same_result, write_results
 from store.schema import Attempt, Epoch, Evaluation, RunEvaluation
-from store.wishes import link, queued_for, wanted_by
+from store.wishes import Link, link_all, queued_for
 
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
-_READ = sa.select(*EVALUATION_COLUMNS).where(Evaluation.id == sa.bindparam("at_evaluation"))
-_LOCK = _READ.with_for_update()
-_LOCK_BY_KEY = (
-    sa.select(*EVALUATION_COLUMNS)
-    .where(
-        Evaluation.task_id == sa.bindparam("at_task"),
-        Evaluation.function_id == sa.bindparam("at_function"),
-        Evaluation.seed == sa.bindparam("at_seed"),
-    )
-    .with_for_update()
-)
+_READ_ALL = sa.select(*EVALUATION_COLUMNS)
+_READ = _READ_ALL.where(Evaluation.id == sa.bindparam("at_evaluation"))
 _START = CHANGE.values(started_at=utc_now())
 _EPOCH_SCORES = (
     sa.select(Epoch.val_score)
@@ -99,35 +92,37 @@ class EvaluationVerbs(StoreCore):
         Raises:
             LeaseLost: another driver took the run over.
         """
-        usable = Usable(accept_stopped, accept_refused)
+        wish = Wish(function_id, seed, origin, suggestion)
+        accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
+        return self.claim_all(lease, [wish], retry_failed=retry_failed, **accepted)[0]
 
-        def body(connection: sa.Connection, run: FencedRun) -> Claim:
-            record = _lock(connection, run.task_id, function_id, seed)
-            return self._claimed(connection, lease, run, record, origin, suggestion, retry_failed, usable)
-
-        return self._fenced(lease, body)
-
-    def claim_suggestions(
+    def claim_all(
         self,
         lease: Lease,
-        suggestions: Mapping[int, SuggestionRecord],
-        seed: int,
+        wishes: Sequence[Wish],
         *,
+        retry_failed: bool = False,
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> list[Claim]:
-        """`claim` for several suggested functions, by number, in one transaction; the claims come in their order."""
+        """`claim` for several functions and seeds in one transaction; the claims come in the order of the wishes."""
         usable = Usable(accept_stopped, accept_refused)
 
         def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
-            records = {number: _lock(connection, run.task_id, number, seed) for number in sorted(suggestions)}
-            noted = wanted_by(connection, run.id, [record.id for record in records.values()])
-            return [
-                self._claimed(
-                    connection, lease, run, records[n], "suggestion", why, False, usable, again=records[n].id in noted
-                )
-                for n, why in suggestions.items()
+            locked = _lock_all(connection, run.task_id, wishes)
+            found = [locked[wish.function_id, wish.seed] for wish in wishes]
+            states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
+            records = [
+                _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
             ]
+            ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
+            claims = list(zip(wishes, records, states, strict=True))
+            origins = link_all(
+                connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
+            )
+            taken = _take_all(connection, lease, run, ours)
+            run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
+            return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
 
         return self._fenced(lease, body)
 
@@ -138,8 +133,9 @@ class EvaluationVerbs(StoreCore):
             found = queued_for(connection, run.id, run.task_id)
             if found is None:
                 return None
-            record = _take(connection, lease, run, _read(connection, found.evaluation_id))
-            log(connection, run.id, "claimed", record.id, record.function_id, {"origin": found.origin, "queued": True})
+            record = _take_all(connection, lease, run, [_read(connection, found.evaluation_id)])[found.evaluation_id]
+            data = {"origin": found.origin, "queued": True}
+            run.events.append(EventRow("claimed", record.id, record.function_id, data))
             return Claim(record.id, "claimed", record, found.origin)
 
         return self._fenced(lease, body)
@@ -167,8 +163,13 @@ class EvaluationVerbs(StoreCore):
         """`start` for several at once, all of them noted or none."""
 
         def body(connection: sa.Connection, run: FencedRun) -> list[bool]:
-            _lock_in_order(connection, [start.evaluation_id for start in starts])
-            return [_start(connection, run, start) for start in starts]
+            records = _lock_by_number(connection, [start.evaluation_id for start in starts])
+            ours = [start for start in starts if records[start.evaluation_id].is_held_by(run.id)]
+            opened = open_attempts(connection, run.id, ours)
+            if opened:
+                connection.execute(_START, [{"at_evaluation": s.evaluation_id, "worker": s.worker} for s in opened])
+            run.events.extend(_started(start, records[start.evaluation_id]) for start in opened)
+            return [start in ours for start in starts]
 
         return self._fenced(lease, body)
 
@@ -192,8 +193,17 @@ class EvaluationVerbs(StoreCore):
             check_result(result)
 
         def body(connection: sa.Connection, run: FencedRun) -> dict[int, bool]:
-            _lock_in_order(connection, results)
-            return {number: _record(connection, lease, run, number, result) for number, result in results.items()}
+            records = _lock_by_number(connection, results)
+            free = {number for number, result in results.items() if _is_welcome(records[number], run, result)}
+            written = {number: result for number, result in results.items() if number in free}
+            write_results(connection, lease, run, written)
+            ends = {n: result.status if n in free else "superseded" for n, result in results.items()}
+            close_own_attempts(connection, run.id, ends)
+            for number in written:
+                if records[number].claimed_by != run.id:
+                    close_attempts(connection, number, "superseded")
+            run.events.extend(_resulted(records[number], result) for number, result in written.items())
+            return {n: n in free or _is_told_again(records[n], run, result) for n, result in results.items()}
 
         return self._fenced(lease, body)
 
@@ -208,16 +218,16 @@ class EvaluationVerbs(StoreCore):
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
-            record = _read(connection, evaluation_id, lock=True)
-            if record.status != "running" or record.claimed_by != run.id:
+            record = _lock_by_number(connection, [evaluation_id])[evaluation_id]
+            if not record.is_held_by(run.id):
                 return False
             attempts = 1 if advanced else record.attempts + 1
             values: dict[str, Any] = {"attempts": attempts, "error": error}
             values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
             connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
-            close_own_attempt(connection, evaluation_id, run.id, "failed", error)
+            close_own_attempts(connection, run.id, {evaluation_id: "failed"}, error)
             data = {"error": error, "attempts": attempts}
-            log(connection, run.id, "failed" if final else "retry", evaluation_id, record.function_id, data)
+            run.events.append(EventRow("failed" if final else "retry", evaluation_id, record.function_id, data))
             return True
 
         return self._fenced(lease, body)
@@ -241,7 +251,7 @@ class EvaluationVerbs(StoreCore):
                 marked = connection.execute(sa.update(RunEvaluation).where(unseen).values(reused=True)).rowcount
                 if marked:
                     data = {"status": record.status, "score": record.score}
-                    log(connection, run.id, "observed", evaluation_id, record.function_id, data)
+                    run.events.append(EventRow("observed", evaluation_id, record.function_id, data))
             return record
 
         if self.evaluation(evaluation_id).status in ("queued", "running"):
@@ -291,43 +301,17 @@ class EvaluationVerbs(StoreCore):
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
         return self._read(lambda connection: _read(connection, evaluation_id))
 
-    def _claimed(
-        self,
-        connection: sa.Connection,
-        lease: Lease,
-        run: FencedRun,
-        record: EvaluationRecord,
-        origin: Origin,
-        suggestion: SuggestionRecord | None,
-        retry_failed: bool,
-        usable: Usable,
-        *,
-        again: bool = False,
-    ) -> Claim:
-        """What becomes of a wish for a locked evaluation; `again` says that it was logged in a transaction whose COMMIT
-        was not answered."""
-        state = self._decide(connection, run, record, retry_failed, record.usable(*usable))
-        if state == "claimed" and record.finished:
-            reopen(connection, run.id, record.id)
-            record = _read(connection, record.id)
-        wanted = link(connection, run.id, record.id, origin, suggestion, reused=state == "reused")
-        if state == "claimed":
-            record = _take(connection, lease, run, record)
-        if not again:
-            log(connection, run.id, state, record.id, record.function_id, _claim_data(record, origin, suggestion))
-        return Claim(record.id, state, record, wanted)  # type: ignore[arg-type]
-
     def _decide(
         self,
         connection: sa.Connection,
         run: FencedRun,
         record: EvaluationRecord,
         retry_failed: bool,
-        usable: bool,
-    ) -> str:
+        usable: Usable,
+    ) -> ClaimState:
         """The state of a claim on a locked evaluation."""
         if record.finished:
-            return "reused" if usable else "claimed"
+            return "reused" if record.usable(*usable) else "claimed"
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
             return "failed" if parked else "claimed"
@@ -337,81 +321,107 @@ class EvaluationVerbs(StoreCore):
         return "claimed"
 
 
-def _lock(connection: sa.Connection, task_id: int, function_id: int, seed: int) -> EvaluationRecord:
-    """The row of the evaluation, made if it is new, locked."""
-    key = {"at_task": task_id, "at_function": function_id, "at_seed": seed}
-    new = {"task_id": task_id, "function_id": function_id, "seed": seed, "status": "queued"}
+def _lock_all(
+    connection: sa.Connection, task_id: int, wishes: Sequence[Wish]
+) -> dict[tuple[int, int], EvaluationRecord]:
+    """The rows of evaluations by function and seed, made where they are new, locked in the order of functions, in which
+    all runs lock them: so two runs cannot deadlock."""
+    keys = sorted({(wish.function_id, wish.seed) for wish in wishes})
+    new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
     connection.execute(insert_or_skip(connection, Evaluation), new)
-    return EvaluationRecord(*connection.execute(_LOCK_BY_KEY, key).one())
+    key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
+    records: list[EvaluationRecord] = []
+    query = _READ_ALL.where(Evaluation.task_id == task_id).order_by(Evaluation.function_id, Evaluation.seed)
+    for part in chunks(keys):
+        records += [EvaluationRecord(*row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
+    return {(record.function_id, record.seed): record for record in records}
 
 
-def _read(connection: sa.Connection, evaluation_id: int, lock: bool = False) -> EvaluationRecord:
-    row = connection.execute(_LOCK if lock else _READ, {"at_evaluation": evaluation_id}).one_or_none()
+def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
+    """Rows that are there, locked in the same order.
+
+    Raises:
+        RecordNotFound: one is not there.
+    """
+    records: dict[int, EvaluationRecord] = {}
+    for part in chunks(sorted(evaluation_ids)):
+        query = _READ_ALL.where(Evaluation.id.in_(part)).order_by(Evaluation.function_id, Evaluation.seed)
+        found = [EvaluationRecord(*row) for row in connection.execute(query.with_for_update())]
+        records.update((record.id, record) for record in found)
+    for number in evaluation_ids:
+        if number not in records:
+            raise RecordNotFound(f"no evaluation has the number {number}")
+    return records
+
+
+def _read(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
+    row = connection.execute(_READ, {"at_evaluation": evaluation_id}).one_or_none()
     if row is None:
         raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
     return EvaluationRecord(*row)
 
 
-def _lock_in_order(connection: sa.Connection, evaluation_ids: Collection[int]) -> None:
-    """Locks several rows in the order in which all runs lock them, so that two runs cannot deadlock."""
-    if len(evaluation_ids) > 1 and connection.dialect.name != "sqlite":
-        for part in chunks(sorted(evaluation_ids)):
-            query = sa.select(Evaluation.id).where(Evaluation.id.in_(part)).order_by(Evaluation.function_id)
-            connection.execute(query.with_for_update())
+def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
+    rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
+    own = {"settings": start.settings} if start.settings else {}
+    return EventRow(
+        "started", record.id, record.function_id, {"worker": start.worker, "node": start.node, **rule, **own}
+    )
 
 
-def _start(connection: sa.Connection, run: FencedRun, start: StartRecord) -> bool:
-    number = start.evaluation_id
-    record = _read(connection, number, lock=True)
-    if record.status != "running" or record.claimed_by != run.id:
-        return False
-    if open_attempt(connection, number, run.id, start.worker, start.node):
-        connection.execute(_START, {"at_evaluation": number, "worker": start.worker})
-        rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
-        own = {"settings": start.settings} if start.settings else {}
-        data = {"worker": start.worker, "node": start.node, **rule, **own}
-        log(connection, run.id, "started", number, record.function_id, data)
-    return True
-
-
-def _record(
-    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
-) -> bool:
-    record = _read(connection, evaluation_id, lock=True)
+def _is_welcome(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+    """Whether a result is the first one, and not of a training cut short that another run may want in full."""
     if record.finished:
-        close_own_attempt(connection, evaluation_id, run.id, "superseded")
-        return record.claimed_by == run.id and same_result(record, result)
-    if result.stopped_early and record.status == "running" and record.claimed_by != run.id:
-        close_own_attempt(connection, evaluation_id, run.id, "superseded")
         return False
-    write_result(connection, lease, run, evaluation_id, result)
-    close_own_attempt(connection, evaluation_id, run.id, result.status)
-    if record.claimed_by != run.id:
-        close_attempts(connection, evaluation_id, "superseded")
+    return not (result.stopped_early and record.status == "running" and record.claimed_by != run.id)
+
+
+def _is_told_again(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+    """Whether this very result was recorded in a transaction whose COMMIT was not answered."""
+    return record.finished and record.claimed_by == run.id and same_result(record, result)
+
+
+def _resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
     kind = "result" if result.status == "done" else "diverged"
     data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
     data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
-    log(connection, run.id, kind, evaluation_id, record.function_id, data)
-    return True
+    return EventRow(kind, record.id, record.function_id, data)
 
 
-def _take(connection: sa.Connection, lease: Lease, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
-    """Makes a locked evaluation ours. Attempts count anew after another run gave it up or on an explicit retry."""
-    if record.status == "running" and record.claimed_by == run.id:
-        return record  # claimed in a transaction whose COMMIT was not answered
-    if record.status == "running":
-        close_attempts(connection, record.id, "superseded")
-    values: dict[str, Any] = {"status": "running", "claimed_by": run.id}
-    if record.status == "failed":
-        values |= {"attempts": 0, "error": None, "finished_at": None}
-    connection.execute(CHANGE, values | {"claim_token": lease.token, "at_evaluation": record.id})
-    return replace(record, **values)
+def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
+    """The evaluation without the result that is not accepted."""
+    if not record.finished:
+        return record
+    reopen(connection, run.id, record.id)
+    return _read(connection, record.id)
 
 
-def _claim_data(record: EvaluationRecord, origin: Origin, suggestion: SuggestionRecord | None) -> dict[str, Any]:
-    data: dict[str, Any] = {"origin": origin, "seed": record.seed}
-    if suggestion is not None:
-        data["suggestion"] = asdict(suggestion)
+def _take_all(
+    connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
+) -> dict[int, EvaluationRecord]:
+    """Makes locked evaluations ours. Attempts count anew after another run gave one up or on an explicit retry."""
+    by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
+    new: dict[str, list[dict[str, Any]]] = {}
+    taken = {}
+    for record in records:
+        taken[record.id] = record
+        if record.is_held_by(run.id):
+            continue  # claimed in a transaction whose COMMIT was not answered
+        if record.status == "running":
+            close_attempts(connection, record.id, "superseded")
+        values = by | ({"attempts": 0, "error": None, "finished_at": None} if record.status == "failed" else {})
+        taken[record.id] = replace(record, **values)
+        same = new.setdefault(record.status, [])
+        same.append(values | {"claim_token": lease.token, "at_evaluation": record.id})
+    for rows in new.values():  # the rows of one statement have the same columns
+        connection.execute(CHANGE, rows)
+    return taken
+
+
+def _claim_data(record: EvaluationRecord, wish: Wish) -> dict[str, Any]:
+    data: dict[str, Any] = {"origin": wish.origin, "seed": record.seed}
+    if wish.suggestion is not None:
+        data["suggestion"] = asdict(wish.suggestion)
     if record.finished:
         data |= {"status": record.status, "score": record.score}
     return data

@@ -347,6 +347,10 @@ class EvaluationRecord:
         """Whether there is a result: done or diverged."""
         return self.status in ("done", "diverged")
 
+    def is_held_by(self, run_id: int) -> bool:
+        """Whether the run has claimed it, and it is not finished."""
+        return self.status == "running" and self.claimed_by == run_id
+
     @property
     def complete(self) -> bool:
         """Whether the result is that of a whole training, not of one that was stopped early or not let begin."""
@@ -355,6 +359,16 @@ class EvaluationRecord:
     def usable(self, accept_stopped: bool, accept_refused: bool) -> bool:
         """Whether a run takes the result for its own: a whole one always, others where it says so."""
         return self.complete or (self.finished and (accept_stopped if self.status == "done" else accept_refused))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """That a run wants a function trained with this seed, and why."""
+
+    function_id: int
+    seed: int
+    origin: Origin
+    suggestion: SuggestionRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ nothing finished is lost.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -51,17 +52,22 @@ def check_result(result: EvaluationResult) -> None:
         raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
 
 
-def write_result(
-    connection: sa.Connection, lease: Lease, run: FencedRun, evaluation_id: int, result: EvaluationResult
+def write_results(
+    connection: sa.Connection, lease: Lease, run: FencedRun, results: Mapping[int, EvaluationResult]
 ) -> None:
-    """Into a locked row that has none."""
-    values: dict[str, Any] = {name: getattr(result, name) for name in FIGURES}
-    values |= {"status": result.status, "epochs": len(result.epochs), "error": None, "at_evaluation": evaluation_id}
-    values |= {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
-    connection.execute(FINISH, values)
-    if result.epochs:
-        rows = [asdict(epoch) | {"evaluation_id": evaluation_id} for epoch in result.epochs]
-        connection.execute(_ADD_CURVE, rows)
+    """Into locked rows, by number, that have none."""
+    by = {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
+    rows = [_figures(result) | by | {"at_evaluation": number} for number, result in results.items()]
+    curves = [vars(epoch) | {"evaluation_id": n} for n, result in results.items() for epoch in result.epochs]
+    if rows:
+        connection.execute(FINISH, rows)
+    if curves:
+        connection.execute(_ADD_CURVE, curves)
+
+
+def _figures(result: EvaluationResult) -> dict[str, Any]:
+    figures = {name: getattr(result, name) for name in FIGURES}
+    return figures | {"status": result.status, "epochs": len(result.epochs), "error": None}
 
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from store.core import FencedRun, StoreCore, chunks, log
-from store.engine import insert_or_skip
+from store.engine import insert_new, insert_or_skip
 from store.errors import BadRecord, StoreCorrupt
 from store.records import EmbeddingRecord, Fisher, Lease, SpectrumRecord
 from store.schema import Embedding, Spectrum
@@ -108,13 +108,9 @@ def _expected_feature(spectrum: SpectrumRecord) -> str:
 
 
 def _insert_spectra(connection: sa.Connection, run: FencedRun, spectra: Sequence[SpectrumRecord]) -> list[int]:
-    """One by one in the order of functions: two runs that share spectra then cannot deadlock."""
-    new = []
-    for spectrum in sorted(spectra, key=lambda item: item.function_id):
-        row = asdict(spectrum) | {"task_id": run.task_id, "run_id": run.id}
-        if connection.execute(insert_or_skip(connection, Spectrum), row).rowcount == 1:
-            new.append(spectrum.function_id)
-    return new
+    by = {"task_id": run.task_id, "run_id": run.id}
+    rows = [asdict(spectrum) | by for spectrum in sorted(spectra, key=lambda item: item.function_id)]
+    return insert_new(connection, Spectrum, rows, "function_id")
 
 
 def _select(

@@ -24,15 +24,10 @@ _WISHES = table(RunEvaluation)
 _IS_MINE = (_WISHES.c.run_id == sa.bindparam("at_run")) & (_WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
 _FIND = sa.select(_WISHES.c.origin, _WISHES.c.reused).where(_IS_MINE)
 _CHANGE = sa.update(_WISHES).where(_IS_MINE)
-_ADD = (
-    sa.insert(_WISHES)
-    .values(
-        position=sa.select(sa.func.coalesce(sa.func.max(_WISHES.c.position) + 1, 0))
-        .where(_WISHES.c.run_id == sa.bindparam("at_run"))
-        .scalar_subquery()
-    )
-    .inline()
+_NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_WISHES.c.position) + 1, 0)).where(
+    _WISHES.c.run_id == sa.bindparam("at_run")
 )
+_ADD = sa.insert(_WISHES).inline()
 _BEGUN = (RunEvaluation.origin != "proposal") | (Evaluation.attempts > 0) | Evaluation.started_at.is_not(None)
 _NEXT_QUEUED = (
     sa.select(Evaluation.id, RunEvaluation.origin)
@@ -88,36 +83,44 @@ class WishVerbs(StoreCore):
         return self._write(body)
 
 
-def link(
-    connection: sa.Connection,
-    run_id: int,
-    evaluation_id: int,
-    origin: Origin,
-    suggestion: SuggestionRecord | None,
-    *,
-    reused: bool,
-) -> Origin:
-    """Notes the wish, once; returns the origin it was first noted with. The caller holds the run's row."""
-    at = {"at_run": run_id, "at_evaluation": evaluation_id}
-    known = connection.execute(_FIND, at).one_or_none()
-    reason = _reason(suggestion)
-    if known is not None:
-        connection.execute(_CHANGE, at | {"reused": reused or known.reused} | reason)
-        first: Origin = known.origin
-        return first
-    row = {"run_id": run_id, "evaluation_id": evaluation_id, "origin": origin, "reused": reused}
-    connection.execute(_ADD, row | reason | {"at_run": run_id})
-    return origin
+class Link(NamedTuple):
+    """That a run wants an evaluation, and whether its result was there already."""
+
+    evaluation_id: int
+    origin: Origin
+    suggestion: SuggestionRecord | None
+    reused: bool
 
 
-def wanted_by(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> set[int]:
-    """Those of the evaluations that the run has noted as wanted."""
-    found: set[int] = set()
-    for part in chunks(evaluation_ids):
-        query = sa.select(_WISHES.c.evaluation_id)
-        query = query.where(_WISHES.c.run_id == run_id, _WISHES.c.evaluation_id.in_(part))
-        found.update(connection.execute(query).scalars())
-    return found
+def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
+    """Notes wishes, each once; returns the origins they were first noted with, by evaluation.
+
+    The caller holds the run's row.
+    """
+    known = _known(connection, run_id, [link.evaluation_id for link in links])
+    for link in links:
+        if (row := known.get(link.evaluation_id)) is not None:
+            at = {"at_run": run_id, "at_evaluation": link.evaluation_id}
+            reason = _reason(link.suggestion) if link.suggestion else {}
+            connection.execute(_CHANGE, at | {"reused": link.reused or row.reused} | reason)
+    new = [link for link in links if link.evaluation_id not in known]
+    if new:
+        first = connection.execute(_NEXT_POSITION, {"at_run": run_id}).scalar_one()
+        rows = [_row(link) | {"run_id": run_id, "position": position} for position, link in enumerate(new, start=first)]
+        connection.execute(_ADD, rows)
+    return {link.evaluation_id: link.origin for link in new} | {number: row.origin for number, row in known.items()}
+
+
+def _known(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> dict[int, Any]:
+    columns = (_WISHES.c.evaluation_id, _WISHES.c.origin, _WISHES.c.reused)
+    query = sa.select(*columns).where(_WISHES.c.run_id == run_id)
+    parts = (query.where(_WISHES.c.evaluation_id.in_(part)) for part in chunks(evaluation_ids))
+    return {row.evaluation_id: row for part in parts for row in connection.execute(part)}
+
+
+def _row(link: Link) -> dict[str, Any]:
+    row = {"evaluation_id": link.evaluation_id, "origin": link.origin, "reused": link.reused}
+    return row | _reason(link.suggestion)
 
 
 def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedWish | None:
@@ -138,7 +141,7 @@ def to_suggestion(row: Any) -> SuggestionRecord | None:
 
 def _reason(suggestion: SuggestionRecord | None) -> dict[str, Any]:
     if suggestion is None:
-        return {}
+        return dict.fromkeys(("predicted_score", "rank", "neighbors", "embedding_version"))
     return {
         "predicted_score": suggestion.predicted_score,
         "rank": suggestion.rank,
@@ -175,7 +178,7 @@ def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str,
     elif anew:
         reopen(connection, run_id, row.id)
     if not known:
-        link(connection, run_id, row.id, "proposal", None, reused=status in ("done", "diverged"))
+        link_all(connection, run_id, [Link(row.id, "proposal", None, status in ("done", "diverged"))])
     if not known or status != row.status:
         log(connection, run_id, "proposed", row.id, row.function_id, {"status": status})
     return Proposal(row.function_id, row.id, status, added=not known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -19,7 +20,7 @@ from aquasurf_ray.driver.occurrences import Observe, ignore
 from aquasurf_ray.driver.pool import Slot, WorkerPool
 from aquasurf_ray.driver.records import suggestion_record
 from aquasurf_ray.driver.suggester import Suggester
-from store import Claim, FunctionRecord, Lease, Store, SuggestionRecord
+from store import Claim, FunctionRecord, Lease, Store, Wish
 from store.records import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction: what waits for the database meanwhile waits for milliseconds
@@ -77,6 +78,10 @@ class Claims:
         """Keeps a claim of ours for the next worker that has not failed on it."""
         self._held.append(claim)
 
+    def held_functions(self) -> list[int]:
+        """What will be trained next."""
+        return [claim.function_id for claim in self._held]
+
     def failed_on(self, evaluation_id: int, slot: int) -> None:
         """The worker failed on it; another one gets it next, where there is one."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
@@ -84,10 +89,8 @@ class Claims:
     def ask_again(self, evaluation: RunEvaluation, *, retry_failed: bool = False) -> None:
         """Takes an evaluation over if the run that was to train it has died or given it up; `retry_failed` says that
         it may have been this very run."""
-        claim = self._claim(evaluation.function_id, evaluation.seed, evaluation.origin, retry_failed=retry_failed)
-        self.take_note(claim)
-        if claim.state == "claimed":
-            self.hold(claim)
+        wish = Wish(evaluation.function_id, evaluation.seed, evaluation.origin)
+        self._keep(self._claim_all([wish], retry_failed=retry_failed))
 
     def next_baseline(self) -> FunctionRecord | None:
         """The first that was not asked for yet."""
@@ -134,7 +137,7 @@ class Claims:
     def _next(self, slot: Slot, n_waiting: int) -> Claim | None:
         return (
             self._held_for_another(slot)
-            or self._claim_queued(slot)
+            or self._claim_queued(slot, n_waiting)
             or self._claim_baseline()
             or self._claim_suggestion(n_waiting)
         )
@@ -145,13 +148,14 @@ class Claims:
             self._held.remove(fitting)
         return fitting
 
-    def _claim_queued(self, slot: Slot) -> Claim | None:
-        while (queued := self._history.evaluations.next_queued()) is not None:
-            claim = self._claim(queued.function_id, queued.seed, queued.origin)
-            if claim.state != "claimed" or not self._avoids(claim, slot):
-                return claim
-            self.take_note(claim)
-            self.hold(claim)
+    def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
+        """One that this worker has not failed on; the others that were claimed with it are held."""
+        while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
+            claims = self._claim_all([Wish(each.function_id, each.seed, each.origin) for each in queued])
+            mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
+            self._keep([claim for claim in claims if claim is not mine])
+            if mine is not None:
+                return mine
         return None
 
     def _avoids(self, claim: Claim, slot: Slot) -> bool:
@@ -161,7 +165,9 @@ class Claims:
 
     def _claim_baseline(self) -> Claim | None:
         function = self.next_baseline()
-        return None if function is None else self._claim(function.id, self._config.training_seed, "baseline")
+        if function is None:
+            return None
+        return self._claim_all([Wish(function.id, self._config.training_seed, "baseline")])[0]
 
     def _claim_suggestion(self, n_waiting: int) -> Claim | None:
         """One for a worker and, where suggestions are ready, one for each of those that wait too, held for them."""
@@ -173,36 +179,26 @@ class Claims:
         candidates, started = self._history.candidates, time.monotonic()
         made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
         took = time.monotonic() - started
-        records = {candidates[s.candidate].id: suggestion_record(s, candidates) for s in made}
-        for suggestion, record in zip(made, records.values(), strict=True):
-            function, predicted = candidates[suggestion.candidate].name, record.predicted_score
-            self._observe("suggested", function=function, predicted_score=predicted, seconds=took / len(made))
-        if len(made) <= 1:
-            return self._claim_one(records)
-        claims = self._store.claim_suggestions(
-            self._lease, records, self._config.training_seed, **self.accepted("suggestion")
-        )
-        for claim in claims[1:]:
+        wishes = []
+        for suggestion in made:
+            function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
+            said = {"function": function.name, "predicted_score": record.predicted_score}
+            self._observe("suggested", **said, seconds=took / len(made))
+            wishes.append(Wish(function.id, self._config.training_seed, "suggestion", record))
+        claims = self._claim_all(wishes)
+        self._keep(claims[1:])
+        return claims[0] if claims else None
+
+    def _claim_all(self, wishes: Sequence[Wish], *, retry_failed: bool = False) -> list[Claim]:
+        """What becomes of wishes of one origin."""
+        if not wishes:
+            return []
+        accepted = self.accepted(wishes[0].origin)
+        return self._store.claim_all(self._lease, wishes, retry_failed=retry_failed, **accepted)
+
+    def _keep(self, claims: Sequence[Claim]) -> None:
+        """Takes note of claims, and holds those that are ours for the workers that wait."""
+        for claim in claims:
             self.take_note(claim)
             if claim.state == "claimed":
                 self.hold(claim)
-        return claims[0]
-
-    def _claim_one(self, records: dict[int, SuggestionRecord]) -> Claim | None:
-        for function_id, record in records.items():
-            return self._claim(function_id, self._config.training_seed, "suggestion", record)
-        return None
-
-    def _claim(
-        self,
-        function_id: int,
-        seed: int,
-        origin: Origin,
-        suggestion: SuggestionRecord | None = None,
-        *,
-        retry_failed: bool = False,
-    ) -> Claim:
-        accepted = self.accepted(origin)
-        return self._store.claim(
-            self._lease, function_id, seed, origin, suggestion, retry_failed=retry_failed, **accepted
-        )

@@ -129,15 +129,24 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         """The one with the highest score; of equal ones the one that was asked for first."""
         return self._best
 
-    def next_queued(self) -> RunEvaluation | None:
-        """The one to be trained next: what was begun before, then in the order in which they were asked for."""
-        while self._queue:
-            fresh, _, number = self._queue[0]
+    def next_queued(self, most: int) -> list[RunEvaluation]:
+        """Those to be trained next: what was begun before, then in the order in which they were asked for.
+
+        They have one origin. They stay queued until `put` says otherwise.
+        """
+        found: dict[tuple[bool, int, int], RunEvaluation] = {}
+        while self._queue and len(found) < most:
+            entry = heapq.heappop(self._queue)
+            fresh, _, number = entry
             evaluation = self._by_id[number]
             if evaluation.status == "queued" and evaluation.begun is not fresh:
-                return evaluation
-            heapq.heappop(self._queue)
-        return None
+                found[entry] = evaluation
+                if evaluation.origin != next(iter(found.values())).origin:
+                    break
+        for entry in found:
+            heapq.heappush(self._queue, entry)
+        first = next(iter(found.values()), None)
+        return [evaluation for evaluation in found.values() if first and evaluation.origin == first.origin]
 
     def ended(self, after: int = 0) -> list[RunEvaluation]:
         """Those that came to a result, in that order, without the first `after`; one that was trained anew comes

@@ -105,6 +105,7 @@ class SearchLoop:
         self._track = tracker
         self._jobs: dict[int, int] = {}
         self._measured_for: dict[int, Claim] = {}
+        self._cost_sought: set[tuple[int, str]] = set()
         self._epochs: dict[int, int] = {}
         self._to_start: list[tuple[Slot, Claim, FunctionRecord]] = []
         self._recorded: dict[int, bool] = {}
@@ -268,9 +269,10 @@ class SearchLoop:
     def _lacks_cost(self, function: FunctionRecord, slot: Slot) -> bool:
         """Whether the function's cost on the worker's device is neither known nor given up."""
         device = slot.info.device if slot.info else ""
-        if device not in self.history.costs.get(function.id, {}):
-            stored = self.store.costs(self.lease.task_id, [function.id], device=device)
-            self.history.learn_costs(stored.values())
+        if device not in self.history.costs.get(function.id, {}) and (function.id, device) not in self._cost_sought:
+            wanted = {function.id, *self._claims.held_functions()}
+            self.history.learn_costs(self.store.costs(self.lease.task_id, wanted, device=device).values())
+            self._cost_sought |= {(number, device) for number in wanted}
         known = device in self.history.costs.get(function.id, {})
         return not known and function.id not in self.history.costs_given_up
 

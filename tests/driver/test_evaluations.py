@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +60,10 @@ def test_every_answer_is_that_of_a_look_at_all(changes):
     assert kept.n_stopped_early == sum(e.stopped_early is not None for e in entries if e.status == "done")
     assert kept.best == max((e for e in final if e.score is not None), key=lambda e: e.score, default=None)
     queued = [e for e in entries if e.status == "queued"]
-    assert kept.next_queued() == min(queued, key=lambda e: (not e.begun, entries.index(e)), default=None)
+    in_order = sorted(queued, key=lambda e: (not e.begun, entries.index(e)))
+    same = list(takewhile(lambda e: e.origin == in_order[0].origin, in_order))
+    for most in (1, 3, 100, 1):
+        assert kept.next_queued(most) == same[:most]
     assert kept.ended() == [plain[number] for number in ended]
 
 
@@ -67,9 +71,9 @@ def test_the_queue_gives_what_was_begun_first_and_then_the_order_of_asking():
     kept = RunEvaluations(tuple(evaluation(number) for number in (5, 3, 4)))
     kept.put(evaluation(4, begun=True))
     order = []
-    while (queued := kept.next_queued()) is not None:
-        order.append(queued.evaluation_id)
-        kept.put(replace(queued, status="running"))
+    while queued := kept.next_queued(1):
+        order += [each.evaluation_id for each in queued]
+        kept.put(replace(queued[0], status="running"))
     assert order == [4, 5, 3]
 
 

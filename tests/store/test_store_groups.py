@@ -16,6 +16,7 @@ from store import (
     StartRecord,
     Store,
     SuggestionRecord,
+    Wish,
     this_process,
 )
 
@@ -33,7 +34,7 @@ def held(store_url):
 
 
 def claimed(store, lease, functions):
-    return store.claim_suggestions(lease, {f: SuggestionRecord(0.1 * f, f) for f in functions}, 0)
+    return store.claim_all(lease, [Wish(f, 0, "suggestion", SuggestionRecord(0.1 * f, f)) for f in functions])
 
 
 def kinds(store, lease):
