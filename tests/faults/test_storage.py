@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -49,8 +50,12 @@ def checkpoints(place):
 
 
 def kill_with_its_workers(driver):
+    """And with its Ray, whose processes would outlive it by a minute."""
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     driver.communicate()
     psutil.wait_procs(children, timeout=60)
 
