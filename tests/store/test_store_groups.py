@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from store import (
     BadRecord,
+    CostRecord,
     EpochRecord,
     EvaluationResult,
     FunctionRow,
@@ -91,3 +93,26 @@ def test_the_first_result_stays_in_a_group_too(held):
     store.record_result(lease, first, DONE)
     assert store.record_results(lease, {first: replace(DONE, score=0.9), second: DONE}) == {first: False, second: True}
     assert store.evaluation(first).score == 0.5
+
+
+def test_a_group_takes_no_more_statements_than_one(held):
+    store, lease, functions = held
+    statements = []
+
+    def note(connection, cursor, text, *_):
+        statements.append(text)
+
+    def counted(group):
+        statements.clear()
+        ids = [claim.evaluation_id for claim in claimed(store, lease, group)]
+        store.start_all(lease, [StartRecord(number, "worker", "here") for number in ids])
+        store.record_costs(lease, [CostRecord(number, "cpu", 0.1, 0.1, 10, 10) for number in group])
+        store.record_results(lease, dict.fromkeys(ids, DONE))
+        return len(statements)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        assert counted(functions[1:]) <= counted(functions[:1])
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert {wish.evaluation.status for wish in store.snapshot(lease.run_id).evaluations} == {"done"}
