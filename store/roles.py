@@ -1,10 +1,10 @@
 """Roles of a PostgreSQL store: an owner that migrates, drivers that write rows, analysts that read.
 
 The statements may be run any number of times, also after a migration. They set no password, so that none comes into
-a shell's history or a log: `\\password ROLE` in psql does. A role that is there already keeps what it has, and it may
-not be the owner's own or a superuser's: an owner with an analyst's settings could not migrate. Roles belong to the whole
-server, so another database's owner may have made them; what is set as it should be is not set again, which takes more
-rights than to grant.
+a shell's history or a log: `\\password ROLE` in psql does. A role that is there already keeps what it has, and may not
+be the owner or a superuser: an owner with an analyst's settings could not migrate. Roles belong to the whole server, so
+another database's owner may have made them; what is set as it should be is not set again, which takes more rights than
+to grant.
 
 Drivers may not make, change or drop tables, and delete nothing but learning curves, which are in the event log then.
 Analysts may SELECT; what they begin is READ ONLY and limited in time unless they say otherwise, and even then they

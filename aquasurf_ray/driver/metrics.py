@@ -2,9 +2,9 @@
 
 Ray's agent on the driver's node exports them with its own, where Ray was installed with `ray[default]`, under names
 that begin with `ray_aquasurf_`; in the instance that a search starts for itself it listens on the loopback address.
-Without an agent nothing listens and nothing is exported. The tag `run` has the run's name; Ray takes tags in ASCII only,
-so of other letters it has their numbers. Ray keeps of a histogram how
-many values fell between two boundaries, so its sum is that of the middles.
+Without an agent nothing listens and nothing is exported. The tag `run` has the run's name; Ray takes tags in ASCII, so
+of other letters it has their numbers. Ray keeps of a histogram how many values fell between two boundaries, so its sum
+is that of the middles.
 """
 
 from __future__ import annotations

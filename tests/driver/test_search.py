@@ -77,7 +77,7 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
 
 
 def test_a_run_may_have_a_name_in_any_letters(here):
-    name = "it's \"déjà\" 再び"
+    name = 'it\'s "déjà" 再び'
     assert scripted(here, name=name, evaluations=1, features="outputs").evaluations == 9
     assert resume(name, store=here, worker=ScriptedWorker, evaluations=2).evaluations == 10
 
