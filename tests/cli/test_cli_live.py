@@ -91,7 +91,9 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     lease = store.acquire_lease(lease.run_id, dead, lease_seconds=30)
     store.report(lease, LIVE)
     assert json.loads(run(capsys, "status", "one", "--json")[1])["driver"]["state"] == "dead"
-    assert "it has died" in run(capsys, "status", "one")[1]
+    shown = run(capsys, "status", "one")[1]
+    assert "it has died" in shown
+    assert " left" not in shown, "nothing goes on"
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 0
     assert out.splitlines() == [
@@ -100,11 +102,22 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     ]
     far = store.acquire_lease(lease.run_id, replace(dead, host="far-away"), lease_seconds=0.001)
     store.report(far, LIVE)
-    assert "so it is gone or out of reach" in run(capsys, "status", "one")[1]
+    shown = run(capsys, "status", "one")[1]
+    assert "so it is gone or out of reach" in shown
+    assert " left" not in shown
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 1
     assert "the driver far-away pid" in out
     assert "has given no sign of life for" in out
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_output_that_its_disk_has_no_room_for_is_told_in_a_line(held, form):
+    command = [sys.executable, "-m", "aquasurf_ray", "status", *form]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    told = "aquasurf: the output cannot be written: No space left on device; make room there\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_stop_says_what_became_of_the_wish(capsys, held):
