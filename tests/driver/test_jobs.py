@@ -96,6 +96,22 @@ def test_without_the_job_client_the_command_says_what_to_install(monkeypatch, ca
     assert told == "aquasurf: Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'\n"
 
 
+@pytest.mark.parametrize(
+    "words", [["status"], ["stop", "one"], ["serach", "digits"], ["benchmark"], ["benchmark", "x"], ["--help"]]
+)
+def test_a_command_that_does_nothing_on_a_cluster_is_refused_before_it_is_sent(capsys, words):
+    assert main(["submit", "--", *words]) == 2
+    assert f"'{words[0]}' is no command that works on a cluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["search", "digits"], ["resume", "one"], ["benchmark", "build", "digits"]])
+def test_commands_that_do_are_sent(monkeypatch, capsys, words):
+    sent = []
+    monkeypatch.setattr(Jobs, "submit", lambda self, command, folder: sent.append(command) or "one-1")
+    assert main(["submit", "--detach", "--", *words]) == 0
+    assert (sent, capsys.readouterr().out) == ([words], "one-1\n")
+
+
 class BrokenLine:
     """A client whose log breaks off at the given places, and whose job ends when all was read."""
 
