@@ -61,7 +61,7 @@ def print_activity(document: dict[str, Any]) -> None:
     """Prints it, below what else is known of the run."""
     driver, live = document["driver"], document["live"]
     if driver is not None:
-        since = driver["since"].astimezone().strftime("%Y-%m-%d %H:%M:%S") if driver["since"] else "-"
+        since = driver["since"].isoformat(timespec="seconds") if driver["since"] else "-"
         print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
         if driver["stop_asked_by"]:
             print(f"asked to stop from {driver['stop_asked_by']}")
