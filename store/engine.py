@@ -148,6 +148,7 @@ def explain(error: Exception, url: StoreUrl) -> StoreError:
     words = url.redact(str(original))
     if isinstance(original, sqlite3.Error):
         return _explain_sqlite(_sqlite_code(original), words, url)
+    words = words.partition(" CONTEXT: ")[0]  # where in a block of ours: of use to nobody
     state = getattr(original, "sqlstate", None)
     if state in _DISK_FULL:
         return StoreFull(f"no space left for store '{url}'; make room there")

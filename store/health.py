@@ -40,6 +40,7 @@ class StoreHealth:
         state: `new` (nothing there), `current`, `older` (a search migrates it).
         writable: whether this user may write rows.
         commit_seconds: the quickest of some, that reached the disk.
+        free_bytes: on the disk of SQLite's file, for this user.
         network_file_system: the kind of one that SQLite's file is on.
         journal: SQLite's mode; `wal` where it is as it should be.
         clock_ahead: seconds that the server's clock is before this machine's; None for SQLite, which has none.
@@ -53,6 +54,7 @@ class StoreHealth:
     state: Literal["new", "current", "older"] = "new"
     writable: bool = False
     commit_seconds: float | None = None
+    free_bytes: int | None = None
     network_file_system: str | None = None
     journal: str | None = None
     clock_ahead: float | None = None
@@ -78,9 +80,13 @@ def _examine_sqlite(url: StoreUrl, path: Path) -> StoreHealth:
     check_place(path, create=True)
     kind = file_system(path)
     network = kind if kind in NETWORK_FILE_SYSTEMS else None
+    disk = os.statvfs(path.absolute().parent)
+    free = disk.f_bavail * disk.f_frsize
     if not path.exists() or path.stat().st_size == 0:
         seconds = _sync_seconds(path.absolute().parent)
-        return StoreHealth(url.safe, "sqlite", writable=True, commit_seconds=seconds, network_file_system=network)
+        return StoreHealth(
+            url.safe, "sqlite", writable=True, commit_seconds=seconds, free_bytes=free, network_file_system=network
+        )
     writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK | os.X_OK)
     with contextlib.closing(_connected(path, writable)) as connection:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -97,6 +103,7 @@ def _examine_sqlite(url: StoreUrl, path: Path) -> StoreHealth:
         state=state,
         writable=writable,
         commit_seconds=_sync_seconds(path.absolute().parent) if writable else None,
+        free_bytes=free,
         network_file_system=network,
         journal=journal,
     )

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from store.clock import SystemClock
 from store.engine import APPLICATION_ID, explain, is_starting_up
-from store.errors import StoreUnavailable, WrongDatabase
+from store.errors import StoreFull, StoreUnavailable, WrongDatabase
 from store.migrate import current_revision, known_revisions, prepare_schema, upgrade
 from store.schema import HEAD_REVISION, Base
 from store.transactions import Database
@@ -61,8 +61,7 @@ def opened(url: str) -> Iterator[Source]:
     parsed = parse_url(url)
     with contextlib.ExitStack() as stack:
         if parsed.path is not None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aquasurf-merge-"))
-            parsed = _copied(parsed, Path(folder) / "copy.db")
+            parsed = _copied(parsed, stack.enter_context(_folder(parsed)) / "copy.db")
         database = Database(parsed, SystemClock(), READ_SECONDS)
         stack.callback(database.close)
         _make_ready(database)
@@ -111,12 +110,27 @@ def _make_ready(database: Database) -> None:
     prepare_schema(database, create=False, migrate=False)
 
 
+@contextlib.contextmanager
+def _folder(url: StoreUrl) -> Iterator[Path]:
+    """A place for a copy."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aquasurf-merge-"))
+        except OSError as error:
+            text = f"there is no place for a copy of '{url.path}': {error.strerror}; name one by TMPDIR"
+            raise StoreUnavailable(text) from None
+        yield Path(folder)
+
+
 def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
     """A URL of the copy, shown under the name of what it is a copy of."""
     try:
         with contextlib.closing(_original(url)) as original, contextlib.closing(sqlite3.connect(copy)) as target:
             original.backup(target)
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:  # of the copy: the original is only read
+            text = f"no space left in '{copy.parent.parent}' for a copy of '{url.path}'; name another place by TMPDIR"
+            raise StoreFull(text) from None
         raise explain(error, url) from None
     return StoreUrl("sqlite", url.sqlalchemy.set(database=str(copy)), url.safe, copy)
 

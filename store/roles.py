@@ -1,7 +1,10 @@
 """Roles of a PostgreSQL store: an owner that migrates, drivers that write rows, analysts that read.
 
 The statements may be run any number of times, also after a migration. They set no password, so that none comes into
-a shell's history or a log: `\\password ROLE` in psql does. A role that is there already keeps what it has.
+a shell's history or a log: `\\password ROLE` in psql does. A role that is there already keeps what it has, and may not
+be the owner or a superuser: an owner with an analyst's settings could not migrate. Roles belong to the whole server, so
+another database's owner may have made them; what is set as it should be is not set again, which takes more rights than
+to grant.
 
 Drivers may not make, change or drop tables, and delete nothing but learning curves, which are in the event log then.
 Analysts may SELECT; what they begin is READ ONLY and limited in time unless they say otherwise, and even then they
@@ -47,6 +50,7 @@ class Roles:
         both = f"{self.driver}, {self.analyst}"
         tables = ", ".join(sorted(Base.metadata.tables))
         return [
+            *(_no_owner(name) for name in (self.driver, self.analyst)),
             *(_made(name) for name in (self.driver, self.analyst)),
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
             _in_this_database("REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC"),
@@ -57,9 +61,9 @@ class Roles:
             f"GRANT DELETE ON {table(Epoch).name} TO {self.driver}",
             f"REVOKE INSERT, UPDATE, DELETE ON {VERSION_TABLE} FROM {both}",
             f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {self.driver}",
-            f"ALTER ROLE {self.analyst} SET default_transaction_read_only = on",
-            f"ALTER ROLE {self.analyst} SET statement_timeout = '{ANALYST_SECONDS}s'",
-            f"ALTER ROLE {self.analyst} SET idle_in_transaction_session_timeout = '{ANALYST_SECONDS}s'",
+            _set(self.analyst, "default_transaction_read_only", "on"),
+            _set(self.analyst, "statement_timeout", f"{ANALYST_SECONDS}s"),
+            _set(self.analyst, "idle_in_transaction_session_timeout", f"{ANALYST_SECONDS}s"),
         ]
 
 
@@ -72,6 +76,7 @@ class RoleVerbs(StoreCore):
 
         Raises:
             BadRecord: SQLite has no roles; the file's permissions say who may read and write it.
+                Or a role is the owner's or a superuser's.
             StoreError: PostgreSQL refuses, in its own words.
         """
         if self._database.url.kind == "sqlite":
@@ -87,6 +92,19 @@ class RoleVerbs(StoreCore):
 def _made(name: str) -> str:
     made = f"IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN CREATE ROLE {name} LOGIN; END IF;"
     return f"DO $$ BEGIN {made} END $$"
+
+
+def _no_owner(name: str) -> str:
+    owns = f"SELECT FROM pg_class WHERE relname = '{VERSION_TABLE}' AND pg_get_userbyid(relowner) = '{name}'"
+    is_super = f"SELECT FROM pg_roles WHERE rolname = '{name}' AND rolsuper"
+    wrong = f"current_user = '{name}' OR EXISTS ({owns}) OR EXISTS ({is_super})"
+    says = f"role {name} is the owner or a superuser, who may do more than search or read; give another name"
+    return f"DO $$ BEGIN IF {wrong} THEN RAISE EXCEPTION '{says}'; END IF; END $$"
+
+
+def _set(name: str, setting: str, value: str) -> str:
+    known = f"SELECT FROM pg_roles WHERE rolname = '{name}' AND '{setting}={value}' = ANY(rolconfig)"
+    return f"DO $$ BEGIN IF NOT EXISTS ({known}) THEN ALTER ROLE {name} SET {setting} = '{value}'; END IF; END $$"
 
 
 def _in_this_database(statement: str) -> str:

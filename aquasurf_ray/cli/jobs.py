@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
+    context: typer.Context,
     command: Annotated[
         list[str] | None, typer.Argument(help="An aquasurf command, such as: search digits --name one.")
     ] = None,
@@ -71,6 +73,8 @@ def submit(
 
     if not command:
         raise BadUse("no command given; for example: aquasurf submit -- search digits --name digits")
+    if not _works_on_a_cluster(command, context):
+        raise BadUse(f"'{command[0]}' is no command that works on a cluster; those do that have the option --address")
     jobs = Jobs(dashboard)
     id = jobs.submit(command, working_dir)
     if detach:
@@ -78,6 +82,16 @@ def submit(
         return
     print(f"job '{id}' is on the cluster; Ctrl-C leaves it alone", file=sys.stderr)
     _follow(jobs, id, dashboard)
+
+
+def _works_on_a_cluster(words: Sequence[str], context: typer.Context) -> bool:
+    """Whether the words begin with a command, or a group and a command of it, that can be told where Ray is."""
+    found: Any = context.find_root().command
+    for word in words:
+        if not hasattr(found, "get_command"):
+            break
+        found = found.get_command(context, word)
+    return any("--address" in option.opts for option in getattr(found, "params", ()))
 
 
 def list_jobs(dashboard: Dashboard = None, as_json: AsJson = False) -> None:

@@ -61,12 +61,12 @@ def print_activity(document: dict[str, Any]) -> None:
     """Prints it, below what else is known of the run."""
     driver, live = document["driver"], document["live"]
     if driver is not None:
-        since = driver["since"].astimezone().strftime("%Y-%m-%d %H:%M:%S") if driver["since"] else "-"
+        since = driver["since"].isoformat(timespec="seconds") if driver["since"] else "-"
         print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
         if driver["stop_asked_by"]:
             print(f"asked to stop from {driver['stop_asked_by']}")
     if live is not None:
-        _print_live(live)
+        _print_live(live, goes_on=driver is not None and driver["state"] == "alive")
     if document["failure_causes"]:
         print("\ntries that failed on their workers:")
         print_table(CAUSE_COLUMNS, [[cause["tries"], cause["cause"]] for cause in document["failure_causes"]])
@@ -117,12 +117,13 @@ def _sign_of_life(driver: dict[str, Any]) -> str:
     return f"{beat}, so it is gone or out of reach" if driver["state"] == "silent" else beat
 
 
-def _print_live(live: dict[str, Any]) -> None:
+def _print_live(live: dict[str, Any], *, goes_on: bool) -> None:
+    """Of a driver that is gone nothing more is to be expected, so no time is left."""
     from aquasurf_ray.driver.duration import duration_text
 
     if live["ending"]:
         print(f"it ends: {live['ending']}")
-    if live["per_hour"] is not None:
+    if live["per_hour"] is not None and goes_on:
         print(f"{live['per_hour']:.1f} evaluations an hour, about {duration_text(live['seconds_left'])} left")
     print(f"\nworkers, {live['age']:.0f} s ago:")
     rows = [[worker[column] for column in WORKER_COLUMNS] for worker in live["workers"]]

@@ -6,6 +6,7 @@ defect of this program. Nothing heavy is imported here: each command imports wha
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -42,6 +43,7 @@ ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 DONE, FAILED, BAD_USE = 0, 1, 2
 STOPPED_BY_SIGNAL = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk that output goes to
 PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?password=)")
 
 app = typer.Typer(
@@ -118,6 +120,11 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"'{error.filename}'" if error.filename else "the output"
+        return _say(f"{where} cannot be written: {error.strerror}; make room there", FAILED)
     except Exception as error:
         code = exit_code(error)
         if code is None:

@@ -135,7 +135,8 @@ def _print_status(document: dict[str, Any]) -> None:
         del said[known]
     width = max(map(len, said))
     for key, value in said.items():
-        print(f"{key:<{width}}  {'-' if value is None else value}")
+        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{key:<{width}}  {shown}")
     if failures:
         print("\nfailed on their workers:")
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import ray
 from ray._private import ray_constants
 
 from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.driver.errors import BadUse, DriverError
+from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
 
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
@@ -41,6 +42,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Raises:
         BadUse: no cluster answers at `address`.
+        Interrupted: by SIGTERM while Ray starts.
     """
     if ray.is_initialized():
         yield
@@ -151,6 +153,11 @@ def _connect(address: str | None) -> None:
                 ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
         else:
             ray.init(address=address, **quiet)
+    except SystemExit as error:  # Ray's own answer to SIGTERM, which `ray.init` puts in the place of ours
+        if error.code != signal.SIGTERM:
+            raise
+        ray.shutdown()
+        raise Interrupted("stopped by SIGTERM while Ray started; nothing was begun") from None
     except (ConnectionError, ValueError, TimeoutError) as error:
         hint = "" if os.environ.get(AUTHENTICATION) == "token" else f"; if it asks for a token: {AUTHENTICATION}=token"
         raise BadUse(f"no Ray cluster answers at '{address}': {_first_line(error)}{hint}") from None

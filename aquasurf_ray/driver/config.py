@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aquasurf_ray.driver.duration import parse_duration
+from aquasurf_ray.driver.duration import checked_seconds, parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 from aquasurf_ray.driver.trackers import check_target
@@ -123,7 +123,9 @@ class SearchConfig(BaseModel):
     )
     until: str | None = Field(None, description="end when the best is as good as this, such as val_accuracy>=0.99")
     log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
-    lease_seconds: float = Field(30.0, ge=1, description="silence after which another driver may take the run over")
+    lease_seconds: float = Field(
+        30.0, ge=1, le=86_400, description="silence after which another driver may take the run over"
+    )
     checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
 
     @model_validator(mode="before")
@@ -157,6 +159,9 @@ class SearchConfig(BaseModel):
     @field_validator("time_budget", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
+        """A number, as from Python, YAML or the store, need not be in the form that people write."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return checked_seconds(float(value))
         return None if value is None else parse_duration(str(value))
 
     @field_validator("until")

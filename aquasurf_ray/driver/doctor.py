@@ -138,6 +138,9 @@ def _store(health: StoreHealth) -> Iterator[Finding]:
     if not health.writable:
         whose = "its rows" if health.kind == "postgresql" else "the file or its folder"
         yield Finding("store", "problem", f"{health.url}: you may not write {whose}; a search needs to")
+    if health.free_bytes is not None and health.free_bytes < LITTLE_SPACE:
+        text = f"{_size(health.free_bytes)} free on its disk; a search ends when that is full: make room"
+        yield Finding("store", "warning", text)
     if health.commit_seconds is not None:
         slow = health.commit_seconds > SLOW_COMMIT
         advice = "; workers will wait for it: a faster disk or a nearer server helps" if slow else ""
@@ -217,9 +220,12 @@ def _ray(config: SearchConfig, here: NodeReport) -> Iterator[Finding]:
         yield Finding("ray", "ok", f"{where}: {has}")
         if config.address is not None:
             yield _token(config.address)
-        with _marked(config) as mark:
-            reports = _ask_nodes(mark)
-        yield from _nodes(reports, here, config, mark)
+        try:
+            mark = stack.enter_context(_marked(config))
+        except CheckpointError:  # the check of the storage has told
+            mark = None
+        reports = _ask_nodes(mark)
+    yield from _nodes(reports, here, config, mark)
 
 
 def _token(address: str) -> Finding:
@@ -237,7 +243,7 @@ def _marked(config: SearchConfig) -> Iterator[str]:
         yield mark
 
 
-def _ask_nodes(mark: str) -> list[NodeReport | str]:
+def _ask_nodes(mark: str | None) -> list[NodeReport | str]:
     """What every living node says of itself, or why it says nothing."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -266,7 +272,9 @@ def _outside(value: float, first: float, last: float) -> float:
     return value - first if value < first else value - last if value > last else 0.0
 
 
-def _nodes(answers: Sequence[NodeReport | str], here: NodeReport, config: SearchConfig, mark: str) -> Iterator[Finding]:
+def _nodes(
+    answers: Sequence[NodeReport | str], here: NodeReport, config: SearchConfig, mark: str | None
+) -> Iterator[Finding]:
     for answer in answers:
         if isinstance(answer, str):
             yield Finding("node", "problem", f"{answer}; install the same version there")
@@ -285,7 +293,7 @@ def _nodes(answers: Sequence[NodeReport | str], here: NodeReport, config: Search
         place = _storage_place(config)
         text = f"{place} is not the same place on {', '.join(blind)}; give a shared folder or a URI: --storage"
         yield Finding("storage", "warning", text)
-    elif config.address is not None:
+    elif config.address is not None and mark is not None:
         yield Finding("storage", "ok", f"the same place on all {len(reports)} nodes")
 
 

@@ -6,21 +6,35 @@ import math
 import re
 
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-FORM = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+NUMBER = r"(\d+(?:\.\d+)?)"
+FORM = re.compile("".join(f"(?:{NUMBER}{unit})?" for unit in SECONDS), re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds.
+    """Seconds. A number alone is seconds; beside others each has its unit, since 2h30 may mean minutes.
 
     Raises:
         ValueError: no such form, or nothing.
 
     >>> parse_duration("2h30m"), parse_duration("90"), parse_duration("1d 12h"), parse_duration("1.5h")
     (9000.0, 90.0, 129600.0, 5400.0)
+    >>> parse_duration("2h30")
+    Traceback (most recent call last):
+    ValueError: Input should be seconds, or a time such as 2h30m or 45m
     """
-    found = FORM.fullmatch("".join(text.split()).lower())
+    text = "".join(text.split()).lower()
+    found = FORM.fullmatch(f"{text}s" if re.fullmatch(NUMBER, text, re.ASCII) else text)
     parts = [float(part or 0) for part in found.groups()] if found else []
     seconds = sum(part * unit for part, unit in zip(parts, SECONDS.values(), strict=False))
+    return checked_seconds(seconds)
+
+
+def checked_seconds(seconds: float) -> float:
+    """The same number.
+
+    Raises:
+        ValueError: it is not finite and positive.
+    """
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError("Input should be seconds, or a time such as 2h30m or 45m")
     return seconds

@@ -141,8 +141,6 @@ class Jobs:
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        if find_spec("aiohttp") is None:
-            raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
         for talkative in ("job.sdk", "dashboard_sdk"):  # of uploads and closed connections
             logging.getLogger(f"ray.dashboard.modules.{talkative}").setLevel(logging.WARNING)
         logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
@@ -153,6 +151,7 @@ class Jobs:
     def _answering(self) -> Iterator[None]:
         from ray.exceptions import AuthenticationError
 
+        broken = _broken_connections()
         try:
             yield
         except AuthenticationError:
@@ -160,7 +159,7 @@ class Jobs:
                 f"the cluster at {self.address} wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to"
                 " the file that holds it"
             ) from None
-        except _broken_connections() as error:
+        except broken as error:
             if "status code 404" in str(error):
                 raise BadUse(f"no such job at {self.address}; there are those of 'aquasurf job list'") from None
             if "status code" in str(error):
@@ -245,6 +244,9 @@ def _without(variables: Sequence[str]) -> Iterator[None]:
 
 
 def _broken_connections() -> tuple[type[Exception], ...]:
+    """What the job client raises where a connection breaks, or none comes about."""
+    if find_spec("aiohttp") is None:
+        raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
     import aiohttp
     import requests
 

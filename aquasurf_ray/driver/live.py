@@ -23,6 +23,7 @@ from workers.messages import GpuUse, TrainingJob
 REPORT_SECONDS = 5.0
 ASKED_AT_ONCE = 64
 RATE_SECONDS = 3600.0
+RATE_COUNT = 10
 
 
 class LiveReport:
@@ -53,8 +54,8 @@ class LiveReport:
         self._reported = now
         self._asking.take_in()
         seen = view()
-        per_hour = self._rate.per_hour(seen.evaluations)
-        left = (seen.evaluations_wanted - seen.evaluations) * 3600 / per_hour if per_hour else None
+        per_hour = self._rate.per_hour(seen.evaluations - seen.reused)
+        left = seconds_left(seen.evaluations, seen.evaluations_wanted, per_hour)
         workers = tuple(self._worker(slot, now) for slot in self._pool.live())
         self._store.report(self._lease, LiveRun(workers, per_hour, left, ending))
         self._asking.ask()
@@ -76,7 +77,8 @@ class LiveReport:
 
 
 class Rate:
-    """Evaluations finished an hour, over the last hour or as long as this has been asked.
+    """Trainings finished an hour, over the last hour, over the last ten if they took longer, or as long as this has
+    been asked. Over an hour alone, trainings of two hours would have no rate most of the time, and a wrong one else.
 
     >>> seconds = iter([0.0, 60.0, 120.0])
     >>> rate = Rate(lambda: next(seconds))
@@ -92,10 +94,19 @@ class Rate:
         """With so many done by now; None while none has been finished since the first question."""
         now = self._clock()
         self._seen.append((now, done))
-        while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS:
+        while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS and done - self._seen[1][1] >= RATE_COUNT:
             self._seen.popleft()
         then, before = self._seen[0]
         return (done - before) * 3600 / (now - then) if done > before and now > then else None
+
+
+def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None:
+    """What the rest takes at this rate; proposals may bring a run beyond what it wanted.
+
+    >>> seconds_left(10, 20, 60.0), seconds_left(21, 20, 60.0), seconds_left(10, 20, None)
+    (600.0, 0.0, None)
+    """
+    return max(wanted - done, 0) * 3600 / per_hour if per_hour else None
 
 
 @dataclass(frozen=True)

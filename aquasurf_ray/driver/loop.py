@@ -169,7 +169,9 @@ class SearchLoop:
         self._live.look_around(self.view, ending=end.text)
         busy = len(self.pool.busy())
         if busy:
-            self.reporter.note(f"{end.text}: work on {busy} workers comes to its end or to a checkpoint")
+            self.reporter.note(
+                f"{end.text}: work on {busy} worker{'s' * (busy > 1)} comes to its end or to a checkpoint"
+            )
         while self.pool.busy() and self._clock() < end.deadline:
             self.check()
             outcomes = [outcome for outcome in self.pool.poll(POLL_SECONDS) if outcome.fault is None]
@@ -220,6 +222,7 @@ class SearchLoop:
             ),
             failed=self.history.n_failed(),
             stopped_early=self.history.evaluations.n_stopped_early,
+            reused=self.history.evaluations.n_reused,
         )
 
     def _show(self) -> None:

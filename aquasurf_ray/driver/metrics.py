@@ -2,8 +2,9 @@
 
 Ray's agent on the driver's node exports them with its own, where Ray was installed with `ray[default]`, under names
 that begin with `ray_aquasurf_`; in the instance that a search starts for itself it listens on the loopback address.
-Without an agent nothing listens and nothing is exported. The tag `run` has the run's name. Ray keeps of a histogram how
-many values fell between two boundaries, so its sum is that of the middles.
+Without an agent nothing listens and nothing is exported. The tag `run` has the run's name; Ray takes tags in ASCII, so
+of other letters it has their numbers. Ray keeps of a histogram how many values fell between two boundaries, so its sum
+is that of the middles.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class RunMetrics:
     """The metrics of one session of a run."""
 
     def __init__(self, run: str) -> None:
-        self._tags = {"run": run}
+        self._tags = {"run": _ascii(run)}
         self._evaluations = self._made(Counter, "evaluations", "Evaluations that ended, by status", "status")
         self._running = self._made(Gauge, "running", "Evaluations under way")
         self._queued = self._made(Gauge, "queued", "Evaluations that wait for a worker")
@@ -56,7 +57,7 @@ class RunMetrics:
         self._running.set(running, self._tags)
         self._queued.set(queued, self._tags)
         if view.best:
-            self._best.set(view.best[1], self._tags | {"metric": view.metric})
+            self._best.set(view.best[1], self._tags | {"metric": _ascii(view.metric)})
         states: Counts[str] = Counts(slot.state for slot in pool.slots)
         for state in WORKER_STATES:
             self._workers.set(states[state], self._tags | {"state": state})
@@ -66,3 +67,12 @@ class RunMetrics:
 
     def _made_histogram(self, name: str, description: str, boundaries: list[float]) -> Any:
         return Histogram(f"aquasurf_{name}", description=description, boundaries=boundaries, tag_keys=("run",))
+
+
+def _ascii(text: str) -> str:
+    r"""A tag as Ray takes it.
+
+    >>> print(_ascii("digits-1"), _ascii("déjà"))
+    digits-1 d\xe9j\xe0
+    """
+    return text.encode("ascii", "backslashreplace").decode()

@@ -23,7 +23,8 @@ class RunView:
     """The state of a run at one moment.
 
     `best` is a function's name and the value of the metric `metric`, `running` one text a busy worker. A run that does
-    not mind the price wants no costs.
+    not mind the price wants no costs. Of the `evaluations`, `reused` cost no training here; they come in at once, and
+    say nothing of the time that others take.
     """
 
     spectra: int
@@ -34,6 +35,7 @@ class RunView:
     running: tuple[str, ...]
     failed: int
     stopped_early: int = 0
+    reused: int = 0
     costs: int = 0
     costs_wanted: int = 0
     metric: str = "accuracy"
@@ -129,16 +131,16 @@ class Bars:
         """Moves the bars."""
         now = self._clock()
         if self._pace is None:
-            self._pace = Pace(view.spectra), Pace(view.costs), Pace(view.evaluations)
+            self._pace = Pace(view.spectra), Pace(view.costs), Pace(view.evaluations - view.reused)
             self._live.start()
         counts = (
-            (self._spectra, view.spectra, view.spectra_wanted),
-            (self._costs, view.costs, view.costs_wanted),
-            (self._evaluations, view.evaluations, view.evaluations_wanted),
+            (self._spectra, view.spectra, view.spectra_wanted, 0),
+            (self._costs, view.costs, view.costs_wanted, 0),
+            (self._evaluations, view.evaluations, view.evaluations_wanted, view.reused),
         )
-        for pace, (bar, done, wanted) in zip(self._pace, counts, strict=True):
-            visible = bar != self._costs or wanted > 0
-            self._bars.update(bar, completed=done, total=wanted, pace=pace.text(now, done, wanted), visible=visible)
+        for pace, (bar, done, wanted, reused) in zip(self._pace, counts, strict=True):
+            visible, text = bar != self._costs or wanted > 0, pace.text(now, done - reused, wanted - reused)
+            self._bars.update(bar, completed=done, total=wanted, pace=text, visible=visible)
         self._says.plain = sentence(view)
 
     def close(self) -> None:

@@ -113,4 +113,5 @@ class Sharing:
         if record is None or not record.usable(**accepted):
             self._claims.ask_again(evaluation)
             return
-        self.keep(evaluation, record)
+        reused = evaluation.reused or record.claimed_by != self._lease.run_id  # as the store has just noted it
+        self.keep(replace(evaluation, reused=reused), record)

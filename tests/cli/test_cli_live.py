@@ -8,11 +8,12 @@ import platform
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from aquasurf_ray.cli.main import main
-from store import FunctionRow, LiveRun, LiveWorker, NewRun, Store, this_process
+from store import EvaluationResult, FunctionRow, LiveRun, LiveWorker, NewRun, Store, this_process
 
 BUSY = LiveWorker("worker-1", "busy", 12.5, "node-a", "NVIDIA H100", "trains relu(x)", 3, 87.0, 1200.0, 80_000.0)
 LIVE = LiveRun((BUSY, LiveWorker("worker-2", "idle", 0.0, "node-b", "cpu")), 30.0, 7200.0)
@@ -61,7 +62,9 @@ def test_status_tells_the_driver_its_workers_and_why_tries_failed(capsys, held):
     }
     assert document["failure_causes"] == [{"tries": 1, "cause": "ActorDiedError: the node is gone"}]
     _, out, _ = run(capsys, "status", "one")
-    assert f"driven by {platform.node()} pid {os.getpid()} since" in out
+    since = datetime.fromisoformat(driver["since"]).isoformat(timespec="seconds")
+    assert f"driven by {platform.node()} pid {os.getpid()} since {since}: heartbeat" in out
+    assert since.endswith("+00:00"), "as the other times of the table"
     assert "30.0 evaluations an hour, about 2 h left" in out
     (row,) = [line for line in out.splitlines() if line.startswith("worker-1")]
     assert row.split() == [
@@ -91,7 +94,9 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     lease = store.acquire_lease(lease.run_id, dead, lease_seconds=30)
     store.report(lease, LIVE)
     assert json.loads(run(capsys, "status", "one", "--json")[1])["driver"]["state"] == "dead"
-    assert "it has died" in run(capsys, "status", "one")[1]
+    shown = run(capsys, "status", "one")[1]
+    assert "it has died" in shown
+    assert " left" not in shown, "nothing goes on"
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 0
     assert out.splitlines() == [
@@ -100,11 +105,30 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     ]
     far = store.acquire_lease(lease.run_id, replace(dead, host="far-away"), lease_seconds=0.001)
     store.report(far, LIVE)
-    assert "so it is gone or out of reach" in run(capsys, "status", "one")[1]
+    shown = run(capsys, "status", "one")[1]
+    assert "so it is gone or out of reach" in shown
+    assert " left" not in shown
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 1
     assert "the driver far-away pid" in out
     assert "has given no sign of life for" in out
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_output_that_its_disk_has_no_room_for_is_told_in_a_line(held, form):
+    command = [sys.executable, "-m", "aquasurf_ray", "status", *form]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    told = "aquasurf: the output cannot be written: No space left on device; make room there\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_a_best_value_has_the_digits_that_it_has_in_tables(capsys, held):
+    store, lease = held
+    claim = store.claim(lease, 1, 0, "baseline")
+    store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.9532293986636972))
+    shown = run(capsys, "status", "one")[1]
+    assert ["best", "accuracy", "0.9532"] in [line.split() for line in shown.splitlines()], shown
 
 
 def test_stop_says_what_became_of_the_wish(capsys, held):

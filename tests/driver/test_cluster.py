@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from ray._private import ray_constants
 
 from aquasurf_ray.driver.cluster import AUTHENTICATION, CLUSTER_SWITCH, Workers, connected, fitting_workers
 from aquasurf_ray.driver.config import make_config
-from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.signals import StopSignal
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "localhost:{}"])
@@ -26,6 +28,18 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, form):
         address = form.format(taken.getsockname()[1])
         with pytest.raises(BadUse, match="no Ray cluster answers at"), connected(address):
             pass
+
+
+def test_sigterm_while_ray_starts_is_an_interruption_and_no_exit_code_of_rays(monkeypatch):
+    def init(**kwargs):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does there
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with StopSignal(), pytest.raises(Interrupted, match="stopped by SIGTERM while Ray started"), connected(None):
+        pass
 
 
 @pytest.fixture

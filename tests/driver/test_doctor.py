@@ -8,6 +8,7 @@ import re
 import socket
 import sqlite3
 import stat
+import subprocess
 from contextlib import closing, nullcontext
 from dataclasses import replace
 
@@ -79,6 +80,27 @@ def test_folders_that_cannot_be_written_are_problems(no_ray, tmp_path, capsys):
     shown = capsys.readouterr().out
     lines = [line.split()[0] for line in shown.splitlines() if " problem " in line]
     assert lines == ["store", "storage"], shown
+
+
+def test_little_room_for_the_database_is_a_warning(no_ray, tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small disk can be made here")
+    try:
+        warned = said(findings(store=f"sqlite:///{place}/runs.db"), "warning")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert "store: 0 MiB free on its disk" in warned
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_storage_that_cannot_be_written_is_told_once_and_keeps_no_node_from_being_asked(tmp_path):
+    (tmp_path / "file").touch()
+    found = findings(storage=f"{tmp_path}/file/checkpoints")
+    assert [finding.check for finding in found if finding.level == "problem"] == ["storage"]
+    assert {finding.level for finding in found if finding.check in ("ray", "node")} == {"ok"}
 
 
 def test_a_server_that_is_not_there_is_a_problem_at_once_and_its_password_a_secret(no_ray):

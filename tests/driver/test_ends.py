@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 from collections import Counter
 
@@ -120,10 +121,16 @@ def test_what_a_task_is_not_judged_by_is_refused(here, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("until", "val_accuracy"), ("until", "val_accuracy>=nan"), ("time_budget", "soon")]
+    ("option", "value"),
+    [
+        ("until", "val_accuracy"),
+        ("until", "val_accuracy>=nan"),
+        *(("time_budget", wrong) for wrong in ("soon", "2h30", "30m15", "\u0663h", "-5", "0", -1.0, float("inf"))),
+        ("lease_seconds", float("inf")),
+    ],
 )
 def test_ends_that_make_no_sense_are_refused(option, value):
-    with pytest.raises(BadUse, match=f"{option.replace('_', '-')}: input should be .*, got '{value}'"):
+    with pytest.raises(BadUse, match=f"{option.replace('_', '-')}: input should be .*, got {re.escape(repr(value))}"):
         make_config({"task": "digits", option: value})
 
 
@@ -131,3 +138,9 @@ def test_ends_are_no_part_of_a_runs_identity():
     plain = make_config({"task": "digits"})
     assert make_config({"task": "digits", "until": "val_accuracy>=1", "time_budget": 60}).identity() == plain.identity()
     assert make_config({"task": "digits", "time_budget": 60}).time_budget == 60.0
+
+
+@pytest.mark.parametrize("given", ["90", "2h30m", "0.00001s", "999999999999999999d", 1e-5])
+def test_a_time_budget_is_read_again_from_what_the_store_keeps_of_it(given):
+    first = make_config({"task": "digits", "time_budget": given})
+    assert make_config({"task": "digits", "time_budget": first.stored()["time_budget"]}) == first

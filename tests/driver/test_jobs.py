@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import jobs
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.jobs import Jobs, check_command, entrypoint
@@ -81,6 +82,34 @@ def test_what_is_not_only_here_goes_through(tmp_path, command):
 def test_an_address_that_is_no_dashboard_is_refused(address):
     with pytest.raises(BadUse, match="takes jobs at its dashboard"):
         Jobs(address)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["submit", "--", "search", "digits"], ["job", "list"], ["job", "attach", "one"], ["job", "stop", "one"]],
+    ids=" ".join,
+)
+def test_without_the_job_client_the_command_says_what_to_install(monkeypatch, capsys, words):
+    monkeypatch.setattr(jobs, "find_spec", lambda name: None)
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told == "aquasurf: Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["stop", "one"], ["serach", "digits"], ["benchmark"], ["benchmark", "x"], ["--help"]]
+)
+def test_a_command_that_does_nothing_on_a_cluster_is_refused_before_it_is_sent(capsys, words):
+    assert main(["submit", "--", *words]) == 2
+    assert f"'{words[0]}' is no command that works on a cluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["search", "digits"], ["resume", "one"], ["benchmark", "build", "digits"]])
+def test_commands_that_do_are_sent(monkeypatch, capsys, words):
+    sent = []
+    monkeypatch.setattr(Jobs, "submit", lambda self, command, folder: sent.append(command) or "one-1")
+    assert main(["submit", "--detach", "--", *words]) == 0
+    assert (sent, capsys.readouterr().out) == ([words], "one-1\n")
 
 
 class BrokenLine:

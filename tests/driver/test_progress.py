@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from aquasurf_ray.driver.live import Rate
 from aquasurf_ray.driver.progress import Bars, Lines, Pace, RunView, sentence
 
 VIEW = RunView(
@@ -30,6 +33,27 @@ def test_pace_counts_only_what_this_process_did():
     pace = Pace(100)
     assert pace.text(0.0, 100, 200) == ""
     assert pace.text(50.0, 150, 200) == "1.0/s, 0:50 left"
+
+
+@pytest.mark.parametrize("hours", [0.05, 0.5, 3.0])
+def test_the_rate_of_a_run_whose_trainings_take_whatever_is_right_at_any_moment(hours):
+    now = [0.0]
+    rate = Rate(lambda: now[0])
+    rate.per_hour(0)
+    for now[0] in range(60, int(100 * hours * 3600), 60):
+        found = rate.per_hour(done := int(now[0] / 3600 / hours))
+        if done >= 10:
+            assert found == pytest.approx(1 / hours, rel=0.12), now[0]
+
+
+def test_results_of_other_runs_are_no_part_of_the_pace(capsys):
+    now = [0.0]
+    bars = Bars(clock=lambda: now[0])
+    bars.update(replace(VIEW, evaluations=0))
+    now[0] = 10.0
+    bars.update(replace(VIEW, evaluations=28, reused=27))
+    bars.close()
+    assert "10.0 s each, 3:20 left" in capsys.readouterr().err
 
 
 def test_slow_work_is_told_in_seconds_each_and_hours():

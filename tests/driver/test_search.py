@@ -76,6 +76,12 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
     assert result.best == (best.function, scripted_worker.score_of(best.function))
 
 
+def test_a_run_may_have_a_name_in_any_letters(here):
+    name = 'it\'s "déjà" 再び'
+    assert scripted(here, name=name, evaluations=1, features="outputs").evaluations == 9
+    assert resume(name, store=here, worker=ScriptedWorker, evaluations=2).evaluations == 10
+
+
 def test_every_suggestion_keeps_its_reason(here):
     scripted(here, name="one", surrogate="aquasurf")
     reasons = [w.suggestion for w in wishes(here, "one") if w.origin == "suggestion"]

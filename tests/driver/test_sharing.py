@@ -73,6 +73,7 @@ def test_what_another_run_trains_is_waited_for_and_taken_over_when_it_is_there(s
     two.sharing.look_around(now=True)
     assert (two.status(claim.evaluation_id), two.history.best()) == ("done", ("f0(x)", 0.5))
     assert [w.reused for w in store.snapshot(two.lease.run_id).evaluations] == [True, False]
+    assert two.history.evaluations.n_reused == 1, "the driver counts as the store does"
 
 
 def test_what_another_run_gives_back_is_queued_here(store):

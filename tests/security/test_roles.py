@@ -123,6 +123,36 @@ def test_an_analyst_reads_everything_and_writes_nothing(owner_url):
             execute(owner_url, ANALYST, "SET default_transaction_read_only = off", statement)
 
 
+@pytest.fixture
+def createrole_owner(postgres_server):
+    """The URL of a database of an owner who may make roles and is no superuser."""
+    postgres_server.execute("CREATE ROLE security_owner LOGIN CREATEROLE")
+    postgres_server.execute("CREATE DATABASE owned OWNER security_owner")
+    yield as_role(postgres_server.url("owned"), "security_owner")
+    postgres_server.execute("DROP DATABASE owned WITH (FORCE)")
+    postgres_server.execute("DROP ROLE security_owner")
+
+
+@pytest.mark.parametrize("role", ["security_owner", "postgres"])
+@pytest.mark.parametrize("option", ["--driver", "--analyst"])
+def test_the_owner_and_superusers_are_no_role_and_keep_their_settings(
+    createrole_owner, postgres_server, capsys, option, role
+):
+    assert main(["roles", option, role, "--store", createrole_owner]) == 2
+    told = capsys.readouterr().err
+    assert f"role {role} is the owner or a superuser" in told
+    assert "CONTEXT" not in told
+    settings = f"SELECT rolconfig FROM pg_roles WHERE rolname = '{role}'"
+    assert execute(postgres_server.url("owned"), "postgres", settings) == [(None,)]
+
+
+def test_roles_that_another_database_s_owner_made_are_given_their_rights_here_too(owner_url, createrole_owner):
+    assert main(["roles", "--driver", DRIVER, "--analyst", ANALYST, "--store", createrole_owner]) == 0
+    search_something(as_role(createrole_owner.replace("//security_owner@", "//postgres@"), DRIVER))
+    reader = as_role(createrole_owner.replace("//security_owner@", "//postgres@"), ANALYST)
+    assert read_only_query(reader, "SELECT count(*) FROM runs").rows == ((1,),)
+
+
 def test_a_driver_cannot_migrate_and_is_told_so_in_a_sentence(owner_url, postgres_server):
     execute(owner_url, "postgres", "UPDATE aquasurf_version SET version_num = '0002'")
     try:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from store import (
     RunHeld,
     SpectrumRecord,
     Store,
+    StoreFull,
     StoreTooNew,
     StoreTooOld,
     StoreUnavailable,
@@ -527,3 +529,24 @@ def test_a_run_that_wanted_what_the_other_side_has_trained_is_told_of_it(new, tr
         assert (wish.evaluation.status, wish.evaluation.score, wish.reused) == ("done", 0.75, True)
         last = a.events(a.run("wants").id)[-1]
         assert (last.kind, last.evaluation_id, last.data["score"]) == ("observed", wish.evaluation.id, 0.75)
+
+
+def test_a_copy_that_finds_no_room_says_where_it_should_have_been(blank, tmp_path, monkeypatch):
+    other, here = tmp_path / "other.db", f"sqlite:///{tmp_path}/here.db"
+    shutil.copy(blank, other)
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no small disk can be made here")
+    try:
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        with Store.open(here) as store, pytest.raises(StoreFull, match=r"copy of .* by TMPDIR") as full:
+            store.merge(f"sqlite:///{other}")
+        assert str(full.value).startswith(f"no space left in '{place}'")
+        assert not list(place.iterdir())
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with Store.open(here) as store, pytest.raises(StoreUnavailable, match=r"no place for a copy .* by TMPDIR"):
+        store.merge(f"sqlite:///{other}")
