@@ -89,6 +89,17 @@ def test_confirmed_means_are_those_of_the_other_seeds(findings):
     np.testing.assert_allclose(intervals.high - intervals.mean, half, rtol=1e-6)
 
 
+def test_what_stands_in_rows_is_drawn_at_their_heights_on_the_page(shown):
+    sections = {section["id"]: section["figures"][0] for section in shown["sections"] if section["figures"]}
+    for kind in ("confirmed", "failures", "usage"):
+        axis = sections[kind]["layout"]["yaxis"]
+        n = len(axis["ticktext"])
+        assert axis["tickvals"] == list(range(n))
+        for trace in sections[kind]["data"]:
+            heights = _numbers(trace["y"]) if isinstance(trace["y"], dict) else trace["y"]
+            assert set(heights) == set(range(n)), (kind, trace["name"])
+
+
 def test_predictions_stand_over_what_was_measured(findings):
     (points,) = marks(findings, "predictions", Points)
     known = {w.function: w for w in findings.wishes if w.suggestion and w.evaluation.score is not None}

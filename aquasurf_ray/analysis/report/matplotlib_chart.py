@@ -22,6 +22,7 @@ from aquasurf_ray.analysis.report.chart import (
     Panel,
     Points,
     Spans,
+    row_names,
 )
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _bars(mark: Bars, axes: Axes, number: int) -> None:
 
 @_draw.register(Spans)
 def _spans(mark: Spans, axes: Axes, number: int) -> None:
-    names = sorted(set(mark.rows))
+    names = row_names(mark)
     at = [names.index(row) for row in mark.rows]
     style: dict[str, Any] = {"color": _colour(mark.colour), "edgecolor": "white", "linewidth": 0.3}
     axes.barh(at, mark.end - mark.start, left=mark.start, label=mark.name, **style)
