@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from made_run import DIVERGED, FAILED, NAME, functions, make_run
 
 from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings, write_page
+from aquasurf_ray.analysis.output_file import write_file
+from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
 from aquasurf_ray.analysis.report.chart import Bars, Intervals, Line, Points
 from aquasurf_ray.analysis.report.function_table import REACH, curve
 from store import NewRun, Store
@@ -198,10 +200,29 @@ def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
     assert b"<svg" in (tmp_path / "picture.svg").read_bytes()[:600]
 
 
-def test_a_page_is_written_whole_and_only_to_a_plain_file(tmp_path):
-    write_page("<p>", tmp_path / "report.html")
+def test_a_picture_that_cannot_be_drawn_leaves_what_was_there(findings, tmp_path, monkeypatch):
+    place = tmp_path / "p.png"
+    place.write_bytes(b"an earlier picture")
+
+    def half(self, file, **_):
+        file.write(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OSError, match="No space"):
+        draw(KINDS["cost"](findings), place)
+    assert place.read_bytes() == b"an earlier picture"
+
+
+def test_a_file_is_written_whole_and_only_to_a_plain_file(tmp_path):
+    write_file(tmp_path / "report.html", b"<p>")
     assert (tmp_path / "report.html").read_text() == "<p>"
-    for path, said in ((tmp_path, "no plain file"), (tmp_path / "none" / "r.html", "there is no folder")):
+    cases = (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "r.html", "there is no folder"),
+        (Path("/dev/null"), "plain"),
+    )
+    for path, said in cases:
         with pytest.raises(AnalysisError, match=said):
-            write_page("<p>", path)
+            write_file(path, b"<p>")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -48,7 +48,9 @@ def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None
         (["report", "nobody", "-o", "r.html"], "nobody"),
         (["report", NAME, "-o", "/dev/null"], "no plain file"),
         (["report", NAME, "-o", "/nowhere/r.html"], "no folder"),
-        (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of"),
+        (["report", NAME, "-o", "/proc/r.html"], "cannot be written"),
+        (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of .png, .svg, .pdf"),
+        (["plot", NAME, "progress", "-o", "p.pgf"], "must end in one of"),  # it would need LaTeX
         (["plot", NAME, "portrait", "-o", "p.png"], "portrait"),
         (["plot", NAME, "predictions", "-o", "p.png"], "nothing to show of kind 'predictions' yet"),
         (["watch", "nobody"], "nobody"),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.picture import check_format
+from aquasurf_ray.analysis.picture import check_format, save
 from aquasurf_ray.analysis.report.chart import (
     GREY,
     PALETTE,
@@ -53,10 +52,7 @@ def draw(chart: Chart, path: Path) -> None:
         _draw_panel(axes, panel)
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_visible(False)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise AnalysisError(f"picture '{path}' cannot be written: {error.strerror or error}") from None
+    save(figure, path)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
