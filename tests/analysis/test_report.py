@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_run import DIVERGED, FAILED, NAME, functions, make_run
+from made_run import DIVERGED, FAILED, NAME, done, functions, make_run
 
 from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
@@ -19,7 +19,8 @@ from aquasurf_ray.analysis.output_file import write_file
 from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
 from aquasurf_ray.analysis.report.chart import Bars, Intervals, Line, Points
 from aquasurf_ray.analysis.report.function_table import REACH, curve
-from store import NewRun, Store
+from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
+from store import EvaluationResult, NewRun, Store, this_process
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_a_run_without_results_has_a_page_too(tmp_path):
         store.create_run(NewRun("new", "search", store.add_task("t", "1", "d", {}), {}, "d", 0, 4, None, "0.1.0"))
         found = document(read_findings(store, "new", "aquasurf search t"))
     assert [section["id"] for section in found["sections"]] == ["best", "again"]
-    assert "No training has come to a result yet" in page(found)
+    assert "No training has come to a score yet" in page(found)
 
 
 def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
@@ -100,6 +101,41 @@ def test_what_stands_in_rows_is_drawn_at_their_heights_on_the_page(shown):
         for trace in sections[kind]["data"]:
             heights = _numbers(trace["y"]) if isinstance(trace["y"], dict) else trace["y"]
             assert set(heights) == set(range(n)), (kind, trace["name"])
+
+
+def test_the_best_functions_have_learning_curves_also_where_baselines_lead(findings):
+    best = [row.function for row in findings.board if not row.baseline][:5]
+    assert [line.name for line in marks(findings, "learning", Line) if line.name != "baselines"] == best
+
+
+def test_words_say_only_what_a_picture_shows(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        make_run(store)
+        run, ids = store.run(NAME), {f.name: f.id for f in store.candidates(store.run(NAME).id)}
+        names = [name for name in ids if name != "relu(x)"]
+        new = NewRun("few", "evaluate", run.task_id, {"functions": names[-3:]}, "few", 0, 3, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, [ids[name] for name in names[-3:]]).id, this_process())
+        for name in names[-2:]:
+            claim = store.claim(lease, ids[name], 5, origin="proposal")
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="nan", seconds=1.0))
+        found = read_findings(store, "few", "", quick=True)
+        assert "No training has come to a score; 2 diverged" in page(document(found))
+        claim = store.claim(lease, ids[names[-3]], 5, origin="proposal")
+        store.record_result(lease, claim.evaluation_id, done(0.5))
+        few = read_findings(store, "few", "", quick=True)
+    words = {kind: chart.words for kind in KINDS if (chart := KINDS[kind](few))}
+    assert words["functions"].startswith("The best function, each")
+    assert "thin line" not in words["map"]
+    assert "1 are coloured by" in words["map"]
+    assert "confirmed" not in document(few)["sections"][0]["html"].lower()
+
+
+def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
+    scores = np.array([0.1, 0.2, np.nan, *np.linspace(0.8, 0.9, 9)])
+    n = int((scores < lowest_shown(scores)).sum())
+    assert n == 2
+    assert on_the_edge(scores, "lie low").startswith(f"; {n} poorer")
+    assert on_the_edge(np.array([0.5]), "lie low") == on_the_edge(np.array([]), "lie low") == ""
 
 
 def test_predictions_stand_over_what_was_measured(findings):

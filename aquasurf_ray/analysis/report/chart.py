@@ -130,6 +130,7 @@ class Panel:
     y: Axis = field(default_factory=Axis)
     title: str = ""
     legend: bool = True
+    below: bool = False  # the legend, where the marks leave the lower corner free
     equal: bool = False  # one unit of x is as long as one of y
 
 

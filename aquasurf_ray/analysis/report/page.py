@@ -28,7 +28,7 @@ Json = dict[str, Any]
 def document(findings: Findings) -> Json:
     """Title, sections in order, and the table of functions; a section has an id, a title, HTML, and figures."""
     table = FunctionTable(findings)
-    sections: list[Json] = [{"id": "best", "title": "Best functions", "html": leaderboard(findings), "figures": []}]
+    sections: list[Json] = [{"id": "best", "title": "Leaderboard", "html": leaderboard(findings), "figures": []}]
     for make in KINDS.values():
         chart = make(findings)
         if chart is not None:

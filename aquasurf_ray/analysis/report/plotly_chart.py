@@ -45,7 +45,7 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
     data = [trace for mark in panel.marks for trace in _traces(mark, numbers)]
     layout: Json = {
         "height": height,
-        "margin": {"l": 60, "r": 15, "t": 46 if panel.title else 20, "b": 48},
+        "margin": {"l": 60, "r": 15, "t": (60 if "\n" in panel.title else 46) if panel.title else 20, "b": 48},
         "showlegend": panel.legend and sum(trace.get("showlegend", True) for trace in data) > 0,
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         "xaxis": _axis(panel.x),
@@ -61,7 +61,8 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
         layout["margin"]["l"] = 10
     if panel.title:
         text = html.escape(panel.title, quote=False).replace("\n", "<br>")
-        layout["legend"] = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top"}
+        at = {"y": 0, "yanchor": "bottom"} if panel.below else {"y": 1, "yanchor": "top"}
+        layout["legend"] = {"x": 1, "xanchor": "right", **at}
         layout["title"] = {"text": text, "font": {"size": 13}, "x": 0.02, "xanchor": "left"}
     if panel.equal:
         layout["yaxis"]["scaleanchor"] = "x"
@@ -79,9 +80,9 @@ def _wrapped(text: str) -> str:
     """A row's name in lines that leave room for the picture on a phone.
 
     >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
-    'sub(hard_sigmoid(x),<br>erfc(x)) <br>(baseline)'
+    'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
     """
-    lines = re.sub(r"(.{8,23}[ ,])(?=\S)", r"\1\n", text).split("\n")
+    lines = re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text).split("\n")
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
@@ -113,6 +114,7 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
     if mark.values is not None:
         bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
         marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
+        marker |= {"line": {"width": 1, "color": GROUND}}  # the darkest and the brightest are near a ground's colour
         marker |= {"showscale": bool(mark.scale), "colorbar": bar}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "marker": marker, "showlegend": mark.shown}
     trace |= {"x": _array(mark.x), "y": _array(mark.y)}
