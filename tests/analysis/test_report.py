@@ -17,7 +17,7 @@ from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import write_file
 from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
-from aquasurf_ray.analysis.report.chart import Bars, Intervals, Line, Points
+from aquasurf_ray.analysis.report.chart import Bars, Chart, Intervals, Line, Points
 from aquasurf_ray.analysis.report.function_table import REACH, curve
 from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
 from store import EvaluationResult, NewRun, Store, this_process
@@ -234,6 +234,12 @@ def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
     chart = KINDS[kind](findings)
     draw(chart, tmp_path / "picture.svg")
     assert b"<svg" in (tmp_path / "picture.svg").read_bytes()[:600]
+
+
+def test_a_chart_without_panels_is_told_and_not_drawn(tmp_path):
+    with pytest.raises(AnalysisError, match=r"p\.png' is not drawn.* The network calls swish\(x\) nowhere"):
+        draw(Chart("explain", "", "The network calls swish(x) nowhere.", ()), tmp_path / "p.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_what_was_there(findings, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.picture import check_format, save
 from aquasurf_ray.analysis.report.chart import (
     GREY,
@@ -38,9 +39,12 @@ def draw(chart: Chart, path: Path) -> None:
     """Writes the chart.
 
     Raises:
-        AnalysisError: matplotlib is not installed or knows no such format, or the file cannot be written.
+        AnalysisError: the chart has no panel, the file's suffix is not one of `FORMATS`, matplotlib is not installed,
+            or the file cannot be written.
     """
     check_format(path)
+    if not chart.panels:
+        raise AnalysisError(f"picture '{path}' is not drawn, since there is nothing on it: {chart.words}")
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(chart.panels))
