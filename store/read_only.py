@@ -92,7 +92,7 @@ def _query_sqlite(url: StoreUrl, sql: str, values: dict[str, Any], limit: int | 
         try:
             cursor = connection.execute(sql, values)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
-        except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
+        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
             raise QueryError(_refusal(error, timeout)) from None
         return _result(cursor.description, rows)
 

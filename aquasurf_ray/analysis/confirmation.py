@@ -44,7 +44,7 @@ class SeedMean:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """The mean paired difference to the reference, positive where better, and two-sided p-values.
 
     All are None with fewer than two pairs; the p-values also where the difference is the same with every seed and not
@@ -110,7 +110,7 @@ def all_seeds(by_seed: Mapping[int, float | None]) -> SeedMean:
     return seed_mean(np.array(scores, dtype=np.float64))
 
 
-def compare(scores: Scores, reference: Scores) -> Comparison:
+def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
     """One function [s] against the reference [s] by the paired t-test; seeds that one of them diverged on are left out.
 
     A function that diverged on any seed is not compared: the rest would flatter it.
@@ -119,26 +119,27 @@ def compare(scores: Scores, reference: Scores) -> Comparison:
 
     paired = ~np.isnan(reference)
     if np.isnan(scores).any() or paired.sum() < 2:
-        return Comparison(None, None)
+        return PairedDifference(None, None)
     differences = scores[paired] - reference[paired]
     gain = float(np.mean(differences))
     last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
     if np.ptp(differences) <= last_bits:  # whose variance is but that of rounding
-        return Comparison(gain, 1.0 if abs(gain) <= last_bits else None)
+        return PairedDifference(gain, 1.0 if abs(gain) <= last_bits else None)
     n = len(differences)
     t = abs(gain) / (np.std(differences, ddof=1) / np.sqrt(n))
-    return Comparison(gain, float(2 * stdtr(n - 1, -t)))
+    return PairedDifference(gain, float(2 * stdtr(n - 1, -t)))
 
 
-def with_holm(comparisons: list[Comparison]) -> list[Comparison]:
-    """The comparisons with p-values corrected for their number, in the same order; those without one do not count.
+def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
+    """The differences with p-values corrected for their number, in the same order; those without one do not count.
 
-    >>> [c.p_holm for c in with_holm([Comparison(0.1, 0.04), Comparison(0.2, 0.01), Comparison(None, None)])]
+    >>> found = [PairedDifference(0.1, 0.04), PairedDifference(0.2, 0.01), PairedDifference(None, None)]
+    >>> [difference.p_holm for difference in with_holm(found)]
     [0.04, 0.02, None]
     """
-    known = [i for i, c in enumerate(comparisons) if c.p_value is not None]
-    corrected = dict(zip(known, holm([p for c in comparisons if (p := c.p_value) is not None]), strict=True))
-    return [replace(c, p_holm=corrected.get(i)) for i, c in enumerate(comparisons)]
+    known = [i for i, c in enumerate(differences) if c.p_value is not None]
+    corrected = dict(zip(known, holm([p for c in differences if (p := c.p_value) is not None]), strict=True))
+    return [replace(c, p_holm=corrected.get(i)) for i, c in enumerate(differences)]
 
 
 def noise_variance(scores: Scores) -> float | None:

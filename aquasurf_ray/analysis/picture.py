@@ -6,6 +6,7 @@ round of colours. matplotlib is imported when a picture is drawn, and needs no d
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.comparison import Comparison, quantiles
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.output_file import check_place
+from aquasurf_ray.analysis.output_file import check_place, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")
+FORMATS = (".png", ".svg", ".pdf")
 GOALS = {"top_1": "top 1%", "top_01": "top 0.1%"}
 
 
@@ -30,14 +32,25 @@ def check_format(path: Path) -> None:
     Raises:
         AnalysisError: matplotlib is not installed or does not know the format, or no file can be there.
     """
-    known = _new_figure().canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in known:
-        raise AnalysisError(f"picture '{path}' must end in one of {', '.join(f'.{suffix}' for suffix in known)}")
+    _new_figure()
+    if path.suffix not in FORMATS:
+        raise AnalysisError(f"picture '{path}' must end in one of {', '.join(FORMATS)}")
     check_place(path)
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format of the file's suffix; the file is there as a whole, or what was there stays.
+
+    Raises:
+        AnalysisError: the file cannot be written.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix.removeprefix("."))
+    write_file(path, drawn.getvalue())
+
+
 def draw(comparison: Comparison, path: Path, *, metric: str, title: str, higher_is_better: bool = True) -> None:
-    """Writes a picture in the format of the file's suffix, such as .png, .svg or .pdf.
+    """Writes a picture in the format of the file's suffix, one of `FORMATS`.
 
     Args:
         comparison: what to draw.
@@ -53,10 +66,7 @@ def draw(comparison: Comparison, path: Path, *, metric: str, title: str, higher_
     axes = figure.subplots()
     draw_curves(axes, comparison, 1.0 if higher_is_better else -1.0)
     axes.set(xlabel="evaluations after the baselines", ylabel=f"best {metric} so far", title=title)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise AnalysisError(f"picture '{path}' cannot be written: {error.strerror or error}") from None
+    save(figure, path)
 
 
 def _new_figure() -> Figure:

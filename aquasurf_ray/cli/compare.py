@@ -76,9 +76,11 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "seconds": "seconds of training",
         "best": f"best val_{metric.name}",
         "best_function": "best function",
-        "reached": "evaluations" if goal is None else f"evaluations until {goal:.4f}",
+        "reached": f"evaluations until {'both have a best' if goal is None else format(goal, '.4f')}",
     }
     for side in sides:
+        if goal is not None and side["reached"] is None:
+            side["reached"] = "never"
         side["seconds"] = f"{side['seconds']:.1f}"
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
@@ -89,5 +91,5 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
 
 def _plain(cell: Any) -> str:
     if cell is None:
-        return "never"
+        return "-"
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.figures import interval
 from aquasurf_ray.cli.options import (
     Address,
     AsJson,
@@ -140,7 +141,7 @@ def _read(name: str, store: str | None) -> Confirmation:
 
 def _figures(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.confirmed
-    low, high = sorted(end for end in map(value, (mean.low, mean.high)) if end is not None) or (None, None)
+    low, high = interval(found.metric, mean)
     return {
         "selected": value(function.selected),
         "confirmed": value(mean.mean),

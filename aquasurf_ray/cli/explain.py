@@ -53,13 +53,13 @@ def explain(
     import_modules(modules or ())
     with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
         found = explain_function(function, task, seed=seed, on_epoch=_told)
-    if output is not None:
-        draw(found.chart, output)
-        print(f"{output} written", file=sys.stderr)
     if as_json:
         print_json({"task": task, "seed": seed, **_document(found)})
     else:
         _print(found)
+    if output is not None:
+        draw(found.chart, output)
+        print(f"{output} written", file=sys.stderr)
 
 
 def _told(function: str, epoch: int, seconds: float) -> None:

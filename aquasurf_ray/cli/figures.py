@@ -12,6 +12,7 @@ from aquasurf_ray.cli.output import Format, print_rows
 
 if TYPE_CHECKING:
     import store as stored
+    from aquasurf_ray.analysis.confirmation import SeedMean
 
 _CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
 _OF_ROW = (
@@ -27,6 +28,12 @@ def figures(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.Evalu
     if metric.name == "accuracy":
         return {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
     return {f"val_{metric.name}": metric.value(row.score), f"test_{metric.name}": metric.value(row.test_score)}
+
+
+def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, float | None]:
+    """The ends of a mean's interval as values of the metric, the smaller one first; None where there is none."""
+    ends = [end for end in map(metric.value, (mean.low, mean.high)) if end is not None]
+    return (min(ends), max(ends)) if ends else (None, None)
 
 
 @dataclass(frozen=True)

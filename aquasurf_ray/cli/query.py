@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from store.example_queries import ExampleQuery
 
 RUN_PARAMETERS = ("run", "other")
+_ADVICE = {  # by what a database says
+    "no such": "aquasurf query --schema tells views, tables and columns",
+    "does not exist": "aquasurf query --schema tells views, tables and columns",
+    "not authorized": "one SELECT is answered, and nothing that changes anything",
+    "permission denied": "one SELECT is answered, and nothing that changes anything",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -88,9 +94,15 @@ def _number_or_text(text: str) -> str | int | float:
 
 def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> None:
     from aquasurf_ray.driver.config import store_url
+    from aquasurf_ray.driver.errors import BadUse
     from store import read_only_query
+    from store.errors import QueryError
 
-    answer = read_only_query(store_url(store), sql, parameters=values)
+    try:
+        answer = read_only_query(store_url(store), sql, parameters=values)
+    except QueryError as error:
+        advice = (f"; {what}" for sign, what in _ADVICE.items() if sign in str(error))
+        raise BadUse(f"query: {error}{next(advice, '')}") from None
     print_rows(answer.columns, answer.rows, form)
 
 

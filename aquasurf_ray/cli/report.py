@@ -48,12 +48,13 @@ def report(
 
     The maps of candidates are made by UMAP, which takes up to a minute the first time.
     """
-    from aquasurf_ray.analysis.report import check_page_place, document, page, write_page
+    from aquasurf_ray.analysis.output_file import check_place, write_file
+    from aquasurf_ray.analysis.report import document, page
 
-    check_page_place(output)  # before the maps, which take up to a minute
-    text = page(document(_findings(name, store)))
-    write_page(text, output)
-    print(f"{output} written, {len(text.encode()) / 1e6:.1f} MB")
+    check_place(output)  # before the maps, which take up to a minute
+    data = page(document(_findings(name, store))).encode()
+    write_file(output, data)
+    print(f"{output} written, {len(data) / 1e6:.1f} MB")
 
 
 def watch(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.figures import figures
+from aquasurf_ray.cli.figures import figures, interval
 from aquasurf_ray.cli.options import AsJson, Store
 from aquasurf_ray.cli.output import print_json
 from aquasurf_ray.cli.results import open_store
@@ -180,7 +180,7 @@ def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | No
     from aquasurf_ray.analysis.confirmation import all_seeds
 
     metric, found = wanted.metric, all_seeds(scores)
-    low, high = sorted(end for end in map(metric.value, (found.low, found.high)) if end is not None) or (None, None)
+    low, high = interval(metric, found)
     values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
     imported = wanted.run if wanted.wish.origin == "import" else None
     document: dict[str, Any] = {"task": wanted.task, "imported": imported, "metric": metric.name, "values": values}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.figures import interval
 from aquasurf_ray.cli.options import (
     Address,
     ConfigFile,
@@ -85,7 +86,7 @@ def transfer(
 
 def _figures(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.mean
-    low, high = sorted(end for end in map(value, (mean.low, mean.high)) if end is not None) or (None, None)
+    low, high = interval(found.metric, mean)
     return {
         "function": f"{function.function}{' (baseline)' if function.baseline else ''}",
         "source": found.source_metric.value(function.source),
@@ -135,7 +136,8 @@ def _print_latex(found: Transfer) -> None:
     print(f"% {_title(found)}\n\\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}\n\\toprule")
     print(f"{' & '.join(COLUMNS)} \\\\\n\\midrule")
     for function, row in zip(found.functions, _cells(found), strict=True):
-        print(f"{' & '.join([f'${latex(function.function)}$', *row[1:]])} \\\\")
+        name = f"${latex(function.function)}${' (baseline)' if function.baseline else ''}"
+        print(f"{' & '.join([name, *row[1:]])} \\\\")
     print("\\bottomrule\n\\end{tabular}")
 
 

@@ -33,13 +33,14 @@ def use(
 ) -> None:
     """Print a function as source that needs nothing of this package: a PyTorch module, or one for JAX or TensorFlow.
 
-    An ONNX model is written to the file of -o: float32, input "x", output "y".
+    An ONNX model is written to the file of -o: float32, input "x" of the shape [batch, features], output "y".
     """
     from aquasurf_ray.activations import ActivationError
+    from aquasurf_ray.analysis.output_file import check_place
     from aquasurf_ray.driver.errors import BadUse
 
-    if output is not None and ((output.exists() and not output.is_file()) or not output.absolute().parent.is_dir()):
-        raise BadUse(f"output: '{output}' is no plain file, or its folder does not exist")
+    if output is not None:
+        check_place(output)
     if output is None and form is Form.onnx:
         raise BadUse("form: an ONNX model is no text; name its file with -o")
     try:
@@ -51,14 +52,12 @@ def use(
 
 
 def _give(function: str, form: Form, output: Path | None) -> None:
-    from aquasurf_ray.activations import cache
     from aquasurf_ray.activations.sources import LANGUAGES, export_onnx, source
+    from aquasurf_ray.analysis.output_file import write_file
 
     if output is None:
         print(source(function, LANGUAGES[form.value]), end="")
     elif form is Form.onnx:
         export_onnx(function, output)
     else:
-        text = source(function, LANGUAGES[form.value])
-        with cache.whole_file(output) as file:
-            file.write(text.encode())
+        write_file(output, source(function, LANGUAGES[form.value]).encode())

@@ -14,12 +14,12 @@ import numpy as np
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.confirmation import (
-    Comparison,
+    PairedDifference,
     Scores,
     SeedMean,
     Shrinkage,
-    compare,
     noise_variance,
+    paired_difference,
     seed_mean,
     shrinkage,
     shrinkage_model,
@@ -62,7 +62,7 @@ class ConfirmedFunction:
     selected: float | None
     confirmed: SeedMean
     test: SeedMean
-    against_reference: Comparison
+    against_reference: PairedDifference
     shrinkage: Shrinkage
 
 
@@ -202,7 +202,7 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
     baselines = baseline_ids(store)
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
-    compared = [compare(row, scores[reference]) for row in scores]
+    compared = [paired_difference(row, scores[reference]) for row in scores]
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
     confirmed = [
         ConfirmedFunction(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.analysis.confirmation import Comparison, SeedMean, compare, seed_mean, with_holm
+from aquasurf_ray.analysis.confirmation import PairedDifference, SeedMean, paired_difference, seed_mean, with_holm
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.confirmations import REFERENCE, baseline_ids, scores_by_seed
 from aquasurf_ray.driver.errors import BadUse
@@ -42,7 +42,7 @@ class TransferredFunction:
     median: float | None
     test_median: float | None
     mean: SeedMean
-    against_reference: Comparison
+    against_reference: PairedDifference
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
     reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])]
-    compared = [compare(row, reference) for row in scores]
+    compared = [paired_difference(row, reference) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
     found = [

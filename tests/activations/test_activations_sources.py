@@ -113,6 +113,16 @@ def test_the_onnx_model_has_the_same_values_for_any_shape(function, tmp_path):
         np.testing.assert_allclose(found, ours(function, x), rtol=1e-4, atol=1e-5)
 
 
+def test_the_onnx_model_of_log_sigmoid_goes_on_where_a_runtime_rounds_the_sigmoid_to_nothing(tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    export_onnx("log_sigmoid(x)", tmp_path / "f.onnx")
+    session = runtime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
+    x = np.array([[-1000.0, -50.0, -20.0, -1.0, 0.0, 50.0]], dtype=np.float32)
+    (found,) = session.run(["y"], {"x": x})
+    np.testing.assert_allclose(found, np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), rtol=1e-5)
+
+
 def test_what_onnx_lacks_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(ActivationError, match="no counterpart of 'bessel_i0e'"):
         export_onnx("add(x,bessel_i0e(x))", tmp_path / "f.onnx")

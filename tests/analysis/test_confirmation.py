@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aquasurf_ray.analysis.confirmation import (
-    Comparison,
-    compare,
+    PairedDifference,
     noise_variance,
     other_seeds,
+    paired_difference,
     seed_mean,
     shrinkage,
     shrinkage_model,
@@ -54,7 +54,7 @@ def test_the_seed_that_was_selected_on_is_left_out():
 
 def test_the_comparison_is_scipys_paired_t_test():
     scores, reference = rng().normal(0.9, 0.02, (2, 6))
-    found = compare(scores, reference)
+    found = paired_difference(scores, reference)
     assert found.gain == pytest.approx((scores - reference).mean())
     assert found.p_value == pytest.approx(stats.ttest_rel(scores, reference).pvalue)
 
@@ -62,25 +62,25 @@ def test_the_comparison_is_scipys_paired_t_test():
 def test_pairing_takes_out_what_a_seed_does_to_both():
     seeds = rng().normal(0, 10, 8)
     worth = rng().normal(0, 0.1, (2, 8))
-    assert compare(seeds + worth[0] + 1, seeds + worth[1]).p_value < 0.001
+    assert paired_difference(seeds + worth[0] + 1, seeds + worth[1]).p_value < 0.001
     assert stats.ttest_ind(seeds + worth[0] + 1, seeds + worth[1]).pvalue > 0.5
 
 
 def test_what_cannot_be_tested_has_no_p_value():
     same = np.array([0.5, 0.6, 0.7])
-    assert compare(same, same).p_value == 1.0
-    assert compare(np.array([0.75, 1.0]), np.array([0.5, 0.75])) == Comparison(0.25, None)
+    assert paired_difference(same, same).p_value == 1.0
+    assert paired_difference(np.array([0.75, 1.0]), np.array([0.5, 0.75])) == PairedDifference(0.25, None)
     relu, ours = np.array([400, 380]) / 449, np.array([399, 379]) / 449
     assert np.ptp(ours - relu) > 0  # one image of 449 with either seed, but for the last bit
-    assert compare(ours, relu) == Comparison(pytest.approx(-1 / 449), None)
-    assert compare(np.array([0.5, NAN, 0.5]), same).gain is None
-    assert compare(same, np.array([0.5, NAN, NAN])).gain is None
-    assert compare(same, np.array([0.5, 0.5, NAN])).gain == pytest.approx(0.05)
+    assert paired_difference(ours, relu) == PairedDifference(pytest.approx(-1 / 449), None)
+    assert paired_difference(np.array([0.5, NAN, 0.5]), same).gain is None
+    assert paired_difference(same, np.array([0.5, NAN, NAN])).gain is None
+    assert paired_difference(same, np.array([0.5, 0.5, NAN])).gain == pytest.approx(0.05)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holms_correction_is_the_step_down_rule(p_values):
-    corrected = [c.p_holm for c in with_holm([Comparison(0.0, p) for p in p_values])]
+    corrected = [c.p_holm for c in with_holm([PairedDifference(0.0, p) for p in p_values])]
     for level in (0.01, 0.05, 0.2):
         ascending, rejected = sorted(p_values), 0
         while rejected < len(ascending) and ascending[rejected] <= level / (len(ascending) - rejected):
@@ -90,7 +90,7 @@ def test_holms_correction_is_the_step_down_rule(p_values):
 
 
 def test_comparisons_without_a_p_value_do_not_count_in_the_correction():
-    assert [c.p_holm for c in with_holm([Comparison(None, None), Comparison(0.1, 0.03)])] == [None, 0.03]
+    assert [c.p_holm for c in with_holm([PairedDifference(None, None), PairedDifference(0.1, 0.03)])] == [None, 0.03]
 
 
 def test_the_noise_is_found_beside_what_functions_and_seeds_have_in_common():

@@ -7,17 +7,20 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made_run import DIVERGED, FAILED, NAME, functions, make_run
+from made_run import DIVERGED, FAILED, NAME, done, functions, make_run
 
 from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings, write_page
-from aquasurf_ray.analysis.report.chart import Bars, Intervals, Line, Points
+from aquasurf_ray.analysis.output_file import write_file
+from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
+from aquasurf_ray.analysis.report.chart import Bars, Chart, Intervals, Line, Points
 from aquasurf_ray.analysis.report.function_table import REACH, curve
-from store import NewRun, Store
+from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
+from store import EvaluationResult, NewRun, Store, this_process
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_a_run_without_results_has_a_page_too(tmp_path):
         store.create_run(NewRun("new", "search", store.add_task("t", "1", "d", {}), {}, "d", 0, 4, None, "0.1.0"))
         found = document(read_findings(store, "new", "aquasurf search t"))
     assert [section["id"] for section in found["sections"]] == ["best", "again"]
-    assert "No training has come to a result yet" in page(found)
+    assert "No training has come to a score yet" in page(found)
 
 
 def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
@@ -87,6 +90,52 @@ def test_confirmed_means_are_those_of_the_other_seeds(findings):
     np.testing.assert_allclose(intervals.mean, 0.815)
     half = 12.706204736 * 0.01 / np.sqrt(2) / np.sqrt(2)  # Student's t with one degree of freedom, 0.975
     np.testing.assert_allclose(intervals.high - intervals.mean, half, rtol=1e-6)
+
+
+def test_what_stands_in_rows_is_drawn_at_their_heights_on_the_page(shown):
+    sections = {section["id"]: section["figures"][0] for section in shown["sections"] if section["figures"]}
+    for kind in ("confirmed", "failures", "usage"):
+        axis = sections[kind]["layout"]["yaxis"]
+        n = len(axis["ticktext"])
+        assert axis["tickvals"] == list(range(n))
+        for trace in sections[kind]["data"]:
+            heights = _numbers(trace["y"]) if isinstance(trace["y"], dict) else trace["y"]
+            assert set(heights) == set(range(n)), (kind, trace["name"])
+
+
+def test_the_best_functions_have_learning_curves_also_where_baselines_lead(findings):
+    best = [row.function for row in findings.board if not row.baseline][:5]
+    assert [line.name for line in marks(findings, "learning", Line) if line.name != "baselines"] == best
+
+
+def test_words_say_only_what_a_picture_shows(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        make_run(store)
+        run, ids = store.run(NAME), {f.name: f.id for f in store.candidates(store.run(NAME).id)}
+        names = [name for name in ids if name != "relu(x)"]
+        new = NewRun("few", "evaluate", run.task_id, {"functions": names[-3:]}, "few", 0, 3, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, [ids[name] for name in names[-3:]]).id, this_process())
+        for name in names[-2:]:
+            claim = store.claim(lease, ids[name], 5, origin="proposal")
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="nan", seconds=1.0))
+        found = read_findings(store, "few", "", quick=True)
+        assert "No training has come to a score; 2 diverged" in page(document(found))
+        claim = store.claim(lease, ids[names[-3]], 5, origin="proposal")
+        store.record_result(lease, claim.evaluation_id, done(0.5))
+        few = read_findings(store, "few", "", quick=True)
+    words = {kind: chart.words for kind in KINDS if (chart := KINDS[kind](few))}
+    assert words["functions"].startswith("The best function, each")
+    assert "thin line" not in words["map"]
+    assert "1 are coloured by" in words["map"]
+    assert "confirmed" not in document(few)["sections"][0]["html"].lower()
+
+
+def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
+    scores = np.array([0.1, 0.2, np.nan, *np.linspace(0.8, 0.9, 9)])
+    n = int((scores < lowest_shown(scores)).sum())
+    assert n == 2
+    assert on_the_edge(scores, "lie low").startswith(f"; {n} poorer")
+    assert on_the_edge(np.array([0.5]), "lie low") == on_the_edge(np.array([]), "lie low") == ""
 
 
 def test_predictions_stand_over_what_was_measured(findings):
@@ -187,10 +236,35 @@ def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
     assert b"<svg" in (tmp_path / "picture.svg").read_bytes()[:600]
 
 
-def test_a_page_is_written_whole_and_only_to_a_plain_file(tmp_path):
-    write_page("<p>", tmp_path / "report.html")
+def test_a_chart_without_panels_is_told_and_not_drawn(tmp_path):
+    with pytest.raises(AnalysisError, match=r"p\.png' is not drawn.* The network calls swish\(x\) nowhere"):
+        draw(Chart("explain", "", "The network calls swish(x) nowhere.", ()), tmp_path / "p.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_what_was_there(findings, tmp_path, monkeypatch):
+    place = tmp_path / "p.png"
+    place.write_bytes(b"an earlier picture")
+
+    def half(self, file, **_):
+        file.write(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OSError, match="No space"):
+        draw(KINDS["cost"](findings), place)
+    assert place.read_bytes() == b"an earlier picture"
+
+
+def test_a_file_is_written_whole_and_only_to_a_plain_file(tmp_path):
+    write_file(tmp_path / "report.html", b"<p>")
     assert (tmp_path / "report.html").read_text() == "<p>"
-    for path, said in ((tmp_path, "no plain file"), (tmp_path / "none" / "r.html", "there is no folder")):
+    cases = (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "r.html", "there is no folder"),
+        (Path("/dev/null"), "plain"),
+    )
+    for path, said in cases:
         with pytest.raises(AnalysisError, match=said):
-            write_page("<p>", path)
+            write_file(path, b"<p>")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

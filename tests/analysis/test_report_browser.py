@@ -88,6 +88,14 @@ def test_every_picture_is_drawn_and_nothing_is_asked_of_the_network(opened, file
     assert found.locator("#progress .scatterlayer .point").count() > 10
 
 
+def test_confirmed_means_stand_in_the_rows_of_their_functions(opened, file):
+    found = opened(file)
+    assert found.locator("#confirmed-0 .ytick").count() == 2
+    assert found.locator("#confirmed-0 .errorbar").count() == 2
+    names = found.locator("#confirmed-0 .ytick").all_inner_texts()
+    assert all("(" in name for name in names)
+
+
 def test_the_pointer_on_a_function_shows_its_curve_and_its_figures(opened, file):
     found = opened(file)
     card = found.locator("#card")

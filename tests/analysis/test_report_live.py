@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from made_run import NAME, done, make_run
 
+from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.live import LiveReport, server
 from store import Lease, Store
 
@@ -79,6 +82,27 @@ def test_it_listens_on_the_loopback_address_alone(run):
     found = server(LiveReport(run[0], NAME, "again"))
     assert found.server_address[0] == "127.0.0.1"
     found.server_close()
+
+
+def test_a_browser_that_goes_away_before_it_is_answered_is_no_error(run, capfd):
+    with serving(LiveReport(run[0], NAME, "again")) as port:
+        with socket.create_connection(("127.0.0.1", port)) as impatient:
+            impatient.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset at once
+            impatient.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            impatient.recv(1)
+        assert ask(port, "/document.json")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_page_that_cannot_be_made_is_told_to_the_browser(run, monkeypatch):
+    def none(*_, **__):
+        raise AnalysisError("the page needs Plotly <here>")
+
+    monkeypatch.setattr("aquasurf_ray.analysis.report.live.page", none)
+    with serving(LiveReport(run[0], NAME, "again")) as port:
+        status, body = ask(port, "/")
+    assert status == 503
+    assert b"the page needs Plotly &lt;here&gt;" in body
 
 
 def test_the_page_stays_when_the_database_goes(run, tmp_path):

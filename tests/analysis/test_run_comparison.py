@@ -52,6 +52,14 @@ def test_two_runs_of_a_task_are_counted(store: Store, capsys) -> None:
     assert "evaluations until 0.9000" in capsys.readouterr().out
 
 
+def test_a_run_without_results_has_no_best_instead_of_never_one(store: Store, capsys) -> None:
+    second(store, {}, store.run(NAME).task_id)
+    assert main(["compare", NAME, "second", "--store", store.safe_url]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["best", "function"] in [row[:2] for row in rows]
+    assert [row[-1] for row in rows if row[:1] == ["best"]] == ["-", "-"]
+
+
 def test_best_so_far_begins_with_the_baselines(store: Store) -> None:
     found = read_findings(store, NAME, "", quick=True)
     baseline = max(w.evaluation.score for w in found.wishes if w.origin == "baseline")

@@ -448,7 +448,7 @@ def test_every_command_has_an_example_in_its_help(capsys):
 
 def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(capsys, monkeypatch):
     """Of a metric of which less is better: values have their own sign, and a positive gain is better all the same."""
-    from aquasurf_ray.analysis.confirmation import Comparison, SeedMean, Shrinkage
+    from aquasurf_ray.analysis.confirmation import PairedDifference, SeedMean, Shrinkage
     from aquasurf_ray.cli import confirmations
     from aquasurf_ray.driver.confirmations import Confirmation, ConfirmedFunction
     from store import TaskMetric
@@ -459,11 +459,11 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
         selected=-0.25,
         confirmed=SeedMean(3, 0, -0.5, -0.75, -0.25),
         test=SeedMean(3, 0, -0.625, None, None),
-        against_reference=Comparison(0.125, 0.01, 0.02),
+        against_reference=PairedDifference(0.125, 0.01, 0.02),
         shrinkage=Shrinkage(0.25, 0.125),
     )
     lost = SeedMean(3, 1, None, None, None)
-    relu = ConfirmedFunction("relu(x)", True, -0.5, lost, lost, Comparison(None, None), Shrinkage(None, 0.0))
+    relu = ConfirmedFunction("relu(x)", True, -0.5, lost, lost, PairedDifference(None, None), Shrinkage(None, 0.0))
     found = Confirmation("c", "one", (1, 2, 3), TaskMetric("rmse", higher_is_better=False), (winner, relu))
     monkeypatch.setattr(confirmations, "_read", lambda name, store: found)
     confirmations.print_confirmation("c", None, as_json=False)

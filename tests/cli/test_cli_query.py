@@ -104,7 +104,9 @@ def test_a_snapshot_is_written_and_counted(ask, tmp_path):
         (["--example", "runs", "--set", "n=1"], "has no parameter 'n'; there are: none"),
         (["SELECT 1", "--set", "run"], "NAME=VALUE is expected, got 'run'"),
         (["SELECT :a, :b", "--set", "a=1"], "b"),
-        (["DELETE FROM runs WHERE name = :a", "--set", "a=1"], "not authorized"),
+        (["DELETE FROM runs WHERE name = :a", "--set", "a=1"], "query: not authorized; one SELECT is answered"),
+        (["SELECT * FROM leaderbord"], "no such table: leaderbord; aquasurf query --schema tells"),
+        (["SELECT :a", "--set", f"a={2**70}"], "query: "),
     ],
 )
 def test_bad_use_is_told_in_a_line(ask, arguments, says):

@@ -48,7 +48,9 @@ def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None
         (["report", "nobody", "-o", "r.html"], "nobody"),
         (["report", NAME, "-o", "/dev/null"], "no plain file"),
         (["report", NAME, "-o", "/nowhere/r.html"], "no folder"),
-        (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of"),
+        (["report", NAME, "-o", "/proc/r.html"], "cannot be written"),
+        (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of .png, .svg, .pdf"),
+        (["plot", NAME, "progress", "-o", "p.pgf"], "must end in one of"),  # it would need LaTeX
         (["plot", NAME, "portrait", "-o", "p.png"], "portrait"),
         (["plot", NAME, "predictions", "-o", "p.png"], "nothing to show of kind 'predictions' yet"),
         (["watch", "nobody"], "nobody"),
@@ -106,11 +108,34 @@ def test_the_command_of_a_search_gives_its_configuration_again(tmp_path: Path) -
             {"task": "digits", "space": "three-node", "seeds": 3},
             "aquasurf benchmark build digits --space three-node --seeds 3",
         ),
+        (
+            "build",
+            {"task": "digits", "space": "three-node", "seeds": 3, "fishers": ["sampled", "empirical"]},
+            "aquasurf benchmark build digits --space three-node --seeds 3 --fisher sampled,empirical",
+        ),
         ("import", {"task": "t", "file": "a.json"}, "aquasurf import a.json --task t"),
+        (
+            "import",
+            {"task": "digits", "file": "act-bench-digits.parquet"},
+            "aquasurf import act-bench-digits --task digits",
+        ),
     ],
 )
 def test_other_runs_have_their_commands_too(kind, config, command, tmp_path: Path) -> None:
     assert stored(tmp_path, kind, config, None) == command
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "build"])
+def test_the_command_of_a_run_that_is_no_search_has_only_options_that_its_command_knows(kind, tmp_path: Path) -> None:
+    told = {"task": "digits", "surrogate": "aquasurf", "workers": 2, "modules": ("mine",), "until": "val_loss<=0.1"}
+    config = make_config({**told, "evaluations": 2, "fisher": "empirical", "health_gate": "off", "training_seed": 3})
+    own = {"functions": ["relu(x)"], "fishers": ["empirical"], "seeds": 2}
+    command = shlex.split(stored(tmp_path, kind, config.model_dump(mode="json") | own, None))
+    place = get_command(app).commands
+    words, place = (command[2:], place["evaluate"]) if kind == "evaluate" else (command[3:], place["benchmark"])
+    place = place if kind == "evaluate" else place.commands["build"]
+    parsed = place.make_context(kind, words).params
+    assert (parsed["workers"], parsed["seeds"], parsed["modules"]) == (2, 2, ["mine"])
 
 
 def stored(folder: Path, kind, config, budget) -> str:

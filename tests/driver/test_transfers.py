@@ -93,7 +93,8 @@ def test_every_table_has_every_function(made, form, capsys):
     elif form is command.Table.latex:
         assert printed.count(r"\\") == 11
         assert printed.count("{") == printed.count("}")
-        assert r"\operatorname{ReLU}" in printed
+        assert r"\operatorname{ReLU}\left(x\right)$ (baseline) &" in printed
+        assert printed.count("(baseline)") == 8
     elif form is command.Table.markdown:
         assert printed.count("\n| `") == 10
         assert f"| `{best}` |" in printed

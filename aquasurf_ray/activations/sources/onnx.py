@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ def export_onnx(expression: Expression | str, path: Path) -> None:
                 dynamic_shapes=({0: size[0], 1: size[1]},),
                 input_names=[NAMES[0]],
                 output_names=[NAMES[1]],
+                custom_translation_table={torch.ops.aten.log_sigmoid.default: _log_sigmoid},
                 verbose=False,
             )
             if program is None:
@@ -46,3 +48,10 @@ def export_onnx(expression: Expression | str, path: Path) -> None:
         raise ActivationError(f"ONNX needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
     except OSError as error:
         raise ActivationError(f"model '{path}' cannot be written: {error.strerror or error}") from None
+
+
+def _log_sigmoid(x: Any) -> Any:
+    """The exporter's own takes the logarithm of a sigmoid, which runtimes round to 0 from -18 on."""
+    from onnxscript import opset18
+
+    return opset18.Neg(opset18.Softplus(opset18.Neg(x)))

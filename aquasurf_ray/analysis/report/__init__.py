@@ -6,6 +6,6 @@ store -> read_findings -> Findings -> KINDS: a Chart each -> plotly_chart -> pag
 from aquasurf_ray.analysis.report.findings import Findings, read_findings
 from aquasurf_ray.analysis.report.kinds import KINDS
 from aquasurf_ray.analysis.report.matplotlib_chart import draw
-from aquasurf_ray.analysis.report.page import check_page_place, document, page, write_page
+from aquasurf_ray.analysis.report.page import document, page
 
-__all__ = ["KINDS", "Findings", "check_page_place", "document", "draw", "page", "read_findings", "write_page"]
+__all__ = ["KINDS", "Findings", "document", "draw", "page", "read_findings"]

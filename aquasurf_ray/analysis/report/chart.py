@@ -104,6 +104,11 @@ class Spans:
     colour: int = 0
 
 
+def row_names(mark: Intervals | Bars | Spans) -> tuple[str, ...]:
+    """The names on the vertical axis, from below: row i is drawn at the height i, and so is what stands beside it."""
+    return tuple(sorted(set(mark.rows))) if isinstance(mark, Spans) else mark.rows
+
+
 Mark = Line | Points | Band | Intervals | Bars | Spans
 
 
@@ -125,6 +130,7 @@ class Panel:
     y: Axis = field(default_factory=Axis)
     title: str = ""
     legend: bool = True
+    below: bool = False  # the legend, where the marks leave the lower corner free
     equal: bool = False  # one unit of x is as long as one of y
 
 

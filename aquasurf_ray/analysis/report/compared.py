@@ -17,7 +17,7 @@ def compared(first: Findings, second: Findings, words: str) -> Chart:
         number = np.arange(1.0, len(best) + 1)
         marks.append(Line(found.run.name, number, best, colour, "dash" if colour else "solid", step=True))
     if first.reference:
-        longest = max(len(first.finished), len(second.finished))
+        longest = max(2, len(best_so_far(first)), len(best_so_far(second)))
         at = np.full(2, first.value(first.reference.score))
         marks.append(Line("relu", np.array([1.0, float(longest)]), at, GREY, dash="dot", width=1.5))
     axes = Axis("evaluations after the baselines"), Axis(f"best {first.metric_name} so far")

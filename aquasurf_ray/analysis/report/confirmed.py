@@ -34,10 +34,17 @@ def confirmed(findings: Findings) -> Chart | None:
     words = (
         f"{len(found)} functions trained with {' or '.join(map(str, seeds))} further seeds. The best mean has "
         f"{best.function}: {findings.value(found[best].mean):.4f}, where it was selected by "
-        f"{findings.value(best.score):.4f}."
+        f"{findings.value(best.score):.4f}.{_fickle(findings)}"
     )
     panel = Panel(marks, Axis(findings.metric_name), Axis())
-    return Chart("confirmed", "Confirmed with further seeds", words, (panel,), height=120 + 24 * len(rows))
+    return Chart("confirmed", "Confirmed with further seeds", words, (panel,), height=120 + 34 * len(rows))
+
+
+def _fickle(findings: Findings) -> str:
+    """How many are not in the picture, as they have no mean."""
+    means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed) for row in findings.winners]
+    n = sum(mean.n_diverged > 0 for mean in means)
+    return f" {n} more diverged with a further seed, and {'has' if n == 1 else 'have'} no mean." if n else ""
 
 
 def _mean(mean: SeedMean) -> float:

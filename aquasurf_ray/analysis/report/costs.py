@@ -8,7 +8,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.report.chart import GREY, Axis, Chart, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.findings import Findings
-from aquasurf_ray.analysis.report.progress import lowest_shown
+from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
 from store.queries import front
 
 
@@ -18,7 +18,8 @@ def costs(findings: Findings) -> Chart | None:
     if not rows:
         return None
     best = front(rows)
-    floor = lowest_shown(np.array([row.score for row in rows]))
+    scores = np.array([row.score for row in rows])
+    floor = lowest_shown(scores)
     marks: list[Mark] = []
     for baseline, name in ((False, "functions"), (True, "baselines")):
         own = [row for row in rows if row.baseline is baseline]
@@ -31,10 +32,15 @@ def costs(findings: Findings) -> Chart | None:
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)
     y = np.array([findings.value(row.score) for row in ascending])
     marks.append(Line("Pareto front", x, y, colour=1, step=True, hover=False))
+    edge = on_the_edge(scores, "drawn on its edge")
     words = (
-        f"{len(rows)} functions. {len(best)} are on the Pareto front, which no other function beats in both: "
+        f"{len(rows)} trainings{edge}. On the Pareto front, which no other function beats in both, {_are(len(best))}: "
         + "; ".join(f"{r.function} {findings.value(r.score):.4f} at {r.time_ratio:.2f} times relu" for r in best[:5])
         + "."
     )
     axes = Axis("training step, times relu's"), Axis(findings.metric_name)
     return Chart("cost", "Result against cost", words, (Panel(tuple(marks), *axes),))
+
+
+def _are(n: int) -> str:
+    return f"are {n}" if n != 1 else "is one"

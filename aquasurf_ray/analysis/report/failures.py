@@ -24,11 +24,11 @@ def failures(findings: Findings) -> Chart | None:
     rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
     bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
     words = (
-        f"{diverged.total()} functions diverged, which is their own fault and teaches the surrogate; {failed.total()} "
-        "evaluations failed on their workers, which says nothing about the functions."
+        f"{diverged.total()} trainings diverged, which is the function's own fault and teaches the surrogate; "
+        f"{failed.total()} failed on their workers, which says nothing about the function."
     )
     panel = Panel((bars,), Axis("evaluations"), Axis(), legend=False)
-    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 26 * len(rows))
+    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 44 * len(rows))
 
 
 def _cause(text: str | None) -> str:

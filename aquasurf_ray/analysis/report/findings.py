@@ -23,7 +23,7 @@ from store.records import EmbeddingRecord
 from surrogate.spectra import SpectrumFeature
 
 REFERENCE = "relu(x)"
-CURVES = 8
+CURVES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,13 @@ class Findings:
 
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
-        """The best functions, one row each."""
-        rows = {row.function_id: row for row in reversed(self.board) if row.stopped_early is None}
-        return tuple(sorted(rows.values(), key=lambda row: row.rank))
+        """The functions with a whole training, one row each, best first."""
+        return _one_each(self.board)
+
+    @cached_property
+    def best_functions(self) -> tuple[LeaderboardRow, ...]:
+        """The winners that are no baselines."""
+        return best_functions(self.board)
 
 
 def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -> Findings:
@@ -118,7 +122,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
     if not quick:
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
-    shown = [row.evaluation_id for row in board if row.rank <= CURVES or row.baseline]
+    shown = [row.evaluation_id for row in (*best_functions(board)[:CURVES], *(row for row in board if row.baseline))]
     return Findings(
         run=snapshot.run,
         task=store.task(run.task_id),
@@ -134,6 +138,16 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         again=again,
         quick=quick,
     )
+
+
+def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
+    rows = {row.function_id: row for row in reversed(board) if row.stopped_early is None}
+    return tuple(sorted(rows.values(), key=lambda row: row.rank))
+
+
+def best_functions(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
+    """The functions of a leaderboard that are no baselines, one row each, best first."""
+    return tuple(row for row in _one_each(board) if not row.baseline)
 
 
 def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:

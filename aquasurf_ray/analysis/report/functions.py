@@ -7,7 +7,7 @@ import numpy as np
 from aquasurf_ray.activations import Activation, ActivationError
 from aquasurf_ray.analysis.explanation import values_and_slopes
 from aquasurf_ray.analysis.report.chart import Axis, Band, Chart, Floats, Line, Panel
-from aquasurf_ray.analysis.report.findings import Findings
+from aquasurf_ray.analysis.report.findings import REFERENCE, Findings
 
 SHOWN = 6
 _X = np.linspace(-5.0, 5.0, 401)
@@ -16,22 +16,32 @@ _Y_RANGE = (-3.0, 3.0)
 
 def functions(findings: Findings) -> Chart | None:
     """The best ones that are not baselines, and relu."""
-    rows = [row for row in findings.winners if not row.baseline][:SHOWN]
-    if findings.reference and rows:
-        rows.append(findings.reference)
-    panels: list[Panel] = []
-    for row in rows:
-        drawn = _drawn(row.function)
-        if drawn is not None:
-            title = f"{row.function}\n{findings.metric_name} {findings.value(row.score):.4f}"
-            panels.append(_panel(title, *drawn, legend=not panels))
-    if not panels:
+    rows = findings.best_functions[:SHOWN]
+    if rows and findings.reference and findings.reference not in rows:
+        rows = (*rows, findings.reference)
+    drawn = {row: curves for row in rows if (curves := _drawn(row.function)) is not None}
+    if not drawn:
         return None
-    words = (
-        "The best functions and relu, each with its derivative. The grey hill is the density of N(0,1), which the "
-        "inputs of an activation have when training begins."
+    panels = tuple(
+        _panel(f"{row.function}\n{findings.metric_name} {findings.value(row.score):.4f}", *curves, legend=number == 0)
+        for number, (row, curves) in enumerate(drawn.items())
     )
-    return Chart("functions", "The best functions", words, tuple(panels), height=300)
+    words = (
+        f"{_said([row.function for row in drawn])}, each with its derivative. The grey hill is the density of N(0,1), "
+        "which the inputs of an activation have when training begins."
+    )
+    return Chart("functions", "The best functions", words, panels, height=300)
+
+
+def _said(names: list[str]) -> str:
+    """Which functions are shown.
+
+    >>> _said(["swish(x)", "relu(x)"]), _said(["swish(x)", "elu(x)"])
+    ('The best function and relu', 'The 2 best functions')
+    """
+    n = len([name for name in names if name != REFERENCE])
+    best = "The best function" if n == 1 else f"The {n} best functions"
+    return f"{best} and relu" if len(names) > n else best
 
 
 def _drawn(name: str) -> tuple[Floats, Floats] | None:

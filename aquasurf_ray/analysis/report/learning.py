@@ -5,30 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from aquasurf_ray.analysis.report.chart import GREY, Axis, Chart, Floats, Line, Panel
-from aquasurf_ray.analysis.report.findings import Findings
+from aquasurf_ray.analysis.report.findings import CURVES, Findings
 from store import EpochRecord
-
-SHOWN = 5
 
 
 def learning(findings: Findings) -> Chart | None:
     """The metric on the validation split after each epoch."""
     marks: list[Line] = []
-    winners = [row for row in findings.board if not row.baseline][:SHOWN]
+    drawn: list[str] = []
     for row in (row for row in findings.board if row.baseline):
         epochs = findings.curves.get(row.evaluation_id, ())
         if epochs:
             named = not any(mark.name == "baselines" for mark in marks)
             marks.append(Line("baselines", *_curve(findings, epochs), GREY, dash="dot", width=1, shown=named))
-    for number, row in enumerate(winners):
+    for number, row in enumerate(findings.best_functions[:CURVES]):
         epochs = findings.curves.get(row.evaluation_id, ())
         if epochs:
+            drawn.append(row.function)
             marks.append(Line(row.function, *_curve(findings, epochs), colour=number))
     if not marks:
         return None
-    words = (
-        f"The best {len(winners)} functions in colour, the baselines dotted: {findings.metric_name} after each epoch."
-    )
+    words = f"{findings.metric_name} after each epoch: {', '.join((*drawn, 'the baselines dotted'))}."
     panel = Panel(tuple(marks), Axis("epoch"), Axis(findings.metric_name))
     return Chart("learning", "Learning curves", words, (panel,))
 

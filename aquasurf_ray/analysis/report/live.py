@@ -13,6 +13,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.findings import read_findings
 from aquasurf_ray.analysis.report.page import document, page
 from store import Store, StoreError
@@ -74,6 +75,15 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            try:
+                self._answer_request()
+            except ConnectionError as error:
+                logger.debug("the browser has gone before it was answered: %s", error)
+            except (AnalysisError, StoreError) as error:
+                logger.warning("no page: %s", error)
+                self.send_error(503, "no page", str(error))
+
+        def _answer_request(self) -> None:
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
             if host not in _NAMES:
                 self.send_error(403, "only this machine is answered")

@@ -11,7 +11,7 @@ from aquasurf_ray.activations.identity import N_POINTS
 from aquasurf_ray.analysis.maps import kept_embedding
 from aquasurf_ray.analysis.report.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.findings import Findings
-from aquasurf_ray.analysis.report.progress import lowest_shown
+from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
 from surrogate.embedding import EmbeddingConfig, Features
 from surrogate.spectra import feature_matrix
 
@@ -29,11 +29,15 @@ def maps(findings: Findings) -> Chart | None:
     last = list(shown)[-1]
     panels = tuple(_panel(findings, _TITLES[kind], place, scale=kind == last) for kind, place in shown.items())
     n = len(findings.candidates)
+    scores = _trained(findings)
+    known = np.array([scores[function.id] for function in findings.candidates if function.id in scores])
     words = (
-        f"{n} candidates, each a point; near points are functions with alike {' or '.join(_kinds(shown))}. "
-        f"{len(_trained(findings))} are coloured by their {findings.metric_name}; grey ones were not trained or "
-        "diverged. The thin line is the order in which the surrogate chose them."
+        f"{n} candidates, each a point; near points are functions whose {' or '.join(_kinds(shown))} are alike. "
+        f"{len(known)} are coloured by their {findings.metric_name}{on_the_edge(known, 'in its last colour')}; grey "
+        "ones were not trained, or diverged."
     )
+    if any(wish.origin == "suggestion" for wish in findings.wishes):
+        words += " The thin line is the order in which the surrogate chose them."
     return Chart("map", "Maps of the candidates", words, panels, height=420)
 
 

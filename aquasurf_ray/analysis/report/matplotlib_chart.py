@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.picture import check_format
+from aquasurf_ray.analysis.picture import check_format, save
 from aquasurf_ray.analysis.report.chart import (
     GREY,
     PALETTE,
@@ -22,6 +22,7 @@ from aquasurf_ray.analysis.report.chart import (
     Panel,
     Points,
     Spans,
+    row_names,
 )
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ def draw(chart: Chart, path: Path) -> None:
     """Writes the chart.
 
     Raises:
-        AnalysisError: matplotlib is not installed or knows no such format, or the file cannot be written.
+        AnalysisError: the chart has no panel, the file's suffix is not one of `FORMATS`, matplotlib is not installed,
+            or the file cannot be written.
     """
     check_format(path)
+    if not chart.panels:
+        raise AnalysisError(f"picture '{path}' is not drawn, since there is nothing on it: {chart.words}")
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(chart.panels))
@@ -52,10 +56,7 @@ def draw(chart: Chart, path: Path) -> None:
         _draw_panel(axes, panel)
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_visible(False)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise AnalysisError(f"picture '{path}' cannot be written: {error.strerror or error}") from None
+    save(figure, path)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -137,7 +138,7 @@ def _bars(mark: Bars, axes: Axes, number: int) -> None:
 
 @_draw.register(Spans)
 def _spans(mark: Spans, axes: Axes, number: int) -> None:
-    names = sorted(set(mark.rows))
+    names = row_names(mark)
     at = [names.index(row) for row in mark.rows]
     style: dict[str, Any] = {"color": _colour(mark.colour), "edgecolor": "white", "linewidth": 0.3}
     axes.barh(at, mark.end - mark.start, left=mark.start, label=mark.name, **style)

@@ -12,11 +12,9 @@ import html
 import json
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Any
 
-from aquasurf_ray.activations import cache
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.findings import Findings
 from aquasurf_ray.analysis.report.function_table import FunctionTable
@@ -30,7 +28,7 @@ Json = dict[str, Any]
 def document(findings: Findings) -> Json:
     """Title, sections in order, and the table of functions; a section has an id, a title, HTML, and figures."""
     table = FunctionTable(findings)
-    sections: list[Json] = [{"id": "best", "title": "Best functions", "html": leaderboard(findings), "figures": []}]
+    sections: list[Json] = [{"id": "best", "title": "Leaderboard", "html": leaderboard(findings), "figures": []}]
     for make in KINDS.values():
         chart = make(findings)
         if chart is not None:
@@ -64,33 +62,6 @@ def page(shown: Json, *, live: bool = False) -> str:
         "live": "true" if live else "false",
     }
     return Template(_read("page.html")).substitute(parts)
-
-
-def check_page_place(path: Path) -> None:
-    """Checks, before a page is made, that it can be written there.
-
-    Raises:
-        AnalysisError: the place is no plain file, or in no folder.
-    """
-    if path.exists() and not path.is_file():
-        raise AnalysisError(f"report '{path}' is no plain file; name one that ends in .html")
-    if not path.absolute().parent.is_dir():
-        raise AnalysisError(f"report '{path}' cannot be written: there is no folder '{path.parent}'")
-
-
-def write_page(text: str, path: Path) -> None:
-    """Writes a page; the file is there as a whole or not at all.
-
-    Raises:
-        AnalysisError: it cannot be written, or is no plain file.
-    """
-    check_page_place(path)
-    try:
-        with cache.whole_file(path) as file:
-            file.write(text.encode())
-        path.chmod(0o644)
-    except OSError as error:
-        raise AnalysisError(f"report '{path}' cannot be written: {error.strerror or error}") from None
 
 
 def _section(section: Json) -> str:

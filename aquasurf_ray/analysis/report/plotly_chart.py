@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
@@ -27,6 +28,7 @@ from aquasurf_ray.analysis.report.chart import (
     Panel,
     Points,
     Spans,
+    row_names,
 )
 
 GROUND = "ground-grey"
@@ -43,7 +45,7 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
     data = [trace for mark in panel.marks for trace in _traces(mark, numbers)]
     layout: Json = {
         "height": height,
-        "margin": {"l": 60, "r": 15, "t": 46 if panel.title else 20, "b": 48},
+        "margin": {"l": 60, "r": 15, "t": (60 if "\n" in panel.title else 46) if panel.title else 20, "b": 48},
         "showlegend": panel.legend and sum(trace.get("showlegend", True) for trace in data) > 0,
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         "xaxis": _axis(panel.x),
@@ -52,13 +54,15 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
         "barmode": "overlay",
         "uirevision": "kept",
     }
-    rows = next((mark.rows for mark in panel.marks if isinstance(mark, (Intervals, Bars, Spans))), ())
+    rows = next((row_names(mark) for mark in panel.marks if isinstance(mark, (Intervals, Bars, Spans))), ())
     if rows:
-        layout["yaxis"] |= {"automargin": True}
+        names = [_wrapped(row) for row in rows]
+        layout["yaxis"] |= {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
         layout["margin"]["l"] = 10
     if panel.title:
         text = html.escape(panel.title, quote=False).replace("\n", "<br>")
-        layout["legend"] = {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top"}
+        at = {"y": 0, "yanchor": "bottom"} if panel.below else {"y": 1, "yanchor": "top"}
+        layout["legend"] = {"x": 1, "xanchor": "right", **at}
         layout["title"] = {"text": text, "font": {"size": 13}, "x": 0.02, "xanchor": "left"}
     if panel.equal:
         layout["yaxis"]["scaleanchor"] = "x"
@@ -70,6 +74,16 @@ def _axis(axis: Axis) -> Json:
     if axis.range is not None:
         made["range"] = list(axis.range)
     return made | ({} if axis.ticks else {"showticklabels": False, "ticks": "", "showgrid": False})
+
+
+def _wrapped(text: str) -> str:
+    """A row's name in lines that leave room for the picture on a phone.
+
+    >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
+    'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
+    """
+    lines = re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text).split("\n")
+    return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
 def _colour(number: int) -> str:
@@ -100,6 +114,7 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
     if mark.values is not None:
         bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
         marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
+        marker |= {"line": {"width": 1, "color": GROUND}}  # the darkest and the brightest are near a ground's colour
         marker |= {"showscale": bool(mark.scale), "colorbar": bar}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "marker": marker, "showlegend": mark.shown}
     trace |= {"x": _array(mark.x), "y": _array(mark.y)}
@@ -122,18 +137,22 @@ def _intervals(mark: Intervals, numbers: Mapping[str, int]) -> list[Json]:
     known = np.nan_to_num(np.stack([mark.high - mark.mean, mark.mean - mark.low]))
     bars: Json = {"type": "data", "symmetric": False, "array": known[0].tolist(), "arrayminus": known[1].tolist()}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "x": mark.mean.tolist(), "error_x": bars}
-    return [trace | {"y": list(mark.rows), "marker": {"size": 9, "color": _colour(mark.colour)}}]
+    trace |= {"text": list(mark.rows), "hoverinfo": "x+text"}
+    return [trace | {"y": list(range(len(mark.rows))), "marker": {"size": 9, "color": _colour(mark.colour)}}]
 
 
 @_traces.register(Bars)
 def _bars(mark: Bars, numbers: Mapping[str, int]) -> list[Json]:
     trace: Json = {"type": "bar", "orientation": "h", "name": mark.name, "x": mark.values.tolist()}
-    return [trace | {"y": list(mark.rows), "marker": {"color": _colour(mark.colour)}}]
+    trace |= {"text": list(mark.rows), "hoverinfo": "x+text", "textposition": "none"}
+    return [trace | {"y": list(range(len(mark.rows))), "marker": {"color": _colour(mark.colour)}}]
 
 
 @_traces.register(Spans)
 def _spans(mark: Spans, numbers: Mapping[str, int]) -> list[Json]:
     trace: Json = {"type": "bar", "orientation": "h", "name": mark.name, "base": mark.start.tolist()}
-    trace |= {"x": (mark.end - mark.start).tolist(), "y": list(mark.rows), "hovertext": list(mark.texts)}
+    at = {row: i for i, row in enumerate(row_names(mark))}
+    trace |= {"x": (mark.end - mark.start).tolist(), "y": [at[row] for row in mark.rows]}
+    trace |= {"hovertext": list(mark.texts)}
     line = {"width": 1, "color": GROUND}
     return [trace | {"hoverinfo": "text", "marker": {"color": _colour(mark.colour), "line": line}}]

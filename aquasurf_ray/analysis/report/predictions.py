@@ -6,7 +6,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.report.chart import GREY, Axis, Chart, Line, Panel, Points
 from aquasurf_ray.analysis.report.findings import Findings
-from aquasurf_ray.analysis.report.progress import lowest_shown
+from aquasurf_ray.analysis.report.progress import lowest_shown, on_the_edge
 
 
 def predictions(findings: Findings) -> Chart | None:
@@ -27,7 +27,8 @@ def predictions(findings: Findings) -> Chart | None:
         Line("as predicted", ends, ends, GREY, dash="dash", width=1.5),
         Points("suggestions", x, y, tuple(row[0] for row in known)),
     )
-    words = f"{len(known)} suggestions{_correlation(predicted, measured)}. Poor results lie on the lower edge."
+    edge = on_the_edge(measured, "drawn on its edge", floor)
+    words = f"{len(known)} suggestions{_correlation(predicted, measured)}{edge}."
     axes = Axis(f"predicted {findings.metric_name}"), Axis(f"measured {findings.metric_name}")
     return Chart("predictions", "Predicted and measured", words, (Panel(marks, *axes),))
 

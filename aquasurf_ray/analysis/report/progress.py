@@ -24,7 +24,6 @@ def progress(findings: Findings) -> Chart | None:
         return None
     number = np.arange(1.0, len(scores) + 1)
     floor = lowest_shown(scores)
-    values = np.array([findings.value(score) for score in scores])
     held = np.array([findings.value(max(score, floor)) if not np.isnan(score) else np.nan for score in scores])
     marks: list[Mark] = []
     for origin, (name, colour, symbol) in _ORIGINS.items():
@@ -38,7 +37,7 @@ def progress(findings: Findings) -> Chart | None:
         at = np.full(2, findings.value(findings.reference.score))
         marks.append(Line("relu", np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5))
     axes = Axis("evaluation", (0.0, len(scores) + 1.0)), Axis(findings.metric_name, _range(findings, floor, scores))
-    return Chart("progress", "Best so far", _words(findings, values), (Panel(tuple(marks), *axes),))
+    return Chart("progress", "Best so far", _words(findings, scores), (Panel(tuple(marks), *axes),))
 
 
 def lowest_shown(scores: Floats) -> float:
@@ -52,17 +51,29 @@ def lowest_shown(scores: Floats) -> float:
     return float(max(known.min(), best - 2 * (best - median)))
 
 
+def on_the_edge(scores: Floats, drawn: str, floor: float | None = None) -> str:
+    """How many results are so poor that a picture shows them as `floor`, for its words; empty where none is.
+
+    >>> on_the_edge(np.array([0.1, 0.80, 0.85, 0.9]), "drawn on its edge")
+    '; 1 poorer than the picture reaches, drawn on its edge'
+    """
+    floor = lowest_shown(scores) if floor is None and len(scores) else floor
+    n = int((scores < floor).sum()) if floor is not None else 0
+    return f"; {n} poorer than the picture reaches, {drawn}" if n else ""
+
+
 def _range(findings: Findings, floor: float, scores: Floats) -> tuple[float, float]:
     margin = 0.05 * (np.nanmax(scores) - floor) or 0.01
     low, high = sorted((findings.value(floor - margin), findings.value(np.nanmax(scores) + margin)))
     return low, high
 
 
-def _words(findings: Findings, values: Floats) -> str:
+def _words(findings: Findings, scores: Floats) -> str:
     best, reference = findings.best, findings.reference
-    text = f"{len(values)} results"
-    n_diverged = int(np.isnan(values).sum())
+    text = f"{len(scores)} results" if len(scores) != 1 else "One result"
+    n_diverged = int(np.isnan(scores).sum())
     text += f", {n_diverged} of them diverged" if n_diverged else ""
+    text += on_the_edge(scores, "drawn on its edge")
     if best:
         text += f". The best is {best.function} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:

@@ -37,4 +37,11 @@ def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) ->
         every = max(1, len(quantiles) // 100)
         marks.append(Line(name, quantiles[::every], share[::every], 1 if colour else 0, "dash" if colour else "solid"))
     name, n_weights = (next(iter(features.values())).names[layer], next(iter(features.values())).n_weights[layer])
-    return Panel(tuple(marks), Axis("log eigenvalue"), Axis("share", (0, 1)), f"{name} ({n_weights:,} weights)", legend)
+    return Panel(
+        tuple(marks),
+        Axis("log eigenvalue"),
+        Axis("share", (0, 1)),
+        f"layer {name} ({n_weights:,} weights)",
+        legend,
+        below=True,
+    )

@@ -11,6 +11,10 @@ from aquasurf_ray.analysis.report.findings import Findings
 from store import LeaderboardRow
 
 SHOWN = 10
+_NOTES = {
+    "confirmed": "Confirmed is the mean over other seeds than that which a function was selected by, and their number.",
+    "step time": "Step time is in units of relu's.",
+}
 
 
 def heading(findings: Findings) -> str:
@@ -38,11 +42,14 @@ def leaderboard(findings: Findings) -> str:
     """The best functions and all baselines as a table; confirmed is the mean over other seeds."""
     rows = [row for row in findings.winners if row.rank <= SHOWN or row.baseline]
     if not rows:
-        return "<p>No training has come to a result yet.</p>"
+        n = len(findings.status.divergences)
+        return f"<p>No training has come to a score{f'; {n} diverged' if n else ' yet'}.</p>"
     columns = ("rank", "function", findings.metric_name, "test", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
-    note = "<p>Confirmed is the mean over other seeds than the one that a function was selected by, with their number."
-    return table(columns, cells) + note + " Step time is in units of relu's.</p>"
+    filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
+    told = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells])
+    return told + (f"<p>{' '.join(notes)}</p>" if notes else "")
 
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:

@@ -35,7 +35,7 @@ def _words(own: list[RunEvaluation], workers: tuple[str, ...], start: np.ndarray
     trained = sum(wish.evaluation.seconds or 0.0 for wish in own)
     n, wall = len(set(workers)), float(end.max() - start.min()) * unit
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
-    busy = f", {trained / (n * wall):.0%} of the {n} workers' time" if wall > 0 else ""
+    busy = f", {trained / (n * wall):.0%} of the time of {n} worker{'s' if n > 1 else ''}" if wall > 0 else ""
     return f"{len(own)} trainings took {_duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}."
 
 
