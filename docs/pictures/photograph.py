@@ -1,6 +1,7 @@
 """Takes the picture of a report: python docs/pictures/photograph.py report.html docs/pictures/report.png.
 
-The upper part of the page, as Debian's Chromium draws it in a window of 1,100 pixels, with 128 colours.
+The upper part of the page, as Debian's Chromium draws it in a window of 1,100 pixels, with 256 colours
+that lie far apart, so that no point changes its own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main(report: Path, picture: Path) -> None:
         page.wait_for_selector("body[data-drawn]", timeout=120_000)
         page.screenshot(path=str(picture))
         browser.close()
-    Image.open(picture).convert("RGB").quantize(128).save(picture, optimize=True)
+    Image.open(picture).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_confirmed_means_stand_in_the_rows_of_their_functions(opened, file):
     found = opened(file)
     assert found.locator("#confirmed-0 .ytick").count() == 2
     assert found.locator("#confirmed-0 .errorbar").count() == 2
-    names = found.locator("#confirmed-0 .ytick").all_inner_texts()
+    names = found.locator("#confirmed-0 .ytick").all_text_contents()
     assert all("(" in name for name in names)
 
 

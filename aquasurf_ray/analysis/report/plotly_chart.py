@@ -33,6 +33,7 @@ from aquasurf_ray.analysis.report.chart import (
 
 GROUND = "ground-grey"
 _BAND = "ground-band"
+LONGEST_LINE = 30
 Json = dict[str, Any]
 
 
@@ -82,8 +83,8 @@ def _wrapped(text: str) -> str:
     >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
     'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
     """
-    lines = re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text).split("\n")
-    return "<br>".join(html.escape(line, quote=False) for line in lines)
+    broken = text if len(text) <= LONGEST_LINE else re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text)
+    return "<br>".join(html.escape(line, quote=False) for line in broken.split("\n"))
 
 
 def _colour(number: int) -> str:
