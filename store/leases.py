@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from store.core import FencedRun, StoreCore, fence, log
 from store.errors import BadRecord, LeaseLost, RunHeld, RunNotFound
 from store.records import Lease, LeaseOwner, RunStatusName
 from store.runs import to_owner
-from store.schema import Attempt, Evaluation, Run
+from store.schema import Attempt, Evaluation, Event, Run
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class LeaseVerbs(StoreCore):
         lease_seconds: float = 30.0,
         clock: Clock | None = None,
         code_version: str | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> Lease:
         """The lease, once it is ours. Renew it at least three times in `lease_seconds`.
 
@@ -77,6 +78,7 @@ class LeaseVerbs(StoreCore):
 
         Args:
             code_version: what results are marked with; by default the version that the run was begun with.
+            versions: of all that results depend on, by name, for the run's log; see `versions`.
 
         Raises:
             RunHeld: a live driver works on the run.
@@ -94,12 +96,20 @@ class LeaseVerbs(StoreCore):
                 why = "silent" if now == seen else None
                 seen = now
             if why is not None:
-                lease = self._take(run_id, seen, owner, nonce, lease_seconds, why)
+                noted = {"holder_was": why, "versions": dict(versions or {})}
+                lease = self._take(run_id, seen, owner, nonce, lease_seconds, noted)
                 if lease is not None:
                     return replace(lease, code_version=code_version or lease.code_version)
                 seen = self._seen(run_id)
                 if seen.owner is not None and not self._is_dead(seen.owner):
                     raise RunHeld(_held(seen))  # somebody was faster
+
+    def versions(self, run_id: int) -> dict[str, str]:
+        """What was installed in the run's last session, as its driver told; nothing where it did not."""
+        query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "lease_taken")
+        query = query.order_by(Event.seq.desc()).limit(1)
+        data = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
+        return dict((data or {}).get("versions", {}))
 
     def renew_lease(self, lease: Lease) -> None:
         """Moves the heartbeat.
@@ -157,7 +167,7 @@ class LeaseVerbs(StoreCore):
         return first
 
     def _take(
-        self, run_id: int, seen: _Seen, owner: LeaseOwner, nonce: str, lease_seconds: float, why: str
+        self, run_id: int, seen: _Seen, owner: LeaseOwner, nonce: str, lease_seconds: float, noted: dict[str, Any]
     ) -> Lease | None:
         """The compare-and-swap; None if the lease moved since it was seen."""
 
@@ -178,7 +188,7 @@ class LeaseVerbs(StoreCore):
                 return _own_lease(connection, run_id, nonce)
             requeued = requeue_running(connection, run_id)
             before = None if seen.owner is None else asdict(seen.owner)
-            log(connection, run_id, "lease_taken", data={"holder_was": why, "holder": before, "by": asdict(owner)})
+            log(connection, run_id, "lease_taken", data={**noted, "holder": before, "by": asdict(owner)})
             return _lease(run_id, seen, seen.token + 1, requeued)
 
         return self._write(body)

@@ -38,6 +38,7 @@ from aquasurf_ray.driver.suggesting_ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.driver.trackers import Trackers, tracking
 from aquasurf_ray.driver.until import Until
+from aquasurf_ray.driver.versions import installed_versions
 from aquasurf_ray.tasks import Task
 from store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from store.records import RunKind, RunStatusName
@@ -194,8 +195,10 @@ class _Held:
 def _held(store: Store, order: Order) -> Iterator[_Held]:
     """The run's lease, kept alive, and given back with the run's new status however this ends."""
     seconds = order.config.lease_seconds
-    code = version("aquasurf-ray")
-    lease = store.acquire_lease(order.run.id, this_process(), lease_seconds=seconds, code_version=code)
+    code, versions = version("aquasurf-ray"), installed_versions()
+    lease = store.acquire_lease(
+        order.run.id, this_process(), lease_seconds=seconds, code_version=code, versions=versions
+    )
     try:
         with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(_resume_command(store, order)) as watch:
             if order.budget != order.run.budget:

@@ -28,6 +28,7 @@ from aquasurf_ray.driver.preparation import Preparation
 from aquasurf_ray.driver.sharing import Sharing
 from aquasurf_ray.driver.suggester import Suggester
 from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate
+from aquasurf_ray.driver.versions import installed_versions
 from aquasurf_ray.tune.study import Study
 from store import (
     Claim,
@@ -252,7 +253,13 @@ def open_session(plan: Plan, name: str | None) -> Session:
         if before is not None:
             before.close("interrupted")
         code = version("aquasurf-ray")
-        lease = store.acquire_lease(run.id, this_process(), lease_seconds=config.lease_seconds, code_version=code)
+        lease = store.acquire_lease(
+            run.id,
+            this_process(),
+            lease_seconds=config.lease_seconds,
+            code_version=code,
+            versions=installed_versions(),
+        )
         if run.created and plan.points is not None:
             ids = store.add_functions([function_row(text) for text in plan.points])
             store.propose(run.id, ids, config.training_seed)

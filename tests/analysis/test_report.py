@@ -55,6 +55,12 @@ def test_a_run_without_results_has_a_page_too(tmp_path):
     assert "No training has come to a score yet" in page(found)
 
 
+def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings: Findings) -> None:
+    seen = replace(findings, versions={"python": "3.11.7", "torch": "2.15.0"})
+    (again,) = (section for section in document(seen)["sections"] if section["id"] == "again")
+    assert "<td>torch</td><td>2.15.0</td>" in again["html"]
+
+
 def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
     (best, relu) = marks(findings, "progress", Line)
     scores = [wish.evaluation.score for wish in findings.finished]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 from collections import Counter
@@ -72,6 +73,7 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
     with opened(here) as store:
         run = store.run("one")
         assert (run.status, run.lease_owner) == ("finished", None)
+        assert store.versions(run.id)["torch"] == importlib.metadata.version("torch")
     best = max(found, key=lambda w: w.evaluation.score)
     assert result.best == (best.function, scripted_worker.score_of(best.function))
 

@@ -169,6 +169,15 @@ def test_a_run_of_a_killed_process_of_this_host_is_taken_at_once(world, clock):
     assert (taken.kind, taken.data["holder_was"], taken.data["holder"]["pid"]) == ("lease_taken", "dead", process.pid)
 
 
+def test_the_log_keeps_the_versions_of_the_last_session(world):
+    run = world.run()
+    assert world.store.versions(run.id) == {}
+    for torch in ("2.6.0", "2.15.0"):
+        lease = world.store.acquire_lease(run.id, this_process(), versions={"python": "3.11.7", "torch": torch})
+        world.store.release_lease(lease, "interrupted")
+    assert world.store.versions(run.id) == {"python": "3.11.7", "torch": "2.15.0"}
+
+
 def test_a_claim_of_a_dead_run_is_taken_over_and_its_late_result_kept(world):
     process, line = start_sleeper()
     owner = owner_of(line)

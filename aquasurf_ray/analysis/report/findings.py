@@ -39,6 +39,7 @@ class Findings:
             best and relu.
         embedding: the map that the last suggestion stands on; None where the run has none.
         again: the command that makes this run once more.
+        versions: of Python and of the packages in its last session, by name; empty where nobody noted them.
         quick: leave out what takes longer than seconds to draw.
     """
 
@@ -54,6 +55,7 @@ class Findings:
     embedding: EmbeddingRecord | None
     read_at: datetime
     again: str
+    versions: dict[str, str]
     quick: bool = False
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
@@ -136,6 +138,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         embedding=_last_map(store, snapshot.evaluations),
         read_at=datetime.now(UTC),
         again=again,
+        versions=store.versions(run.id),
         quick=quick,
     )
 

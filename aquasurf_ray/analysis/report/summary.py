@@ -71,7 +71,7 @@ def again(findings: Findings) -> str:
     run = findings.run
     config = {key: value for key, value in run.config.items() if value is not None}
     rows = [
-        ["code version", run.code_version],
+        *([name, text] for name, text in (findings.versions or {"aquasurf-ray": run.code_version}).items()),
         ["seed", str(run.seed)],
         ["training seed", str(run.config.get("training_seed", 0))],
         ["task", f"{findings.task.name}, version {findings.task.version}, digest {findings.task.digest}"],
