@@ -51,6 +51,9 @@ CONDITIONS = frozenset(
         "log_to",
     }
 )
+NO_END = "none"
+"""Takes a time budget, or what `until` says, back at a `resume`."""
+
 LATER: Mapping[str, Any] = {
     "early_stop": "off",
     "health_gate": "on",
@@ -119,9 +122,12 @@ class SearchConfig(BaseModel):
     max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
     time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
     time_budget: float | None = Field(
-        None, description="seconds that a session may take, or a time such as 2h30m; then the run ends in good order"
+        None,
+        description="seconds that a session may take, or a time such as 2h30m, or none; then the run ends in order",
     )
-    until: str | None = Field(None, description="end when the best is as good as this, such as val_accuracy>=0.99")
+    until: str | None = Field(
+        None, description="end when the best is as good as this, such as val_accuracy>=0.99, or none"
+    )
     log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
     lease_seconds: float = Field(
         30.0, ge=1, le=86_400, description="silence after which another driver may take the run over"
@@ -162,12 +168,12 @@ class SearchConfig(BaseModel):
         """A number, as from Python, YAML or the store, need not be in the form that people write."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             return checked_seconds(float(value))
-        return None if value is None else parse_duration(str(value))
+        return None if value in (None, NO_END) else parse_duration(str(value))
 
     @field_validator("until")
     @classmethod
     def _condition(cls, value: str | None) -> str | None:
-        return None if value is None else str(Until.parse(value))
+        return None if value in (None, NO_END) else str(Until.parse(value))
 
     @field_validator("max_cost")
     @classmethod

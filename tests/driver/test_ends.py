@@ -140,6 +140,12 @@ def test_ends_are_no_part_of_a_runs_identity():
     assert make_config({"task": "digits", "time_budget": 60}).time_budget == 60.0
 
 
+def test_ends_are_taken_back_by_the_word_none():
+    before = make_config({"task": "digits", "time_budget": "6s", "until": "val_accuracy>=0.5"}).model_dump()
+    after = make_config({**before, "time_budget": "none", "until": "none"})
+    assert (after.time_budget, after.until) == (None, None)
+
+
 @pytest.mark.parametrize("given", ["90", "2h30m", "0.00001s", "999999999999999999d", 1e-5])
 def test_a_time_budget_is_read_again_from_what_the_store_keeps_of_it(given):
     first = make_config({"task": "digits", "time_budget": given})
