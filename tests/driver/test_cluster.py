@@ -109,6 +109,7 @@ def process(*arguments, **environment):
     return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
 
 
+@pytest.mark.faults
 def test_a_cluster_that_asks_for_a_token_is_joined_with_it_and_told_of_without(tmp_path):
     (tmp_path / "token").write_text("1234abcd" * 8)
     plain = {name: value for name, value in os.environ.items() if name != AUTHENTICATION}

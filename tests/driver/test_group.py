@@ -50,6 +50,7 @@ def pool(ray_here, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_two_processes_train_like_one_and_a_lost_one_is_replaced(pool):
     outcome = give(pool, job(TRAINED))

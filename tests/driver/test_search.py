@@ -286,6 +286,7 @@ def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, 
 
 
 @pytest.mark.reliability("attempts-and-progress")
+@pytest.mark.faults
 def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehaving):
     """`creep` dies five times, each time with one more epoch saved; three tries without progress are the limit."""
     storage = tmp_path / "storage"
