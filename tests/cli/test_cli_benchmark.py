@@ -92,13 +92,13 @@ def test_a_table_that_is_there_stays_when_its_benchmark_is_misspelled(capsys, tm
 
 
 def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys, monkeypatch, made_file, tmp_path):
-    def full(figure, path):
+    def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    monkeypatch.setattr("aquasurf_ray.analysis.output_file.cache.whole_file", full)
     options = ["--policy", "evolution", "--runs", "2", "--evaluations", "2", "-o", str(tmp_path / "c.png")]
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
-    assert (code, err) == (2, f"aquasurf: picture '{tmp_path / 'c.png'}' cannot be written: No space left on device\n")
+    assert (code, err) == (2, f"aquasurf: '{tmp_path / 'c.png'}' cannot be written: No space left on device\n")
     assert "evolution" in out
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from live_search import SEARCH, assert_budget_met, counts, n_finished, ray_processes_of, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def listening():
