@@ -48,7 +48,13 @@ function layoutOf(figure) {
   };
 }
 
-const CONFIG = { responsive: true, displaylogo: false, scrollZoom: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  displayModeBar: matchMedia("(hover: none)").matches ? false : "hover", // where nothing hovers it would hide titles for good
+  scrollZoom: false,
+  modeBarButtonsToRemove: ["lasso2d", "select2d"],
+};
 
 async function drawSection(section) {
   for (const [number, figure] of section.figures.entries()) {
