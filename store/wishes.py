@@ -22,7 +22,6 @@ from store.schema import Evaluation, Function, Run, RunEvaluation, table
 
 _WISHES = table(RunEvaluation)
 _IS_MINE = (_WISHES.c.run_id == sa.bindparam("at_run")) & (_WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
-_FIND = sa.select(_WISHES.c.origin, _WISHES.c.reused).where(_IS_MINE)
 _CHANGE = sa.update(_WISHES).where(_IS_MINE)
 _NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_WISHES.c.position) + 1, 0)).where(
     _WISHES.c.run_id == sa.bindparam("at_run")
@@ -78,7 +77,8 @@ class WishVerbs(StoreCore):
             run = read_run_by_id(connection, run_id)
             rows = _rows_of(connection, run.task_id, wanted, seed)
             accept = {"done": accept_stopped, "diverged": accept_refused}
-            return [_propose(connection, run_id, rows[number], accept) for number in wanted]
+            known = _known(connection, run_id, [row.id for row in rows.values()])
+            return [_propose(connection, run_id, rows[number], accept, rows[number].id in known) for number in wanted]
 
         return self._write(body)
 
@@ -168,8 +168,7 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
     return rows
 
 
-def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool]) -> Proposal:
-    known = connection.execute(_FIND, {"at_run": run_id, "at_evaluation": row.id}).first() is not None
+def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool], known: bool) -> Proposal:
     anew = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
     status: EvaluationStatus = "queued" if anew else row.status
     if row.status == "failed":
