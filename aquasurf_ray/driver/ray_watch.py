@@ -3,7 +3,8 @@
 Measured with Ray 2.60: a driver whose cluster has lost its head (the GCS server) goes on for a minute, since its
 workers answer it directly; then Ray's own code ends the process, with no chance to give the run's lease back or to say
 how to go on. A driver whose own node has lost its raylet hears of no worker any more, and waits. So a thread asks both
-for a sign of life every few seconds. One that comes back in time was never missed.
+for a sign of life every few seconds. One that comes back in time was never missed. Only silence that was listened to
+counts: a driver that was suspended has not heard Ray either, and Ray is there when it wakes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aquasurf_ray.driver.errors import RunFailed
 INTERVAL_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 PATIENCE_SECONDS = 25.0  # Ray's own is 60 s, and to end in order takes up to 15 s of them
+LOOK_SECONDS = INTERVAL_SECONDS + 2 * ANSWER_SECONDS  # from one look to the next, where neither of the two answers
 
 
 class RayWatch:
@@ -42,7 +44,8 @@ class RayWatch:
     ) -> None:
         self._how_to_go_on, self._patience, self._clock = how_to_go_on, patience, clock
         self._watched = _connected() if watched is None else watched
-        self._answered: dict[str, float] = {}
+        self._silent: dict[str, float] = {}  # seconds, of what has answered once
+        self._looked = self._clock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray watch", daemon=True)
 
@@ -56,8 +59,7 @@ class RayWatch:
 
     def check(self) -> None:
         """Raises RunFailed once one of them has not answered for too long."""
-        for what, at in list(self._answered.items()):
-            silent = self._clock() - at
+        for what, silent in list(self._silent.items()):
             if silent > self._patience:
                 raise RunFailed(
                     f"{what} at {self._watched[what]} is gone: no answer for {silent:.0f} s; "
@@ -66,9 +68,15 @@ class RayWatch:
 
     def look(self) -> None:
         """Asks each once."""
-        for what, address in self._watched.items():
-            if _answers(address):
-                self._answered[what] = self._clock()
+        answered = {what: _answers(address) for what, address in self._watched.items()}
+        now = self._clock()
+        listened = min(now - self._looked, LOOK_SECONDS)  # more has passed where this process was suspended
+        self._looked = now
+        for what, answers in answered.items():
+            if answers:
+                self._silent[what] = 0.0
+            elif what in self._silent:
+                self._silent[what] += listened
 
     def _watch(self) -> None:
         self.look()
