@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.existing_store import store_option
 from aquasurf_ray.cli.options import (
     Address,
     AsJson,
@@ -35,7 +36,7 @@ from aquasurf_ray.cli.options import (
 )
 from aquasurf_ray.cli.output import print_json
 from aquasurf_ray.cli.progress import progress
-from aquasurf_ray.cli.results import run_document, store_option
+from aquasurf_ray.cli.results import run_document
 from aquasurf_ray.cli.runs import task_of
 
 EXAMPLE = "aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store
 from aquasurf_ray.cli.options import AsJson, Store
 from aquasurf_ray.cli.output import print_json, print_table
-from aquasurf_ray.cli.results import open_store
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.run_comparison import RunComparison, RunSide

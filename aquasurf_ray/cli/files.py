@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store
 from aquasurf_ray.cli.options import AsJson, RunName, Store
 from aquasurf_ray.cli.output import print_json
-from aquasurf_ray.cli.results import open_store
 
 
 class ExportFormat(StrEnum):

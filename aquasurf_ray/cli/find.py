@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
 from aquasurf_ray.cli.output import Format, print_rows
-from aquasurf_ray.cli.results import open_store
 
 if TYPE_CHECKING:
     import store as stored

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aquasurf_ray.cli.existing_store import store_option
 from aquasurf_ray.cli.options import AsJson, Modules, Store
 from aquasurf_ray.cli.output import print_json
 from aquasurf_ray.cli.progress import bar
-from aquasurf_ray.cli.results import store_option
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.importing import ImportReport

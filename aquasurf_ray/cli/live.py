@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import store_option
 from aquasurf_ray.cli.options import AsJson, RunName, Store
 from aquasurf_ray.cli.output import print_json, print_table
 
@@ -34,7 +35,6 @@ def stop(
     Its driver looks for this about once a second, and ends within a minute. Exit code 1 if the driver gives no sign of
     life.
     """
-    from aquasurf_ray.cli.results import store_option
     from aquasurf_ray.driver import request_stop
 
     answer = request_stop(name, store=store, wait=wait)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store
 from aquasurf_ray.cli.options import RunName, Store
-from aquasurf_ray.cli.results import open_store
 
 if TYPE_CHECKING:
     import store as stored

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store, store_option
 from aquasurf_ray.cli.figures import Board, print_board
 from aquasurf_ray.cli.live import activity_document, print_activity
 from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
@@ -78,23 +79,6 @@ def top(
         print_front(name, store, n=n, form=form)
     else:
         print_leaderboard(name, store, n=n or 10, form=form)
-
-
-def open_store(url: str | None) -> stored.Store:
-    """The store that must exist already: looking creates nothing."""
-    from aquasurf_ray.driver.config import store_url
-    from store import Store
-
-    return Store.open(store_url(url), create=False)
-
-
-def store_option(store: str | None) -> str:
-    """What to add to a command that looks at the same database; a URL with a password is not repeated."""
-    if store is None:
-        return ""
-    with open_store(store) as opened:
-        shown = opened.safe_url
-    return f" --store {shlex.quote(shown)}" if "***" not in shown else " --store (the same URL)"
 
 
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:

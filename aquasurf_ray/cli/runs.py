@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store, store_option
 from aquasurf_ray.cli.options import (
     Address,
     AsJson,
@@ -41,7 +42,7 @@ from aquasurf_ray.cli.options import (
 )
 from aquasurf_ray.cli.output import Format, print_json
 from aquasurf_ray.cli.progress import progress
-from aquasurf_ray.cli.results import open_store, print_leaderboard, run_document, store_option
+from aquasurf_ray.cli.results import print_leaderboard, run_document
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE
 
 if TYPE_CHECKING:

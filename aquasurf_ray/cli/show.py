@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.existing_store import open_store
 from aquasurf_ray.cli.figures import figures, interval
 from aquasurf_ray.cli.options import AsJson, Store
 from aquasurf_ray.cli.output import print_json
-from aquasurf_ray.cli.results import open_store
 from aquasurf_ray.driver.modules import import_modules
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 
