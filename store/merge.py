@@ -64,11 +64,13 @@ class MergeVerbs(StoreCore):
             RunHeld: a driver works on a run of this store.
         """
         if _same_place(self._database.url, parse_url(url)):
-            raise BadUrl(f"store '{self.safe_url}' is the one to merge into; name another one")
+            raise self._merged_into_itself()
         with opened(url) as source:
             return self._write(lambda connection: self._merged(source, connection))
 
     def _merged(self, source: Source, here: sa.Connection) -> MergeReport:
+        if _postgresql_database(here) == _postgresql_database(source.connection) is not None:
+            raise self._merged_into_itself()
         _lock(here)
         for run in live_runs(here, self._is_dead):
             owner = to_owner(run["lease_owner"])
@@ -101,11 +103,22 @@ class MergeVerbs(StoreCore):
             },
         )
 
+    def _merged_into_itself(self) -> BadUrl:
+        return BadUrl(f"store '{self.safe_url}' is the one to merge into; name another one")
+
 
 def _same_place(one: StoreUrl, other: StoreUrl) -> bool:
     if one.path is None or other.path is None:
         return one.safe == other.safe
     return one.path.exists() and other.path.exists() and Path(one.path).samefile(other.path)
+
+
+def _postgresql_database(connection: sa.Connection) -> tuple[Any, ...] | None:
+    """What tells a database of PostgreSQL from all others, however its host is spelled; None of another kind."""
+    if connection.dialect.name != "postgresql":
+        return None
+    query = "SELECT oid, pg_postmaster_start_time() FROM pg_database WHERE datname = current_database()"
+    return tuple(connection.exec_driver_sql(query).one())
 
 
 def _lock(here: sa.Connection) -> None:

@@ -7,6 +7,7 @@ written any more is told of once and ends nothing. The database is named without
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ OWN_LOGGERS = ("aquasurf_ray", "store", "surrogate", "workers")
 
 
 class RunLog:
-    """A file that occurrences are appended to.
+    """A file that occurrences are appended to. Of a pipe nothing is waited for: neither its reader nor room in it.
 
     Raises:
         BadUse: it cannot be written.
@@ -32,9 +33,10 @@ class RunLog:
     def __init__(self, path: str, run: str) -> None:
         self._path, self._run = path, run
         try:
-            self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o640)
         except OSError as error:
-            raise BadUse(f"log: '{path}' cannot be written: {error.strerror}") from None
+            why = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror
+            raise BadUse(f"log: '{path}' cannot be written: {why}") from None
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """One line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 
 import pytest
@@ -69,6 +70,21 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_starts(tmp_path, m
     with pytest.raises(BadUse, match=r"log: '/nowhere/run.jsonl' cannot be written: No such file"):
         search("digits", log="/nowhere/run.jsonl", store=f"sqlite:///{tmp_path}/runs.db")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, caplog):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BadUse, match=f"log: '{pipe}' cannot be written: nobody reads this pipe"):
+        RunLog(str(pipe), "one")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = RunLog(str(pipe), "one")
+    log("began")
+    assert json.loads(os.read(reader, 1000))["event"] == "began"
+    for _ in range(1000):  # more than a pipe holds
+        log("ended", text="x" * 1000)
+    os.close(reader)
+    assert caplog.messages == [f"log '{pipe}' ends here: Resource temporarily unavailable"]
 
 
 def test_own_warnings_go_to_the_log_and_numbers_that_json_lacks_are_words(tmp_path, caplog):

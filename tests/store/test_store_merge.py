@@ -483,6 +483,12 @@ def test_a_file_on_a_read_only_disk_can_be_merged(new, tmp_path):
         (tmp_path / "disk").chmod(0o755)
 
 
+def test_the_same_postgresql_under_another_spelling_is_the_same_store(postgres_url):
+    spelled = postgres_url + ("&" if "?" in postgres_url else "?") + "application_name=other"
+    with open_store(postgres_url) as opened, pytest.raises(BadUrl, match="is the one to merge into"):
+        opened.merge(spelled)
+
+
 def test_what_is_no_other_store_is_refused_and_not_made(new, tmp_path):
     one = new("one.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "foreign.db")) as connection:
