@@ -116,6 +116,7 @@ def ray_here() -> Iterator[None]:
             process = embedder.start_process()  # loading UMAP takes seconds; one serves all tests
             patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
             yield
+            ray.shutdown(wait_for_processes=True)  # Python warns of processes that are forgotten before they end
     assert not ray.is_initialized()
 
 

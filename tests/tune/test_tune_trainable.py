@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 import scripted_worker
 import torch
 from pages import blocks
@@ -40,6 +41,7 @@ def ray_of_tune():
         patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
         with connected(None):
             yield
+            ray.shutdown(wait_for_processes=True)
 
 
 @pytest.fixture(scope="module")
