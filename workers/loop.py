@@ -164,13 +164,8 @@ class TrainingLoop:
                 f"with a loss of {last.val_loss:g}"
             )
         test_loss, test_score = self._evaluated("test") if self.team.rank == 0 else (math.nan, math.nan)
-        figures = Figures(
-            score=last.val_score,
-            train_loss=last.train_loss,
-            train_score=last.train_score,
-            train_accuracy=last.train_accuracy,
-            val_loss=last.val_loss,
-            val_accuracy=last.val_accuracy,
+        figures = Figures.after(
+            last,
             test_loss=test_loss,
             test_score=test_score,
             test_accuracy=self._accuracy(test_score),

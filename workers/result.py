@@ -42,6 +42,30 @@ class Figures:
     test_accuracy: float | None = None
     stopped_early: str | None = None
 
+    @classmethod
+    def after(
+        cls,
+        last: Epoch,
+        *,
+        test_loss: float | None,
+        test_score: float,
+        test_accuracy: float | None,
+        stopped_early: str | None,
+    ) -> Figures:
+        """Those of the last epoch, with the test split's."""
+        return cls(
+            score=last.val_score,
+            train_loss=last.train_loss,
+            train_score=last.train_score,
+            train_accuracy=last.train_accuracy,
+            val_loss=last.val_loss,
+            val_accuracy=last.val_accuracy,
+            test_loss=test_loss,
+            test_score=test_score,
+            test_accuracy=test_accuracy,
+            stopped_early=stopped_early,
+        )
+
 
 @dataclass(frozen=True)
 class TrainingResult:

@@ -78,7 +78,7 @@ class FoundFunction:
 def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFunction]:
     """The functions that are as wanted, the nearest or else the best first; those without a score come last.
 
-    Functions with operators that are not registered here are left out: nothing can be measured of them.
+    Functions that cannot be read here (`can_be_read`) are left out: nothing can be measured of them.
 
     Raises:
         AnalysisError: the function to be near to cannot be read.
@@ -88,13 +88,20 @@ def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFuncti
     for function in functions:
         if not _is_made_as(function, wanted):
             continue
-        try:
-            parse(function.name)
-        except ActivationError:
+        if not can_be_read(function.name):
             continue
         if not (wanted.shapes or wanted.not_shapes) or _has_shape(shape_of(function.name), wanted):
             found.append(FoundFunction(function, None if near is None else _distance(function.name, near)))
     return sorted(found, key=_place)
+
+
+def can_be_read(name: str) -> bool:
+    """Whether all operators of a stored function are registered here."""
+    try:
+        parse(name)
+    except ActivationError:
+        return False
+    return True
 
 
 def _outputs_of(name: str) -> np.ndarray:

@@ -66,6 +66,7 @@ def find(
     print_rows(columns, rows, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:
         _say_how_many(len(found), n, asked, wanted)
+    _say_what_cannot_be_read(asked)
 
 
 def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Wanted) -> None:
@@ -74,6 +75,18 @@ def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Want
     unmeasured = sum(function.time_ratio is None for function in asked) if wanted.max_cost is not None else 0
     without = f"; {unmeasured} have no measured cost" if unmeasured else ""
     print(f"{n_found} of {len(asked)} functions{shown}{without}", file=sys.stderr)
+
+
+def _say_what_cannot_be_read(asked: list[KnownFunction]) -> None:
+    """On standard error."""
+    from aquasurf_ray.analysis.function_search import can_be_read
+
+    unread = [function.name for function in asked if not can_be_read(function.name)]
+    if unread:
+        print(
+            f"left out: {len(unread)} with an operator that no module of this run registers, such as {unread[0]}",
+            file=sys.stderr,
+        )
 
 
 def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:

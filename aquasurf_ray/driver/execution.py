@@ -95,6 +95,18 @@ class Order:
     make_pool: Callable[..., WorkerPool] = WorkerPool
 
 
+@dataclass(frozen=True)
+class _Session:
+    """From one start of a driver to its end: what is told to whom meanwhile; `started` is of the monotonic clock."""
+
+    store: Store
+    workers: Workers
+    reporter: Reporter
+    observe: Observe
+    metrics: RunMetrics
+    started: float
+
+
 def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
     """Trains what the run's budget still asks for.
 
@@ -109,7 +121,7 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
         store.on_write = metrics.store_wrote
         observe("began", **_began(store, order, workers))
         try:
-            result = _train_all(store, order, workers, told, stop, observe, metrics, started)
+            result = _train_all(_Session(store, workers, told, observe, metrics, started), order, stop)
         except BaseException as error:
             status = "interrupted" if isinstance(error, STOPS) else "failed"
             observe("run-ended", status=status, message=_told(error), seconds=time.monotonic() - started)
@@ -121,16 +133,8 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
     return result
 
 
-def _train_all(
-    store: Store,
-    order: Order,
-    workers: Workers,
-    reporter: Reporter,
-    stop: StopSignal,
-    observe: Observe,
-    metrics: RunMetrics,
-    started: float,
-) -> RunResult:
+def _train_all(session: _Session, order: Order, stop: StopSignal) -> RunResult:
+    store, reporter, started = session.store, session.reporter, session.started
     with _held(store, order) as held:
         if not KINDS[order.run.kind].suggests:
             _queue(store, order.run)
@@ -144,9 +148,7 @@ def _train_all(
                     _note_what_is_known(history, part, reporter)
                 else:
                     reporter.note(f"now the spectra of the {part.config.fisher} Fisher information")
-                exhausted, held.end = _search(
-                    store, part, workers, reporter, held, history, ends, observe, metrics, trackers
-                )
+                exhausted, held.end = _search(session, part, held, history, ends, trackers)
                 if held.end is not None:
                     break
                 missing += _missing(history)
@@ -229,20 +231,11 @@ def _give_back(store: Store, lease: Lease, status: RunStatusName, message: str) 
 
 
 def _search(
-    store: Store,
-    order: Order,
-    workers: Workers,
-    reporter: Reporter,
-    held: _Held,
-    history: History,
-    ends: Ends,
-    observe: Observe,
-    metrics: RunMetrics,
-    trackers: Trackers,
+    session: _Session, order: Order, held: _Held, history: History, ends: Ends, trackers: Trackers
 ) -> tuple[bool, End | None]:
     """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
-    config, lease = order.config, held.lease
-    kind = KINDS[order.run.kind]
+    config, kind, lease = order.config, KINDS[order.run.kind], held.lease
+    store, workers, reporter = session.store, session.workers, session.reporter
     suggester = _suggester(order, workers, store, lease, history) if kind.suggests else None
     pool = order.make_pool(
         _worker_settings(order, workers),
@@ -250,7 +243,7 @@ def _search(
         Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # the ranks ask themselves
         _worker_class(order, workers),
         reporter.note,
-        observe=observe,
+        observe=session.observe,
     )
     try:
         search = SearchLoop(
@@ -268,8 +261,8 @@ def _search(
             time_limit=config.time_limit or order.task.time_limit,
             all_spectra=kind.all_spectra,
             costs=kind.costs,
-            observe=observe,
-            metrics=metrics,
+            observe=session.observe,
+            metrics=session.metrics,
             share=FairShare(pool, workers, reporter.note) if workers.shared else None,
             tracker=trackers.result,
         )

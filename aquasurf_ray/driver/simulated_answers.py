@@ -194,13 +194,8 @@ class Answers:
 
     def _figures(self, last: Epoch, row: int, column: int, why: str | None) -> Figures:
         test = float(self._benchmark.test_scores[row, column])
-        return Figures(
-            score=last.val_score,
-            train_loss=last.train_loss,
-            train_score=last.train_score,
-            train_accuracy=last.train_accuracy,
-            val_loss=last.val_loss,
-            val_accuracy=last.val_accuracy,
+        return Figures.after(
+            last,
             test_loss=self._figure("test_loss", row, column),
             test_score=test,
             test_accuracy=self._accuracy(test),

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import sqlite3
 
 import pytest
-from made_run import NAME, make_run
+from made_run import NAME
 
 from aquasurf_ray.activations.shape import shape_of
 from aquasurf_ray.cli.main import main
 from store import Store
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('find')}/store.db"
-    with Store.open(url) as store:
-        make_run(store)
-    return url
 
 
 @pytest.fixture
@@ -117,3 +112,18 @@ def test_bad_use_is_told_in_a_line_or_two(find, arguments, says):
     assert (code, out) == (2, "")
     assert says in err
     assert len(err.splitlines()) <= 2
+
+
+def test_functions_of_operators_that_nobody_registered_are_counted(url, find, tmp_path, capsys):
+    copy = tmp_path / "copy.db"
+    shutil.copy(url.removeprefix("sqlite:///"), copy)
+    with contextlib.closing(sqlite3.connect(copy)) as database, database:
+        ((name,),) = database.execute("SELECT name FROM functions WHERE name LIKE '%erf(%' LIMIT 1")
+        database.execute("UPDATE functions SET name = 'no_such(x)' WHERE name = ?", (name,))
+    before = find(NAME, "-n", "100", "--json")
+    assert "no_such" not in before[2]
+    code = main(["find", NAME, "-n", "100", "--json", "--store", f"sqlite:///{copy}"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert len(json.loads(out)) == len(json.loads(before[1])) - 1
+    assert "left out: 1 with an operator that no module of this run registers, such as no_such(x)" in err

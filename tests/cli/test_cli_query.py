@@ -7,21 +7,13 @@ import json
 import duckdb
 import pyarrow.parquet
 import pytest
-from made_run import NAME, make_run
+from made_run import NAME
 from pages import blocks, commands
 
 from aquasurf_ray.cli.main import main
 from store import Store
 from store.example_queries import EXAMPLE_QUERIES
 from store.table_columns import everything
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('query')}/store.db"
-    with Store.open(url) as store:
-        make_run(store)
-    return url
 
 
 @pytest.fixture
