@@ -12,7 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.benchmark import Benchmark, load_benchmark, write_benchmark
+    from aquasurf_ray.analysis.benchmark import Benchmark
+    from aquasurf_ray.analysis.benchmark_file import load_benchmark, write_benchmark
     from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
     from aquasurf_ray.analysis.search_algorithms import ALGORITHMS, make_policy
     from aquasurf_ray.analysis.simulation import Trace, draw_candidates, simulate
@@ -24,10 +25,10 @@ _MODULES = {
     "BenchmarkError": "errors",
     "Trace": "simulation",
     "draw_candidates": "simulation",
-    "load_benchmark": "benchmark",
+    "load_benchmark": "benchmark_file",
     "make_policy": "search_algorithms",
     "simulate": "simulation",
-    "write_benchmark": "benchmark",
+    "write_benchmark": "benchmark_file",
 }
 
 __all__ = [

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Spectra = tuple[SpectrumFeature | None, ...]
-
-SHIPPED = Path(__file__).parent / "benchmarks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,41 +190,6 @@ class Benchmark:
             except ActivationError:
                 continue  # made elsewhere, with operators of somebody's own
         return found
-
-
-def load_benchmark(name_or_path: str | Path) -> Benchmark:
-    """A benchmark that is shipped, by name, or one in a file: this program's Parquet, or Act-Bench JSON.
-
-    Raises:
-        BenchmarkError: no such benchmark or file, or a file of another format.
-    """
-    from aquasurf_ray.analysis import benchmark_file
-
-    path = benchmark_path(name_or_path)
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
-        raise BenchmarkError(
-            f"no benchmark '{name_or_path}': neither a file nor one that is shipped; those are: {there}"
-        )
-    return benchmark_file.read(path)
-
-
-def benchmark_path(name_or_path: str | Path) -> Path:
-    """The file of a benchmark that is shipped, by its name; any other text is a path, and there may be no such file."""
-    text = str(name_or_path)
-    shipped = SHIPPED / f"{text}.parquet"
-    return shipped if "/" not in text and shipped.is_file() else Path(text)
-
-
-def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
-    """Writes the Parquet file that `load_benchmark` reads; the same benchmark gives the same bytes.
-
-    Raises:
-        BenchmarkError: the file cannot be written.
-    """
-    from aquasurf_ray.analysis import benchmark_file
-
-    benchmark_file.write(benchmark, Path(path))
 
 
 def _medians(values: Scores, trained: NDArray[np.bool_]) -> Scores:

@@ -1,4 +1,4 @@
-"""A benchmark's file: Parquet with one row a function, which any reader of Parquet opens as a table.
+"""A benchmark's file, shipped or made: Parquet with one row a function, which any reader of Parquet opens as a table.
 
 Columns: function, aliases, `val_score_0`, `val_score_1`, ... and the same of test_score, seconds and the other figures
 (null where there was no training, NaN where it diverged), outputs and `spectrum_sampled`, `spectrum_empirical`, which
@@ -22,6 +22,8 @@ from aquasurf_ray.analysis.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.analysis.packing import pack_outputs, pack_spectrum, unpack_outputs, unpack_spectrum
 
+SHIPPED = Path(__file__).parent / "benchmarks"
+
 _KEY = b"aquasurf_benchmark"
 _VERSION = 1
 _MAGIC = b"PAR1"
@@ -31,11 +33,16 @@ _OWN = ("val_score", "test_score", "seconds")
 Layout = tuple[tuple[str, ...], tuple[int, ...]]
 
 
-def write(benchmark: Benchmark, path: Path) -> None:
-    """See `write_benchmark`."""
+def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
+    """Writes the Parquet file that `load_benchmark` reads; the same benchmark gives the same bytes.
+
+    Raises:
+        BenchmarkError: the file cannot be written.
+    """
     import pyarrow
     import pyarrow.parquet
 
+    path = Path(path)
     order = _order_of_sample(benchmark.outputs.shape[1])
     layouts = {kind: _layouts(spectra) for kind, spectra in benchmark.spectra.items()}
     figures = dict(zip(_OWN, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
@@ -81,21 +88,34 @@ def is_parquet(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def read(path: Path) -> Benchmark:
-    """The benchmark in a file of this format or of Act-Bench's.
+def load_benchmark(name_or_path: str | Path) -> Benchmark:
+    """A benchmark that is shipped, by name, or one in a file: this program's Parquet, or Act-Bench JSON.
 
     Raises:
-        BenchmarkError: a file that is neither, or damaged.
+        BenchmarkError: no such benchmark or file, or a file that is of another format or damaged.
     """
+    path = benchmark_path(name_or_path)
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
+        raise BenchmarkError(
+            f"no benchmark '{name_or_path}': neither a file nor one that is shipped; those are: {there}"
+        )
     try:
         own = is_parquet(path)
     except OSError as error:
         raise BenchmarkError(f"'{path}' cannot be read: {error.strerror or error}") from None
-    if not own:
-        from aquasurf_ray.analysis.act_bench import read_act_bench
+    if own:
+        return _read_parquet(path)
+    from aquasurf_ray.analysis.act_bench import read_act_bench
 
-        return read_act_bench(path)
-    return _read_parquet(path)
+    return read_act_bench(path)
+
+
+def benchmark_path(name_or_path: str | Path) -> Path:
+    """The file of a benchmark that is shipped, by its name; any other text is a path, and there may be no such file."""
+    text = str(name_or_path)
+    shipped = SHIPPED / f"{text}.parquet"
+    return shipped if "/" not in text and shipped.is_file() else Path(text)
 
 
 def _read_parquet(path: Path) -> Benchmark:

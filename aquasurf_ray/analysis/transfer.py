@@ -16,7 +16,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from aquasurf_ray.analysis.benchmark import Benchmark, Indices, Scores, load_benchmark
+from aquasurf_ray.analysis.benchmark import Benchmark, Indices, Scores
+from aquasurf_ray.analysis.benchmark_file import load_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.maps import made_once
 from aquasurf_ray.analysis.simulation import simulate

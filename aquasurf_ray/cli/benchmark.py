@@ -114,7 +114,7 @@ def replay(
     the runs, with quartiles), what is missing to the best function in the end (regret), how well predictions
     and truth agree (rank correlation), how long a suggestion takes, and a paired test against the reference.
     """
-    from aquasurf_ray.analysis.benchmark import load_benchmark
+    from aquasurf_ray.analysis.benchmark_file import load_benchmark
     from aquasurf_ray.analysis.comparison import compare
     from aquasurf_ray.analysis.comparison_table import COLUMNS, rows
     from aquasurf_ray.analysis.picture import check_format, draw
@@ -172,7 +172,7 @@ def evidence(
     simulated searches.
     """
     from aquasurf_ray.analysis import output_file
-    from aquasurf_ray.analysis.benchmark import load_benchmark
+    from aquasurf_ray.analysis.benchmark_file import load_benchmark
     from aquasurf_ray.analysis.experiments import SPLIT_SEED, experiments_named, section
     from aquasurf_ray.driver.evidence import run_experiments
     from aquasurf_ray.driver.replay import ReplayOrder

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from aquasurf_ray.analysis.benchmark import SHIPPED
+from aquasurf_ray.analysis.benchmark_file import SHIPPED
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
 from store import Run
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.analysis.benchmark_file import write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import check_place
 from aquasurf_ray.analysis.stored_runs import benchmark_from_run

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
-from aquasurf_ray.analysis.benchmark import benchmark_path
-from aquasurf_ray.analysis.benchmark_file import is_parquet
+from aquasurf_ray.analysis.benchmark_file import benchmark_path, is_parquet
 from aquasurf_ray.driver.config import make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.modules import import_modules

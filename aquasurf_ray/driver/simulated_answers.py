@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from aquasurf_ray.analysis.benchmark import Benchmark, load_benchmark
+from aquasurf_ray.analysis.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmark_file import load_benchmark
 from workers.messages import CostReply, FunctionCost, SpectrumReply, TrainingJob
 from workers.result import Epoch, Figures, TrainingResult
 

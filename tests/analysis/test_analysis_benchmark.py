@@ -15,7 +15,8 @@ from made_benchmark import made_benchmark
 
 from aquasurf_ray import load_benchmark
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.analysis.benchmark import Benchmark, write_benchmark
+from aquasurf_ray.analysis.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmark_file import write_benchmark
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.analysis.simulation import draw_candidates
 from surrogate.distances import LayerWeighting, output_distance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.analysis import maps
-from aquasurf_ray.analysis.benchmark import SHIPPED
+from aquasurf_ray.analysis.benchmark_file import SHIPPED
 from aquasurf_ray.analysis.comparison import compare
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.experiments import EXPERIMENTS, Experiment, Variant, experiments_named, section

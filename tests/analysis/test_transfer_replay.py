@@ -10,7 +10,8 @@ import pytest
 from made_benchmark import made_benchmark
 
 from aquasurf_ray.analysis import transfer
-from aquasurf_ray.analysis.benchmark import Benchmark, write_benchmark
+from aquasurf_ray.analysis.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmark_file import write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.policy_names import check_policy
 from aquasurf_ray.analysis.search_algorithms import make_policy

@@ -7,7 +7,7 @@ import json
 import pytest
 from made_benchmark import made_benchmark
 
-from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.analysis.benchmark_file import write_benchmark
 from aquasurf_ray.cli.main import main
 
 

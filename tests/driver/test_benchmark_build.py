@@ -9,7 +9,7 @@ import pytest
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.analysis.benchmark import load_benchmark
+from aquasurf_ray.analysis.benchmark_file import load_benchmark
 from aquasurf_ray.driver import build_benchmark, resume
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from store import Store

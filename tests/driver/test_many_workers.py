@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from aquasurf_ray.activations import fingerprint
-from aquasurf_ray.analysis.benchmark import write_benchmark
+from aquasurf_ray.analysis.benchmark_file import write_benchmark
 from aquasurf_ray.driver import suggesting_ahead
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.cluster import Workers

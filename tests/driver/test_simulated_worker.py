@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.activations import BASELINES, fingerprint
-from aquasurf_ray.analysis.benchmark import load_benchmark, write_benchmark
+from aquasurf_ray.analysis.benchmark_file import load_benchmark, write_benchmark
 from aquasurf_ray.driver import search
 from aquasurf_ray.driver.simulated_answers import Answers
 from aquasurf_ray.driver.simulated_worker import (
