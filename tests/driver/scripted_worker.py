@@ -155,16 +155,24 @@ class ScriptedWorker:
 
     @contextmanager
     def _marked(self, function):
-        """Leaves a mark while it trains; `crowded` looks for those of others."""
+        """Leaves a mark while it trains; `crowded` looks for those of others, the first time until there is one."""
         mark = self._marks(f"train-{os.getpid()}")
         mark.touch()
         try:
             time.sleep(0.3)
-            if function.startswith("crowded(") and len(list(mark.parent.glob("train-*"))) > 1:
-                raise MemoryError("no memory left beside others")
+            if function.startswith("crowded("):
+                waits = 600 if self._first_time(function) else 0  # a worker may be slow to start
+                while not (beside := self._others(mark)) and waits:
+                    waits -= 1
+                    time.sleep(0.1)
+                if beside:
+                    raise MemoryError("no memory left beside others")
             yield
         finally:
             mark.unlink()
+
+    def _others(self, mark):
+        return len(list(mark.parent.glob("train-*"))) > 1
 
     def _marks(self, name):
         return Path(self.settings.storage) / name
