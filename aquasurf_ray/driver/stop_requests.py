@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.errors import BadUse
 from store import Run, RunActivity, Store, is_dead, this_process
 
 POLL_SECONDS = 0.5
@@ -33,12 +34,19 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
 
     Raises:
         StoreError: no such run, or no store.
+        BadUse: Ray Tune drives it, which looks at no requests.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
         activity = opened.activity(run.id)
         if activity.owner is not None and is_dead(activity.owner):
             return _dead(name, activity)
+        if activity.owner is not None and run.budget is None:  # how many trials there are is Tune's affair
+            owner = activity.owner
+            raise BadUse(
+                f"run '{name}' is Ray Tune's: stop the process of its Tuner, {owner.host} pid {owner.pid} (Ctrl-C); "
+                "Tuner.restore goes on"
+            )
         if not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))
         while wait and _silence(activity) is None:

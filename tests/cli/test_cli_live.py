@@ -146,6 +146,16 @@ def test_stop_says_what_became_of_the_wish(capsys, held):
     assert "no run is named 'two'" in err
 
 
+def test_stop_says_how_a_run_that_ray_tune_drives_is_stopped(capsys, held):
+    store, lease = held
+    store.create_run(NewRun("tuned", "search", lease.task_id, {}, "d", 0, None, None, "0.1.0"), [1])
+    tuned = store.acquire_lease(store.run("tuned").id, this_process())
+    code, _, err = run(capsys, "stop", "tuned", "--wait")
+    assert code == 2
+    assert err.startswith(f"aquasurf: run 'tuned' is Ray Tune's: stop the process of its Tuner, {platform.node()} pid ")
+    assert store.stop_request(tuned) is None
+
+
 def test_stop_waits_until_the_run_has_stopped(held):
     store, lease = held
     command = [sys.executable, "-m", "aquasurf_ray", "stop", "one", "--wait"]
