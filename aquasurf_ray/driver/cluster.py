@@ -29,6 +29,7 @@ LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
 SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # which workers need not know: the driver alone speaks to the database
 AUTHENTICATION = "RAY_AUTH_MODE"  # unset, Ray shows this machine's token to no explicit address
+RAYS_WORDS = ("auto", "local")
 HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
 CONNECT_SECONDS = 5.0
 CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -132,8 +133,10 @@ def host_of(address: str) -> str:
 
 
 def _check_listening(address: str) -> None:
-    """Ray itself tries for a minute, and tells of each try on standard error."""
+    """Ray itself tries for a minute, and tells of each try on standard error. Clients of other kinds are its affair."""
     found = HOST_AND_PORT.fullmatch(address)
+    if found is None and address not in RAYS_WORDS and ("://" not in address or address.startswith("http")):
+        raise BadUse(f"'{address}' is no address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto")
     if found is None:
         return
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,15 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, form):
         address = form.format(taken.getsockname()[1])
         with pytest.raises(BadUse, match="no Ray cluster answers at"), connected(address):
             pass
+
+
+@pytest.mark.parametrize("address", ["nonsense", "10.0.0.1", "http://10.0.0.1:8265", ":6379", ""])
+def test_what_is_no_address_of_a_cluster_is_told_what_one_is(monkeypatch, address):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **kwargs: pytest.fail("Ray would look for it"))
+    expected = f"'{address}' is no address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto"
+    with pytest.raises(BadUse, match=re.escape(expected)), connected(address):
+        pass
 
 
 def test_sigterm_while_ray_starts_is_an_interruption_and_no_exit_code_of_rays(monkeypatch):
