@@ -7,6 +7,15 @@ is the family of `store.errors`. Names that start with an underscore, and the ot
 
 from __future__ import annotations
 
+from store.answer_records import (
+    FunctionHistory,
+    LeaderboardRow,
+    QueryResult,
+    RunStatus,
+    SpectrumSummary,
+    TaskCost,
+    WantedEvaluation,
+)
 from store.benchmark_file import file_digest, read_benchmark
 from store.clock import Clock, SystemClock
 from store.errors import (
@@ -30,6 +39,8 @@ from store.errors import (
     WrongDatabase,
 )
 from store.health import StoreHealth, examine
+from store.import_records import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
+from store.live_records import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from store.liveness import is_dead, this_process
 from store.merge import MergeReport
 from store.merge_runs import MergedRun
@@ -37,7 +48,6 @@ from store.merge_source import check_mergeable
 from store.read_only import read_only_query
 from store.records import (
     AttemptRecord,
-    BenchmarkEntry,
     Claim,
     CostRecord,
     EmbeddingRecord,
@@ -45,36 +55,21 @@ from store.records import (
     EvaluationRecord,
     EvaluationResult,
     EventRecord,
-    FailureCause,
-    FunctionHistory,
     FunctionRecord,
     FunctionRow,
-    ImportedEntry,
-    ImportedSpectrum,
-    LeaderboardRow,
     Lease,
     LeaseOwner,
-    LiveRun,
-    LiveWorker,
     Neighbor,
-    NewImport,
     NewRun,
     Proposal,
-    QueryResult,
     Run,
-    RunActivity,
     RunEvaluation,
-    RunStatus,
     Snapshot,
     SpectrumRecord,
-    SpectrumSummary,
     StartRecord,
-    StopRequest,
     SuggestionRecord,
-    TaskCost,
     TaskMetric,
     TaskRecord,
-    WantedEvaluation,
     Wish,
 )
 from store.roles import Roles

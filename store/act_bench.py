@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from store.records import BenchmarkEntry, EvaluationRecord, TaskMetric
+from store.import_records import BenchmarkEntry
+from store.records import EvaluationRecord, TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
 Title = tuple[str, str, bool]  # in the file, our column, and whether more is better

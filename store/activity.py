@@ -16,7 +16,8 @@ from store.columns import utc_now
 from store.core import FencedRun, StoreCore
 from store.engine import insert_or_skip
 from store.errors import StoreCorrupt
-from store.records import FailureCause, Lease, LeaseOwner, LiveRun, LiveWorker, RunActivity, StopRequest
+from store.live_records import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
+from store.records import Lease, LeaseOwner
 from store.runs import read_run_by_id, to_owner
 from store.schema import Attempt, Base, Event
 from store.schema import LiveRun as LiveTable

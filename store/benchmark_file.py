@@ -20,9 +20,10 @@ from store.act_bench import ALIASES, CDF, titles_of
 from store.benchmark_table import MAGIC, read_rows
 from store.core import LONGEST_NAME
 from store.errors import BenchmarkFileError
+from store.import_records import BenchmarkEntry
 from store.json_members import Progress, read_members
 from store.packed import pack
-from store.records import BenchmarkEntry, EvaluationResult, TaskMetric
+from store.records import EvaluationResult, TaskMetric
 
 ACCURACY = TaskMetric()
 

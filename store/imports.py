@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from store.core import StoreCore, check_name, chunks, log
 from store.engine import insert_or_skip
 from store.functions import insert_functions
-from store.records import BenchmarkEntry, EvaluationResult, NewImport, Run
+from store.import_records import BenchmarkEntry, NewImport
+from store.records import EvaluationResult, Run
 from store.results import check_result
 from store.runs import RUN_COLUMNS, read_run, refuse_taken, to_run
 from store.schema import Evaluation, RunEvaluation, Spectrum, Task, table

@@ -10,25 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from store.answer_records import FunctionHistory, LeaderboardRow, RunStatus, SpectrumSummary, TaskCost, WantedEvaluation
 from store.core import StoreCore, chunks
 from store.costs import COST_COLUMNS
 from store.errors import BadRecord, RecordNotFound
 from store.evaluations import EVALUATION_COLUMNS
 from store.functions import find_function, read_task
-from store.records import (
-    CostRecord,
-    EvaluationRecord,
-    Fisher,
-    FunctionHistory,
-    LeaderboardRow,
-    RunEvaluation,
-    RunStatus,
-    Snapshot,
-    SpectrumSummary,
-    TaskCost,
-    TaskMetric,
-    WantedEvaluation,
-)
+from store.records import CostRecord, EvaluationRecord, Fisher, RunEvaluation, Snapshot, TaskMetric
 from store.runs import read_candidates, read_run_by_id
 from store.schema import Alias, Cost, Evaluation, Function, Run, RunCandidate, Spectrum, Task
 from store.schema import RunEvaluation as Wish

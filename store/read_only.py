@@ -25,9 +25,9 @@ from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
+from store.answer_records import QueryResult
 from store.engine import APPLICATION_ID, check_sqlite_file, explain, make_engine
 from store.errors import QueryError, WrongDatabase
-from store.records import QueryResult
 from store.url import StoreUrl, one_line, parse_url
 
 TIMEOUT = 30.0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from aquasurf_ray.analysis.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.analysis.packing import BINS
-from store.records import BenchmarkEntry
+from store.import_records import BenchmarkEntry
 from surrogate.spectra import SpectrumFeature
 
 _FIGURES = ("train_score", "train_loss", "val_loss", "test_loss")
