@@ -103,6 +103,19 @@ def made() -> object:
 
 
 @pytest.fixture(scope="session")
+def made_run_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a store with a made run, for those that only look."""
+    from made_run import make_run
+
+    from store import Store
+
+    url = f"sqlite:///{tmp_path_factory.mktemp('looked-at')}/store.db"
+    with Store.open(url) as store:
+        make_run(store)
+    return url
+
+
+@pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """Ray in this process, with workers that can import the modules of `tests/driver`."""
     import ray
