@@ -13,6 +13,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,7 +67,8 @@ class SlurmCluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
-        self.environment["PATH"] += f":{BEHIND_PATH}"
+        mine = Path(sys.executable).parent  # as the script asks: the environment is active where sbatch is called
+        self.environment["PATH"] = f"{mine}:{os.environ.get('PATH', '')}:{BEHIND_PATH}"
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     def command(self, *arguments: object, cwd: Path | None = None, **environment: str) -> str:
