@@ -55,7 +55,7 @@ def table(cases: tuple[Case, ...], lines: list[dict[str, object]]) -> str:
 
 
 def _row(case: Case, lines: list[dict[str, object]]) -> str:
-    tests = ", ".join(dict.fromkeys(f"`{line['test']}`" for line in lines)) or "not run"
+    tests = ", ".join(sorted({f"`{line['test']}`" for line in lines})) or "not run"
     injected, held = (sum(int(str(line[key])) for line in lines) for key in ("injected", "held"))
     return f"| {case.what} | {case.how} | {case.holds} | {tests} | {injected} | {held} |"
 
