@@ -43,6 +43,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
+MinJobAge=3600
 MpiDefault=none
 ReturnToService=2
 JobRequeue=1

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -84,6 +85,7 @@ def stop_between_writes(driver, folder):
     """Stops the process; SQLite's lock, which one stopped inside a write would keep, is not what is tested."""
     for _ in range(100):
         driver.send_signal(signal.SIGSTOP)
+        wait_for(lambda: _is_stopped(driver.pid))
         with closing(sqlite3.connect(folder / "aquasurf.db", timeout=1.0)) as database:
             try:
                 database.execute("BEGIN IMMEDIATE")
@@ -91,3 +93,9 @@ def stop_between_writes(driver, folder):
             except sqlite3.OperationalError:
                 driver.send_signal(signal.SIGCONT)
     pytest.fail("the database was locked each time")
+
+
+def _is_stopped(pid):
+    """Whether each thread is, which takes a while after the signal: one that still ran could take the lock."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
