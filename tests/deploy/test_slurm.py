@@ -166,9 +166,11 @@ def is_queued(slurm, job):
 
 
 def start_again(slurm, folder, job):
-    """Starts a job that is in the queue for the second time at once: Slurm itself would wait two minutes."""
+    """Starts a job that is in the queue for the second time as soon as its last start is over: Slurm itself would wait
+    two minutes, and a start that meets the rest of the last one is ended with it."""
     wait_for(lambda: slurm.command("squeue", "--noheader", "--format=%T", f"--jobs={job}") == "PENDING", 120)
     wait_for(lambda: not processes_of(folder), 60)
+    wait_for(lambda: not any(line.startswith(f"slurmstepd: [{job}.") for line in command_lines()), 60)
     slurm.command("scontrol", "update", f"JobId={job}", "StartTime=now")
     wait_for(lambda: not is_queued(slurm, job), 60)
 
