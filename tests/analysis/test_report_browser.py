@@ -120,8 +120,12 @@ def test_a_dragged_box_zooms_and_a_double_click_goes_back(opened, file):
     found.wait_for_function(f"({reach})()[1] < {before[1]}")
     inside = found.evaluate(reach)
     assert before[0] < inside[0] < inside[1] < before[1]
-    found.mouse.dblclick(x, y)
-    found.wait_for_function(f"({reach})()[1] >= {before[1] - 0.01}")
+    for _ in range(20):  # two clicks that a busy browser sees more than 0.3 s apart are no double click
+        found.mouse.dblclick(x, y)
+        found.wait_for_timeout(1000)
+        if found.evaluate(reach)[1] >= before[1] - 0.01:
+            return
+    pytest.fail(f"{found.evaluate(reach)} is shown still, and not {before}")
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(opened, file):
