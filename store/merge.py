@@ -63,7 +63,7 @@ class MergeVerbs(StoreCore):
             StoreUnavailable, WrongDatabase: it cannot be read, or is of another version; nothing is changed.
             RunHeld: a driver works on a run of this store.
         """
-        if _same_place(self._database.url, parse_url(url)):
+        if _same_file(self._database.url, parse_url(url)):
             raise self._merged_into_itself()
         with opened(url) as source:
             return self._write(lambda connection: self._merged(source, connection))
@@ -107,9 +107,9 @@ class MergeVerbs(StoreCore):
         return BadUrl(f"store '{self.safe_url}' is the one to merge into; name another one")
 
 
-def _same_place(one: StoreUrl, other: StoreUrl) -> bool:
+def _same_file(one: StoreUrl, other: StoreUrl) -> bool:
     if one.path is None or other.path is None:
-        return one.safe == other.safe
+        return False
     return one.path.exists() and other.path.exists() and Path(one.path).samefile(other.path)
 
 

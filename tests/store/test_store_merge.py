@@ -485,8 +485,10 @@ def test_a_file_on_a_read_only_disk_can_be_merged(new, tmp_path):
 
 def test_the_same_postgresql_under_another_spelling_is_the_same_store(postgres_url):
     spelled = postgres_url + ("&" if "?" in postgres_url else "?") + "application_name=other"
-    with open_store(postgres_url) as opened, pytest.raises(BadUrl, match="is the one to merge into"):
-        opened.merge(spelled)
+    with open_store(postgres_url) as opened:
+        for url in (postgres_url, spelled):
+            with pytest.raises(BadUrl, match="is the one to merge into"):
+                opened.merge(url)
 
 
 def test_what_is_no_other_store_is_refused_and_not_made(new, tmp_path):
