@@ -44,10 +44,10 @@ FAULT_TESTS :=
 test-faults: $(STAMP)
 	@rm -f $(FAULTS)
 	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability" $(FAULT_TESTS); code=$$?; \
-		$(BIN)/python tests/made/reliability.py $(FAULTS) --print; exit $$code
+		$(BIN)/python tests/fixtures/reliability.py $(FAULTS) --print; exit $$code
 
 reliability: $(STAMP)
-	$(BIN)/python tests/made/reliability.py $(FAULTS)
+	$(BIN)/python tests/fixtures/reliability.py $(FAULTS)
 
 CLUSTER_STAMP := $(VENV)/.installed-cluster
 

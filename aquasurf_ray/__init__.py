@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.activations import Activation as Activation
     from aquasurf_ray.activations import SearchSpace as SearchSpace
     from aquasurf_ray.activations import parse as parse
-    from aquasurf_ray.analysis.benchmark_file import load_benchmark as load_benchmark
+    from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark as load_benchmark
     from aquasurf_ray.driver import search as search
     from aquasurf_ray.tasks import Task as Task
 
@@ -26,7 +26,7 @@ _ROOMS = {
     "Activation": "aquasurf_ray.activations",
     "SearchSpace": "aquasurf_ray.activations",
     "Task": "aquasurf_ray.tasks",
-    "load_benchmark": "aquasurf_ray.analysis.benchmark_file",
+    "load_benchmark": "aquasurf_ray.analysis.benchmarks.parquet",
     "parse": "aquasurf_ray.activations",
     "search": "aquasurf_ray.driver",
 }

@@ -62,7 +62,7 @@ def _measured(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         "import_of_a_known_file": _run(reading)[1],
         "export": _run([*exporting, "--store", f"sqlite:///{store}"])[1],
         "json_load": _run([sys.executable, "-c", load, str(file)])[1],
-        "modules_only": _run([sys.executable, "-c", "import aquasurf_ray.driver.importing"])[1],
+        "modules_only": _run([sys.executable, "-c", "import aquasurf_ray.driver.benchmarks.importing"])[1],
     }
     found = json.loads(report)
     return {

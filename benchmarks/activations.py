@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from aquasurf_ray.activations import Activation, fast_factory
-from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
-from aquasurf_ray.tasks.resnet56 import resnet56
+from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
+from aquasurf_ray.tasks.networks.resnet56 import resnet56
 
 FUNCTIONS = [
     "relu(x)",

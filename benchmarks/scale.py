@@ -1,7 +1,7 @@
 """What one driver can keep busy: a real driver, store and surrogate with up to 1,024 simulated workers.
 
-Prints one JSON document. The workers answer from the shipped benchmark (`aquasurf_ray.driver.simulated_pool`), the
-driver is the real one from `execute` on, with a real SQLite file or PostgreSQL server and the run's own surrogate.
+Prints one JSON document. The workers answer from the shipped benchmark (`aquasurf_ray.driver.simulated_worker.pool`),
+the driver is the real one from `execute` on, with a real SQLite file or PostgreSQL server and the run's own surrogate.
 
 kept_busy    for each number of workers and each database: trainings of one minute, `--scale` times faster, so that the
              driver has `--scale` times as many decisions to make as such a cluster asks for. Idle share: of the
@@ -41,22 +41,22 @@ import numpy as np
 import psutil
 
 from aquasurf_ray.activations import SearchSpace, outputs
+from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
-from aquasurf_ray.driver.cluster import Workers, connected
+from aquasurf_ray.driver.cluster.connection import Workers, connected
+from aquasurf_ray.driver.cluster.pool import Job, Outcome, Slot
 from aquasurf_ray.driver.config import make_config
-from aquasurf_ray.driver.execution import Order, execute
-from aquasurf_ray.driver.orders import create_run
-from aquasurf_ray.driver.pool import Job, Outcome, Slot
-from aquasurf_ray.driver.progress import Silent
-from aquasurf_ray.driver.signals import StopSignal
-from aquasurf_ray.driver.simulated_answers import Answers
-from aquasurf_ray.driver.simulated_pool import HostedPool, LocalPool
+from aquasurf_ray.driver.run.session import Order, execute
+from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
-from aquasurf_ray.driver.surrogates import Makings
+from aquasurf_ray.driver.simulated_worker.answers import Answers
+from aquasurf_ray.driver.simulated_worker.pool import HostedPool, LocalPool
+from aquasurf_ray.driver.suggestions.surrogates import Makings
+from aquasurf_ray.driver.verbs.setup import create_run
+from aquasurf_ray.store import FunctionRow, Store
+from aquasurf_ray.surrogate.settings import SURROGATES
 from aquasurf_ray.tasks import load_task
-from store import FunctionRow, Store
-from surrogate.settings import SURROGATES
-from workers.messages import TrainingJob
+from aquasurf_ray.workers.messages import TrainingJob
 
 MINUTE = 60.0
 ROUNDS = 3

@@ -78,9 +78,9 @@ def measure(way: str, function: str, batch: int, threads: int, repeats: int) -> 
     import torch
 
     from aquasurf_ray.activations import lean_factory
-    from aquasurf_ray.tasks.all_cnn_c import all_cnn_c
-    from surrogate.spectra import compress
-    from workers.spectrum import fisher_spectrum
+    from aquasurf_ray.surrogate.spectra import compress
+    from aquasurf_ray.tasks.networks.all_cnn_c import all_cnn_c
+    from aquasurf_ray.workers.spectrum import fisher_spectrum
 
     torch.set_num_threads(threads)
     import_mb = peak_mb()

@@ -32,11 +32,11 @@ from pathlib import Path
 import numpy as np
 
 from aquasurf_ray.activations import SearchSpace, outputs
-from surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
-from surrogate.metric_space import FeatureDistances
-from surrogate.policy import SurrogatePolicy
-from surrogate.regressors import REGRESSORS
-from surrogate.settings import METRIC, policy_of
+from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
+from aquasurf_ray.surrogate.metric_space import FeatureDistances
+from aquasurf_ray.surrogate.policy import SurrogatePolicy
+from aquasurf_ray.surrogate.regressors import REGRESSORS
+from aquasurf_ray.surrogate.settings import METRIC, policy_of
 
 LAYERS, COLUMNS_PER_LAYER = 9, 512
 N_PENDING = 8

@@ -29,11 +29,11 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
-from aquasurf_ray.tasks.resnet56 import resnet56
-from workers.feed import TrainingFeed
-from workers.form import named_form
-from workers.loop import TrainingLoop
-from workers.ranks import Alone
+from aquasurf_ray.tasks.networks.resnet56 import resnet56
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.engine.form import named_form
+from aquasurf_ray.workers.engine.loop import TrainingLoop
+from aquasurf_ray.workers.engine.ranks import Alone
 
 RELU = Activation("relu(x)")
 

@@ -27,10 +27,10 @@ PACKAGES = {
     "aquasurf_ray.tune": "The search in Ray Tune.",
     "aquasurf_ray.analysis": "Benchmarks, and searches replayed on them.",
     "store": "The database of runs.",
-    "surrogate.settings": "What a surrogate is made of.",
-    "surrogate.policy": "Suggestions.",
-    "surrogate.distances": "Distances between functions.",
-    "workers.spectrum": "The Fisher spectrum of a network.",
+    "aquasurf_ray.surrogate.settings": "What a surrogate is made of.",
+    "aquasurf_ray.surrogate.policy": "Suggestions.",
+    "aquasurf_ray.surrogate.distances": "Distances between functions.",
+    "aquasurf_ray.workers.spectrum": "The Fisher spectrum of a network.",
 }
 
 

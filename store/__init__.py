@@ -1,24 +1,17 @@
 """The store: the only room that speaks SQL. Tasks, functions, runs, evaluations, spectra, costs and events, on SQLite
 or PostgreSQL.
 
-`Store.open(url)` is the door; what goes through it are the frozen dataclasses of `store.records`, and what can go wrong
-is the family of `store.errors`. Names that start with an underscore, and the other modules, are private.
+`Store.open(url)` is the door; what goes through it are the frozen dataclasses of `store.records.runs`, and what can go
+wrong is the family of `store.errors`. Names that start with an underscore, and the other modules, are private.
 """
 
 from __future__ import annotations
 
-from store.answer_records import (
-    FunctionHistory,
-    LeaderboardRow,
-    QueryResult,
-    RunStatus,
-    SpectrumSummary,
-    TaskCost,
-    WantedEvaluation,
-)
-from store.benchmark_file import file_digest, read_benchmark
-from store.clock import Clock, SystemClock
-from store.errors import (
+from aquasurf_ray.store.benchmark_files.reading import file_digest, read_benchmark
+from aquasurf_ray.store.database.clock import Clock, SystemClock
+from aquasurf_ray.store.database.health import StoreHealth, examine
+from aquasurf_ray.store.database.liveness import is_dead, this_process
+from aquasurf_ray.store.errors import (
     BadRecord,
     BadUrl,
     BenchmarkFileError,
@@ -38,15 +31,21 @@ from store.errors import (
     StoreUnavailable,
     WrongDatabase,
 )
-from store.health import StoreHealth, examine
-from store.import_records import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
-from store.live_records import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
-from store.liveness import is_dead, this_process
-from store.merge import MergeReport
-from store.merge_runs import MergedRun
-from store.merge_source import check_mergeable
-from store.read_only import read_only_query
-from store.records import (
+from aquasurf_ray.store.merging.merge import MergeReport
+from aquasurf_ray.store.merging.runs import MergedRun
+from aquasurf_ray.store.merging.source import check_mergeable
+from aquasurf_ray.store.records.answers import (
+    FunctionHistory,
+    LeaderboardRow,
+    QueryResult,
+    RunStatus,
+    SpectrumSummary,
+    TaskCost,
+    WantedEvaluation,
+)
+from aquasurf_ray.store.records.imports import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
+from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
+from aquasurf_ray.store.records.runs import (
     AttemptRecord,
     Claim,
     CostRecord,
@@ -72,8 +71,9 @@ from store.records import (
     TaskRecord,
     Wish,
 )
-from store.roles import Roles
-from store.store import Store
+from aquasurf_ray.store.sql.read_only import read_only_query
+from aquasurf_ray.store.store import Store
+from aquasurf_ray.store.verbs.roles import Roles
 
 __all__ = [
     "AttemptRecord",

@@ -19,7 +19,7 @@ StoreError
 ├── ExportError           the file cannot be written in this format
 └── BenchmarkFileError    the file is no benchmark that can be read; says where (also a ValueError)
 
-No message holds a password: every text that comes from a driver passes `store.url.StoreUrl.redact`.
+No message holds a password: every text that comes from a driver passes `store.database.url.StoreUrl.redact`.
 """
 
 from __future__ import annotations

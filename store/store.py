@@ -13,28 +13,33 @@ from types import TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
-from store.activity import ActivityVerbs
-from store.aliases import AliasVerbs
-from store.clock import Clock, SystemClock
-from store.costs import CostVerbs
-from store.engine import check_sqlite_file, is_starting_up, is_transient, warn_of_network_file_system
-from store.evaluations import EvaluationVerbs
-from store.export import ExportVerbs
-from store.frames import FrameVerbs
-from store.functions import FunctionVerbs
-from store.leases import LeaseVerbs
-from store.liveness import is_dead as process_is_dead
-from store.merge import MergeVerbs
-from store.migrate import current_revision, prepare_schema
-from store.queries import QueryVerbs
-from store.records import LeaseOwner
-from store.roles import RoleVerbs
-from store.runs import RunVerbs
-from store.snapshot import SnapshotVerbs
-from store.spectra import SpectrumVerbs
-from store.transactions import Database
-from store.url import StoreUrl, parse_url
-from store.wishes import WishVerbs
+from aquasurf_ray.store.database.clock import Clock, SystemClock
+from aquasurf_ray.store.database.engine import (
+    check_sqlite_file,
+    is_starting_up,
+    is_transient,
+    warn_of_network_file_system,
+)
+from aquasurf_ray.store.database.liveness import is_dead as process_is_dead
+from aquasurf_ray.store.database.migrate import current_revision, prepare_schema
+from aquasurf_ray.store.database.transactions import Database
+from aquasurf_ray.store.database.url import StoreUrl, parse_url
+from aquasurf_ray.store.merging.merge import MergeVerbs
+from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.verbs.activity import ActivityVerbs
+from aquasurf_ray.store.verbs.aliases import AliasVerbs
+from aquasurf_ray.store.verbs.costs import CostVerbs
+from aquasurf_ray.store.verbs.evaluations import EvaluationVerbs
+from aquasurf_ray.store.verbs.export import ExportVerbs
+from aquasurf_ray.store.verbs.frames import FrameVerbs
+from aquasurf_ray.store.verbs.functions import FunctionVerbs
+from aquasurf_ray.store.verbs.leases import LeaseVerbs
+from aquasurf_ray.store.verbs.queries import QueryVerbs
+from aquasurf_ray.store.verbs.roles import RoleVerbs
+from aquasurf_ray.store.verbs.runs import RunVerbs
+from aquasurf_ray.store.verbs.snapshot import SnapshotVerbs
+from aquasurf_ray.store.verbs.spectra import SpectrumVerbs
+from aquasurf_ray.store.verbs.wishes import WishVerbs
 
 PATIENCE = 60.0
 
@@ -60,7 +65,7 @@ class Store(
 
     Example:
         >>> import tempfile
-        >>> from store import FunctionRow, Store
+        >>> from aquasurf_ray.store import FunctionRow, Store
         >>> with tempfile.TemporaryDirectory() as folder, Store.open(f"sqlite:///{folder}/runs.db") as store:
         ...     store.add_functions([FunctionRow("f1", "relu(x)", 1)])
         ...     store.find_function("relu(x)").fingerprint

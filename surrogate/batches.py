@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from surrogate.gaussian_process import GaussianProcess, Kernel, covariance
-from surrogate.metric_space import MetricSpace
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance
+from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

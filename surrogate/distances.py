@@ -15,7 +15,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.errors import SurrogateError
 
 Floats = NDArray[np.float64]
 LayerWeighting = Literal["inverse", "uniform", "size"]

@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from surrogate.errors import SurrogateError
-from surrogate.layout import Combination, Feature, umap_layout
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.layout import Combination, Feature, umap_layout
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 A search fits a hundred small trees before each suggestion. scikit-learn spends most of that time on clones, checks and
 joblib's tasks; here one estimator grows all trees, and these are asked directly. Trees, bootstrap samples and
-predictions are the same, bit for bit: tests/surrogate/test_surrogate_forest.py holds them against each other.
+predictions are the same, bit for bit: tests/surrogate/test_forest.py holds them against each other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.errors import SurrogateError
 
 Array = NDArray[np.floating[Any]]
 Predictions = NDArray[np.float64]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.spatial.distance import cdist
 
-from surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.errors import SurrogateError
 
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from surrogate.compilation import keep_umap_compiled
-from surrogate.neighbors import Metric, nearest_neighbors
+from aquasurf_ray.surrogate.compilation import keep_umap_compiled
+from aquasurf_ray.surrogate.neighbors import Metric, nearest_neighbors
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

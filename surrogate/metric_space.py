@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.errors import SurrogateError
-from surrogate.neighbors import Metric
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.neighbors import Metric
 
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float32]

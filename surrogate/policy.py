@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from surrogate.embedding import Embedding
-from surrogate.errors import SurrogateError
-from surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor, merit
-from surrogate.regressors import make_regressor
+from aquasurf_ray.surrogate.embedding import Embedding
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor, merit
+from aquasurf_ray.surrogate.regressors import make_regressor
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.stats import norm, rankdata
 
-from surrogate.batches import BelievingProcess
-from surrogate.embedding import Embedding
-from surrogate.errors import SurrogateError
-from surrogate.gaussian_process import GaussianProcess, Kernel
-from surrogate.metric_space import MetricSpace
-from surrogate.regressors import Regressor, make_regressor, weighted_means
+from aquasurf_ray.surrogate.batches import BelievingProcess
+from aquasurf_ray.surrogate.embedding import Embedding
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel
+from aquasurf_ray.surrogate.metric_space import MetricSpace
+from aquasurf_ray.surrogate.regressors import Regressor, make_regressor, weighted_means
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]

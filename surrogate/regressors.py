@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from surrogate.errors import SurrogateError
-from surrogate.forest import RandomForest
-from surrogate.gaussian_process import GaussianProcess
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.forest import RandomForest
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
 
 Array = NDArray[np.floating[Any]]
 Predictions = NDArray[np.float64]

@@ -13,11 +13,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.embedding import Embedding
-from surrogate.errors import SurrogateError
-from surrogate.metric_space import FeatureDistances, MetricSpace, PartlyKnown
-from surrogate.policy import Diverged, Pending, PredictorPolicy, Targets
-from surrogate.predictors import (
+from aquasurf_ray.analysis.replay.prior_process import TransferredProcess
+from aquasurf_ray.analysis.replay.spectra_on_demand import SpectraOnDemandPolicy
+from aquasurf_ray.surrogate.embedding import Embedding
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace, PartlyKnown
+from aquasurf_ray.surrogate.policy import Diverged, Pending, PredictorPolicy, Targets
+from aquasurf_ray.surrogate.predictors import (
     Acquisition,
     EnsemblePredictor,
     MapPredictor,
@@ -29,9 +31,7 @@ from surrogate.predictors import (
     MetricVectors,
     Predictor,
 )
-from surrogate.regressors import KNeighborsRegressor, Regressor, make_regressor
-from surrogate.spectra_on_demand import SpectraOnDemandPolicy
-from surrogate.transfer import TransferredProcess
+from aquasurf_ray.surrogate.regressors import KNeighborsRegressor, Regressor, make_regressor
 
 Distances = Sequence[FeatureDistances | PartlyKnown]
 Scores = NDArray[np.float64]
@@ -128,7 +128,8 @@ def policy_of(
         embedding: gives the map of the candidates; asked where `settings.space` has "umap".
         features: gives their distances, by outputs, then by spectra, of those that are used; asked where it has
             "metric", once a regressor.
-        prior: gives what another task's results say of them, see `surrogate.transfer`; for gp in the metric space.
+        prior: gives what another task's results say of them, see `aquasurf_ray.analysis.replay.prior_process`; for gp
+        in the metric space.
 
     Raises:
         SurrogateError: a setting is out of its range.

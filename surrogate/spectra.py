@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from surrogate.distances import FeatureError, Floats, LayerSpectrum, LayerWeighting, layer_coefficients
+from aquasurf_ray.surrogate.distances import FeatureError, Floats, LayerSpectrum, LayerWeighting, layer_coefficients
 
 MAX_BYTES = 20_000
 MIN_BINS, MAX_BINS = 16, 512

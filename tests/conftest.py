@@ -20,7 +20,7 @@ import pytest
 from reliability import Injections, log_of_this_run, record
 
 INJECTIONS = pytest.StashKey[Injections]()
-SCRIPTED_WORKERS = str(Path(__file__).parent / "driver")
+SCRIPTED_WORKERS = str(Path(__file__).parent / "fixtures")
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def made() -> object:
     """A made benchmark: sixty functions with results of three seeds."""
-    from made_benchmark import made_benchmark
+    from synthetic_benchmark import synthetic_benchmark
 
-    return made_benchmark()
+    return synthetic_benchmark()
 
 
 @pytest.fixture(scope="session")
 def made_run_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a store with a made run, for those that only look."""
-    from made_run import make_run
+    from synthetic_run import make_run
 
-    from store import Store
+    from aquasurf_ray.store import Store
 
     url = f"sqlite:///{tmp_path_factory.mktemp('looked-at')}/store.db"
     with Store.open(url) as store:
@@ -117,11 +117,12 @@ def made_run_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """Ray in this process, with workers that can import the modules of `tests/driver`."""
+    """Ray in this process, with workers that can import the modules of `tests/fixtures`."""
     import ray
 
-    from aquasurf_ray.driver import embedder, execution
-    from aquasurf_ray.driver.cluster import connected
+    from aquasurf_ray.driver.cluster.connection import connected
+    from aquasurf_ray.driver.run import session as execution
+    from aquasurf_ray.driver.suggestions import embedder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
@@ -146,7 +147,7 @@ def _cluster() -> Iterator[str]:
     """Started once: that takes seconds."""
     from ray.cluster_utils import Cluster
 
-    from aquasurf_ray.driver.cluster import LOOPBACK
+    from aquasurf_ray.driver.cluster.connection import LOOPBACK
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _on_loopback().items():
@@ -159,7 +160,7 @@ def _cluster() -> Iterator[str]:
 
 
 def _on_loopback() -> dict[str, str]:
-    from aquasurf_ray.driver.cluster import CLUSTER_SWITCH
+    from aquasurf_ray.driver.cluster.connection import CLUSTER_SWITCH
 
     return {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
 
@@ -188,4 +189,4 @@ def pytest_runtest_makereport(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes the longest first: with two processes the last file should be a short one."""
-    items.sort(key=lambda item: item.path.parent.name not in ("faults", "driver"))
+    items.sort(key=lambda item: not {"faults", "driver"} & set(item.path.parts))

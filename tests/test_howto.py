@@ -21,11 +21,11 @@ from pages import ROOT, all_blocks, aquasurf, blocks, commands
 from aquasurf_ray.activations import BASELINES, Activation
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import search
+from aquasurf_ray.store import Store
+from aquasurf_ray.surrogate.spectra import SpectrumFeature, compress, feature_distance
 from aquasurf_ray.tasks import load_task, task_names
-from store import Store
-from surrogate.spectra import SpectrumFeature, compress, feature_distance
-from workers.network import spectrum_batch, untrained_network
-from workers.spectrum import fisher_spectrum
+from aquasurf_ray.workers.network import spectrum_batch, untrained_network
+from aquasurf_ray.workers.spectrum import fisher_spectrum
 
 HOWTO = ("own-network", "tabular", "timm", "text")
 SMALL = {"candidates": 3, "evaluations": 1, "workers": 1}

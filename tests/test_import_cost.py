@@ -37,7 +37,7 @@ def test_tasks_of_ones_own_and_spectra_need_neither_timm_nor_torchvision() -> No
 import sys
 sys.modules["timm"] = sys.modules["torchvision"] = None  # importing them is an error now
 from aquasurf_ray.tasks import Task, load_task, network_from, replace_activations
-import workers.spectrum
+import aquasurf_ray.workers.spectrum
 from torch import nn
 assert load_task("digits").network(nn.ReLU) is not None
 assert replace_activations(nn.Sequential(nn.ReLU()), nn.Tanh).replaced == ("0",)
@@ -64,5 +64,8 @@ def test_public_names() -> None:
 
 
 def test_a_worker_that_only_answers_loads_neither_torch_nor_ray() -> None:
-    loaded = loaded_after("import workers.messages, workers.result, workers.stopping, surrogate.spectra")
+    loaded = loaded_after(
+        "import aquasurf_ray.workers.messages, aquasurf_ray.workers.result, aquasurf_ray.workers.engine.stopping;"
+        "import aquasurf_ray.surrogate.spectra"
+    )
     assert loaded.isdisjoint({"torch", "ray", "umap", "sqlalchemy"})

@@ -23,17 +23,18 @@ import ray
 import torch
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task, load_task
-from surrogate.spectra import compress
-from workers.batches import WHOLE, Share
-from workers.checkpoints import CheckpointFolder, folder_of
-from workers.cost import RELU, measure_cost
-from workers.fast_form import fast_form
-from workers.feed import TrainingFeed
-from workers.form import chosen_form
-from workers.gpu_use import gpu_use
-from workers.health import HealthLimits
-from workers.messages import (
+from aquasurf_ray.workers.cost import RELU, measure_cost
+from aquasurf_ray.workers.engine.batches import WHOLE, Share
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
+from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.engine.form import chosen_form
+from aquasurf_ray.workers.engine.gpu_use import gpu_use
+from aquasurf_ray.workers.engine.health import HealthLimits
+from aquasurf_ray.workers.engine.ranks import Ranks
+from aquasurf_ray.workers.messages import (
     CostReply,
     Drained,
     FunctionCost,
@@ -44,11 +45,10 @@ from workers.messages import (
     WorkerInfo,
     WorkerSettings,
 )
-from workers.network import try_network
-from workers.ranks import Ranks
-from workers.result import Epoch, TrainingResult
-from workers.spectrum import NonFiniteSpectrum, task_spectrum
-from workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
+from aquasurf_ray.workers.network import try_network
+from aquasurf_ray.workers.result import Epoch, TrainingResult
+from aquasurf_ray.workers.spectrum import NonFiniteSpectrum, task_spectrum
+from aquasurf_ray.workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
 
 WARNINGS_KEPT = 100
 LONGEST_WARNING = 500

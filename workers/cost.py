@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
+from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.tasks import ActivationFactory, Task
-from workers.feed import Step, TrainingFeed
-from workers.messages import FunctionCost
-from workers.network import untrained_network
-from workers.optimisation import make_optimizer
-from workers.precision import Arithmetic, process_settings
-from workers.seeding import seeded
+from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
+from aquasurf_ray.workers.engine.optimisation import make_optimizer
+from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
+from aquasurf_ray.workers.engine.seeding import seeded
+from aquasurf_ray.workers.messages import FunctionCost
+from aquasurf_ray.workers.network import untrained_network
 
 RELU = "relu(x)"
 MIN_ROUNDS = 3

@@ -28,10 +28,10 @@ from typing import Any, cast
 import fsspec
 import ray
 
-from workers.actor import Worker
-from workers.messages import CostReply, Drained, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
-from workers.ranks import Ranks
-from workers.result import Epoch, TrainingResult
+from aquasurf_ray.workers.actor import Worker
+from aquasurf_ray.workers.engine.ranks import Ranks
+from aquasurf_ray.workers.messages import CostReply, Drained, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
+from aquasurf_ray.workers.result import Epoch, TrainingResult
 
 STARTS = 10
 NOT_NEEDED = ("PlacementGroupCleanerCallback", "DatasetsCallback", "WorkingDirectorySetupCallback")

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
-from workers.feed import Step, TrainingFeed
-from workers.form import named_form
-from workers.loop import ProgressCallback, TrainingLoop
-from workers.precision import process_settings
-from workers.probe import probe
-from workers.ranks import Alone
-from workers.result import Figures
-from workers.seeding import seeded
+from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
+from aquasurf_ray.workers.engine.form import named_form
+from aquasurf_ray.workers.engine.loop import ProgressCallback, TrainingLoop
+from aquasurf_ray.workers.engine.precision import process_settings
+from aquasurf_ray.workers.engine.probe import probe
+from aquasurf_ray.workers.engine.ranks import Alone
+from aquasurf_ray.workers.engine.seeding import seeded
+from aquasurf_ray.workers.result import Figures
 
 N_VALUES = 20_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from workers.stopping import StopRule
+from aquasurf_ray.workers.engine.stopping import StopRule
 
 if TYPE_CHECKING:
     from aquasurf_ray.tasks import Task

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, default_collate
 from aquasurf_ray.activations import form_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.task import ActivationFactory, ExampleSet
-from workers.batches import has_batch_of_one
-from workers.optimisation import make_optimizer
+from aquasurf_ray.workers.engine.batches import has_batch_of_one
+from aquasurf_ray.workers.engine.optimisation import make_optimizer
 
 
 def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, device: torch.device) -> nn.Module:

@@ -77,7 +77,7 @@ class TrainingResult:
             training, and for one that diverged in its course.
         seconds: of all epochs together, those before an interruption included.
         examples_per_second: training examples a second of training time, validation left out.
-        peak_memory_mb: in units of 10^6 bytes, of this process (`workers.memory`).
+        peak_memory_mb: in units of 10^6 bytes, of this process (`workers.engine.memory`).
         device: the GPU's name, or `cpu`.
         n_devices: processes that trained together.
         precision: of the forward pass, the one really used: `float32` or `bfloat16`.

@@ -22,17 +22,17 @@ from torch import Tensor, nn
 from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.tasks.objective import Likelihood
-from workers.fisher.capture import collect_factors
-from workers.fisher.errors import (
+from aquasurf_ray.workers.fisher.capture import collect_factors
+from aquasurf_ray.workers.fisher.errors import (
     NoLayers,
     NonFiniteSpectrum,
     SkippedLayerWarning,
     SpectrumError,
     SpectrumInputError,
 )
-from workers.fisher.factors import LayerFactors
-from workers.fisher.likelihood import likelihood_named
-from workers.network import spectrum_batch, untrained_network
+from aquasurf_ray.workers.fisher.factors import LayerFactors
+from aquasurf_ray.workers.fisher.likelihood import likelihood_named
+from aquasurf_ray.workers.network import spectrum_batch, untrained_network
 
 __all__ = [
     "LayerSpectrum",

@@ -24,18 +24,18 @@ import torch
 
 from aquasurf_ray.activations import Activation, FastForm
 from aquasurf_ray.tasks import Splits, Task
-from workers.checkpoints import CheckpointFolder
-from workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
-from workers.feed import TrainingFeed
-from workers.form import FormChoice, chosen_form
-from workers.health import REFUSED, HealthLimits, check_health, is_refusal
-from workers.loop import ProgressCallback, Throughput, TrainingLoop
-from workers.memory import PeakMemory
-from workers.precision import process_settings, used_precision
-from workers.probe import probe
-from workers.ranks import Alone, RankError, Ranks, Together
-from workers.result import Epoch, Figures, TrainingResult
-from workers.stopping import StopAsked, StopRule, TrainingDrained
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.engine.form import FormChoice, chosen_form
+from aquasurf_ray.workers.engine.health import REFUSED, HealthLimits, check_health, is_refusal
+from aquasurf_ray.workers.engine.loop import ProgressCallback, Throughput, TrainingLoop
+from aquasurf_ray.workers.engine.memory import PeakMemory
+from aquasurf_ray.workers.engine.precision import process_settings, used_precision
+from aquasurf_ray.workers.engine.probe import probe
+from aquasurf_ray.workers.engine.ranks import Alone, RankError, Ranks, Together
+from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDrained
+from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
+from aquasurf_ray.workers.result import Epoch, Figures, TrainingResult
 
 __all__ = [
     "Epoch",
@@ -82,8 +82,9 @@ def train(
         checkpoint_interval: seconds that must have passed since the last checkpoint.
         on_epoch: called after each epoch, on rank 0.
         stop_rule: when to end early; the result is then `done`, with `stopped_early` and all figures, test included.
-        gate: limits of the first training step (`workers.health`), beyond which nothing is trained; None is no gate.
-        ranks: this process's place among those that train together; all must call `train` with the same arguments.
+        gate: limits of the first training step (`workers.engine.health`), beyond which nothing is trained; None is no
+        gate. ranks: this process's place among those that train together; all must call `train` with the same
+        arguments.
             All get the same result, but for their own peak memory.
         loader_workers: processes that read examples which are not in memory.
         choose_form: chooses a faster form of the function; None is the eager form.

@@ -7,18 +7,18 @@ Knows no other room. The way of a function through it:
     SearchSpace -> unique_functions -> FunctionTable (what a search chooses from)
 """
 
-from aquasurf_ray.activations.compiled import CompiledActivation
-from aquasurf_ray.activations.enumeration import unique_functions
 from aquasurf_ray.activations.errors import ActivationError, ExpressionError, OperatorError, SpaceError
 from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.fast import FastForm, fast_factory, form_factory, lean_factory
+from aquasurf_ray.activations.forms.choice import FastForm, fast_factory, form_factory, lean_factory
+from aquasurf_ray.activations.forms.compiled import CompiledActivation
+from aquasurf_ray.activations.forms.recomputed import RecomputedActivation
 from aquasurf_ray.activations.identity import fingerprint, outputs, sample
 from aquasurf_ray.activations.module import Activation
-from aquasurf_ray.activations.recomputed import RecomputedActivation
 from aquasurf_ray.activations.registry import all_operators, register_binary, register_nary, register_unary, unregister
 from aquasurf_ray.activations.rendering import latex, words
-from aquasurf_ray.activations.space import BASELINES, SPACES, SearchSpace
-from aquasurf_ray.activations.table import FunctionTable
+from aquasurf_ray.activations.spaces.enumeration import unique_functions
+from aquasurf_ray.activations.spaces.space import BASELINES, SPACES, SearchSpace
+from aquasurf_ray.activations.spaces.table import FunctionTable
 
 __all__ = [
     "BASELINES",

@@ -12,23 +12,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.benchmark import Benchmark
-    from aquasurf_ray.analysis.benchmark_file import load_benchmark, write_benchmark
+    from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+    from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark, write_benchmark
     from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
-    from aquasurf_ray.analysis.search_algorithms import ALGORITHMS, make_policy
-    from aquasurf_ray.analysis.simulation import Trace, draw_candidates, simulate
+    from aquasurf_ray.analysis.replay.algorithms import ALGORITHMS, make_policy
+    from aquasurf_ray.analysis.replay.simulation import Trace, draw_candidates, simulate
 
 _MODULES = {
-    "ALGORITHMS": "search_algorithms",
+    "ALGORITHMS": "replay.algorithms",
     "AnalysisError": "errors",
-    "Benchmark": "benchmark",
+    "Benchmark": "benchmarks.benchmark",
     "BenchmarkError": "errors",
-    "Trace": "simulation",
-    "draw_candidates": "simulation",
-    "load_benchmark": "benchmark_file",
-    "make_policy": "search_algorithms",
-    "simulate": "simulation",
-    "write_benchmark": "benchmark_file",
+    "Trace": "replay.simulation",
+    "draw_candidates": "replay.simulation",
+    "load_benchmark": "benchmarks.parquet",
+    "make_policy": "replay.algorithms",
+    "simulate": "replay.simulation",
+    "write_benchmark": "benchmarks.parquet",
 }
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aquasurf_ray.activations import cache
+from aquasurf_ray.activations.spaces import cache
 from aquasurf_ray.analysis.errors import AnalysisError
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aquasurf_ray.cli import benchmark_build
-from aquasurf_ray.cli.options import Address, AsJson
-from aquasurf_ray.cli.output import print_json, print_table
-from aquasurf_ray.cli.progress import bar
+from aquasurf_ray.cli.terminal.options import Address, AsJson
+from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.cli.terminal.progress import bar
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.benchmark import Benchmark
-    from aquasurf_ray.driver.replay import ReplayOrder
+    from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+    from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
 BenchmarkName = Annotated[
     str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
@@ -114,12 +114,12 @@ def replay(
     the runs, with quartiles), what is missing to the best function in the end (regret), how well predictions
     and truth agree (rank correlation), how long a suggestion takes, and a paired test against the reference.
     """
-    from aquasurf_ray.analysis.benchmark_file import load_benchmark
-    from aquasurf_ray.analysis.comparison import compare
-    from aquasurf_ray.analysis.comparison_table import COLUMNS, rows
-    from aquasurf_ray.analysis.picture import check_format, draw
-    from aquasurf_ray.analysis.policy_names import chosen_reference
-    from aquasurf_ray.driver import replay as simulated
+    from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+    from aquasurf_ray.analysis.replay.comparison import compare
+    from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, rows
+    from aquasurf_ray.analysis.replay.curves import check_format, draw
+    from aquasurf_ray.analysis.replay.policy_names import chosen_reference
+    from aquasurf_ray.driver.benchmarks import replay as simulated
 
     names = _policies(regressor, features, space, baseline, policy or [])
     chosen = chosen_reference(names, reference)
@@ -172,10 +172,10 @@ def evidence(
     simulated searches.
     """
     from aquasurf_ray.analysis import output_file
-    from aquasurf_ray.analysis.benchmark_file import load_benchmark
-    from aquasurf_ray.analysis.experiments import SPLIT_SEED, experiments_named, section
-    from aquasurf_ray.driver.evidence import run_experiments
-    from aquasurf_ray.driver.replay import ReplayOrder
+    from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+    from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED, experiments_named, section
+    from aquasurf_ray.driver.benchmarks.experiments import run_experiments
+    from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
     if output is not None:
         output_file.check_place(output)
@@ -207,7 +207,7 @@ def _policies(
     regressor: str | None, features: str | None, space: str | None, baseline: str, policies: list[str]
 ) -> list[str]:
     """The names of what is asked for, each once: baselines first."""
-    from aquasurf_ray.analysis.policy_names import baseline_names, check_policy, surrogate_names
+    from aquasurf_ray.analysis.replay.policy_names import baseline_names, check_policy, surrogate_names
 
     names = baseline_names(_listed(baseline))
     for name in policies:

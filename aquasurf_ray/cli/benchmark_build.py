@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.existing_store import store_option
-from aquasurf_ray.cli.options import (
+from aquasurf_ray.cli.search import task_of
+from aquasurf_ray.cli.status import run_document
+from aquasurf_ray.cli.terminal.open_store import store_option
+from aquasurf_ray.cli.terminal.options import (
     Address,
     AsJson,
     CheckpointInterval,
@@ -34,10 +36,8 @@ from aquasurf_ray.cli.options import (
     Workers,
     given,
 )
-from aquasurf_ray.cli.output import print_json
-from aquasurf_ray.cli.progress import progress
-from aquasurf_ray.cli.results import run_document
-from aquasurf_ray.cli.runs import task_of
+from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.progress import progress
 
 EXAMPLE = "aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json"
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.existing_store import open_store
-from aquasurf_ray.cli.options import AsJson, Store
-from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.run_comparison import RunComparison, RunSide
-    from store import TaskMetric
+    from aquasurf_ray.analysis.studies.run_comparison import RunComparison, RunSide
+    from aquasurf_ray.store import TaskMetric
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +33,10 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs of a task: settings that differ, the best of each, and how soon each had it."""
-    from aquasurf_ray.analysis.picture import check_format
+    from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import draw, read_findings
-    from aquasurf_ray.analysis.report.compared import compared
-    from aquasurf_ray.analysis.run_comparison import compare_runs
+    from aquasurf_ray.analysis.report.pictures.compared import compared
+    from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 
     if output is not None:
         check_format(output)

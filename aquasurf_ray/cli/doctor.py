@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aquasurf_ray.cli.options import Address, AsJson, DataFolder, Modules, Storage, Store
-from aquasurf_ray.cli.output import print_json
+from aquasurf_ray.cli.terminal.options import Address, AsJson, DataFolder, Modules, Storage, Store
+from aquasurf_ray.cli.terminal.output import print_json
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.doctor import Finding
+    from aquasurf_ray.driver.examine.doctor import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def doctor(
     Exits with 1 if there is a problem; warnings are no problems.
     """
     from aquasurf_ray.driver.config import make_config
-    from aquasurf_ray.driver.doctor import document, examine_all
+    from aquasurf_ray.driver.examine.doctor import document, examine_all
 
     given = {"store": store, "storage": storage, "address": address, "data": data, "modules": tuple(modules or ())}
     config = make_config({"task": task or "digits", **{k: value for k, value in given.items() if value is not None}})

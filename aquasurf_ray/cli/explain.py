@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.options import AsJson, Modules
-from aquasurf_ray.cli.output import print_json, print_table
+from aquasurf_ray.cli.terminal.options import AsJson, Modules
+from aquasurf_ray.cli.terminal.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.explaining import Explained
+    from aquasurf_ray.driver.examine.function_explanation import Explained
 
 COLUMNS = ("layer", "moment", "linear", "curved", "saturated", "rectified", "mean", "spread")
 FLOW_COLUMNS = ("weight", "before training", "after training")
@@ -43,10 +43,10 @@ def explain(
     A layer's inputs lie on a straight part, on a bend, where the curve is flat (saturated), or where it is off
     (rectified). Gradients are those of the weights, in units of relu's in the same place.
     """
-    from aquasurf_ray.analysis.picture import check_format
+    from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import draw
-    from aquasurf_ray.driver.explaining import explain_function
-    from aquasurf_ray.driver.modules import import_modules
+    from aquasurf_ray.driver.examine.function_explanation import explain_function
+    from aquasurf_ray.driver.user_modules import import_modules
 
     if output is not None:
         check_format(output)

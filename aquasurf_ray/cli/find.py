@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.existing_store import open_store
-from aquasurf_ray.cli.options import AnyFormat, AsJson, RunName, Store
-from aquasurf_ray.cli.output import Format, print_rows
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, RunName, Store
+from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
-    import store as stored
-    from aquasurf_ray.analysis.function_search import FoundFunction, KnownFunction, Wanted
+    import aquasurf_ray.store as stored
+    from aquasurf_ray.analysis.studies.function_search import FoundFunction, KnownFunction, Wanted
 
 _SHAPES = "defined, bounded-below, bounded-above, monotone, odd, even, zero-at-zero, smooth, constant"
 _STATUSES = ("done", "diverged", "failed", "running", "queued")
@@ -46,9 +46,9 @@ def find(
     The best come first, by the best of their seeds; with --near the nearest.
     Nearness is the root mean square of the difference of two functions where a network's inputs lie at the start.
     """
-    from aquasurf_ray.analysis.function_search import Wanted
-    from aquasurf_ray.analysis.function_search import find as search
-    from aquasurf_ray.driver.modules import import_modules
+    from aquasurf_ray.analysis.studies.function_search import Wanted
+    from aquasurf_ray.analysis.studies.function_search import find as search
+    from aquasurf_ray.driver.user_modules import import_modules
 
     with open_store(store) as opened:
         run = opened.run(name)
@@ -79,7 +79,7 @@ def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Want
 
 def _say_what_cannot_be_read(asked: list[KnownFunction]) -> None:
     """On standard error."""
-    from aquasurf_ray.analysis.function_search import can_be_read
+    from aquasurf_ray.analysis.studies.function_search import can_be_read
 
     unread = [function.name for function in asked if not can_be_read(function.name)]
     if unread:
@@ -91,7 +91,7 @@ def _say_what_cannot_be_read(asked: list[KnownFunction]) -> None:
 
 def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
     """The best score of each function of the run, what became of it, and its cost where it was measured."""
-    from aquasurf_ray.analysis.function_search import KnownFunction
+    from aquasurf_ray.analysis.studies.function_search import KnownFunction
 
     snapshot = opened.snapshot(run.id)
     names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}

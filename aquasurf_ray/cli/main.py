@@ -14,29 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import (
-    benchmark,
-    compare,
-    confirmations,
-    doctor,
-    explain,
-    files,
-    find,
-    functions,
-    imports,
-    jobs,
-    live,
-    merge,
-    query,
-    report,
-    results,
-    roles,
-    runs,
-    show,
-    tasks,
-    transfer,
-    use,
-)
+from aquasurf_ray.cli import benchmark, compare, doctor, explain, find, merge, query, report, roles, show, transfer, use
+from aquasurf_ray.cli import confirm as confirmations
+from aquasurf_ray.cli import export as files
+from aquasurf_ray.cli import import_file as imports
+from aquasurf_ray.cli import job as jobs
+from aquasurf_ray.cli import search as runs
+from aquasurf_ray.cli import space as functions
+from aquasurf_ray.cli import status as results
+from aquasurf_ray.cli import stop as live
+from aquasurf_ray.cli import task as tasks
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -149,7 +136,7 @@ def exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (BadUse, AnalysisError)):
         return BAD_USE
-    from store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
+    from aquasurf_ray.store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
 
     if isinstance(error, BadRecord):
         return None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aquasurf_ray.cli.options import AsJson, Store
-from aquasurf_ray.cli.output import print_json
+from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.output import print_json
 
 if TYPE_CHECKING:
-    from store import MergedRun, MergeReport
+    from aquasurf_ray.store import MergedRun, MergeReport
 
 ONE_OF = {
     "tasks": "task",
@@ -40,8 +40,8 @@ def merge(
     never there twice. Doing it again changes nothing.
     """
     from aquasurf_ray.driver.config import store_url
-    from store import Store as Opened
-    from store import check_mergeable
+    from aquasurf_ray.store import Store as Opened
+    from aquasurf_ray.store import check_mergeable
 
     check_mergeable(other)  # before a store is made to merge it into
     with Opened.open(store_url(store)) as opened:

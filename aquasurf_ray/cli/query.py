@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.existing_store import open_store
-from aquasurf_ray.cli.options import AnyFormat, AsJson, Store
-from aquasurf_ray.cli.output import Format, print_rows
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, Store
+from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
-    from store.example_queries import ExampleQuery
+    from aquasurf_ray.store.sql.example_queries import ExampleQuery
 
 RUN_PARAMETERS = ("run", "other")
 _ADVICE = {  # by what a database says
@@ -95,8 +95,8 @@ def _number_or_text(text: str) -> str | int | float:
 def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> None:
     from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.driver.errors import BadUse
-    from store import read_only_query
-    from store.errors import QueryError
+    from aquasurf_ray.store import read_only_query
+    from aquasurf_ray.store.errors import QueryError
 
     try:
         answer = read_only_query(store_url(store), sql, parameters=values)
@@ -107,7 +107,7 @@ def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> N
 
 
 def _ask_example(name: str, given: dict[str, str], show_sql: bool, form: Format, store: str | None) -> None:
-    from store.example_queries import example_query
+    from aquasurf_ray.store.sql.example_queries import example_query
 
     example = example_query(name)
     if show_sql:
@@ -122,7 +122,7 @@ def _ask_example(name: str, given: dict[str, str], show_sql: bool, form: Format,
 
 
 def _print_examples(form: Format) -> None:
-    from store.example_queries import EXAMPLE_QUERIES
+    from aquasurf_ray.store.sql.example_queries import EXAMPLE_QUERIES
 
     if form is Format.table:
         rows: list[list[Any]] = [[example.name, _parameters(example), example.question] for example in EXAMPLE_QUERIES]
@@ -141,7 +141,7 @@ def _parameters(example: ExampleQuery) -> str:
 
 
 def _print_schema(form: Format) -> None:
-    from store.table_columns import everything
+    from aquasurf_ray.store.sql.table_columns import everything
 
     rows = [[view.name, column.name, column.kind, column.meaning] for view in everything() for column in view.columns]
     print_rows(("view or table", "column", "type", "meaning"), rows, form)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aquasurf_ray.cli.existing_store import open_store
-from aquasurf_ray.cli.options import RunName, Store
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import RunName, Store
 
 if TYPE_CHECKING:
-    import store as stored
+    import aquasurf_ray.store as stored
     from aquasurf_ray.analysis.report import Findings
 
 
@@ -63,7 +63,7 @@ def watch(
     store: Store = None,
 ) -> None:
     """Serve the page of a run to this machine's browser, up to date while the run goes on; Ctrl-C ends it."""
-    from aquasurf_ray.analysis.report.live import LiveReport, server
+    from aquasurf_ray.analysis.report.server import LiveReport, server
     from aquasurf_ray.driver.errors import BadUse
 
     with open_store(store) as opened:
@@ -85,7 +85,7 @@ def plot(
 ) -> None:
     """Draw one picture of a run's report into a file for a paper."""
     from aquasurf_ray.analysis.errors import AnalysisError
-    from aquasurf_ray.analysis.picture import check_format
+    from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import KINDS, draw
 
     check_format(output)
@@ -105,8 +105,8 @@ def _findings(name: str, store: str | None) -> Findings:
 
 def _again(opened: stored.Store, name: str) -> str:
     """The command that makes the run again; its own operators are registered on the way, for its functions' curves."""
-    from aquasurf_ray.driver.command_line import command_of
-    from aquasurf_ray.driver.modules import import_modules
+    from aquasurf_ray.driver.user_modules import import_modules
+    from aquasurf_ray.driver.verbs.repeat_command import command_of
 
     run = opened.run(name)
     import_modules(run.config.get("modules") or ())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.options import Store
+from aquasurf_ray.cli.terminal.options import Store
 
 DRIVER, ANALYST = "aquasurf_driver", "aquasurf_analyst"
 
@@ -29,8 +29,8 @@ def roles(
     """
     from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.driver.errors import BadUse
-    from store import BadRecord, Roles
-    from store import Store as Opened
+    from aquasurf_ray.store import BadRecord, Roles
+    from aquasurf_ray.store import Store as Opened
 
     try:
         wanted = Roles(driver, analyst)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.existing_store import open_store
-from aquasurf_ray.cli.figures import figures, interval
-from aquasurf_ray.cli.options import AsJson, Store
-from aquasurf_ray.cli.output import print_json
-from aquasurf_ray.driver.modules import import_modules
+from aquasurf_ray.cli.terminal.leaderboard import figures, interval
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.user_modules import import_modules
 
 if TYPE_CHECKING:
-    import store as stored
+    import aquasurf_ray.store as stored
     from aquasurf_ray.activations import Expression
 
 
@@ -131,7 +131,7 @@ _UNKNOWN: dict[str, Any] = {
 
 
 def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
-    from store import RecordNotFound
+    from aquasurf_ray.store import RecordNotFound
 
     try:
         return store.function_history(digest)
@@ -177,7 +177,7 @@ def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
 
 
 def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | None]) -> dict[str, Any]:
-    from aquasurf_ray.analysis.confirmation import all_seeds
+    from aquasurf_ray.analysis.studies.confirmation import all_seeds
 
     metric, found = wanted.metric, all_seeds(scores)
     low, high = interval(metric, found)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.figures import interval
-from aquasurf_ray.cli.options import (
+from aquasurf_ray.cli.terminal.leaderboard import interval
+from aquasurf_ray.cli.terminal.options import (
     Address,
     ConfigFile,
     CpusPerWorker,
@@ -24,11 +24,11 @@ from aquasurf_ray.cli.options import (
     Workers,
     given,
 )
-from aquasurf_ray.cli.output import Format, print_json, print_rows, print_table
-from aquasurf_ray.cli.progress import progress
+from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
+from aquasurf_ray.cli.terminal.progress import progress
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.transfers import Transfer, TransferredFunction
+    from aquasurf_ray.driver.verbs.transfer import Transfer, TransferredFunction
 
 COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
 
@@ -76,8 +76,8 @@ def transfer(
     for the number of functions. What is trained already is not trained again, so another --format costs nothing.
     """
     options = given(locals(), "source", "to", "top", "seeds", "form")
-    from aquasurf_ray.driver.transfers import read_transfer
-    from aquasurf_ray.driver.transfers import transfer as start
+    from aquasurf_ray.driver.verbs.transfer import read_transfer
+    from aquasurf_ray.driver.verbs.transfer import transfer as start
 
     with progress(form is not Table.table) as reporter:
         result = start(source, to, top=top, seeds=seeds, reporter=reporter, **options)

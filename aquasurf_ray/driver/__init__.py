@@ -6,21 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.benchmark_build import build_benchmark
-    from aquasurf_ray.driver.confirmations import confirm
-    from aquasurf_ray.driver.execution import RunResult
-    from aquasurf_ray.driver.runs import evaluate, propose, resume, search
-    from aquasurf_ray.driver.stop_requests import request_stop
+    from aquasurf_ray.driver.run.session import RunResult
+    from aquasurf_ray.driver.verbs.build import build_benchmark
+    from aquasurf_ray.driver.verbs.confirm import confirm
+    from aquasurf_ray.driver.verbs.search import evaluate, propose, resume, search
+    from aquasurf_ray.driver.verbs.stop import request_stop
 
 _MODULES = {
-    "RunResult": "execution",
-    "build_benchmark": "benchmark_build",
-    "confirm": "confirmations",
-    "evaluate": "runs",
-    "propose": "runs",
-    "request_stop": "stop_requests",
-    "resume": "runs",
-    "search": "runs",
+    "RunResult": "run.session",
+    "build_benchmark": "verbs.build",
+    "confirm": "verbs.confirm",
+    "evaluate": "verbs.search",
+    "propose": "verbs.search",
+    "request_stop": "verbs.stop",
+    "resume": "verbs.search",
+    "search": "verbs.search",
 }
 
 __all__ = ["RunResult", "build_benchmark", "confirm", "evaluate", "propose", "request_stop", "resume", "search"]

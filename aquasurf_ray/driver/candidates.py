@@ -12,7 +12,7 @@ from aquasurf_ray.activations import (
     unique_functions,
 )
 from aquasurf_ray.driver.errors import BadUse
-from store import FunctionRow
+from aquasurf_ray.store import FunctionRow
 
 
 def function_row(text: str) -> FunctionRow:

@@ -10,9 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aquasurf_ray.tasks.called_activations import ActivationCall as ActivationCall
-    from aquasurf_ray.tasks.called_activations import activation_calls as activation_calls
     from aquasurf_ray.tasks.errors import TaskError as TaskError
+    from aquasurf_ray.tasks.networks.timm_networks import timm_network as timm_network
     from aquasurf_ray.tasks.objective import Metric as Metric
     from aquasurf_ray.tasks.objective import Objective as Objective
     from aquasurf_ray.tasks.objective import classification as classification
@@ -27,13 +26,14 @@ if TYPE_CHECKING:
     from aquasurf_ray.tasks.replacement import Replacement as Replacement
     from aquasurf_ray.tasks.replacement import network_from as network_from
     from aquasurf_ray.tasks.replacement import replace_activations as replace_activations
+    from aquasurf_ray.tasks.replacement.called_activations import ActivationCall as ActivationCall
+    from aquasurf_ray.tasks.replacement.called_activations import activation_calls as activation_calls
     from aquasurf_ray.tasks.task import ActivationFactory as ActivationFactory
     from aquasurf_ray.tasks.task import Splits as Splits
     from aquasurf_ray.tasks.task import Task as Task
-    from aquasurf_ray.tasks.timm_networks import timm_network as timm_network
 
 _MODULES = {
-    "ActivationCall": "called_activations",
+    "ActivationCall": "replacement.called_activations",
     "ActivationFactory": "task",
     "Metric": "objective",
     "ModelNetwork": "replacement",
@@ -43,7 +43,7 @@ _MODULES = {
     "Splits": "task",
     "Task": "task",
     "TaskError": "errors",
-    "activation_calls": "called_activations",
+    "activation_calls": "replacement.called_activations",
     "classification": "objective",
     "data_set_of": "registry",
     "language_modelling": "objective",
@@ -53,7 +53,7 @@ _MODULES = {
     "replace_activations": "replacement",
     "task_descriptions": "registry",
     "task_names": "registry",
-    "timm_network": "timm_networks",
+    "timm_network": "networks.timm_networks",
 }
 
 __all__ = [

@@ -39,39 +39,53 @@ class BuiltIn:
 
 BUILT_IN = {
     "digits": BuiltIn(
-        "aquasurf_ray.tasks.digits:digits", "digits", "small convolutional network, 8x8 handwritten digits, no download"
+        "aquasurf_ray.tasks.networks.digits:digits",
+        "digits",
+        "small convolutional network, 8x8 handwritten digits, no download",
     ),
     "digits-mlp": BuiltIn(
-        "aquasurf_ray.tasks.digits_mlp:digits_mlp",
+        "aquasurf_ray.tasks.networks.digits_mlp:digits_mlp",
         "digits",
         "deep perceptron, digits as a table of 64 columns, no download",
     ),
     "all-cnn-c/cifar10": BuiltIn(
-        "aquasurf_ray.tasks.all_cnn_c:on_cifar10", "cifar10", "All-CNN-C, no normalisation layers; 50 epochs, one cycle"
+        "aquasurf_ray.tasks.networks.all_cnn_c:on_cifar10",
+        "cifar10",
+        "All-CNN-C, no normalisation layers; 50 epochs, one cycle",
     ),
     "all-cnn-c/cifar100": BuiltIn(
-        "aquasurf_ray.tasks.all_cnn_c:on_cifar100", "cifar100", "All-CNN-C at 100 classes; 50 epochs, one cycle"
+        "aquasurf_ray.tasks.networks.all_cnn_c:on_cifar100",
+        "cifar100",
+        "All-CNN-C at 100 classes; 50 epochs, one cycle",
     ),
     "resnet56/cifar10": BuiltIn(
-        "aquasurf_ray.tasks.resnet56:on_cifar10", "cifar10", "ResNet-56 with batch norm; 64,000 steps"
+        "aquasurf_ray.tasks.networks.resnet56:on_cifar10", "cifar10", "ResNet-56 with batch norm; 64,000 steps"
     ),
     "resnet56/cifar100": BuiltIn(
-        "aquasurf_ray.tasks.resnet56:on_cifar100", "cifar100", "ResNet-56 at 100 classes; 64,000 steps"
+        "aquasurf_ray.tasks.networks.resnet56:on_cifar100", "cifar100", "ResNet-56 at 100 classes; 64,000 steps"
     ),
     "mobilevitv2-050/imagenette": BuiltIn(
-        "aquasurf_ray.tasks.mobilevitv2:on_imagenette", "imagenette", "MobileViTv2-0.5, ten classes; 100 epochs"
+        "aquasurf_ray.tasks.networks.mobilevitv2:on_imagenette",
+        "imagenette",
+        "MobileViTv2-0.5, ten classes; 100 epochs",
     ),
     "mobilevitv2-050/imagenet": BuiltIn(
-        "aquasurf_ray.tasks.mobilevitv2:on_imagenet", "imagenet", "MobileViTv2-0.5; 300 epochs of batches of 1,024"
+        "aquasurf_ray.tasks.networks.mobilevitv2:on_imagenet",
+        "imagenet",
+        "MobileViTv2-0.5; 300 epochs of batches of 1,024",
     ),
     "coatnet/imagenette": BuiltIn(
-        "aquasurf_ray.tasks.coatnet:on_imagenette", "imagenette", "CoAtNet-0, ten classes; 100 epochs"
+        "aquasurf_ray.tasks.networks.coatnet:on_imagenette", "imagenette", "CoAtNet-0, ten classes; 100 epochs"
     ),
     "coatnet-nano/imagenette": BuiltIn(
-        "aquasurf_ray.tasks.coatnet:nano_on_imagenette", "imagenette", "a smaller CoAtNet for short runs; 100 epochs"
+        "aquasurf_ray.tasks.networks.coatnet:nano_on_imagenette",
+        "imagenette",
+        "a smaller CoAtNet for short runs; 100 epochs",
     ),
     "resnet50/imagenet": BuiltIn(
-        "aquasurf_ray.tasks.resnet50:on_imagenet", "imagenet", "ResNet-50; 90 epochs, for transfer of functions found"
+        "aquasurf_ray.tasks.networks.resnet50:on_imagenet",
+        "imagenet",
+        "ResNet-50; 90 epochs, for transfer of functions found",
     ),
 }
 
@@ -144,7 +158,7 @@ def _maker(name: str, import_from: Path | None) -> Callable[[], object]:
     if name in BUILT_IN:
         return _import(BUILT_IN[name].path, None)
     if name.startswith(TIMM):
-        return partial(_import("aquasurf_ray.tasks.timm_networks:timm_task", None), *_timm_parts(name))
+        return partial(_import("aquasurf_ray.tasks.networks.timm_networks:timm_task", None), *_timm_parts(name))
     plug_ins = _plug_ins()
     if name in plug_ins:
         return _plugged_in(plug_ins[name])

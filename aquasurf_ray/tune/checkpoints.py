@@ -1,8 +1,8 @@
 """Epoch checkpoints that travel through Tune: written into a folder of their own, handed over with the epoch's report.
 
-The file is that of `workers.checkpoints`. Its identity leaves the learning rate and the weight decay out, because Tune
-may give a trial's checkpoint to another trial of the function with other values (population based training): the state
-is then carried over to the new values.
+The file is that of `workers.engine.checkpoints`. Its identity leaves the learning rate and the weight decay out,
+because Tune may give a trial's checkpoint to another trial of the function with other values (population based
+training): the state is then carried over to the new values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from ray.tune import Checkpoint
 
 from aquasurf_ray.tasks import Recipe, Task
-from workers.checkpoints import CheckpointFolder
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 SETTINGS = "settings"

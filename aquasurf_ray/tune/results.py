@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from store import EpochRecord, EvaluationResult
+from aquasurf_ray.store import EpochRecord, EvaluationResult
 
 FIGURES = tuple(
     field.name

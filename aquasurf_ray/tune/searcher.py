@@ -21,14 +21,14 @@ from ray.tune.search import Searcher
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.config import SearchConfig, data_folder, make_config
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.modules import import_modules
-from aquasurf_ray.driver.orders import loaded_task, name_of
+from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.driver.verbs.setup import loaded_task, name_of
+from aquasurf_ray.store import EpochRecord
+from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.tune.results import evaluation_result
 from aquasurf_ray.tune.session import Plan, Session, open_session
 from aquasurf_ray.tune.study import MAX, RECIPE_FIELDS, SCORE, Study, study_of_task, study_of_trainable
-from store import EpochRecord
-from store.records import RunStatusName
 
 VERSION = 1
 ACTIVATION = "activation"

@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_row, load_space
-from aquasurf_ray.driver.claims import Budget, Claims
+from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
 from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, store_url
-from aquasurf_ray.driver.embedder import Embedder
-from aquasurf_ray.driver.history import History
-from aquasurf_ray.driver.lease_keeper import LeaseKeeper
-from aquasurf_ray.driver.orders import free_name, known_run
-from aquasurf_ray.driver.pool import Resources, Slot, WorkerPool
-from aquasurf_ray.driver.preparation import Preparation
-from aquasurf_ray.driver.sharing import Sharing
-from aquasurf_ray.driver.suggester import Suggester
-from aquasurf_ray.driver.surrogates import MapSurrogate, MetricSurrogate
-from aquasurf_ray.driver.versions import installed_versions
-from aquasurf_ray.tune.study import Study
-from store import (
+from aquasurf_ray.driver.run.claims import Budget, Claims
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.run.other_runs import Sharing
+from aquasurf_ray.driver.run.preparation import Preparation
+from aquasurf_ray.driver.run.versions import installed_versions
+from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.suggestions.embedder import Embedder
+from aquasurf_ray.driver.suggestions.suggester import Suggester
+from aquasurf_ray.driver.suggestions.surrogates import MapSurrogate, MetricSurrogate
+from aquasurf_ray.driver.verbs.setup import free_name, known_run
+from aquasurf_ray.store import (
     Claim,
     EvaluationResult,
     FunctionRecord,
@@ -43,8 +42,9 @@ from store import (
     StoreError,
     this_process,
 )
-from store.records import Origin, RunStatusName
-from workers.messages import WorkerSettings
+from aquasurf_ray.store.records.runs import Origin, RunStatusName
+from aquasurf_ray.tune.study import Study
+from aquasurf_ray.workers.messages import WorkerSettings
 
 WAIT_SECONDS = 0.25
 TUNE = Slot(0, None, "idle", None, 0.0)

@@ -24,13 +24,13 @@ from ray.tune import Checkpoint
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.orders import DATA_FOLDER
+from aquasurf_ray.driver.verbs.setup import DATA_FOLDER
 from aquasurf_ray.tasks import Task, load_task
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.tune.study import RECIPE_FIELDS
-from workers.fast_form import fast_form
-from workers.result import Epoch, TrainingResult
-from workers.training import train
+from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.result import Epoch, TrainingResult
+from aquasurf_ray.workers.training import train
 
 OWN_KEYS = ("activation", "task", "seed", "modules", "data", "import_from", "fast_activations")
 SCORES = ("score", "train_loss", "train_score", "val_loss", "val_score")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pages import blocks
 
-from aquasurf_ray.analysis.surrogates import parse_settings
-from surrogate.settings import SurrogateSettings
+from aquasurf_ray.analysis.replay.surrogate_policies import parse_settings
+from aquasurf_ray.surrogate.settings import SurrogateSettings
 
 PAGE = "docs/benchmarks.md"
 

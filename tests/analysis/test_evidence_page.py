@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aquasurf_ray.analysis.comparison_table import COLUMNS
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, tables_of, with_tables
-from aquasurf_ray.analysis.experiments import EXPERIMENTS, experiments_named
+from aquasurf_ray.analysis.replay.comparison_table import COLUMNS
+from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, experiments_named
 
 PAGE = Path(__file__).parents[2].joinpath("docs/evidence.md").read_text(encoding="utf-8")
 SECTIONS = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]

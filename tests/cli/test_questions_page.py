@@ -9,7 +9,7 @@ import pytest
 from pages import ROOT, blocks
 
 from aquasurf_ray.cli.main import main
-from store.table_columns import reference
+from aquasurf_ray.store.sql.table_columns import reference
 
 QUESTIONS, QUERIES = "docs/questions.md", "docs/queries.md"
 

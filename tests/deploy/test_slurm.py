@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 

@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 import ray_head
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(400)]
 

@@ -1,4 +1,4 @@
-"""Every block of code in README and docs is run as it is printed, but for what a mark says; see `tests/pages.py`."""
+"""Every block of code in README and docs is run as printed, unless a mark says otherwise: `tests/fixtures/pages.py`."""
 
 from __future__ import annotations
 

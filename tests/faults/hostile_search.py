@@ -14,9 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from aquasurf_ray.driver import evaluate, search
-from aquasurf_ray.driver.cluster import connected
+from aquasurf_ray.driver.callbacks.progress import Lines
+from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.errors import RunFailed
-from aquasurf_ray.driver.progress import Lines
 from aquasurf_ray.tasks import load_task
 
 MODULES = {"modules": ["hostile_operators"]}

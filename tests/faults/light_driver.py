@@ -19,15 +19,19 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "driver"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from scripted_worker import ScriptedWorker
 
-from aquasurf_ray.driver import benchmark_build, confirmations, execution, orders, runs
-from aquasurf_ray.driver.cluster import Workers
-from aquasurf_ray.driver.faults import cause_of
-from aquasurf_ray.driver.pool import Outcome, Slot, SpectraJob
-from workers.messages import TrainingJob
+from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob
+from aquasurf_ray.driver.cluster.ray_errors import cause_of
+from aquasurf_ray.driver.run import session as execution
+from aquasurf_ray.driver.verbs import build as benchmark_build
+from aquasurf_ray.driver.verbs import confirm as confirmations
+from aquasurf_ray.driver.verbs import search as runs
+from aquasurf_ray.driver.verbs import setup as orders
+from aquasurf_ray.workers.messages import TrainingJob
 
 SPECTRUM_SECONDS = 0.002
 

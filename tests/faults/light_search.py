@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 BASELINES = 8
 BUDGET = 20

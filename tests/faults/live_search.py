@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 BASELINES = 8
 BUDGET = 4

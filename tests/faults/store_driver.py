@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from store import (
+from aquasurf_ray.store import (
     CostRecord,
     EpochRecord,
     EvaluationResult,

@@ -13,10 +13,10 @@ import pytest
 from live_search import wait_for, workers_of
 from long_task import EPOCHS, MODULE, n_trained
 
-from store import Store
+from aquasurf_ray.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
-DRIVER_TESTS = str(Path(__file__).parents[1] / "driver")
+FIXTURES = str(Path(__file__).parents[1] / "fixtures")
 
 
 def evaluation(folder):
@@ -61,7 +61,7 @@ def test_a_long_training_stops_after_its_epoch_and_no_epoch_is_trained_twice(fol
 @pytest.fixture
 def stubborn(folder):
     """A search in a process of its own whose workers neither finish nor stop; all of them are at work."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([DRIVER_TESTS, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([FIXTURES, os.environ.get("PYTHONPATH", "")])}
     options = "name='one', candidates=4, evaluations=1, workers=2, features='outputs'"
     code = "from scripted_worker import StubbornWorker; from aquasurf_ray.driver import search\n"
     code += f"search('digits', worker=StubbornWorker, {options})"

@@ -11,8 +11,8 @@ import pytest
 from light_search import SEARCH, assert_whole, n_results, results
 from live_search import wait_for
 
-from store import Store
-from store.schema import Run
+from aquasurf_ray.store import Store
+from aquasurf_ray.store.database.schema import Run
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

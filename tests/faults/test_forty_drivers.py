@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from store import Store
+from aquasurf_ray.store import Store
 
 N = 40
 BUDGET, BASELINES = 6, 8

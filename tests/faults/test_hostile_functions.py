@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store import Store
+from aquasurf_ray.store import Store
 
 HERE = Path(__file__).parent
 

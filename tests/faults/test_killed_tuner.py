@@ -13,7 +13,7 @@ import pytest
 import tune_experiment
 from live_search import counts, n_finished, wait_for
 
-from store import Store
+from aquasurf_ray.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 FINISHED_BEFORE = 6

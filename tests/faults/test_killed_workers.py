@@ -10,7 +10,7 @@ import pytest
 from live_search import SEARCH, assert_budget_met, wait_for, workers_of
 from long_task import EPOCHS, MODULE, n_trained
 
-from store import Store
+from aquasurf_ray.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 

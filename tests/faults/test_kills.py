@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 CANDIDATES = 24
 BASELINES = 8

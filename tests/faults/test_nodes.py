@@ -9,7 +9,7 @@ import pytest
 from light_search import assert_whole, n_results, results
 from live_search import wait_for
 
-from store import Store
+from aquasurf_ray.store import Store
 
 SHORT, LONG = 8, 30  # evaluations of three seconds: LONG ones are not over before a lost head is noticed
 SEARCH = ("search", "digits", "--name=one", "--candidates=40", "--workers=2")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from live_search import wait_for
 
-from store import Store, StoreError
+from aquasurf_ray.store import Store, StoreError
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 SCRIPT = Path(__file__).with_name("scripted_search.py")

@@ -12,7 +12,7 @@ import pytest
 from live_search import wait_for
 from long_task import EPOCHS, MODULE
 
-from store import Store
+from aquasurf_ray.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from store import Store
-from store.schema import HEAD_REVISION, VERSION_TABLE
+from aquasurf_ray.store import Store
+from aquasurf_ray.store.database.schema import HEAD_REVISION, VERSION_TABLE
 
 KILLS = 50  # on each database
 FUNCTIONS = 700
@@ -78,7 +78,7 @@ def test_fifty_kills_at_random_writes_leave_nothing_half_there(started, store_ur
 MIGRATE = """
 import os, signal, sys
 import sqlalchemy as sa
-from store import Store
+from aquasurf_ray.store import Store
 left = [int(sys.argv[2])]
 @sa.event.listens_for(sa.Engine, "after_cursor_execute")
 def kill(connection, cursor, text, *_):

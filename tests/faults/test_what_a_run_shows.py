@@ -17,8 +17,8 @@ import psutil
 import psycopg
 import pytest
 
-from store import Roles, Store
-from store.schema import Base
+from aquasurf_ray.store import Roles, Store
+from aquasurf_ray.store.database.schema import Base
 
 PASSWORD = "sEcrEt-0f-Ada"
 SEARCH = ("search", "digits", "--name", "one", "--candidates", "16", "--evaluations", "2", "--workers", "1")

@@ -15,11 +15,11 @@ from torch import nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import load_task
-from workers.checkpoints import CheckpointFolder
-from workers.fisher.likelihood import LIKELIHOODS
-from workers.network import spectrum_batch, untrained_network
-from workers.spectrum import fisher_spectrum
-from workers.training import probe, train
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
+from aquasurf_ray.workers.fisher.likelihood import LIKELIHOODS
+from aquasurf_ray.workers.network import spectrum_batch, untrained_network
+from aquasurf_ray.workers.spectrum import fisher_spectrum
+from aquasurf_ray.workers.training import probe, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 

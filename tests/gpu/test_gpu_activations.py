@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from aquasurf_ray.activations import Activation, CompiledActivation, RecomputedActivation, fast_factory
-from aquasurf_ray.activations.agreement import disagreement
-from aquasurf_ray.activations.stopwatch import kept_bytes, side_by_side
+from aquasurf_ray.activations.forms.agreement import disagreement
+from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.tasks import load_task
-from aquasurf_ray.tasks.resnet56 import resnet56
-from workers.cost import measure_cost
-from workers.feed import TrainingFeed
+from aquasurf_ray.tasks.networks.resnet56 import resnet56
+from aquasurf_ray.workers.cost import measure_cost
+from aquasurf_ray.workers.engine.feed import TrainingFeed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 

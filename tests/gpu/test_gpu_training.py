@@ -17,17 +17,17 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-import workers.batches
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, load_task
-from workers.batches import batch_source
-from workers.checkpoints import CheckpointFolder
-from workers.feed import TrainingFeed
-from workers.form import named_form
-from workers.health import HealthLimits
-from workers.loop import TrainingLoop
-from workers.ranks import Alone
-from workers.training import train
+from aquasurf_ray.workers.engine import batches
+from aquasurf_ray.workers.engine.batches import batch_source
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.engine.form import named_form
+from aquasurf_ray.workers.engine.health import HealthLimits
+from aquasurf_ray.workers.engine.loop import TrainingLoop
+from aquasurf_ray.workers.engine.ranks import Alone
+from aquasurf_ray.workers.training import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 
@@ -38,8 +38,8 @@ import sys, pickle
 import torch, torch.distributed as dist
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import load_task
-from workers.ranks import Ranks
-from workers.training import train
+from aquasurf_ray.workers.engine.ranks import Ranks
+from aquasurf_ray.workers.training import train
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.cuda.set_device(rank)
 dist.init_process_group("nccl", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -75,7 +75,7 @@ def test_data_that_fit_are_moved_once_and_others_batch_by_batch_with_the_same_fi
     assert resident.inputs.device == GPU
     given = with_recipe(digits, deterministic=True, epochs=2)
     whole = train(given, SWISH, splits=splits, device=GPU)
-    monkeypatch.setattr(workers.batches, "RESIDENT_SHARE", 0.0)
+    monkeypatch.setattr(batches, "RESIDENT_SHARE", 0.0)
     assert train(given, SWISH, splits=splits, device=GPU).val_loss == whole.val_loss
     listed = Splits(*(Listed(s) for s in (splits.train, splits.validation, splits.test)))
     read = train(given, SWISH, splits=listed, device=GPU, loader_workers=2)
@@ -148,7 +148,7 @@ def test_steps_do_not_wait_for_the_device(digits):
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_gpus_give_the_figures_of_one(digits, tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(Path(workers.batches.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", ON_TWO]
     processes = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=env) for rank in range(2)]
     assert [p.wait(timeout=300) for p in processes] == [0, 0]

@@ -10,7 +10,7 @@ import pytest
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.plain_yaml import LARGEST
-from store import BenchmarkFileError, Store, StoreError, read_benchmark
+from aquasurf_ray.store import BenchmarkFileError, Store, StoreError, read_benchmark
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

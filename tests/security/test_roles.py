@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from aquasurf_ray.cli.main import main
-from store import (
+from aquasurf_ray.store import (
     EpochRecord,
     EvaluationResult,
     FunctionRow,
@@ -21,7 +21,7 @@ from store import (
     read_only_query,
     this_process,
 )
-from store.schema import HEAD_REVISION
+from aquasurf_ray.store.database.schema import HEAD_REVISION
 
 DRIVER, ANALYST = "security_driver", "security_analyst"
 

@@ -10,9 +10,9 @@ import pytest
 import ray
 
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.driver import cluster
-from aquasurf_ray.driver.cluster import AUTHENTICATION, SECRETS, connected
-from store import Store, StoreError, read_only_query
+from aquasurf_ray.driver.cluster import connection as cluster
+from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, SECRETS, connected
+from aquasurf_ray.store import Store, StoreError, read_only_query
 
 SECRET = "sEcrEt-0f-Ada"
 
@@ -41,7 +41,7 @@ COMMANDS = (
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
 def test_no_command_shows_the_password_of_a_store_that_it_cannot_reach(nobody, command, monkeypatch, capsys, caplog):
     monkeypatch.setenv("AQUASURF_STORE", nobody)
-    monkeypatch.setattr("aquasurf_ray.driver.doctor._ray", lambda config, here: iter(()))
+    monkeypatch.setattr("aquasurf_ray.driver.examine.doctor._ray", lambda config, here: iter(()))
     assert main(command) in (1, 2)
     shown = capsys.readouterr()
     assert "does not answer" in shown.out + shown.err

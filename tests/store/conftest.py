@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from store import FunctionRow, Lease, LeaseOwner, NewRun, Run, Store, this_process
-from store.schema import Base
+from aquasurf_ray.store import FunctionRow, Lease, LeaseOwner, NewRun, Run, Store, this_process
+from aquasurf_ray.store.database.schema import Base
 
 
 @dataclass

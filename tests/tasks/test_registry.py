@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from made_data import made_data as made_data
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, TaskError, data_set_of, load_task, task_descriptions, task_names
@@ -91,6 +90,7 @@ def test_names_that_are_not_tasks_are_refused(name, text):
         load_task(name)
 
 
+FIXTURES = str(Path(__file__).parents[1] / "fixtures")
 DIGESTS = """
 import json, sys
 sys.path.insert(0, {tests!r})
@@ -101,7 +101,7 @@ print(json.dumps([load_task(name).digest for name in {names!r}]))
 
 def test_digests_are_the_same_in_another_process(made_data):
     names = ["mobilevitv2-050/imagenette", "timm:seresnet18/digits"]
-    code = DIGESTS.format(tests=os.path.dirname(__file__), names=names)
+    code = DIGESTS.format(tests=FIXTURES, names=names)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
     assert json.loads(run.stdout) == [load_task(name).digest for name in names]
 

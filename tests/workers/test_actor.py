@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from aquasurf_ray.activations import Activation, fingerprint, register_unary, unregister
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.objective import regression as regression_objective
-from surrogate.spectra import SpectrumFeature
-from workers import actor
-from workers.actor import Worker, WorkerError
-from workers.fast_form import fast_form
-from workers.form import FormRequest
-from workers.health import HealthLimits
-from workers.messages import Drained, TrainingJob, WorkerSettings
-from workers.spectrum import NoLayers, SpectrumInputError
-from workers.stopping import StopRule
+from aquasurf_ray.workers import actor
+from aquasurf_ray.workers.actor import Worker, WorkerError
+from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.engine.form import FormRequest
+from aquasurf_ray.workers.engine.health import HealthLimits
+from aquasurf_ray.workers.engine.stopping import StopRule
+from aquasurf_ray.workers.messages import Drained, TrainingJob, WorkerSettings
+from aquasurf_ray.workers.spectrum import NoLayers, SpectrumInputError
 
 
 def small_network(activation):

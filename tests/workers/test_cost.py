@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from aquasurf_ray.activations import Activation, RecomputedActivation, register_unary, unregister
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task, regression
-from workers.cost import measure_cost
-from workers.feed import TrainingFeed
-from workers.messages import FunctionCost
+from aquasurf_ray.workers.cost import measure_cost
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.messages import FunctionCost
 
 N, WIDTH, N_CLASSES = 48, 32, 10
 VALUES = N * WIDTH * 4

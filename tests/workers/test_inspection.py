@@ -10,10 +10,10 @@ from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task
-from workers.feed import TrainingFeed
-from workers.inspection import N_VALUES, inspect_training
-from workers.network import untrained_network
-from workers.training import FunctionFault, train
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.inspection import N_VALUES, inspect_training
+from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.training import FunctionFault, train
 
 
 def data() -> Splits:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from workers.fisher.errors import NoLayers, NonFiniteSpectrum, SkippedLayerWarning, SpectrumInputError
-from workers.fisher.factors import Layer, LayerFactors
-from workers.fisher.moments import power_of_two_scale
+from aquasurf_ray.workers.fisher.errors import NoLayers, NonFiniteSpectrum, SkippedLayerWarning, SpectrumInputError
+from aquasurf_ray.workers.fisher.factors import Layer, LayerFactors
+from aquasurf_ray.workers.fisher.moments import power_of_two_scale
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -27,9 +27,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.fisher.errors import NonFiniteSpectrum, SpectrumInputError
-from workers.fisher.moments import SecondMoment, power_of_two_scale
-from workers.fisher.patches import CHUNK_ELEMENTS, Axis, Geometry, patch_moment, patch_rows, positions_first
+from aquasurf_ray.workers.fisher.errors import NonFiniteSpectrum, SpectrumInputError
+from aquasurf_ray.workers.fisher.moments import SecondMoment, power_of_two_scale
+from aquasurf_ray.workers.fisher.patches import (
+    CHUNK_ELEMENTS,
+    Axis,
+    Geometry,
+    patch_moment,
+    patch_rows,
+    positions_first,
+)
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d
 Eigenvalues = NDArray[np.float64]

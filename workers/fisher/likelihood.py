@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aquasurf_ray.tasks.objective import IGNORED
-from workers.fisher.errors import SpectrumInputError
+from aquasurf_ray.workers.fisher.errors import SpectrumInputError
 
 
 class Likelihood(Protocol):

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.fisher.moments import row_moment
+from aquasurf_ray.workers.fisher.moments import row_moment
 
 CHUNK_ELEMENTS = 1 << 23
 LONG_ROW = 512

@@ -16,11 +16,11 @@ from string import Template
 from typing import Any
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report.findings import Findings
-from aquasurf_ray.analysis.report.function_table import FunctionTable
-from aquasurf_ray.analysis.report.kinds import KINDS
-from aquasurf_ray.analysis.report.plotly_chart import figures
+from aquasurf_ray.analysis.report.charts.plotly import figures
+from aquasurf_ray.analysis.report.pictures.function_table import FunctionTable
+from aquasurf_ray.analysis.report.pictures.kinds import KINDS
 from aquasurf_ray.analysis.report.summary import again, heading, leaderboard
+from aquasurf_ray.analysis.studies.findings import Findings
 
 Json = dict[str, Any]
 

@@ -6,9 +6,9 @@ import html
 import json
 from collections.abc import Sequence
 
-from aquasurf_ray.analysis.confirmation import other_seeds
-from aquasurf_ray.analysis.report.findings import Findings
-from store import LeaderboardRow
+from aquasurf_ray.analysis.studies.confirmation import other_seeds
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
 _NOTES = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DATA_SETS = {
     "cifar10": "aquasurf_ray.tasks.data_sets.cifar:CIFAR10",
     "cifar100": "aquasurf_ray.tasks.data_sets.cifar:CIFAR100",
-    "digits": "aquasurf_ray.tasks.digits:DIGITS",
+    "digits": "aquasurf_ray.tasks.networks.digits:DIGITS",
     "imagenet": "aquasurf_ray.tasks.data_sets.imagenet:IMAGENET",
     "imagenette": "aquasurf_ray.tasks.data_sets.imagenette:IMAGENETTE",
 }

@@ -1,0 +1,239 @@
+"""Which form of a function to train with on this machine: eager, recomputed or compiled, by measurement.
+
+Forms are timed side by side, forward and backward, on as many elements as an activation of the network gets, and
+compared with the eager form (`aquasurf_ray.activations.forms.agreement`). Nothing is measured for trainings whose
+activations take less than `WORTH_MEASURING` seconds, and nothing is compiled unless the time that it could save is
+twice what compiling takes, so that short trainings start at once. What was measured is kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.forms import form_costs
+from aquasurf_ray.activations.forms.agreement import disagreement
+from aquasurf_ray.activations.forms.compiled import CompiledActivation
+from aquasurf_ray.activations.forms.form_costs import FormCosts
+from aquasurf_ray.activations.forms.kernels import ROW
+from aquasurf_ray.activations.forms.recomputed import RecomputedActivation
+from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
+from aquasurf_ray.activations.module import Activation
+
+FormName = Literal["eager", "recomputed", "compiled"]
+Preference = Literal["speed", "memory"]
+
+FORMS: dict[FormName, type[Activation]] = {
+    "eager": Activation,
+    "recomputed": RecomputedActivation,
+    "compiled": CompiledActivation,
+}
+SPEED_MARGIN = 1.05
+"""The recomputed form is chosen for speed too if it takes at most this share of the eager form's time: it keeps less,
+and a network spends only a part of its time in activations."""
+WORTH_MEASURING = 5.0
+COMPILE_SECONDS = 30.0
+"""Of two kernels; measured on a machine with other work to do: 6 to 60."""
+LOAD_SECONDS = 5.0
+"""Two kernels that are on disk: importing the compiler and finding them."""
+MEASURED_ELEMENTS = 2**22
+"""Times grow in proportion beyond."""
+LEAN = 1.01
+"""Elements kept for each element of the input, up to which the eager form keeps no more than the others."""
+ROUNDS = 5
+CALLS_A_ROUND_ON_A_GPU = 10
+"""Calls before the clock is read, because a GPU works while the next call is prepared."""
+
+
+@dataclass(frozen=True)
+class FastForm:
+    """A form to use: `factory` makes one new activation module at each call, and can be pickled; `note` says why."""
+
+    name: str
+    factory: Callable[[], nn.Module]
+    note: str = ""
+
+
+def form_factory(expression: str | Expression, name: str) -> Callable[[], Activation]:
+    """The factory of a form by name, for a training that goes on in the form that it was begun in.
+
+    Raises:
+        ValueError: there is no such form.
+
+    >>> form_factory("relu(x)", "recomputed")()
+    RecomputedActivation(relu(x))
+    """
+    for known, form in FORMS.items():
+        if name == known:
+            return partial(form, str(expression))
+    raise ValueError(f"form must be one of {', '.join(FORMS)}, got {name!r}")
+
+
+def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
+    """The factory of the form that keeps least for the backward pass and has the eager form's bits.
+
+    A single operator is eager: relu keeps its output, which the next layer keeps too. The others are recomputed.
+
+    >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
+    (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))
+    """
+    expression = expression if isinstance(expression, Expression) else parse(expression)
+    return form_factory(expression, "recomputed" if expression.n_operators > 1 else "eager")
+
+
+def fast_factory(
+    expression: str | Expression,
+    *,
+    device: torch.device | str,
+    n_elements: int,
+    expected_calls: int,
+    prefer: Preference = "speed",
+    dtype: torch.dtype = torch.float32,
+    folder: Path | None = None,
+) -> FastForm:
+    """The form of a function that is fastest here among those that compute the same.
+
+    Under autocast, call it under the same autocast, with the type that the activations' inputs have there.
+
+    Args:
+        expression: an `Expression`, or its text.
+        device: where the network is.
+        n_elements: of one activation's input, typically: its mean over the network's activations.
+        expected_calls: forward and backward passes of single activations in the whole training.
+        prefer: "memory" takes the fastest of the forms that keep least; with "speed" the recomputed form must not take
+            more than 1.05 times the eager one's time.
+        dtype: of the activations' inputs.
+        folder: for the measurements; by default `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`.
+
+    Raises:
+        ExpressionError: the text is not an expression.
+        ValueError: a number below 1, or an unknown preference.
+        torch.OutOfMemoryError, and whatever the function itself raises.
+    """
+    expression = expression if isinstance(expression, Expression) else parse(expression)
+    device = torch.device(device)
+    if n_elements < 1 or expected_calls < 1:
+        raise ValueError(f"n_elements and expected_calls must be at least 1, got {n_elements} and {expected_calls}")
+    if prefer not in ("speed", "memory"):
+        raise ValueError(f"prefer must be 'speed' or 'memory', got {prefer!r}")
+    size = _measured_size(n_elements)
+    total = expected_calls * n_elements / size
+    path = form_costs.path_for(expression, device=device, dtype=dtype, n_elements=size, folder=folder)
+    costs = form_costs.read(path)
+    if costs is None:
+        if prefer == "speed":
+            seconds = _glance(expression, device, dtype, size) * total
+            if seconds < WORTH_MEASURING:
+                return _form(expression, "eager", f"{seconds:.1f} s in activations are not worth measuring")
+        costs = _measure(expression, device, dtype, size)
+        form_costs.write(path, costs)
+    if _is_worth_compiling(expression, costs, total):
+        tried = _try_compiled(expression, device, dtype, costs)
+        if tried != costs:
+            costs = tried
+            form_costs.write(path, costs)
+    name = _choice(costs, prefer, total)
+    return _form(expression, name, _note(costs, name))
+
+
+def _form(expression: Expression, name: FormName, note: str) -> FastForm:
+    return FastForm(name, form_factory(expression, name), f"{name}: {note}")
+
+
+# --- choosing -------------------------------------------------------------------------------------------------------
+
+
+def _choice(costs: FormCosts, prefer: Preference, total: float) -> FormName:
+    """The form for `total` calls of the measured size."""
+    name: FormName = "eager"
+    seconds = costs.eager
+    if costs.recomputed is not None and (prefer == "memory" or costs.recomputed <= SPEED_MARGIN * costs.eager):
+        name, seconds = "recomputed", costs.recomputed
+    if costs.compiled is not None and total * (seconds - costs.compiled) > LOAD_SECONDS:
+        name = "compiled"
+    return name
+
+
+def _is_worth_compiling(expression: Expression, costs: FormCosts, total: float) -> bool:
+    if expression.n_operators < 2 or costs.compiled is not None or "compiled" in costs.refused:
+        return False
+    now = min(costs.eager, costs.eager if costs.recomputed is None else costs.recomputed)
+    return total * (now - costs.swish) > 2 * COMPILE_SECONDS
+
+
+def _note(costs: FormCosts, name: FormName) -> str:
+    known = {"eager": costs.eager, "recomputed": costs.recomputed, "compiled": costs.compiled}
+    times = [f"{form} {seconds * 1e3:.3g} ms" for form, seconds in known.items() if seconds is not None]
+    reasons = [f"{form} refused ({reason})" for form, reason in costs.refused.items()]
+    return f"{costs.n_elements:,} elements forward and backward take {', '.join([*times, *reasons])}"
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def _measured_size(n_elements: int) -> int:
+    """The number of elements to measure with: at most 2^22, in whole rows, of which kernels need two."""
+    return max(2 * ROW, min(n_elements, MEASURED_ELEMENTS) // ROW * ROW)
+
+
+def _example(device: torch.device, dtype: torch.dtype, n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n // ROW, ROW, generator=generator).to(device, dtype).requires_grad_()
+
+
+def _glance(expression: Expression, device: torch.device, dtype: torch.dtype, n: int) -> float:
+    """The eager form's seconds a call from two calls, the first of which is left out."""
+    return _seconds({"eager": Activation(expression)}, _example(device, dtype, n), rounds=1)["eager"]
+
+
+def _measure(expression: Expression, device: torch.device, dtype: torch.dtype, n: int) -> FormCosts:
+    x = _example(device, dtype, n)
+    eager, recomputed = Activation(expression), RecomputedActivation(expression)
+    keeps = kept_bytes(lambda: eager(x)) / (x.element_size() * n)
+    forms: dict[str, nn.Module] = {"eager": eager, "swish": Activation("swish(x)")}
+    refused = {}
+    if keeps > LEAN:
+        reason = disagreement(recomputed, eager, device=device, dtype=dtype)
+        if reason:
+            refused["recomputed"] = reason
+        else:
+            forms["recomputed"] = recomputed
+    times = _seconds(forms, x)
+    return FormCosts(n, times["eager"], times["swish"], times.get("recomputed"), None, refused, keeps)
+
+
+def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dtype, costs: FormCosts) -> FormCosts:
+    """The costs with those of the compiled form, timed beside the others; unchanged where nothing is compiled."""
+    x, form = _example(device, dtype, costs.n_elements), CompiledActivation(expression)
+    if form.kernels_for(x.detach()) is None:
+        return costs
+    eager = Activation(expression)
+    reason = disagreement(form, eager, device=device, dtype=dtype)
+    if reason:
+        return replace(costs, refused=costs.refused | {"compiled": reason})
+    others = {"eager": eager, "recomputed": RecomputedActivation(expression)}
+    forms = {name: other for name, other in others.items() if getattr(costs, name) is not None}
+    times = _seconds({**forms, "compiled": form}, x)
+    return replace(costs, eager=times["eager"], recomputed=times.get("recomputed"), compiled=times["compiled"])
+
+
+def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
+    """The seconds of a forward and backward pass of each form."""
+    passes = [partial(_there_and_back, form, x, torch.ones_like(form(x))) for form in forms.values()]
+    for once in passes:
+        once()
+    calls = CALLS_A_ROUND_ON_A_GPU if x.device.type == "cuda" else 1
+    return dict(
+        zip(forms, side_by_side(passes, x.device, min_rounds=rounds, max_rounds=rounds, calls=calls), strict=True)
+    )
+
+
+def _there_and_back(form: nn.Module, x: Tensor, gradient: Tensor) -> None:
+    torch.autograd.grad(form(x), x, gradient)

@@ -1,0 +1,65 @@
+"""An activation whose forward and backward pass are one compiled kernel each; it keeps nothing but its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.forms.kernels import Arguments, Kernels, kernels_or_none
+from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, differentiable_gradient, flat
+from aquasurf_ray.activations.program import Program
+
+
+class CompiledActivation(RecomputedActivation):
+    """`Activation` with the same values and gradients but for rounding, and one pass over memory for each.
+
+    The kernels are compiled (some seconds), or loaded from disk, at the first call for each float type, device and
+    state of autocast. What has no kernels is computed as by `RecomputedActivation`: tensors with gaps, or whose number
+    of elements is no multiple of 64, and everything where there is no compiler, which the log says once a process.
+    """
+
+    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
+        super().__init__(expression, inplace=inplace)
+        self._kernels: dict[Arguments, Kernels | None] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The function's values at `x`, of the same shape."""
+        kernels = None if torch.compiler.is_compiling() else self.kernels_for(x)
+        if kernels is None:
+            return super().forward(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            result: Tensor = _Compiled.apply(x, kernels, self._program)
+            return result
+        return kernels.values(x)
+
+    def kernels_for(self, x: Tensor) -> Kernels | None:
+        """The kernels that compute `x`, or None if it is computed without."""
+        arguments = Arguments.of(x)
+        if arguments is None or flat(x) is None:
+            return None
+        if arguments not in self._kernels:
+            self._kernels[arguments] = kernels_or_none(self._program, arguments)
+        return self._kernels[arguments]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but functions and kernels: those are found again where the module is unpickled."""
+        return super().__getstate__() | {"_kernels": {}}
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Kernels, steps: Program) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.kernels, ctx.steps = kernels, steps
+        return kernels.values(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            with ctx.kernels.autocast.on(x.device.type):
+                return differentiable_gradient(ctx.steps, x, gradients[0]), None, None
+        return ctx.kernels.gradient(x, gradients[0]), None, None

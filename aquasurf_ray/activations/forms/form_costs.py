@@ -1,0 +1,100 @@
+"""What the forms of a function cost on this machine, measured once and kept on disk.
+
+One JSON file a measurement, named by all that decides it: function, device, versions, type, autocast, threads, and the
+number of elements to the next power of two. Files are written beside and moved into place, so that readers see a whole
+one or none, and of several processes that measure the same the last one's stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+
+from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.forms.recomputed import AutocastState
+from aquasurf_ray.activations.identity import operator_digest
+from aquasurf_ray.activations.operators import VALUES_VERSION
+from aquasurf_ray.activations.registry import operator_named
+from aquasurf_ray.activations.spaces import cache
+
+_FORMAT = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FormCosts:
+    """Seconds of one forward and backward pass over `n_elements` elements, and what they keep in between.
+
+    `swish` is PyTorch's own operator, which no form of a function of more than one operator can beat by much. A form
+    that computes something else than eager has no time and a reason in `refused`; `compiled` has neither until tried.
+    """
+
+    n_elements: int
+    eager: float
+    swish: float
+    recomputed: float | None
+    compiled: float | None
+    refused: dict[str, str]
+    eager_keeps: float
+    """Elements that the eager form keeps for the backward pass, for each element of its input."""
+
+    def __post_init__(self) -> None:
+        times = [self.eager, self.swish, self.eager_keeps, self.recomputed, self.compiled]
+        if not all(t is None or (isinstance(t, float) and math.isfinite(t) and t >= 0) for t in times):
+            raise ValueError(f"times are {times}")
+        if not isinstance(self.n_elements, int) or self.n_elements < 1 or not isinstance(self.refused, dict):
+            raise ValueError(f"{self.n_elements} elements, refused: {self.refused}")
+
+
+def path_for(
+    expression: Expression, *, device: torch.device, dtype: torch.dtype, n_elements: int, folder: Path | None
+) -> Path:
+    """The file of one measurement, under the autocast that is in force."""
+    is_gpu = device.type == "cuda"
+    machine = torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability()
+    n_threads = 0 if is_gpu else torch.get_num_threads()
+    autocast = AutocastState.of(device.type)
+    key = (
+        *(_FORMAT, VALUES_VERSION, str(expression), _own_operators(expression)),
+        *(machine, torch.__version__, n_threads, str(dtype), str(autocast.dtype) if autocast.enabled else None),
+        n_elements.bit_length(),
+    )
+    name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+    return (cache.default_folder() if folder is None else Path(folder)) / "forms" / f"{name}.json"
+
+
+def read(path: Path) -> FormCosts | None:
+    """A measurement from its file; None if there is none, or, with a warning, if it is damaged."""
+    try:
+        stored = json.loads(path.read_text())
+        return FormCosts(**{f.name: stored[f.name] for f in fields(FormCosts)})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("measurement %s is damaged (%s); it is made anew", path, error)
+        return None
+
+
+def write(path: Path, costs: FormCosts) -> None:
+    """Keep a measurement; a folder that cannot be written is a warning, because it can be made again."""
+    try:
+        with cache.whole_file(path) as file:
+            file.write(json.dumps(asdict(costs)).encode())
+    except OSError as error:
+        logger.warning("measurement cannot be kept in %s: %s", path.parent, error.strerror or error)
+
+
+def _own_operators(expression: Expression) -> tuple[tuple[str, str], ...]:
+    """Name and behaviour of the operators that a user added: both may mean something else elsewhere."""
+    if expression.operator is None:
+        return ()
+    entry = operator_named(expression.operator)
+    found = set() if entry.built_in else {(entry.name, operator_digest(entry))}
+    return tuple(sorted(found.union(*(_own_operators(argument) for argument in expression.arguments))))

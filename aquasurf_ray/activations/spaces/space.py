@@ -1,0 +1,263 @@
+"""Search spaces: which functions a run may choose from, as schemas over lists of operators and names of one's own.
+
+Three are built in: `three-node` and `four-node` of the seed with its 27 unary operators, and `coatnet`, the four-node
+schemas with all 31. Any other is a YAML file:
+
+    name: small                            # the file's name if left out
+    unary: [relu, swish, tanh]             # the seed's 27, 7 and 4 operators if left out
+    binary: [mul]
+    nary: [sum_n]
+    schemas: ["binary(unary(x),unary(x))"]
+    names: ["elu(x)"]                      # functions besides those of the schemas
+    modules: [mypackage.operators]         # imported first: modules that register operators of your own
+
+Every name of a space has an index: first those of the schemas in order, then the names of one's own. `digest`
+identifies the definition, including what registered operators compute, but not what the space is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aquasurf_ray.activations.errors import ActivationError, SpaceError
+from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.identity import operator_digest
+from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, SEED_UNARY, VALUES_VERSION
+from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, operator_named, shortened, suggestion
+from aquasurf_ray.activations.spaces.schema import OperatorLists, Schema, parse_schema
+from aquasurf_ray.plain_yaml import read_yaml
+
+BASELINES: tuple[str, ...] = (
+    "elu(x)",
+    "relu(x)",
+    "selu(x)",
+    "sigmoid(x)",
+    "softplus(x)",
+    "softsign(x)",
+    "swish(x)",
+    "tanh(x)",
+)
+"""The functions that every search evaluates first."""
+
+_THREE_NODE = ("binary(unary(x),unary(x))",)
+_FOUR_NODE = (
+    "unary(unary(unary(unary(x))))",
+    "unary(binary(unary(x),unary(x)))",
+    "binary(unary(unary(x)),unary(x))",
+    "binary(unary(x),unary(unary(x)))",
+    "nary(unary(x),unary(x),unary(x))",
+)
+_KEYS = ("name", *SLOTS, "schemas", "names", "modules")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A named set of expressions. Make one with `named`, `from_yaml`, `load` or `define`.
+
+    >>> SearchSpace.named("three-node").n_names
+    5103
+    """
+
+    name: str
+    schemas: tuple[Schema, ...]
+    own_names: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+    @classmethod
+    def define(
+        cls,
+        name: str,
+        schemas: Sequence[str] = (),
+        *,
+        names: Sequence[str] = (),
+        unary: Sequence[str] = SEED_UNARY,
+        binary: Sequence[str] = BINARY,
+        nary: Sequence[str] = NARY,
+        modules: Sequence[str] = (),
+    ) -> SearchSpace:
+        """A space from the texts of its schemas, the operators that fill their slots, and names of one's own.
+
+        Raises:
+            SpaceError: if a schema, an operator or a name is wrong, two schemas overlap, or nothing is left.
+
+        >>> list(SearchSpace.define("mine", ["unary(x)"], unary=["relu", "elu"], names=["mul(x,sigmoid(x))"]).names())
+        ['relu(x)', 'elu(x)', 'mul(x,sigmoid(x))']
+        """
+        lists: OperatorLists = {
+            "unary": _checked_list(unary, "unary"),
+            "binary": _checked_list(binary, "binary"),
+            "nary": _checked_list(nary, "nary"),
+        }
+        parsed = tuple(parse_schema(text, lists) for text in schemas)
+        for (i, first), (j, second) in combinations(enumerate(parsed), 2):
+            if first.overlaps(second):
+                raise SpaceError(f"schemas {schemas[i]!r} and {schemas[j]!r} have names in common")
+        space = cls(name, parsed, _own_names(names, parsed), tuple(modules))
+        if not space.n_names:
+            raise SpaceError(f"space {name!r} is empty; give schemas or names")
+        return space
+
+    @classmethod
+    def named(cls, name: str) -> SearchSpace:
+        """A built-in space: `three-node`, `four-node` or `coatnet`.
+
+        Raises:
+            SpaceError: if there is none of this name.
+        """
+        if name == "three-node":
+            return cls.define(name, _THREE_NODE)
+        if name == "four-node":
+            return cls.define(name, _FOUR_NODE, names=BASELINES)
+        if name == "coatnet":
+            return cls.define(name, _FOUR_NODE, names=BASELINES, unary=ALL_UNARY)
+        raise SpaceError(f"unknown space {shortened(name)}; use {', '.join(SPACES)} or a YAML file")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> SearchSpace:
+        """The space that a YAML file defines, with the keys of this module's first paragraph.
+
+        Raises:
+            SpaceError: if the file cannot be read, is not YAML, has unknown keys, or defines no valid space.
+        """
+        path = Path(path)
+        try:
+            return cls.define(**_arguments(_read_mapping(path), default_name=path.stem))
+        except ActivationError as error:
+            raise SpaceError(f"space file {str(path)!r}: {error}") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> SearchSpace:
+        """A built-in space by name, or else the space of a YAML file.
+
+        Raises:
+            SpaceError: if it is neither.
+        """
+        is_file = isinstance(name_or_path, Path) or Path(name_or_path).suffix in (".yaml", ".yml")
+        return cls.from_yaml(name_or_path) if is_file else cls.named(str(name_or_path))
+
+    @property
+    def n_names(self) -> int:
+        """The number of names, all different."""
+        return sum(schema.n_names for schema in self.schemas) + len(self.own_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """The definition's identity: 32 hexadecimal digits."""
+        own = {
+            name: operator_digest(operator_named(name))
+            for name in sorted(self._operators())
+            if not operator_named(name).built_in
+        }
+        definition = [VALUES_VERSION, [_listed(schema) for schema in self.schemas], self.own_names, own]
+        return hashlib.blake2b(json.dumps(definition).encode(), digest_size=16).hexdigest()
+
+    def names(self) -> Iterator[str]:
+        """All names in the order of their indices, spelled canonically."""
+        for schema in self.schemas:
+            yield from schema.names()
+        yield from self.own_names
+
+    def name_at(self, index: int) -> str:
+        """The name of one index, 0 <= index < n_names.
+
+        Raises:
+            IndexError: if there is none.
+        """
+        if not 0 <= index < self.n_names:
+            raise IndexError(f"space {self.name!r} has {self.n_names} names, got index {index}")
+        for schema in self.schemas:
+            if index < schema.n_names:
+                return schema.name_at(index)
+            index -= schema.n_names
+        return self.own_names[index]
+
+    def __contains__(self, expression: Expression) -> bool:
+        """Whether the space has the expression under this very spelling."""
+        return str(expression) in self.own_names or any(schema.generates(expression) for schema in self.schemas)
+
+    def _operators(self) -> set[str]:
+        used: set[str] = set()
+        pending: list[Schema | Expression] = [*self.schemas, *map(parse, self.own_names)]
+        while pending:
+            node = pending.pop()
+            used.update(node.choices if isinstance(node, Schema) else (node.operator,) if node.operator else ())
+            pending.extend(node.arguments)
+        return used
+
+
+SPACES = ("three-node", "four-node", "coatnet")
+"""The names of the built-in spaces."""
+
+
+def _checked_list(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
+    for position, name in enumerate(names):
+        entry = find_operator(name)
+        if entry is None:
+            raise SpaceError(f"unknown {kind} operator {shortened(name)}{suggestion(name)}")
+        if entry.kind != kind:
+            raise SpaceError(f"operator {name!r} is {entry.kind}, listed as {kind}")
+        if name in names[:position]:
+            raise SpaceError(f"{kind} operator {name!r} is listed twice")
+    return tuple(names)
+
+
+def _own_names(names: Sequence[str], schemas: Sequence[Schema]) -> tuple[str, ...]:
+    expressions = dict.fromkeys(map(parse, names))
+    return tuple(str(e) for e in expressions if not any(schema.generates(e) for schema in schemas))
+
+
+def _listed(schema: Schema) -> list[Any]:
+    return [list(schema.choices), [_listed(argument) for argument in schema.arguments]]
+
+
+def _read_mapping(path: Path) -> Mapping[Any, Any]:
+    try:
+        content = read_yaml(path)
+    except OSError as error:
+        raise SpaceError(f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"is not UTF-8 text at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SpaceError(f"is not YAML{place}: {getattr(error, 'problem', None) or 'bad characters'}") from error
+    if not isinstance(content, Mapping):
+        raise SpaceError(f"must be a mapping with {', '.join(_KEYS)}, got {type(content).__name__}")
+    return content
+
+
+def _arguments(content: Mapping[Any, Any], default_name: str) -> dict[str, Any]:
+    """The arguments of `SearchSpace.define` from a file's content, the file's modules imported."""
+    unknown = [str(key) for key in content if key not in _KEYS]
+    if unknown:
+        raise SpaceError(f"unknown key {shortened(unknown[0])}; the keys are {', '.join(_KEYS)}")
+    name = content.get("name", default_name)
+    if not isinstance(name, str) or not name:
+        raise SpaceError(f"name must be text, got {shortened(str(name))}")
+    lists = {key: _texts(key, value) for key, value in content.items() if key != "name"}
+    for module in lists.get("modules", ()):
+        _import(module)
+    return {"name": name, **lists}
+
+
+def _texts(key: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise SpaceError(f"{key} must be a list of texts, got {shortened(str(value))}")
+    return value
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise SpaceError(f"module {shortened(module)} cannot be imported: {error}") from error

@@ -1,0 +1,157 @@
+"""The distinct functions of a space, in a fixed order, with all their names.
+
+Functions stand in the order of their canonical names: fewest operators first, then alphabetical; a function's
+canonical name is the first of its names in the same order. Everything is kept in arrays (a four-node table takes
+about 12 MB), and names are spelled out when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations.identity import DIGEST_BYTES
+from aquasurf_ray.activations.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionTable:
+    """The n distinct functions of a space; a function is its position in this table.
+
+    Attributes:
+        space: the space whose names these are.
+        digests: the fingerprints, uint8 of shape (n, 16).
+        canonical: the index of each function's canonical name in the space, int32 of shape (n,).
+        classes: the function of each name of the space, int32 of shape (n_names,).
+        flags: whether each canonical name is finite, and constant, on the sample: bool of shape (n, 2).
+    """
+
+    space: SearchSpace
+    digests: NDArray[np.uint8]
+    canonical: NDArray[np.int32]
+    classes: NDArray[np.int32]
+    flags: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @property
+    def n_names(self) -> int:
+        """The number of names that these functions have together."""
+        return len(self.classes)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The canonical names."""
+        return _Names(self)
+
+    @property
+    def fingerprints(self) -> Sequence[str]:
+        """The fingerprints, 32 hexadecimal digits each."""
+        return _Fingerprints(self)
+
+    def aliases(self, function: int) -> list[str]:
+        """All names of a function in the space, the canonical one first."""
+        order, starts = self._names_by_function
+        indices = order[starts[function] : starts[function + 1]]
+        return sorted(map(self.space.name_at, indices.tolist()), key=lambda name: (name.count("("), name))
+
+    def find(self, fingerprint: str) -> int | None:
+        """The function of this fingerprint, or None if the space does not have it."""
+        try:
+            return self._position.get(bytes.fromhex(fingerprint))
+        except ValueError:
+            return None
+
+    def is_finite(self, function: int) -> bool:
+        """Whether all values of its canonical name on the sample are finite, before clipping.
+
+        A property of the name: clipped, an infinite value equals a large one.
+        """
+        return bool(self.flags[function, 0])
+
+    def is_constant(self, function: int) -> bool:
+        """Whether its outputs are one and the same number on the whole sample."""
+        return bool(self.flags[function, 1])
+
+    def sample(self, n: int, seed: int, include: Iterable[int] = ()) -> list[int]:
+        """Choose n different functions: first those of `include` in their order, then others at random.
+
+        All functions if there are not more than n. One seed gives one order of the table, of which a larger sample
+        takes more, so that samples of the same seed contain one another; it does not depend on NumPy's version.
+        """
+        drawn = np.random.PCG64(seed).random_raw(len(self))
+        wanted = dict.fromkeys([*include, *np.argsort(drawn, kind="stable").tolist()])
+        return list(wanted)[: max(n, 0)]
+
+    @cached_property
+    def _names_by_function(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        starts = np.concatenate([[0], np.cumsum(np.bincount(self.classes, minlength=len(self)))])
+        return np.argsort(self.classes, kind="stable"), starts
+
+    @cached_property
+    def _position(self) -> dict[bytes, int]:
+        return {self.digests[i].tobytes(): i for i in range(len(self))}
+
+
+def ranked(
+    space: SearchSpace, digests: NDArray[np.uint8], classes: NDArray[np.int64], flags: NDArray[np.bool_]
+) -> FunctionTable:
+    """The table of a space from its functions in any order; `classes` and `flags` are given for every name."""
+    best: list[tuple[int, str, int]] = [(1 << 30, "", -1)] * len(digests)
+    for index, (n_operators, name) in enumerate(_sized_names(space)):
+        function = classes[index]
+        if (n_operators, name) < best[function][:2]:
+            best[function] = (n_operators, name, index)
+    order = np.array(sorted(range(len(best)), key=best.__getitem__), dtype=np.int64)
+    position = np.empty(len(order), dtype=np.int32)
+    position[order] = np.arange(len(order), dtype=np.int32)
+    canonical = np.array([entry[2] for entry in best], dtype=np.int32)
+    return FunctionTable(space, digests[order], canonical[order], position[classes], flags[canonical[order]])
+
+
+def _sized_names(space: SearchSpace) -> Iterator[tuple[int, str]]:
+    for schema in space.schemas:
+        for name in schema.names():
+            yield schema.n_operators, name
+    for name in space.own_names:
+        yield name.count("("), name
+
+
+@dataclass(frozen=True)
+class _Names(Sequence[str]):
+    table: FunctionTable
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[str]: ...
+    def __getitem__(self, item: int | slice) -> str | list[str]:
+        chosen = self.table.canonical[item]
+        spell = self.table.space.name_at
+        return spell(int(chosen)) if isinstance(item, int) else [spell(index) for index in chosen.tolist()]
+
+
+@dataclass(frozen=True)
+class _Fingerprints(Sequence[str]):
+    table: FunctionTable
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, item: int) -> str: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[str]: ...
+    def __getitem__(self, item: int | slice) -> str | list[str]:
+        text = self.table.digests[item].tobytes().hex()
+        width = 2 * DIGEST_BYTES
+        return text if isinstance(item, int) else [text[i : i + width] for i in range(0, len(text), width)]

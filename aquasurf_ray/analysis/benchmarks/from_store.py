@@ -1,0 +1,132 @@
+"""A benchmark out of a store: the trainings of some runs, with the spectra of their functions.
+
+Whole trainings count, and those that diverged; what was stopped early or failed by a machine's fault is left out, as if
+it were not trained. Functions stand in the order of their names, fewest operators first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from aquasurf_ray.activations import SearchSpace, outputs, parse, unique_functions
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
+from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.store import EvaluationRecord, Store, TaskRecord
+from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
+
+FIGURES = ("train_score", "train_loss", "val_loss", "test_loss")
+
+
+def benchmark_from_run(
+    store: Store | str,
+    runs: str | Sequence[str],
+    *,
+    name: str | None = None,
+    space: SearchSpace | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Benchmark:
+    """What runs of one task gave, as a benchmark; a training that several of them have counts once.
+
+    Args:
+        store: an open store or the URL of one.
+        runs: the name of a run, or of several.
+        name: of the benchmark; the first run's by default.
+        space: gives the functions all the names that they have in it, besides those that the store knows.
+        provenance: what to say of how it was made, besides task, runs and code versions.
+
+    Raises:
+        BenchmarkError: runs of different tasks, or without any finished training.
+        StoreError: no such store, no such run.
+    """
+    if isinstance(store, str):
+        with Store.open(store, create=False) as opened:
+            return benchmark_from_run(opened, runs, name=name, space=space, provenance=provenance)
+    names = [runs] if isinstance(runs, str) else list(runs)
+    found = [store.snapshot(store.run(run).id) for run in names]
+    if len({snapshot.run.task_id for snapshot in found}) != 1:
+        tasks = sorted({store.task(snapshot.run.task_id).name for snapshot in found})
+        raise BenchmarkError(f"a benchmark is of one task; the runs are of {len(tasks)}: {', '.join(tasks)}")
+    task = store.task(found[0].run.task_id)
+    wishes = [wish for snapshot in found for wish in snapshot.evaluations if wish.evaluation.complete]
+    functions = {wish.evaluation.function_id: wish.function for wish in wishes}
+    if not functions:
+        raise BenchmarkError(f"run '{names[0]}' has no finished training yet")
+    ids = sorted(functions, key=lambda i: (functions[i].count("("), functions[i]))
+    evaluations = {wish.evaluation.id: wish.evaluation for wish in wishes}.values()
+    seeds = sorted({evaluation.seed for evaluation in evaluations})
+    tables = _Tables(ids, seeds, evaluations)
+    return Benchmark(
+        name=name or names[0],
+        task=task.name,
+        metric=task.metric.name,
+        functions=tuple(functions[i] for i in ids),
+        seed_scores=tables.of("score"),
+        test_scores=tables.of("test_score"),
+        seconds=tables.of("seconds", missing=0.0),
+        outputs=np.stack([outputs(functions[i]) for i in ids]),
+        spectra=_spectra(store, task.id, ids),
+        provenance=_provenance(task, names, seeds, evaluations) | dict(provenance or {}),
+        aliases=_aliases(store, ids, functions, space),
+        figures={figure: tables.of(figure) for figure in FIGURES},
+        higher_is_better=task.metric.higher_is_better,
+    )
+
+
+class _Tables:
+    """Figures by function and seed: [n, seeds], NaN where there is no training or it diverged."""
+
+    def __init__(self, ids: list[int], seeds: list[int], evaluations: Iterable[EvaluationRecord]) -> None:
+        self._shape = len(ids), len(seeds)
+        rows, columns = ({key: i for i, key in enumerate(keys)} for keys in (ids, seeds))
+        self._cells = [(rows[e.function_id], columns[e.seed], e) for e in evaluations]
+
+    def of(self, figure: str, missing: float = np.nan) -> Scores:
+        """One figure; `missing` where a training does not tell it."""
+        table = np.full(self._shape, np.nan)
+        for row, column, evaluation in self._cells:
+            value = getattr(evaluation, figure)
+            table[row, column] = missing if value is None else value
+        return table
+
+
+def _spectra(store: Store, task_id: int, ids: list[int]) -> dict[str, Spectra]:
+    """By kind of Fisher information, those kinds of which there are any."""
+    spectra: dict[str, Spectra] = {}
+    for fisher in get_args(Fisher):
+        records = store.spectra(task_id, ids, fisher)
+        cells = [records[i].feature if i in records else None for i in ids]
+        if any(cell is not None for cell in cells):
+            spectra[fisher] = tuple(None if cell is None else SpectrumFeature.from_bytes(cell) for cell in cells)
+    return spectra
+
+
+def _aliases(
+    store: Store, ids: list[int], functions: Mapping[int, str], space: SearchSpace | None
+) -> tuple[tuple[str, ...], ...]:
+    known, records = store.aliases(ids), store.functions(ids)
+    table = None if space is None else unique_functions(space)
+    found = []
+    for i in ids:
+        position = None if table is None else table.find(records[i].fingerprint)
+        in_space = [] if table is None or position is None else table.aliases(position)
+        others = {*known.get(i, ()), *in_space} - {functions[i]}
+        found.append(tuple(sorted(others, key=lambda text: (parse(text).n_operators, text))))
+    return tuple(found)
+
+
+def _provenance(
+    task: TaskRecord, runs: list[str], seeds: list[int], evaluations: Iterable[EvaluationRecord]
+) -> dict[str, Any]:
+    times = sorted(e.finished_at for e in evaluations if e.finished_at is not None)
+    return {
+        "task": {"name": task.name, "version": task.version, "digest": task.digest},
+        "runs": runs,
+        "seeds": seeds,
+        "code_versions": sorted({e.code_version for e in evaluations if e.code_version}),
+        "devices": sorted({e.device for e in evaluations if e.device}),
+        "finished": [time.isoformat() for time in (times[:1] + times[-1:])],
+    }

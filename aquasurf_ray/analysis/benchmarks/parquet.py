@@ -1,0 +1,196 @@
+"""A benchmark's file, shipped or made: Parquet with one row a function, which any reader of Parquet opens as a table.
+
+Columns: function, aliases, `val_score_0`, `val_score_1`, ... and the same of test_score, seconds and the other figures
+(null where there was no training, NaN where it diverged), outputs and `spectrum_sampled`, `spectrum_empirical`, which
+are bytes (see `packing`; null where there is no spectrum). What belongs to all rows is JSON in the file's metadata
+under "aquasurf_benchmark". The same benchmark gives the same bytes with one version of pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
+from aquasurf_ray.analysis.benchmarks.packing import pack_outputs, pack_spectrum, unpack_outputs, unpack_spectrum
+from aquasurf_ray.analysis.errors import BenchmarkError
+
+SHIPPED = Path(__file__).parent
+
+_KEY = b"aquasurf_benchmark"
+_VERSION = 1
+_MAGIC = b"PAR1"
+_PARQUET = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
+_OWN = ("val_score", "test_score", "seconds")
+
+Layout = tuple[tuple[str, ...], tuple[int, ...]]
+
+
+def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
+    """Writes the Parquet file that `load_benchmark` reads; the same benchmark gives the same bytes.
+
+    Raises:
+        BenchmarkError: the file cannot be written.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    path = Path(path)
+    order = _order_of_sample(benchmark.outputs.shape[1])
+    layouts = {kind: _layouts(spectra) for kind, spectra in benchmark.spectra.items()}
+    figures = dict(zip(_OWN, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
+    columns: dict[str, Any] = {
+        "function": pyarrow.array(benchmark.functions, pyarrow.string()),
+        "aliases": pyarrow.array([list(names) for names in benchmark.aliases], pyarrow.list_(pyarrow.string())),
+        **_number_columns(pyarrow, figures | dict(sorted(benchmark.figures.items())), benchmark.trained),
+        "outputs": pyarrow.array([pack_outputs(row, order) for row in benchmark.outputs], pyarrow.binary()),
+    }
+    for kind, spectra in sorted(benchmark.spectra.items()):
+        columns[f"spectrum_{kind}"] = pyarrow.array(_packed(spectra, layouts[kind]), pyarrow.binary())
+    head = {
+        "version": _VERSION,
+        "name": benchmark.name,
+        "task": benchmark.task,
+        "metric": benchmark.metric,
+        "higher_is_better": benchmark.higher_is_better,
+        "figures": sorted(benchmark.figures),
+        "seeds": benchmark.n_seeds,
+        "order": order.tolist(),
+        "layers": layouts,
+        "provenance": dict(benchmark.provenance),
+    }
+    metadata = {_KEY: json.dumps(head, sort_keys=True).encode()}
+    table = pyarrow.table(columns).replace_schema_metadata(metadata)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        pyarrow.parquet.write_table(table, unfinished, **_PARQUET)
+        unfinished.replace(path)
+    except OSError as error:
+        raise BenchmarkError(f"'{path}' cannot be written: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins like Parquet.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def load_benchmark(name_or_path: str | Path) -> Benchmark:
+    """A benchmark that is shipped, by name, or one in a file: this program's Parquet, or Act-Bench JSON.
+
+    Raises:
+        BenchmarkError: no such benchmark or file, or a file that is of another format or damaged.
+    """
+    path = benchmark_path(name_or_path)
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
+        raise BenchmarkError(
+            f"no benchmark '{name_or_path}': neither a file nor one that is shipped; those are: {there}"
+        )
+    try:
+        own = is_parquet(path)
+    except OSError as error:
+        raise BenchmarkError(f"'{path}' cannot be read: {error.strerror or error}") from None
+    if own:
+        return _read_parquet(path)
+    from aquasurf_ray.analysis.benchmarks.act_bench import read_act_bench
+
+    return read_act_bench(path)
+
+
+def benchmark_path(name_or_path: str | Path) -> Path:
+    """The file of a benchmark that is shipped, by its name; any other text is a path, and there may be no such file."""
+    text = str(name_or_path)
+    shipped = SHIPPED / f"{text}.parquet"
+    return shipped if "/" not in text and shipped.is_file() else Path(text)
+
+
+def _read_parquet(path: Path) -> Benchmark:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise BenchmarkError(f"'{path}' is damaged: {error}") from None
+    metadata = table.schema.metadata or {}
+    if _KEY not in metadata:
+        raise BenchmarkError(f"'{path}' is Parquet, but no benchmark: its metadata lack '{_KEY.decode()}'")
+    try:
+        head = json.loads(metadata[_KEY])
+        if head["version"] == _VERSION:
+            return _benchmark(table, head)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise BenchmarkError(f"'{path}' is damaged: {type(error).__name__}: {error}") from None
+    raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads {_VERSION}")
+
+
+def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
+    order = np.array(head["order"], dtype=np.int64)
+    own = [_numbers(table, name, head["seeds"]) for name in _OWN]
+    return Benchmark(
+        name=head["name"],
+        task=head["task"],
+        metric=head["metric"],
+        functions=tuple(table["function"].to_pylist()),
+        seed_scores=own[0],
+        test_scores=own[1],
+        seconds=own[2],
+        outputs=np.stack([unpack_outputs(cell, order) for cell in table["outputs"].to_pylist()]),
+        spectra={
+            kind: _unpacked(table[f"spectrum_{kind}"].to_pylist(), [(tuple(n), tuple(w)) for n, w in layouts])
+            for kind, layouts in head["layers"].items()
+        },
+        provenance=head["provenance"],
+        aliases=tuple(map(tuple, table["aliases"].to_pylist())),
+        figures={name: _numbers(table, name, head["seeds"]) for name in head["figures"]},
+        higher_is_better=head["higher_is_better"],
+    )
+
+
+def _order_of_sample(n: int) -> NDArray[np.int64]:
+    """What puts the sample ascending, int64 [n]; the order as it is for outputs on another one."""
+    from aquasurf_ray.activations import sample
+
+    return np.argsort(sample(), kind="stable") if len(sample()) == n else np.arange(n)
+
+
+def _number_columns(pyarrow: Any, figures: Mapping[str, Scores], trained: NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        f"{name}_{seed}": pyarrow.array(column, pyarrow.float64(), mask=~trained[:, seed] & np.isnan(column))
+        for name, values in figures.items()
+        for seed, column in enumerate(values.T)
+    }
+
+
+def _numbers(table: Any, name: str, seeds: int) -> Scores:
+    columns = [table[f"{name}_{seed}"].to_numpy() for seed in range(seeds)]  # nulls become NaN
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _layouts(spectra: Spectra) -> list[Layout]:
+    """Which layers there are, the most frequent first: a function that cuts the network has fewer."""
+    counts = Counter((feature.names, feature.n_weights) for feature in spectra if feature is not None)
+    return [layout for layout, _ in counts.most_common()]
+
+
+def _packed(spectra: Spectra, layouts: list[Layout]) -> list[bytes | None]:
+    """The number of the layout in one byte, then the spectrum."""
+    return [None if s is None else bytes([layouts.index((s.names, s.n_weights))]) + pack_spectrum(s) for s in spectra]
+
+
+def _unpacked(cells: list[bytes | None], layouts: list[Layout]) -> Spectra:
+    return tuple(None if cell is None else unpack_spectrum(cell[1:], *layouts[cell[0]]) for cell in cells)

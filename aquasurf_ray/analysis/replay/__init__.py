@@ -1,0 +1,1 @@
+"""Searches replayed on benchmarks: algorithms, simulation, measures and comparisons."""

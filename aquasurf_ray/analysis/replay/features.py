@@ -1,0 +1,109 @@
+"""Features of a benchmark's functions as arrays, and their embeddings, each made once.
+
+Both depend on no score, so all searches on a benchmark share them: in memory for as long as the benchmark lives, and
+embeddings on disk too, under the digest of their content, in `$AQUASURF_CACHE`, else `~/.cache/aquasurf-ray`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.surrogate.distances import LayerWeighting
+from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
+from aquasurf_ray.surrogate.spectra import feature_matrix
+
+Floats = NDArray[np.float32]
+T = TypeVar("T")
+
+_made: WeakKeyDictionary[Benchmark, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def made_once(benchmark: Benchmark, key: Any, make: Callable[[], T]) -> T:
+    """What `make` gives, kept with the benchmark under `key`."""
+    kept = _made.setdefault(benchmark, {})
+    if key not in kept:
+        kept[key] = make()
+    value: T = kept[key]
+    return value
+
+
+def spectrum_rows(benchmark: Benchmark, fisher: str, weighting: LayerWeighting) -> Floats:
+    """Rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is no spectrum.
+
+    Raises:
+        BenchmarkError: the benchmark has no spectra of this kind.
+    """
+    if fisher not in benchmark.spectra:
+        there = " or ".join(f"fisher={kind}" for kind in sorted(benchmark.spectra))
+        instead = f"say {there}" if there else "it has none: search by features 'outputs'"
+        raise BenchmarkError(f"benchmark '{benchmark.name}' has no {fisher} spectra; {instead}")
+    spectra = benchmark.spectra[fisher]
+    return made_once(benchmark, ("rows", fisher, weighting), lambda: feature_matrix(spectra, weighting))
+
+
+def embedding_of(
+    benchmark: Benchmark,
+    config: EmbeddingConfig,
+    fisher: str = "sampled",
+    weighting: LayerWeighting = "inverse",
+    without_spectrum: frozenset[int] = frozenset(),
+) -> Embedding:
+    """The embedding of all functions, some of them known by their outputs alone."""
+
+    def make() -> Embedding:
+        n = len(benchmark)
+        if config.features == "outputs":
+            return kept_embedding(benchmark.outputs, np.full((n, 1), np.nan, dtype=np.float32), config)
+        spectra = spectrum_rows(benchmark, fisher, weighting)
+        if without_spectrum:
+            spectra = spectra.copy()
+            spectra[sorted(without_spectrum)] = np.nan
+        return kept_embedding(benchmark.outputs, spectra, config)
+
+    return made_once(benchmark, ("embedding", config, fisher, weighting, without_spectrum), make)
+
+
+def kept_embedding(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
+    """`surrogate.embedding.embed`, from the disk where the same features were embedded before."""
+    version = embedding_version(outputs, spectra, config)
+    path = cache.default_folder() / f"embedding-{version}.npy"
+    coordinates = _read(path, len(outputs))
+    if coordinates is not None:
+        return Embedding(coordinates, version, np.asarray(np.isfinite(coordinates).all(axis=1)))
+    embedding = embed(outputs, spectra, config)
+    _write(path, embedding.coordinates)
+    return embedding
+
+
+def _read(path: Path, n: int) -> Floats | None:
+    """Coordinates [n, 2]; None if there are none, or, with a warning, if the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        coordinates: Floats = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        warnings.warn(f"cached embedding '{path}' is damaged ({error}); it is made anew", stacklevel=2)
+        return None
+    if coordinates.shape == (n, 2) and coordinates.dtype == np.float32:
+        return coordinates
+    warnings.warn(f"cached embedding '{path}' has shape {coordinates.shape}; it is made anew", stacklevel=2)
+    return None
+
+
+def _write(path: Path, coordinates: Floats) -> None:
+    """Keeps coordinates; a folder that cannot be written is a warning, because they can be made again."""
+    try:
+        with cache.whole_file(path) as file:
+            np.save(file, coordinates)
+    except OSError as error:
+        warnings.warn(f"embedding cannot be kept in '{path.parent}': {error.strerror or error}", stacklevel=2)

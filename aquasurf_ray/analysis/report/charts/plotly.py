@@ -1,0 +1,159 @@
+"""A chart as Plotly's JSON, a figure a panel. The page's script adds the colours of its ground (light or dark).
+
+Greys are written as the marker `GROUND`, which the script replaces. Arrays go as base64 of float32, as Plotly reads
+them: a third of the size of numbers in JSON, and exact enough for a screen.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import (
+    GREY,
+    PALETTE,
+    Axis,
+    Band,
+    Bars,
+    Chart,
+    Floats,
+    Intervals,
+    Line,
+    Panel,
+    Points,
+    Spans,
+    row_names,
+)
+
+GROUND = "ground-grey"
+_BAND = "ground-band"
+LONGEST_LINE = 30
+Json = dict[str, Any]
+
+
+def figures(chart: Chart, numbers: Mapping[str, int]) -> list[Json]:
+    """One Plotly figure a panel; `numbers` are the functions' rows in the page's table, which a hover asks for."""
+    return [_figure(panel, chart.height, numbers) for panel in chart.panels]
+
+
+def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
+    data = [trace for mark in panel.marks for trace in _traces(mark, numbers)]
+    layout: Json = {
+        "height": height,
+        "margin": {"l": 60, "r": 15, "t": (60 if "\n" in panel.title else 46) if panel.title else 20, "b": 48},
+        "showlegend": panel.legend and sum(trace.get("showlegend", True) for trace in data) > 0,
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        "xaxis": _axis(panel.x),
+        "yaxis": _axis(panel.y),
+        "hovermode": "closest",
+        "barmode": "overlay",
+        "uirevision": "kept",
+    }
+    rows = next((row_names(mark) for mark in panel.marks if isinstance(mark, (Intervals, Bars, Spans))), ())
+    if rows:
+        names = [_wrapped(row) for row in rows]
+        layout["yaxis"] |= {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
+        layout["margin"]["l"] = 10
+    if panel.title:
+        text = html.escape(panel.title, quote=False).replace("\n", "<br>")
+        at = {"y": 0, "yanchor": "bottom"} if panel.below else {"y": 1, "yanchor": "top"}
+        layout["legend"] = {"x": 1, "xanchor": "right", **at}
+        layout["title"] = {"text": text, "font": {"size": 13}, "x": 0.02, "xanchor": "left"}
+    if panel.equal:
+        layout["yaxis"]["scaleanchor"] = "x"
+    return {"data": data, "layout": layout}
+
+
+def _axis(axis: Axis) -> Json:
+    made: Json = {"title": {"text": axis.title}, "zeroline": False, "automargin": True}
+    if axis.range is not None:
+        made["range"] = list(axis.range)
+    return made | ({} if axis.ticks else {"showticklabels": False, "ticks": "", "showgrid": False})
+
+
+def _wrapped(text: str) -> str:
+    """A row's name in lines that leave room for the picture on a phone.
+
+    >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
+    'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
+    """
+    broken = text if len(text) <= LONGEST_LINE else re.sub(r"(.{8,29}[ ,])(?=\S)", r"\1\n", text)
+    return "<br>".join(html.escape(line, quote=False) for line in broken.split("\n"))
+
+
+def _colour(number: int) -> str:
+    return GROUND if number == GREY else PALETTE[number % len(PALETTE)]
+
+
+def _array(values: Floats) -> Json:
+    return {"dtype": "f4", "bdata": base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode()}
+
+
+@singledispatch
+def _traces(mark: Any, numbers: Mapping[str, int]) -> list[Json]:
+    raise TypeError(f"no way to draw a {type(mark).__name__}")
+
+
+@_traces.register(Line)
+def _line(mark: Line, numbers: Mapping[str, int]) -> list[Json]:
+    line: Json = {"color": _colour(mark.colour), "dash": mark.dash, "width": mark.width}
+    line["shape"] = "hv" if mark.step else "linear"
+    trace: Json = {"type": "scatter", "mode": "lines", "name": mark.name, "line": line, "showlegend": mark.shown}
+    trace |= {"opacity": mark.opacity}
+    return [trace | {"x": _array(mark.x), "y": _array(mark.y), "hoverinfo": "x+y+name" if mark.hover else "skip"}]
+
+
+@_traces.register(Points)
+def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
+    marker: Json = {"size": mark.size, "symbol": mark.symbol, "color": _colour(mark.colour)}
+    if mark.values is not None:
+        bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
+        marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
+        marker |= {"line": {"width": 1, "color": GROUND}}  # the darkest and the brightest are near a ground's colour
+        marker |= {"showscale": bool(mark.scale), "colorbar": bar}
+    trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "marker": marker, "showlegend": mark.shown}
+    trace |= {"x": _array(mark.x), "y": _array(mark.y)}
+    if mark.functions:
+        trace |= {"customdata": [numbers[name] for name in mark.functions], "hoverinfo": "none"}
+    return [trace]
+
+
+@_traces.register(Band)
+def _band(mark: Band, numbers: Mapping[str, int]) -> list[Json]:
+    low: Json = {"type": "scatter", "mode": "lines", "x": _array(mark.x), "y": _array(mark.low), "line": {"width": 0}}
+    low |= {"showlegend": False, "hoverinfo": "skip"}
+    fill = _BAND if mark.colour == GREY else f"{PALETTE[mark.colour % len(PALETTE)]}33"
+    high = low | {"y": _array(mark.high), "fill": "tonexty", "fillcolor": fill, "name": mark.name}
+    return [low, high | {"showlegend": mark.shown}]
+
+
+@_traces.register(Intervals)
+def _intervals(mark: Intervals, numbers: Mapping[str, int]) -> list[Json]:
+    known = np.nan_to_num(np.stack([mark.high - mark.mean, mark.mean - mark.low]))
+    bars: Json = {"type": "data", "symmetric": False, "array": known[0].tolist(), "arrayminus": known[1].tolist()}
+    trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "x": mark.mean.tolist(), "error_x": bars}
+    trace |= {"text": list(mark.rows), "hoverinfo": "x+text"}
+    return [trace | {"y": list(range(len(mark.rows))), "marker": {"size": 9, "color": _colour(mark.colour)}}]
+
+
+@_traces.register(Bars)
+def _bars(mark: Bars, numbers: Mapping[str, int]) -> list[Json]:
+    trace: Json = {"type": "bar", "orientation": "h", "name": mark.name, "x": mark.values.tolist()}
+    trace |= {"text": list(mark.rows), "hoverinfo": "x+text", "textposition": "none"}
+    return [trace | {"y": list(range(len(mark.rows))), "marker": {"color": _colour(mark.colour)}}]
+
+
+@_traces.register(Spans)
+def _spans(mark: Spans, numbers: Mapping[str, int]) -> list[Json]:
+    trace: Json = {"type": "bar", "orientation": "h", "name": mark.name, "base": mark.start.tolist()}
+    at = {row: i for i, row in enumerate(row_names(mark))}
+    trace |= {"x": (mark.end - mark.start).tolist(), "y": [at[row] for row in mark.rows]}
+    trace |= {"hovertext": list(mark.texts)}
+    line = {"width": 1, "color": GROUND}
+    return [trace | {"hoverinfo": "text", "marker": {"color": _colour(mark.colour), "line": line}}]

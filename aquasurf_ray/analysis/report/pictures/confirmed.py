@@ -1,0 +1,51 @@
+"""What is left of the best on seeds that they were not selected on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Intervals, Panel, Points
+from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
+from aquasurf_ray.analysis.studies.findings import Findings
+
+SHOWN = 20
+
+
+def confirmed(findings: Findings) -> Chart | None:
+    """Means over the other seeds with their 95% intervals, beside the value that a function was selected by."""
+    found = {
+        row: mean
+        for row in findings.winners
+        if (mean := other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed)).mean is not None
+    }
+    if not found:
+        return None
+    rows = sorted(found, key=lambda row: _mean(found[row]))[-SHOWN:]  # the best on top
+    means = np.array([findings.value(found[row].mean) for row in rows])
+    ends = np.array([sorted((findings.value(found[r].low), findings.value(found[r].high))) for r in rows])
+    names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
+    selected = np.array([findings.value(row.score) for row in rows])
+    marks = (
+        Points("selected by", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
+        Intervals("mean of the other seeds, 95% interval", names, means, ends[:, 0], ends[:, 1]),
+    )
+    best = rows[-1]
+    seeds = sorted({mean.n for mean in found.values()})
+    words = (
+        f"{len(found)} functions trained with {' or '.join(map(str, seeds))} further seeds. The best mean has "
+        f"{best.function}: {findings.value(found[best].mean):.4f}, where it was selected by "
+        f"{findings.value(best.score):.4f}.{_fickle(findings)}"
+    )
+    panel = Panel(marks, Axis(findings.metric_name), Axis())
+    return Chart("confirmed", "Confirmed with further seeds", words, (panel,), height=120 + 34 * len(rows))
+
+
+def _fickle(findings: Findings) -> str:
+    """How many are not in the picture, as they have no mean."""
+    means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed) for row in findings.winners]
+    n = sum(mean.n_diverged > 0 for mean in means)
+    return f" {n} more diverged with a further seed, and {'has' if n == 1 else 'have'} no mean." if n else ""
+
+
+def _mean(mean: SeedMean) -> float:
+    return -np.inf if mean.mean is None else mean.mean

@@ -1,0 +1,43 @@
+"""A function's curve in each layer of a network, over the inputs that it gets there before and after training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Band, Chart, Line, Panel
+from aquasurf_ray.analysis.studies.explanation import values_and_slopes
+from aquasurf_ray.workers.inspection import Inspection, Site
+
+MOST_LAYERS = 12
+_BINS = 80
+
+
+def explained(inspection: Inspection, words: str) -> Chart:
+    """A panel a layer; of a network with many layers some, at even distances."""
+    pairs = list(zip(inspection.before.sites, inspection.after.sites, strict=True))
+    chosen = np.linspace(0, max(0, len(pairs) - 1), min(MOST_LAYERS, len(pairs))).round().astype(int)
+    shown = sorted(set(chosen.tolist()))
+    function = Activation(inspection.function)
+    panels = tuple(_panel(function, *pairs[i], legend=number == 0) for number, i in enumerate(shown))
+    return Chart("explain", f"How the network uses {inspection.function}", words, panels, height=280)
+
+
+def _panel(function: Activation, before: Site, after: Site, *, legend: bool) -> Panel:
+    both = np.concatenate([before.inputs, after.inputs])
+    low, high = np.quantile(both, [0.001, 0.999])
+    margin = 0.1 * (high - low) or 1.0
+    edges = np.linspace(low - margin, high + margin, _BINS + 1)
+    x = (edges[:-1] + edges[1:]) / 2
+    values = values_and_slopes(function, x)[0]
+    floor, reach = float(np.nanmin(values)), float(np.nanmax(values) - np.nanmin(values)) or 1.0
+    peaks = [np.histogram(site.inputs, bins=edges, density=True)[0] for site in (before, after)]
+    highest = max(float(peak.max()) for peak in peaks) or 1.0
+    hills = [floor + 0.8 * reach * peak / highest for peak in peaks]
+    ground = np.full_like(x, floor)
+    marks = (
+        Band("inputs before training", x, ground, hills[0], GREY),
+        Band("inputs after training", x, ground, hills[1], colour=1),
+        Line("f(x)", x, values, colour=0, width=2.5),
+    )
+    return Panel(marks, Axis("pre-activation"), Axis(""), before.name or "(network)", legend)

@@ -1,0 +1,37 @@
+"""Why trainings came to nothing, by cause."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import Axis, Bars, Chart, Panel
+from aquasurf_ray.analysis.studies.findings import Findings
+
+SHOWN = 12
+
+
+def failures(findings: Findings) -> Chart | None:
+    """Functions that diverged, and evaluations that failed on their workers, counted by cause."""
+    diverged = Counter(_cause(wish.evaluation.reason) for wish in findings.status.divergences)
+    failed = Counter(_cause(wish.evaluation.error) for wish in findings.status.failures)
+    if not diverged and not failed:
+        return None
+    counts = Counter({f"diverged: {cause}": n for cause, n in diverged.items()})
+    counts.update({f"failed: {cause}": n for cause, n in failed.items()})
+    rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
+    bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
+    words = (
+        f"{diverged.total()} trainings diverged, which is the function's own fault and teaches the surrogate; "
+        f"{failed.total()} failed on their workers, which says nothing about the function."
+    )
+    panel = Panel((bars,), Axis("evaluations"), Axis(), legend=False)
+    return Chart("failures", "Failures by cause", words, (panel,), height=110 + 44 * len(rows))
+
+
+def _cause(text: str | None) -> str:
+    """The first words of a reason, without the numbers that differ from case to case."""
+    first = (text or "unknown").split(";")[0].split(":")[0].strip()
+    return re.sub(r"\d[\d.,e+-]*", "N", first)[:60] or "unknown"

@@ -1,0 +1,83 @@
+"""Every function of a run with its curve and its figures, small enough for a page: what a hover shows."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.analysis.studies.findings import Findings
+
+REACH = 4.0
+N_POINTS = 49
+_LEVELS = 254
+_UNDEFINED = 255
+
+Bytes = NDArray[np.uint8]
+
+
+class FunctionTable:
+    """The functions of a run: candidates in their order, then what else it trained."""
+
+    def __init__(self, findings: Findings) -> None:
+        names = [function.name for function in findings.candidates]
+        names += [wish.function for wish in findings.wishes]
+        self.names = tuple(dict.fromkeys(names))
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+        self._findings = findings
+
+    def document(self) -> dict[str, Any]:
+        """Columns, ready for JSON. `curves` are `N_POINTS` levels a function at even distances from -4 to 4: 0 is -4,
+        254 is 4, 255 is undefined."""
+        figures: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _FIGURES}
+        for order, wish in enumerate(self._findings.wishes, start=1):
+            row = self.numbers[wish.function]
+            if figures["order"][row] is None:
+                self._fill(figures, row, order, wish)
+        for board in reversed(self._findings.board):
+            row = self.numbers[board.function]
+            figures["value"][row] = _rounded(self._findings.value(board.score))
+            figures["test"][row] = _rounded(self._findings.value(board.test_score))
+            figures["time_ratio"][row] = _rounded(board.time_ratio)
+        curves = np.stack([curve(name) for name in self.names]) if self.names else np.zeros((0, N_POINTS), np.uint8)
+        packed = base64.b64encode(curves.tobytes()).decode()
+        return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **figures}
+
+    def _fill(self, figures: dict[str, list[Any]], row: int, order: int, wish: Any) -> None:
+        figures["order"][row] = order
+        figures["status"][row] = wish.evaluation.status
+        figures["origin"][row] = wish.origin
+        if wish.suggestion:
+            figures["predicted"][row] = _rounded(self._findings.value(wish.suggestion.predicted_score))
+
+
+_FIGURES = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")
+
+
+def curve(name: str) -> Bytes:
+    """The function's values as levels, uint8 [49]; undefined everywhere if it cannot be read here.
+
+    >>> curve("relu(x)")[[0, 24, 48]].tolist()
+    [127, 127, 254]
+    """
+    try:
+        function = Activation(name)
+    except ActivationError:
+        return np.full(N_POINTS, _UNDEFINED, dtype=np.uint8)
+    x = torch.linspace(-REACH, REACH, N_POINTS, dtype=torch.float64)
+    with exact_arithmetic():
+        values = apply(function, x, name=name)
+    if values is None:
+        return np.full(N_POINTS, _UNDEFINED, dtype=np.uint8)
+    levels = (values.clamp(-REACH, REACH) + REACH) * (_LEVELS / (2 * REACH))
+    found: Bytes = levels.round().nan_to_num(_UNDEFINED).to(torch.uint8).numpy()
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")

@@ -1,0 +1,67 @@
+"""The best functions as curves, with their derivatives, over the density that a network's inputs have at the start."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
+from aquasurf_ray.analysis.studies.explanation import values_and_slopes
+from aquasurf_ray.analysis.studies.findings import REFERENCE, Findings
+
+SHOWN = 6
+_X = np.linspace(-5.0, 5.0, 401)
+_Y_RANGE = (-3.0, 3.0)
+
+
+def functions(findings: Findings) -> Chart | None:
+    """The best ones that are not baselines, and relu."""
+    rows = findings.best_functions[:SHOWN]
+    if rows and findings.reference and findings.reference not in rows:
+        rows = (*rows, findings.reference)
+    drawn = {row: curves for row in rows if (curves := _drawn(row.function)) is not None}
+    if not drawn:
+        return None
+    panels = tuple(
+        _panel(f"{row.function}\n{findings.metric_name} {findings.value(row.score):.4f}", *curves, legend=number == 0)
+        for number, (row, curves) in enumerate(drawn.items())
+    )
+    words = (
+        f"{_said([row.function for row in drawn])}, each with its derivative. The grey hill is the density of N(0,1), "
+        "which the inputs of an activation have when training begins."
+    )
+    return Chart("functions", "The best functions", words, panels, height=300)
+
+
+def _said(names: list[str]) -> str:
+    """Which functions are shown.
+
+    >>> _said(["swish(x)", "relu(x)"]), _said(["swish(x)", "elu(x)"])
+    ('The best function and relu', 'The 2 best functions')
+    """
+    n = len([name for name in names if name != REFERENCE])
+    best = "The best function" if n == 1 else f"The {n} best functions"
+    return f"{best} and relu" if len(names) > n else best
+
+
+def _drawn(name: str) -> tuple[Floats, Floats] | None:
+    """Values and derivative; None where the function cannot be read or drawn here."""
+    try:
+        return values_and_slopes(Activation(name), _X)
+    except (ActivationError, RuntimeError):  # its operators are not registered here, or have no derivative
+        return None
+
+
+def _panel(title: str, values: Floats, slope: Floats, *, legend: bool) -> Panel:
+    density = np.exp(-(_X**2) / 2) / np.sqrt(2 * np.pi)
+    marks = (
+        Band("N(0,1)", _X, np.zeros_like(_X), density),
+        Line("f'(x)", _X, _cut(slope), colour=1, dash="dash", width=1.5),
+        Line("f(x)", _X, _cut(values), colour=0, width=2.5),
+    )
+    return Panel(marks, Axis("x", (-5.0, 5.0)), Axis("", _Y_RANGE), title, legend)
+
+
+def _cut(values: Floats) -> Floats:
+    """Without what lies far outside the picture, which would only draw steep lines through it."""
+    return np.where(np.abs(values) > 10 * _Y_RANGE[1], np.nan, values)

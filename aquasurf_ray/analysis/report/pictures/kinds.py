@@ -1,0 +1,32 @@
+"""The kinds of pictures, by name, in the order of the page. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aquasurf_ray.analysis.report.charts.chart import Chart
+from aquasurf_ray.analysis.report.pictures.confirmed import confirmed
+from aquasurf_ray.analysis.report.pictures.costs import costs
+from aquasurf_ray.analysis.report.pictures.failures import failures
+from aquasurf_ray.analysis.report.pictures.functions import functions
+from aquasurf_ray.analysis.report.pictures.learning import learning
+from aquasurf_ray.analysis.report.pictures.maps import maps
+from aquasurf_ray.analysis.report.pictures.predictions import predictions
+from aquasurf_ray.analysis.report.pictures.progress import progress
+from aquasurf_ray.analysis.report.pictures.spectra import spectra
+from aquasurf_ray.analysis.report.pictures.usage import usage
+from aquasurf_ray.analysis.studies.findings import Findings
+
+KINDS: dict[str, Callable[[Findings], Chart | None]] = {
+    "progress": progress,
+    "map": maps,
+    "functions": functions,
+    "confirmed": confirmed,
+    "cost": costs,
+    "learning": learning,
+    "predictions": predictions,
+    "spectra": spectra,
+    "failures": failures,
+    "usage": usage,
+}
+"""None of a kind for which the run has nothing to show yet."""

@@ -1,0 +1,122 @@
+"""The candidates as maps: near each other where their spectra, their outputs, or both are alike (section 3 of the
+paper: the embedding of each feature alone, and of their union)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations import ActivationError, outputs
+from aquasurf_ray.activations.identity import N_POINTS
+from aquasurf_ray.analysis.replay.features import kept_embedding
+from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points
+from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.surrogate.embedding import EmbeddingConfig, Features
+from aquasurf_ray.surrogate.spectra import feature_matrix
+
+_TITLES: dict[Features, str] = {"spectrum": "by spectrum", "outputs": "by outputs", "both": "by both"}
+
+
+def maps(findings: Findings) -> Chart | None:
+    """Three maps, coloured by the results, with the way of the search through each."""
+    if len(findings.candidates) < 2:
+        return None
+    places = _places(findings)
+    shown = {features: place for features, place in places.items() if np.isfinite(place).all(axis=1).sum() > 1}
+    if not shown:
+        return None
+    last = list(shown)[-1]
+    panels = tuple(_panel(findings, _TITLES[kind], place, scale=kind == last) for kind, place in shown.items())
+    n = len(findings.candidates)
+    scores = _trained(findings)
+    known = np.array([scores[function.id] for function in findings.candidates if function.id in scores])
+    words = (
+        f"{n} candidates, each a point; near points are functions whose {' or '.join(_kinds(shown))} are alike. "
+        f"{len(known)} are coloured by their {findings.metric_name}{on_the_edge(known, 'in its last colour')}; grey "
+        "ones were not trained, or diverged."
+    )
+    if any(wish.origin == "suggestion" for wish in findings.wishes):
+        words += " The thin line is the order in which the surrogate chose them."
+    return Chart("map", "Maps of the candidates", words, panels, height=420)
+
+
+def _kinds(shown: dict[Features, Floats]) -> list[str]:
+    return [kind for kind in ("spectrum", "outputs") if kind in shown]
+
+
+def _places(findings: Findings) -> dict[Features, Floats]:
+    """Coordinates float64 [n, 2] of the candidates by feature, NaN where there is no place."""
+    values = np.stack([_outputs(function.name) for function in findings.candidates])
+    spectra, own = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
+    known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
+    if known:
+        features = [findings.spectrum(function.id) for function in findings.candidates]
+        spectra = feature_matrix(features, findings.run.config.get("layer_weighting", "inverse"))
+    places: dict[Features, Floats] = {}
+    for kind in _kinds_to_draw(own, known):
+        if kind == "both" and own is not None:
+            places[kind] = own
+        else:
+            config = EmbeddingConfig(features=kind, seed=findings.run.seed)
+            places[kind] = kept_embedding(values, spectra, config).coordinates.astype(np.float64)
+    return places
+
+
+def _kinds_to_draw(own: Floats | None, known: bool) -> tuple[Features, ...]:
+    """A map with spectra is another one with each further spectrum, so a quick report does without, but for the run's
+    own."""
+    if known:
+        return ("spectrum", "outputs", "both")
+    return ("outputs", "both") if own is not None else ("outputs",)
+
+
+def _own_map(findings: Findings) -> Floats | None:
+    """The map that the run itself made of all its candidates, if it did."""
+    own = findings.embedding
+    if own is None or own.config.get("features") != "both":
+        return None
+    place = {int(number): xy for number, xy in zip(own.function_ids, own.coordinates, strict=True)}
+    if not all(function.id in place for function in findings.candidates):
+        return None
+    return np.array([place[function.id] for function in findings.candidates], dtype=np.float64)
+
+
+def _outputs(name: str) -> NDArray[np.float32]:
+    """NaN of a function that cannot be read here, since the module of its operators is missing."""
+    try:
+        return outputs(name)
+    except ActivationError:
+        return np.full(N_POINTS, np.nan, dtype=np.float32)
+
+
+def _trained(findings: Findings) -> dict[int, float]:
+    """The best score by function."""
+    return {row.function_id: row.score for row in reversed(findings.board)}
+
+
+def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Panel:
+    scores, row = _trained(findings), {function.id: i for i, function in enumerate(findings.candidates)}
+    trained = [function.id in scores for function in findings.candidates]
+    names = np.array([function.name for function in findings.candidates], dtype=object)
+    is_trained = np.array(trained)
+    known = np.array([scores[f.id] for f in findings.candidates if f.id in scores])
+    floor = lowest_shown(known) if len(known) else 0.0
+    colours = np.array([findings.value(max(score, floor)) for score in known])
+    suggested = [wish.evaluation.function_id for wish in findings.wishes if wish.origin == "suggestion"]
+    order = [row[number] for number in suggested if number in row]
+    rest, done = place[~is_trained], place[is_trained]
+    marks: list[Mark] = [
+        Points("not trained", rest[:, 0], rest[:, 1], tuple(names[~is_trained]), GREY, size=4),
+        Line("order of the search", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45, hover=False),
+        Points(
+            "trained",
+            done[:, 0],
+            done[:, 1],
+            tuple(names[is_trained]),
+            values=colours,
+            scale=findings.metric_name if scale else "",
+            size=8,
+        ),
+    ]
+    return Panel(tuple(marks), Axis(ticks=False), Axis(ticks=False), title, legend=False)

@@ -1,0 +1,47 @@
+"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with relu."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
+
+MOST_LAYERS = 12
+
+
+def spectra(findings: Findings) -> Chart | None:
+    """Cumulative shares of the log-eigenvalues; of a network with many layers some, at even distances."""
+    rows = [row for row in (findings.best, findings.reference) if row is not None]
+    found = {row.function: findings.spectrum(row.function_id) for row in rows}
+    features = {name: feature for name, feature in found.items() if feature is not None}
+    if not features:
+        return None
+    layers = next(iter(features.values())).names
+    shown = np.unique(np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int))
+    panels = tuple(_panel(features, int(layer), legend=n == 0) for n, layer in enumerate(shown))
+    some = "" if len(shown) == len(layers) else f" {len(shown)} of {len(layers)} layers are shown."
+    words = (
+        f"The share of log-eigenvalues below each value, for {' and '.join(features)}: the further to the right, the "
+        f"more curvature; the steeper, the more even.{some}"
+    )
+    return Chart("spectra", "Spectra by layer", words, panels, height=240)
+
+
+def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) -> Panel:
+    marks = []
+    for colour, (name, feature) in enumerate(features.items()):
+        quantiles = feature.quantiles[layer]
+        share = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
+        every = max(1, len(quantiles) // 100)
+        marks.append(Line(name, quantiles[::every], share[::every], 1 if colour else 0, "dash" if colour else "solid"))
+    name, n_weights = (next(iter(features.values())).names[layer], next(iter(features.values())).n_weights[layer])
+    return Panel(
+        tuple(marks),
+        Axis("log eigenvalue"),
+        Axis("share", (0, 1)),
+        f"layer {name} ({n_weights:,} weights)",
+        legend,
+        below=True,
+    )

@@ -1,0 +1,66 @@
+"""When each worker trained, and what the trainings took."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Panel, Points, Spans
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.store import RunEvaluation
+
+
+def usage(findings: Findings) -> Chart | None:
+    """Trainings of this run by worker over time, and the memory that they took where the device tells."""
+    own = [wish for wish in findings.finished if not wish.reused and _times(wish) is not None]
+    if not own:
+        return None
+    begin = min(_span(wish)[0] for wish in own)
+    unit, seconds = _unit((max(_span(wish)[1] for wish in own) - begin).total_seconds())
+    start, end = (np.array([(_span(w)[i] - begin).total_seconds() / seconds for w in own]) for i in (0, 1))
+    workers = tuple(wish.evaluation.worker or "worker" for wish in own)
+    texts = tuple(f"{wish.function}, {wish.evaluation.seconds or 0:.1f} s" for wish in own)
+    time = Axis(f"{unit} since the first training")
+    panels = [Panel((Spans("trainings", workers, start, end, texts),), time, legend=False)]
+    memory = np.array([np.nan if (m := wish.evaluation.peak_memory_mb) is None else m for wish in own])
+    if np.isfinite(memory).any():
+        names = tuple(wish.function for wish in own)
+        points = Points("peak memory", end, memory, names, colour=0)
+        panels.append(Panel((points,), time, Axis("peak memory, MB"), legend=False))
+    return Chart("usage", "Time and devices", _words(own, workers, start, end, seconds), tuple(panels))
+
+
+def _words(own: list[RunEvaluation], workers: tuple[str, ...], start: np.ndarray, end: np.ndarray, unit: float) -> str:
+    trained = sum(wish.evaluation.seconds or 0.0 for wish in own)
+    n, wall = len(set(workers)), float(end.max() - start.min()) * unit
+    devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
+    busy = f", {trained / (n * wall):.0%} of the time of {n} worker{'s' if n > 1 else ''}" if wall > 0 else ""
+    return f"{len(own)} trainings took {_duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}."
+
+
+def _times(wish: RunEvaluation) -> tuple[datetime, datetime] | None:
+    start, end = wish.evaluation.started_at, wish.evaluation.finished_at
+    return None if start is None or end is None else (start, end)
+
+
+def _span(wish: RunEvaluation) -> tuple[datetime, datetime]:
+    times = _times(wish)
+    assert times is not None  # noqa: S101 - asked only of those that have both
+    return times
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    if seconds < 600:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(90), _duration(7300)
+    ('90 s', '2.0 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,116 @@
+"""The report of a run that goes on, served to this machine's own browser.
+
+The page asks for `document.json` every few seconds and gets it when the run's log has grown. Only the loopback address
+is listened on, and only requests that name it are answered, so that no page from elsewhere can read the run through
+the browser. When the database cannot be read, the page stays as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.report.page import document, page
+from aquasurf_ray.analysis.studies.findings import read_findings
+from aquasurf_ray.store import Store, StoreError
+
+LOOPBACK = "127.0.0.1"
+_NAMES = {LOOPBACK, "localhost"}
+
+logger = logging.getLogger(__name__)
+
+
+class LiveReport:
+    """A run's document, made anew when the run has gone on since it was last asked for.
+
+    Args:
+        store: an open store.
+        name: of the run.
+        again: the command that makes the run once more.
+    """
+
+    def __init__(self, store: Store, name: str, again: str) -> None:
+        self._store = store
+        self._name = name
+        self._again = again
+        self._lock = threading.Lock()
+        self._seq = -1
+        self._shown: dict[str, Any] = {}
+
+    def document(self) -> dict[str, Any]:
+        """As `page.document`, with a `version` that changes with it.
+
+        Raises:
+            StoreError: there is none yet, and the database cannot be read.
+        """
+        with self._lock:
+            try:
+                self._look()
+            except StoreError as error:
+                if not self._shown:
+                    raise
+                logger.warning("the page stays as it was: %s", error)
+            return self._shown
+
+    def _look(self) -> None:
+        run = self._store.run(self._name)
+        new = self._store.events(run.id, after=max(self._seq, 0))
+        if self._shown and not new:
+            return
+        findings = read_findings(self._store, self._name, self._again, quick=run.status in ("new", "running"))
+        self._seq = new[-1].seq if new else self._seq
+        self._shown = document(findings) | {"version": f"{self._seq}-{run.status}"}
+
+
+def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
+    """A server of the page on a port of this machine, a free one by default; `serve_forever` runs it.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                self._answer_request()
+            except ConnectionError as error:
+                logger.debug("the browser has gone before it was answered: %s", error)
+            except (AnalysisError, StoreError) as error:
+                logger.warning("no page: %s", error)
+                self.send_error(503, "no page", str(error))
+
+        def _answer_request(self) -> None:
+            host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+            if host not in _NAMES:
+                self.send_error(403, "only this machine is answered")
+            elif self.path == "/":
+                self._answer("text/html; charset=utf-8", page(report.document(), live=True))
+            elif self.path == "/document.json":
+                self._answer_document(report.document())
+            else:
+                self.send_error(404)
+
+        def _answer_document(self, shown: dict[str, Any]) -> None:
+            if self.headers.get("If-None-Match") == shown["version"]:
+                self.send_response(304)
+                self.end_headers()
+            else:
+                self._answer("application/json", json.dumps(shown, allow_nan=False))
+
+        def _answer(self, kind: str, text: str) -> None:
+            data = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            logger.debug(format, *args)
+
+    return ThreadingHTTPServer((LOOPBACK, port), Handler)

@@ -1,0 +1,177 @@
+"""What winners are worth on seeds that they were not selected on. The best of a hundred noisy trainings is partly luck.
+
+Scores are float64, higher is better; rows are functions, columns are training seeds, NaN is a training that diverged.
+Seeds are paired: column j of every row has the same initial weights' seed and data order. The seed that functions were
+selected on is never among the columns: its score is biased upwards, by selection.
+
+The mean over seeds has Student's t interval. A function is compared with a reference by the paired t-test, and the
+p-values of all compared functions are corrected together by Holm's method (Holm 1979). How much a selected score should
+shrink comes from a normal empirical-Bayes model (Efron and Morris 1973; for selection, Efron 2011): score = worth +
+noise, so that the worth to be expected of a score y is center + (1 - B) (y - center), where B is the noise's share of
+the variance of scores. The noise is what is left in the confirming trainings beside the means of rows and columns.
+Center and variance are those of the better half of the scores that were selected from, mirrored at their median: the
+worse half has a long tail of functions that hardly train, which says nothing about winners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.analysis.studies.correction import holm
+
+Scores = NDArray[np.float64]
+
+LEVEL = 0.95
+LAST_BITS = 1e-12  # of the largest score: differences of equal fractions differ by so much
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over seeds, with the interval that holds the true one 95 times in a hundred.
+
+    The mean is None where one of the trainings diverged, since then there is none; the interval also of one seed.
+    """
+
+    n: int
+    n_diverged: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean paired difference to the reference, positive where better, and two-sided p-values.
+
+    All are None with fewer than two pairs; the p-values also where the difference is the same with every seed and not
+    zero, of which the test can say nothing.
+    """
+
+    gain: float | None
+    p_value: float | None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """How much the score of a selected function loses: what the confirming seeds tell, and what was to be expected."""
+
+    observed: float | None
+    expected: float | None
+
+
+@dataclass(frozen=True)
+class ShrinkageModel:
+    """`noise_share` is B in [0, 1]; scores are expected to lose B times their distance from `center`.
+
+    >>> ShrinkageModel(center=0.5, noise_share=0.25).expected(0.9)
+    0.1
+    """
+
+    center: float
+    noise_share: float
+
+    def expected(self, score: float) -> float:
+        """The expected loss of a selected score; negative below the center."""
+        return self.noise_share * (score - self.center)
+
+
+def seed_mean(scores: Scores) -> SeedMean:
+    """The mean of one function's scores [s], with Student's t interval.
+
+    >>> found = seed_mean(np.array([0.5, 0.75, 1.0]))
+    >>> found.mean, round(found.low, 4), round(found.high, 4)
+    (0.75, 0.129, 1.371)
+    """
+    from scipy.special import stdtrit
+
+    n, n_diverged = len(scores), int(np.isnan(scores).sum())
+    if n == 0 or n_diverged:
+        return SeedMean(n, n_diverged, None, None, None)
+    mean = float(np.mean(scores))
+    if n == 1:
+        return SeedMean(n, 0, mean, None, None)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(scores, ddof=1) / np.sqrt(n))
+    return SeedMean(n, 0, mean, mean - half, mean + half)
+
+
+def other_seeds(by_seed: Mapping[int, float | None], selected_on: int) -> SeedMean:
+    """The mean over all seeds but the one that a result was selected on; None is a training that diverged."""
+    return all_seeds({seed: score for seed, score in by_seed.items() if seed != selected_on})
+
+
+def all_seeds(by_seed: Mapping[int, float | None]) -> SeedMean:
+    """The mean over all seeds; None is a training that diverged."""
+    scores = [np.nan if score is None else score for _, score in sorted(by_seed.items())]
+    return seed_mean(np.array(scores, dtype=np.float64))
+
+
+def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
+    """One function [s] against the reference [s] by the paired t-test; seeds that one of them diverged on are left out.
+
+    A function that diverged on any seed is not compared: the rest would flatter it.
+    """
+    from scipy.special import stdtr
+
+    paired = ~np.isnan(reference)
+    if np.isnan(scores).any() or paired.sum() < 2:
+        return PairedDifference(None, None)
+    differences = scores[paired] - reference[paired]
+    gain = float(np.mean(differences))
+    last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
+    if np.ptp(differences) <= last_bits:  # whose variance is but that of rounding
+        return PairedDifference(gain, 1.0 if abs(gain) <= last_bits else None)
+    n = len(differences)
+    t = abs(gain) / (np.std(differences, ddof=1) / np.sqrt(n))
+    return PairedDifference(gain, float(2 * stdtr(n - 1, -t)))
+
+
+def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
+    """The differences with p-values corrected for their number, in the same order; those without one do not count.
+
+    >>> found = [PairedDifference(0.1, 0.04), PairedDifference(0.2, 0.01), PairedDifference(None, None)]
+    >>> [difference.p_holm for difference in with_holm(found)]
+    [0.04, 0.02, None]
+    """
+    known = [i for i, c in enumerate(differences) if c.p_value is not None]
+    corrected = dict(zip(known, holm([p for c in differences if (p := c.p_value) is not None]), strict=True))
+    return [replace(c, p_holm=corrected.get(i)) for i, c in enumerate(differences)]
+
+
+def noise_variance(scores: Scores) -> float | None:
+    """The variance of what seeds do to single functions, from scores [k, s]: the residual of a two-way layout.
+
+    What a seed does to all functions alike is not in it, since it favours none. None with fewer than two whole rows or
+    two columns.
+    """
+    whole = scores[~np.isnan(scores).any(axis=1)]
+    k, s = whole.shape
+    if k < 2 or s < 2:
+        return None
+    residuals = whole - whole.mean(axis=1, keepdims=True) - whole.mean(axis=0, keepdims=True) + whole.mean()
+    return float((residuals**2).sum() / ((k - 1) * (s - 1)))
+
+
+def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
+    """The model of the scores [n] that winners were selected from, given the variance of the noise.
+
+    Diverged ones count as worse than the median. None where the median itself diverged.
+    """
+    ascending = np.sort(np.where(np.isnan(population), -np.inf, population))
+    center = float(np.median(ascending)) if len(ascending) else -np.inf
+    if not np.isfinite(center):
+        return None
+    variance = float(np.mean((ascending[ascending >= center] - center) ** 2))
+    return ShrinkageModel(center, min(1.0, noise / variance) if variance > 0 else 1.0)
+
+
+def shrinkage(selected: float | None, confirmed: SeedMean, model: ShrinkageModel | None) -> Shrinkage:
+    """Of one function; None for what is not known."""
+    if selected is None:
+        return Shrinkage(None, None)
+    observed = None if confirmed.mean is None else selected - confirmed.mean
+    return Shrinkage(observed, None if model is None else model.expected(selected))

@@ -1,0 +1,202 @@
+"""How a network uses its activation function: the part of the curve that each layer works on, before and after
+training, and how gradients flow compared with relu's.
+
+Where an input lies on the curve is told by the slope there, in units of the largest slope that the layer's inputs meet
+(the 95th percentile of its size, over both moments):
+
+- flat: the slope is under a tenth of it. `rectified` where the value is also near zero (within a tenth of the spread of
+  the layer's outputs), `saturated` elsewhere;
+- linear: not flat, and the slope changes by under a tenth over half the spread of the layer's inputs to each side, a
+  quarter of a unit at most;
+- curved: the rest.
+
+The seed found by such a drawing that CoAtNet uses a sigmoidal winner like a rectifier at initialisation and like a
+sigmoid after training (Bingham and Miikkulainen 2023, arXiv 2301.05785).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.workers.inspection import Inspection, Look, Site
+
+FLAT = 0.1
+BENT = 0.1
+NEAR_ZERO = 0.1
+MOST_REACH = 0.25
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How one layer uses the curve at one moment: shares of its inputs that add up to 1, and where they lie."""
+
+    linear: float
+    curved: float
+    saturated: float
+    rectified: float
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """One activation of the network before and after training."""
+
+    name: str
+    before: Usage
+    after: Usage
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The size of one layer's weight gradient over relu's in the same place, before and after training."""
+
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was seen of a function in a network.
+
+    `flow` is empty where relu could not be trained on the task.
+    """
+
+    function: str
+    layers: tuple[LayerUse, ...]
+    flow: tuple[Flow, ...]
+
+
+def explain(inspection: Inspection, relu: Inspection | None) -> Explanation:
+    """Puts an inspection into numbers, beside relu's of the same task and seed."""
+    function = Activation(inspection.function)
+    pairs = zip(inspection.before.sites, inspection.after.sites, strict=True)
+    layers = tuple(_layer(function, before, after) for before, after in pairs)
+    flow = () if relu is None else _flow(inspection, relu)
+    return Explanation(inspection.function, layers, flow)
+
+
+def _layer(function: Activation, before: Site, after: Site) -> LayerUse:
+    found = np.abs(np.concatenate([slopes(function, before.inputs), slopes(function, after.inputs)]))
+    steepest = float(np.quantile(found, 0.95))
+    return LayerUse(before.name, usage(function, before.inputs, steepest), usage(function, after.inputs, steepest))
+
+
+def usage(function: Activation, inputs: NDArray[np.floating[Any]], steepest: float) -> Usage:
+    """How inputs [m] use the curve of a function whose slope counts as large at `steepest`.
+
+    >>> relu = usage(Activation("relu(x)"), np.array([-2.0, -1.0, 1.0, 2.0]), 1.0)
+    >>> relu.rectified, relu.linear, relu.saturated
+    (0.5, 0.5, 0.0)
+    """
+    x = inputs.astype(np.float64)
+    values, slope = values_and_slopes(function, x)
+    reach = min(MOST_REACH, float(x.std()) / 2)
+    nearby = np.stack([slopes(function, x - reach), slopes(function, x + reach)])
+    flat = np.abs(slope) < FLAT * steepest
+    zero = np.abs(values) <= NEAR_ZERO * (np.std(values) or 1.0)
+    straight = (np.abs(nearby - slope) < BENT * np.abs(slope)).all(axis=0)
+    shares = {
+        "rectified": flat & zero,
+        "saturated": flat & ~zero,
+        "linear": ~flat & straight,
+        "curved": ~flat & ~straight,
+    }
+    means = {name: float(np.mean(mask)) for name, mask in shares.items()}
+    return Usage(**means, mean=float(x.mean()), spread=float(x.std()))
+
+
+def values_and_slopes(function: Activation, x: Floats) -> tuple[Floats, Floats]:
+    """The function and its derivative by autograd at x: float64 [m] each.
+
+    >>> [part.tolist() for part in values_and_slopes(Activation("relu(x)"), np.array([-1.0, 2.0]))]
+    [[0.0, 2.0], [0.0, 1.0]]
+    """
+    points = torch.from_numpy(np.asarray(x, dtype=np.float64).copy()).requires_grad_()
+    values = function(points)
+    if not values.requires_grad:
+        return values.detach().numpy(), np.zeros_like(x)
+    (slope,) = torch.autograd.grad(values.sum(), points)
+    return values.detach().numpy(), slope.numpy()
+
+
+def slopes(function: Activation, x: NDArray[np.floating[Any]]) -> Floats:
+    """The function's derivative at x, float64 [m]."""
+    return values_and_slopes(function, np.asarray(x, dtype=np.float64))[1]
+
+
+def _flow(inspection: Inspection, relu: Inspection) -> tuple[Flow, ...]:
+    before, after = _ratios(inspection.before, relu.before), _ratios(inspection.after, relu.after)
+    return tuple(Flow(name, before[name], after[name]) for name in before if name in after)
+
+
+def _ratios(look: Look, other: Look) -> dict[str, float]:
+    """Infinite where relu's gradient vanishes."""
+    sizes = {layer.name: layer.gradient_rms for layer in other.layers}
+    return {
+        layer.name: layer.gradient_rms / sizes[layer.name] if sizes.get(layer.name) else float("inf")
+        for layer in look.layers
+        if layer.name in sizes
+    }
+
+
+def in_words(explanation: Explanation) -> str:
+    """A short text with the numbers."""
+    layers, n = explanation.layers, len(explanation.layers)
+    if not n:
+        return f"The network calls {explanation.function} nowhere."
+    sentences = [
+        f"{explanation.function} stands in {n} place{'s' if n > 1 else ''} of the network. "
+        f"Before training its inputs lie {_shares(layers, 'before')}; after training {_shares(layers, 'after')}."
+    ]
+    moved = max(layers, key=_moved)
+    before, after = moved.before, moved.after
+    sentences.append(
+        f"Training changes its use most in {moved.name}: {_share_list(before)} before, {_share_list(after)} after, and "
+        f"its inputs move from {before.mean:.2f} ± {before.spread:.2f} to {after.mean:.2f} ± {after.spread:.2f}."
+    )
+    if explanation.flow:
+        first, last = explanation.flow[0], explanation.flow[-1]
+        sentences.append(
+            f"The gradient of the first layer ({first.name}) has {first.before:.2g} times relu's size before training "
+            f"and {first.after:.2g} times after; that of the last ({last.name}) {last.before:.2g} and {last.after:.2g}."
+        )
+    return " ".join(sentences)
+
+
+_PARTS = ("linear", "curved", "saturated", "rectified")
+_WORDS = {
+    "linear": "on a straight part",
+    "curved": "on a bend",
+    "saturated": "where it is flat",
+    "rectified": "where it is off",
+}
+
+
+def _shares(layers: tuple[LayerUse, ...], moment: str) -> str:
+    """The mean shares over the layers, largest first, without what is rare."""
+    means = {part: float(np.mean([getattr(getattr(layer, moment), part) for layer in layers])) for part in _PARTS}
+    told = [f"{_WORDS[part]} {share:.0%}" for part, share in _descending(means) if share >= 0.01]
+    return f"{', '.join(told)} of the time"
+
+
+def _share_list(use: Usage) -> str:
+    shares = {part: float(getattr(use, part)) for part in _PARTS}
+    return ", ".join(f"{part} {share:.0%}" for part, share in _descending(shares) if share >= 0.01)
+
+
+def _descending(shares: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: -item[1])
+
+
+def _moved(layer: LayerUse) -> float:
+    return sum(abs(float(getattr(layer.after, part)) - float(getattr(layer.before, part))) for part in _PARTS)

@@ -1,0 +1,168 @@
+"""What a run found, read from the store for its report: each part is of one moment, the run itself may go on.
+
+Scores are higher where better; `value` gives the task's metric with its own sign, which is what people are shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from aquasurf_ray.store import (
+    EpochRecord,
+    FunctionRecord,
+    LeaderboardRow,
+    Run,
+    RunEvaluation,
+    RunStatus,
+    Store,
+    TaskRecord,
+)
+from aquasurf_ray.store.records.runs import EmbeddingRecord
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
+
+REFERENCE = "relu(x)"
+CURVES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that a report is made of.
+
+    Attributes:
+        wishes: the run's evaluations in the order in which they were asked for.
+        board: the run's leaderboard, best first.
+        seed_scores: scores of whole trainings over all runs of the task, by function and seed; None diverged.
+        curves: epochs of the best functions and of the baselines, by evaluation.
+        spectra: their stored form, by function; functions without one are missing, and in a quick report all but the
+            best and relu.
+        embedding: the map that the last suggestion stands on; None where the run has none.
+        again: the command that makes this run once more.
+        versions: of Python and of the packages in its last session, by name; empty where nobody noted them.
+        quick: leave out what takes longer than seconds to draw.
+    """
+
+    run: Run
+    task: TaskRecord
+    status: RunStatus
+    candidates: tuple[FunctionRecord, ...]
+    wishes: tuple[RunEvaluation, ...]
+    board: tuple[LeaderboardRow, ...]
+    seed_scores: dict[int, dict[int, float | None]]
+    curves: dict[int, tuple[EpochRecord, ...]]
+    spectra: dict[int, bytes]
+    embedding: EmbeddingRecord | None
+    read_at: datetime
+    again: str
+    versions: dict[str, str]
+    quick: bool = False
+
+    def spectrum(self, function_id: int) -> SpectrumFeature | None:
+        """The spectrum of a function, if there is one."""
+        data = self.spectra.get(function_id)
+        return None if data is None else SpectrumFeature.from_bytes(data)
+
+    @property
+    def metric_name(self) -> str:
+        """As the axes name it."""
+        return f"val_{self.task.metric.name}"
+
+    def value(self, score: float | None) -> float:
+        """The metric's value of a score; NaN of none."""
+        value = self.task.metric.value(score)
+        return float("nan") if value is None else value
+
+    @cached_property
+    def finished(self) -> tuple[RunEvaluation, ...]:
+        """The evaluations with a result, in the order in which they came to it; those taken from other runs stand
+        where the run asked for them."""
+        done = [wish for wish in self.wishes if wish.evaluation.finished]
+        return tuple(sorted(done, key=self._moment))
+
+    def _moment(self, wish: RunEvaluation) -> tuple[datetime, int]:
+        ended = wish.evaluation.finished_at
+        return max(wish.suggested_at, ended) if ended else wish.suggested_at, wish.position
+
+    @cached_property
+    def best(self) -> LeaderboardRow | None:
+        """The best whole training."""
+        return _best(self.board)
+
+    @cached_property
+    def reference(self) -> LeaderboardRow | None:
+        """What relu came to in this run."""
+        return _reference(self.board)
+
+    @cached_property
+    def winners(self) -> tuple[LeaderboardRow, ...]:
+        """The functions with a whole training, one row each, best first."""
+        return _one_each(self.board)
+
+    @cached_property
+    def best_functions(self) -> tuple[LeaderboardRow, ...]:
+        """The winners that are no baselines."""
+        return best_functions(self.board)
+
+
+def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -> Findings:
+    """Reads a run.
+
+    Args:
+        store: an open store.
+        name: of the run.
+        again: the command that makes this run once more, for the report.
+        quick: leave out what takes longer than seconds to draw.
+
+    Raises:
+        RecordNotFound: no such run.
+    """
+    run = store.run(name)
+    fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
+    snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
+    functions = {row.function_id for row in (_best(board), _reference(board)) if row is not None}
+    if not quick:
+        functions |= {function.id for function in snapshot.candidates}
+    spectra = store.spectra(run.task_id, functions, fisher, seed)
+    shown = [row.evaluation_id for row in (*best_functions(board)[:CURVES], *(row for row in board if row.baseline))]
+    return Findings(
+        run=snapshot.run,
+        task=store.task(run.task_id),
+        status=store.status(run.id, fisher=fisher, spectrum_seed=seed),
+        candidates=snapshot.candidates,
+        wishes=snapshot.evaluations,
+        board=board,
+        seed_scores=store.seed_scores(run.task_id, {row.function_id for row in board}),
+        curves={number: store.curve(number) for number in shown},
+        spectra={number: record.feature for number, record in spectra.items() if record.feature is not None},
+        embedding=_last_map(store, snapshot.evaluations),
+        read_at=datetime.now(UTC),
+        again=again,
+        versions=store.versions(run.id),
+        quick=quick,
+    )
+
+
+def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
+    rows = {row.function_id: row for row in reversed(board) if row.stopped_early is None}
+    return tuple(sorted(rows.values(), key=lambda row: row.rank))
+
+
+def best_functions(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
+    """The functions of a leaderboard that are no baselines, one row each, best first."""
+    return tuple(row for row in _one_each(board) if not row.baseline)
+
+
+def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if row.stopped_early is None), None)
+
+
+def _reference(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if row.function == REFERENCE), None)
+
+
+def _last_map(store: Store, wishes: tuple[RunEvaluation, ...]) -> EmbeddingRecord | None:
+    """Suggestions of a metric surrogate name the version of their features, of which there is no map."""
+    versions = [wish.suggestion.embedding_version for wish in wishes if wish.suggestion]
+    known = [version for version in versions if version is not None]
+    return store.embedding(known[-1]) if known else None

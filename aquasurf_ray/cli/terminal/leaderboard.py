@@ -1,0 +1,87 @@
+"""A task's figures as people know them: `val_rmse` 0.25, where the store has the score -0.25, of which more is better.
+
+The names of the columns hold the metric's name, so they are the same in a table, in CSV and in JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aquasurf_ray.cli.terminal.output import Format, print_rows
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
+    from aquasurf_ray.analysis.studies.confirmation import SeedMean
+
+_CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
+_OF_ROW = (
+    *_CONFIRMED,
+    *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "baseline", "function"),
+)
+_OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early")
+_DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
+
+
+def figures(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.EvaluationRecord) -> dict[str, Any]:
+    """The metric on the validation and on the test split, by column."""
+    if metric.name == "accuracy":
+        return {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
+    return {f"val_{metric.name}": metric.value(row.score), f"test_{metric.name}": metric.value(row.test_score)}
+
+
+def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, float | None]:
+    """The ends of a mean's interval as values of the metric, the smaller one first; None where there is none."""
+    ends = [end for end in map(metric.value, (mean.low, mean.high)) if end is not None]
+    return (min(ends), max(ends)) if ends else (None, None)
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows of a leaderboard, with the task's metric and the scores of their functions' whole trainings by seed."""
+
+    metric: stored.TaskMetric
+    rows: list[stored.LeaderboardRow]
+    seed_scores: dict[int, dict[int, float | None]]
+
+    @classmethod
+    def of(cls, store: stored.Store, run: stored.Run, rows: list[stored.LeaderboardRow]) -> Board:
+        """Of rows of the run's leaderboard."""
+        scores = store.seed_scores(run.task_id, {row.function_id for row in rows})
+        return cls(store.task(run.task_id).metric, rows, scores)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The rows, by column. `confirmed` is the mean over all seeds but the row's own, None where there is none or
+        one of them diverged."""
+        return [self._document(row) for row in self.rows]
+
+    def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
+        from aquasurf_ray.analysis.studies.confirmation import other_seeds
+
+        others = other_seeds(self.seed_scores.get(row.function_id, {}), row.seed)
+        confirmed = {
+            "confirmed": self.metric.value(others.mean),
+            "confirmed_seeds": others.n or None,
+            "confirmed_diverged": others.n_diverged or None,
+        }
+        plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
+        return {"rank": row.rank, **figures(self.metric, row), **confirmed, **plain}
+
+
+def print_board(board: Board, form: Format) -> None:
+    """Rows of the leaderboard; in a table without the columns that no row fills, and with words for yes and no."""
+    metric, documents = board.metric, board.documents()
+    columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
+    columns += [column for column in _OF_ROW if column not in columns]
+    if form is Format.table:
+        filled = {column for document in documents for column, value in document.items() if value is not None}
+        columns = [column for column in columns if column in filled or column not in _OFTEN_UNKNOWN]
+        documents = [document | _in_words(document) for document in documents]
+    print_rows(columns, [[document[column] for column in columns] for document in documents], form, decimals=_DECIMALS)
+
+
+def _in_words(document: dict[str, Any]) -> dict[str, str]:
+    return {
+        "baseline": "baseline" if document["baseline"] else "",
+        "stopped_early": "stopped" if document["stopped_early"] else "",
+    }

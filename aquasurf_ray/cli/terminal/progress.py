@@ -1,0 +1,41 @@
+"""How commands show how far they are: those that train, and those that count up to a known end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.callbacks.progress import Reporter
+
+
+@contextmanager
+def progress(as_json: bool) -> Iterator[Reporter]:
+    """Bars on a terminal, lines elsewhere, nothing beside JSON; always gives the terminal back.
+
+    Meanwhile standard output is standard error: Ray and the user's own code may print, and only results go there.
+    """
+    from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Silent
+
+    reporter: Reporter = Silent() if as_json else Bars() if sys.stderr.isatty() else Lines()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield reporter
+    finally:
+        reporter.close()
+
+
+@contextmanager
+def bar(text: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, to be told what is done and what there is to do; None where that is no terminal."""
+    if silent or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

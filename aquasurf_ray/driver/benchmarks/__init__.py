@@ -1,0 +1,1 @@
+"""Benchmarks in and out of the store, and replays run on Ray."""

@@ -1,0 +1,62 @@
+"""Runs experiments over Ray, one after the other, and simulates what several of them share only once.
+
+Run number i of a search algorithm is the same whatever the number of runs, so that an experiment of fewer runs takes
+the first ones of an earlier experiment, and one of more simulates the rest alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.replay.comparison import Comparison, compare
+from aquasurf_ray.analysis.replay.experiments import Experiment, Variant
+from aquasurf_ray.analysis.replay.simulation import Trace
+from aquasurf_ray.driver.benchmarks.replay import Progress, ReplayOrder, replay
+from aquasurf_ray.driver.cluster.connection import connected
+
+Known = dict[Variant, list[Trace]]
+
+
+def run_experiments(
+    benchmark: Benchmark,
+    experiments: Mapping[str, Experiment],
+    order: ReplayOrder,
+    *,
+    runs: Mapping[str, int] | None = None,
+    address: str | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[tuple[str, Comparison]]:
+    """Each experiment's name and comparison, as soon as it is there.
+
+    Args:
+        benchmark: what answers.
+        experiments: by name.
+        order: runs, evaluations, seed and what is observed; its policies and workers are those of the experiments.
+        runs: of experiments that have not the order's, by name.
+        address, on_progress: see `replay`; progress is of one replay, the runs of an experiment with equal workers.
+
+    Raises:
+        BadUse, RunFailed, KeyboardInterrupt: as `replay` does.
+    """
+    known: Known = {}
+    with connected(address):
+        for name, experiment in experiments.items():
+            wanted = replace(order, runs=(runs or {}).get(name, order.runs))
+            for workers, there in sorted({(v.workers, len(known.get(v, ()))) for v in experiment.variants}):
+                if there >= wanted.runs:
+                    continue
+                new = [v for v in experiment.variants if (v.workers, len(known.get(v, ()))) == (workers, there)]
+                part = replace(
+                    wanted,
+                    policies=tuple(variant.policy for variant in new),
+                    workers=workers,
+                    runs=wanted.runs - there,
+                    seed=order.seed + there,
+                )
+                traces = replay(benchmark, part, on_progress=on_progress)
+                for variant in new:
+                    known[variant] = known.get(variant, []) + traces[variant.policy]
+            found = {variant.label: known[variant][: wanted.runs] for variant in experiment.variants}
+            yield name, compare(found, benchmark, experiment.reference)

@@ -1,0 +1,65 @@
+"""A stored run written to a file: what only the store knows, joined with what only the surrogate can read."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run
+from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.output_file import check_place
+from aquasurf_ray.driver.candidates import load_space
+from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.store import Run, Store
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
+
+BENCHMARK_FORMATS = (".parquet", ".json")
+
+
+def export_run(name: str, form: str, output: Path, store: str | None = None) -> int:
+    """Writes the run to `output` as `act-bench`, `csv` or `parquet`; returns how many functions it holds.
+
+    Raises:
+        StoreError: no such run, another format, or a file that cannot be written.
+    """
+    with Store.open(store_url(store), create=False) as opened:
+        return opened.export_run(opened.run(name).id, form, output, cdf=_cdf)
+
+
+def check_benchmark_file(output: Path) -> None:
+    """Raises BadUse where no benchmark can be written, before anything is trained for it."""
+    if output.suffix not in BENCHMARK_FORMATS:
+        raise BadUse(f"output: a benchmark is written to a file named {' or '.join(BENCHMARK_FORMATS)}, got '{output}'")
+    try:
+        check_place(output)
+    except AnalysisError as error:
+        raise BadUse(f"output: {error}") from None
+
+
+def export_benchmark(store: Store, name: str, output: Path) -> int:
+    """Writes a build to a file in the format that its name tells; returns how many functions it holds."""
+    if output.suffix == ".json":
+        return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
+    run = store.run(name)
+    benchmark = benchmark_from_run(store, name, space=load_space(run.config["space"]), provenance=_provenance(run))
+    write_benchmark(benchmark, output)
+    return len(benchmark)
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """The command that makes the benchmark, and the versions of what computes its numbers, as installed here."""
+    config = run.config
+    command = f"aquasurf benchmark build {config['task']} --space {config['space']} --seeds {config['seeds']}"
+    command += f" --fisher {','.join(config['fishers'])} --fast-activations {config['fast_activations']}"
+    versions = {package: version(package) for package in ("aquasurf-ray", "torch", "numpy", "scipy", "scikit-learn")}
+    return {"command": command, "versions": {"python": platform.python_version(), **versions}}
+
+
+def _cdf(feature: bytes) -> list[float]:
+    """The cumulative distribution of a stored feature's log eigenvalues, as Act-Bench keeps it."""
+    values: list[float] = SpectrumFeature.from_bytes(feature).cdf().tolist()
+    return values

@@ -1,0 +1,287 @@
+"""A benchmark file read into the store: what only the store can write, joined with what only expressions tell.
+
+The whole file is read and checked before the store is written to, so a bad file leaves the store as it was. Functions
+are told apart by our fingerprints: entries that are one function here become further seeds of it, and names that the
+file holds to be equal but are not here are kept beside their entry and reported, and lead nobody to its function.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
+from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path, is_parquet
+from aquasurf_ray.driver.benchmarks.from_parquet import entries, read_own, spectra
+from aquasurf_ray.driver.config import make_config, store_url
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.store import (
+    BenchmarkEntry,
+    BenchmarkFileError,
+    FunctionRow,
+    ImportedEntry,
+    ImportedSpectrum,
+    NewImport,
+    Run,
+    RunExists,
+    Store,
+    TaskMetric,
+    file_digest,
+    read_benchmark,
+)
+from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.tasks.registry import BUILT_IN
+
+EXAMPLES = 20
+_FIGURES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "test_accuracy", "test_loss", "seconds")
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import found. Where the file was known, `created` is False and the counts are 0.
+
+    Attributes:
+        entries: imported; `left_out` more have no figure at all, and were not.
+        functions: different functions by our fingerprints.
+        repeated: entries that are a function of an earlier entry, with examples (name, earlier name).
+        unequal: names held to be equal that are not here, with examples (name, entry).
+        missing: how many entries lack a figure, by column.
+        unknown: how many entries have a field that this program does not know, by its title.
+        cdf_lengths: how many entries have a CDF of so many numbers.
+        spectra: how many functions have a spectrum of a kind of Fisher information, in a file of our own.
+    """
+
+    run: str
+    task: str
+    file: str
+    file_digest: str
+    created: bool
+    entries: int = 0
+    functions: int = 0
+    diverged: int = 0
+    left_out: int = 0
+    repeated: int = 0
+    repeated_examples: tuple[tuple[str, str], ...] = ()
+    unequal: int = 0
+    unequal_examples: tuple[tuple[str, str], ...] = ()
+    missing: tuple[tuple[str, int], ...] = ()
+    unknown: tuple[tuple[str, int], ...] = ()
+    cdf_lengths: tuple[tuple[int, int], ...] = ()
+    spectra: tuple[tuple[str, int], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self) | {
+            key: dict(getattr(self, key)) for key in ("missing", "unknown", "cdf_lengths", "spectra")
+        }
+
+
+def import_benchmark(
+    file: str | Path,
+    task: str,
+    *,
+    name: str | None = None,
+    store: str | None = None,
+    modules: Iterable[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Imports a benchmark as a finished run of kind `import`.
+
+    Args:
+        file: Act-Bench's JSON or SQLite, this program's Parquet, or the name of a benchmark that is shipped.
+        task: what the functions were trained on; a known task, of which only name and metric are used.
+        name: of the run; by default one that tells the file.
+        modules: register operators of the user's own.
+        progress: called with what is read and what there is to read.
+
+    Raises:
+        BadUse: no such task or module.
+        BenchmarkFileError: the file is broken; the text says where.
+        StoreError: the name is taken, or the database cannot be used.
+    """
+    make_config({"task": task, "name": name})  # for what a run may be named
+    path, modules = benchmark_path(file), tuple(modules)
+    import_modules(modules)
+    task_name, metric = _known_task(task)
+    digest = file_digest(path)
+    url = store_url(store)
+    known = _known_run(url, task_name, digest, name)
+    if known is not None:
+        return ImportReport(known.name, task_name, path.name, digest, created=False)
+    own = is_parquet(path)
+    found = _own_found(path, metric) if own else _found(path, metric, progress)
+    if not found.entries:
+        raise BenchmarkFileError(f"'{path.name}' has no entry with any figure; nothing is imported")
+    if file_digest(path) != digest:
+        raise BenchmarkFileError(f"'{path}' was changed while it was read; import it again")
+    report = found.report(ImportReport("", task_name, path.name, digest, created=True))
+    with Store.open(url) as opened:
+        chosen = name or _free_name(opened, path)
+        run = opened.import_benchmark(
+            NewImport(
+                name=chosen,
+                task=task_name,
+                metric=metric,
+                file=path.name,
+                file_digest=digest,
+                modules=modules,
+                code_version=version("aquasurf-ray"),
+                functions=found.functions(),
+                entries=tuple(found.entries),
+                report=replace(report, run=chosen).document(),
+                spectra=found.spectra(),
+                keeps_entries=not own,
+            )
+        )
+    return replace(report, run=run.name, created=run.created)
+
+
+class _Found:
+    """The entries so far, and what there is to say of them."""
+
+    def __init__(self) -> None:
+        self.entries: list[ImportedEntry] = []
+        self._spellings: dict[str, set[tuple[int, str]]] = defaultdict(set)  # of a function: (operators, name)
+        self._of_function: dict[str, list[str]] = defaultdict(list)  # the names of its entries
+        self._seeds: dict[str, set[int]] = defaultdict(set)
+        self._spectra: dict[tuple[str, str], ImportedSpectrum] = {}
+        self._unequal: list[tuple[str, str]] = []
+        self._missing: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
+        self._left_out = 0
+        self._expressions: dict[str, tuple[Expression, str]] = {}
+
+    def add(self, entry: BenchmarkEntry, seed: int | None = None) -> None:
+        """Takes an entry in.
+
+        Args:
+            seed: of an entry of our own format, in which a figure that is not there is no news.
+
+        Raises:
+            BenchmarkFileError: a name is no expression.
+        """
+        expression, digest = self._read(entry.name, entry.place)
+        aliases = [(name, *self._read(name, f"{entry.place}, equal name {name!a:.60}")) for name in entry.aliases]
+        lacking = [column for column in _FIGURES if getattr(entry.result, column) is None]
+        if len(lacking) == len(_FIGURES):
+            self._left_out += 1
+            return
+        self._missing.update(lacking if seed is None else ())
+        self._unknown.update(entry.unknown_titles())
+        self._spellings[digest].add((expression.n_operators, str(expression)))
+        for name, alias, its_digest in aliases:
+            if its_digest == digest:
+                self._spellings[digest].add((alias.n_operators, str(alias)))
+            else:
+                self._unequal.append((name, entry.name))
+        taken = self._seeds[digest]
+        if seed is None or seed in taken:
+            seed = next(free for free in itertools.count() if free not in taken)
+        taken.add(seed)
+        self.entries.append(ImportedEntry(digest, seed, entry))
+        if entry.name not in self._of_function[digest]:
+            self._of_function[digest].append(entry.name)
+
+    def add_spectrum(self, function: str, fisher: Fisher, feature: bytes) -> None:
+        """Takes in the spectrum of a function that an entry is of."""
+        digest = self._expressions[function][1]
+        self._spectra.setdefault((digest, fisher), ImportedSpectrum(digest, fisher, feature))
+
+    def spectra(self) -> tuple[ImportedSpectrum, ...]:
+        """One a function and kind."""
+        return tuple(self._spectra.values())
+
+    def functions(self) -> tuple[FunctionRow, ...]:
+        """Every function under its shortest spelling, with the others as aliases."""
+        rows = []
+        for digest, spellings in self._spellings.items():
+            (n_operators, name), *others = sorted(spellings)
+            rows.append(FunctionRow(digest, name, n_operators, tuple(other for _, other in others)))
+        return tuple(rows)
+
+    def report(self, begun: ImportReport) -> ImportReport:
+        """The counts."""
+        repeated = [(name, names[0]) for names in self._of_function.values() for name in names[1:]]
+        lengths = Counter(item.entry.cdf_length for item in self.entries)
+        return replace(
+            begun,
+            entries=len(self.entries),
+            functions=len(self._of_function),
+            diverged=sum(item.entry.result.status == "diverged" for item in self.entries),
+            left_out=self._left_out,
+            repeated=len(repeated),
+            repeated_examples=tuple(repeated[:EXAMPLES]),
+            unequal=len(self._unequal),
+            unequal_examples=tuple(self._unequal[:EXAMPLES]),
+            missing=tuple(sorted(self._missing.items())),
+            unknown=tuple(self._unknown.most_common(EXAMPLES)),
+            cdf_lengths=() if self._spectra else tuple(lengths.most_common()),
+            spectra=tuple(sorted(Counter(fisher for _, fisher in self._spectra).items())),
+        )
+
+    def _read(self, text: str, place: str) -> tuple[Expression, str]:
+        """The expression and its fingerprint; names come as entries and again among the equal ones of others."""
+        if text not in self._expressions:
+            try:
+                expression = parse(text)
+            except ActivationError as error:
+                raise BenchmarkFileError(f"{place}: {error}") from None
+            self._expressions[text] = expression, fingerprint(expression)
+        return self._expressions[text]
+
+
+def _found(path: Path, metric: TaskMetric, progress: Callable[[int, int], None] | None) -> _Found:
+    """What is in an Act-Bench file."""
+    found = _Found()
+    for entry in read_benchmark(path, metric, progress):
+        found.add(entry)
+    return found
+
+
+def _own_found(path: Path, metric: TaskMetric) -> _Found:
+    """What is in a file of our own."""
+    benchmark, found = read_own(path, metric), _Found()
+    for seed, entry in entries(benchmark):
+        found.add(entry, seed)
+    for function, fisher, feature in spectra(benchmark):
+        found.add_spectrum(function, fisher, feature)
+    return found
+
+
+def _known_task(task: str) -> tuple[str, TaskMetric]:
+    """Name and metric. Our own tasks all classify, and to make one would load torchvision: 160 MB for nothing."""
+    if task in BUILT_IN:
+        return task, TaskMetric()
+    try:
+        loaded = load_task(task, import_from=Path.cwd())
+    except TaskError as error:
+        raise BadUse(str(error)) from None
+    metric = loaded.objective.metric
+    return loaded.name, TaskMetric(metric.name, metric.higher_is_better)
+
+
+def _known_run(url: str, task: str, digest: str, name: str | None) -> Run | None:
+    """The run that the file was imported as before; a store that is not there yet knows nothing, and is not made."""
+    if not Store.exists(url):
+        return None
+    with Store.open(url, create=False) as opened:
+        known = opened.find_import(task, digest)
+        if known is None and name is not None and any(run.name == name for run in opened.runs()):
+            raise RunExists(f"a run named '{name}' is there already; choose another --name")
+    return known
+
+
+def _free_name(store: Store, path: Path) -> str:
+    """`act-bench-cnn`, `act-bench-cnn-2`, ...: the first that is free."""
+    base = re.sub(r"[^\w.+-]+", "-", path.stem).strip("-.") or "import"
+    taken = {run.name for run in store.runs()}
+    numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))
+    return next(name for name in (base, *numbered) if name not in taken)

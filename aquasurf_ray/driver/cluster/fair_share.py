@@ -1,0 +1,96 @@
+"""How runs on one cluster share it: each holds at most its share of the workers that fit there.
+
+The share of a run is the number of workers of its kind that the whole cluster has room for, divided by the number of
+runs there, rounded up. A run whose number of workers is not fixed begins with what is free now, one worker at least. A
+few times a minute it counts the runs: what it has above its share it gives back, each worker after its current job, and
+below its share it starts workers as long as there is room. So a newcomer gets its part when the trainings under way are
+done, and what a run leaves behind is used by the others. A run with a fixed number keeps it, and counts as one.
+
+Runs see each other by the names of their workers, which Ray lists while their driver lives, those that still wait for
+room included.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import ray
+from ray.util import list_named_actors
+
+from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.pool import ACTOR_PREFIX, WorkerPool
+
+LOOK_SECONDS = 5.0
+
+
+class FairShare:
+    """Keeps one run at its share of the connected cluster.
+
+    Args:
+        workers: what a worker of the run asks of Ray.
+        note: is told when the share changes what the run has.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        workers: Workers,
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pool, self._workers, self._note, self._clock = pool, workers, note, clock
+        self._looked = clock()
+
+    def look_around(self) -> None:
+        """Gives workers back or starts some, if it is time to look again."""
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = self._clock()
+        others = n_other_runs(self._pool.name)
+        share = fair_share(self._workers.most_in(cluster_resources()), others + 1)
+        live = len(self._pool.live())
+        if self._pool.give_back(max(0, live - share)):
+            self._note(f"{others + 1} runs share the cluster: this one goes down to {share} workers")
+        if live < share and not self._pool.waits_for_room():
+            room = self._workers.most_in(available_resources())
+            more = min(share - live - self._pool.n_retired(), room)
+            for _ in range(more):
+                self._pool.grow()
+            if more > 0:
+                self._note(f"there is room for more: this run goes up to {len(self._pool.live())} workers")
+
+
+def fair_share(most: int, n_runs: int) -> int:
+    """Of `most` workers, that of one run among `n_runs`; one at least.
+
+    >>> fair_share(8, 3), fair_share(8, 1), fair_share(2, 5)
+    (3, 8, 1)
+    """
+    return max(1, math.ceil(most / n_runs))
+
+
+def first_workers(workers: Workers) -> int:
+    """How many workers a run begins with: what is free now of its share, one at least."""
+    share = fair_share(workers.most_in(cluster_resources()), n_other_runs(None) + 1)
+    return max(1, min(share, workers.most_in(available_resources())))
+
+
+def n_other_runs(name: str | None) -> int:
+    """Runs on the cluster beside the one whose workers have this name."""
+    names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
+    runs = {name.rpartition("/")[0] for name in names if name.startswith(ACTOR_PREFIX)}
+    return len(runs - {name})
+
+
+def cluster_resources() -> dict[str, float]:
+    """All that the connected cluster has."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def available_resources() -> dict[str, float]:
+    """What nobody holds now."""
+    found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return found

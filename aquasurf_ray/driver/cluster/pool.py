@@ -1,0 +1,350 @@
+"""The workers of a run: started, given jobs, watched, and replaced when they die or hang.
+
+A slot is a place for one worker. It is `starting` until its actor has loaded the data, then `idle` or `busy` with one
+job, `retired` for good when its workers cannot start, or fail on whatever they are given, and `left` when it was given
+back to others, until it is taken again. `poll` turns what
+happened into outcomes: a reply, or a fault of the machine with its text. The pool decides nothing about retries and
+knows no store; any class with the methods of `workers.actor.Worker` can stand in for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray import PlacementGroupID
+from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from aquasurf_ray.driver.cluster.ray_errors import CREATION_ERROR, cause_of
+from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.events import Observe, ignore
+from aquasurf_ray.workers.actor import Worker, worker_actor
+from aquasurf_ray.workers.messages import TrainingJob, WorkerInfo, WorkerSettings
+
+START_ATTEMPTS = 3
+FAILED_ON = 3
+FORGETTING_SECONDS = 3.0
+ACTOR_PREFIX = "aquasurf/"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpectraJob:
+    """The spectra of some functions, by name."""
+
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CostsJob:
+    """The costs of some functions, by name."""
+
+    functions: tuple[str, ...]
+
+
+Job = TrainingJob | SpectraJob | CostsJob
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: a reply, or the text of a fault that is the machine's and not the function's."""
+
+    slot: int
+    job: Job
+    reply: Any = None
+    fault: str | None = None
+
+    @property
+    def worker(self) -> str:
+        """The slot's name."""
+        return f"worker-{self.slot}"
+
+
+@dataclass
+class Slot:
+    """A place for one worker, and what it does now."""
+
+    number: int
+    actor: Any
+    state: Literal["starting", "idle", "busy", "retired", "left"]
+    future: Any
+    started: float
+    job: Job | None = None
+    limit: float | None = None
+    info: WorkerInfo | None = None
+    start_attempts: int = 1
+    failed_on: set[tuple[str, ...]] = field(default_factory=set)
+    leaving: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"worker-{self.number}"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker asks of Ray."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass
+class WorkerPool:
+    """`n` workers with the same settings and resources.
+
+    Args:
+        worker: the class that the actors are made of.
+        note: is told of workers that are given up.
+        observe: is told of workers that come and go.
+        clock: seconds that only go up.
+    """
+
+    settings: WorkerSettings
+    n: int
+    resources: Resources = field(default_factory=Resources)
+    worker: type = Worker
+    note: Callable[[str], None] = logger.warning
+    observe: Observe = ignore
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._actor_class = worker_actor(self.worker)
+        self._forgetting: list[Any] = []
+        self._draining = False
+        self.name = ACTOR_PREFIX + uuid.uuid4().hex
+        self._n_actors = 0
+        self.slots = [self._new_slot(number) for number in range(1, self.n + 1)]
+
+    def idle(self) -> list[Slot]:
+        """Slots that can take a job now."""
+        return [slot for slot in self.slots if slot.state == "idle" and not slot.leaving]
+
+    def busy(self) -> list[Slot]:
+        """Slots that have a job."""
+        return [slot for slot in self.slots if slot.state == "busy"]
+
+    def live(self) -> list[Slot]:
+        """Slots that have a worker, or wait for one."""
+        return [slot for slot in self.slots if slot.state not in ("retired", "left")]
+
+    def others(self, slot: Slot) -> set[int]:
+        """Numbers of the other live slots."""
+        return {other.number for other in self.live()} - {slot.number}
+
+    def submit(self, slot: Slot, job: Job, limit: float | None) -> None:
+        """Gives an idle slot a job that may take `limit` seconds."""
+        if isinstance(job, TrainingJob):
+            slot.future = slot.actor.train.remote(job)
+        elif isinstance(job, CostsJob):
+            slot.future = slot.actor.costs.remote(list(job.functions))
+        else:
+            slot.future = slot.actor.spectra.remote(list(job.functions))
+        slot.state, slot.job, slot.limit, slot.started = "busy", job, limit, self.clock()
+
+    def forget(self, slot: Slot, job: TrainingJob) -> None:
+        """Lets the worker delete the checkpoints of a stored evaluation; only `close` waits for it."""
+        if self._forgetting:
+            done = set(self._wait(self._forgetting, len(self._forgetting), 0))
+            self._forgetting = [future for future in self._forgetting if future not in done]
+        self._forgetting.append(slot.actor.forget.remote(job))
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """Waits for something to happen, `timeout` seconds at most, and returns the jobs that ended.
+
+        Raises:
+            WorkersFailed: the last worker cannot start, or fails on whatever it is given.
+        """
+        waiting = {slot.future: slot for slot in self.slots if slot.future is not None}
+        outcomes = []
+        if waiting:
+            futures = list(waiting)
+            ready = self._wait(futures, len(futures), 0) or self._wait(futures, 1, timeout)
+            for future in ready:
+                outcome = self._settle(waiting[future])
+                if outcome:
+                    outcomes.append(outcome)
+        else:
+            time.sleep(timeout)
+        return outcomes + self._overdue()
+
+    def epochs(self, most: int) -> dict[int, int]:
+        """Epochs done of running trainings by slot number, of at most `most` workers, if they answer within 50 ms."""
+        training = [slot for slot in self.busy() if isinstance(slot.job, TrainingJob)][:most]
+        asked = {slot.actor.progress.remote(): slot.number for slot in training}
+        if not asked:
+            return {}
+        found = {}
+        for future in self._wait(list(asked), len(asked), 0.05):
+            try:
+                epoch = self._get(future)
+            except RayError:
+                continue  # the training's own future tells of the worker's death
+            if epoch is not None:
+                found[asked[future]] = epoch.epoch
+        return found
+
+    def answers(self, futures: Sequence[Any]) -> dict[Any, Any]:
+        """What workers have answered by now to questions that were put to their actors; nobody is waited for."""
+        found = {}
+        for future in self._wait(list(futures), len(futures), 0) if futures else []:
+            try:
+                found[future] = self._get(future)
+            except RayError:
+                continue  # the work's own future tells of the worker's death
+        return found
+
+    def n_retired(self) -> int:
+        """Slots that are out of use because of their machines."""
+        return sum(slot.state == "retired" for slot in self.slots)
+
+    def waits_for_room(self) -> bool:
+        """Whether a worker is still to start, for which the cluster may have no room."""
+        return any(slot.state == "starting" for slot in self.slots)
+
+    def grow(self) -> None:
+        """One more worker."""
+        left = next((slot for slot in self.slots if slot.state == "left"), None)
+        if left is None:
+            self.slots.append(self._new_slot(len(self.slots) + 1))
+        else:
+            self.slots[left.number - 1] = self._new_slot(left.number)
+        self.n = len(self.live())
+
+    def give_back(self, n: int) -> int:
+        """Lets so many workers go, and no others: at once those that have no work, the rest after it. Returns how many
+        more are on their way than were before. The last one stays."""
+        order = {"starting": 0, "idle": 1, "busy": 2}
+        live = sorted(self.live(), key=lambda slot: (not slot.leaving, order[slot.state]))
+        going = live[: min(n, len(live) - 1)]
+        new = sum(not slot.leaving for slot in going)
+        for slot in live:
+            slot.leaving = slot in going
+        for slot in going:
+            if slot.state != "busy":
+                self._leave(slot, "left")
+                self.observe("worker-gone", worker=slot.name, why="given back")
+        self.n = len(self.live())
+        return new
+
+    def drain(self) -> None:
+        """No more work: who has nothing to do goes, and trainings stop after their epoch, with a checkpoint, and answer
+        `Drained`. Workers that die from now on are not replaced. A class without `drain` is let train to the end."""
+        self._draining = True
+        for slot in self.live():
+            if slot.state != "busy":
+                self._leave(slot, "left")
+            elif isinstance(slot.job, TrainingJob) and hasattr(self.worker, "drain"):
+                slot.actor.drain.remote()
+
+    def close(self) -> None:
+        """Kills the workers with whatever they do, after a moment for the deletions under way."""
+        if self._forgetting:
+            self._wait(self._forgetting, len(self._forgetting), FORGETTING_SECONDS)
+        for slot in self.live():
+            self._kill(slot)
+            slot.future, slot.job, slot.state = None, None, "starting"
+
+    def _new_slot(self, number: int) -> Slot:
+        actor = self._new_actor(number)
+        return Slot(number, actor, "starting", actor.ready.remote(), self.clock())
+
+    def _new_actor(self, number: int) -> Any:
+        self._n_actors += 1
+        name = f"{self.name}/{number}-{self._n_actors}"  # by which other runs see this one (`fair_share`)
+        options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, name=name)
+        return options.remote(self.settings)
+
+    def _wait(self, futures: list[Any], n: int, timeout: float) -> list[Any]:
+        """Those that are there: at once when `n` are, or after `timeout` seconds."""
+        ready: list[Any] = ray.wait(futures, num_returns=n, timeout=timeout)[0]
+        return ready
+
+    def _get(self, future: Any) -> Any:
+        return ray.get(future)
+
+    def _kill(self, slot: Slot) -> None:
+        """Kills the actor and, with the place that Ray holds for them, the processes of an actor that has several: Ray
+        keeps the place of a killed actor's children until the driver ends."""
+        ray.kill(slot.actor)
+        if slot.info is not None and slot.info.placement_group is not None:
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
+
+    def _settle(self, slot: Slot) -> Outcome | None:
+        try:
+            reply = self._get(slot.future)
+        except RayError as error:
+            return self._fault(slot, cause_of(error), raised=isinstance(error, RayTaskError))
+        job = slot.job
+        slot.state, slot.job, slot.future, slot.limit = "idle", None, None, None
+        if job is None:
+            slot.info, slot.start_attempts = reply, 1
+            self.observe("worker-ready", worker=slot.name, node=reply.node, pid=reply.pid, device=reply.device)
+            return None
+        slot.failed_on.clear()
+        return Outcome(slot.number, job, reply=reply)
+
+    def _fault(self, slot: Slot, text: str, *, raised: bool) -> Outcome | None:
+        """A worker that raised, died or hung is replaced: a new process has a new memory and a new GPU context."""
+        job = slot.job
+        if job is None:
+            self._start_failed(slot, text, raised=raised)
+            return None
+        if self._draining or slot.leaving:
+            self._leave(slot, "left")
+            return Outcome(slot.number, job, fault=text)
+        slot.failed_on.add((job.function,) if isinstance(job, TrainingJob) else job.functions)
+        if len(slot.failed_on) >= FAILED_ON and len(self.live()) > 1:
+            self._retire(slot, f"failed on {FAILED_ON} different functions in a row; the last: {text}")
+        else:
+            self.observe("worker-lost", worker=slot.name, cause=text)
+            self._replace(slot)
+        return Outcome(slot.number, job, fault=text)
+
+    def _start_failed(self, slot: Slot, text: str, *, raised: bool) -> None:
+        if not raised and CREATION_ERROR not in text and slot.start_attempts < START_ATTEMPTS:
+            attempts = slot.start_attempts + 1
+            self._replace(slot)
+            slot.start_attempts = attempts
+            return
+        self._retire(slot, f"cannot start: {text.removeprefix(CREATION_ERROR)}")
+
+    def _retire(self, slot: Slot, why: str) -> None:
+        """Takes a slot out of use.
+
+        Raises:
+            WorkersFailed: it was the last one.
+        """
+        self._leave(slot, "retired")
+        self.observe("worker-gone", worker=slot.name, why=why)
+        if not self.live():
+            raise WorkersFailed(f"{slot.name} {why}")
+        self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
+
+    def _leave(self, slot: Slot, state: Literal["retired", "left"]) -> None:
+        self._kill(slot)
+        slot.state, slot.job, slot.future, slot.limit = state, None, None, None
+
+    def _overdue(self) -> list[Outcome]:
+        now, outcomes = self.clock(), []
+        for slot in self.busy():
+            if slot.limit is not None and now - slot.started > slot.limit:
+                text = f"time limit of {slot.limit:g} s passed, worker killed"
+                outcome = self._fault(slot, text, raised=False)
+                if outcome is not None:
+                    outcomes.append(outcome)
+        return outcomes
+
+    def _replace(self, slot: Slot) -> None:
+        logger.info("replacing %s", slot.name)
+        self._kill(slot)
+        slot.actor = self._new_actor(slot.number)
+        slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
+        slot.future, slot.started = slot.actor.ready.remote(), self.clock()

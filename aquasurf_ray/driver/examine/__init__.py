@@ -1,0 +1,1 @@
+"""Examinations before a search: the machine, a task, a function."""

@@ -1,0 +1,91 @@
+"""Explaining a function: it and relu are trained on a task in this process, and looked into."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.analysis.report.charts.chart import Chart
+from aquasurf_ray.analysis.report.pictures.explained import explained
+from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
+from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.errors import BadUse, RunFailed
+from aquasurf_ray.tasks import Task, TaskError, load_task
+from aquasurf_ray.workers.inspection import Inspection, inspect_training
+from aquasurf_ray.workers.result import Epoch
+from aquasurf_ray.workers.training import FunctionFault, is_functions_fault, reason_of
+
+REFERENCE = "relu(x)"
+
+EpochCallback = Callable[[str, int, float], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was found: numbers, words, a picture, and what the function's training came to in the task's metric."""
+
+    explanation: Explanation
+    words: str
+    chart: Chart
+    metric: str
+    value: float
+
+
+def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: EpochCallback | None = None) -> Explained:
+    """Trains the function and relu on the task, and tells how the network uses the function.
+
+    Args:
+        function: an expression.
+        task: a task by name, or package.module:function.
+        seed: of both trainings.
+        on_epoch: is told of which function an epoch is, its number, and its seconds.
+
+    Raises:
+        BadUse: no such task, or no such function.
+        RunFailed: the function cannot be trained on the task.
+    """
+    name = function_row(function).name
+    try:
+        loaded = load_task(task, import_from=Path.cwd())
+        found = _inspected(loaded, name, seed, on_epoch)
+        relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
+    except TaskError as error:
+        raise BadUse(str(error)) from None
+    explanation = explain(found, relu)
+    words = in_words(explanation)
+    metric = loaded.objective.metric
+    assert found.figures.score is not None  # noqa: S101 - a training that came to its end has one
+    value = metric.score(found.figures.score)
+    return Explained(explanation, words, explained(found, words), metric.name, value)
+
+
+def _reference(task: Task, seed: int, on_epoch: EpochCallback | None) -> Inspection | None:
+    """relu's training; without it there is nothing to hold gradients against, and the rest is told all the same."""
+    try:
+        return _inspected(task, REFERENCE, seed, on_epoch)
+    except RunFailed as error:
+        logger.warning("gradients are not compared: %s", error)
+        return None
+
+
+def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None) -> Inspection:
+    def told(epoch: Epoch) -> None:
+        if on_epoch is not None:
+            on_epoch(name, epoch.epoch, epoch.seconds)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return inspect_training(task, Activation(name), seed=seed, device=device, on_epoch=told)
+    except TaskError:
+        raise
+    except Exception as error:  # the function may raise anything
+        if not is_functions_fault(error) and not isinstance(error, FunctionFault):
+            raise
+        raise RunFailed(f"{name} cannot be trained on task '{task.name}': {reason_of(error)}") from None

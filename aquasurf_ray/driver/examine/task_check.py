@@ -1,0 +1,259 @@
+"""Tries a task in a minute: its network, its data, one batch, one spectrum and two training steps, one after the other.
+
+Each step does what a search would do, with the same code, on less of the data. The first one that fails ends the check,
+with a sentence that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
+from aquasurf_ray.tasks.objective import name_of
+from aquasurf_ray.tasks.task import Examples, example_set
+from aquasurf_ray.workers.network import refuse_batch_of_one, refuse_splits_without_batches, untrained_network
+from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
+from aquasurf_ray.workers.training import TrainingResult, train
+
+FUNCTIONS = ("relu(x)", "mul(sigmoid(x),elu(x))")
+STEPS_TRAINED = 2
+LARGEST_CPU_BATCH = 64
+
+
+@dataclass(frozen=True)
+class CheckStep:
+    """What was tried, whether it went well, and in a sentence what was found or is wrong."""
+
+    name: str
+    ok: bool
+    says: str
+    seconds: float
+
+
+def check_task(
+    name: str,
+    *,
+    download: bool = False,
+    device: str | None = None,
+    on_step: Callable[[CheckStep], None] = lambda step: None,
+) -> list[CheckStep]:
+    """Goes through the steps until one fails, and returns them; all are `ok` where the task can be searched.
+
+    Args:
+        name: of a task, or `package.module:function`.
+        download: fetch the task's data set first, unless it is there.
+        device: where to try it, as PyTorch names it; by default a GPU if there is one.
+        on_step: called after each step.
+
+    Raises:
+        BadUse: there is no such task or device, or `download` is asked for a task that brings its own data.
+    """
+    try:
+        task = load_task(name, import_from=Path.cwd())
+    except TaskError as error:
+        raise BadUse(sentence(error)) from None
+    check = _Check(task, _device(device))
+    steps = {
+        "network": check.network,
+        "data": check.data,
+        "batch": check.batch,
+        "spectrum": check.spectrum,
+        "training": check.training,
+    }
+    if download:
+        steps = {"download": _downloading(name)} | steps
+    done: list[CheckStep] = []
+    for step, work in steps.items():
+        done.append(_tried(step, work))
+        on_step(done[-1])
+        if not done[-1].ok:
+            break
+    return done
+
+
+def sentence(error: BaseException) -> str:
+    """An error on one line, with its type where it is not one of ours."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    text = "; ".join(line for line in lines if line)
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the device is full; a smaller batch_size in the recipe needs less: {text}"
+    ours = type(error).__module__.split(".")[0] == "aquasurf_ray"
+    return text if ours else f"{type(error).__name__}: {text}"
+
+
+def _tried(name: str, work: Callable[[], str]) -> CheckStep:
+    started = time.monotonic()
+    try:
+        ok, says = True, work()
+    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is what is wrong with the task
+        ok, says = False, sentence(error)
+    return CheckStep(name, ok, says, time.monotonic() - started)
+
+
+def _device(asked: str | None) -> torch.device:
+    n_gpus = torch.cuda.device_count()
+    known = {"cpu", *(["cuda"] if n_gpus else []), *(f"cuda:{i}" for i in range(n_gpus))}
+    if asked is not None and asked not in known:
+        raise BadUse(f"device: there is {', '.join(sorted(known))}, got '{asked}'")
+    return torch.device(asked or ("cuda" if n_gpus else "cpu"))
+
+
+def _downloading(task: str) -> Callable[[], str]:
+    from aquasurf_ray.tasks import data_sets
+    from aquasurf_ray.tasks.registry import data_set_of
+
+    name = data_set_of(task)
+    if name is None:
+        raise BadUse(f"task '{task}' brings its own data; --download is for the data sets of built-in tasks")
+
+    def download() -> str:
+        data_sets.download(name, data_sets.data_folder())
+        return f"data set '{name}' is in {data_sets.data_folder()}"
+
+    return download
+
+
+class _Check:
+    """The steps; each returns what it found."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task = task
+        self.device = device
+
+    def network(self) -> str:
+        """Builds the network with two functions."""
+        first, second = (self._with(function) for function in FUNCTIONS)
+        n_weights, n_activations = _counts(first)
+        if n_activations == 0:
+            raise TaskError("the network has no activation from the factory that it is given; use it in every place")
+        if _counts(second) != (n_weights, n_activations):
+            other = "{:,} parameters and {} activations".format(*_counts(second))
+            raise TaskError(
+                f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
+                f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
+            )
+        return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
+
+    def data(self) -> str:
+        """Loads the splits, and identifies the task by them."""
+        refuse_splits_without_batches(self.task, self._splits())
+        sizes = {name: len(split) for name, split in self._splits().example_sets().items()}  # type: ignore[arg-type]
+        listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
+        return f"examples: {listed}; task digest {self.task.digest}"
+
+    def batch(self) -> str:
+        """Takes one training batch through the network to the loss."""
+        inputs, targets = self._first_batch()
+        with torch.no_grad():
+            outputs = self._with(FUNCTIONS[0])(inputs)
+        if not isinstance(outputs, Tensor):
+            raise TaskError(f"the network must return a tensor, got {type(outputs).__name__}")
+        loss = self._loss(outputs, targets)
+        if not math.isfinite(loss):
+            raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
+        refuse_batch_of_one(self.task, self._splits(), device=self.device)
+        return f"inputs {_form(inputs)}, targets {_form(targets)}, outputs {_form(outputs)}, loss {loss:.4g}"
+
+    def spectrum(self) -> str:
+        """One Fisher spectrum of the untrained network."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SkippedLayerWarning)
+            layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
+        said = [str(w.message) for w in caught if issubclass(w.category, SkippedLayerWarning)]
+        n_weights = sum(layer.n_weights for layer in layers)
+        return "; ".join([f"{len(layers)} layers with {n_weights:,} weights, with {FUNCTIONS[0]}", *said])
+
+    def training(self) -> str:
+        """Two steps of training, then validation and test."""
+        size = self._batch_size()
+        n = STEPS_TRAINED * size
+        splits = self._splits()
+        cut = Splits(
+            train=first_examples(splits.train, n, size),
+            validation=first_examples(splits.validation, n, size),
+            test=first_examples(splits.test, n, size),
+        )
+        result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
+        if result.status == "diverged" or result.score is None:
+            raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
+        metric = self.task.objective.metric
+        recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
+        figures = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
+        return f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {figures}"
+
+    def _with(self, function: str) -> nn.Module:
+        return untrained_network(self.task, lambda: Activation(function), seed=0, device=self.device)
+
+    def _splits(self) -> Splits:
+        self._held = self.task.splits()  # the task forgets what nobody holds
+        return self._held
+
+    def _batch_size(self) -> int:
+        """The recipe's, or the loader's own; less on a CPU or where the data are few, and even, as mixup wants it."""
+        examples = self._splits().train
+        own = examples.batch_size if isinstance(examples, DataLoader) else None
+        size = own or self.task.recipe.batch_size
+        most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
+        n = len(example_set(examples))  # type: ignore[arg-type]
+        if n < STEPS_TRAINED:
+            raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
+        size = min(most, n // STEPS_TRAINED)
+        return size - size % 2 if size > 2 else size
+
+    def _first_batch(self) -> tuple[Tensor, Tensor]:
+        size = self._batch_size()
+        examples = first_examples(self._splits().train, size, size)
+        loader = examples if isinstance(examples, DataLoader) else DataLoader(examples, batch_size=size)
+        batch: Any = next(iter(loader))
+        if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(isinstance(t, Tensor) for t in batch):
+            parts = [type(part).__name__ for part in batch] if isinstance(batch, list | tuple) else type(batch).__name__
+            raise TaskError(f"a batch of the training split must be two tensors, inputs and targets, got {parts}")
+        inputs, targets = batch
+        return inputs.to(self.device), targets.to(self.device)
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> float:
+        loss = self.task.objective.loss
+        try:
+            return float(loss(outputs, targets))
+        except Exception as error:  # the loss may be the user's, and the targets of any kind
+            forms = f"outputs {_form(outputs)} and targets {_form(targets)}"
+            raise TaskError(f"the loss '{name_of(loss)}' does not take {forms}: {sentence(error)}") from error
+
+
+def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:
+    """One epoch over a few examples, as the task's recipe has it otherwise."""
+    short = replace(task, recipe=replace(task.recipe, epochs=1, batch_size=batch_size), data=lambda: splits)
+    return train(short, Activation(function), splits=splits, seed=0, device=device)
+
+
+def first_examples(examples: Examples, n: int, batch_size: int) -> Examples:
+    """At most `n` examples from the start of a split, in memory or through a loader as the split is."""
+    whole = example_set(examples)
+    n = min(n, len(whole))  # type: ignore[arg-type]
+    if isinstance(examples, DataLoader):
+        return DataLoader(Subset(whole, range(n)), batch_size=batch_size, collate_fn=examples.collate_fn)
+    if isinstance(whole, TensorDataset):
+        return TensorDataset(*(tensor[:n] for tensor in whole.tensors))
+    return Subset(whole, range(n))
+
+
+def _counts(network: nn.Module) -> tuple[int, int]:
+    """Parameters, and modules that are the searched function."""
+    n_weights = sum(parameter.numel() for parameter in network.parameters())
+    return n_weights, sum(isinstance(module, Activation) for module in network.modules())
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

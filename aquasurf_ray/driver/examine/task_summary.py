@@ -1,0 +1,80 @@
+"""What a task is, for people to read: network, data, recipe, objective. The data may be missing; the rest is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.examine.task_check import sentence
+from aquasurf_ray.tasks import Task, TaskError, load_task
+from aquasurf_ray.tasks.objective import name_of
+from aquasurf_ray.workers.fisher.factors import Layer, n_weights
+from aquasurf_ray.workers.network import untrained_network
+
+
+def task_summary(name: str) -> dict[str, Any]:
+    """The task as JSON-ready values.
+
+    `network` holds the number of parameters, the names of the activations that were replaced, those that were kept with
+    the reasons (None where the network factory does not report them), and the layers with a Fisher block. `data` holds
+    the number of examples a split, or a problem, in which case there is no digest.
+
+    Raises:
+        BadUse: there is no such task, or its network cannot be built.
+    """
+    try:
+        task = load_task(name, import_from=Path.cwd())
+        network = _network(task)
+    except TaskError as error:
+        raise BadUse(sentence(error)) from None
+    data, digest = _data_and_digest(task)
+    recipe = task.recipe
+    return {
+        "task": task.name,
+        "version": task.version,
+        "digest": digest,
+        "network": network,
+        "data": data,
+        "recipe": {key: getattr(recipe, key) for key in recipe.__dataclass_fields__},
+        "objective": task.objective.spec(),
+        "augment": name_of(task.augment) if task.augment else None,
+        "spectrum_batch_size": task.spectrum_batch_size,
+        "time_limit": task.time_limit,
+    }
+
+
+def _network(task: Task) -> dict[str, Any]:
+    try:
+        network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=torch.device("cpu"))
+        replacement = getattr(task.network, "replacement", None)  # `aquasurf_ray.tasks.replacement` reports one
+    except TaskError:
+        raise
+    except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
+        raise TaskError(f"network of task '{task.name}' cannot be built: {sentence(error)}") from error
+    layers = [
+        {"layer": name, "kind": type(module).__name__, "weights": n_weights(module)}
+        for name, module in network.named_modules()
+        if isinstance(module, Layer) and module.weight.requires_grad
+    ]
+    modules = [name for name, module in network.named_modules() if isinstance(module, Activation)]
+    kept = None if replacement is None else [{"name": k.name, "reason": k.reason} for k in replacement.kept]
+    return {
+        "made_by": name_of(task.network),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "replaced": modules if replacement is None else list(replacement.replaced),
+        "kept": kept,
+        "layers": layers,
+    }
+
+
+def _data_and_digest(task: Task) -> tuple[dict[str, Any], str | None]:
+    try:
+        splits = task.splits()
+        sizes = {name: len(split) for name, split in splits.example_sets().items()}  # type: ignore[arg-type]
+        return {**sizes, "problem": None}, task.digest
+    except TaskError as error:
+        return {"train": None, "validation": None, "test": None, "problem": sentence(error)}, None

@@ -1,0 +1,54 @@
+"""The heartbeat of a run's lease, in a thread of its own so that no computation of the driver can delay it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from aquasurf_ray.store import Lease, LeaseLost, Store, StoreError
+
+BEATS_A_LEASE = 6
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """A context in which the lease is renewed six times a lease period.
+
+    A renewal that fails because the database is away is tried again at the next beat; one that finds the lease taken
+    over ends the thread, and `check` raises from then on.
+    """
+
+    def __init__(self, store: Store, lease: Lease, lease_seconds: float) -> None:
+        self._store = store
+        self._lease = lease
+        self._interval = lease_seconds / BEATS_A_LEASE
+        self._stopped = threading.Event()
+        self._lost: Exception | None = None
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> LeaseKeeper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    def check(self) -> None:
+        """Raises LeaseLost once another driver has taken the run over."""
+        if self._lost is not None:
+            raise self._lost
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._interval):
+            try:
+                self._store.renew_lease(self._lease)
+            except LeaseLost as lost:
+                self._lost = lost
+                return
+            except StoreError as error:
+                logger.warning("lease not renewed, trying again: %s", error)
+            except Exception as error:  # a thread that died silently would let the lease run out unnoticed
+                self._lost = error
+                return

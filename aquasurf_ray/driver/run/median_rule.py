@@ -1,0 +1,38 @@
+"""When the training of a suggestion is hopeless: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
+
+After a quarter and after half of its epochs, a training must have a score that is no lower than the median of what the
+finished trainings of the task had after as many, those that the rule has ended there included: without them, the
+median would be that of the survivors, and rise with each one. The scores come from the store, so that a driver that
+resumes makes the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, isfinite
+from statistics import median
+
+from aquasurf_ray.workers.engine.stopping import StopRule
+
+SHARES = (1 / 4, 1 / 2)
+ENOUGH = 5
+
+
+def median_rule(epochs: int, scores_after: Callable[[int], Sequence[float]]) -> StopRule | None:
+    """The rule for a training of so many epochs, or None while there is too little to compare with.
+
+    Args:
+        scores_after: the scores that finished trainings had after an epoch, which counts from 1; higher is better.
+
+    >>> rule = median_rule(30, lambda epoch: [0.1 * epoch, 0.2, 0.3, 0.4, 0.5])
+    >>> [(epoch, round(score, 3)) for epoch, score in rule.thresholds], rule.text
+    ([(8, 0.4), (15, 0.4)], 'median of 5')
+    >>> median_rule(30, lambda epoch: [0.1, 0.2, 0.3, 0.4]) is None
+    True
+    """
+    checked = sorted({ceil(epochs * share) for share in SHARES} - {epochs})
+    scores = {epoch: found for epoch in checked if len(found := scores_after(epoch)) >= ENOUGH}
+    thresholds = tuple((epoch, middle) for epoch, found in scores.items() if isfinite(middle := median(found)))
+    if not thresholds:
+        return None
+    return StopRule(thresholds, f"median of {min(map(len, scores.values()))}")

@@ -1,0 +1,236 @@
+"""What simulated workers answer: a benchmark's results in the place of trainings, spectra and costs, and faults by lot.
+
+A function that the benchmark lacks is answered like one of the benchmark's that its name draws, in everything, so that
+a simulated search may have more candidates than the benchmark has functions and still has something to learn. A
+training's curve rises to the score that the benchmark has. Costs are ratios of its run times.
+
+Nothing here is random: whether an attempt fails depends on the seed, the function, the training seed and the number of
+the attempt alone. Nothing waits here either: who asks decides what seconds are, a wall clock's or a virtual one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.workers.messages import CostReply, FunctionCost, SpectrumReply, TrainingJob
+from aquasurf_ray.workers.result import Epoch, Figures, TrainingResult
+
+Fault = Literal["crash", "error", "hang"]
+DEVICE = "cpu"
+STEP_SECONDS = 0.01
+ACTIVATION_BYTES = 1_000_000
+CHANCE = 0.1  # of the final score: where a curve begins
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How likely an attempt is to fail: by the process's death, by an error, or by hanging for ever."""
+
+    crash: float = 0.0
+    error: float = 0.0
+    hang: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.crash, self.error, self.hang) < 0 or self.crash + self.error + self.hang > 1:
+            raise ValueError(f"probabilities of faults must be positive and at most 1 together, got {self}")
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a simulated cluster is like.
+
+    Args:
+        benchmark: a name or a file, as `load_benchmark` takes it.
+        scale: the benchmark's run times are divided by it.
+        training_seconds: how long every training lasts instead, before it is divided by `scale`.
+        spectrum_seconds, cost_seconds: the same for one spectrum and one cost.
+        epochs: of a training.
+        trainings, spectra: how likely an attempt at one fails.
+        slow_starts: how likely a worker takes `slow_start_seconds` (not scaled) to start.
+        seed: of all chance.
+
+    Raises:
+        ValueError: a scale that is not positive, or less than one epoch.
+    """
+
+    benchmark: str = "act-bench-digits"
+    scale: float = 1.0
+    training_seconds: float | None = None
+    spectrum_seconds: float = 0.0
+    cost_seconds: float = 0.0
+    epochs: int = 8
+    trainings: Failures = field(default_factory=Failures)
+    spectra: Failures = field(default_factory=Failures)
+    slow_starts: float = 0.0
+    slow_start_seconds: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0 or self.epochs < 1:
+            raise ValueError(f"scale must be positive and epochs at least 1, got {self.scale} and {self.epochs}")
+
+    def training_fault(self, job: TrainingJob, attempt: int) -> tuple[Fault, int] | None:
+        """How this attempt (from 1) at a training fails, and in which epoch; None where it does not."""
+        key = f"training {job.function} {job.seed} {attempt}"
+        fault = self._fault(self.trainings, key)
+        return None if fault is None else (fault, 1 + int(self._chance(f"epoch of {key}") * self.epochs))
+
+    def spectrum_fault(self, function: str, attempt: int) -> Fault | None:
+        """How this attempt (from 1) at a spectrum fails; None where it does not."""
+        return self._fault(self.spectra, f"spectrum {function} {attempt}")
+
+    def start_seconds(self, start: int) -> float:
+        """What the start with this number (from 1) takes, beside what processes take anyway."""
+        return self.slow_start_seconds if self._chance(f"start {start}") < self.slow_starts else 0.0
+
+    def _fault(self, failures: Failures, key: str) -> Fault | None:
+        drawn = self._chance(key)
+        ranks: tuple[tuple[Fault, float], ...] = (
+            ("crash", failures.crash),
+            ("error", failures.error),
+            ("hang", failures.hang),
+        )
+        for fault, likely in ranks:
+            if drawn < likely:
+                return fault
+            drawn -= likely
+        return None
+
+    def _chance(self, key: str) -> float:
+        return _draw(f"{self.seed} {key}") / 2**64
+
+
+class Answers:
+    """A benchmark that is asked what workers are asked; `seconds` of what it answers are scaled."""
+
+    def __init__(self, simulation: Simulation, benchmark: Benchmark | None = None) -> None:
+        self._simulation = simulation
+        self._benchmark = benchmark or load_benchmark(simulation.benchmark)
+        self._positions = {alias: i for i, names in enumerate(self._benchmark.aliases) for alias in names}
+        self._positions |= {name: i for i, name in enumerate(self._benchmark.functions)}
+
+    def training(self, job: TrainingJob) -> TrainingResult:
+        """A training's result, with the curve up to where it diverged or the job's rule ended it."""
+        row = self._row(job.function)
+        column = self._column(row, job.seed)
+        score = float(self._benchmark.seed_scores[row, column])
+        seconds = self._training_seconds(row, column)
+        if math.isnan(score):
+            return self._result(None, (), seconds * self._diverged_at(job), "non-finite-loss")
+        curve: list[Epoch] = []
+        why = None
+        for number in range(1, self._simulation.epochs + 1):
+            curve.append(self._epoch(number, score, row, column, seconds / self._simulation.epochs))
+            why = job.stop_rule.verdict(number, curve[-1].val_score, self._simulation.epochs) if job.stop_rule else None
+            if why:
+                break
+        return self._result(self._figures(curve[-1], row, column, why), tuple(curve), _total(curve))
+
+    def spectrum(self, function: str, fisher: str) -> SpectrumReply:
+        """A spectrum as it is stored."""
+        seconds = self._simulation.spectrum_seconds / self._simulation.scale
+        feature = self._benchmark.spectra[fisher][self._row(function)]
+        if feature is None:
+            return SpectrumReply(function, "diverged", "no spectrum in the benchmark", None, seconds, DEVICE)
+        return SpectrumReply(function, "done", None, feature.to_bytes(), seconds, DEVICE)
+
+    def cost(self, function: str) -> CostReply:
+        """A cost; relu's is the unit."""
+        ratio = self._mean_seconds(self._row(function)) / self._mean_seconds(self._row("relu(x)"))
+        ratio = 1.0 if function == "relu(x)" or not math.isfinite(ratio) else ratio
+        memory = round(ACTIVATION_BYTES * max(1.0, ratio))
+        cost = FunctionCost(function, DEVICE, STEP_SECONDS * ratio, STEP_SECONDS, memory, ACTIVATION_BYTES)
+        return CostReply(function, "done", None, cost, self._simulation.cost_seconds / self._simulation.scale)
+
+    @cached_property
+    def _trained(self) -> list[int]:
+        """Rows that can stand in for others."""
+        return np.flatnonzero(self._benchmark.trained.any(axis=1)).tolist()
+
+    def _row(self, function: str) -> int:
+        row = self._positions.get(function)
+        if row is not None and self._benchmark.trained[row].any():
+            return row
+        return self._trained[_draw(function) % len(self._trained)]
+
+    def _column(self, row: int, seed: int) -> int:
+        """The training with this seed, or another one where the benchmark lacks it."""
+        there = np.flatnonzero(self._benchmark.trained[row])
+        return int(there[seed % len(there)])
+
+    def _training_seconds(self, row: int, column: int) -> float:
+        seconds = self._simulation.training_seconds
+        if seconds is None:
+            seconds = float(np.nan_to_num(self._benchmark.seconds[row, column]))
+        return seconds / self._simulation.scale
+
+    def _mean_seconds(self, row: int) -> float:
+        seconds = self._benchmark.seconds[row]
+        known = seconds[np.isfinite(seconds)]
+        return float(known.mean()) if len(known) else math.nan
+
+    def _diverged_at(self, job: TrainingJob) -> float:
+        return _draw(f"divergence of {job.function} {job.seed}") / 2**64
+
+    def _epoch(self, number: int, score: float, row: int, column: int, seconds: float) -> Epoch:
+        """On a curve that rises to the final score."""
+        n = self._simulation.epochs
+        share = 1.0 if number == n else CHANCE + (1 - CHANCE) * (1 - math.exp(-4 * number / n))
+        at = score - (1 - share) * abs(score)
+        train = self._figure("train_score", row, column)
+        train = at if train is None else train - (1 - share) * abs(train)
+        losses = (self._figure("train_loss", row, column), self._figure("val_loss", row, column))
+        train_loss, val_loss = ((1.0 if loss is None else loss) / share for loss in losses)
+        return Epoch(
+            number, train_loss, train, self._accuracy(train), val_loss, at, self._accuracy(at), 0.1 / number, seconds
+        )
+
+    def _figures(self, last: Epoch, row: int, column: int, why: str | None) -> Figures:
+        test = float(self._benchmark.test_scores[row, column])
+        return Figures.after(
+            last,
+            test_loss=self._figure("test_loss", row, column),
+            test_score=test,
+            test_accuracy=self._accuracy(test),
+            stopped_early=why,
+        )
+
+    def _figure(self, name: str, row: int, column: int) -> float | None:
+        values = self._benchmark.figures.get(name)
+        return None if values is None or math.isnan(values[row, column]) else float(values[row, column])
+
+    def _accuracy(self, score: float) -> float | None:
+        return score if self._benchmark.metric == "accuracy" else None
+
+    def _result(
+        self, figures: Figures | None, curve: tuple[Epoch, ...], seconds: float, reason: str | None = None
+    ) -> TrainingResult:
+        return TrainingResult(
+            status="done" if figures else "diverged",
+            reason=reason,
+            **vars(figures or Figures()),
+            epochs=curve,
+            seconds=seconds,
+            examples_per_second=1000.0,
+            peak_memory_mb=100.0,
+            device=DEVICE,
+            n_devices=1,
+            precision="float32",
+        )
+
+
+def _total(curve: list[Epoch]) -> float:
+    return sum(epoch.seconds for epoch in curve)
+
+
+def _draw(key: str) -> int:
+    """A number below 2^64 that the text decides."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,211 @@
+"""A run's evaluations, with what each decision asks about them kept up to date: more of them make no answer slower.
+
+`put` is the only way in. An entry is replaced as a whole when something becomes of it, and the counts, the set of open
+ones and the queue follow. Entries are never taken out.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+
+from aquasurf_ray.store import RunEvaluation as Wish
+from aquasurf_ray.store import Snapshot
+from aquasurf_ray.store.records.runs import Origin
+
+FINAL = frozenset({"done", "diverged"})
+OPEN = frozenset({"queued", "running"})
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """One evaluation of the run: what was asked for, by whom, and what has become of it.
+
+    `stopped_early` says why a rule ended the training before its last epoch, if one did. `begun` says whether the run
+    did more than to put it into its queue, so that it goes before what is new there; `ours` whether this run trains
+    it, rather than another.
+    """
+
+    evaluation_id: int
+    function_id: int
+    function: str
+    seed: int
+    origin: Origin
+    status: str
+    score: float | None = None
+    stopped_early: str | None = None
+    attempts: int = 0
+    begun: bool = False
+    ours: bool = False
+    reused: bool = False
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another run trains it, as far as is known here."""
+        return self.status == "running" and not self.ours
+
+
+class RunEvaluations(Mapping[int, RunEvaluation]):
+    """By number, in the order in which they were asked for."""
+
+    def __init__(self, evaluations: tuple[RunEvaluation, ...] = ()) -> None:
+        self._by_id: dict[int, RunEvaluation] = {}
+        self._order: dict[int, int] = {}
+        self._asked_for: set[int] = set()
+        self._counts: Counter[tuple[Origin, str]] = Counter()
+        self._open: dict[int, None] = {}
+        self._elsewhere: dict[int, None] = {}
+        self._queue: list[tuple[bool, int, int]] = []
+        self._ended: list[int] = []
+        self._scores: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        self._best: RunEvaluation | None = None
+        self.n_reused = 0
+        self.n_stopped_early = 0
+        for evaluation in evaluations:
+            self.put(evaluation)
+
+    def __getitem__(self, evaluation_id: int) -> RunEvaluation:
+        return self._by_id[evaluation_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def put(self, evaluation: RunEvaluation) -> None:
+        """Takes in a new evaluation, or what has become of a known one."""
+        number, before = evaluation.evaluation_id, self._by_id.get(evaluation.evaluation_id)
+        self._order.setdefault(number, len(self._order))
+        self._asked_for.add(evaluation.function_id)
+        if before is not None:
+            self._count(before, -1)
+        self._by_id[number] = evaluation
+        self._count(evaluation, 1)
+        _keep(self._open, number, evaluation.status in OPEN)
+        _keep(self._elsewhere, number, evaluation.elsewhere)
+        if evaluation.status == "queued" and (before is None or _rank(before) != _rank(evaluation)):
+            heapq.heappush(self._queue, (not evaluation.begun, self._order[number], number))
+        if evaluation.status in FINAL and (before is None or before.status not in FINAL):
+            self._ended.append(number)
+        if _is_scored(evaluation) and evaluation.score is not None:
+            self._scores[evaluation.function_id][number] = evaluation.score
+        else:
+            self._scores[evaluation.function_id].pop(number, None)
+        self._note_best(before, evaluation)
+
+    def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
+        """How many have one of these statuses, without those of the origin `but`."""
+        return sum(n for (origin, now), n in self._counts.items() if now in status and origin != but)
+
+    def n_of(self, origin: Origin) -> int:
+        """How many have this origin, whatever became of them."""
+        return sum(n for (of, _), n in self._counts.items() if of == origin)
+
+    @property
+    def asked_for(self) -> Set[int]:
+        """The functions that have an evaluation."""
+        return self._asked_for
+
+    @property
+    def open(self) -> list[RunEvaluation]:
+        """Those that are queued, or running here or in another run."""
+        return [self._by_id[number] for number in self._open]
+
+    @property
+    def n_open(self) -> int:
+        """How many are queued or running."""
+        return len(self._open)
+
+    @property
+    def elsewhere(self) -> list[RunEvaluation]:
+        """Those that another run trains."""
+        return [self._by_id[number] for number in self._elsewhere]
+
+    @property
+    def best(self) -> RunEvaluation | None:
+        """The one with the highest score; of equal ones the one that was asked for first."""
+        return self._best
+
+    def next_queued(self, most: int) -> list[RunEvaluation]:
+        """Those to be trained next: what was begun before, then in the order in which they were asked for.
+
+        They have one origin. They stay queued until `put` says otherwise.
+        """
+        found: dict[tuple[bool, int, int], RunEvaluation] = {}
+        while self._queue and len(found) < most:
+            entry = heapq.heappop(self._queue)
+            fresh, _, number = entry
+            evaluation = self._by_id[number]
+            if evaluation.status == "queued" and evaluation.begun is not fresh:
+                found[entry] = evaluation
+                if evaluation.origin != next(iter(found.values())).origin:
+                    break
+        for entry in found:
+            heapq.heappush(self._queue, entry)
+        first = next(iter(found.values()), None)
+        return [evaluation for evaluation in found.values() if first and evaluation.origin == first.origin]
+
+    def ended(self, after: int = 0) -> list[RunEvaluation]:
+        """Those that came to a result, in that order, without the first `after`; one that was trained anew comes
+        again."""
+        return [self._by_id[number] for number in self._ended[after:]]
+
+    def score_of(self, function_id: int) -> float | None:
+        """The best score of the function; None where all of its trainings diverged, or none has a result."""
+        return max(self._scores[function_id].values(), default=None)
+
+    def _count(self, evaluation: RunEvaluation, by: int) -> None:
+        self._counts[evaluation.origin, evaluation.status] += by
+        self.n_reused += by * evaluation.reused
+        self.n_stopped_early += by * (evaluation.stopped_early is not None and evaluation.status == "done")
+
+    def _note_best(self, before: RunEvaluation | None, evaluation: RunEvaluation) -> None:
+        if self._best is not None and before is self._best:
+            self._best = max((e for e in self._by_id.values() if _is_scored(e)), key=self._merit, default=None)
+        elif _is_scored(evaluation) and (self._best is None or self._merit(evaluation) > self._merit(self._best)):
+            self._best = evaluation
+
+    def _merit(self, evaluation: RunEvaluation) -> tuple[float, int]:
+        assert evaluation.score is not None  # noqa: S101 - asked of scored ones only
+        return evaluation.score, -self._order[evaluation.evaluation_id]
+
+
+def wanted(snapshot: Snapshot) -> RunEvaluations:
+    """The run's evaluations as the store has them."""
+    return RunEvaluations(tuple(of_wish(wish) for wish in snapshot.evaluations))
+
+
+def of_wish(wish: Wish) -> RunEvaluation:
+    """An evaluation as the store has it; that it runs says nothing of who trains it."""
+    evaluation = wish.evaluation
+    return RunEvaluation(
+        evaluation_id=evaluation.id,
+        function_id=evaluation.function_id,
+        function=wish.function,
+        seed=evaluation.seed,
+        origin=wish.origin,
+        status=evaluation.status,
+        score=evaluation.score,
+        stopped_early=evaluation.stopped_early,
+        attempts=evaluation.attempts,
+        begun=wish.origin != "proposal" or evaluation.attempts > 0 or evaluation.started_at is not None,
+        reused=wish.reused,
+    )
+
+
+def _is_scored(evaluation: RunEvaluation) -> bool:
+    return evaluation.status in FINAL and evaluation.score is not None
+
+
+def _rank(evaluation: RunEvaluation) -> tuple[str, bool]:
+    return evaluation.status, evaluation.begun
+
+
+def _keep(numbers: dict[int, None], number: int, belongs: bool) -> None:
+    if belongs:
+        numbers[number] = None
+    else:
+        numbers.pop(number, None)

@@ -1,0 +1,1 @@
+"""Suggestions: the surrogate as the driver uses it."""

@@ -1,0 +1,98 @@
+"""The process that computes embeddings beside the search, so that dispatching never waits for UMAP.
+
+UMAP's imports take seconds, and its compilation more the first time on a machine, so one process is started when an
+embedding comes into sight, and kept. If it dies, another one computes the embedding again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from aquasurf_ray.driver.cluster.ray_errors import cause_of
+from aquasurf_ray.driver.errors import RunFailed
+from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed
+
+ATTEMPTS = 3
+
+
+@ray.remote(num_cpus=0)
+class EmbedderProcess:
+    """Runs `surrogate.embedding.embed` for the driver."""
+
+    def warm_up(self) -> None:
+        """Loads UMAP and lets numba compile it, on twenty random points."""
+        points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+        embed(points, points, EmbeddingConfig())
+
+    def embed(self, outputs: np.ndarray, spectra: np.ndarray, config: EmbeddingConfig) -> Embedding:
+        """See `surrogate.embedding.embed`."""
+        return embed(outputs, spectra, config)
+
+
+def start_process() -> Any:
+    """A new process, which begins to load UMAP."""
+    process: Any = EmbedderProcess  # Ray gives the class its `remote`, which its type hints do not say
+    started = process.remote()
+    started.warm_up.remote()
+    return started
+
+
+class Embedder:
+    """Asks for one embedding at a time and is polled for it.
+
+    Args:
+        process: an `EmbedderProcess` to use and leave running; by default one of its own is started when needed.
+    """
+
+    def __init__(self, process: Any = None) -> None:
+        self._own = process is None
+        self._process = process
+        self._request: tuple[np.ndarray, np.ndarray, EmbeddingConfig] | None = None
+        self._future: Any = None
+        self._attempts = 0
+
+    def warm_up(self) -> None:
+        """Starts the process, if there is none, because an embedding will be asked for soon."""
+        if self._process is None:
+            self._process = start_process()
+
+    def start(self, outputs: np.ndarray, spectra: np.ndarray, config: EmbeddingConfig) -> None:
+        """Begins an embedding of outputs (n, 1000) and spectra (n, d)."""
+        self.warm_up()
+        self._request, self._attempts = (outputs, spectra, config), 1
+        self._future = self._process.embed.remote(*self._request)
+
+    def poll(self) -> Embedding | None:
+        """The embedding once it is there.
+
+        Raises:
+            RunFailed: it could not be computed, or its process died in every attempt.
+        """
+        if self._future is None:
+            return None
+        ready, _ = ray.wait([self._future], timeout=0)
+        if not ready:
+            return None
+        future, self._future = self._future, None
+        try:
+            embedding: Embedding = ray.get(future)
+        except RayError as error:
+            self._again_after(error)
+            return None
+        return embedding
+
+    def close(self) -> None:
+        """Ends the process, if it is its own."""
+        if self._own and self._process is not None:
+            ray.kill(self._process)
+
+    def _again_after(self, error: RayError) -> None:
+        if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS or self._request is None:
+            raise RunFailed(f"the candidates' embedding cannot be computed: {cause_of(error)}") from None
+        self._attempts += 1
+        self._process, self._own = start_process(), True
+        self._future = self._process.embed.remote(*self._request)

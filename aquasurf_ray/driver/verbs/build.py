@@ -1,0 +1,86 @@
+"""Building a benchmark: every unique function of a space trained with several seeds, and their spectra.
+
+A build is a run like any other, of kind "build": it has a lease, resumes, and takes over what the store has. Seeds come
+one after the other, so that a build that is cut short has all functions with the first seeds. Nothing is left out for
+being hopeless: there is no health gate and no early stop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
+from aquasurf_ray.driver.callbacks.progress import Reporter
+from aquasurf_ray.driver.candidates import load_space, space_rows
+from aquasurf_ray.driver.config import digest, make_config
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.run.session import Order, RunResult
+from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.verbs.setup import carry_out, check_seeds, create_run, loaded_task, name_of, store_of
+from aquasurf_ray.store import Store
+from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.tasks import Task
+from aquasurf_ray.workers.actor import Worker
+
+
+def build_benchmark(
+    task: str | Task,
+    *,
+    space: str = "three-node",
+    seeds: int = 3,
+    fisher: str = "sampled",
+    output: Path | None = None,
+    reporter: Reporter | None = None,
+    worker: type = Worker,
+    **options: Any,
+) -> RunResult:
+    """Trains every unique function of a space, and the baselines, with seeds 0, 1, ..., `seeds` - 1.
+
+    Args:
+        fisher: of the spectra: "sampled", "empirical", or both with a comma between them.
+        output: the file that the benchmark is written to at the end, `.parquet`, or `.json` for Act-Bench.
+        **options: the conditions of `SearchConfig`, for example `workers=2`, and `modules`.
+
+    Raises:
+        BadUse: the request is wrong, and nothing was started.
+        RunFailed: some trainings or spectra could not be had; `resume` tries them again.
+    """
+    check_seeds(seeds)
+    if output is not None:
+        check_benchmark_file(output)
+    fishers = _fishers(fisher)
+    fixed = {"space": space, "fisher": fishers[0], "health_gate": "off", "surrogate": EARLIER_SURROGATE}
+    config = make_config({"task": name_of(task), **options, **fixed})
+    loaded = loaded_task(task, config)
+    loaded_space = load_space(space)
+    modules = tuple(dict.fromkeys((*config.modules, *loaded_space.modules)))
+    rows = space_rows(loaded_space)
+    config = config.model_copy(update={"modules": modules, "evaluations": len(rows) * seeds})
+    identity = {
+        **config.identity(),
+        "task_digest": loaded.digest,
+        "space_digest": loaded_space.digest,
+        "seeds": seeds,
+        "fishers": fishers,
+    }
+    name = config.name or f"build-{digest(identity)[:8]}"
+
+    def order(store: Store) -> Order:
+        run = create_run(store, config, loaded, "build", name, identity, rows)
+        return Order(run, config, loaded, isinstance(task, str), config.evaluations, worker)
+
+    with store_of(config) as store:
+        result = carry_out(store, name, config, order, reporter)
+        if output is not None:
+            export_benchmark(store, name, output)
+    return result
+
+
+def _fishers(text: str) -> list[str]:
+    kinds = get_args(Fisher)
+    found = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    wrong = [part for part in found if part not in kinds]
+    if wrong:
+        raise BadUse(f"fisher: there are {', '.join(kinds)}, or both with a comma, got '{wrong[0]}'")
+    return found

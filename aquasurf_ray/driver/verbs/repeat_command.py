@@ -1,0 +1,59 @@
+"""The command that makes a run once more, from what is stored of it: every option that has not its default value.
+
+The configuration of a run that is no search has more than its command takes: of it are told the conditions of training.
+
+No URL and no address is repeated: they may hold a password, and say nothing about the result.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from aquasurf_ray.analysis.benchmarks.parquet import SHIPPED
+from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
+from aquasurf_ray.store import Run
+
+_NOT_REPEATED = frozenset({"task", "store", "address", "name", "space", "evaluations"})
+_OF_TRAINING = CONDITIONS - {"seeds", "confirm", "until"} | {"modules"}
+
+
+def command_of(run: Run) -> str:
+    """The command, for a shell."""
+    return shlex.join(["aquasurf", *_words(run)])
+
+
+def _words(run: Run) -> list[str]:
+    config = run.config
+    task, seeds = str(config["task"]), ["--seeds", str(config.get("seeds", 1))]
+    if run.kind == "import":
+        return ["import", _imported(str(config["file"])), "--task", task]
+    if run.kind == "confirm":
+        return ["confirm", str(config["confirms"]), *seeds]
+    if run.kind == "evaluate":
+        options = _options(config, _OF_TRAINING | {"health_gate"})
+        return ["evaluate", *config["functions"], "--task", task, *seeds, *options]
+    space = ["--space", str(config["space"])]
+    if run.kind == "build":
+        fishers = ",".join(config.get("fishers") or ())
+        fisher = ["--fisher", fishers] if fishers not in ("", "sampled") else []
+        return ["benchmark", "build", task, *space, *seeds, *fisher, *_options(config, _OF_TRAINING)]
+    options = _options(config, frozenset(SearchConfig.model_fields))
+    return ["search", task, *space, "--evaluations", str(run.budget), *options]
+
+
+def _imported(file: str) -> str:
+    """A shipped benchmark goes by its name."""
+    return file.removesuffix(".parquet") if (SHIPPED / file).is_file() else file
+
+
+def _options(config: dict[str, Any], told: frozenset[str]) -> list[str]:
+    fields = SearchConfig.model_fields
+    words: list[str] = []
+    for key in (key for key in config if key in fields and key in told - _NOT_REPEATED):
+        value, default = config[key], fields[key].default
+        if value is None or value == (list(default) if isinstance(default, tuple) else default):
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [word for item in values for word in (f"--{key.replace('_', '-')}", str(item))]
+    return words

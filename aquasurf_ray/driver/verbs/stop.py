@@ -1,0 +1,92 @@
+"""Asking a run's driver, wherever it is, to stop: through the store, which it looks at about once a second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.store import Run, RunActivity, Store, is_dead, this_process
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class StopAnswer:
+    """What became of the wish that a run stop; `text` is the same for people.
+
+    `asked`: its driver was told. `stopped`: it has stopped since. `finished`, `not-running`: nobody drives it. `dead`:
+    its driver is gone, and the run free to be resumed. `silent`: its driver was told, and gives no sign of life.
+    """
+
+    run: str
+    state: Literal["asked", "stopped", "finished", "not-running", "dead", "silent"]
+    text: str
+
+
+def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> StopAnswer:
+    """Asks the driver of a run to stop as on SIGTERM; nothing happens where nobody drives it.
+
+    Args:
+        wait: until it has stopped, is dead, or has given no sign of life for as long as its lease.
+
+    Raises:
+        StoreError: no such run, or no store.
+        BadUse: Ray Tune drives it, which looks at no requests.
+    """
+    with Store.open(store_url(store), create=False) as opened:
+        run = opened.run(name)
+        activity = opened.activity(run.id)
+        if activity.owner is not None and is_dead(activity.owner):
+            return _dead(name, activity)
+        if activity.owner is not None and run.budget is None:  # how many trials there are is Tune's affair
+            owner = activity.owner
+            raise BadUse(
+                f"run '{name}' is Ray Tune's: stop the process of its Tuner, {owner.host} pid {owner.pid} (Ctrl-C); "
+                "Tuner.restore goes on"
+            )
+        if not opened.request_stop(run.id, this_process()):
+            return _not_running(opened.run(name))
+        while wait and _silence(activity) is None:
+            time.sleep(POLL_SECONDS)
+            activity = opened.activity(run.id)
+            if activity.stop_request is None:  # its lease is no more
+                return _stopped(opened.run(name))
+            if activity.owner is not None and is_dead(activity.owner):
+                return _dead(name, activity)
+        return _asked(name, activity)
+
+
+def _asked(name: str, activity: RunActivity) -> StopAnswer:
+    silent, driver = _silence(activity), _driver(activity)
+    if silent is None:
+        return StopAnswer(name, "asked", f"run '{name}' stops within a minute: {driver} was asked to")
+    lately = f"has given no sign of life for {silent:.0f} s"
+    return StopAnswer(name, "silent", f"{driver} of run '{name}' was asked to stop, but {lately}")
+
+
+def _stopped(run: Run) -> StopAnswer:
+    return StopAnswer(run.name, "stopped", f"run '{run.name}' has stopped, {run.status}: {run.message or 'it is done'}")
+
+
+def _dead(name: str, activity: RunActivity) -> StopAnswer:
+    return StopAnswer(name, "dead", f"run '{name}' is not running: {_driver(activity)} has died")
+
+
+def _not_running(run: Run) -> StopAnswer:
+    if run.status == "finished":
+        return StopAnswer(run.name, "finished", f"run '{run.name}' is finished already")
+    return StopAnswer(run.name, "not-running", f"run '{run.name}' is not running, it is {run.status}")
+
+
+def _silence(activity: RunActivity) -> float | None:
+    """Seconds without a heartbeat, if they are more than the lease."""
+    age, lease = activity.heartbeat_age, activity.lease_seconds
+    return age if age is not None and lease is not None and age > lease else None
+
+
+def _driver(activity: RunActivity) -> str:
+    owner = activity.owner
+    return "nobody" if owner is None else f"the driver {owner.host} pid {owner.pid}"

@@ -1,0 +1,1 @@
+"""Networks, one a file, each with the recipe of its task."""

@@ -1,0 +1,123 @@
+"""Runs a network once and writes down every activation function that it calls, and which module called it.
+
+Two views at once, because each has a blind spot: functions as Python calls them (`softsign` is a division to the
+operators below) and operators as they are carried out (scripted code and fused kernels are no calls of Python's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATION_CALLS, GATE_CALLS, called_name
+
+ALIASES = {"log_sigmoid_forward": "logsigmoid", "prelu_kernel": "prelu", "rrelu_with_noise": "rrelu"}
+Record = Callable[[object], None]
+
+
+@dataclass(frozen=True, order=True)
+class ActivationCall:
+    """One activation function that a module calls, by the module's name in the network and the function's in PyTorch.
+
+    `is_gate` tells functions into [0, 1] from the others.
+    """
+
+    module: str
+    function: str
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it is a function that networks multiply or average by."""
+        return self.function in GATE_CALLS
+
+
+def activation_calls(
+    network: nn.Module, inputs: Tensor, *, outside: Collection[nn.Module] = ()
+) -> tuple[ActivationCall, ...]:
+    """The activation functions called in one pass in training mode, sorted, each caller and function once.
+
+    Args:
+        network: left as it was found: mode and buffers, and torch's generator on the CPU.
+        inputs: a batch (n, ...), n at least 2 where there is batch norm.
+        outside: modules not to look into, nor into what they call.
+
+    >>> network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    >>> activation_calls(network, torch.zeros(2, 3))
+    (ActivationCall(module='1', function='tanh'),)
+    """
+    ignored = {id(module) for module in outside}
+    calls: set[ActivationCall] = set()
+    entered: list[tuple[str, bool]] = [("", id(network) in ignored)]
+
+    def record(function: object) -> None:
+        name = called_name(function)
+        name = ALIASES.get(name, name)
+        caller, is_ignored = entered[-1]
+        if not is_ignored and (name in ACTIVATION_CALLS or name in GATE_CALLS):
+            calls.add(ActivationCall(caller, name))
+
+    with ExitStack() as stack:
+        for name, module in network.named_modules():
+            stack.enter_context(_followed(module, name, id(module) in ignored, entered))
+        stack.enter_context(_left_as_found(network))
+        stack.enter_context(_Functions(record))
+        stack.enter_context(_Operators(record))
+        network(inputs)
+    return tuple(sorted(calls))
+
+
+class _Functions(TorchFunctionMode):
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.record(func)
+        return func(*args, **(kwargs or {}))
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, record: Record) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.record = record
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.record(func.overloadpacket)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _followed(module: nn.Module, name: str, ignored: bool, entered: list[tuple[str, bool]]) -> Iterator[None]:
+    """Keeps the innermost module that runs on top of `entered`."""
+
+    def enter(*_: object) -> None:
+        entered.append((name, ignored or entered[-1][1]))
+
+    def leave(*_: object) -> None:
+        entered.pop()
+
+    with module.register_forward_pre_hook(enter), module.register_forward_hook(leave):
+        yield
+
+
+@contextmanager
+def _left_as_found(network: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    network.train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for buffer, values in buffers:
+                buffer.copy_(values)

@@ -1,0 +1,1 @@
+"""Reading Act-Bench files of other programs, as streams."""

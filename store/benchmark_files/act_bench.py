@@ -1,0 +1,116 @@
+"""The Act-Bench file format: one JSON object, a function's name to its figures (section 5 of the paper's data set).
+
+Losses and accuracies that are not there, and losses that are not numbers, are the bare words NaN and Infinity, as
+Python's json writes them. Several seeds of a function become the median of each figure; a seed without the figure
+stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
+
+Trainings that were stopped early are not written: the format has nowhere to say so, and their figures compare with no
+others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores come beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from aquasurf_ray.store.records.imports import BenchmarkEntry
+from aquasurf_ray.store.records.runs import EvaluationRecord, TaskMetric
+
+Cdf = Callable[[bytes], Sequence[float]]
+Title = tuple[str, str, bool]  # in the file, our column, and whether more is better
+
+FIGURES: tuple[Title, ...] = (
+    ("Train Accuracy", "train_accuracy", True),
+    ("Validation Accuracy", "val_accuracy", True),
+    ("Train Loss", "train_loss", False),
+    ("Validation Loss", "val_loss", False),
+    ("Test Accuracy", "test_accuracy", True),
+    ("Test Loss", "test_loss", False),
+    ("Runtime (s)", "seconds", False),
+)
+SCORES: tuple[Title, ...] = (
+    ("Train Score", "train_score", True),
+    ("Validation Score", "score", True),
+    ("Test Score", "test_score", True),
+)
+ALIASES = "Equivalent Activation Functions"
+CDF = "Fisher log eigenvalue CDF"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function with its finished evaluations, other names, and stored spectrum."""
+
+    name: str
+    records: tuple[EvaluationRecord, ...]
+    aliases: tuple[str, ...]
+    feature: bytes | None
+
+
+def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
+    """Writes the entries one after the other; returns how many."""
+    titles = titles_of(metric)
+    return _write(file, ((entry.name, json.dumps(to_figures(entry, cdf, titles))) for entry in entries))
+
+
+def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: TaskMetric) -> int:
+    """Writes entries of a benchmark file as they were in it, spectra to the last bit; returns how many.
+
+    What the file did not have is null, but NaN where it is a score, as `write_act_bench` has it. What this program did
+    not know of it stands behind the rest.
+    """
+    titles = titles_of(metric)
+    return _write(file, ((entry.name, _imported(entry, titles)) for entry in entries))
+
+
+def titles_of(metric: TaskMetric) -> tuple[Title, ...]:
+    """The figures that are written for a task of this metric."""
+    return FIGURES if metric.name == "accuracy" else FIGURES + SCORES
+
+
+def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:
+    n = 0
+    file.write(b"{")
+    for name, text in members:
+        file.write(b",\n" if n else b"\n")
+        file.write(f"{json.dumps(name)}: {text}".encode())
+        n += 1
+    file.write(b"\n}\n" if n else b"}\n")
+    return n
+
+
+def _imported(entry: BenchmarkEntry, titles: Sequence[Title]) -> str:
+    figures: dict[str, Any] = {title: getattr(entry.result, column) for title, column, _ in titles}
+    figures |= {title: math.nan for title, _, _ in SCORES if title in figures and figures[title] is None}
+    text = json.dumps(figures | {ALIASES: list(entry.aliases), CDF: entry.cdf_values().tolist()})
+    return text if entry.other == "{}" else f"{text[:-1]}, {entry.other[1:]}"
+
+
+def to_figures(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = FIGURES) -> dict[str, Any]:
+    """What the file says of one function under these titles."""
+    figures: dict[str, Any] = {
+        title: median([getattr(record, column) for record in entry.records], more_is_better)
+        for title, column, more_is_better in titles
+    }
+    figures[ALIASES] = list(entry.aliases)
+    figures[CDF] = [] if cdf is None or entry.feature is None else [float(value) for value in cdf(entry.feature)]
+    return figures
+
+
+def median(values: Sequence[float | None], more_is_better: bool) -> float:
+    """The median, with what is missing or NaN at the worse end; NaN if the middle is there.
+
+    >>> median([0.5, None, 0.75], more_is_better=True)
+    0.5
+    >>> median([1.0, 3.0, float("nan")], more_is_better=False)
+    3.0
+    """
+    worst = -math.inf if more_is_better else math.inf
+    missing = [value is None or math.isnan(value) for value in values]
+    keys = [worst if gone or value is None else value for value, gone in zip(values, missing, strict=True)]
+    ranked = sorted(zip(keys, missing, strict=True), key=lambda pair: (pair[0], pair[1] != more_is_better))
+    middle = ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1]
+    return math.nan if any(gone for _, gone in middle) else sum(key for key, _ in middle) / len(middle)

@@ -1,0 +1,1 @@
+"""The database itself: URL, engine, tables and their columns, transactions, migrations, health."""

@@ -1,0 +1,252 @@
+"""Engines: how connections are made on SQLite and PostgreSQL, and how a driver's error is understood.
+
+SQLite: WAL (readers never block the writer), a write transaction takes its lock at BEGIN (no upgrade that must fail),
+synchronous=FULL (one fsync a commit: a result that was recorded survives a power cut, not only a killed process),
+foreign keys on, functions in a planted schema off. SQLite waits for two seconds inside its own code, where Ctrl-C does
+not reach it; longer waiting is done by `store.database.transactions`. PostgreSQL: psycopg 3, one transaction a verb,
+and the server ends a transaction whose client was suspended in the middle, so that its locks do not outlive it for
+long; synchronous_commit is on, whatever the server's default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from aquasurf_ray.store.database.columns import dump_json, load_json
+from aquasurf_ray.store.database.schema import Base, table
+from aquasurf_ray.store.database.url import StoreUrl
+from aquasurf_ray.store.errors import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    WrongDatabase,
+)
+
+logger = logging.getLogger(__name__)
+
+APPLICATION_ID = 0x41715366  # "AqSf", in the header of our SQLite files
+WRITES = "aquasurf_writes"  # execution option of connections that will write
+SQLITE_WAIT_MS = 2_000
+NETWORK_FILE_SYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs", "gpfs", "beegfs", "9p")
+)
+_ROOM_NEEDED = 1 << 20  # with less free than this, an I/O error on SQLite means a full disk
+
+# PostgreSQL: serialization, deadlock, lock timeout, shutdowns, too many connections, killing of an idle transaction
+_TRANSIENT_STATES = frozenset(("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300", "25P03", "25P04"))
+_DISK_FULL = frozenset({"53100"})
+_NOT_OURS = frozenset({"42P01", "42703"})  # undefined table, undefined column
+
+
+def make_engine(url: StoreUrl) -> sa.Engine:
+    """An engine; connects on first use."""
+    common: dict[str, Any] = {
+        "json_serializer": dump_json,
+        "json_deserializer": load_json,
+        "hide_parameters": True,
+    }
+    if url.kind == "sqlite":
+        engine = sa.create_engine(url.sqlalchemy, **common, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return sa.create_engine(url.sqlalchemy, **common, pool_pre_ping=True, connect_args=_postgres_arguments(url))
+
+
+def insert_or_skip(connection: sa.Connection, model: type[Base]) -> Any:
+    """INSERT that leaves a row alone where a unique one is there already; `rowcount` of one row tells which."""
+    return _insert_or_skip(connection.dialect.name, model)
+
+
+def insert_new(connection: sa.Connection, model: type[Base], rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
+    """Inserts rows in their order, leaves alone those whose unique one is there already; returns a column of the new.
+
+    Two transactions that insert the same rows in the same order cannot deadlock.
+    """
+    if not rows:
+        return []
+    statement = _insert(connection.dialect.name, model).returning(table(model).c[column])
+    return list(connection.execute(statement, rows).scalars())
+
+
+@functools.cache
+def _insert_or_skip(dialect: str, model: type[Base]) -> Any:
+    return _insert(dialect, model).inline().execution_options(preserve_rowcount=True)
+
+
+@functools.cache
+def _insert(dialect: str, model: type[Base]) -> Any:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(table(model)).on_conflict_do_nothing()
+
+
+def check_sqlite_file(url: StoreUrl, create: bool) -> None:
+    """Looks at a SQLite file before anything is changed in it.
+
+    Raises:
+        StoreUnavailable: no such folder or file, or no permission.
+        WrongDatabase: not SQLite, or another program's.
+    """
+    path = url.path
+    assert path is not None  # noqa: S101 - a SQLite URL has a path
+    check_place(path, create)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_WAIT_MS / 1000)) as connection:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        n_objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application != 0 or n_objects > 0):
+        raise WrongDatabase(f"'{path}' is another program's SQLite file; give another --store")
+
+
+def warn_of_network_file_system(path: Path) -> None:
+    """One warning in the log when the file lies on a network file system, where SQLite's locks cannot be trusted."""
+    kind = file_system(path)
+    if kind in NETWORK_FILE_SYSTEMS:
+        logger.warning("'%s' is on %s, where SQLite may lose data; use a local disk or PostgreSQL", path, kind)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same transaction may succeed when it is run again."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    original = _original(error)
+    if isinstance(original, sqlite3.Error):
+        return _sqlite_code(original) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        return type(original).__name__ == "OperationalError"
+    return state in _TRANSIENT_STATES or state.startswith("08")
+
+
+def is_starting_up(error: DBAPIError) -> bool:
+    """Whether a connection was refused by a server that will answer soon (`open` waits for no other)."""
+    text = str(error.orig)
+    return any(
+        sign in text for sign in ("starting up", "shutting down", "recovery", "too many clients", "reserved for")
+    )
+
+
+def explain(error: Exception, url: StoreUrl) -> StoreError:
+    """The store's own error for a driver's; its text has one line and no password."""
+    original = _original(error)
+    words = url.redact(str(original))
+    if isinstance(original, sqlite3.Error):
+        return _explain_sqlite(_sqlite_code(original), words, url)
+    words = words.partition(" CONTEXT: ")[0]  # where in a block of ours: of use to nobody
+    state = getattr(original, "sqlstate", None)
+    if state in _DISK_FULL:
+        return StoreFull(f"no space left for store '{url}'; make room there")
+    if state in _NOT_OURS:
+        return WrongDatabase(f"store '{url}' lacks our tables: {words}")
+    if is_transient(error):
+        return StoreUnavailable(f"store '{url}' does not answer: {words}")
+    return StoreError(f"store '{url}' refused a statement: {words}")
+
+
+def _explain_sqlite(code: int | None, words: str, url: StoreUrl) -> StoreError:
+    path = url.path
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(f"'{path}' is locked by another process; end that one or use PostgreSQL")
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _disk_is_full(path)):
+        return StoreFull(f"no space left on the disk of '{path}'; make room there")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+        return StoreUnavailable(f"'{path}' cannot be opened for writing: {words}; check its permissions")
+    if code == sqlite3.SQLITE_NOTADB:
+        return WrongDatabase(f"'{path}' is not a SQLite database; give another --store")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreCorrupt(f"'{path}' is damaged: {words}; restore a copy")
+    if "no such table" in words or "no such column" in words:
+        return WrongDatabase(f"'{path}' lacks our tables: {words}")
+    return StoreError(f"'{path}' refused a statement: {words}")
+
+
+def _original(error: Exception) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _sqlite_code(error: sqlite3.Error) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # BEGIN is ours: see _begin_sqlite
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
+    cursor.execute("PRAGMA trusted_schema = OFF")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
+    asked = url.sqlalchemy.query
+    arguments: dict[str, Any] = {
+        "connect_timeout": 10,
+        "application_name": "aquasurf",
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "options": "-c idle_in_transaction_session_timeout=30s -c synchronous_commit=on",
+    }
+    return {key: value for key, value in arguments.items() if key not in asked} | url.secrets
+
+
+def check_place(path: Path, create: bool) -> None:
+    """Looks whether a SQLite file is there, or could be made.
+
+    Raises:
+        StoreUnavailable: neither.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise StoreUnavailable(f"store '{path}' is a folder; name a file in it")
+    if not folder.is_dir():
+        raise StoreUnavailable(f"folder '{folder}' does not exist; create it or give another --store")
+    if not path.exists():
+        if not create:
+            raise StoreUnavailable(f"no database at '{path}'; start a search or give another --store")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StoreUnavailable(f"folder '{folder}' is not writable; give another --store")
+
+
+def _disk_is_full(path: Path | None) -> bool:
+    return path is not None and shutil.disk_usage(path.absolute().parent).free < _ROOM_NEEDED
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that holds `path`, or '' where the system does not tell."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text()
+        target = path.absolute().parent.resolve()
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        point = Path(before.split()[4].replace("\\040", " "))
+        if target.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), after.split()[0]
+    return kind

@@ -1,0 +1,202 @@
+"""How a store is, for people who look before a search or when one is slow. Nothing is made or changed.
+
+SQLite is asked with a lock that is given back; how long a commit takes is that of a small file which is synced beside
+it and removed. PostgreSQL is asked to write a message into its log that belongs to no table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.clock import SystemClock
+from aquasurf_ray.store.database.engine import (
+    APPLICATION_ID,
+    NETWORK_FILE_SYSTEMS,
+    check_place,
+    explain,
+    file_system,
+    is_starting_up,
+)
+from aquasurf_ray.store.database.migrate import current_revision, known_revisions
+from aquasurf_ray.store.database.schema import HEAD_REVISION, Run, table
+from aquasurf_ray.store.database.transactions import Database
+from aquasurf_ray.store.database.url import StoreUrl, parse_url
+from aquasurf_ray.store.errors import StoreError, StoreUnavailable, WrongDatabase
+
+PATIENCE = 3.0  # seconds that a locked or starting database is waited for
+_PROBES = 3
+
+
+@dataclass(frozen=True)
+class StoreHealth:
+    """What was found. `problem` is a sentence, and what comes after it is not known then.
+
+    Args:
+        url: without passwords.
+        version: of the schema; None where nothing is there yet.
+        state: `new` (nothing there), `current`, `older` (a search migrates it).
+        writable: whether this user may write rows.
+        commit_seconds: the quickest of some, that reached the disk.
+        free_bytes: on the disk of SQLite's file, for this user.
+        network_file_system: the kind of one that SQLite's file is on.
+        journal: SQLite's mode; `wal` where it is as it should be.
+        clock_ahead: seconds that the server's clock is before this machine's; None for SQLite, which has none.
+        superuser: whether PostgreSQL lets this user do anything at all.
+    """
+
+    url: str
+    kind: Literal["sqlite", "postgresql"]
+    problem: str | None = None
+    version: str | None = None
+    state: Literal["new", "current", "older"] = "new"
+    writable: bool = False
+    commit_seconds: float | None = None
+    free_bytes: int | None = None
+    network_file_system: str | None = None
+    journal: str | None = None
+    clock_ahead: float | None = None
+    superuser: bool = False
+
+
+def examine(url: str) -> StoreHealth:
+    """Looks at the store of a URL.
+
+    Raises:
+        BadUrl: not such a URL.
+    """
+    parsed = parse_url(url)
+    try:
+        return _examine_sqlite(parsed, parsed.path) if parsed.path is not None else _examine_postgres(parsed)
+    except sqlite3.Error as error:
+        return StoreHealth(parsed.safe, parsed.kind, str(explain(error, parsed)))
+    except StoreError as error:
+        return StoreHealth(parsed.safe, parsed.kind, str(error))
+
+
+def _examine_sqlite(url: StoreUrl, path: Path) -> StoreHealth:
+    check_place(path, create=True)
+    kind = file_system(path)
+    network = kind if kind in NETWORK_FILE_SYSTEMS else None
+    disk = os.statvfs(path.absolute().parent)
+    free = disk.f_bavail * disk.f_frsize
+    if not path.exists() or path.stat().st_size == 0:
+        seconds = _sync_seconds(path.absolute().parent)
+        return StoreHealth(
+            url.safe, "sqlite", writable=True, commit_seconds=seconds, free_bytes=free, network_file_system=network
+        )
+    writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK | os.X_OK)
+    with contextlib.closing(_connected(path, writable)) as connection:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise WrongDatabase(f"'{path}' is another program's SQLite file; give another --store")
+        version, state = _known(url, connection.execute("SELECT version_num FROM aquasurf_version").fetchone()[0])
+        journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        if writable:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    return StoreHealth(
+        url.safe,
+        "sqlite",
+        version=version,
+        state=state,
+        writable=writable,
+        commit_seconds=_sync_seconds(path.absolute().parent) if writable else None,
+        free_bytes=free,
+        network_file_system=network,
+        journal=journal,
+    )
+
+
+def _connected(path: Path, writable: bool) -> sqlite3.Connection:
+    name = f"file:{quote(str(path.absolute()))}?mode={'rw' if writable else 'ro'}"
+    return sqlite3.connect(name, uri=True, timeout=PATIENCE, isolation_level=None)
+
+
+def _sync_seconds(folder: Path) -> float:
+    """What one commit waits for the disk."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".aquasurf-") as file:
+            return min(_synced(file.fileno()) for _ in range(_PROBES))
+    except OSError as error:
+        raise StoreUnavailable(
+            f"folder '{folder}' cannot be written: {error.strerror}; make room, or mount it"
+        ) from None
+
+
+def _synced(descriptor: int) -> float:
+    started = time.perf_counter()
+    os.write(descriptor, b"0" * 4096)
+    os.fsync(descriptor)
+    return time.perf_counter() - started
+
+
+def _examine_postgres(url: StoreUrl) -> StoreHealth:
+    database = Database(url, SystemClock(), PATIENCE)
+    try:
+        database.connect(is_starting_up)
+        revision = database.read(current_revision)
+        version, state = _known(url, revision)
+        writable, superuser = database.read(_rights)
+        return StoreHealth(
+            url.safe,
+            "postgresql",
+            version=version,
+            state=state,
+            writable=writable,
+            superuser=superuser,
+            commit_seconds=_commit_seconds(database) if writable else None,
+            clock_ahead=min((_clock_ahead(database) for _ in range(_PROBES)), key=abs),
+        )
+    finally:
+        database.close()
+
+
+def _rights(connection: sa.Connection) -> tuple[bool, bool]:
+    """Whether this user may write rows, or make the tables where there are none; whether nothing is forbidden."""
+    superuser = connection.exec_driver_sql("SHOW is_superuser").scalar() == "on"
+    if connection.execute(sa.select(sa.func.pg_is_in_recovery())).scalar():
+        return False, superuser
+    if sa.inspect(connection).has_table(table(Run).name):
+        privilege = sa.select(sa.func.has_table_privilege(table(Run).name, "INSERT"))
+    else:
+        privilege = sa.select(sa.func.has_schema_privilege("public", "CREATE"))
+    return bool(connection.execute(privilege).scalar()), superuser
+
+
+def _commit_seconds(database: Database) -> float:
+    message = sa.select(sa.func.pg_logical_emit_message(True, "aquasurf", ""))
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        database.write(lambda connection: connection.execute(message).scalar())
+        return time.perf_counter() - started
+
+    return min(seconds() for _ in range(_PROBES))
+
+
+def _clock_ahead(database: Database) -> float:
+    def asked(connection: sa.Connection) -> float:
+        before = time.time()
+        there = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one()
+        return float(there) - (before + time.time()) / 2
+
+    return database.read(asked)
+
+
+def _known(url: StoreUrl, revision: str | None) -> tuple[str | None, Literal["new", "current", "older"]]:
+    if revision is None:
+        return None, "new"
+    if revision == HEAD_REVISION:
+        return revision, "current"
+    if revision in known_revisions():
+        return revision, "older"
+    raise WrongDatabase(f"store '{url.safe}' is of version {revision}, newer than this code; upgrade aquasurf-ray")

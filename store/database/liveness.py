@@ -1,0 +1,66 @@
+"""Whether the process that holds a lease is still there.
+
+A process is known by host, boot, pid namespace, pid and start time; a reused pid has another start time, and a zombie
+counts as dead. Of processes on other hosts, in other containers or before a reboot nothing is known.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from aquasurf_ray.store.records.runs import LeaseOwner
+
+
+def this_process() -> LeaseOwner:
+    """The owner record of the calling process."""
+    stat = _stat(os.getpid())
+    started = None if stat is None else stat[1]
+    return LeaseOwner(platform.node(), _boot_id(), os.getpid(), started, _namespace())
+
+
+def is_dead(owner: LeaseOwner) -> bool:
+    """True only if the owner is known to be gone; False if it lives or cannot be seen from here."""
+    if not owner.boot_id or owner.started is None:
+        return False
+    if (owner.host, owner.boot_id, owner.namespace) != (platform.node(), _boot_id(), _namespace()):
+        return False
+    stat = _stat(owner.pid)
+    if stat is None:
+        return not _answers(owner.pid)  # /proc may hide other users' processes
+    return stat[0] in "ZX" or stat[1] != owner.started
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """State letter and start time in clock ticks since boot (proc(5), fields 3 and 22), None without such a process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and brackets included
+    return fields[0], int(fields[19])
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""

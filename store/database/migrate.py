@@ -1,0 +1,101 @@
+"""Brings a database's schema to this code's version, wholly or not at all.
+
+The migration runs in one transaction (SQLite too: its DDL is transactional once BEGIN is ours), so a process killed in
+the middle leaves the old schema. Whoever comes first takes the write lock (SQLite) or an advisory lock (PostgreSQL);
+the others wait and find the work done. Alembic is imported only when there is something to migrate.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import APPLICATION_ID
+from aquasurf_ray.store.database.schema import HEAD_REVISION, VERSION_TABLE, Base
+from aquasurf_ray.store.database.transactions import Database
+from aquasurf_ray.store.errors import StoreTooNew, StoreTooOld, StoreUnavailable, WrongDatabase
+
+SCRIPTS = Path(__file__).parent / "migrations"
+_LOCK_KEY = 0x6171756173757266  # "aquasurf"
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
+    """Makes sure that the database has this code's schema.
+
+    Raises:
+        StoreTooNew: a later version wrote it.
+        StoreTooOld: an earlier version wrote it, and `migrate` is False.
+        StoreUnavailable: it is empty, and `create` is False.
+        WrongDatabase: tables of our names, but not ours.
+    """
+    revision = database.read(current_revision)
+    if revision == HEAD_REVISION:
+        return
+    name = database.url.safe
+    if revision is None and not create:
+        raise StoreUnavailable(f"store '{name}' is empty; start a search or give another --store")
+    if revision is not None and revision not in known_revisions():
+        raise StoreTooNew(f"store '{name}' is of version {revision}, newer than this code; upgrade aquasurf-ray")
+    if revision is not None and not migrate:
+        raise StoreTooOld(f"store '{name}' is of version {revision}, this code needs {HEAD_REVISION}; open it to write")
+    database.write(upgrade)
+    if revision is not None:
+        logger.warning("store '%s' is now of version %s: an older aquasurf-ray cannot open it", name, HEAD_REVISION)
+
+
+def current_revision(connection: sa.Connection) -> str | None:
+    """The schema's version, None for a database without our tables."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+
+
+def known_revisions() -> set[str]:
+    """All versions that this code has migrations for."""
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions()}
+
+
+def upgrade(connection: sa.Connection, revision: str = HEAD_REVISION) -> None:
+    """Runs the missing migrations up to `revision` in the connection's transaction."""
+    _lock(connection)
+    found = current_revision(connection)
+    if found == revision:
+        return  # another process was faster
+    if found is None:
+        _refuse_foreign_tables(connection)
+    _run_scripts(connection, revision)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _run_scripts(connection: sa.Connection, target: str) -> None:
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(SCRIPTS))
+
+    def missing(revision: object, context: object) -> list[object]:
+        return list(scripts._upgrade_revs(target, revision))  # type: ignore[arg-type]
+
+    options = {"fn": missing, "script": scripts, "target_metadata": Base.metadata, "version_table": VERSION_TABLE}
+    context = MigrationContext.configure(connection, opts=options)
+    with Operations.context(context):
+        context.run_migrations()
+
+
+def _lock(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+
+
+def _refuse_foreign_tables(connection: sa.Connection) -> None:
+    taken = sorted(set(sa.inspect(connection).get_table_names()) & set(Base.metadata.tables))
+    if taken:
+        raise WrongDatabase(f"the database has a table '{taken[0]}' that is not ours; give another --store")

@@ -1,0 +1,335 @@
+"""The tables, as typed SQLAlchemy models; the migrations make the same schema and a test compares the two.
+
+Invariants that the schema itself keeps: one row a (task, function, seed), so no evaluation can run or be done twice;
+one spectrum a (task, function, fisher, seed); one cost a (task, function, device); statuses out of fixed sets; a
+running evaluation has a claimer and a done one a score. Nothing is lost by what this program deletes, which is one
+thing only (`store.verbs.results.reopen`), and nothing is pickled: cells are numbers, text, JSON, or arrays of fixed
+layout. Column types are those of `store.database.columns`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, Table, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
+
+VERSION_TABLE = "aquasurf_version"
+HEAD_REVISION = "0004"
+JSON_CELL = JSON(none_as_null=True)
+
+
+class Base(DeclarativeBase):
+    """Common naming and types of all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
+        int: Identifier,
+        float: FaithfulFloat,
+        str: CleanText,
+        bytes: LargeBinary,
+        datetime: UtcDateTime,
+    }
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def table(model: type[Base]) -> Table:
+    """The plain table of a model: statements on it are built several times faster than on the model."""
+    return cast(Table, model.__table__)
+
+
+class Task(Base):
+    """Network, data and recipe; results compare only within one."""
+
+    __tablename__ = "tasks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    version: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class Function(Base):
+    """An activation function, known by the fingerprint of its outputs."""
+
+    __tablename__ = "functions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str] = mapped_column(index=True)
+    n_operators: Mapped[int]
+
+
+class Alias(Base):
+    """Another spelling of a function."""
+
+    __tablename__ = "aliases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), index=True)
+
+
+class Run(Base):
+    """One search or evaluation job, and the lease of the driver that works on it."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        _one_of("kind", "search", "evaluate", "import", "build", "confirm"),
+        _one_of("status", "new", "running", "interrupted", "finished", "failed"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id), index=True)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    config_digest: Mapped[str]
+    seed: Mapped[int]
+    budget: Mapped[int | None]
+    status: Mapped[str]
+    storage: Mapped[str | None]
+    code_version: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now())
+    message: Mapped[str | None]
+    lease_token: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[dict[str, Any] | None] = mapped_column(JSON_CELL)
+    lease_seconds: Mapped[float | None]
+    lease_heartbeat: Mapped[int] = mapped_column(default=0)
+    lease_renewed_at: Mapped[datetime | None]
+
+
+class RunCandidate(Base):
+    """A function that a run may train, in the run's order."""
+
+    __tablename__ = "run_candidates"
+    __table_args__ = (UniqueConstraint("run_id", "function_id"),)
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), index=True)
+
+
+class Spectrum(Base):
+    """The compact FIM spectrum of one function on one task, or why there is none."""
+
+    __tablename__ = "spectra"
+    __table_args__ = (
+        UniqueConstraint("task_id", "function_id", "fisher", "seed"),
+        _one_of("fisher", "sampled", "empirical"),
+        _one_of("status", "done", "diverged"),
+        CheckConstraint("status <> 'done' OR feature IS NOT NULL", name="done_has_feature"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id))
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), index=True)
+    fisher: Mapped[str]
+    seed: Mapped[int]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    seconds: Mapped[float | None]
+    device: Mapped[str | None]
+    worker: Mapped[str | None]
+    run_id: Mapped[int | None] = mapped_column(ForeignKey(Run.id), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+    feature: Mapped[bytes | None]  # last, so that SQLite reads the other columns without its overflow pages
+
+
+class Cost(Base):
+    """What one function costs on one task and kind of device, and relu beside it: step time and activation memory."""
+
+    __tablename__ = "costs"
+    __table_args__ = (
+        CheckConstraint("step_seconds > 0 AND relu_step_seconds > 0", name="seconds"),
+        CheckConstraint("activation_bytes >= 0 AND relu_activation_bytes > 0", name="bytes"),
+    )
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id), primary_key=True)
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), primary_key=True, index=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    step_seconds: Mapped[float]
+    relu_step_seconds: Mapped[float]
+    activation_bytes: Mapped[int]
+    relu_activation_bytes: Mapped[int]
+    worker: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class Evaluation(Base):
+    """One training of one function on one task with one seed."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        UniqueConstraint("task_id", "function_id", "seed"),
+        _one_of("status", "queued", "running", "done", "diverged", "failed"),
+        CheckConstraint("status <> 'running' OR claimed_by IS NOT NULL", name="running_has_claimer"),
+        CheckConstraint("status <> 'done' OR score IS NOT NULL", name="done_has_score"),
+        Index(None, "task_id", "status"),
+        Index(None, "claimed_by", "status"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id))
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), index=True)
+    seed: Mapped[int]
+    status: Mapped[str]
+    claimed_by: Mapped[int | None] = mapped_column(ForeignKey(Run.id))
+    claim_token: Mapped[int | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    score: Mapped[float | None]
+    train_loss: Mapped[float | None]
+    train_score: Mapped[float | None]
+    train_accuracy: Mapped[float | None]
+    val_loss: Mapped[float | None]
+    val_accuracy: Mapped[float | None]
+    test_loss: Mapped[float | None]
+    test_score: Mapped[float | None]
+    test_accuracy: Mapped[float | None]
+    stopped_early: Mapped[str | None]
+    epochs: Mapped[int | None]
+    seconds: Mapped[float | None]
+    examples_per_second: Mapped[float | None]
+    peak_memory_mb: Mapped[float | None]
+    reason: Mapped[str | None]
+    error: Mapped[str | None]
+    device: Mapped[str | None]
+    n_devices: Mapped[int | None]
+    precision: Mapped[str | None]
+    worker: Mapped[str | None]
+    code_version: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Epoch(Base):
+    """One epoch of an evaluation's learning curve."""
+
+    __tablename__ = "epochs"
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    train_loss: Mapped[float | None]
+    train_score: Mapped[float | None]
+    train_accuracy: Mapped[float | None]
+    val_loss: Mapped[float | None]
+    val_score: Mapped[float | None]
+    val_accuracy: Mapped[float | None]
+    learning_rate: Mapped[float | None]
+    seconds: Mapped[float | None]
+
+
+class ImportedEntry(Base):
+    """What a benchmark file says of an evaluation that was imported from it, beside the evaluation's figures.
+
+    The file is named in the config of the run that claimed the evaluation. `cdf` is packed by `store.records.packed`,
+    `other` is the text of a JSON object in which NaN and Infinity may be.
+    """
+
+    __tablename__ = "imported_entries"
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)
+    name: Mapped[str]
+    aliases: Mapped[list[Any]] = mapped_column(JSON_CELL)
+    other: Mapped[str]
+    cdf_length: Mapped[int]
+    cdf: Mapped[bytes]
+
+
+class RunEvaluation(Base):
+    """That a run wanted an evaluation, in what order and for what reason."""
+
+    __tablename__ = "run_evaluations"
+    __table_args__ = (
+        UniqueConstraint("run_id", "evaluation_id"),
+        UniqueConstraint("run_id", "position"),
+        _one_of("origin", "baseline", "proposal", "suggestion", "import"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id))
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), index=True)
+    position: Mapped[int]
+    origin: Mapped[str]
+    reused: Mapped[bool]
+    predicted_score: Mapped[float | None]
+    rank: Mapped[int | None]
+    neighbors: Mapped[list[Any] | None] = mapped_column(JSON_CELL)
+    embedding_version: Mapped[str | None]
+    suggested_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class Embedding(Base):
+    """Two coordinates a function, by content digest; int64 and float32 little-endian arrays."""
+
+    __tablename__ = "embeddings"
+    version: Mapped[str] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey(Task.id), index=True)
+    config: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now())
+    function_ids: Mapped[bytes]
+    coordinates: Mapped[bytes]
+
+
+class Attempt(Base):
+    """One try of an evaluation on one worker."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("evaluation_id", "number"),
+        CheckConstraint(
+            "outcome IN ('done', 'diverged', 'failed', 'interrupted', 'superseded')", name="outcome"
+        ),  # NULL while it runs
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id))
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), index=True)
+    number: Mapped[int]
+    worker: Mapped[str | None]
+    node: Mapped[str | None]
+    started_at: Mapped[datetime] = mapped_column(default=utc_now())
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    error: Mapped[str | None]
+
+
+class Event(Base):
+    """The run's log, in order: with it every suggestion can be recomputed."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("run_id", "seq"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id))
+    seq: Mapped[int]
+    at: Mapped[datetime] = mapped_column(default=utc_now())
+    kind: Mapped[str]
+    evaluation_id: Mapped[int | None] = mapped_column(ForeignKey(Evaluation.id))
+    function_id: Mapped[int | None] = mapped_column(ForeignKey(Function.id))
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON_CELL)
+
+
+class StopRequest(Base):
+    """That somebody has asked the driver with this lease to stop; the last one counts."""
+
+    __tablename__ = "stop_requests"
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    lease_token: Mapped[int]
+    asked_by: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    asked_at: Mapped[datetime] = mapped_column(default=utc_now())
+
+
+class LiveRun(Base):
+    """What the driver with this lease last said of its workers; as old as it says, and no longer true once it is."""
+
+    __tablename__ = "live_runs"
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    lease_token: Mapped[int]
+    reported_at: Mapped[datetime] = mapped_column(default=utc_now())
+    report: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)

@@ -1,0 +1,93 @@
+"""The address of a store: which engine, which file or server, and how it may be shown.
+
+A URL is `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`. Passwords live here and in the engine only:
+everything that people or logs see goes through `safe` and `redact`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from aquasurf_ray.store.errors import BadUrl
+
+EXPECTED = "give sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
+HIDDEN = "***"
+_POSTGRES_NAMES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_SQLITE_NAMES = frozenset({"sqlite", "sqlite+pysqlite"})
+
+
+@dataclass(frozen=True)
+class StoreUrl:
+    """A checked URL. Its text form hides every password."""
+
+    kind: Literal["sqlite", "postgresql"]
+    sqlalchemy: URL = field(repr=False)
+    safe: str
+    path: Path | None = None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.safe
+
+    def redact(self, text: str) -> str:
+        """`text` on one line of at most 300 characters, without this URL's passwords."""
+        for secret in filter(None, (self.sqlalchemy.password, *self.secrets.values())):
+            text = text.replace(secret, HIDDEN)
+        return one_line(text)
+
+
+def parse_url(text: str) -> StoreUrl:
+    """The checked form of a URL.
+
+    Raises:
+        BadUrl: not a URL, another engine, no file named, or options that SQLite does not take.
+
+    Example:
+        >>> parse_url("postgres://ada:secret@db.example/runs").safe
+        'postgresql+psycopg://ada:***@db.example/runs'
+    """
+    if text.partition("://")[2].partition("/")[0].count("@") > 1:
+        raise BadUrl(f"store '{_hide(text)}' has more than one @ before its host, write %40 in a password; {EXPECTED}")
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise BadUrl(f"store '{_hide(text)}' is not a database URL; {EXPECTED}") from None
+    if url.drivername in _SQLITE_NAMES:
+        return _sqlite(url)
+    if url.drivername in _POSTGRES_NAMES:
+        return _postgres(url)
+    raise BadUrl(f"store '{_hide(text)}' is neither SQLite nor PostgreSQL; {EXPECTED}")
+
+
+def one_line(text: str) -> str:
+    """White space folded, and cut after 300 characters."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= 300 else folded[:297] + "..."
+
+
+def _sqlite(url: URL) -> StoreUrl:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise BadUrl(f"store '{url}' names no file; give sqlite:///FILE")
+    if url.query or url.host:
+        raise BadUrl(f"store '{_hide(str(url))}' has parts besides the file; give sqlite:///FILE")
+    return StoreUrl("sqlite", url.set(drivername="sqlite+pysqlite"), str(url), Path(url.database))
+
+
+def _postgres(url: URL) -> StoreUrl:
+    secrets = {key: value for key, value in url.query.items() if "password" in key and isinstance(value, str)}
+    url = url.difference_update_query(secrets).set(drivername="postgresql+psycopg")
+    if "password" in secrets:
+        url = url.set(password=secrets.pop("password"))
+    return StoreUrl("postgresql", url, url.render_as_string(hide_password=True), secrets=secrets)
+
+
+def _hide(text: str) -> str:
+    """A URL that could not be parsed, without what may be a password."""
+    text = re.sub(r"//.*@", f"//{HIDDEN}@", text, flags=re.DOTALL)
+    return one_line(re.sub(r"(password=)[^&]*", rf"\1{HIDDEN}", text))

@@ -1,0 +1,225 @@
+"""Evaluations of two stores into one: a row a (task, function, seed), and of its two states the one that tells more.
+
+A whole result stands over one that was stopped early or refused, that over none, and what is here over its equal. A
+result that finds another one in its place goes into the log of the run that had it, with its learning curve, so that
+nothing finished is lost. What was running there is queued, as it is when a run is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.columns import dump_json, load_json
+from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, Event, ImportedEntry, RunEvaluation, table
+from aquasurf_ray.store.merging.numbering import Merging, Note, Row
+from aquasurf_ray.store.verbs.fence import chunks
+from aquasurf_ray.store.verbs.results import FIGURES, read_curve
+
+_EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
+_ENTRIES, _WISHES, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
+_KEY = ("task_id", "function_id", "seed")
+OTHER_RESULT = "other_result"
+
+
+def merge_evaluations(merging: Merging) -> None:
+    """Every evaluation that a run of the other store, of those not left out, wanted or has claimed."""
+    wanted = _wanted(merging)
+    for part in chunks(wanted):
+        rows = [_translated(merging, row) for row in _rows(merging, part)]
+        known = _known_here(merging, rows)
+        new = [row for row in rows if _key(row) not in known]
+        _insert(merging, new)
+        merging.count("evaluations", len(new))
+        here = known | _known_here(merging, new)
+        merging.evaluations |= {row["id"]: here[_key(row)]["id"] for row in rows}
+        taken = [row for row in rows if _key(row) in known and _join(merging, known[_key(row)], row)]
+        _copy_curves(merging, new + taken)
+        _copy_entries(merging, new)
+        _copy_attempts(merging, part)
+
+
+def other_results(merging: Merging, run_ids: Sequence[int]) -> set[tuple[int, str]]:
+    """What the logs of these runs hold of results that found another one in their place: (evaluation, its JSON)."""
+    query = sa.select(_EVENTS.c.evaluation_id, _EVENTS.c.data).where(
+        _EVENTS.c.kind == OTHER_RESULT, _EVENTS.c.run_id.in_(run_ids)
+    )
+    return {(row.evaluation_id, dump_json(row.data)) for row in merging.here.execute(query)}
+
+
+def _wanted(merging: Merging) -> list[int]:
+    wishes = merging.source.rows(sa.select(_WISHES.c.run_id, _WISHES.c.evaluation_id))
+    claims = merging.source.rows(
+        sa.select(_EVALUATIONS.c.claimed_by.label("run_id"), _EVALUATIONS.c.id.label("evaluation_id"))
+    )
+    return sorted({row.evaluation_id for row in (*wishes, *claims) if row.run_id in merging.runs})
+
+
+def _rows(merging: Merging, numbers: Sequence[int]) -> list[Row]:
+    query = sa.select(_EVALUATIONS).where(_EVALUATIONS.c.id.in_(numbers)).order_by(_EVALUATIONS.c.id)
+    return [dict(row._mapping) for row in merging.source.rows(query)]
+
+
+def _translated(merging: Merging, row: Row) -> Row:
+    row = row | {"task_id": merging.task(row["task_id"]), "function_id": merging.function(row["function_id"])}
+    row["claimed_by"] = merging.run(row["claimed_by"])
+    if row["status"] == "running":
+        row |= {"status": "queued", "claimed_by": None}
+    return row | {"claim_token": row["claim_token"] if row["claimed_by"] is not None else None}
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return tuple(row[column] for column in _KEY)
+
+
+def _known_here(merging: Merging, rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
+    """The rows of this store with the keys of `rows`, locked, by key."""
+    found: dict[tuple[Any, ...], Row] = {}
+    keys = {_key(row) for row in rows}
+    for task in sorted({row["task_id"] for row in rows}):
+        functions = sorted({row["function_id"] for row in rows if row["task_id"] == task})
+        query = sa.select(_EVALUATIONS).where(_EVALUATIONS.c.task_id == task, _EVALUATIONS.c.function_id.in_(functions))
+        for row in merging.here.execute(query.order_by(_EVALUATIONS.c.function_id).with_for_update()):
+            if _key(dict(row._mapping)) in keys:
+                found[_key(dict(row._mapping))] = dict(row._mapping)
+    return found
+
+
+def _insert(merging: Merging, rows: Sequence[Row]) -> None:
+    if rows:
+        merging.here.execute(sa.insert(_EVALUATIONS), [_without(row, "id") for row in rows])
+
+
+def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
+    """Makes one of two states; whether it is theirs."""
+    if _worth(theirs) > _worth(ours):
+        _take(merging, ours, theirs)
+        return True
+    if not _finished(theirs):
+        if _finished(ours):
+            merging.settled.add(ours["id"])
+        return False
+    curve = _curve_there(merging, theirs["id"])
+    if _figures(ours, _curve_here(merging, ours["id"])) != _figures(theirs, curve):
+        _keep(merging, theirs, curve, ours["id"])
+    elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
+        owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
+        merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(owner))
+    return False
+
+
+def _take(merging: Merging, ours: Row, theirs: Row) -> None:
+    if _finished(ours):
+        _keep(merging, ours, _curve_here(merging, ours["id"]), ours["id"])
+    values = _without(theirs, "id", "created_at", *_KEY)
+    merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(values))
+    merging.here.execute(sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == ours["id"]))
+    merging.count("results")
+    _tell(merging, ours, theirs)
+
+
+def _worth(row: Row) -> int:
+    if not _finished(row):
+        return 0
+    return 1 if row["stopped_early"] is not None else 2
+
+
+def _finished(row: Row) -> bool:
+    return row["status"] in ("done", "diverged")
+
+
+def _figures(row: Row, curve: list[Row]) -> str:
+    """What was measured, as text, in which NaN equals NaN."""
+    return repr([row["status"], *(row[name] for name in FIGURES), *(sorted(epoch.items()) for epoch in curve)])
+
+
+def _curve_here(merging: Merging, evaluation_id: int) -> list[Row]:
+    return [asdict(epoch) for epoch in read_curve(merging.here, evaluation_id)]
+
+
+def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:
+    query = sa.select(_EPOCHS).where(_EPOCHS.c.evaluation_id == evaluation_id).order_by(_EPOCHS.c.epoch)
+    return [_without(dict(row._mapping), "evaluation_id") for row in merging.source.rows(query)]
+
+
+def _keep(merging: Merging, result: Row, curve: list[Row], evaluation_id: int) -> None:
+    """Notes a result that another one stands over, for the log of the run that had it."""
+    run_id = result["claimed_by"] or _who_wants(merging, evaluation_id)
+    kept = {name: result[name] for name in ("status", "code_version", *FIGURES)} | {"epochs": curve}
+    data = load_json(dump_json({"result": kept, "merged": True}))
+    merging.notes.append(Note(run_id, OTHER_RESULT, evaluation_id, result["function_id"], data))
+
+
+def _who_wants(merging: Merging, evaluation_id: int) -> int:
+    """A run of this store: its evaluation has one that claimed it, or wanted it."""
+    query = sa.select(_EVALUATIONS.c.claimed_by).where(_EVALUATIONS.c.id == evaluation_id)
+    owner = merging.here.execute(query).scalar()
+    wish = sa.select(sa.func.min(_WISHES.c.run_id)).where(_WISHES.c.evaluation_id == evaluation_id)
+    return int(owner if owner is not None else merging.here.execute(wish).scalar_one())
+
+
+def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
+    """The runs here that wanted the evaluation have its result now, and did not train it.
+
+    A run that is brought up to the other store's state learns of it from its own log there.
+    """
+    query = sa.select(_WISHES.c.run_id).where(_WISHES.c.evaluation_id == ours["id"]).order_by(_WISHES.c.run_id)
+    for run_id in merging.here.execute(query).scalars().all():
+        if run_id != theirs["claimed_by"] and run_id not in merging.renewed:
+            at = (_WISHES.c.run_id == run_id) & (_WISHES.c.evaluation_id == ours["id"])
+            merging.here.execute(sa.update(_WISHES).where(at).values(reused=True))
+            merging.notes.append(observed(run_id, ours["id"], theirs))
+
+
+def observed(run_id: int, evaluation_id: int, result: Row) -> Note:
+    """That a run has a result that it did not train, from here on."""
+    data = {"status": result["status"], "score": result["score"], "merged": True}
+    return Note(run_id, "observed", evaluation_id, result["function_id"], data)
+
+
+def _copy_curves(merging: Merging, rows: Sequence[Row]) -> None:
+    numbers = [row["id"] for row in rows]
+    query = sa.select(_EPOCHS).where(_EPOCHS.c.evaluation_id.in_(numbers))
+    epochs = merging.source.rows(query.order_by(_EPOCHS.c.evaluation_id, _EPOCHS.c.epoch)) if numbers else []
+    for part in chunks([_moved(merging, row) for row in epochs]):
+        merging.here.execute(sa.insert(_EPOCHS), part)
+
+
+def _copy_entries(merging: Merging, rows: Sequence[Row]) -> None:
+    """What a benchmark file says of imported evaluations; of others there is nothing."""
+    numbers = [row["id"] for row in rows]
+    query = sa.select(_ENTRIES).where(_ENTRIES.c.evaluation_id.in_(numbers)).order_by(_ENTRIES.c.evaluation_id)
+    entries = [_moved(merging, row) for row in merging.source.rows(query)] if numbers else []
+    if entries:
+        merging.here.execute(sa.insert(_ENTRIES), entries)
+
+
+def _copy_attempts(merging: Merging, numbers: Sequence[int]) -> None:
+    """Tries by runs that are not left out, numbered behind those that are here; one that was open is interrupted."""
+    query = sa.select(_ATTEMPTS).where(_ATTEMPTS.c.evaluation_id.in_(numbers))
+    rows = merging.source.rows(query.order_by(_ATTEMPTS.c.evaluation_id, _ATTEMPTS.c.number))
+    attempts = [_moved(merging, row) for row in rows if row.run_id in merging.runs]
+    ids = sorted({row["evaluation_id"] for row in attempts})
+    here = merging.here.execute(sa.select(_ATTEMPTS).where(_ATTEMPTS.c.evaluation_id.in_(ids))).all()
+    known = {(row.evaluation_id, row.run_id, row.started_at) for row in here}
+    last = {number: max((row.number for row in here if row.evaluation_id == number), default=0) for number in ids}
+    new = []
+    for row in attempts:
+        row["run_id"] = merging.run(row["run_id"])
+        if (row["evaluation_id"], row["run_id"], row["started_at"]) in known:
+            continue
+        last[row["evaluation_id"]] += 1
+        new.append(row | {"number": last[row["evaluation_id"]], "outcome": row["outcome"] or "interrupted"})
+    for part in chunks(new):
+        merging.here.execute(sa.insert(_ATTEMPTS), part)
+
+
+def _moved(merging: Merging, row: Any) -> Row:
+    return _without(dict(row._mapping), "id") | {"evaluation_id": merging.evaluation(row.evaluation_id)}
+
+
+def _without(row: Row, *names: str) -> Row:
+    return {name: value for name, value in row.items() if name not in names}

@@ -1,0 +1,213 @@
+"""Brings another store into this one: machines that worked apart, or a laptop's search into the team's database.
+
+Functions meet by fingerprint, tasks by digest, evaluations by task, function and seed, runs as `store.merging.runs`
+says. Nothing that is finished is lost, and nothing is there twice. One transaction does it all, so a merge that is
+killed has changed nothing, and one that is done again changes nothing more. The other store is only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Alias, Base, Cost, Embedding, Function, Run, Spectrum, Task, table
+from aquasurf_ray.store.database.url import StoreUrl, parse_url
+from aquasurf_ray.store.errors import BadUrl, RunHeld, StoreCorrupt
+from aquasurf_ray.store.merging.evaluations import merge_evaluations
+from aquasurf_ray.store.merging.numbering import Merging, Row
+from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
+from aquasurf_ray.store.merging.source import Source, allow_idling, opened
+from aquasurf_ray.store.records.runs import FunctionRow
+from aquasurf_ray.store.verbs.fence import StoreCore, chunks
+from aquasurf_ray.store.verbs.functions import insert_functions
+from aquasurf_ray.store.verbs.runs import to_owner
+
+_LOCK_KEY = 0x6171756D65726765  # "aqumerge"
+_FEATURES = 50  # spectra in memory at a time; one may have a megabyte
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge has brought: rows that were not here, by what they are, and what became of every run.
+
+    `results` are evaluations that were here without a result, or with one that was stopped early, and have a whole one
+    now; `other_results` are different results of evaluations that had one here, which are in the log of their run.
+    """
+
+    store: str
+    runs: tuple[MergedRun, ...]
+    tasks: int
+    functions: int
+    aliases: int
+    evaluations: int
+    results: int
+    other_results: int
+    spectra: int
+    costs: int
+    embeddings: int
+
+
+class MergeVerbs(StoreCore):
+    """Merging."""
+
+    def merge(self, url: str) -> MergeReport:
+        """Brings the store at `url` into this one, wholly or not at all.
+
+        Raises:
+            BadUrl: it is this store.
+            StoreUnavailable, WrongDatabase: it cannot be read, or is of another version; nothing is changed.
+            RunHeld: a driver works on a run of this store.
+        """
+        if _same_file(self._database.url, parse_url(url)):
+            raise self._merged_into_itself()
+        with opened(url) as source:
+            return self._write(lambda connection: self._merged(source, connection))
+
+    def _merged(self, source: Source, here: sa.Connection) -> MergeReport:
+        if _postgresql_database(here) == _postgresql_database(source.connection) is not None:
+            raise self._merged_into_itself()
+        _lock(here)
+        for run in live_runs(here, self._is_dead):
+            owner = to_owner(run["lease_owner"])
+            raise RunHeld(
+                f"run '{run['name']}' of '{self.safe_url}' is held by {owner.host} pid {owner.pid}; "
+                "stop that driver, merge, and resume it"
+            )
+        before = {model: _n(here, model) for model in (Task, Function, Alias)}
+        merging = Merging(source, here)
+        _merge_tasks(merging)
+        _merge_functions(merging)
+        runs = RunMerge(merging, self._is_dead)
+        runs.begin()
+        merge_evaluations(merging)
+        runs.finish()
+        write_notes(merging)
+        _merge_spectra(merging)
+        _merge_costs(merging)
+        _merge_embeddings(merging)
+        added = {model: _n(here, model) - n for model, n in before.items()}
+        return MergeReport(
+            store=source.name,
+            runs=tuple(runs.report()),
+            tasks=added[Task],
+            functions=added[Function],
+            aliases=added[Alias],
+            **{
+                name: merging.counts.get(name, 0)
+                for name in ("evaluations", "results", "other_results", "spectra", "costs", "embeddings")
+            },
+        )
+
+    def _merged_into_itself(self) -> BadUrl:
+        return BadUrl(f"store '{self.safe_url}' is the one to merge into; name another one")
+
+
+def _same_file(one: StoreUrl, other: StoreUrl) -> bool:
+    if one.path is None or other.path is None:
+        return False
+    return one.path.exists() and other.path.exists() and Path(one.path).samefile(other.path)
+
+
+def _postgresql_database(connection: sa.Connection) -> tuple[Any, ...] | None:
+    """What tells a database of PostgreSQL from all others, however its host is spelled; None of another kind."""
+    if connection.dialect.name != "postgresql":
+        return None
+    query = "SELECT oid, pg_postmaster_start_time() FROM pg_database WHERE datname = current_database()"
+    return tuple(connection.exec_driver_sql(query).one())
+
+
+def _lock(here: sa.Connection) -> None:
+    """One merge at a time, and no driver that begins meanwhile; SQLite's write lock is that already."""
+    if here.dialect.name == "postgresql":
+        allow_idling(here)
+        here.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+        here.execute(sa.select(Run.id).order_by(Run.id).with_for_update())
+
+
+def _n(here: sa.Connection, model: type[Base]) -> int:
+    return int(here.execute(sa.select(sa.func.count()).select_from(table(model))).scalar_one())
+
+
+def _merge_tasks(merging: Merging) -> None:
+    for row in merging.source.rows(sa.select(table(Task)).order_by(Task.id)):
+        merging.here.execute(insert_or_skip(merging.here, Task), _without_id(row))
+        query = sa.select(Task.id).where(Task.digest == row.digest)
+        merging.tasks[row.id] = int(merging.here.execute(query).scalar_one())
+
+
+def _merge_functions(merging: Merging) -> None:
+    numbers = [row.id for row in merging.source.rows(sa.select(Function.id).order_by(Function.id))]
+    for part in chunks(numbers):
+        query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(part)).order_by(Alias.name)
+        aliases: dict[int, list[str]] = {}
+        for row in merging.source.rows(query):
+            aliases.setdefault(row.function_id, []).append(row.name)
+        columns = sa.select(Function.id, Function.fingerprint, Function.name, Function.n_operators)
+        found = merging.source.rows(columns.where(Function.id.in_(part)).order_by(Function.id))
+        rows = [FunctionRow(f.fingerprint, f.name, f.n_operators, tuple(aliases.get(f.id, ()))) for f in found]
+        here = insert_functions(merging.here, rows)
+        merging.functions |= dict(zip((f.id for f in found), here, strict=True))
+
+
+def _merge_spectra(merging: Merging) -> None:
+    """Those that this store has not; of others the features are not even read."""
+    columns = (Spectrum.task_id, Spectrum.function_id, Spectrum.fisher, Spectrum.seed)
+    known = {tuple(row) for row in merging.here.execute(sa.select(*columns))}
+    missing = [
+        row.id
+        for row in merging.source.rows(sa.select(Spectrum.id, *columns).order_by(Spectrum.function_id, Spectrum.id))
+        if (merging.task(row.task_id), merging.function(row.function_id), row.fisher, row.seed) not in known
+    ]
+    for start in range(0, len(missing), _FEATURES):
+        query = sa.select(table(Spectrum)).where(Spectrum.id.in_(missing[start : start + _FEATURES]))
+        rows = [_moved(merging, row) for row in merging.source.rows(query.order_by(Spectrum.id))]
+        for row in rows:
+            row["run_id"] = merging.run(row["run_id"])
+        merging.here.execute(insert_or_skip(merging.here, Spectrum), rows)
+    merging.count("spectra", len(missing))
+
+
+def _merge_costs(merging: Merging) -> None:
+    query = sa.select(Cost.task_id, Cost.function_id, Cost.device)
+    known = {tuple(row) for row in merging.here.execute(query)}
+    rows = [_moved(merging, row) for row in merging.source.rows(sa.select(table(Cost)).order_by(Cost.function_id))]
+    new = [row for row in rows if (row["task_id"], row["function_id"], row["device"]) not in known]
+    for part in chunks(new):
+        merging.here.execute(insert_or_skip(merging.here, Cost), part)
+    merging.count("costs", len(new))
+
+
+def _merge_embeddings(merging: Merging) -> None:
+    """One at a time; their version is a digest of what they were computed from, so an equal one is the same."""
+    known = set(merging.here.execute(sa.select(Embedding.version)).scalars())
+    for version in (row.version for row in merging.source.rows(sa.select(Embedding.version))):
+        if version in known:
+            continue
+        (row,) = merging.source.rows(sa.select(table(Embedding)).where(Embedding.version == version))
+        values = dict(row._mapping) | {"task_id": merging.task(row.task_id)}
+        values["function_ids"] = _renumbered(merging, row.function_ids, version)
+        merging.here.execute(insert_or_skip(merging.here, Embedding), values)
+        merging.count("embeddings")
+
+
+def _renumbered(merging: Merging, packed: bytes, version: str) -> bytes:
+    """The numbers of functions in an embedding, int64 little-endian."""
+    if len(packed) % 8:
+        text = f"embedding '{version}' of store '{merging.source.name}' is cut short; restore a copy of it"
+        raise StoreCorrupt(text)
+    numbers = np.frombuffer(packed, dtype="<i8").tolist()
+    return np.array([merging.function(number) for number in numbers], dtype="<i8").tobytes()
+
+
+def _moved(merging: Merging, row: Any) -> Row:
+    numbers = {"task_id": merging.task(row.task_id), "function_id": merging.function(row.function_id)}
+    return _without_id(row) | numbers
+
+
+def _without_id(row: Any) -> Row:
+    return {name: value for name, value in row._mapping.items() if name != "id"}

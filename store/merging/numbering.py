@@ -1,0 +1,93 @@
+"""What a merge knows while it runs: under which number each row of the other store is in this one, and what to tell.
+
+Numbers are each store's own. So every column that holds one, and every number inside a JSON cell, is replaced; inside
+JSON they are known by their keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.errors import StoreCorrupt
+from aquasurf_ray.store.merging.source import Source
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for a run's log in this store, written when all lines of the other store are."""
+
+    run_id: int
+    kind: str
+    evaluation_id: int
+    function_id: int
+    data: Row
+
+
+@dataclass
+class Merging:
+    """Both sides, and for tasks, functions, runs and evaluations the number here by the number there.
+
+    A run that is left out has no number here. `renewed` are runs here that are brought to the other store's state.
+    `settled` are evaluations that had their result here, and none there.
+    `counts` are the rows that were added, by what they are.
+    """
+
+    source: Source
+    here: sa.Connection
+    tasks: dict[int, int] = field(default_factory=dict)
+    functions: dict[int, int] = field(default_factory=dict)
+    runs: dict[int, int] = field(default_factory=dict)
+    evaluations: dict[int, int] = field(default_factory=dict)
+    renewed: set[int] = field(default_factory=set)
+    settled: set[int] = field(default_factory=set)
+    notes: list[Note] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Adds to what will be told."""
+        self.counts[what] = self.counts.get(what, 0) + n
+
+    def function(self, number: int | None) -> int | None:
+        """The number of a function here."""
+        return None if number is None else self._known(self.functions, number, "function")
+
+    def task(self, number: int) -> int:
+        """The number of a task here."""
+        return self._known(self.tasks, number, "task")
+
+    def evaluation(self, number: int | None) -> int | None:
+        """The number of an evaluation here."""
+        return None if number is None else self._known(self.evaluations, number, "evaluation")
+
+    def run(self, number: int | None) -> int | None:
+        """The number of a run here; None for one that is left out."""
+        return None if number is None else self.runs.get(number)
+
+    def json(self, value: Any) -> Any:
+        """A JSON cell with the numbers of this store."""
+        if isinstance(value, list):
+            return [self.json(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._member(key, item) for key, item in value.items()}
+        return value
+
+    def _member(self, key: str, value: Any) -> Any:
+        numbers = {"function_id": self.functions, "evaluation_id": self.evaluations}
+        numbers |= {"claimed_by": self.runs, "run_id": self.runs}
+        if key in numbers and isinstance(value, int):
+            return numbers[key].get(value)
+        if key.removesuffix("s") in numbers and isinstance(value, list):
+            return [numbers[key.removesuffix("s")].get(item) if isinstance(item, int) else item for item in value]
+        return self.json(value)
+
+    def _known(self, numbers: dict[int, int], number: int, what: str) -> int:
+        try:
+            return numbers[number]
+        except (KeyError, TypeError):
+            text = f"store '{self.source.name}' speaks of {what} {number!r:.20}, which it lacks; restore a copy of it"
+            raise StoreCorrupt(text) from None

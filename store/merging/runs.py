@@ -1,0 +1,269 @@
+"""Runs of two stores into one: which run is which, and what its copy here takes over.
+
+A run has no number that holds in every store. Two are the same run if they were made in the same instant from the same
+configuration of the same task, and the log of one begins with all of the other's; an import is the same as one of the
+same file. Of a run that both stores have, the longer log holds: the copy here is brought forward, or stays. Where both
+went on by themselves after they were parted, they are two runs from then on. A name that is taken gets a number.
+Lines of a log that a merge wrote are marked, and no part of the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.columns import dump_json
+from aquasurf_ray.store.database.schema import Evaluation, Event, Run, RunCandidate, RunEvaluation, table
+from aquasurf_ray.store.merging.evaluations import OTHER_RESULT, observed, other_results
+from aquasurf_ray.store.merging.numbering import Merging, Note, Row
+from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.verbs.fence import LONGEST_NAME, chunks, log
+from aquasurf_ray.store.verbs.leases import lease_is_live
+
+_RUNS, _EVENTS, _WISHES, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
+_GOES_ON = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
+Log = list[tuple[Any, str]]
+
+
+@dataclass(frozen=True)
+class MergedRun:
+    """What became of a run of the other store: `name` is its name here, `was` its name there.
+
+    new: it was not here. further: it was, and has been brought to the other store's state. known: nothing to do.
+    alive: a driver works on it there, so it is left out.
+    """
+
+    name: str
+    was: str
+    became: Literal["new", "further", "known", "alive"]
+
+
+@dataclass
+class _Pair:
+    """A run there and its copy here, and how many lines of the log the copy had."""
+
+    theirs: Row
+    here: int
+    n_lines: int
+    became: Literal["new", "further", "known"]
+
+
+def live_runs(connection: sa.Connection, is_dead: Callable[[LeaseOwner], bool]) -> list[Row]:
+    """The runs that a driver works on."""
+    query = sa.select(_RUNS).where(_RUNS.c.lease_owner.is_not(None)).order_by(_RUNS.c.id)
+    rows = [dict(row._mapping) for row in connection.execute(query)]
+    return [row for row in rows if lease_is_live(connection, row["id"], is_dead)]
+
+
+class RunMerge:
+    """The part of a merge that is about runs: `begin` gives them numbers, `finish` fills them."""
+
+    def __init__(self, merging: Merging, is_dead: Callable[[LeaseOwner], bool]) -> None:
+        self._merging = merging
+        self._is_dead = is_dead
+        self._pairs: list[_Pair] = []
+        self.alive: list[str] = []
+
+    def begin(self) -> None:
+        """Finds or makes the copy of every run that no driver works on."""
+        merging = self._merging
+        alive = {row["id"]: row["name"] for row in live_runs(merging.source.connection, self._is_dead)}
+        self.alive = list(alive.values())
+        taken: set[int] = set()
+        for row in merging.source.rows(sa.select(_RUNS).order_by(_RUNS.c.id)):
+            if row.id not in alive:
+                pair = self._pair(dict(row._mapping), taken)
+                taken.add(pair.here)
+                self._pairs.append(pair)
+                merging.runs[row.id] = pair.here
+        merging.renewed |= {pair.here for pair in self._pairs if pair.became == "further"}
+        self._follow_renamed()
+
+    def finish(self) -> None:
+        """Candidates, wishes and logs, once all evaluations are here."""
+        for pair in self._pairs:
+            if pair.became != "known":
+                self._copy_candidates(pair)
+                self._copy_wishes(pair)
+                self._copy_log(pair)
+            if pair.became != "new":
+                self._copy_other_results(pair)
+
+    def report(self) -> list[MergedRun]:
+        """What became of each run."""
+        names = self._names()
+        done = [MergedRun(names[pair.here], pair.theirs["name"], pair.became) for pair in self._pairs]
+        return done + [MergedRun(name, name, "alive") for name in self.alive]
+
+    def _names(self) -> dict[int, str]:
+        query = sa.select(_RUNS.c.id, _RUNS.c.name)
+        return {row.id: row.name for row in self._merging.here.execute(query)}
+
+    def _pair(self, theirs: Row, taken: set[int]) -> _Pair:
+        task = self._merging.task(theirs["task_id"])
+        lines = _lines(self._merging.source.connection, theirs["id"])
+        for here in self._alike(theirs, task):
+            if here["id"] in taken:
+                continue
+            ours = _lines(self._merging.here, here["id"])
+            if theirs["kind"] == "import" or ours[: len(lines)] == lines:
+                return _Pair(theirs, here["id"], len(ours), "known")
+            if lines[: len(ours)] == ours:
+                self._bring_forward(here, theirs)
+                return _Pair(theirs, here["id"], len(ours), "further")
+        return _Pair(theirs, self._make(theirs, task), 0, "new")
+
+    def _alike(self, theirs: Row, task: int) -> list[Row]:
+        """Runs here that may be the same one, those of the same name first."""
+        same = (_RUNS.c.kind == theirs["kind"]) & (_RUNS.c.task_id == task)
+        if theirs["kind"] != "import":
+            same &= (_RUNS.c.config_digest == theirs["config_digest"]) & (_RUNS.c.created_at == theirs["created_at"])
+            same &= _RUNS.c.seed == theirs["seed"]
+        query = sa.select(_RUNS).where(same).order_by(_RUNS.c.name != theirs["name"], _RUNS.c.id)
+        return [dict(row._mapping) for row in self._merging.here.execute(query)]
+
+    def _make(self, theirs: Row, task: int) -> int:
+        row = {name: value for name, value in theirs.items() if name != "id"} | _freed(theirs)
+        row |= {"task_id": task, "name": self._free_name(theirs["name"]), "config": theirs["config"]}
+        self._merging.here.execute(sa.insert(_RUNS), [row])
+        query = sa.select(_RUNS.c.id).where(_RUNS.c.name == row["name"])
+        return int(self._merging.here.execute(query).scalar_one())
+
+    def _bring_forward(self, here: Row, theirs: Row) -> None:
+        values = {name: theirs[name] for name in _GOES_ON} | _freed(theirs)
+        values |= {name: max(here[name], theirs[name]) for name in ("lease_token", "lease_heartbeat")}
+        self._merging.here.execute(sa.update(_RUNS).where(_RUNS.c.id == here["id"]).values(values))
+
+    def _free_name(self, name: str) -> str:
+        names = set(self._merging.here.execute(sa.select(_RUNS.c.name)).scalars())
+        if name not in names:
+            return name
+        numbered = (f"{name[: LONGEST_NAME - 12]}-{i}" for i in range(2, len(names) + 3))
+        return next(candidate for candidate in numbered if candidate not in names)
+
+    def _follow_renamed(self) -> None:
+        """A confirmation names the run whose winners it trains."""
+        names = self._names()
+        now = {pair.theirs["name"]: names[pair.here] for pair in self._pairs}
+        for pair in self._pairs:
+            of = pair.theirs["config"].get("confirms")
+            if pair.became != "known" and isinstance(of, str) and now.get(of, of) != of:
+                config = pair.theirs["config"] | {"confirms": now[of]}
+                self._merging.here.execute(sa.update(_RUNS).where(_RUNS.c.id == pair.here).values(config=config))
+
+    def _copy_candidates(self, pair: _Pair) -> None:
+        query = sa.select(_CANDIDATES.c.function_id).where(_CANDIDATES.c.run_id == pair.theirs["id"])
+        theirs = [self._merging.function(row[0]) for row in self._rows(query.order_by(_CANDIDATES.c.position))]
+        here = sa.select(_CANDIDATES.c.function_id).where(_CANDIDATES.c.run_id == pair.here)
+        known = set(self._merging.here.execute(here).scalars())
+        rows = [
+            {"run_id": pair.here, "position": i, "function_id": number}
+            for i, number in enumerate((number for number in theirs if number not in known), start=len(known))
+        ]
+        for part in chunks(rows):
+            self._merging.here.execute(sa.insert(_CANDIDATES), part)
+
+    def _copy_wishes(self, pair: _Pair) -> None:
+        query = sa.select(_WISHES).where(_WISHES.c.run_id == pair.theirs["id"]).order_by(_WISHES.c.position)
+        theirs = [self._wish(pair, row) for row in self._rows(query)]
+        here = self._merging.here.execute(sa.select(_WISHES).where(_WISHES.c.run_id == pair.here)).all()
+        known = {row.evaluation_id: row for row in here}
+        new = [row for row in theirs if row["evaluation_id"] not in known]
+        for part in chunks(new):
+            self._merging.here.execute(sa.insert(_WISHES), part)
+        for row in theirs:
+            before = known.get(row["evaluation_id"])
+            if before is not None:
+                at = _WISHES.c.id == before.id
+                values = row | {"reused": row["reused"] or before.reused}
+                self._merging.here.execute(sa.update(_WISHES).where(at).values(values))
+        self._settle(pair, [row["evaluation_id"] for row in new])
+
+    def _wish(self, pair: _Pair, row: Any) -> Row:
+        values = {name: value for name, value in row._mapping.items() if name != "id"}
+        number = self._merging.evaluation(row.evaluation_id)
+        return values | {
+            "run_id": pair.here,
+            "evaluation_id": number,
+            "neighbors": self._merging.json(row.neighbors),
+        }
+
+    def _settle(self, pair: _Pair, evaluation_ids: Sequence[int]) -> None:
+        """What the run still wanted, and has a result here."""
+        settled = [number for number in evaluation_ids if number in self._merging.settled]
+        for part in chunks(settled):
+            at = (_WISHES.c.run_id == pair.here) & _WISHES.c.evaluation_id.in_(part)
+            self._merging.here.execute(sa.update(_WISHES).where(at).values(reused=True))
+            query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status, Evaluation.score)
+            for row in self._merging.here.execute(query.where(Evaluation.id.in_(part)).order_by(Evaluation.id)):
+                self._merging.notes.append(observed(pair.here, row.id, dict(row._mapping)))
+
+    def _copy_log(self, pair: _Pair) -> None:
+        query = sa.select(_EVENTS).where(_EVENTS.c.run_id == pair.theirs["id"]).order_by(_EVENTS.c.seq)
+        here = sa.select(sa.func.coalesce(sa.func.max(_EVENTS.c.seq), 0)).where(_EVENTS.c.run_id == pair.here)
+        last = int(self._merging.here.execute(here).scalar_one())
+        theirs = [row for row in self._rows(query) if pair.became == "new" or not _is_ours(row.data)]
+        rows = [self._line(pair, row, last + i) for i, row in enumerate(theirs[pair.n_lines :], start=1)]
+        for part in chunks(rows):
+            self._merging.here.execute(sa.insert(_EVENTS), part)
+
+    def _copy_other_results(self, pair: _Pair) -> None:
+        """Results that a merge there kept in the log."""
+        query = sa.select(_EVENTS.c.evaluation_id, _EVENTS.c.function_id, _EVENTS.c.data).where(
+            _EVENTS.c.run_id == pair.theirs["id"], _EVENTS.c.kind == OTHER_RESULT
+        )
+        for row in self._rows(query.order_by(_EVENTS.c.seq)):
+            evaluation, function = self._merging.evaluation(row.evaluation_id), self._merging.function(row.function_id)
+            if evaluation is not None and function is not None:
+                data = self._merging.json(row.data)
+                self._merging.notes.append(Note(pair.here, OTHER_RESULT, evaluation, function, data))
+
+    def _line(self, pair: _Pair, row: Any, seq: int) -> Row:
+        return {
+            "run_id": pair.here,
+            "seq": seq,
+            "at": row.at,
+            "kind": row.kind,
+            "evaluation_id": self._merging.evaluation(row.evaluation_id),
+            "function_id": self._merging.function(row.function_id),
+            "data": self._merging.json(row.data),
+        }
+
+    def _rows(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[Any]:
+        return self._merging.source.rows(query)
+
+
+def write_notes(merging: Merging) -> None:
+    """Adds the merge's own lines to logs; a result that is in its run's log already is not written again."""
+    runs = sorted({note.run_id for note in merging.notes})
+    known = {result for part in chunks(runs) for result in other_results(merging, part)}
+    for note in merging.notes:
+        if note.kind == OTHER_RESULT:
+            key = (note.evaluation_id, dump_json(note.data))
+            if key in known:
+                continue
+            known.add(key)
+            merging.count("other_results")
+        log(merging.here, note.run_id, note.kind, note.evaluation_id, note.function_id, note.data)
+
+
+def _lines(connection: sa.Connection, run_id: int) -> Log:
+    """The lines that the run's drivers wrote."""
+    query = sa.select(_EVENTS.c.at, _EVENTS.c.kind, _EVENTS.c.data).where(_EVENTS.c.run_id == run_id)
+    rows = connection.execute(query.order_by(_EVENTS.c.seq))
+    return [(row.at, row.kind) for row in rows if not _is_ours(row.data)]
+
+
+def _is_ours(data: Any) -> bool:
+    """Whether a merge wrote the line."""
+    return isinstance(data, dict) and data.get("merged") is True
+
+
+def _freed(theirs: Row) -> Row:
+    """A run that nobody works on: as after a driver that died, whose work was queued again."""
+    if theirs["status"] != "running":
+        return {"lease_owner": None}
+    return {"lease_owner": None, "status": "interrupted", "message": "its driver was gone when the run was merged"}

@@ -1,0 +1,162 @@
+"""The other store of a merge: one consistent state of it, of this code's version, of which nothing is changed.
+
+A SQLite file is copied by SQLite itself from a read-only connection, the copy is brought to this code's version if it
+is of an earlier one, and read; so the file may lie on a read-only disk, and whoever writes to it is not kept waiting. A
+PostgreSQL database is read in one READ ONLY transaction, and has to be of this code's version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from aquasurf_ray.store.database.clock import SystemClock
+from aquasurf_ray.store.database.engine import APPLICATION_ID, explain, is_starting_up
+from aquasurf_ray.store.database.migrate import current_revision, known_revisions, prepare_schema, upgrade
+from aquasurf_ray.store.database.schema import HEAD_REVISION, Base
+from aquasurf_ray.store.database.transactions import Database
+from aquasurf_ray.store.database.url import StoreUrl, parse_url
+from aquasurf_ray.store.errors import StoreFull, StoreUnavailable, WrongDatabase
+
+READ_SECONDS = 60.0  # for a file that another process holds locked, or a server that starts
+LONGEST_IDLE = "10min"  # one side of a merge waits while the other is read or written
+
+
+class Source:
+    """The rows of the other store, all from one moment."""
+
+    def __init__(self, connection: sa.Connection, url: StoreUrl) -> None:
+        self.connection = connection
+        self.name = url.safe
+        self._url = url
+
+    def rows(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[Any]:
+        """What a query gives.
+
+        Raises:
+            StoreError: the other store cannot be read; the text names it, not the one that is merged into.
+        """
+        try:
+            return self.connection.execute(query).all()
+        except DBAPIError as error:
+            raise explain(error, self._url) from None
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[Source]:
+    """The store at a URL, to be read from.
+
+    Raises:
+        BadUrl, StoreUnavailable: there is none, or it cannot be read.
+        WrongDatabase: another program's; StoreTooNew, StoreTooOld: of another version of this one.
+    """
+    parsed = parse_url(url)
+    with contextlib.ExitStack() as stack:
+        if parsed.path is not None:
+            parsed = _copied(parsed, stack.enter_context(_folder(parsed)) / "copy.db")
+        database = Database(parsed, SystemClock(), READ_SECONDS)
+        stack.callback(database.close)
+        _make_ready(database)
+        with database.snapshot() as connection:
+            _refuse_views(connection, parsed)
+            if parsed.kind == "postgresql":
+                allow_idling(connection)
+            yield Source(connection, parsed)
+
+
+def check_mergeable(url: str) -> None:
+    """Looks whether `opened` would find a store, without copying it.
+
+    Raises:
+        BadUrl, StoreUnavailable, WrongDatabase: it would not.
+    """
+    parsed = parse_url(url)
+    if parsed.path is None:
+        with opened(url):
+            return
+    try:
+        _original(parsed).close()
+    except sqlite3.Error as error:
+        raise explain(error, parsed) from None
+
+
+def allow_idling(connection: sa.Connection) -> None:
+    """Keeps PostgreSQL from ending this transaction while it waits for the other side of the merge."""
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_IDLE}'")
+
+
+def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
+    """A view of a table's name could take for ever to read."""
+    tables = set(sa.inspect(connection).get_table_names())
+    for name in sorted(set(Base.metadata.tables) - tables):
+        raise WrongDatabase(f"store '{url.safe}': '{name}' is no table; restore a copy of it")
+
+
+def _make_ready(database: Database) -> None:
+    if database.url.kind == "postgresql":
+        database.connect(is_starting_up)
+    revision = database.read(current_revision)
+    is_copy = database.url.kind == "sqlite"
+    if is_copy and revision in known_revisions() - {HEAD_REVISION}:
+        database.write(upgrade)
+    prepare_schema(database, create=False, migrate=False)
+
+
+@contextlib.contextmanager
+def _folder(url: StoreUrl) -> Iterator[Path]:
+    """A place for a copy."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aquasurf-merge-"))
+        except OSError as error:
+            text = f"there is no place for a copy of '{url.path}': {error.strerror}; name one by TMPDIR"
+            raise StoreUnavailable(text) from None
+        yield Path(folder)
+
+
+def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
+    """A URL of the copy, shown under the name of what it is a copy of."""
+    try:
+        with contextlib.closing(_original(url)) as original, contextlib.closing(sqlite3.connect(copy)) as target:
+            original.backup(target)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:  # of the copy: the original is only read
+            text = f"no space left in '{copy.parent.parent}' for a copy of '{url.path}'; name another place by TMPDIR"
+            raise StoreFull(text) from None
+        raise explain(error, url) from None
+    return StoreUrl("sqlite", url.sqlalchemy.set(database=str(copy)), url.safe, copy)
+
+
+def _original(url: StoreUrl) -> sqlite3.Connection:
+    """A connection to the file of a store, which cannot write."""
+    assert url.path is not None  # noqa: S101 - a SQLite URL has a path
+    if not url.path.is_file():
+        raise StoreUnavailable(f"no database at '{url.path}'; name a store that is there")
+    connection = _read_only(url.path)
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        connection.close()
+        raise WrongDatabase(f"'{url.path}' is no store of this program; name another one")
+    return connection
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, also where the files that SQLite keeps beside a database cannot be made."""
+    name = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(name, uri=True, timeout=READ_SECONDS)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return sqlite3.connect(f"{name}&immutable=1", uri=True)
+    return connection

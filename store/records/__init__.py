@@ -1,0 +1,1 @@
+"""The frozen dataclasses that pass between the store and its users."""

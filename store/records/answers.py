@@ -1,0 +1,139 @@
+"""Answers to questions about runs and functions, as `queries` gives them. See `records` for the words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aquasurf_ray.store.records.runs import (
+    CostRecord,
+    EvaluationStatus,
+    Fisher,
+    FunctionRecord,
+    Origin,
+    Run,
+    RunEvaluation,
+    TaskMetric,
+    TaskRecord,
+)
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """A finished evaluation in the order of its score; `rank` 1 is the best.
+
+    The ratios are the function's cost on the device of the evaluation, None where it was not measured there.
+    """
+
+    rank: int
+    function_id: int
+    function: str
+    baseline: bool
+    score: float
+    val_accuracy: float | None
+    val_loss: float | None
+    test_score: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    train_score: float | None
+    train_accuracy: float | None
+    train_loss: float | None
+    stopped_early: str | None
+    seed: int
+    seconds: float | None
+    device: str | None
+    precision: str | None
+    time_ratio: float | None
+    memory_ratio: float | None
+    reused: bool
+    evaluation_id: int
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates.
+
+    `stopped_early` are those of the done ones that a rule ended before their last epoch; `failures` and `divergences`
+    are the evaluations that have failed or diverged.
+    """
+
+    run: Run
+    task: TaskRecord
+    by_status: dict[EvaluationStatus, int]
+    by_origin: dict[tuple[Origin, EvaluationStatus], int]
+    reused: int
+    stopped_early: int
+    n_candidates: int
+    spectra_done: int
+    spectra_diverged: int
+    best: LeaderboardRow | None
+    failures: tuple[RunEvaluation, ...]
+    divergences: tuple[RunEvaluation, ...]
+
+    @property
+    def finished(self) -> int:
+        """Evaluations with a result."""
+        return self.by_status.get("done", 0) + self.by_status.get("diverged", 0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a search has ended because its candidates were used up, before its budget was met.
+
+        One that was content with less says so in its message.
+        """
+        ended = self.run.status == "finished" and self.run.message is None
+        if self.run.kind != "search" or not ended or self.run.budget is None:
+            return False
+        baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
+        return self.finished - baselines < self.run.budget
+
+
+@dataclass(frozen=True)
+class SpectrumSummary:
+    """That a task has a spectrum of a function, without the feature."""
+
+    task: str
+    fisher: Fisher
+    seed: int
+    status: Literal["done", "diverged"]
+    reason: str | None
+    seconds: float | None
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class TaskCost:
+    """What a function costs on a task, by name."""
+
+    task: str
+    cost: CostRecord
+
+
+@dataclass(frozen=True)
+class WantedEvaluation:
+    """An evaluation of a function, and one run's reason to want it; `metric` is the task's."""
+
+    run: str
+    task: str
+    metric: TaskMetric
+    wish: RunEvaluation
+
+
+@dataclass(frozen=True)
+class FunctionHistory:
+    """Everything the store knows of a function, over all tasks and runs."""
+
+    function: FunctionRecord
+    aliases: tuple[str, ...]
+    spectra: tuple[SpectrumSummary, ...]
+    costs: tuple[TaskCost, ...]
+    evaluations: tuple[WantedEvaluation, ...]
+    candidate_of: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The answer to a read-only query."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]

@@ -1,0 +1,432 @@
+"""What crosses the store's door: frozen dataclasses, in and out.
+
+Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
+search maximises: the task's metric on the validation split, its sign changed where lower is better; `train_score` and
+`test_score` are the same of the other splits. A `diverged` evaluation is the function's own fault and final; a `failed`
+one is a machine's. `stopped_early` says why a rule ended a training before its last epoch: its figures are those of
+that moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+RunKind = Literal["search", "evaluate", "import", "build", "confirm"]
+RunStatusName = Literal["new", "running", "interrupted", "finished", "failed"]
+EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
+Origin = Literal["baseline", "proposal", "suggestion", "import"]
+Fisher = Literal["sampled", "empirical"]
+ClaimState = Literal["claimed", "reused", "taken", "failed"]
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """What a task is judged by.
+
+    >>> TaskMetric("rmse", higher_is_better=False).value(-0.25)
+    0.25
+    """
+
+    name: str = "accuracy"
+    higher_is_better: bool = True
+
+    @classmethod
+    def of_spec(cls, spec: dict[str, Any]) -> TaskMetric:
+        """The metric in a task's spec; one that names none was stored when accuracy was the only one."""
+        objective = spec.get("objective") or {}
+        return cls(objective.get("metric", cls.name), objective.get("higher_is_better", cls.higher_is_better))
+
+    def value(self, score: float | None) -> float | None:
+        """The metric's value with its natural sign, from a score."""
+        return score if score is None or self.higher_is_better else -score
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task as it was first stored."""
+
+    id: int
+    name: str
+    version: str
+    digest: str
+    spec: dict[str, Any]
+    created_at: datetime
+
+    @property
+    def metric(self) -> TaskMetric:
+        """What the task is judged by."""
+        return TaskMetric.of_spec(self.spec)
+
+
+@dataclass(frozen=True)
+class FunctionRow:
+    """A function to add. `aliases` are other spellings of it."""
+
+    fingerprint: str
+    name: str
+    n_operators: int
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FunctionRecord:
+    """A function of the store; `name` is the first one it was added under."""
+
+    id: int
+    fingerprint: str
+    name: str
+    n_operators: int
+
+
+@dataclass(frozen=True)
+class LeaseOwner:
+    """A process that holds a run, such that others can tell whether it lives (see `store.database.liveness`).
+
+    `started` is the process's start in clock ticks since boot, None where the system does not tell.
+    """
+
+    host: str
+    boot_id: str
+    pid: int
+    started: int | None
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write to a run, until somebody takes it over, with what never changes of the run.
+
+    `requeued` are the evaluations that the driver before left running.
+    """
+
+    run_id: int
+    run_name: str
+    task_id: int
+    code_version: str
+    token: int
+    requeued: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to create. `identity_keys` names the keys of `config` that `config_digest` covers; empty: all."""
+
+    name: str
+    kind: RunKind
+    task_id: int
+    config: dict[str, Any]
+    config_digest: str
+    seed: int
+    budget: int | None
+    storage: str | None
+    code_version: str
+    identity_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run. `lease_owner` is the process that holds it, dead or alive, or None.
+
+    `message` says why it stands where it does; a finished run has one only if it was ended before its budget was met.
+    """
+
+    id: int
+    name: str
+    kind: RunKind
+    task_id: int
+    config: dict[str, Any]
+    config_digest: str
+    seed: int
+    budget: int | None
+    status: RunStatusName
+    storage: str | None
+    code_version: str
+    created_at: datetime
+    updated_at: datetime
+    message: str | None
+    lease_token: int
+    lease_owner: LeaseOwner | None
+    lease_seconds: float | None
+    lease_renewed_at: datetime | None
+    created: bool = False  # by this very call of create_run
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A trained function near a suggested one; `score` is None when it diverged."""
+
+    function_id: int
+    distance: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class SuggestionRecord:
+    """Why the surrogate wanted a function. `rank` 1 is the best prediction."""
+
+    predicted_score: float | None = None
+    rank: int | None = None
+    neighbors: tuple[Neighbor, ...] = ()
+    embedding_version: str | None = None
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score), `settings` what is particular to
+    this training."""
+
+    evaluation_id: int
+    worker: str | None = None
+    node: str | None = None
+    stop_rule: tuple[tuple[int, float], ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch; `epoch` counts from 1."""
+
+    epoch: int
+    train_loss: float | None = None
+    train_score: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_score: float | None = None
+    val_accuracy: float | None = None
+    learning_rate: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What a training gave. A `done` one needs a finite score, a `diverged` one has none and was not stopped early.
+
+    `examples_per_second` are training examples a second of training time, `n_devices` how many devices shared them.
+    """
+
+    status: Literal["done", "diverged"]
+    score: float | None = None
+    train_loss: float | None = None
+    train_score: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_score: float | None = None
+    test_accuracy: float | None = None
+    stopped_early: str | None = None
+    seconds: float | None = None
+    examples_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    reason: str | None = None
+    device: str | None = None
+    n_devices: int | None = None
+    precision: str | None = None
+    worker: str | None = None
+    epochs: tuple[EpochRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """An evaluation; `epochs` is how many were trained, the curve is `Store.curve`."""
+
+    id: int
+    task_id: int
+    function_id: int
+    seed: int
+    status: EvaluationStatus
+    claimed_by: int | None
+    attempts: int
+    score: float | None
+    train_loss: float | None
+    train_score: float | None
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    test_loss: float | None
+    test_score: float | None
+    test_accuracy: float | None
+    stopped_early: str | None
+    epochs: int | None
+    seconds: float | None
+    examples_per_second: float | None
+    peak_memory_mb: float | None
+    reason: str | None
+    error: str | None
+    device: str | None
+    n_devices: int | None
+    precision: str | None
+    worker: str | None
+    code_version: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result: done or diverged."""
+        return self.status in ("done", "diverged")
+
+    def is_held_by(self, run_id: int) -> bool:
+        """Whether the run has claimed it, and it is not finished."""
+        return self.status == "running" and self.claimed_by == run_id
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is that of a whole training, not of one that was stopped early or not let begin."""
+        return self.finished and self.stopped_early is None
+
+    def usable(self, accept_stopped: bool, accept_refused: bool) -> bool:
+        """Whether a run takes the result for its own: a whole one always, others where it says so."""
+        return self.complete or (self.finished and (accept_stopped if self.status == "done" else accept_refused))
+
+
+@dataclass(frozen=True)
+class Wish:
+    """That a run wants a function trained with this seed, and why."""
+
+    function_id: int
+    seed: int
+    origin: Origin
+    suggestion: SuggestionRecord | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What became of a wish to train a function.
+
+    `claimed`: it is ours, train it. `reused`: it has a result already, in `record`. `taken`: another run trains it;
+    ask `Store.observe` later. `failed`: this run gave it up before.
+    """
+
+    evaluation_id: int
+    state: ClaimState
+    record: EvaluationRecord
+    origin: Origin
+
+    @property
+    def function_id(self) -> int:
+        """Which function."""
+        return self.record.function_id
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What became of a function put into a run's queue by hand; `status` is its evaluation's."""
+
+    function_id: int
+    evaluation_id: int
+    status: EvaluationStatus
+    added: bool
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """An evaluation as one run sees it."""
+
+    position: int
+    origin: Origin
+    reused: bool
+    suggested_at: datetime
+    suggestion: SuggestionRecord | None
+    function: str
+    evaluation: EvaluationRecord
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the surrogate re-reads: candidates in order, and evaluations in the order they were wanted."""
+
+    run: Run
+    candidates: tuple[FunctionRecord, ...]
+    evaluations: tuple[RunEvaluation, ...]
+
+
+@dataclass(frozen=True)
+class SpectrumRecord:
+    """A compact spectrum, or the reason why the function has none."""
+
+    function_id: int
+    fisher: Fisher
+    seed: int
+    status: Literal["done", "diverged"]
+    feature: bytes | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    device: str | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True)
+class CostRecord:
+    """What a function costs in a task's network on one kind of device, beside relu measured in the same minutes.
+
+    A step is a forward pass, a backward pass and an optimiser step on one training batch; the bytes are what autograd
+    keeps for the backward pass, parameters left out.
+
+    >>> cost = CostRecord(1, "cpu", 0.03, 0.02, 600, 400)
+    >>> round(cost.time_ratio, 6), cost.memory_ratio
+    (1.5, 1.5)
+    """
+
+    function_id: int
+    device: str
+    step_seconds: float
+    relu_step_seconds: float
+    activation_bytes: int
+    relu_activation_bytes: int
+    worker: str | None = None
+
+    @property
+    def time_ratio(self) -> float:
+        """Step time relative to relu's."""
+        return self.step_seconds / self.relu_step_seconds
+
+    @property
+    def memory_ratio(self) -> float:
+        """Activation memory relative to relu's."""
+        return self.activation_bytes / self.relu_activation_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingRecord:
+    """Coordinates float32 (n, 2) of the functions int64 (n,); rows are NaN where a function has no place."""
+
+    version: str
+    task_id: int
+    config: dict[str, Any]
+    function_ids: npt.NDArray[np.int64]
+    coordinates: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try of an evaluation on one worker."""
+
+    evaluation_id: int
+    run_id: int
+    number: int
+    worker: str | None
+    node: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Literal["done", "diverged", "failed", "interrupted", "superseded"] | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """One line of a run's log."""
+
+    seq: int
+    at: datetime
+    kind: str
+    evaluation_id: int | None
+    function_id: int | None
+    data: dict[str, Any] | None

@@ -1,0 +1,1 @@
+"""SQL for people: views, example queries, and queries that cannot write."""

@@ -1,0 +1,71 @@
+"""What functions cost: step time and activation memory in a task's network, on one kind of device, beside relu's.
+
+A cost belongs to a task, a function and a device, is measured once, and is shared by all runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_new
+from aquasurf_ray.store.database.schema import Cost
+from aquasurf_ray.store.errors import BadRecord
+from aquasurf_ray.store.records.runs import CostRecord, Lease
+from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, chunks, log
+
+COST_COLUMNS = tuple(getattr(Cost, field.name) for field in fields(CostRecord))
+
+
+class CostVerbs(StoreCore):
+    """Recording and reading costs."""
+
+    def record_costs(self, lease: Lease, costs: Sequence[CostRecord]) -> int:
+        """Writes costs in one transaction; those that the task has already stay. Returns how many were new.
+
+        Raises:
+            BadRecord: a time or a size that is not positive and finite (a function may keep no bytes, relu keeps some).
+            LeaseLost: another driver took the run over.
+        """
+        for cost in costs:
+            _check(cost)
+
+        def body(connection: sa.Connection, run: FencedRun) -> int:
+            new = _insert(connection, run.task_id, costs)
+            if new:
+                log(connection, run.id, "costs", data={"function_ids": new})
+            return len(new)
+
+        return self._fenced(lease, body)
+
+    def costs(self, task_id: int, function_ids: Iterable[int], device: str | None = None) -> dict[int, CostRecord]:
+        """The costs that there are, by function: on this device, or the last measured one on any."""
+
+        known = self._read(lambda connection: read_costs(connection, task_id, function_ids))
+        return {cost.function_id: cost for cost in known if device in (None, cost.device)}
+
+
+def read_costs(connection: sa.Connection, task_id: int, function_ids: Iterable[int]) -> list[CostRecord]:
+    """All costs of these functions on a task, on any device, in the order they were measured."""
+    found: list[CostRecord] = []
+    for part in chunks(sorted(set(function_ids))):
+        query = sa.select(*COST_COLUMNS).where(Cost.task_id == task_id, Cost.function_id.in_(part))
+        found += [CostRecord(*row) for row in connection.execute(query.order_by(Cost.created_at, Cost.device))]
+    return found
+
+
+def _check(cost: CostRecord) -> None:
+    for name in ("step_seconds", "relu_step_seconds", "relu_activation_bytes"):
+        value = getattr(cost, name)
+        if not (math.isfinite(value) and value > 0):
+            raise BadRecord(f"{name} must be positive and finite, got {value}")
+    if cost.activation_bytes < 0:
+        raise BadRecord(f"activation_bytes must not be negative, got {cost.activation_bytes}")
+
+
+def _insert(connection: sa.Connection, task_id: int, costs: Sequence[CostRecord]) -> list[int]:
+    in_order = sorted(costs, key=lambda item: (item.function_id, item.device))
+    return insert_new(connection, Cost, [asdict(cost) | {"task_id": task_id} for cost in in_order], "function_id")

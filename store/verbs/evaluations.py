@@ -1,0 +1,435 @@
+"""Evaluations: claimed by one run at a time, recorded once, shared by all runs of the task.
+
+    queued --claim--> running --record_result--> done | diverged      (final; the first result stays)
+       ^                 |----record_failure---> queued | failed      (failed: may be claimed again by another run)
+       '--lease taken over, or given back
+
+One kind of result is not final: of a training that was stopped early. A run that does not accept such results has the
+function trained in full, and `store.verbs.results.reopen` moves the earlier result from the row into the run's log.
+
+There is one row a (task, function, seed), locked while its state is decided, so of two runs that want the same
+function one trains it and the other is told so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.columns import utc_now
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, RunEvaluation
+from aquasurf_ray.store.errors import RecordNotFound
+from aquasurf_ray.store.records.runs import (
+    AttemptRecord,
+    Claim,
+    ClaimState,
+    EpochRecord,
+    EvaluationRecord,
+    EvaluationResult,
+    EvaluationStatus,
+    Lease,
+    Origin,
+    StartRecord,
+    SuggestionRecord,
+    Wish,
+)
+from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
+from aquasurf_ray.store.verbs.fence import EventRow, FencedRun, StoreCore, chunks
+from aquasurf_ray.store.verbs.leases import lease_is_live
+from aquasurf_ray.store.verbs.results import (
+    CHANGE,
+    FINISH,
+    check_result,
+    read_curve,
+    reopen,
+    same_result,
+    write_results,
+)
+from aquasurf_ray.store.verbs.wishes import Link, link_all, queued_for
+
+EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
+_READ_ALL = sa.select(*EVALUATION_COLUMNS)
+_READ = _READ_ALL.where(Evaluation.id == sa.bindparam("at_evaluation"))
+_START = CHANGE.values(started_at=utc_now())
+_EPOCH_SCORES = (
+    sa.select(Epoch.val_score)
+    .join(Evaluation, Evaluation.id == Epoch.evaluation_id)
+    .where(
+        Evaluation.task_id == sa.bindparam("at_task"),
+        Evaluation.status == "done",
+        Epoch.epoch == sa.bindparam("at_epoch"),
+        Epoch.val_score.is_not(None),
+    )
+    .order_by(Evaluation.id)
+)
+
+
+class Usable(NamedTuple):
+    """Which results of trainings that are not whole a run takes, see `claim`."""
+
+    stopped: bool
+    refused: bool
+
+
+class EvaluationVerbs(StoreCore):
+    """Claiming, starting and recording evaluations."""
+
+    def claim(
+        self,
+        lease: Lease,
+        function_id: int,
+        seed: int,
+        origin: Origin,
+        suggestion: SuggestionRecord | None = None,
+        *,
+        retry_failed: bool = False,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> Claim:
+        """Says that the run wants this function trained; `Claim.state` tells what became of it.
+
+        An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
+        was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full. So is
+        the refusal of one that the health gate did not let begin, with `accept_refused`.
+
+        Raises:
+            LeaseLost: another driver took the run over.
+        """
+        wish = Wish(function_id, seed, origin, suggestion)
+        accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
+        return self.claim_all(lease, [wish], retry_failed=retry_failed, **accepted)[0]
+
+    def claim_all(
+        self,
+        lease: Lease,
+        wishes: Sequence[Wish],
+        *,
+        retry_failed: bool = False,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> list[Claim]:
+        """`claim` for several functions and seeds in one transaction; the claims come in the order of the wishes."""
+        usable = Usable(accept_stopped, accept_refused)
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
+            locked = _lock_all(connection, run.task_id, wishes)
+            found = [locked[wish.function_id, wish.seed] for wish in wishes]
+            states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
+            records = [
+                _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
+            ]
+            ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
+            claims = list(zip(wishes, records, states, strict=True))
+            origins = link_all(
+                connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
+            )
+            taken = _take_all(connection, lease, run, ours)
+            run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
+            return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
+
+        return self._fenced(lease, body)
+
+    def claim_queued(self, lease: Lease) -> Claim | None:
+        """Claims what waits in the run's queue: what was interrupted first, then proposals in order."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> Claim | None:
+            found = queued_for(connection, run.id, run.task_id)
+            if found is None:
+                return None
+            record = _take_all(connection, lease, run, [_read(connection, found.evaluation_id)])[found.evaluation_id]
+            data = {"origin": found.origin, "queued": True}
+            run.events.append(EventRow("claimed", record.id, record.function_id, data))
+            return Claim(record.id, "claimed", record, found.origin)
+
+        return self._fenced(lease, body)
+
+    def start(
+        self,
+        lease: Lease,
+        evaluation_id: int,
+        worker: str | None = None,
+        node: str | None = None,
+        stop_rule: Sequence[tuple[int, float]] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Notes that a worker begins, and under which rule; False if the evaluation is no longer ours to train.
+
+        Args:
+            stop_rule: pairs (epoch, lowest score), kept in the event log whether the rule will end the training or not.
+            settings: what is particular to this training, kept in the event log.
+        """
+
+        start = StartRecord(evaluation_id, worker, node, tuple(stop_rule), dict(settings or {}))
+        return self.start_all(lease, [start])[0]
+
+    def start_all(self, lease: Lease, starts: Sequence[StartRecord]) -> list[bool]:
+        """`start` for several at once, all of them noted or none."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[bool]:
+            records = _lock_by_number(connection, [start.evaluation_id for start in starts])
+            ours = [start for start in starts if records[start.evaluation_id].is_held_by(run.id)]
+            opened = open_attempts(connection, run.id, ours)
+            if opened:
+                connection.execute(_START, [{"at_evaluation": s.evaluation_id, "worker": s.worker} for s in opened])
+            run.events.extend(_started(start, records[start.evaluation_id]) for start in opened)
+            return [start in ours for start in starts]
+
+        return self._fenced(lease, body)
+
+    def record_result(self, lease: Lease, evaluation_id: int, result: EvaluationResult) -> bool:
+        """Writes a result and its learning curve, wholly or not at all.
+
+        The first result stays: False if another one is there. Recording the same result again is True and changes
+        nothing. A late result of an evaluation that was requeued, parked or taken over is welcome, unless the training
+        was stopped early and another run is at it, which may want it in full.
+
+        Raises:
+            BadRecord: `done` without a finite score, `diverged` with one, or an epoch twice.
+            LeaseLost: another driver took the run over.
+        """
+        return self.record_results(lease, {evaluation_id: result})[evaluation_id]
+
+    def record_results(self, lease: Lease, results: Mapping[int, EvaluationResult]) -> dict[int, bool]:
+        """`record_result` for several evaluations in one transaction: all are written, or none. A commit costs as much
+        as writing a result, so that a driver of many workers records together what came in together."""
+        for result in results.values():
+            check_result(result)
+
+        def body(connection: sa.Connection, run: FencedRun) -> dict[int, bool]:
+            records = _lock_by_number(connection, results)
+            free = {number for number, result in results.items() if _is_welcome(records[number], run, result)}
+            written = {number: result for number, result in results.items() if number in free}
+            write_results(connection, lease, run, written)
+            ends = {n: result.status if n in free else "superseded" for n, result in results.items()}
+            close_own_attempts(connection, run.id, ends)
+            for number in written:
+                if records[number].claimed_by != run.id:
+                    close_attempts(connection, number, "superseded")
+            run.events.extend(_resulted(records[number], result) for number, result in written.items())
+            return {n: n in free or _is_told_again(records[n], run, result) for n, result in results.items()}
+
+        return self._fenced(lease, body)
+
+    def record_failure(
+        self, lease: Lease, evaluation_id: int, error: str, *, final: bool, advanced: bool = False
+    ) -> bool:
+        """Counts a machine's fault: back into the queue, or parked as failed if `final`.
+
+        A try that `advanced` left a later checkpoint than the one before; attempts count anew from it.
+
+        False, and nothing is changed, if the evaluation is no longer ours or has a result.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> bool:
+            record = _lock_by_number(connection, [evaluation_id])[evaluation_id]
+            if not record.is_held_by(run.id):
+                return False
+            attempts = 1 if advanced else record.attempts + 1
+            values: dict[str, Any] = {"attempts": attempts, "error": error}
+            values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
+            connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
+            close_own_attempts(connection, run.id, {evaluation_id: "failed"}, error)
+            data = {"error": error, "attempts": attempts}
+            run.events.append(EventRow("failed" if final else "retry", evaluation_id, record.function_id, data))
+            return True
+
+        return self._fenced(lease, body)
+
+    def observe(
+        self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True, accept_refused: bool = True
+    ) -> EvaluationRecord | None:
+        """The record of an evaluation that another run was training, once it is finished or given up; else None.
+
+        A result is logged at its first observation, since from then on it informs this run's suggestions. One
+        that the run does not accept (see `claim`) is not: it is given back for the caller to claim it.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
+            record = _read(connection, evaluation_id)
+            if record.status in ("queued", "running"):
+                return None
+            unseen = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == evaluation_id)
+            unseen &= RunEvaluation.reused.is_(False)
+            if record.usable(accept_stopped, accept_refused) and record.claimed_by != run.id:
+                marked = connection.execute(sa.update(RunEvaluation).where(unseen).values(reused=True)).rowcount
+                if marked:
+                    data = {"status": record.status, "score": record.score}
+                    run.events.append(EventRow("observed", evaluation_id, record.function_id, data))
+            return record
+
+        if self.evaluation(evaluation_id).status in ("queued", "running"):
+            return None  # the usual answer costs no write
+        return self._fenced(lease, body)
+
+    def evaluation_statuses(self, evaluation_ids: Collection[int]) -> dict[int, EvaluationStatus]:
+        """How these evaluations stand, by number."""
+
+        def body(connection: sa.Connection) -> dict[int, EvaluationStatus]:
+            found: dict[int, EvaluationStatus] = {}
+            for part in chunks(sorted(evaluation_ids)):
+                query = sa.select(Evaluation.id, Evaluation.status).where(Evaluation.id.in_(part))
+                found.update((row.id, row.status) for row in connection.execute(query))
+            return found
+
+        return self._read(body) if evaluation_ids else {}
+
+    def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
+        """The validation scores that the finished trainings of a task had after an epoch, which counts from 1.
+
+        Trainings that were stopped early count as long as they got there, or the scores would be those of the best
+        only. Trainings that diverged are left out, and so are scores that are NaN.
+        """
+        at = {"at_task": task_id, "at_epoch": epoch}
+        scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
+        return [score for score in scores if score is not None and not math.isnan(score)]
+
+    def evaluation(self, evaluation_id: int) -> EvaluationRecord:
+        """One evaluation.
+
+        Raises:
+            RecordNotFound: there is none of this number.
+        """
+        return self._read_body(evaluation_id)
+
+    def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
+        """The learning curve, by epoch."""
+        return self._read(lambda connection: read_curve(connection, evaluation_id))
+
+    def attempts(self, evaluation_id: int) -> tuple[AttemptRecord, ...]:
+        """All tries, in order."""
+        columns = [getattr(Attempt, field.name) for field in fields(AttemptRecord)]
+        query = sa.select(*columns).where(Attempt.evaluation_id == evaluation_id).order_by(Attempt.number)
+        return self._read(lambda connection: tuple(AttemptRecord(*row) for row in connection.execute(query)))
+
+    def _read_body(self, evaluation_id: int) -> EvaluationRecord:
+        return self._read(lambda connection: _read(connection, evaluation_id))
+
+    def _decide(
+        self,
+        connection: sa.Connection,
+        run: FencedRun,
+        record: EvaluationRecord,
+        retry_failed: bool,
+        usable: Usable,
+    ) -> ClaimState:
+        """The state of a claim on a locked evaluation."""
+        if record.finished:
+            return "reused" if record.usable(*usable) else "claimed"
+        if record.status == "failed":
+            parked = record.claimed_by == run.id and not retry_failed
+            return "failed" if parked else "claimed"
+        if record.status == "running" and record.claimed_by not in (None, run.id):
+            assert record.claimed_by is not None  # noqa: S101 - a running evaluation has a claimer, says the schema
+            return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
+        return "claimed"
+
+
+def _lock_all(
+    connection: sa.Connection, task_id: int, wishes: Sequence[Wish]
+) -> dict[tuple[int, int], EvaluationRecord]:
+    """The rows of evaluations by function and seed, made where they are new, locked in the order of functions, in which
+    all runs lock them: so two runs cannot deadlock."""
+    keys = sorted({(wish.function_id, wish.seed) for wish in wishes})
+    new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
+    connection.execute(insert_or_skip(connection, Evaluation), new)
+    key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
+    records: list[EvaluationRecord] = []
+    query = _READ_ALL.where(Evaluation.task_id == task_id).order_by(Evaluation.function_id, Evaluation.seed)
+    for part in chunks(keys):
+        records += [EvaluationRecord(*row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
+    return {(record.function_id, record.seed): record for record in records}
+
+
+def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
+    """Rows that are there, locked in the same order.
+
+    Raises:
+        RecordNotFound: one is not there.
+    """
+    records: dict[int, EvaluationRecord] = {}
+    for part in chunks(sorted(evaluation_ids)):
+        query = _READ_ALL.where(Evaluation.id.in_(part)).order_by(Evaluation.function_id, Evaluation.seed)
+        found = [EvaluationRecord(*row) for row in connection.execute(query.with_for_update())]
+        records.update((record.id, record) for record in found)
+    for number in evaluation_ids:
+        if number not in records:
+            raise RecordNotFound(f"no evaluation has the number {number}")
+    return records
+
+
+def _read(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
+    row = connection.execute(_READ, {"at_evaluation": evaluation_id}).one_or_none()
+    if row is None:
+        raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
+    return EvaluationRecord(*row)
+
+
+def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
+    rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
+    own = {"settings": start.settings} if start.settings else {}
+    return EventRow(
+        "started", record.id, record.function_id, {"worker": start.worker, "node": start.node, **rule, **own}
+    )
+
+
+def _is_welcome(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+    """Whether a result is the first one, and not of a training cut short that another run may want in full."""
+    if record.finished:
+        return False
+    return not (result.stopped_early and record.status == "running" and record.claimed_by != run.id)
+
+
+def _is_told_again(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+    """Whether this very result was recorded in a transaction whose COMMIT was not answered."""
+    return record.finished and record.claimed_by == run.id and same_result(record, result)
+
+
+def _resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
+    kind = "result" if result.status == "done" else "diverged"
+    data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
+    data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
+    return EventRow(kind, record.id, record.function_id, data)
+
+
+def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
+    """The evaluation without the result that is not accepted."""
+    if not record.finished:
+        return record
+    reopen(connection, run.id, record.id)
+    return _read(connection, record.id)
+
+
+def _take_all(
+    connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
+) -> dict[int, EvaluationRecord]:
+    """Makes locked evaluations ours. Attempts count anew after another run gave one up or on an explicit retry."""
+    by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
+    new: dict[str, list[dict[str, Any]]] = {}
+    taken = {}
+    for record in records:
+        taken[record.id] = record
+        if record.is_held_by(run.id):
+            continue  # claimed in a transaction whose COMMIT was not answered
+        if record.status == "running":
+            close_attempts(connection, record.id, "superseded")
+        values = by | ({"attempts": 0, "error": None, "finished_at": None} if record.status == "failed" else {})
+        taken[record.id] = replace(record, **values)
+        same = new.setdefault(record.status, [])
+        same.append(values | {"claim_token": lease.token, "at_evaluation": record.id})
+    for rows in new.values():  # the rows of one statement have the same columns
+        connection.execute(CHANGE, rows)
+    return taken
+
+
+def _claim_data(record: EvaluationRecord, wish: Wish) -> dict[str, Any]:
+    data: dict[str, Any] = {"origin": wish.origin, "seed": record.seed}
+    if wish.suggestion is not None:
+        data["suggestion"] = asdict(wish.suggestion)
+    if record.finished:
+        data |= {"status": record.status, "score": record.score}
+    return data

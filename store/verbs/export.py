@@ -1,0 +1,193 @@
+"""Files out of the store: a run's evaluations as CSV or Parquet, or its functions in the Act-Bench format.
+
+A file is written beside its place and moved there when it is complete. CSV: empty cells are values that are not there,
+`nan` and `inf` are values. Parquet keeps the two apart as nulls and NaN. The ratios are a function's cost beside relu's
+on the device of the evaluation.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.benchmark_files.act_bench import Cdf, Entry, write_act_bench, write_imported
+from aquasurf_ray.store.database.schema import Alias, Spectrum
+from aquasurf_ray.store.errors import ExportError
+from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, Run, RunEvaluation, TaskMetric
+from aquasurf_ray.store.verbs.costs import read_costs
+from aquasurf_ray.store.verbs.fence import CHUNK
+from aquasurf_ray.store.verbs.functions import read_task
+from aquasurf_ray.store.verbs.imports import ImportVerbs
+from aquasurf_ray.store.verbs.queries import read_wishes
+from aquasurf_ray.store.verbs.runs import read_run_by_id
+
+_OF_WISH = ("position", "origin", "reused", "function")
+_OF_SUGGESTION = ("predicted_score", "rank", "embedding_version")
+_OF_EVALUATION = tuple(field.name for field in fields(EvaluationRecord) if field.name not in ("task_id", "claimed_by"))
+_OF_COST = ("time_ratio", "memory_ratio")
+COLUMNS = (*_OF_WISH, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A run as it is written: its evaluations, its task's metric, and what is known of costs by (function, device)."""
+
+    run: Run
+    metric: TaskMetric
+    wishes: tuple[RunEvaluation, ...]
+    costs: dict[tuple[int, str | None], CostRecord]
+
+
+class ExportVerbs(ImportVerbs):
+    """Writing files."""
+
+    def export_run(self, run_id: int, form: str, path: str | Path, *, cdf: Cdf | None = None) -> int:
+        """Writes a run to a file in one of `FORMATS`; returns how many evaluations or functions it holds.
+
+        Args:
+            cdf: gives the numbers of `Fisher log eigenvalue CDF` from a stored feature; without it the lists are
+                empty. Only Act-Bench asks for it.
+
+        Raises:
+            ExportError: another format, or a file that cannot be written.
+            RunNotFound: there is no such run.
+        """
+        if form not in FORMATS:
+            raise ExportError(f"no format is named '{form:.40}'; there are: {', '.join(FORMATS)}")
+        content = self._read(lambda connection: _content(connection, run_id))
+        with _written(Path(path)) as file:
+            return FORMATS[form](self, file, content, cdf)
+
+    def _entries(self, content: _Content) -> Iterator[Entry]:
+        """Whole trainings by function, with what Act-Bench wants beside them; a part in memory at a time."""
+        run = content.run
+        by_function: dict[int, list[RunEvaluation]] = {}
+        for wish in content.wishes:
+            if wish.evaluation.complete:
+                by_function.setdefault(wish.evaluation.function_id, []).append(wish)
+        numbers = list(by_function)
+        for start in range(0, len(numbers), CHUNK):
+            part = numbers[start : start + CHUNK]
+            aliases, features = self._aliases(part), self._features(run, part)
+            for number in part:
+                found = by_function[number]
+                records = tuple(wish.evaluation for wish in found)
+                yield Entry(found[0].function, records, tuple(aliases.get(number, ())), features.get(number))
+
+    def _aliases(self, function_ids: Sequence[int]) -> dict[int, list[str]]:
+        query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(function_ids)).order_by(Alias.name)
+        aliases: dict[int, list[str]] = {}
+        for function_id, name in self._read(lambda connection: connection.execute(query).all()):
+            aliases.setdefault(function_id, []).append(name)
+        return aliases
+
+    def _features(self, run: Run, function_ids: Sequence[int]) -> dict[int, bytes]:
+        """One feature a function: of the run's kind of Fisher information, of the lowest seed."""
+        query = (
+            sa.select(Spectrum.function_id, Spectrum.feature)
+            .where(
+                Spectrum.task_id == run.task_id,
+                Spectrum.function_id.in_(function_ids),
+                Spectrum.fisher == run.config.get("fisher", "sampled"),
+                Spectrum.feature.is_not(None),
+            )
+            .order_by(Spectrum.seed.desc())
+        )
+        rows = self._read(lambda connection: connection.execute(query).all())
+        return {row.function_id: row.feature for row in rows if row.feature is not None}
+
+
+def _write_csv(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows(_cells(content))
+    text.detach()
+    return len(content.wishes)
+
+
+def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = zip(*_cells(content), strict=True) if content.wishes else ((),) * len(COLUMNS)
+    schema = pyarrow.schema([(name, _arrow_type(pyarrow, name)) for name in COLUMNS])
+    arrays = [pyarrow.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), file)
+    return len(content.wishes)
+
+
+def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    if store.has_imported_entries(content.run.id):
+        return write_imported(file, store.imported_entries(content.run.id), content.metric)
+    return write_act_bench(file, store._entries(content), cdf, content.metric)
+
+
+Writer = Callable[[ExportVerbs, IO[bytes], _Content, Cdf | None], int]
+FORMATS: dict[str, Writer] = {"csv": _write_csv, "parquet": _write_parquet, "act-bench": _write_act_bench}
+
+
+def _content(connection: sa.Connection, run_id: int) -> _Content:
+    run, wishes = read_run_by_id(connection, run_id), read_wishes(connection, run_id)
+    known = read_costs(connection, run.task_id, {wish.evaluation.function_id for wish in wishes})
+    costs: dict[tuple[int, str | None], CostRecord] = {(cost.function_id, cost.device): cost for cost in known}
+    return _Content(run, read_task(connection, run.task_id).metric, wishes, costs)
+
+
+def _cells(content: _Content) -> Iterator[tuple[Any, ...]]:
+    for wish in content.wishes:
+        cost = content.costs.get((wish.evaluation.function_id, wish.evaluation.device))
+        yield (
+            *(getattr(wish, name) for name in _OF_WISH),
+            *(getattr(wish.suggestion, name, None) for name in _OF_SUGGESTION),
+            *(getattr(wish.evaluation, name) for name in _OF_EVALUATION),
+            *(getattr(cost, name, None) for name in _OF_COST),
+        )
+
+
+def _arrow_type(pyarrow: Any, name: str) -> Any:
+    """From the annotations of the records, so that a new column needs no second mention here."""
+    annotations = {field.name: field.type for kind in (RunEvaluation, EvaluationRecord) for field in fields(kind)}
+    kinds = {
+        "int": pyarrow.int64(),
+        "float": pyarrow.float64(),
+        "bool": pyarrow.bool_(),
+        "datetime": pyarrow.timestamp("us", tz="UTC"),
+    }
+    annotations |= {"predicted_score": "float", "rank": "int"} | dict.fromkeys(_OF_COST, "float")
+    return kinds.get(str(annotations.get(name)).removesuffix(" | None"), pyarrow.string())
+
+
+def _place_of(path: Path) -> Path:
+    """Where the file is to be, links followed: a move onto a device or a link would put a file in its place."""
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise ExportError(f"'{path}' is a folder; name a file in it")
+    if place.exists() and not place.is_file():
+        raise ExportError(f"'{path}' is a device or a pipe; name a file")
+    return place
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when it is complete, and leaves nothing behind when it is not."""
+    place = _place_of(path)
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(place)
+    except OSError as error:
+        raise ExportError(f"'{path}' cannot be written: {error.strerror or error}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)

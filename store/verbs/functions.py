@@ -1,0 +1,136 @@
+"""Tasks and functions: what evaluations and spectra are of. Both are shared by all runs and never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Alias, Function, Task
+from aquasurf_ray.store.errors import RecordNotFound
+from aquasurf_ray.store.records.runs import FunctionRecord, FunctionRow, TaskRecord
+from aquasurf_ray.store.verbs.fence import StoreCore, check_name, chunks
+
+FUNCTION_COLUMNS = (Function.id, Function.fingerprint, Function.name, Function.n_operators)
+TASK_COLUMNS = (Task.id, Task.name, Task.version, Task.digest, Task.spec, Task.created_at)
+
+
+class FunctionVerbs(StoreCore):
+    """Adding and finding tasks and functions."""
+
+    def add_task(self, name: str, version: str, digest: str, spec: dict[str, object]) -> int:
+        """The number of the task with this digest, added if it is new."""
+        check_name("task", name)
+
+        def body(connection: sa.Connection) -> int:
+            row = {"name": name, "version": version, "digest": digest, "spec": spec}
+            connection.execute(insert_or_skip(connection, Task), row)
+            return int(connection.execute(sa.select(Task.id).where(Task.digest == digest)).scalar_one())
+
+        return self._write(body)
+
+    def task(self, task_id: int) -> TaskRecord:
+        """One task.
+
+        Raises:
+            RecordNotFound: there is none of this number.
+        """
+        return self._read(lambda connection: read_task(connection, task_id))
+
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks, in the order they were added."""
+
+        def body(connection: sa.Connection) -> list[TaskRecord]:
+            return [TaskRecord(*row) for row in connection.execute(sa.select(*TASK_COLUMNS).order_by(Task.id))]
+
+        return self._read(body)
+
+    def add_functions(self, rows: Sequence[FunctionRow]) -> list[int]:
+        """Their numbers, in the order of `rows`.
+
+        A function that is known by its fingerprint keeps the name it has; the new name becomes an alias. An alias
+        that is taken stays with the function it has.
+        """
+        return self._write(lambda connection: insert_functions(connection, rows))
+
+    def functions(self, function_ids: Iterable[int]) -> dict[int, FunctionRecord]:
+        """The functions of these numbers, as far as there are any."""
+        wanted = sorted(set(function_ids))
+
+        def body(connection: sa.Connection) -> dict[int, FunctionRecord]:
+            found: dict[int, FunctionRecord] = {}
+            for part in chunks(wanted):
+                query = sa.select(*FUNCTION_COLUMNS).where(Function.id.in_(part))
+                found.update((row.id, FunctionRecord(*row)) for row in connection.execute(query))
+            return found
+
+        return self._read(body)
+
+    def find_function(self, text: str) -> FunctionRecord | None:
+        """The function with this fingerprint, name or alias."""
+        return self._read(lambda connection: find_function(connection, text))
+
+
+def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> list[int]:
+    """`FunctionVerbs.add_functions`, in the caller's transaction."""
+    for row in rows:
+        check_name("function", row.name)
+    _insert_functions(connection, rows)
+    known = _by_fingerprint(connection, {row.fingerprint for row in rows})
+    _insert_aliases(connection, rows, known)
+    return [known[row.fingerprint].id for row in rows]
+
+
+def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:
+    """One task, or RecordNotFound."""
+    row = connection.execute(sa.select(*TASK_COLUMNS).where(Task.id == task_id)).one_or_none()
+    if row is None:
+        raise RecordNotFound(f"no task has the number {task_id}")
+    return TaskRecord(*row)
+
+
+def find_function(connection: sa.Connection, text: str) -> FunctionRecord | None:
+    """By fingerprint, then by name, then by alias."""
+    query = sa.select(*FUNCTION_COLUMNS).order_by(Function.id).limit(1)
+    by_alias = query.join(Alias, Alias.function_id == Function.id).where(Alias.name == text)
+    for attempt in (query.where(Function.fingerprint == text), query.where(Function.name == text), by_alias):
+        row = connection.execute(attempt).one_or_none()
+        if row is not None:
+            return FunctionRecord(*row)
+    return None
+
+
+def _by_fingerprint(connection: sa.Connection, fingerprints: Iterable[str]) -> dict[str, FunctionRecord]:
+    found: dict[str, FunctionRecord] = {}
+    for part in chunks(sorted(fingerprints)):
+        query = sa.select(*FUNCTION_COLUMNS).where(Function.fingerprint.in_(part))
+        found.update((row.fingerprint, FunctionRecord(*row)) for row in connection.execute(query))
+    return found
+
+
+def _insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> None:
+    known = _by_fingerprint(connection, {row.fingerprint for row in rows})
+    new: dict[str, FunctionRow] = {}
+    for row in rows:
+        if row.fingerprint not in known:
+            new.setdefault(row.fingerprint, row)
+    values = [  # sorted, so that two processes that add the same functions cannot deadlock
+        {"fingerprint": row.fingerprint, "name": row.name, "n_operators": row.n_operators}
+        for _, row in sorted(new.items())
+    ]
+    for part in chunks(values):
+        connection.execute(insert_or_skip(connection, Function), part)
+
+
+def _insert_aliases(connection: sa.Connection, rows: Sequence[FunctionRow], known: dict[str, FunctionRecord]) -> None:
+    aliases: dict[str, int] = {}
+    for row in rows:
+        function = known[row.fingerprint]
+        for name in (row.name, *row.aliases):
+            if name != function.name:
+                check_name("alias", name)
+                aliases.setdefault(name, function.id)
+    values = [{"name": name, "function_id": function_id} for name, function_id in sorted(aliases.items())]
+    for part in chunks(values):
+        connection.execute(insert_or_skip(connection, Alias), part)

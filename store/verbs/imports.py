@@ -1,0 +1,189 @@
+"""Imports: benchmarks that were trained elsewhere, as finished runs of kind `import`.
+
+Their evaluations belong to a task of their own, made for the file: its name is the one that the user gave, its version
+`imported`, its digest follows from that name and the file's. So they never meet the evaluations of this program's own
+task of that name: other code trained them by another recipe, an entry may be the median of several seeds, and a search
+must not take it for a training of its own. What the figures cannot hold (the file's name for the function, the names
+it holds to be equal, its CDF, unknown fields) is in `imported_entries`, from which an export writes the file again.
+A file of this program's own format has none of these, and its spectra are kept like those that a run computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Evaluation, RunEvaluation, Spectrum, Task, table
+from aquasurf_ray.store.database.schema import ImportedEntry as EntryTable
+from aquasurf_ray.store.database.schema import Run as RunTable
+from aquasurf_ray.store.records.imports import BenchmarkEntry, NewImport
+from aquasurf_ray.store.records.runs import EvaluationResult, Run
+from aquasurf_ray.store.verbs.fence import StoreCore, check_name, chunks, log
+from aquasurf_ray.store.verbs.functions import insert_functions
+from aquasurf_ray.store.verbs.results import check_result
+from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, to_run
+
+VERSION = "imported"
+_EVALUATIONS = table(Evaluation)
+_FIGURES = tuple(f.name for f in fields(EvaluationResult) if f.name not in ("status", "epochs"))
+_ENTRY_COLUMNS = (EntryTable.name, EntryTable.aliases, EntryTable.cdf, EntryTable.cdf_length, EntryTable.other)
+
+
+class ImportVerbs(StoreCore):
+    """Importing benchmarks and reading them back."""
+
+    def find_import(self, task: str, file_digest: str) -> Run | None:
+        """The run that this file was imported as for this task."""
+        return self._read(lambda connection: _find(connection, _task_digest(task, file_digest)))
+
+    def import_benchmark(self, new: NewImport) -> Run:
+        """The new run with all its evaluations, made wholly or not at all; or the one that this file was imported as
+        for this task before, and nothing is changed then. Its field `created` tells which.
+
+        Raises:
+            BadRecord: a result that makes no sense, or a name that cannot be stored.
+            RunExists: the name is taken by another run.
+        """
+        for name in (new.name, new.task, *(item.entry.name for item in new.entries)):
+            check_name("import", name)
+        for item in new.entries:
+            check_result(item.entry.result)
+
+        def body(connection: sa.Connection) -> Run:
+            digest = _task_digest(new.task, new.file_digest)
+            connection.execute(insert_or_skip(connection, Task), _task_row(new, digest))
+            known = _find(connection, digest)
+            if known is not None:
+                return known
+            task_id = connection.execute(sa.select(Task.id).where(Task.digest == digest)).scalar_one()
+            run = _insert_run(connection, new, task_id)
+            function_ids = insert_functions(connection, new.functions)
+            ids = dict(zip((row.fingerprint for row in new.functions), function_ids, strict=True))
+            _insert_entries(connection, run, new, ids)
+            _insert_spectra(connection, run, new, ids)
+            log(connection, run.id, "imported", data=new.report)
+            return read_run(connection, new.name, created=True)
+
+        return self._write(body)
+
+    def has_imported_entries(self, run_id: int) -> bool:
+        """Whether the run is an import of a file that can be written again as it came."""
+        query = (
+            sa.select(EntryTable.evaluation_id)
+            .join(RunEvaluation, RunEvaluation.evaluation_id == EntryTable.evaluation_id)
+            .where(RunEvaluation.run_id == run_id)
+            .limit(1)
+        )
+        return self._read(lambda connection: connection.execute(query).first() is not None)
+
+    def imported_entries(self, run_id: int) -> Iterator[BenchmarkEntry]:
+        """What the file of an import said, in its order; a part of it is in memory at a time."""
+        query = sa.select(RunEvaluation.evaluation_id).where(RunEvaluation.run_id == run_id)
+        numbers = self._read(
+            lambda connection: connection.execute(query.order_by(RunEvaluation.position)).scalars().all()
+        )
+        for part in chunks(numbers):
+            yield from self._read_entries(part)
+
+    def _read_entries(self, evaluation_ids: Sequence[int]) -> list[BenchmarkEntry]:
+        columns = [getattr(Evaluation, name) for name in ("status", *_FIGURES)]
+        query = (
+            sa.select(*_ENTRY_COLUMNS, *columns)
+            .join(Evaluation, Evaluation.id == EntryTable.evaluation_id)
+            .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
+            .where(EntryTable.evaluation_id.in_(evaluation_ids))
+            .order_by(RunEvaluation.position)
+        )
+        return self._read(lambda connection: [_to_entry(row) for row in connection.execute(query)])
+
+
+def _task_digest(task: str, file_digest: str) -> str:
+    """Never that of a task that can be trained: those are 32 digits without a word before them."""
+    content = json.dumps([VERSION, task, file_digest])
+    return f"{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def _task_row(new: NewImport, digest: str) -> dict[str, Any]:
+    objective = {"metric": new.metric.name, "higher_is_better": new.metric.higher_is_better}
+    origin = {"file": new.file, "file_digest": new.file_digest}
+    spec = {"name": new.task, "version": VERSION, "imported": origin, "objective": objective}
+    return {"name": new.task, "version": VERSION, "digest": digest, "spec": spec}
+
+
+def _find(connection: sa.Connection, task_digest: str) -> Run | None:
+    query = sa.select(*RUN_COLUMNS).join(Task, Task.id == RunTable.task_id).where(Task.digest == task_digest)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else to_run(row)
+
+
+def _insert_run(connection: sa.Connection, new: NewImport, task_id: int) -> Run:
+    config = {"task": new.task, "file": new.file, "file_digest": new.file_digest, "modules": list(new.modules)}
+    values = {
+        "name": new.name,
+        "kind": "import",
+        "task_id": task_id,
+        "config": config,
+        "config_digest": new.file_digest[:32],
+        "seed": 0,
+        "status": "finished",
+        "code_version": new.code_version,
+        "message": f"imported from {new.file}, SHA-256 {new.file_digest[:16]}...",
+    }
+    if connection.execute(insert_or_skip(connection, RunTable), values).rowcount == 0:
+        raise refuse_taken(new.name)
+    return read_run(connection, new.name)
+
+
+def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: dict[str, int]) -> None:
+    """Evaluations, that the run has them, and their entries: a few hundred at a time."""
+    position, same = 0, {"task_id": run.task_id, "claimed_by": run.id}
+    for part in chunks(new.entries):
+        keys = [(ids[item.fingerprint], item.seed) for item in part]
+        figures = [_evaluation_row(item.entry.result, *key) | same for item, key in zip(part, keys, strict=True)]
+        connection.execute(sa.insert(_EVALUATIONS), figures)
+        numbers = _evaluation_ids(connection, run.task_id, [key[0] for key in keys])
+        wishes = [
+            {"run_id": run.id, "evaluation_id": numbers[key], "position": i, "origin": "import", "reused": False}
+            for i, key in enumerate(keys, start=position)
+        ]
+        connection.execute(sa.insert(table(RunEvaluation)), wishes)
+        if new.keeps_entries:
+            entries = [_entry_row(item.entry, numbers[key]) for item, key in zip(part, keys, strict=True)]
+            connection.execute(sa.insert(table(EntryTable)), entries)
+        position += len(part)
+
+
+def _insert_spectra(connection: sa.Connection, run: Run, new: NewImport, ids: dict[str, int]) -> None:
+    same = {"task_id": run.task_id, "run_id": run.id, "seed": 0, "status": "done"}
+    for part in chunks(new.spectra):
+        rows = [{"function_id": ids[s.fingerprint], "fisher": s.fisher, "feature": s.feature} | same for s in part]
+        connection.execute(sa.insert(table(Spectrum)), rows)
+
+
+def _evaluation_ids(connection: sa.Connection, task_id: int, function_ids: Sequence[int]) -> dict[tuple[int, int], int]:
+    """By function and seed."""
+    query = sa.select(_EVALUATIONS.c.function_id, _EVALUATIONS.c.seed, _EVALUATIONS.c.id).where(
+        _EVALUATIONS.c.task_id == task_id, _EVALUATIONS.c.function_id.in_(function_ids)
+    )
+    return {(row.function_id, row.seed): row.id for row in connection.execute(query)}
+
+
+def _evaluation_row(result: EvaluationResult, function_id: int, seed: int) -> dict[str, Any]:
+    figures = {name: getattr(result, name) for name in ("status", *_FIGURES)}
+    return figures | {"function_id": function_id, "seed": seed}
+
+
+def _entry_row(entry: BenchmarkEntry, evaluation_id: int) -> dict[str, Any]:
+    copied = {name: getattr(entry, name) for name in ("name", "other", "cdf_length", "cdf")}
+    return copied | {"aliases": list(entry.aliases), "evaluation_id": evaluation_id}
+
+
+def _to_entry(row: Any) -> BenchmarkEntry:
+    result = EvaluationResult(row.status, **{name: getattr(row, name) for name in _FIGURES})
+    return BenchmarkEntry(row.name, result, tuple(row.aliases), bytes(row.cdf), row.cdf_length, row.other)

@@ -1,0 +1,333 @@
+"""Reading: what the driver re-reads, and what people ask. Every answer is of one consistent state of the database."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.schema import Alias, Cost, Evaluation, Function, Run, RunCandidate, Spectrum, Task
+from aquasurf_ray.store.database.schema import RunEvaluation as Wish
+from aquasurf_ray.store.errors import BadRecord, RecordNotFound
+from aquasurf_ray.store.records.answers import (
+    FunctionHistory,
+    LeaderboardRow,
+    RunStatus,
+    SpectrumSummary,
+    TaskCost,
+    WantedEvaluation,
+)
+from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, Fisher, RunEvaluation, Snapshot, TaskMetric
+from aquasurf_ray.store.verbs.costs import COST_COLUMNS
+from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS
+from aquasurf_ray.store.verbs.fence import StoreCore, chunks
+from aquasurf_ray.store.verbs.functions import find_function, read_task
+from aquasurf_ray.store.verbs.runs import read_candidates, read_run_by_id
+from aquasurf_ray.store.verbs.wishes import to_suggestion
+
+_WISH_COLUMNS = (
+    Wish.position,
+    Wish.origin,
+    Wish.reused,
+    Wish.suggested_at,
+    Wish.predicted_score,
+    Wish.rank,
+    Wish.neighbors,
+    Wish.embedding_version,
+    Function.name,
+)
+_ELSEWHERE = {
+    "function": Function.name,
+    "time_ratio": Cost.step_seconds / Cost.relu_step_seconds,
+    "memory_ratio": sa.cast(Cost.activation_bytes, sa.Double()) / sa.cast(Cost.relu_activation_bytes, sa.Double()),
+    "evaluation_id": Evaluation.id,
+}
+_LEADERBOARD_COLUMNS = {
+    field.name: _ELSEWHERE[field.name] if field.name in _ELSEWHERE else getattr(Evaluation, field.name)
+    for field in fields(LeaderboardRow)
+    if field.name not in ("rank", "baseline", "reused")
+}
+_COST_OF_EVALUATION = (
+    (Cost.task_id == Evaluation.task_id)
+    & (Cost.function_id == Evaluation.function_id)
+    & (Cost.device == Evaluation.device)
+)
+
+
+class QueryVerbs(StoreCore):
+    """Reading runs, leaderboards and functions."""
+
+    def snapshot(self, run_id: int) -> Snapshot:
+        """A run with its candidates and evaluations, in order."""
+
+        def body(connection: sa.Connection) -> Snapshot:
+            run = read_run_by_id(connection, run_id)
+            return Snapshot(run, tuple(read_candidates(connection, run_id)), read_wishes(connection, run_id))
+
+        return self._read(body)
+
+    def wishes(self, run_id: int, evaluation_ids: Collection[int]) -> list[RunEvaluation]:
+        """Those of these evaluations that the run wanted, in order."""
+
+        def body(connection: sa.Connection) -> list[RunEvaluation]:
+            of_run = Wish.run_id == run_id
+            parts = chunks(sorted(evaluation_ids))
+            return [wish for part in parts for wish in _wishes(connection, of_run & Wish.evaluation_id.in_(part))]
+
+        return sorted(self._read(body), key=lambda wish: wish.position) if evaluation_ids else []
+
+    def status(self, run_id: int, *, fisher: Fisher | None = None, spectrum_seed: int | None = None) -> RunStatus:
+        """Counts for people; spectra of one kind and seed only, where these are given."""
+
+        def body(connection: sa.Connection) -> RunStatus:
+            run = read_run_by_id(connection, run_id)
+            wishes = _counts(connection, run_id)
+            spectra = _spectra_counts(connection, run_id, run.task_id, fisher, spectrum_seed)
+            best = _leaderboard(connection, run_id=run_id, task_id=None, n=1)
+            return RunStatus(
+                run=run,
+                task=read_task(connection, run.task_id),
+                by_status=_summed(wishes, "status"),
+                by_origin={(row.origin, row.status): row.n for row in wishes},
+                reused=sum(row.reused for row in wishes),
+                stopped_early=sum(row.stopped for row in wishes),
+                n_candidates=_n_candidates(connection, run_id),
+                spectra_done=spectra.get("done", 0),
+                spectra_diverged=spectra.get("diverged", 0),
+                best=best[0] if best else None,
+                failures=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "failed")),
+                divergences=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "diverged")),
+            )
+
+        return self._read(body)
+
+    def leaderboard(
+        self, *, run_id: int | None = None, task_id: int | None = None, n: int | None = None
+    ) -> list[LeaderboardRow]:
+        """The best evaluations of a run, or of a task over all runs; all of them without `n`.
+
+        Equal scores are in the order in which they were finished.
+        """
+        if (run_id is None) == (task_id is None):
+            raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
+        return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
+
+    def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
+        """The scores of whole trainings over all runs of the task, by function and seed; None of one that diverged."""
+
+        def body(connection: sa.Connection) -> dict[int, dict[int, float | None]]:
+            found: dict[int, dict[int, float | None]] = {}
+            for part in chunks(sorted(set(function_ids))):
+                query = sa.select(Evaluation.function_id, Evaluation.seed, Evaluation.score).where(
+                    Evaluation.task_id == task_id,
+                    Evaluation.function_id.in_(part),
+                    Evaluation.status.in_(("done", "diverged")),
+                    Evaluation.stopped_early.is_(None),
+                )
+                for row in connection.execute(query.order_by(Evaluation.seed)):
+                    found.setdefault(row.function_id, {})[row.seed] = row.score
+            return found
+
+        return self._read(body)
+
+    def pareto(self, *, run_id: int | None = None, task_id: int | None = None) -> list[LeaderboardRow]:
+        """Those of the leaderboard that no cheaper function beats: the front of score against step time, best first.
+
+        Left out are evaluations whose cost is not known and those that were stopped early.
+        """
+        return front(self.leaderboard(run_id=run_id, task_id=task_id))
+
+    def function_history(self, text: str) -> FunctionHistory:
+        """What is known of the function with this fingerprint, name or alias.
+
+        Raises:
+            RecordNotFound: the store has no such function.
+        """
+
+        def body(connection: sa.Connection) -> FunctionHistory:
+            function = find_function(connection, text)
+            if function is None:
+                raise RecordNotFound(f"no function '{text:.100}' is in the store; give its name or fingerprint")
+            return FunctionHistory(
+                function=function,
+                aliases=_aliases(connection, function.id),
+                spectra=_spectra_of(connection, function.id),
+                costs=_costs_of(connection, function.id),
+                evaluations=_wanted(connection, function.id),
+                candidate_of=_candidate_of(connection, function.id),
+            )
+
+        return self._read(body)
+
+
+def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """The rows that no other one equals or beats in both score (higher is better) and step time, best score first.
+
+    Of rows that are equal in both, the first one stays.
+    """
+    whole = [(row, row.time_ratio) for row in rows if row.time_ratio is not None and row.stopped_early is None]
+    found: list[LeaderboardRow] = []
+    cheapest = math.inf
+    for row, time_ratio in sorted(whole, key=lambda pair: (-pair[0].score, pair[1])):
+        if time_ratio < cheapest:
+            found.append(row)
+            cheapest = time_ratio
+    return found
+
+
+def read_wishes(connection: sa.Connection, run_id: int) -> tuple[RunEvaluation, ...]:
+    """All evaluations that a run wanted, in order."""
+    return _wishes(connection, Wish.run_id == run_id)
+
+
+def _wishes(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> tuple[RunEvaluation, ...]:
+    query = (
+        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS)
+        .join(Wish, Wish.evaluation_id == Evaluation.id)
+        .join(Function, Function.id == Evaluation.function_id)
+        .where(condition)
+        .order_by(Wish.run_id, Wish.position)
+    )
+    return tuple(_to_wish(row) for row in connection.execute(query))
+
+
+def _to_wish(row: Any) -> RunEvaluation:
+    n = len(EVALUATION_COLUMNS)
+    return RunEvaluation(
+        position=row.position,
+        origin=row.origin,
+        reused=row.reused,
+        suggested_at=row.suggested_at,
+        suggestion=to_suggestion(row),
+        function=row.name,
+        evaluation=EvaluationRecord(*row[:n]),
+    )
+
+
+def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
+    reused = sa.func.sum(sa.case((Wish.reused, 1), else_=0)).label("reused")
+    ended = sa.case((Evaluation.status == "done", Evaluation.stopped_early))
+    stopped = sa.func.count(ended).label("stopped")
+    query = (
+        sa.select(Wish.origin, Evaluation.status, sa.func.count().label("n"), reused, stopped)
+        .join(Evaluation, Evaluation.id == Wish.evaluation_id)
+        .where(Wish.run_id == run_id)
+        .group_by(Wish.origin, Evaluation.status)
+    )
+    return list(connection.execute(query))
+
+
+def _summed(rows: list[Any], key: str) -> dict[Any, int]:
+    counts: Counter[Any] = Counter()
+    for row in rows:
+        counts[getattr(row, key)] += row.n
+    return dict(counts)
+
+
+def _n_candidates(connection: sa.Connection, run_id: int) -> int:
+    query = sa.select(sa.func.count()).select_from(RunCandidate).where(RunCandidate.run_id == run_id)
+    return int(connection.execute(query).scalar_one())
+
+
+def _spectra_counts(
+    connection: sa.Connection, run_id: int, task_id: int, fisher: str | None, seed: int | None
+) -> dict[str, int]:
+    query = (
+        sa.select(Spectrum.status, sa.func.count(Spectrum.function_id.distinct()).label("n"))
+        .join(RunCandidate, RunCandidate.function_id == Spectrum.function_id)
+        .where(RunCandidate.run_id == run_id, Spectrum.task_id == task_id)
+        .group_by(Spectrum.status)
+    )
+    if fisher is not None:
+        query = query.where(Spectrum.fisher == fisher)
+    if seed is not None:
+        query = query.where(Spectrum.seed == seed)
+    return {row.status: row.n for row in connection.execute(query)}
+
+
+def _leaderboard(
+    connection: sa.Connection, *, run_id: int | None, task_id: int | None, n: int | None
+) -> list[LeaderboardRow]:
+    baseline = sa.func.max(sa.case((Wish.origin == "baseline", 1), else_=0)).label("baseline")
+    reused = sa.func.min(sa.case((Wish.reused, 1), else_=0)).label("reused")
+    wishes = sa.select(Wish.evaluation_id, baseline, reused).group_by(Wish.evaluation_id)
+    if run_id is not None:
+        wishes = wishes.where(Wish.run_id == run_id)
+    found = wishes.subquery()
+    query = (
+        sa.select(*_LEADERBOARD_COLUMNS.values(), found.c.baseline, found.c.reused)
+        .join(found, found.c.evaluation_id == Evaluation.id)
+        .join(Function, Function.id == Evaluation.function_id)
+        .outerjoin(Cost, _COST_OF_EVALUATION)
+        .where(Evaluation.status == "done")
+        .order_by(Evaluation.score.desc(), Evaluation.finished_at, Evaluation.id)
+        .limit(n)
+    )
+    if task_id is not None:
+        query = query.where(Evaluation.task_id == task_id)
+    names = (*_LEADERBOARD_COLUMNS, "baseline", "reused")
+    rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
+    return [
+        LeaderboardRow(
+            **row | {"rank": rank, "baseline": bool(row["baseline"]), "reused": bool(row["reused"])},
+        )
+        for rank, row in enumerate(rows, start=1)
+    ]
+
+
+def _aliases(connection: sa.Connection, function_id: int) -> tuple[str, ...]:
+    query = sa.select(Alias.name).where(Alias.function_id == function_id).order_by(Alias.name)
+    return tuple(connection.execute(query).scalars())
+
+
+def _spectra_of(connection: sa.Connection, function_id: int) -> tuple[SpectrumSummary, ...]:
+    n_bytes = sa.func.coalesce(sa.func.length(Spectrum.feature), 0)
+    query = (
+        sa.select(
+            Task.name, Spectrum.fisher, Spectrum.seed, Spectrum.status, Spectrum.reason, Spectrum.seconds, n_bytes
+        )
+        .join(Task, Task.id == Spectrum.task_id)
+        .where(Spectrum.function_id == function_id)
+        .order_by(Spectrum.id)
+    )
+    return tuple(SpectrumSummary(*row) for row in connection.execute(query))
+
+
+def _costs_of(connection: sa.Connection, function_id: int) -> tuple[TaskCost, ...]:
+    query = (
+        sa.select(*COST_COLUMNS, Task.name)
+        .join(Task, Task.id == Cost.task_id)
+        .where(Cost.function_id == function_id)
+        .order_by(Cost.created_at, Cost.task_id, Cost.device)
+    )
+    return tuple(TaskCost(row.name, CostRecord(*row[:-1])) for row in connection.execute(query))
+
+
+def _wanted(connection: sa.Connection, function_id: int) -> tuple[WantedEvaluation, ...]:
+    query = (
+        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS, Run.name.label("run"), Task.name.label("task"), Task.spec)
+        .join(Wish, Wish.evaluation_id == Evaluation.id)
+        .join(Function, Function.id == Evaluation.function_id)
+        .join(Run, Run.id == Wish.run_id)
+        .join(Task, Task.id == Evaluation.task_id)
+        .where(Evaluation.function_id == function_id)
+        .order_by(Wish.id)
+    )
+    return tuple(
+        WantedEvaluation(row.run, row.task, TaskMetric.of_spec(row.spec), _to_wish(row))
+        for row in connection.execute(query)
+    )
+
+
+def _candidate_of(connection: sa.Connection, function_id: int) -> tuple[str, ...]:
+    query = (
+        sa.select(Run.name)
+        .join(RunCandidate, RunCandidate.run_id == Run.id)
+        .where(RunCandidate.function_id == function_id)
+        .order_by(Run.id)
+    )
+    return tuple(connection.execute(query).scalars())

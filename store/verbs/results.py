@@ -1,0 +1,96 @@
+"""The result of a training: figures in its evaluation's row, and a learning curve beside it.
+
+A result is written once, and the first one stays. The exception is that of a training that was stopped early, or was
+not let begin, which a run may want in full: `reopen` moves such a result out of the row into the run's log, so that
+nothing finished is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.columns import utc_now
+from aquasurf_ray.store.database.schema import Epoch, Evaluation, RunEvaluation, table
+from aquasurf_ray.store.errors import BadRecord
+from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, Lease
+from aquasurf_ray.store.verbs.fence import FencedRun, log
+
+_EVALUATIONS, _EPOCHS, _WISHES = table(Evaluation), table(Epoch), table(RunEvaluation)
+CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
+FINISH = CHANGE.values(finished_at=utc_now())
+FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+_KEPT = ("status", "claimed_by", "code_version", *FIGURES)  # when it was, says the log of the run that had it
+_READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
+    _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
+)
+_EMPTY: dict[str, Any] = dict.fromkeys((*_KEPT, "claim_token", "epochs", "started_at", "finished_at"))
+_EMPTY |= {"status": "queued", "attempts": 0}
+_CURVE = sa.select(*(_EPOCHS.c[field.name] for field in fields(EpochRecord)))
+_READ_CURVE = _CURVE.where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation")).order_by(_EPOCHS.c.epoch)
+_ADD_CURVE = sa.insert(_EPOCHS)
+_DROP_CURVE = sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation"))
+_NOT_REUSED = (
+    sa.update(_WISHES)
+    .where(_WISHES.c.run_id == sa.bindparam("at_run"), _WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
+    .values(reused=False)
+)
+
+
+def check_result(result: EvaluationResult) -> None:
+    """Raises BadRecord for a result that makes no sense."""
+    finite = result.score is not None and math.isfinite(result.score)
+    if result.status == "done" and not finite:
+        raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
+    if result.status == "diverged" and result.score is not None:
+        raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
+    if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
+        raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
+
+
+def write_results(
+    connection: sa.Connection, lease: Lease, run: FencedRun, results: Mapping[int, EvaluationResult]
+) -> None:
+    """Into locked rows, by number, that have none."""
+    by = {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
+    rows = [_figures(result) | by | {"at_evaluation": number} for number, result in results.items()]
+    curves = [vars(epoch) | {"evaluation_id": n} for n, result in results.items() for epoch in result.epochs]
+    if rows:
+        connection.execute(FINISH, rows)
+    if curves:
+        connection.execute(_ADD_CURVE, curves)
+
+
+def _figures(result: EvaluationResult) -> dict[str, Any]:
+    figures = {name: getattr(result, name) for name in FIGURES}
+    return figures | {"status": result.status, "epochs": len(result.epochs), "error": None}
+
+
+def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
+    """Equality of what was measured, NaN being equal to NaN."""
+    stored = repr([record.status, *(getattr(record, name) for name in FIGURES)])
+    return stored == repr([result.status, *(getattr(result, name) for name in FIGURES)])
+
+
+def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochRecord, ...]:
+    """The learning curve, by epoch."""
+    return tuple(EpochRecord(*row) for row in connection.execute(_READ_CURVE, {"at_evaluation": evaluation_id}))
+
+
+def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
+    """Queues a finished evaluation as if it were new, and keeps its result in the log of the run that wants it so.
+
+    The caller holds the rows of the run and of the evaluation.
+    """
+    at = {"at_evaluation": evaluation_id}
+    row = connection.execute(_READ_KEPT, at).one()
+    kept = {name: getattr(row, name) for name in _KEPT}
+    curve = [asdict(epoch) for epoch in read_curve(connection, evaluation_id)]
+    log(connection, run_id, "reopened", evaluation_id, row.function_id, {"result": kept | {"epochs": curve}})
+    connection.execute(_DROP_CURVE, at)
+    connection.execute(CHANGE, _EMPTY | at)
+    connection.execute(_NOT_REUSED, at | {"at_run": run_id})

@@ -1,0 +1,141 @@
+"""Spectra and embeddings: what the surrogate sees of functions, kept as bytes that this room does not interpret.
+
+A spectrum belongs to a task, a function, a kind of Fisher information and a seed, and is shared by all runs. An
+embedding is found by the digest of what it was computed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_new, insert_or_skip
+from aquasurf_ray.store.database.schema import Embedding, Spectrum
+from aquasurf_ray.store.errors import BadRecord, StoreCorrupt
+from aquasurf_ray.store.records.runs import EmbeddingRecord, Fisher, Lease, SpectrumRecord
+from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, chunks, log
+
+SPECTRUM_COLUMNS = tuple(getattr(Spectrum, field.name) for field in fields(SpectrumRecord))
+
+
+class SpectrumVerbs(StoreCore):
+    """Recording and reading spectra and embeddings."""
+
+    def record_spectra(self, lease: Lease, spectra: Sequence[SpectrumRecord]) -> int:
+        """Writes spectra in one transaction; those that the task has already stay. Returns how many were new.
+
+        Raises:
+            BadRecord: a `done` spectrum without a feature.
+            LeaseLost: another driver took the run over.
+        """
+        for spectrum in spectra:
+            if (spectrum.status == "done") != (spectrum.feature is not None):
+                raise BadRecord(f"a spectrum that is {spectrum.status} must {_expected_feature(spectrum)}")
+
+        def body(connection: sa.Connection, run: FencedRun) -> int:
+            new = _insert_spectra(connection, run, spectra)
+            if new:
+                log(connection, run.id, "spectra", data={"function_ids": new})
+            return len(new)
+
+        return self._fenced(lease, body)
+
+    def record_spectrum(self, lease: Lease, spectrum: SpectrumRecord) -> bool:
+        """Writes one spectrum; False if the task had it."""
+        return self.record_spectra(lease, [spectrum]) == 1
+
+    def spectra(
+        self, task_id: int, function_ids: Iterable[int], fisher: Fisher = "sampled", seed: int = 0
+    ) -> dict[int, SpectrumRecord]:
+        """The spectra that there are, by function."""
+        return self._read(
+            lambda connection: {
+                row.function_id: SpectrumRecord(*row)
+                for row in _select(connection, SPECTRUM_COLUMNS, task_id, function_ids, fisher, seed)
+            }
+        )
+
+    def spectrum_statuses(
+        self, task_id: int, function_ids: Iterable[int], fisher: Fisher = "sampled", seed: int = 0
+    ) -> dict[int, str]:
+        """Which spectra there are, as 'done' or 'diverged' by function, without their features."""
+        columns = (Spectrum.function_id, Spectrum.status)
+        return self._read(
+            lambda connection: {
+                row.function_id: row.status for row in _select(connection, columns, task_id, function_ids, fisher, seed)
+            }
+        )
+
+    def save_embedding(self, lease: Lease, embedding: EmbeddingRecord) -> bool:
+        """Keeps an embedding; False if its version was there.
+
+        Raises:
+            BadRecord: the arrays do not belong together.
+        """
+        ids = np.ascontiguousarray(embedding.function_ids, dtype="<i8")
+        coordinates = np.ascontiguousarray(embedding.coordinates, dtype="<f4")
+        if coordinates.shape != (len(ids), 2):
+            raise BadRecord(f"{len(ids)} functions need coordinates ({len(ids)}, 2), got {coordinates.shape}")
+        values = {"version": embedding.version, "task_id": embedding.task_id, "config": embedding.config}
+        values |= {"function_ids": ids.tobytes(), "coordinates": coordinates.tobytes()}
+
+        def body(connection: sa.Connection, run: FencedRun) -> bool:
+            added = connection.execute(insert_or_skip(connection, Embedding), values).rowcount == 1
+            log(connection, run.id, "embedding", data={"version": embedding.version, "functions": len(ids)})
+            return added
+
+        return self._fenced(lease, body)
+
+    def embedding(self, version: str) -> EmbeddingRecord | None:
+        """The embedding of this version.
+
+        Raises:
+            StoreCorrupt: its arrays are cut short.
+        """
+        query = sa.select(
+            Embedding.version, Embedding.task_id, Embedding.config, Embedding.function_ids, Embedding.coordinates
+        ).where(Embedding.version == version)
+        row = self._read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else _to_embedding(row)
+
+
+def _expected_feature(spectrum: SpectrumRecord) -> str:
+    return "have a feature" if spectrum.status == "done" else "have none"
+
+
+def _insert_spectra(connection: sa.Connection, run: FencedRun, spectra: Sequence[SpectrumRecord]) -> list[int]:
+    by = {"task_id": run.task_id, "run_id": run.id}
+    rows = [asdict(spectrum) | by for spectrum in sorted(spectra, key=lambda item: item.function_id)]
+    return insert_new(connection, Spectrum, rows, "function_id")
+
+
+def _select(
+    connection: sa.Connection,
+    columns: Sequence[Any],
+    task_id: int,
+    function_ids: Iterable[int],
+    fisher: str,
+    seed: int,
+) -> Iterable[Any]:
+    for part in chunks(sorted(set(function_ids))):
+        query = sa.select(*columns).where(
+            Spectrum.task_id == task_id,
+            Spectrum.function_id.in_(part),
+            Spectrum.fisher == fisher,
+            Spectrum.seed == seed,
+        )
+        yield from connection.execute(query)
+
+
+def _to_embedding(row: Any) -> EmbeddingRecord:
+    n = len(row.function_ids) // 8
+    if len(row.function_ids) != 8 * n or len(row.coordinates) != 8 * n:
+        sizes = f"{len(row.function_ids)} and {len(row.coordinates)} bytes"
+        raise StoreCorrupt(f"embedding '{row.version}' has arrays of {sizes}; compute it again")
+    ids = np.frombuffer(row.function_ids, dtype="<i8").astype(np.int64)
+    coordinates = np.frombuffer(row.coordinates, dtype="<f4").astype(np.float32).reshape(n, 2)
+    return EmbeddingRecord(row.version, row.task_id, row.config, ids, coordinates)

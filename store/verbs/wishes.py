@@ -1,0 +1,183 @@
+"""Which evaluations a run wants, in what order and why: baselines, proposals by hand, suggestions of the surrogate.
+
+`propose` is the one write that needs no lease: another process puts functions into a run's queue, and its driver meets
+them in `claim_queued`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Evaluation, Function, Run, RunEvaluation, table
+from aquasurf_ray.store.errors import RecordNotFound
+from aquasurf_ray.store.records.runs import EvaluationStatus, Neighbor, Origin, Proposal, SuggestionRecord
+from aquasurf_ray.store.verbs.fence import StoreCore, chunks, log
+from aquasurf_ray.store.verbs.results import reopen
+from aquasurf_ray.store.verbs.runs import read_run_by_id
+
+_WISHES = table(RunEvaluation)
+_IS_MINE = (_WISHES.c.run_id == sa.bindparam("at_run")) & (_WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
+_CHANGE = sa.update(_WISHES).where(_IS_MINE)
+_NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_WISHES.c.position) + 1, 0)).where(
+    _WISHES.c.run_id == sa.bindparam("at_run")
+)
+_ADD = sa.insert(_WISHES).inline()
+_BEGUN = (RunEvaluation.origin != "proposal") | (Evaluation.attempts > 0) | Evaluation.started_at.is_not(None)
+_NEXT_QUEUED = (
+    sa.select(Evaluation.id, RunEvaluation.origin)
+    .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
+    .where(
+        Evaluation.task_id == sa.bindparam("at_task"),
+        Evaluation.status == "queued",
+        RunEvaluation.run_id == sa.bindparam("at_run"),
+    )
+    .order_by(sa.case((_BEGUN, 0), else_=1), RunEvaluation.position)
+    .limit(1)
+    .with_for_update(of=Evaluation, skip_locked=True)
+)
+
+
+class QueuedWish(NamedTuple):
+    """A queued evaluation that a run wants."""
+
+    evaluation_id: int
+    origin: Origin
+
+
+class WishVerbs(StoreCore):
+    """The queue that anyone may put functions into."""
+
+    def propose(
+        self,
+        run_id: int,
+        function_ids: Sequence[int],
+        seed: int,
+        *,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> list[Proposal]:
+        """Puts functions into the run's queue, in this order, from any process.
+
+        A function that has a result, or is being trained, is linked to the run as it is; one that had failed is
+        queued anew, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False where the run
+        wanted the function before.
+
+        Raises:
+            RunNotFound, RecordNotFound: no such run or function.
+        """
+        wanted = list(dict.fromkeys(function_ids))
+
+        def body(connection: sa.Connection) -> list[Proposal]:
+            connection.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
+            run = read_run_by_id(connection, run_id)
+            rows = _rows_of(connection, run.task_id, wanted, seed)
+            accept = {"done": accept_stopped, "diverged": accept_refused}
+            known = _known(connection, run_id, [row.id for row in rows.values()])
+            return [_propose(connection, run_id, rows[number], accept, rows[number].id in known) for number in wanted]
+
+        return self._write(body)
+
+
+class Link(NamedTuple):
+    """That a run wants an evaluation, and whether its result was there already."""
+
+    evaluation_id: int
+    origin: Origin
+    suggestion: SuggestionRecord | None
+    reused: bool
+
+
+def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
+    """Notes wishes, each once; returns the origins they were first noted with, by evaluation.
+
+    The caller holds the run's row.
+    """
+    known = _known(connection, run_id, [link.evaluation_id for link in links])
+    for link in links:
+        if (row := known.get(link.evaluation_id)) is not None:
+            at = {"at_run": run_id, "at_evaluation": link.evaluation_id}
+            reason = _reason(link.suggestion) if link.suggestion else {}
+            connection.execute(_CHANGE, at | {"reused": link.reused or row.reused} | reason)
+    new = [link for link in links if link.evaluation_id not in known]
+    if new:
+        first = connection.execute(_NEXT_POSITION, {"at_run": run_id}).scalar_one()
+        rows = [_row(link) | {"run_id": run_id, "position": position} for position, link in enumerate(new, start=first)]
+        connection.execute(_ADD, rows)
+    return {link.evaluation_id: link.origin for link in new} | {number: row.origin for number, row in known.items()}
+
+
+def _known(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> dict[int, Any]:
+    columns = (_WISHES.c.evaluation_id, _WISHES.c.origin, _WISHES.c.reused)
+    query = sa.select(*columns).where(_WISHES.c.run_id == run_id)
+    parts = (query.where(_WISHES.c.evaluation_id.in_(part)) for part in chunks(evaluation_ids))
+    return {row.evaluation_id: row for part in parts for row in connection.execute(part)}
+
+
+def _row(link: Link) -> dict[str, Any]:
+    row = {"evaluation_id": link.evaluation_id, "origin": link.origin, "reused": link.reused}
+    return row | _reason(link.suggestion)
+
+
+def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedWish | None:
+    """The next queued evaluation of the run, locked: what was begun before, then proposals by position."""
+    row = connection.execute(_NEXT_QUEUED, {"at_run": run_id, "at_task": task_id}).one_or_none()
+    return None if row is None else QueuedWish(row.id, row.origin)
+
+
+def to_suggestion(row: Any) -> SuggestionRecord | None:
+    """The reason in a row with the columns of `run_evaluations`; None where a person or a rule wanted it."""
+    if row.predicted_score is None and row.rank is None and row.embedding_version is None and not row.neighbors:
+        return None
+    neighbors = tuple(
+        Neighbor(int(item["function_id"]), float(item["distance"]), item["score"]) for item in row.neighbors or ()
+    )
+    return SuggestionRecord(row.predicted_score, row.rank, neighbors, row.embedding_version)
+
+
+def _reason(suggestion: SuggestionRecord | None) -> dict[str, Any]:
+    if suggestion is None:
+        return dict.fromkeys(("predicted_score", "rank", "neighbors", "embedding_version"))
+    return {
+        "predicted_score": suggestion.predicted_score,
+        "rank": suggestion.rank,
+        "neighbors": [asdict(neighbor) for neighbor in suggestion.neighbors],
+        "embedding_version": suggestion.embedding_version,
+    }
+
+
+def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int], seed: int) -> dict[int, Any]:
+    """The evaluations of these functions by function, made where they are new, locked in the order of functions."""
+    rows: dict[int, Any] = {}
+    for part in chunks(sorted(function_ids)):
+        known = set(connection.execute(sa.select(Function.id).where(Function.id.in_(part))).scalars())
+        missing = [number for number in part if number not in known]
+        if missing:
+            raise RecordNotFound(f"no function has the number {missing[0]}")
+        new = [{"task_id": task_id, "function_id": number, "seed": seed, "status": "queued"} for number in part]
+        connection.execute(insert_or_skip(connection, Evaluation), new)
+        query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status, Evaluation.stopped_early).where(
+            Evaluation.task_id == task_id, Evaluation.function_id.in_(part), Evaluation.seed == seed
+        )
+        found = connection.execute(query.order_by(Evaluation.function_id).with_for_update())
+        rows.update((row.function_id, row) for row in found)
+    return rows
+
+
+def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool], known: bool) -> Proposal:
+    anew = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
+    status: EvaluationStatus = "queued" if anew else row.status
+    if row.status == "failed":
+        unparked = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}
+        connection.execute(sa.update(Evaluation).where(Evaluation.id == row.id).values(unparked))
+    elif anew:
+        reopen(connection, run_id, row.id)
+    if not known:
+        link_all(connection, run_id, [Link(row.id, "proposal", None, status in ("done", "diverged"))])
+    if not known or status != row.status:
+        log(connection, run_id, "proposed", row.id, row.function_id, {"status": status})
+    return Proposal(row.function_id, row.id, status, added=not known)

@@ -1,0 +1,280 @@
+"""A benchmark: medians, the best, halves, and files that come back as they were written."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+from synthetic_benchmark import synthetic_benchmark
+
+from aquasurf_ray import load_benchmark
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
+from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.analysis.replay.simulation import draw_candidates
+from aquasurf_ray.surrogate.distances import LayerWeighting, output_distance
+from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_distance
+
+NAN = float("nan")
+
+
+def with_scores(rows: list[list[float]], seconds: list[list[float]] | None = None) -> Benchmark:
+    scores = np.array(rows)
+    whole = synthetic_benchmark(n=len(rows))
+    took = np.ones_like(scores) if seconds is None else np.array(seconds)
+    return replace(whole, seed_scores=scores, test_scores=scores, seconds=took, figures={})
+
+
+@pytest.fixture(scope="module")
+def made() -> Benchmark:
+    return synthetic_benchmark()
+
+
+def test_the_median_has_diverged_seeds_at_the_worse_end() -> None:
+    rows = [
+        [0.1, 0.3, 0.2],
+        [0.9, NAN, 0.5],
+        [NAN, NAN, 0.7],
+        [NAN, NAN, NAN],
+        *[[0.0, 0.0, 0.0]] * 6,
+    ]
+    assert with_scores(rows).scores[:4] == pytest.approx([0.2, 0.5, NAN, NAN], nan_ok=True)
+
+
+def test_a_training_that_is_not_there_does_not_count() -> None:
+    rows = [[0.1, 0.4, NAN], [0.1, NAN, NAN], [NAN, NAN, NAN], *[[0.0, 0.0, 0.0]] * 6]
+    seconds = [[1.0, 1.0, NAN], [1.0, NAN, NAN], [NAN, NAN, NAN], *[[1.0, 1.0, 1.0]] * 6]
+    found = with_scores(rows, seconds)
+    assert found.scores[:3] == pytest.approx([0.25, 0.1, NAN], nan_ok=True)
+    assert found.table.status[:3].tolist() == ["done", "done", "missing"]
+
+
+def test_scores_are_the_medians_of_the_standard_library(made: Benchmark) -> None:
+    low = np.where(np.isnan(made.seed_scores), -np.inf, made.seed_scores)
+    expected = [statistics.median(row) for row in low.tolist()]
+    assert np.nan_to_num(made.scores, nan=-np.inf) == pytest.approx(expected)
+
+
+def test_the_top_counts_all_functions_and_takes_ties_in() -> None:
+    rows = [[s] for s in (0.5, 0.9, 0.7, 0.9, 0.7, 0.1, NAN, 0.2, 0.3, 0.4)]
+    found = with_scores(rows)
+    assert sorted(found.top(0.1)) == [1, 3]
+    assert sorted(found.top(0.2)) == [1, 3]
+    assert sorted(found.top(0.21)) == [1, 2, 3, 4]
+    assert len(found.top(1.0)) == 9, "nothing that diverged is among the best"
+    with pytest.raises(BenchmarkError, match="fraction is 0"):
+        found.top(0)
+
+
+def test_baselines_are_found_by_what_they_compute(made: Benchmark) -> None:
+    assert [made.functions[i] for i in made.baselines] == list(BASELINES)
+    renamed = replace(made, functions=("max(elu(x),elu(x))", *made.functions[1:]))
+    assert renamed.baselines.tolist() == made.baselines.tolist()
+    some = made.subset(range(3, 20))
+    assert [some.functions[i] for i in some.baselines] == list(BASELINES[3:])
+
+
+def test_functions_are_found_by_any_name(made: Benchmark) -> None:
+    i = next(i for i, names in enumerate(made.aliases) if names)
+    assert made.find(made.aliases[i][0]) == made.find(made.functions[i]) == i
+    assert made.find("add(relu(x),zero(zero(x)))") == made.find("relu(x)")
+    assert made.find("sinh(sinh(x))") is None
+
+
+def test_halves_share_the_baselines_only(made: Benchmark) -> None:
+    first, second = made.split(seed=3)
+    assert set(first.functions) | set(second.functions) == set(made.functions)
+    assert set(first.functions) & set(second.functions) == set(BASELINES)
+    assert abs(len(first) - len(second)) <= 1
+    assert made.split(seed=3)[0].functions == first.functions != made.split(seed=4)[0].functions
+    at = made.find(second.functions[-1])
+    assert second.scores[-1] == pytest.approx(made.scores[at], nan_ok=True)
+    assert (second.outputs[-1] == made.outputs[at]).all()
+
+
+def test_the_table_is_of_medians(made: Benchmark) -> None:
+    table = made.table
+    assert len(table) == len(made)
+    assert table.val_score.tolist() == pytest.approx(made.scores.tolist(), nan_ok=True)
+    assert (table.status == "diverged").sum() == np.isnan(made.scores).sum() > 0
+    assert table.n_operators[:8].tolist() == [1] * 8
+    assert table.val_score_1[0] == made.seed_scores[0, 1]
+    assert table.seconds[5] == pytest.approx(np.median(made.seconds[5]))
+    assert table.train_loss.notna().all()
+
+
+def test_a_file_comes_back_as_it_was_written(made: Benchmark, tmp_path: Path) -> None:
+    write_benchmark(made, tmp_path / "made.parquet")
+    found = load_benchmark(tmp_path / "made.parquet")
+    for part in ("name", "task", "metric", "functions", "aliases", "provenance", "higher_is_better"):
+        assert getattr(found, part) == getattr(made, part)
+    for part in ("seed_scores", "test_scores", "seconds"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(made, part))
+    np.testing.assert_array_equal(found.figures["train_loss"], made.figures["train_loss"])
+    np.testing.assert_allclose(found.outputs, made.outputs, atol=1e-4)
+    for kind, spectra in made.spectra.items():
+        assert [s is None for s in found.spectra[kind]] == [s is None for s in spectra]
+
+
+def test_a_name_is_of_what_is_shipped_first_and_then_of_a_file(
+    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_benchmark(made, "mine")
+    write_benchmark(made, "act-bench-digits")
+    assert load_benchmark("mine").name == load_benchmark("./act-bench-digits").name == "made"
+    assert load_benchmark("act-bench-digits").name == "act-bench-digits"
+
+
+def test_the_same_benchmark_gives_the_same_bytes(made: Benchmark, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_benchmark(made, tmp_path / f"{name}.parquet")
+    write_benchmark(load_benchmark(tmp_path / "one.parquet"), tmp_path / "again.parquet")
+    contents = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two", "again")]
+    assert contents[0] == contents[1] == contents[2]
+
+
+@pytest.mark.parametrize("bins", [40, 512])
+@pytest.mark.parametrize("weighting", ["inverse", "uniform", "size"])
+def test_distances_from_a_file_are_within_one_percent(bins: int, weighting: LayerWeighting, tmp_path: Path) -> None:
+    made = synthetic_benchmark(bins=bins)
+    write_benchmark(made, tmp_path / "made.parquet")
+    found = load_benchmark(tmp_path / "made.parquet")
+    pairs = [(i, j) for i in range(0, 60, 7) for j in range(i + 1, 60, 5)]
+    n_compared = 0
+    for i, j in pairs:
+        exact = output_distance(np.nan_to_num(made.outputs[i]), np.nan_to_num(made.outputs[j]))
+        packed = output_distance(np.nan_to_num(found.outputs[i]), np.nan_to_num(found.outputs[j]))
+        assert packed == pytest.approx(exact, rel=0.01, abs=1e-4)
+        a, b, x, y = (s[k] for s in (made.spectra["sampled"], found.spectra["sampled"]) for k in (i, j))
+        if a is not None and b is not None and x is not None and y is not None:
+            exact, packed = feature_distance(a, b, weighting), feature_distance(x, y, weighting)
+            assert packed == pytest.approx(exact, rel=0.01)
+            n_compared += 1
+    assert n_compared > 50
+
+
+def test_spectra_that_lack_layers_stay_so(made: Benchmark, tmp_path: Path) -> None:
+    cut = SpectrumFeature(("dense",), (4010,), np.linspace(-3.0, 5.0, 32)[None])
+    spectra = (cut, *made.spectra["sampled"][1:])
+    write_benchmark(replace(made, spectra={"sampled": spectra}), tmp_path / "made.parquet")
+    found = load_benchmark(tmp_path / "made.parquet").spectra["sampled"][0]
+    assert found is not None
+    assert found.layout == cut.layout
+    assert found.quantiles == pytest.approx(cut.quantiles, abs=1 / 1024)
+
+
+def test_the_file_is_a_table_to_others(made: Benchmark, tmp_path: Path) -> None:
+    write_benchmark(made, tmp_path / "made.parquet")
+    table = pd.read_parquet(tmp_path / "made.parquet")
+    assert table.function.tolist() == list(made.functions)
+    assert table.val_score_2.tolist() == pytest.approx(made.seed_scores[:, 2].tolist(), nan_ok=True)
+
+
+def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match="no benchmark 'act-bench-digts'"):
+        load_benchmark("act-bench-digts")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(BenchmarkError, match="no benchmark: its metadata"):
+        load_benchmark(tmp_path / "other.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:-20])
+    with pytest.raises(BenchmarkError, match="damaged"):
+        load_benchmark(tmp_path / "cut.parquet")
+    for metadata, says in (
+        (b"{", "damaged: JSON"),
+        (b"{}", "damaged: KeyError: 'version'"),
+        (b'{"version": 2}', "reads 1"),
+    ):
+        table = pyarrow.table({"a": [1]}).replace_schema_metadata({b"aquasurf_benchmark": metadata})
+        pyarrow.parquet.write_table(table, tmp_path / "headless.parquet")
+        with pytest.raises(BenchmarkError, match=says):
+            load_benchmark(tmp_path / "headless.parquet")
+    with pytest.raises(BenchmarkError, match="'/proc/self/mem' cannot be read: Input/output error"):
+        load_benchmark("/proc/self/mem")
+    (tmp_path / "text.json").write_text("hello")
+    with pytest.raises(BenchmarkError, match="byte 0: a JSON object is expected"):
+        load_benchmark(tmp_path / "text.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("functions", ("relu(x)",) * 60, "different functions"),
+        ("seconds", np.ones((60, 2)), "seconds have shape"),
+        ("outputs", np.ones((59, 1000), dtype=np.float32), "outputs are of 59 functions"),
+        ("spectra", {"sampled": (None,)}, "sampled are of 1 functions"),
+    ],
+)
+def test_parts_belong_together(made: Benchmark, part: str, value: object, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        replace(made, **{part: value})  # type: ignore[arg-type]
+
+
+def act_bench_entry(cdf: list[float], accuracy: float = 0.5) -> dict[str, object]:
+    figures = {
+        f"{split} {what}": accuracy for split in ("Train", "Validation", "Test") for what in ("Accuracy", "Loss")
+    }
+    return figures | {
+        "Equivalent Activation Functions": ["max(relu(x),relu(x))"],
+        "Fisher log eigenvalue CDF": cdf,
+        "Runtime (s)": 12.5,
+    }
+
+
+def test_act_bench_files_are_read(tmp_path: Path) -> None:
+    first, second = np.linspace(0.0, 1.0, 41)[1:], np.repeat([0.0, 1.0], [30, 30])
+    entries = {
+        "relu(x)": act_bench_entry([*first, *second]),
+        "min(square(x),selu(x))": act_bench_entry([*first[::-1], *second], 0.75) | {"Test Loss": float("nan")},
+        "tanh(x)": act_bench_entry([*first, *second[:30], *np.ones(30)]),
+        "elu(x)": act_bench_entry([]),
+    }
+    path = tmp_path / "act-bench-toy.json"
+    path.write_text(json.dumps(entries, indent=1))
+    found = load_benchmark(path)
+    assert found.functions == tuple(entries)
+    assert found.scores.tolist() == [0.5, 0.75, 0.5, 0.5]
+    assert np.isnan(found.figures["test_loss"][1, 0])
+    assert found.aliases[0] == ("max(relu(x),relu(x))",)
+    assert found.seconds[2, 0] == 12.5
+    relu, wrong, tanh, empty = found.spectra["empirical"]
+    assert wrong is None
+    assert empty is None
+    assert relu is not None
+    assert tanh is not None
+    assert relu.n_weights == (4000, 6000)
+    assert relu.quantiles[0] == pytest.approx((np.arange(256) + 0.5) / 256 * 200 - 100)
+    assert relu.quantiles[1].min() >= 0
+    assert relu.quantiles[1].max() <= 200 / 60
+
+
+def test_an_act_bench_file_that_is_cut_says_where(tmp_path: Path) -> None:
+    text = json.dumps({"relu(x)": act_bench_entry([]), "elu(x)": act_bench_entry([])})
+    (tmp_path / "cut.json").write_text(text[:-30])
+    with pytest.raises(BenchmarkError, match=r"byte \d+: in entry 'elu\(x\)'"):
+        load_benchmark(tmp_path / "cut.json")
+    (tmp_path / "unknown.json").write_text(json.dumps({"relu(x)": act_bench_entry([]), "rleu(x)": {}}))
+    with pytest.raises(BenchmarkError, match=r"byte \d+, entry 'rleu\(x\)': unknown operator 'rleu'"):
+        load_benchmark(tmp_path / "unknown.json")
+    (tmp_path / "empty.json").write_text("{}")
+    with pytest.raises(BenchmarkError, match=r"empty\.json' has no entries"):
+        load_benchmark(tmp_path / "empty.json")
+    (tmp_path / "lacks.json").write_text('{"relu(x)": {}, "elu(x)": {"Validation Accuracy": 0.5}}')
+    assert load_benchmark(tmp_path / "lacks.json").trained.tolist() == [[False], [True]]
+
+
+def test_candidates_are_what_was_trained_but_the_baselines(made: Benchmark) -> None:
+    assert made.candidates.tolist() == list(range(8, 60))
+    seconds, scores = made.seconds.copy(), made.seed_scores.copy()
+    seconds[[2, 20]] = scores[[2, 20]] = np.nan
+    scores[30] = np.nan  # diverged
+    part = replace(made, seconds=seconds, seed_scores=scores)
+    assert part.candidates.tolist() == [i for i in range(8, 60) if i != 20]
+    assert draw_candidates(part, 99, 0).tolist() == part.candidates.tolist()

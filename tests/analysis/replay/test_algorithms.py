@@ -1,0 +1,192 @@
+"""Search algorithms by name: what a name means, and that the seed's own configuration stays what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_benchmark import synthetic_benchmark
+
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
+from aquasurf_ray.analysis.replay import features as maps
+from aquasurf_ray.analysis.replay.algorithms import make_policy
+from aquasurf_ray.analysis.replay.simulation import simulate
+from aquasurf_ray.analysis.replay.surrogate_policies import parse_settings, surrogate_policy
+from aquasurf_ray.surrogate.embedding import EmbeddingConfig, embed
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.policy import SurrogatePolicy
+from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, SurrogateSettings
+from aquasurf_ray.surrogate.spectra import feature_matrix
+
+
+@pytest.fixture(scope="module")
+def made() -> Benchmark:
+    return synthetic_benchmark()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path_factory.getbasetemp() / "maps"))
+
+
+def test_aquasurf_is_the_seeds_own_configuration(made: Benchmark) -> None:
+    spectra = feature_matrix(made.spectra["sampled"], "inverse")
+    config = EmbeddingConfig("both", n_neighbors_outputs=15, n_neighbors_spectrum=3, combine="union", seed=42)
+    by_hand = SurrogatePolicy(embed(made.outputs, spectra, config), "knr", seed=7)
+    policy = make_policy("aquasurf", made, 7)
+    for candidate, score in enumerate(made.scores[:20]):
+        for each in (by_hand, policy):
+            each.observe(candidate, None if np.isnan(score) else score)
+    assert policy.suggest_batch(20) == by_hand.suggest_batch(20)
+
+
+def test_a_name_says_the_settings() -> None:
+    assert parse_settings("knr/both/umap") == SurrogateSettings()
+    seeds = parse_settings("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
+    assert seeds == AQUASURF
+    assert parse_settings("gp/both/metric:targets=ranks:acquisition=ei:pending=believer") == METRIC
+    found = parse_settings("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
+    wanted = SurrogateSettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("randm", AnalysisError, "unknown search algorithm 'randm'; give random, aquasurf"),
+        ("knr/both/umap:neighbours=3", AnalysisError, "'neighbours=3' in .* is no setting; there are: weighting"),
+        ("knr/both/umap:n_neighbors_spectrum=x", AnalysisError, "must be int"),
+        ("knn/both/umap", SurrogateError, "unknown regressor 'knn'"),
+        ("knr/spectra/umap", SurrogateError, "features is 'spectra'"),
+        ("knr/both/plane", SurrogateError, "space is 'plane'"),
+        ("knr/both/metric:acquisition=ei", SurrogateError, "knows no uncertainty"),
+        ("gp/both/metric:balance=most", SurrogateError, "balance is 'most'"),
+        ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand are for one regressor"),
+        ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; say fisher=empirical or fisher=sampled"),
+    ],
+)
+def test_a_wrong_name_is_told(made: Benchmark, name: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_policy(name, made, 0)
+
+
+def test_embeddings_are_made_once(made: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_policy("knr/outputs/umap", made, 0)
+    monkeypatch.setattr(maps, "embed", None)
+    again = make_policy("knr/outputs/umap", replace(made), 1)
+    assert again.suggest() is not None
+    assert first.suggest() is not None
+    assert again.suggest().embedding_version == first.suggest().embedding_version
+    with pytest.raises(TypeError, match="not callable"):
+        make_policy("knr/outputs/umap:layout_seed=1", made, 0)
+
+
+def test_a_damaged_file_of_an_embedding_is_made_anew(
+    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
+    first = make_policy("knr/spectrum/umap", replace(made), 0).suggest()
+    (file,) = tmp_path.glob("embedding-*.npy")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert make_policy("knr/spectrum/umap", replace(made), 0).suggest() == first
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aquasurf",
+        "random",
+        "svr/outputs/umap",
+        "knr/both/metric:k=5:balance=0.3",
+        "gp/both/umap:acquisition=ucb:pending=believer",
+        "gp/spectrum/metric:acquisition=ei:targets=ranks",
+        "gp/both/metric:balance=learned:diverged=ignore",
+        "knr+gp+svr/both/umap+metric",
+        "knr/both/metric:spectra=20",
+        "knr/both/umap:spectra=20",
+        "gp/both/metric:spectra=30:on_demand=2",
+    ],
+)
+def test_a_search_is_the_same_each_time(made: Benchmark, name: str) -> None:
+    first, again, other = (simulate(make_policy(name, made, 3), made, 15, seed=s, workers=2) for s in (3, 3, 4))
+    assert first.order.tolist() == again.order.tolist()
+    assert first.observed.tolist() != other.observed.tolist()
+
+
+def test_settings_reach_what_they_are_of(made: Benchmark) -> None:
+    """Each changes what is suggested, on the same results."""
+    plain = "gp/both/metric"
+    changes = ["balance=0.9", "balance=learned", "weighting=uniform", "fisher=empirical", "spectra=20", "targets=ranks"]
+    found = {}
+    for name in (
+        plain,
+        "knr/both/metric",
+        "knr/both/metric:k=9",
+        "svr/both/metric",
+        *(f"{plain}:{c}" for c in changes),
+    ):
+        policy = make_policy(name, made, 0)
+        for candidate, score in enumerate(made.scores[:25]):
+            policy.observe(candidate, None if np.isnan(score) else score)
+        suggestion = policy.suggest()
+        assert suggestion is not None
+        found[name] = suggestion.predicted_score
+    assert len(set(found.values())) == len(found)
+
+
+def test_some_spectra_are_the_same_for_all_algorithms(made: Benchmark) -> None:
+    """What is known is drawn by the seed, in the metric space as on the map."""
+    on_map = make_policy("knr/spectrum/umap:spectra=20", made, 3)
+    in_metric = make_policy("knr/spectrum/metric:spectra=20", made, 3)
+    placed = [np.flatnonzero(policy._predictor.placed) for policy in (on_map, in_metric)]  # type: ignore[attr-defined]
+    assert placed[0].tolist() == placed[1].tolist()
+    assert 15 < len(placed[0]) <= 20
+    other = make_policy("knr/spectrum/metric:spectra=20", made, 4)._predictor.placed  # type: ignore[attr-defined]
+    assert np.flatnonzero(other).tolist() != placed[1].tolist()
+
+
+def test_layouts_follow_the_seed(made: Benchmark) -> None:
+    settings = SurrogateSettings(features="outputs", layouts=2)
+    versions = [surrogate_policy(settings, made, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
+    assert versions[0] == versions[2] != versions[1]
+
+
+def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(made: Benchmark) -> None:
+    """A file of Act-Bench has empirical ones only."""
+    empirical = replace(made, spectra={"empirical": made.spectra["empirical"]})
+    for name, said in (
+        ("knr/both/metric", "knr/both/metric:fisher=empirical"),
+        ("metric", "gp/both/metric:acquisition=ei:targets=ranks:pending=believer:fisher=empirical"),
+    ):
+        searched = (simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, made)))
+        assert len({trace.order.tobytes() for trace in searched}) == 1
+    with pytest.raises(BenchmarkError, match="'made' has no sampled spectra; say fisher=empirical"):
+        make_policy("knr/both/metric:fisher=sampled", empirical, 1)
+    with pytest.raises(
+        BenchmarkError, match="'made' has no sampled spectra; it has none: search by features 'outputs'"
+    ):
+        make_policy("metric", replace(made, spectra={}), 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["aquasurf", "metric", "evolution", "gp/both/metric:balance=learned", "knr+svr/both/metric"]
+)
+def test_no_algorithm_knows_what_it_was_not_told(made: Benchmark, name: str) -> None:
+    """With other figures for all trainings but those that it saw, a search does the same."""
+    seen = simulate(make_policy(name, made, 2), made, 12, seed=2, workers=3)
+    told = np.zeros(made.seed_scores.shape, dtype=bool)
+    told[[*seen.order, *made.baselines], 2] = True
+    rng = np.random.default_rng(0)
+    made_up = rng.random(told.shape)
+    other = replace(
+        made,
+        seed_scores=np.where(told, made.seed_scores, made_up),
+        test_scores=made_up,
+        seconds=np.where(told, made.seconds, 9 + made_up),
+        figures={"train_loss": made_up},
+    )
+    assert simulate(make_policy(name, other, 2), other, 12, seed=2, workers=3).order.tolist() == seen.order.tolist()

@@ -1,0 +1,77 @@
+"""The experiments behind the evidence: every algorithm in them can be made, and what is told of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aquasurf_ray.analysis.benchmarks.parquet import SHIPPED
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.replay import features as maps
+from aquasurf_ray.analysis.replay.algorithms import make_policy
+from aquasurf_ray.analysis.replay.comparison import compare
+from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, Experiment, Variant, experiments_named, section
+from aquasurf_ray.analysis.replay.policy_names import check_policy
+from aquasurf_ray.analysis.replay.simulation import simulate
+from aquasurf_ray.analysis.replay.transfer import TRANSFER, parse_transfer
+from aquasurf_ray.surrogate.embedding import Embedding, embedding_version
+
+ALL_POLICIES = sorted({variant.policy for experiment in EXPERIMENTS.values() for variant in experiment.variants})
+MADE_HERE = [name for name in ALL_POLICIES if not name.startswith(TRANSFER)]
+
+
+def laid_out_at_random(outputs, spectra, config):
+    """An embedding without UMAP."""
+    points = np.random.default_rng(config.seed).normal(size=(len(outputs), 2)).astype(np.float32)
+    return Embedding(points, embedding_version(outputs, spectra, config), np.ones(len(outputs), dtype=bool))
+
+
+def test_every_algorithm_can_be_made_and_suggests(made, monkeypatch, tmp_path):
+    monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
+    monkeypatch.setattr(maps, "embed", laid_out_at_random)
+    for name in MADE_HERE:
+        check_policy(name)
+        policy = make_policy(name, made, 0)
+        for candidate in made.baselines.tolist():
+            policy.observe(candidate, float(made.scores[candidate]))
+        assert policy.suggest().candidate not in made.baselines, name
+
+
+def test_every_benchmark_that_is_shipped_is_a_source_of_results():
+    named = [parse_transfer(name).source for name in ALL_POLICIES if name.startswith(TRANSFER)]
+    assert set(named) >= {file.stem for file in SHIPPED.glob("*.parquet")} != set()
+
+
+def test_an_experiment_has_a_question_a_reference_and_no_variant_twice():
+    for experiment in EXPERIMENTS.values():
+        assert experiment.question.endswith(("?", "."))
+        assert len(set(experiment.variants)) == len(experiment.variants) > 1
+        assert experiment.reference == experiment.variants[0].label
+
+
+def test_experiments_are_chosen_by_name_the_grid_on_demand_only():
+    assert list(experiments_named(["fisher", "k"])) == ["fisher", "k"]
+    assert set(EXPERIMENTS) - set(experiments_named([])) == {"grid", "from-digits", "from-digits-mlp"}
+    grid = {variant.policy.split(":")[0] for variant in experiments_named(["grid"])["grid"].variants}
+    assert len(grid) == 4 * 3 * 2
+    with pytest.raises(AnalysisError, match=r"experiment: there are rivals, default, features, .*, got 'layers'"):
+        experiments_named(["k", "layers"])
+
+
+def test_a_section_has_a_row_a_variant_and_times_where_workers_differ(made):
+    experiment = Experiment("What does parallelism cost?", (Variant("random"), Variant("random", 4)))
+    traces = {
+        variant.label: [
+            simulate(make_policy("random", made, seed), made, 10, seed=seed, workers=variant.workers)
+            for seed in range(4)
+        ]
+        for variant in experiment.variants
+    }
+    text = section("parallel", experiment, compare(traces, made, "random"))
+    head, _, question, _, columns, _, alone, four = text.splitlines()
+    assert (head, question) == ("### parallel", "What does parallelism cost?")
+    assert columns.endswith("| seconds to top 1% |")
+    assert alone.startswith("| random |")
+    assert four.startswith("| random, 4 workers |")
+    same = Experiment("?", (Variant("random"),))
+    assert "seconds" not in section("k", same, compare({"random": traces["random"]}, made, "random"))

@@ -1,0 +1,99 @@
+"""A replayed search has another benchmark's results from the start, and no more of them than its name says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_benchmark import synthetic_benchmark
+
+from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
+from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
+from aquasurf_ray.analysis.replay import transfer
+from aquasurf_ray.analysis.replay.algorithms import make_policy
+from aquasurf_ray.analysis.replay.policy_names import check_policy
+from aquasurf_ray.analysis.replay.prior_process import TransferredProcess
+from aquasurf_ray.analysis.replay.simulation import simulate
+from aquasurf_ray.surrogate.policy import normal_ranks
+
+
+@pytest.fixture(scope="module")
+def made() -> Benchmark:
+    return synthetic_benchmark()
+
+
+@pytest.fixture(scope="module")
+def source(made: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another task that knows the truth of all functions but the last ten, under other names where there are such."""
+    few = made.subset(np.arange(len(made) - 10)[::-1])
+    named = [next(iter(names), name) for name, names in zip(few.functions, few.aliases, strict=True)]
+    path = tmp_path_factory.mktemp("source") / "other.parquet"
+    write_benchmark(replace(few, name="other", task="other", functions=tuple(named), aliases=()), path)
+    return path
+
+
+def prior_of(name: str, made: Benchmark, seed: int = 0) -> np.ndarray:
+    regress = make_policy(name, made, seed)._predictor._regress  # type: ignore[attr-defined]
+    assert isinstance(regress, TransferredProcess)
+    return regress.prior
+
+
+def test_functions_have_their_ranks_in_the_source_whatever_they_are_called_there(made: Benchmark, source: Path) -> None:
+    scores = made.scores[:50]
+    ranks = normal_ranks(np.where(np.isnan(scores), np.nanmin(scores), scores))
+    prior = prior_of(f"transfer:{source}", made)
+    assert prior[:50] == pytest.approx(ranks)
+    assert np.isfinite(prior[50:]).all(), "and the others what those have that they resemble"
+    negated = prior_of(f"transfer:{source}:scores=negated", made)
+    assert negated[:50] == pytest.approx(-ranks)
+    shuffled = [prior_of(f"transfer:{source}:scores=shuffled", made, seed) for seed in (0, 1, 5)]
+    assert shuffled[0].tolist() == shuffled[2].tolist() != shuffled[1].tolist()
+    assert sorted(shuffled[0][:50]) == pytest.approx(sorted(ranks))
+    assert abs(np.corrcoef(shuffled[0][:50], ranks)[0, 1]) < 0.4
+
+
+def test_a_searched_source_has_what_the_search_trained(made: Benchmark, source: Path) -> None:
+    other = transfer.load_benchmark(source)
+    trained = transfer._trained(other, 12, 3)
+    assert set(trained) > set(other.baselines.tolist())
+    assert len(trained) == 12 + len(other.baselines)
+    trace = simulate(make_policy("metric", other, 3), other, 12, seed=3)
+    assert set(trained) == {*trace.order.tolist(), *other.baselines.tolist()}
+    assert len(set(prior_of(f"transfer:{source}:search=12", made, 3)[:50])) <= 50
+
+
+def test_a_good_source_is_followed_and_a_bad_one_is_not(made: Benchmark, source: Path) -> None:
+    """The truth told makes the search find the best sooner; its opposite leaves it as it was."""
+    found = {}
+    for name in ("metric", f"transfer:{source}", f"transfer:{source}:scores=negated"):
+        traces = [simulate(make_policy(name, made, seed), made, 12, seed=seed) for seed in range(3)]
+        found[name] = np.mean([np.nanmean(trace.truth) for trace in traces])
+    alone, told, misled = found.values()
+    assert told > alone
+    assert misled == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("transfer:", AnalysisError, "must be transfer:BENCHMARK"),
+        ("transfer:x:search=few", AnalysisError, "must be transfer:BENCHMARK, and search a number"),
+        ("transfer:x:k=3", AnalysisError, "'k=3' in .* is no setting; there are: search, scores"),
+        ("transfer:x:scores=wrong", AnalysisError, "scores is 'wrong'; choose one of true, negated, shuffled"),
+        ("transfer:act-bench-nothing", BenchmarkError, "no benchmark 'act-bench-nothing'"),
+    ],
+)
+def test_a_wrong_name_is_told(made: Benchmark, name: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_policy(name, made, 0)
+    if error is AnalysisError:
+        with pytest.raises(error, match=message):
+            check_policy(name)
+
+
+def test_results_of_the_task_itself_are_no_source(made: Benchmark, source: Path) -> None:
+    with pytest.raises(AnalysisError, match="has results of other itself; give another task's"):
+        make_policy(f"transfer:{source}", replace(made, task="other"), 0)

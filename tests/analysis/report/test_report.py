@@ -1,0 +1,277 @@
+"""A run's report: its figures are those of the store, and its page is safe, whole and small."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_run import DIVERGED, FAILED, NAME, done, functions, make_run
+
+from aquasurf_ray.activations import outputs, sample
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.output_file import write_file
+from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
+from aquasurf_ray.analysis.report.charts.chart import Bars, Chart, Intervals, Line, Points
+from aquasurf_ray.analysis.report.pictures.function_table import REACH, curve
+from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
+from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Findings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AQUASURF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        with Store.open(f"sqlite:///{tmp_path_factory.mktemp('store')}/store.db") as store:
+            make_run(store)
+            yield read_findings(store, NAME, "aquasurf search digits --seed 3", quick=True)
+
+
+@pytest.fixture(scope="module")
+def shown(findings: Findings) -> dict:
+    return document(findings)
+
+
+def marks(findings: Findings, kind: str, type_: type) -> list:
+    chart = KINDS[kind](findings)
+    assert chart is not None
+    return [mark for panel in chart.panels for mark in panel.marks if isinstance(mark, type_)]
+
+
+def test_every_kind_has_something_to_show_of_a_search(shown):
+    assert [section["id"] for section in shown["sections"]] == ["best", *KINDS, "again"]
+
+
+def test_a_run_without_results_has_a_page_too(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        store.create_run(NewRun("new", "search", store.add_task("t", "1", "d", {}), {}, "d", 0, 4, None, "0.1.0"))
+        found = document(read_findings(store, "new", "aquasurf search t"))
+    assert [section["id"] for section in found["sections"]] == ["best", "again"]
+    assert "No training has come to a score yet" in page(found)
+
+
+def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings: Findings) -> None:
+    seen = replace(findings, versions={"python": "3.11.7", "torch": "2.15.0"})
+    (again,) = (section for section in document(seen)["sections"] if section["id"] == "again")
+    assert "<td>torch</td><td>2.15.0</td>" in again["html"]
+
+
+def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
+    (best, relu) = marks(findings, "progress", Line)
+    scores = [wish.evaluation.score for wish in findings.finished]
+    running = [max(s for s in scores[: i + 1] if s is not None) for i in range(len(scores))]
+    np.testing.assert_allclose(best.y, running)
+    reference = next(w.evaluation.score for w in findings.wishes if w.function == "relu(x)")
+    assert relu.y.tolist() == [reference, reference]
+
+
+def test_a_metric_of_which_less_is_better_is_drawn_with_its_own_sign(tmp_path):
+    spec = {"objective": {"metric": "rmse", "higher_is_better": False}}
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        make_run(store, spec=spec)
+        found = read_findings(store, NAME, "", quick=True)
+    (best, _) = marks(found, "progress", Line)
+    assert found.metric_name == "val_rmse"
+    assert (np.diff(best.y) <= 0).all()
+    assert best.y[-1] == -0.9
+
+
+def test_the_pareto_front_has_those_that_no_cheaper_function_beats(findings):
+    (front,) = marks(findings, "cost", Line)
+    rows = [(row.time_ratio, row.score) for row in findings.board if row.time_ratio is not None and row.seed == 0]
+    expected = [r for r in rows if not any(o != r and o[0] <= r[0] and o[1] >= r[1] for o in rows)]
+    shown = sorted(zip(front.x.tolist(), front.y.tolist(), strict=True))
+    assert shown == [row for row in sorted(expected) if row[1] >= front.y.min()]
+    assert shown[-1][1] == 0.9
+
+
+def test_confirmed_means_are_those_of_the_other_seeds(findings):
+    (intervals,) = marks(findings, "confirmed", Intervals)
+    assert len(intervals.rows) == 2
+    np.testing.assert_allclose(intervals.mean, 0.815)
+    half = 12.706204736 * 0.01 / np.sqrt(2) / np.sqrt(2)  # Student's t with one degree of freedom, 0.975
+    np.testing.assert_allclose(intervals.high - intervals.mean, half, rtol=1e-6)
+
+
+def test_what_stands_in_rows_is_drawn_at_their_heights_on_the_page(shown):
+    sections = {section["id"]: section["figures"][0] for section in shown["sections"] if section["figures"]}
+    for kind in ("confirmed", "failures", "usage"):
+        axis = sections[kind]["layout"]["yaxis"]
+        n = len(axis["ticktext"])
+        assert axis["tickvals"] == list(range(n))
+        for trace in sections[kind]["data"]:
+            heights = _numbers(trace["y"]) if isinstance(trace["y"], dict) else trace["y"]
+            assert set(heights) == set(range(n)), (kind, trace["name"])
+
+
+def test_the_best_functions_have_learning_curves_also_where_baselines_lead(findings):
+    best = [row.function for row in findings.board if not row.baseline][:5]
+    assert [line.name for line in marks(findings, "learning", Line) if line.name != "baselines"] == best
+
+
+def test_words_say_only_what_a_picture_shows(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        make_run(store)
+        run, ids = store.run(NAME), {f.name: f.id for f in store.candidates(store.run(NAME).id)}
+        names = [name for name in ids if name != "relu(x)"]
+        new = NewRun("few", "evaluate", run.task_id, {"functions": names[-3:]}, "few", 0, 3, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, [ids[name] for name in names[-3:]]).id, this_process())
+        for name in names[-2:]:
+            claim = store.claim(lease, ids[name], 5, origin="proposal")
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="nan", seconds=1.0))
+        found = read_findings(store, "few", "", quick=True)
+        assert "No training has come to a score; 2 diverged" in page(document(found))
+        claim = store.claim(lease, ids[names[-3]], 5, origin="proposal")
+        store.record_result(lease, claim.evaluation_id, done(0.5))
+        few = read_findings(store, "few", "", quick=True)
+    words = {kind: chart.words for kind in KINDS if (chart := KINDS[kind](few))}
+    assert words["functions"].startswith("The best function, each")
+    assert "thin line" not in words["map"]
+    assert "1 are coloured by" in words["map"]
+    assert "confirmed" not in document(few)["sections"][0]["html"].lower()
+
+
+def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
+    scores = np.array([0.1, 0.2, np.nan, *np.linspace(0.8, 0.9, 9)])
+    n = int((scores < lowest_shown(scores)).sum())
+    assert n == 2
+    assert on_the_edge(scores, "lie low").startswith(f"; {n} poorer")
+    assert on_the_edge(np.array([0.5]), "lie low") == on_the_edge(np.array([]), "lie low") == ""
+
+
+def test_predictions_stand_over_what_was_measured(findings):
+    (points,) = marks(findings, "predictions", Points)
+    known = {w.function: w for w in findings.wishes if w.suggestion and w.evaluation.score is not None}
+    assert set(points.functions) == set(known)
+    for name, predicted in zip(points.functions, points.x, strict=True):
+        assert predicted == known[name].suggestion.predicted_score
+
+
+def test_failures_are_counted_by_cause_without_the_numbers_in_them(findings):
+    (bars,) = marks(findings, "failures", Bars)
+    causes = dict(zip(bars.rows, bars.values, strict=True))
+    assert causes == {f"diverged: {DIVERGED.split(':')[0]}": 1.0, f"failed: {FAILED.split(':')[0]}": 1.0}
+
+
+def test_curves_are_the_functions_own_values(shown):
+    assert shown["functions"]["names"][:3] == functions(24)[:3]
+    levels = np.frombuffer(base64.b64decode(shown["functions"]["curves"]), dtype=np.uint8).reshape(24, -1)
+    x = np.linspace(-REACH, REACH, levels.shape[1])
+    for number, name in enumerate(functions(24)):
+        values = levels[number] / 254 * 2 * REACH - REACH
+        inside = np.abs(sample()) < REACH
+        known = np.interp(sample()[inside], x, np.where(levels[number] == 255, np.nan, values))
+        expected = np.clip(outputs(name)[inside], -REACH, REACH)
+        assert np.nanmedian(np.abs(known - expected)) < 0.05, name
+
+
+def test_a_function_whose_operator_is_not_registered_has_no_curve():
+    assert (curve("unheard_of(x)") == 255).all()
+
+
+def test_what_a_name_or_a_reason_holds_is_text_and_never_markup(findings, tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        lease = make_run(store)
+        run = store.run(NAME)
+        assert lease.run_id == run.id
+        evil = read_findings(store, NAME, "aquasurf search '</script><img src=x onerror=alert(1)>'", quick=True)
+    text = page(document(evil))
+    assert "<img src=x" not in text
+    assert text.count("</script>") == 3  # the page's own
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_else(shown):
+    text = page(shown)
+    assert len(text.encode()) < 3e6
+    outside = re.sub(r'<script type="application/octet-stream".*?</script>', "", text, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', outside)
+    assert "http://" not in outside.replace("http://www.w3.org/2000/svg", "")
+    json.loads(re.search(r'id="document">(.*?)</script>', text, flags=re.DOTALL)[1])
+
+
+class Figures(HTMLParser):
+    """The elements with a role of their own and the ids that describe them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.described: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids.add(values.get("id") or "")
+        if values.get("role") == "img":
+            self.described.append(values["aria-describedby"] or "")
+
+
+def test_every_picture_is_told_in_words_too(shown):
+    found = Figures()
+    found.feed(page(shown))
+    assert len(found.described) == len(KINDS)
+    assert set(found.described) <= found.ids
+    for section in shown["sections"]:
+        assert len(re.sub("<[^>]*>", "", section["html"])) > 40, section["id"]
+
+
+def test_plotly_knows_every_trace_and_every_setting(shown):
+    from plotly.graph_objects import Figure
+
+    for section in shown["sections"]:
+        for figure in section["figures"]:
+            text = json.dumps(figure).replace("ground-grey", "#888888").replace("ground-band", "#888888")
+            made = json.loads(text, object_hook=_numbers)
+            Figure(made)
+
+
+def _numbers(value: dict) -> object:
+    """Plotly's Python side reads numbers; its script reads them packed."""
+    if "bdata" in value:
+        return np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"]).tolist()
+    return value
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
+    chart = KINDS[kind](findings)
+    draw(chart, tmp_path / "picture.svg")
+    assert b"<svg" in (tmp_path / "picture.svg").read_bytes()[:600]
+
+
+def test_a_chart_without_panels_is_told_and_not_drawn(tmp_path):
+    with pytest.raises(AnalysisError, match=r"p\.png' is not drawn.* The network calls swish\(x\) nowhere"):
+        draw(Chart("explain", "", "The network calls swish(x) nowhere.", ()), tmp_path / "p.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_what_was_there(findings, tmp_path, monkeypatch):
+    place = tmp_path / "p.png"
+    place.write_bytes(b"an earlier picture")
+
+    def half(self, file, **_):
+        file.write(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OSError, match="No space"):
+        draw(KINDS["cost"](findings), place)
+    assert place.read_bytes() == b"an earlier picture"
+
+
+def test_a_file_is_written_whole_and_only_to_a_plain_file(tmp_path):
+    write_file(tmp_path / "report.html", b"<p>")
+    assert (tmp_path / "report.html").read_text() == "<p>"
+    cases = (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none" / "r.html", "there is no folder"),
+        (Path("/dev/null"), "plain"),
+    )
+    for path, said in cases:
+        with pytest.raises(AnalysisError, match=said):
+            write_file(path, b"<p>")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,305 @@
+"""`aquasurf task`: what there is, what a task is, and in a sentence what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.tasks import TaskError, registry
+
+TASKS = '''
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError
+
+print("a module that prints")
+GRADIENT_STEPS = []  # the sizes of the batches that the network was trained on
+
+class Network(nn.Sequential):
+    def forward(self, x):
+        if torch.is_grad_enabled() and self[0].weight.requires_grad:
+            GRADIENT_STEPS.append(len(x))
+        return super().forward(x)
+
+def network(activation):
+    return Network(nn.Linear(4, 8), activation(), nn.Linear(8, 8), activation(), nn.Linear(8, 3))
+
+def examples(n=100, targets=None, scale=1.0):
+    x = torch.randn(n, 4) * scale
+    return TensorDataset(x, x[:, :3].argmax(1) if targets is None else targets(n))
+
+def task(data=lambda: Splits(examples(), examples(50), examples(50)), network=network, **recipe):
+    return Task("mine", network, data, Recipe(**{"epochs": 30, "batch_size": 16, "learning_rate": 0.01, **recipe}))
+
+def good():
+    return task()
+
+def of_data(make):
+    return lambda: task(lambda: Splits(make(), make(), make()))
+
+def of_network(make):
+    return lambda: task(network=make)
+
+def missing():
+    raise TaskError("data set 'mine': no file x.bin in /data\\nget it with: aquasurf task check mine --download")
+
+class Triples(Dataset):
+    def __len__(self):
+        return 100
+    def __getitem__(self, i):
+        return torch.zeros(4), torch.tensor(0), torch.tensor(1)
+
+def collated(batch):
+    inputs, targets = zip(*batch)
+    return torch.stack(inputs), torch.stack(targets)
+
+class Named(Dataset):
+    def __len__(self):
+        return 100
+    def __getitem__(self, i):
+        return {"image": torch.zeros(4)}
+
+class Reporting:
+    """A network factory that says what it replaced and kept."""
+    class replacement:
+        replaced = ("1", "3", "3.again")
+        kept = [type("Kept", (), {"name": "2.gate", "reason": "gate: Sigmoid"})]
+    def __call__(self, activation):
+        return network(activation)
+
+without_data = lambda: task(missing)
+few = of_data(lambda: examples(5))
+one = of_data(lambda: examples(1))
+loaders = of_data(lambda: DataLoader(examples(), 32, shuffle=True, collate_fn=collated))
+triples = of_data(Triples)
+named = of_data(Named)
+halves = of_data(lambda: examples(targets=lambda n: torch.full((n,), 0.5)))
+other_labels = of_data(lambda: examples(targets=lambda n: torch.full((n,), 3)))
+nowhere = of_data(lambda: examples(scale=float("nan")))
+deaf = of_network(lambda activation: nn.Linear(4, 3))
+narrow = of_network(lambda activation: nn.Sequential(nn.Linear(5, 3), activation()))
+fickle = of_network(lambda activation: nn.Sequential(nn.Linear(4, 3 + len(str(activation()))), activation()))
+layerless = of_network(lambda activation: nn.Sequential(nn.BatchNorm1d(4), activation()))
+half_dead = of_network(lambda activation: Dead(activation))
+wild = lambda: task(learning_rate=1e30)
+reporting = lambda: task(network=Reporting())
+
+class Dead(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.body, self.unused = network(activation), nn.Linear(3, 3)
+    def forward(self, x):
+        return self.body(x)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A working folder with `mytasks.py`; gives the imported module once a command has used it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "mytasks.py").write_text(TASKS)
+    yield lambda: sys.modules["mytasks"]
+    sys.modules.pop("mytasks", None)
+
+
+def run(capsys, *arguments):
+    code = main(["task", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine, capsys):
+    code, out, err = run(capsys, "check", "mytasks:good")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        [step, "ok"] for step in ("network", "data", "batch", "spectrum", "training")
+    ]
+    for part in (
+        "139 parameters, 2 activation modules",
+        "100 train, 50 validation, 50 test",
+        "inputs (16, 4) float32, targets (16,) int64, outputs (16, 3) float32",
+        "3 layers with 139 weights",
+        "2 steps of 16 examples, with mul(sigmoid(x),elu(x)): training loss",
+        "val_accuracy",
+    ):
+        assert part in out
+    assert "a module that prints" in err
+    assert mine().GRADIENT_STEPS.count(16) == 2
+
+
+def test_json_is_one_document(mine, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:without_data", "--json", "--device", "cpu")
+    document = json.loads(out)
+    assert (code, document["ok"], document["task"]) == (1, False, "mytasks:without_data")
+    assert [(step["name"], step["ok"]) for step in document["steps"]] == [("network", True), ("data", False)]
+    assert document["problem"] == document["steps"][-1]["says"]
+    assert document["problem"].startswith("data set 'mine': no file x.bin in /data; get it with: aquasurf task check")
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "says"),
+    [
+        ("deaf", "network", "no activation from the factory"),
+        ("fickle", "network", "it must not depend on the function"),
+        ("without_data", "data", "no file x.bin in /data; get it with: aquasurf task check mine --download"),
+        ("narrow", "batch", "shapes cannot be multiplied (16x4 and 5x3)"),
+        ("triples", "batch", "must be two tensors, inputs and targets, got ['Tensor', 'Tensor', 'Tensor']"),
+        ("halves", "batch", "the loss 'cross_entropy' does not take outputs (16, 3) float32 and targets (16,) float32"),
+        ("other_labels", "batch", "IndexError: Target 3 is out of bounds"),
+        ("nowhere", "batch", "the loss of the untrained network is nan with relu(x)"),
+        ("one", "batch", "the training split has 1 example; 2 steps need as many"),
+        ("layerless", "spectrum", "no trainable Linear, Conv1d or Conv2d layer"),
+        ("wild", "training", "training with mul(sigmoid(x),elu(x)) diverges in its first steps: training loss became"),
+    ],
+)
+def test_the_first_thing_that_is_wrong_is_told_in_a_sentence_and_ends_the_check(mine, capsys, name, step, says):
+    code, out, err = run(capsys, "check", f"mytasks:{name}")
+    *before, last = out.splitlines()
+    assert code == 1
+    assert last.split()[:2] == [step, "FAILED"]
+    assert says in last
+    assert all(line.split()[1] == "ok" for line in before)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["few", "loaders"])
+def test_few_examples_and_loaders_of_ones_own_are_no_problem(mine, capsys, name):
+    code, out, _ = run(capsys, "check", f"mytasks:{name}")
+    assert code == 0, out
+    size = {"few": 2, "loaders": 32}[name]
+    assert f"2 steps of {size} examples (the recipe has 16)" in out
+
+
+def test_layers_that_no_gradient_reaches_are_named(mine, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:half_dead")
+    assert code == 0
+    assert "left out of the spectrum: unused" in out
+
+
+def test_a_large_batch_is_cut_on_a_cpu_and_kept_even(mine):
+    import torch
+
+    from aquasurf_ray.driver.examine.task_check import _Check
+    from aquasurf_ray.tasks import load_task
+
+    make = load_task("mytasks:good", import_from=Path.cwd())
+    sizes = {}
+    for n, device in ((2000, "cpu"), (2000, "cuda"), (45, "cuda")):
+        splits = mine().Splits(*(mine().examples(n) for _ in range(3)))
+        task = mine().task(lambda splits=splits: splits, batch_size=512)
+        sizes[n, device] = _Check(task, torch.device(device))._batch_size()
+    assert make.name == "mine"
+    assert sizes == {(2000, "cpu"): 64, (2000, "cuda"): 512, (45, "cuda"): 22}
+
+
+@pytest.fixture
+def data_sets(monkeypatch):
+    """Stands in for the data sets of the built-in tasks; the test sets what a download does."""
+    import aquasurf_ray.tasks
+
+    calls = []
+    fake = types.SimpleNamespace(
+        data_folder=lambda: Path("/data"), download=lambda name, folder: calls.append((name, folder)), calls=calls
+    )
+    monkeypatch.setitem(sys.modules, "aquasurf_ray.tasks.data_sets", fake)
+    monkeypatch.setattr(aquasurf_ray.tasks, "data_sets", fake, raising=False)
+    known = {"mytasks:good": "mine"}
+    monkeypatch.setattr(registry, "data_set_of", known.get, raising=False)
+    return fake
+
+
+def test_a_download_is_asked_for_and_comes_first(mine, data_sets, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:good", "--download")
+    assert code == 0
+    assert data_sets.calls == [("mine", Path("/data"))]
+    assert out.splitlines()[0].split()[:2] == ["download", "ok"]
+    data_sets.calls.clear()
+    run(capsys, "check", "mytasks:good")
+    assert data_sets.calls == [], "nothing is fetched unless it is asked for"
+
+
+def test_a_download_that_fails_ends_the_check(mine, data_sets, capsys):
+    def fail(name, folder):
+        raise TaskError(f"cannot fetch data set '{name}' into {folder}: no route to host")
+
+    data_sets.download = fail
+    code, out, _ = run(capsys, "check", "mytasks:good", "--download")
+    assert code == 1
+    assert len(out.splitlines()) == 1
+    assert "cannot fetch data set 'mine' into /data: no route to host" in out
+
+
+def test_a_task_that_brings_its_own_data_has_nothing_to_download(mine, data_sets, capsys):
+    code, out, err = run(capsys, "check", "mytasks:few", "--download")
+    assert (code, out) == (2, "")
+    assert "task 'mytasks:few' brings its own data" in err
+
+
+def test_list_names_every_task(mine, capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == registry.task_names()
+    _, out, _ = run(capsys, "list", "--json")
+    assert [row["task"] for row in json.loads(out)] == registry.task_names()
+
+
+def test_show_tells_network_data_recipe_and_objective(mine, capsys):
+    code, out, err = run(capsys, "show", "mytasks:good", "--json")
+    document = json.loads(out)
+    assert code == 0
+    network = document["network"]
+    assert (network["parameters"], network["replaced"], network["kept"]) == (139, ["1", "3"], None)
+    assert network["layers"] == [
+        {"layer": "0", "kind": "Linear", "weights": 40},
+        {"layer": "2", "kind": "Linear", "weights": 72},
+        {"layer": "4", "kind": "Linear", "weights": 27},
+    ]
+    assert document["data"] == {"train": 100, "validation": 50, "test": 50, "problem": None}
+    assert (document["recipe"]["epochs"], document["recipe"]["batch_size"]) == (30, 16)
+    assert document["objective"]["metric"] == "accuracy"
+    assert document["digest"] == mine().good().digest
+    assert "a module that prints" in err
+    _, out, _ = run(capsys, "show", "mytasks:good")
+    for part in (
+        "139 parameters",
+        "replaced    1, 3",
+        "100 train",
+        "judged by accuracy (higher is better)",
+        "epochs 30",
+    ):
+        assert part in out
+    assert document["digest"] in out
+
+
+def test_show_tells_what_was_kept_and_why(mine, capsys):
+    _, out, _ = run(capsys, "show", "mytasks:reporting")
+    assert "1 activations stay what they are:\nname    reason\n2.gate  gate: Sigmoid\n" in out
+    _, out, _ = run(capsys, "show", "mytasks:reporting", "--json")
+    network = json.loads(out)["network"]
+    assert network["kept"] == [{"name": "2.gate", "reason": "gate: Sigmoid"}]
+    assert network["replaced"] == ["1", "3", "3.again"], "one module in several places is told as often"
+
+
+def test_show_tells_the_rest_where_the_data_are_missing(mine, capsys):
+    code, out, _ = run(capsys, "show", "mytasks:without_data")
+    assert code == 0
+    assert "no file x.bin in /data; get it with" in out
+    assert "none without the data" in out
+    _, out, _ = run(capsys, "show", "mytasks:without_data", "--json")
+    document = json.loads(out)
+    assert (document["digest"], document["data"]["train"]) == (None, None)
+
+
+def test_show_of_a_network_that_cannot_be_built_is_bad_use(mine, capsys):
+    (Path("mytasks.py")).write_text(TASKS.replace("nn.Linear(5, 3)", "nn.Linear(-5, 3)"))
+    code, out, err = run(capsys, "show", "mytasks:narrow")
+    assert (code, out) == (2, "")
+    assert "network of task 'mine' cannot be built: RuntimeError" in err

@@ -1,0 +1,98 @@
+"""Progress goes to standard error, says rate, time left, best so far and what runs now, and blocks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from aquasurf_ray.driver.callbacks.live_status import Rate
+from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, RunView, sentence
+
+VIEW = RunView(
+    spectra=50,
+    spectra_wanted=208,
+    evaluations=3,
+    evaluations_wanted=48,
+    best=("swish(x)", 0.9312),
+    running=("worker-1 trains elu(x)", "worker-2 spectra"),
+    failed=1,
+)
+
+
+def test_the_sentence_tells_best_failures_and_what_runs():
+    assert sentence(VIEW) == "best so far 0.9312 swish(x)  1 failed  now: worker-1 trains elu(x) | worker-2 spectra"
+
+
+def test_a_metric_is_named_with_its_own_sign_and_early_stops_are_counted():
+    view = replace(VIEW, best=("swish(x)", 0.25), metric="rmse", stopped_early=3, running=(), failed=0)
+    assert sentence(view) == "best so far rmse 0.25 swish(x)  3 stopped early"
+
+
+def test_pace_counts_only_what_this_process_did():
+    pace = Pace(100)
+    assert pace.text(0.0, 100, 200) == ""
+    assert pace.text(50.0, 150, 200) == "1.0/s, 0:50 left"
+
+
+@pytest.mark.parametrize("hours", [0.05, 0.5, 3.0])
+def test_the_rate_of_a_run_whose_trainings_take_whatever_is_right_at_any_moment(hours):
+    now = [0.0]
+    rate = Rate(lambda: now[0])
+    rate.per_hour(0)
+    for now[0] in range(60, int(100 * hours * 3600), 60):
+        found = rate.per_hour(done := int(now[0] / 3600 / hours))
+        if done >= 10:
+            assert found == pytest.approx(1 / hours, rel=0.12), now[0]
+
+
+def test_results_of_other_runs_are_no_part_of_the_pace(capsys):
+    now = [0.0]
+    bars = Bars(clock=lambda: now[0])
+    bars.update(replace(VIEW, evaluations=0))
+    now[0] = 10.0
+    bars.update(replace(VIEW, evaluations=28, reused=27))
+    bars.close()
+    assert "10.0 s each, 3:20 left" in capsys.readouterr().err
+
+
+def test_slow_work_is_told_in_seconds_each_and_hours():
+    pace = Pace(0)
+    pace.text(0.0, 0, 100)
+    assert pace.text(360.0, 1, 100) == "360.0 s each, 9:54:00 left"
+
+
+def test_lines_come_at_intervals_on_standard_error(capsys):
+    now = [0.0]
+    lines = Lines(interval=10.0, clock=lambda: now[0])
+    for now[0] in (1.0, 9.0, 11.0, 12.0, 22.0):
+        lines.update(VIEW)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "spectra 50/208, evaluations 3/48, best 0.9312 swish(x)\n" * 2
+
+
+def test_costs_are_shown_where_they_are_wanted(capsys):
+    lines, bars = Lines(interval=0.0), Bars()
+    for view in (VIEW, replace(VIEW, costs=20, costs_wanted=208, stopped_early=1)):
+        lines.update(view)
+        bars.update(view)
+    bars.close()
+    shown = capsys.readouterr().err
+    assert "spectra 50/208, evaluations 3/48, best" in shown
+    assert "spectra 50/208, costs 20/208, evaluations 3/48, 1 stopped early, best" in shown
+    assert "20/208" in shown.rpartition("stopped early, best")[2]
+
+
+def test_bars_show_both_phases_and_leave_standard_output_alone(capsys):
+    bars = Bars()
+    bars.update(VIEW)
+    bars.note("a note [with brackets]")
+    bars.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "spectra" in captured.err
+    assert "50/208" in captured.err
+    assert "evaluations" in captured.err
+    assert "3/48" in captured.err
+    assert "a note [with brackets]" in captured.err

@@ -1,0 +1,149 @@
+"""Results of a run in TensorBoard and MLflow, read back by their own readers; and trackers that fail."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+
+import pytest
+from scripted_worker import EPOCHS, ScriptedWorker, curve_of, score_of
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.driver import evaluate
+from aquasurf_ray.driver.callbacks import trackers
+from aquasurf_ray.driver.callbacks.trackers import TrackedResult, tracking
+from aquasurf_ray.driver.config import make_config
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.store import EpochRecord, EvaluationResult
+
+CURVE = (EpochRecord(1, val_loss=2.0, val_accuracy=0.4), EpochRecord(2, val_loss=math.nan, val_accuracy=0.5))
+DONE = EvaluationResult("done", 0.5, val_accuracy=0.5, val_loss=1.5, test_accuracy=0.45, seconds=3.0, epochs=CURVE)
+DIVERGED = EvaluationResult("diverged", reason="loss is nan", seconds=1.0)
+RESULTS = [TrackedResult(1, "relu(x)", 0, 0.5, DONE), TrackedResult(2, "cosh(cosh(x))", 0, 0.5, DIVERGED)]
+
+
+def scalars(folder):
+    """(step, value) by tag, as TensorBoard itself reads its files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, at import
+        loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = loader.EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(e.step, round(e.value, 6)) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_scores_by_number_and_the_learning_curves(tmp_path):
+    notes = []
+    with tracking([f"tensorboard:{tmp_path}"], "my run", notes.append) as told:
+        for tracked in RESULTS:
+            told.result(tracked)
+    assert notes == []
+    run = scalars(tmp_path / "my_run")
+    assert run["score"] == [(1, 0.5)]
+    assert run["best_score"] == [(1, 0.5), (2, 0.5)]
+    assert run["test_accuracy"] == [(1, 0.45)]
+    (curve,) = (folder for folder in (tmp_path / "my_run").iterdir() if folder.is_dir())
+    assert curve.name == "00001-relu(x)-0"
+    assert scalars(curve)["epoch/val_accuracy"] == [(1, 0.4), (2, 0.5)]
+    assert scalars(curve)["epoch/val_loss"] == [(1, 2.0)], "NaN is left out"
+
+
+def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, at import
+        mlflow = pytest.importorskip("mlflow.tracking", reason="needs mlflow-skinny")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    notes, uri = [], f"file://{tmp_path}/mlruns"
+    for tracked in RESULTS:  # as two sessions of one run
+        with warnings.catch_warnings(), tracking([f"mlflow:{uri}"], "one", notes.append) as told:
+            warnings.simplefilter("ignore")
+            told.result(tracked)
+    assert notes == []
+    client = mlflow.MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name("one").experiment_id])
+    runs = {run.data.params["function"]: run for run in found}
+    assert runs.keys() == {"relu(x)", "cosh(cosh(x))"}
+    assert runs["relu(x)"].data.metrics["test_accuracy"] == 0.45
+    assert runs["relu(x)"].info.status == "FINISHED"
+    assert runs["cosh(cosh(x))"].info.status == "FAILED"
+    assert runs["cosh(cosh(x))"].data.tags["reason"] == "loss is nan"
+    history = client.get_metric_history(runs["relu(x)"].info.run_id, "epoch_val_accuracy")
+    assert [(point.step, point.value) for point in history] == [(1, 0.4), (2, 0.5)]
+
+
+def test_a_tracker_that_fails_is_noted_once_and_stops_nothing(monkeypatch):
+    class Broken:
+        def __init__(self, where, run):
+            pass
+
+        def result(self, tracked):
+            raise ConnectionError("no route to host")
+
+        def close(self):
+            raise RuntimeError("again")
+
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", Broken)
+    notes = []
+    with tracking(["mlflow:http://nowhere"], "one", notes.append) as told:
+        for tracked in RESULTS:
+            told.result(tracked)
+    (note,) = notes
+    assert "mlflow does not get all results, the run goes on" in note
+    assert "no route to host" in note
+
+
+def test_a_tracker_that_hangs_keeps_nobody(monkeypatch):
+    released = threading.Event()
+
+    class Hanging:
+        def __init__(self, where, run):
+            released.wait()
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", Hanging)
+    monkeypatch.setattr(trackers, "LONGEST_WAIT", 0.1)
+    notes = []
+    with tracking(["mlflow:http://slow"], "one", notes.append) as told:
+        told.result(RESULTS[0])
+    released.set()
+    assert len(notes) == 1
+    assert "is still busy" in notes[0]
+
+
+def test_targets_are_checked_before_anything_starts(monkeypatch):
+    for wrong in ("wandb:here", "tensorboard", "mlflow:"):
+        with pytest.raises(BadUse, match="log-to: tensorboard:FOLDER or mlflow:URI expected"):
+            make_config({"task": "digits", "log_to": [wrong]})
+    monkeypatch.setitem(trackers.PACKAGES, "mlflow", "no_such_package")
+    with pytest.raises(BadUse, match="pip install 'aquasurf-ray"):
+        make_config({"task": "digits", "log_to": ["mlflow:file:///x"]})
+    config = make_config({"task": "digits", "log_to": ["tensorboard:there"]})
+    assert "log_to" not in config.stored()
+    assert config.identity() == make_config({"task": "digits"}).identity()
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_run_tells_its_trackers_of_every_result(tmp_path):
+    functions = BASELINES[:3]
+    evaluate(
+        functions,
+        "digits",
+        name="one",
+        worker=ScriptedWorker,
+        workers=1,
+        store=f"sqlite:///{tmp_path}/a.db",
+        storage=str(tmp_path / "storage"),
+        log_to=[f"tensorboard:{tmp_path}/board"],
+    )
+    run = scalars(tmp_path / "board" / "one")
+    assert [step for step, _ in run["score"]] == [1, 2, 3]
+    scores = sorted(map(score_of, functions))
+    assert sorted(value for _, value in run["score"]) == pytest.approx(scores, abs=1e-6)
+    assert run["best_score"][-1][1] == pytest.approx(scores[-1], abs=1e-6)
+    (curve,) = (path for path in (tmp_path / "board" / "one").iterdir() if path.name.endswith("-relu(x)-0"))
+    shown = scalars(curve)["epoch/val_score"]
+    assert [epoch for epoch, _ in shown] == list(range(1, EPOCHS + 1))
+    assert [value for _, value in shown] == pytest.approx(curve_of("relu(x)"), abs=1e-6)

@@ -1,0 +1,58 @@
+"""Every built-in task passes its check on tiny data in the real format: a spectrum, two training steps, and the rest.
+
+The networks are whole; the batches are of two examples, since CPUs are slow at images of 224 x 224 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from aquasurf_ray.driver.examine import task_check
+from aquasurf_ray.tasks import load_task, task_names
+
+STEPS = ["network", "data", "batch", "spectrum", "training"]
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    def load(name, **options):
+        task = load_task(name, **options)
+        return replace(task, spectrum_batch_size=2, recipe=replace(task.recipe, batch_size=2))
+
+    monkeypatch.setattr(task_check, "load_task", load)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_built_in_task_passes_its_check_on_made_data(name, made_data, small_batches):
+    done = task_check.check_task(name)
+    assert [(step.name, step.says) for step in done if not step.ok] == []
+    assert [step.name for step in done] == STEPS
+    assert done[-1].says.startswith("2 steps of 2 examples")
+    assert "left out of the spectrum" not in done[3].says
+
+
+def test_a_task_without_its_data_says_where_it_looked_and_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("AQUASURF_DATA", str(tmp_path))
+    last = task_check.check_task("all-cnn-c/cifar10")[-1]
+    assert (last.name, last.ok) == ("data", False)
+    assert str(tmp_path) in last.says
+    assert "aquasurf task check all-cnn-c/cifar10 --download" in last.says
+
+
+def normed(activation):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), activation(), nn.Linear(4, 10))
+
+
+def test_a_batch_of_one_that_the_network_does_not_take_is_told(monkeypatch):
+    digits = load_task("digits")
+    splits = digits.splits()
+    one_left = DataLoader(TensorDataset(*splits.train[:33]), batch_size=32)
+    task = replace(digits, network=normed, data=lambda: replace(splits, train=one_left))
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    last = task_check.check_task("mine")[-1]
+    assert (last.name, last.ok) == ("batch", False)
+    assert last.says.startswith("network of task 'digits' fails on a training batch of one example (change batch_size")

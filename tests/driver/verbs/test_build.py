@@ -1,0 +1,113 @@
+"""A build trains a whole space with every seed, exactly once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from scripted_worker import ScriptedWorker, score_of
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.driver import build_benchmark, resume
+from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.store import Store
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+NAMES = ("relu(x)", "tanh(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))", "sigmoid(tanh(x))")
+N_FUNCTIONS = len(BASELINES) + len(NAMES) - 1  # relu is a baseline
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    (tmp_path / "space.yaml").write_text("name: own\nnames:\n" + "".join(f"  - {name}\n" for name in NAMES))
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+class Impatient:
+    """A reporter that stops the run after so many trainings."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def note(self, text):
+        return None
+
+    def update(self, view):
+        if view.evaluations >= self.n:
+            raise Interrupted("enough for today")
+
+    def close(self):
+        return None
+
+
+def built(here, **options):
+    where = {"space": "space.yaml", "workers": 1, "store": here, "name": "b", **options}
+    return build_benchmark("digits", worker=ScriptedWorker, **where)
+
+
+def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twice(here, tmp_path):
+    with pytest.raises(Interrupted):
+        built(here, seeds=2, fisher="sampled,empirical", reporter=Impatient(5))
+    with Store.open(here) as store:
+        before = {w.evaluation.id: w.evaluation.finished_at for w in finished(store)}
+        claimed = [w.evaluation.id for w in store.snapshot(store.run("b").id).evaluations]
+        begun = {number for number in claimed if store.attempts(number)}
+        assert 5 <= len(before) < 2 * N_FUNCTIONS
+        assert len(begun - before.keys()) <= 1, "one worker has one training in hand when the driver stops"
+    assert resume("b", store=here, worker=ScriptedWorker).evaluations == 2 * N_FUNCTIONS
+    with Store.open(here) as store:
+        run, wishes = store.run("b"), finished(store)
+        assert (run.kind, run.status, run.budget) == ("build", "finished", 2 * N_FUNCTIONS)
+        assert before.items() <= {w.evaluation.id: w.evaluation.finished_at for w in wishes}.items()
+        assert Counter(w.evaluation.seed for w in wishes) == {0: N_FUNCTIONS, 1: N_FUNCTIONS}
+        tries = {w.evaluation.id: len(store.attempts(w.evaluation.id)) for w in wishes}
+        assert {tries[number] for number in tries.keys() - (begun - before.keys())} == {1}
+        ids = [function.id for function in store.candidates(run.id)]
+        for fisher in ("sampled", "empirical"):
+            assert set(store.spectra(run.task_id, ids, fisher=fisher)) == set(ids)
+        assert store.costs(run.task_id, ids, "cpu") == {}
+    assert built(here, seeds=2, fisher="sampled,empirical", output=tmp_path / "b.json").evaluations == 2 * N_FUNCTIONS
+    assert len(json.loads((tmp_path / "b.json").read_text())) == N_FUNCTIONS
+    built(here, seeds=2, fisher="sampled,empirical", output=tmp_path / "b.parquet")
+    benchmark = load_benchmark(tmp_path / "b.parquet")
+    assert (len(benchmark), benchmark.seed_scores.shape, len(benchmark.baselines)) == (N_FUNCTIONS, (N_FUNCTIONS, 2), 8)
+    relu = benchmark.functions.index("relu(x)")
+    assert benchmark.seed_scores[relu].tolist() == [score_of("relu(x)", seed) for seed in (0, 1)]
+    assert set(benchmark.spectra) == {"sampled", "empirical"}
+    other = built(here, name="other", seeds=1)
+    assert (other.evaluations, other.reused) == (N_FUNCTIONS, N_FUNCTIONS), "what one run has trained no other trains"
+    assert other.best[1] == max(score_of(name) for name in {*NAMES, *BASELINES})
+
+
+def finished(store):
+    return [w for w in store.snapshot(store.run("b").id).evaluations if w.evaluation.finished]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": 0}, "seeds: at least one is needed, got 0"),
+        ({"fisher": "sampled,exact"}, "fisher: there are sampled, empirical, or both with a comma, got 'exact'"),
+        ({"space": "no-space"}, "no-space"),
+        ({"early_stop": "sometimes"}, "early-stop"),
+    ],
+)
+def test_bad_use_starts_nothing(here, options, said):
+    with pytest.raises(BadUse, match=said):
+        built(here, **options)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_trained(here, tmp_path):
+    with pytest.raises(BadUse, match=r"a benchmark is written to a file named .parquet or .json, got 'b.txt'"):
+        built(here, output=type(tmp_path)("b.txt"))
+    with pytest.raises(BadUse, match="there is no folder"):
+        built(here, output=tmp_path / "nowhere" / "b.json")
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(BadUse, match=r"output: '.*folder\.json' is a folder; name a file in it"):
+        built(here, output=tmp_path / "folder.json")
+    assert not (tmp_path / "runs.db").exists()

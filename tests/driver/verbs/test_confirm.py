@@ -1,0 +1,165 @@
+"""Winners are trained anew with seeds that they were not selected on, each training once, and told from the lucky."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pytest
+from scipy import stats
+from scripted_worker import ScriptedWorker, score_of
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.driver import confirm, resume, search
+from aquasurf_ray.driver.callbacks.progress import Silent
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.verbs.confirm import read_confirmation
+from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+NAMES = ("tanh(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))", "sigmoid(tanh(x))", "relu(tanh(x))", "elu(tanh(x))")
+
+
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def searched(ray_here, tmp_path_factory):
+    """A folder with the store of a search that had its two best confirmed, and the search's result."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "space.yaml").write_text("name: own\nnames:\n" + "".join(f"  - {name}\n" for name in NAMES))
+    small = {"space": str(folder / "space.yaml"), "features": "outputs", "evaluations": 6, "workers": 1, "name": "one"}
+    where = {"store": f"sqlite:///{folder}/runs.db", "storage": str(folder)}
+    result = search("digits", worker=ScriptedWorker, confirm=2, seeds=3, **small, **where)
+    return folder, result
+
+
+@pytest.fixture
+def here(searched, tmp_path, monkeypatch):
+    """The URL of a copy of that store, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    with closing(sqlite3.connect(searched[0] / "runs.db")) as source, closing(sqlite3.connect("runs.db")) as copy:
+        source.backup(copy)
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+def confirmed(here, **options):
+    return confirm("one", store=here, worker=ScriptedWorker, workers=1, **options)
+
+
+def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here, searched):
+    result = searched[1]
+    assert (result.kind, result.evaluations) == ("search", 14)
+    found = read_confirmation(result.confirmation, here)
+    best = sorted(NAMES, key=score_of)[-2:]
+    assert found.seeds == SEEDS
+    assert {f.function for f in found.functions if not f.baseline} == set(best)
+    assert [f.function for f in found.functions if f.baseline] == sorted(BASELINES, key=mean_of, reverse=True)
+    relu = [score_of("relu(x)", seed) for seed in SEEDS]
+    p_values = {}
+    for function in found.functions:
+        name, scores = function.function, [score_of(function.function, seed) for seed in SEEDS]
+        low, high = stats.t.interval(0.95, 2, loc=np.mean(scores), scale=stats.sem(scores))
+        assert function.selected == score_of(name)
+        assert function.confirmed.mean == function.test.mean == pytest.approx(np.mean(scores))
+        assert (function.confirmed.low, function.confirmed.high) == (pytest.approx(low), pytest.approx(high))
+        assert function.shrinkage.observed == pytest.approx(score_of(name) - np.mean(scores))
+        if name in best:
+            p_values[name] = stats.ttest_rel(scores, relu).pvalue
+            assert function.against_reference.p_value == pytest.approx(p_values[name])
+            assert function.shrinkage.expected > 0
+        else:
+            assert function.shrinkage.expected is None
+    lost = [score_of(name) - mean_of(name) for name in BASELINES]
+    assert found.seed_effect == pytest.approx(np.median(lost))
+    least = min(p_values, key=p_values.get)
+    assert by_name(found)[least].against_reference.p_holm == pytest.approx(min(1, 2 * p_values[least]))
+
+
+def mean_of(name):
+    return np.mean([score_of(name, seed) for seed in SEEDS])
+
+
+def by_name(found):
+    return {function.function: function for function in found.functions}
+
+
+def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_comes_last(here):
+    best = sorted(NAMES, key=score_of)[-2:]
+    with Store.open(here) as store:
+        spoil(store, best[1], seed=4)
+    first = confirmed(here, top=2, seeds=4)
+    assert (first.kind, first.evaluations, first.reused) == ("confirm", 4 * 10, 3 * 10 + 1)
+    again = confirmed(here, top=2, seeds=4)
+    assert (again.name, again.evaluations) == (first.name, 40)
+    assert resume(first.name, store=here, worker=ScriptedWorker).evaluations == 40
+    found = read_confirmation(first.name, here)
+    assert [f.function for f in found.functions[:2]] == best
+    lost = found.functions[1]
+    assert (lost.confirmed.mean, lost.confirmed.n_diverged, lost.against_reference.gain) == (None, 1, None)
+    assert lost.shrinkage.observed is None
+    with Store.open(here) as store:
+        run, function = store.run(first.name), store.find_function(best[1]).id
+        assert (run.kind, run.status) == ("confirm", "finished")
+        known = {seed: score_of(best[1], seed) for seed in range(4)} | {4: None}
+        assert store.seed_scores(run.task_id, [function]) == {function: known}
+    with pytest.raises(BadUse, match=f"run '{first.name}' is a confirmation itself; confirm the run 'one'"):
+        confirm(first.name, store=here)
+
+
+class Noting(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
+    budgets = []
+    monkeypatch.setattr(
+        "aquasurf_ray.driver.verbs.confirm.carry_out",
+        lambda store, name, config, *_: budgets.append(config.evaluations),
+    )
+    reporter = Noting()
+    confirmed(here, top=9, seeds=3, reporter=reporter)
+    assert budgets == [3 * len(NAMES + BASELINES)]
+    assert reporter.notes == ["run 'one' has no 9 functions with a score beside the baselines; confirmed are 6"]
+
+
+def test_bad_use_is_told_before_anything_is_trained(here):
+    with Store.open(here) as store:
+        config = {"task": "digits", "task_digest": "d", "training_seed": 0}
+        store.create_run(NewRun("empty", "search", store.run("one").task_id, config, "e", 0, 1, None, "0"))
+    with pytest.raises(
+        BadUse, match="run 'empty' has no winners: no function beside the baselines has come to a score"
+    ):
+        confirm("empty", store=here)
+    with pytest.raises(BadUse, match="top: at least one function is needed, got 0"):
+        confirmed(here, top=0)
+    with pytest.raises(BadUse, match="seeds: at least one is needed, got 0"):
+        confirmed(here, seeds=0)
+    with pytest.raises(BadUse, match="confirm: input should be greater than or equal to 1, got 0"):
+        resume("one", store=here, confirm=0)
+    with pytest.raises(BadUse, match="is no search; confirm its best with: aquasurf confirm one-confirm"):
+        resume(confirmation_name(here), store=here, confirm=3)
+
+
+def confirmation_name(here):
+    with Store.open(here) as store:
+        return next(run.name for run in store.runs() if run.kind == "confirm")
+
+
+def spoil(store, name, seed):
+    """Has a run of its own record that the training diverges."""
+    function, task = store.find_function(name), store.run("one").task_id
+    run = store.create_run(NewRun("spoiler", "evaluate", task, {}, "s", 0, 1, None, "0"), [function.id])
+    lease = store.acquire_lease(run.id, this_process())
+    claim = store.claim(lease, function.id, seed, "proposal")
+    store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="loss is NaN"))
+    store.release_lease(lease, "finished")

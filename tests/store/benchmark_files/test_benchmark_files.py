@@ -1,0 +1,325 @@
+"""Benchmark files are read entry by entry, and what is wrong with one is said with its place."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import tracemalloc
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aquasurf_ray.store import BenchmarkFileError, TaskMetric, read_benchmark
+from aquasurf_ray.store.benchmark_files.json_members import read_members
+from aquasurf_ray.store.benchmark_files.literals import MAX_DEPTH, LiteralError, read_literal
+
+WORDS = st.text(max_size=4)
+NUMBERS = st.floats() | st.integers()
+VALUES = st.recursive(NUMBERS | WORDS | st.none() | st.booleans(), lambda inner: st.lists(inner, max_size=3))
+OBJECTS = st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=3), max_size=3)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("files") / "bench.json"
+
+
+def refusal(path):
+    with pytest.raises(BenchmarkFileError) as caught:
+        list(read_benchmark(path))
+    return str(caught.value)
+
+
+class TestJsonMembers:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        document=OBJECTS,
+        chunk=st.sampled_from([1, 7, 1 << 20]),
+        ascii_only=st.booleans(),
+        indent=st.sampled_from([None, 1]),
+    )
+    def test_they_are_those_that_pythons_own_decoder_finds(self, path, document, chunk, ascii_only, indent):
+        text = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "replace")
+        path.write_bytes(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", chunk)
+            found = list(read_members(path))
+        assert repr({member.key: member.value for member in found}) == repr(json.loads(text))
+        for member in found:
+            assert (
+                json.loads(text[member.offset :].decode()[: len(json.dumps(member.key, ensure_ascii=ascii_only))])
+                == member.key
+            )
+
+    @settings(max_examples=40, deadline=None)
+    @given(document=OBJECTS, part=st.floats(0, 1, exclude_max=True), chunk=st.sampled_from([1, 1 << 20]))
+    def test_no_beginning_of_a_file_passes_for_the_whole(self, path, document, part, chunk):
+        text = json.dumps(document).encode()
+        path.write_bytes(text[: int(len(text) * part)])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", chunk)
+            with pytest.raises(BenchmarkFileError, match=r"cut short|empty"):
+                list(read_members(path))
+
+    @pytest.mark.parametrize("chunk", [1, 1 << 20])
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("[]", "byte 0: a JSON object is expected, got '['"),
+            ("nonsense", "byte 0: a JSON object is expected, got 'n'"),
+            ("{} {}", "byte 3: the JSON object is over, got '{' behind it"),
+            ('{"relu(x)": {},}', "byte 15: a name in double quotes is expected, got '}'"),
+            ('{"relu(x)": 1}', r"byte 12: in entry 'relu(x)': an object is expected, got '1'"),
+            ('{"relu(x)" {}}', r"byte 11: in entry 'relu(x)': ':' is expected, got '{'"),
+            ('{"é": {"a": nul}}', r"byte 13: in entry '\xe9': Expecting value"),
+            ('{"a": {"b": 1 "c": 2}}', "byte 14: in entry 'a': Expecting ',' delimiter"),
+            ('{"a": {}, "a": {}}', "byte 10: entry 'a' is there a second time"),
+            ('{"a": {"b": 1, "b": 1}}', "byte 6: in entry 'a': 'b' is there twice"),
+            ('{"a": {"b": {"c": 1, "c": 1}}}', "byte 6: in entry 'a': 'c' is there twice"),
+            ('{"a": {"b": ' + "[" * 10_000, "byte 6: in entry 'a': brackets are nested too deeply"),
+            ('{"a": {"b": ' + "1" * 5_000 + "}}", "byte 6: in entry 'a': Exceeds the limit"),
+        ],
+    )
+    def test_a_broken_file_is_told_with_the_byte(self, path, monkeypatch, text, says, chunk):
+        monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", max(chunk, len(text) // 50))
+        path.write_text(text, encoding="utf-8")
+        assert says in refusal(path)
+
+    def test_bytes_that_are_no_text(self, path):
+        path.write_bytes(b'{"a": {"b": "\xff"}}')
+        assert "byte 13: the file is not text in UTF-8" in refusal(path)
+        path.write_bytes(b"\xef\xbb\xbf{}")
+        assert list(read_benchmark(path)) == []
+
+    def test_a_value_without_end_is_given_up_before_it_fills_the_memory(self, path, monkeypatch):
+        monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members.LONGEST_MEMBER", 1000)
+        monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", 100)
+        path.write_text('{"a": {"b": "' + "x" * 100_000)
+        read = []
+        with pytest.raises(BenchmarkFileError, match="in entry 'a': more than 1000 characters are no entry"):
+            list(read_members(path, lambda done, total: read.append(done)))
+        assert max(read) < 5_000
+
+    def test_what_more_of_the_file_cannot_mend_is_told_at_once(self, path, monkeypatch):
+        monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", 100)
+        path.write_text('{"a": {"b": [1, 2; 3' + ", 4" * 100_000 + "]}}")
+        read = []
+        with pytest.raises(BenchmarkFileError, match="byte 17: in entry 'a': Expecting ',' delimiter"):
+            list(read_members(path, lambda done, total: read.append(done)))
+        assert max(read) == 100
+
+
+class TestLiterals:
+    @given(
+        st.recursive(
+            st.floats() | st.text("abcx(),[] ", max_size=6) | st.none(), lambda v: st.lists(v, max_size=3), max_leaves=6
+        )
+    )
+    def test_what_repr_writes_is_read(self, value):
+        if depth(value) <= MAX_DEPTH:
+            assert repr(read_literal(repr(value))) == repr(value)
+
+    @given(st.lists(st.floats(width=32), max_size=20))
+    def test_arrays_as_numpy_writes_them(self, values):
+        array = np.array(values, dtype=np.float32)
+        for text in (repr(array), f"np.{array!r}", repr(array.tolist())):
+            assert np.array_equal(np.array(read_literal(text), dtype=np.float32), array, equal_nan=True)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *(
+                "",
+                "x",
+                "[1",
+                "1]",
+                "[1,,2]",
+                "[1 2, 3]",
+                "[0. ... 1.]",
+                "[a]",
+                "1 2",
+                "'a' 'b'",
+                "[1][0]",
+                "a=1",
+                "['a'",
+                "{1: 2}",
+            ),
+            *(
+                "__import__('os').system('true')",
+                "f(1)",
+                "array()",
+                "().__class__",
+                "lambda: 1",
+                "'\\x41'",
+                "1+1",
+                "[1 for x in y]",
+            ),
+            "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
+            "[" * 100_000,
+        ],
+    )
+    def test_all_else_is_refused(self, text):
+        with pytest.raises(LiteralError):
+            read_literal(text)
+
+
+def depth(value):
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+class TestEntries:
+    def test_figures_names_and_spectra_are_taken_as_they_are(self, path):
+        figures = {"Validation Accuracy": 1, "Test Loss": math.inf, "Train Loss": math.nan, "Runtime (s)": 3.5}
+        entry = {
+            **figures,
+            "Equivalent Activation Functions": ["b"],
+            "Fisher log eigenvalue CDF": [0, -0.0, 1],
+            "New": [1],
+        }
+        path.write_text(
+            json.dumps({"a": entry, "c": {"Validation Accuracy": None}, "d": {"Validation Accuracy": math.nan}})
+        )
+        first, without, diverged = read_benchmark(path)
+        result = first.result
+        assert (result.status, result.score, result.test_loss, result.seconds) == ("done", 1.0, math.inf, 3.5)
+        assert math.isnan(result.train_loss)
+        assert (result.test_accuracy, first.aliases, first.other) == (None, ("b",), '{"New": [1]}')
+        assert first.cdf_values().tobytes() == np.array([0.0, -0.0, 1.0]).tobytes()
+        assert (without.result.status, without.cdf_length) == ("diverged", 0)
+        assert diverged.result.score is None
+        assert math.isnan(diverged.result.val_accuracy)
+
+    @pytest.mark.parametrize(
+        ("entry", "says"),
+        [
+            ({"Test Loss": "0.5"}, """byte 1, entry 'a': 'Test Loss' must be a number, got "0.5\""""),
+            ({"Test Loss": True}, "'Test Loss' must be a number, got true"),
+            ({"Runtime (s)": 10**400}, "'Runtime (s)' must be a number of float64"),
+            ({"Test Accuracy": 65.2}, "'Test Accuracy' must be between 0 and 1, got 65.2"),
+            ({"Validation Accuracy": math.inf}, "'Validation Accuracy' must be between 0 and 1, got inf"),
+            ({"Equivalent Activation Functions": "b"}, 'must be a list of names, got "b"'),
+            ({"Equivalent Activation Functions": [1]}, "must be a list of names"),
+            ({"Fisher log eigenvalue CDF": {}}, "must be a list of numbers, got dict"),
+            ({"Fisher log eigenvalue CDF": [0.5, None]}, "must be a list of numbers, got null in it"),
+            ({"Fisher log eigenvalue CDF": [[0.5]]}, "must be a list of numbers, got list in it"),
+            ({"Fisher log eigenvalue CDF": [True]}, "must be a list of numbers, got true in it"),
+            ({"Fisher log eigenvalue CDF": [10**400]}, "has a number that float64 cannot hold"),
+        ],
+    )
+    def test_a_wrong_value_is_told_with_its_place(self, path, entry, says):
+        path.write_text(json.dumps({"a": entry}))
+        assert says in refusal(path)
+
+    def test_a_name_that_no_index_can_hold(self, path):
+        path.write_text(json.dumps({"a" * 5000: {}}))
+        assert "byte 1: a name of 5000 characters; 1 to 2000 are expected" in refusal(path)
+
+    def test_scores_of_another_metric(self, path):
+        path.write_text(
+            json.dumps({"a": {"Validation Accuracy": math.nan, "Validation Score": -0.25, "Test Score": -0.5}})
+        )
+        (entry,) = read_benchmark(path, TaskMetric("rmse", higher_is_better=False))
+        assert (entry.result.score, entry.result.test_score, entry.other) == (-0.25, -0.5, "{}")
+
+    def test_one_entry_is_in_memory_at_a_time(self, path, monkeypatch):
+        monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", 50_000)
+        entry = {"Fisher log eigenvalue CDF": [i / 1000 for i in range(1000)]}
+        path.write_text(json.dumps({f"f{i}": entry for i in range(300)}))
+        tracemalloc.start()
+        try:
+            assert sum(entry.cdf_length for entry in read_benchmark(path)) == 300_000
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert path.stat().st_size > 2_000_000
+        assert peak < 500_000
+
+    def test_no_file_no_regular_file(self, tmp_path):
+        assert "absent.json' cannot be read: No such file" in refusal(tmp_path / "absent.json")
+        assert "is no regular file" in refusal(tmp_path)
+
+
+class TestTables:
+    ROW = ("relu(x)", 0.9, "nan", "['max(x,zero(x))']", "[0.0, 0.5, nan, 1.0]", b"\x00\x01")
+    COLUMNS = "name, Val_Acc, 'train loss', equivalent_activation_functions, 'Fisher log eigenvalue CDF', pickled"
+
+    @staticmethod
+    def database(path, columns, *rows, table="results"):
+        path.unlink(missing_ok=True)
+        connection = sqlite3.connect(path)
+        table = '"{}"'.format(table.replace('"', '""'))
+        connection.execute(f"CREATE TABLE {table} ({columns})")
+        for row in rows:
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        connection.commit()
+        connection.close()
+
+    def test_columns_are_understood_by_their_words(self, path):
+        self.database(path, self.COLUMNS, self.ROW, ("tanh(x)", None, None, None, None, None), table='a "b"; --')
+        seen = []
+        first, second = read_benchmark(path, progress=lambda done, total: seen.append((done, total)))
+        assert (first.name, first.result.score, first.aliases) == ("relu(x)", 0.9, ("max(x,zero(x))",))
+        assert math.isnan(first.result.train_loss)
+        assert np.array_equal(first.cdf_values(), [0.0, 0.5, math.nan, 1.0], equal_nan=True)
+        assert json.loads(first.other) == {"pickled": "0001"}
+        assert (second.result.val_accuracy, second.cdf_length, second.aliases) == (None, 0, ())
+        assert seen == [(1, 2), (2, 2)]
+
+    @pytest.mark.parametrize(
+        ("columns", "rows", "says"),
+        [
+            ("fun, val_acc", [("relu(x)", 1)], "no column holds the functions"),
+            ("name, val_acc, 'Validation Accuracy'", [], "'val_acc' and another one both mean 'Validation Accuracy'"),
+            ("name, test_loss", [("a", 1), ("a", 1)], "row 2: 'a' is there a second time"),
+            ("name, test_loss", [(None, 1)], "row 1: None is no name of a function"),
+            ("name, test_loss", [("a", "exit()")], "row 1, column 'test_loss': 'exit' at 1 is no number"),
+            ("name, fisher_log_eigenvalue_cdf", [("a", b"\x80\x04")], "must be a list of numbers, got bytes"),
+            (
+                "name, aliases",
+                [("a", "[1.0]")],
+                "row 1, entry 'a': 'Equivalent Activation Functions' must be a list of names",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_told_with_row_and_column(self, path, columns, rows, says):
+        self.database(path, columns, *rows)
+        assert says in refusal(path)
+
+    def test_databases_that_hold_something_else(self, path):
+        self.database(path, "name", ("a",))
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE other (name)")
+        connection.close()
+        assert "one table is expected, got 2: 'results', 'other'" in refusal(path)
+        path.write_bytes(path.read_bytes()[:3000])
+        assert "the database cannot be read" in refusal(path)
+
+    def test_damage_anywhere_in_a_database_is_told(self, path):
+        self.database(path, self.COLUMNS, *[(f"f{i}", *self.ROW[1:]) for i in range(50)])
+        whole, random = path.read_bytes(), Random(0)
+        told = 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for _ in range(random.randint(1, 30)):
+                damaged[random.randrange(len(whole) if random.random() < 0.5 else 700)] = random.randrange(256)
+            path.write_bytes(bytes([*whole[:16], *damaged[16:]]))
+            try:
+                list(read_benchmark(path))
+            except BenchmarkFileError as error:
+                told += len(str(error).splitlines()) == 1
+        assert told > 75
+
+    def test_changes_that_are_not_in_the_file_yet_are_not_passed_over(self, path):
+        self.database(path, "name", ("a",))
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("INSERT INTO results VALUES ('b')")
+        connection.commit()
+        try:
+            assert "has changes that are still in 'bench.json-wal'" in refusal(path)
+        finally:
+            connection.close()

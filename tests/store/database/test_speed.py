@@ -1,0 +1,105 @@
+"""Nothing that a driver does at each decision reads a whole table, and big snapshots stay quick."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from aquasurf_ray.store import (
+    CostRecord,
+    EpochRecord,
+    EvaluationResult,
+    FunctionRow,
+    NewRun,
+    SpectrumRecord,
+    Store,
+    this_process,
+)
+
+BIG_TABLES = (
+    "evaluations",
+    "epochs",
+    "costs",
+    "run_evaluations",
+    "run_candidates",
+    "spectra",
+    "attempts",
+    "events",
+    "functions",
+)
+DONE = EvaluationResult("done", score=0.5, epochs=tuple(EpochRecord(i, val_score=0.5) for i in range(10)))
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """A run of 5,000 candidates and 300 evaluations."""
+    with Store.open(f"sqlite:///{tmp_path_factory.mktemp('big')}/store.db") as store:
+        task = store.add_task("t", "1", "d", {})
+        functions = store.add_functions([FunctionRow(f"f{i}", f"f{i}(x)", 1) for i in range(5000)])
+        run = store.create_run(NewRun("run", "search", task, {}, "d", 0, 300, None, "0"), functions)
+        lease = store.acquire_lease(run.id, this_process(), lease_seconds=3600)
+        for function in functions[:300]:
+            decide(store, lease, function)
+        yield store, lease, functions
+
+
+def decide(store, lease, function):
+    claim = store.claim(lease, function, 0, "suggestion")
+    store.start(lease, claim.evaluation_id, "w")
+    store.record_result(lease, claim.evaluation_id, DONE)
+
+
+def test_no_decision_scans_a_table(big):
+    store, lease, functions = big
+    statements = []
+    engine = store._database._engine
+
+    def note(connection, cursor, text, parameters, *_):
+        statements.append((text, parameters))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    decide(store, lease, functions[1000])
+    claim = store.claim(lease, functions[1001], 0, "suggestion")
+    store.record_failure(lease, claim.evaluation_id, "x", final=False)
+    store.claim_queued(lease)
+    store.observe(lease, claim.evaluation_id)
+    store.evaluation_statuses([claim.evaluation_id])
+    store.wishes(lease.run_id, [claim.evaluation_id])
+    store.renew_lease(lease)
+    store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"x"))
+    store.spectra(1, functions[:10])
+    store.record_costs(lease, [CostRecord(functions[0], "cpu", 0.1, 0.1, 10, 10)])
+    store.costs(1, functions[:10], "cpu")
+    store.epoch_scores(1, 5)
+    stopped = store.claim(lease, functions[1002], 0, "suggestion")
+    store.record_result(lease, stopped.evaluation_id, replace(DONE, stopped_early="after epoch 10 of 20"))
+    store.claim(lease, functions[1002], 0, "suggestion", accept_stopped=False)
+    store.events(lease.run_id, after=900)
+    store.find_function("f77(x)")
+    sa.event.remove(engine, "before_cursor_execute", note)
+    scans = []
+    with engine.connect() as connection:
+        for text, parameters in statements:
+            if text.split()[0] not in ("SELECT", "INSERT", "UPDATE"):
+                continue
+            one = parameters[0] if isinstance(parameters, list) else parameters
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", one)
+            scans += [(row[3], text) for row in plan if row[3].startswith(tuple(f"SCAN {t}" for t in BIG_TABLES))]
+    assert len(statements) > 60
+    assert [scan for scan in scans if "USING" not in scan[0]] == []
+
+
+def test_snapshot_and_decisions_take_milliseconds(big):
+    """Limits ten times what was measured on two busy cores: they catch a lost index, not a slow machine."""
+    store, lease, functions = big
+    started = time.perf_counter()
+    snapshot = store.snapshot(lease.run_id)
+    assert len(snapshot.candidates) == 5000
+    assert time.perf_counter() - started < 0.6
+    started = time.perf_counter()
+    for function in functions[2000:2050]:
+        decide(store, lease, function)
+    assert (time.perf_counter() - started) / 50 < 0.06

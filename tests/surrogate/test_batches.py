@@ -1,0 +1,99 @@
+"""Batches from one fit: what is believed takes away variance as a new fit would, and changes no expectation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aquasurf_ray.surrogate.batches import BelievingProcess, chosen_results
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
+from aquasurf_ray.surrogate.policy import PredictorPolicy
+from aquasurf_ray.surrogate.predictors import MetricPredictor, MetricProcess
+
+
+@pytest.fixture
+def space():
+    rows = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    return MetricSpace([FeatureDistances(rows, "euclidean"), FeatureDistances(rows[:, ::2] ** 3, "manhattan")])
+
+
+def dense_posterior(space, known, targets, length, noise):
+    """Mean and deviation [n] by the textbook's formulas (Rasmussen and Williams 2006, 2.23 and 2.24), and the scale."""
+    similar = np.exp(-space.distances(np.arange(len(space))).astype(np.float64) / length)
+    inverse = np.linalg.inv(similar[np.ix_(known, known)] + noise * np.eye(len(known)))
+    center, unit = targets.mean(), targets.std()
+    y = (targets - center) / unit
+    scale = y @ inverse @ y / len(y)
+    left = 1 - np.einsum("in,ij,jn->n", similar[known], inverse, similar[known])
+    return center + unit * (y @ inverse @ similar[known]), unit * np.sqrt(scale * left), scale
+
+
+def test_without_beliefs_it_is_the_process_that_the_regressor_fits(space):
+    known, targets = np.arange(0, 120, 3), np.random.default_rng(1).normal(size=40)
+    process = BelievingProcess(space, known, targets)
+    assert process.best == targets.max()
+    prediction = MetricProcess("mean")(space, known, targets)
+    assert process.mean == pytest.approx(prediction.scores, abs=1e-6)
+    mean, deviation, _ = dense_posterior(space, known, targets, process._length, process._noise)
+    assert process.mean == pytest.approx(mean, abs=1e-6)
+    assert process.deviation == pytest.approx(deviation, abs=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [[[5, 50, 100]], [[5], [50], [100]], [[5, 50], [100]]])
+def test_believing_is_a_new_fit_with_what_was_expected(space, blocks):
+    known, targets = np.arange(0, 120, 3), np.random.default_rng(1).normal(size=40)
+    process = BelievingProcess(space, known, targets)
+    before, scale = process.mean.copy(), dense_posterior(space, known, targets, process._length, process._noise)[2]
+    for block in blocks:
+        process.believe(np.array(block))
+    assert process.mean is not before
+    assert process.mean == pytest.approx(before, abs=1e-9)
+    similar = np.exp(-space.distances(np.arange(120)).astype(np.float64) / process._length)
+    all_ = np.concatenate([known, [5, 50, 100]])
+    inverse = np.linalg.inv(similar[np.ix_(all_, all_)] + process._noise * np.eye(len(all_)))
+    left = 1 - np.einsum("in,ij,jn->n", similar[all_], inverse, similar[all_])
+    assert process.deviation == pytest.approx(targets.std() * np.sqrt(scale * left), abs=1e-5)
+    assert process.best == pytest.approx(max(targets.max(), before[[5, 50, 100]].max()))
+
+
+def test_of_many_results_the_best_and_an_even_draw_are_learnt_from():
+    targets = np.random.default_rng(2).normal(size=5000)
+    chosen = chosen_results(targets, 400)
+    assert len(set(chosen.tolist())) == 400
+    assert chosen.tolist() == sorted(chosen)
+    best = set(np.argsort(-targets)[:200].tolist())
+    assert best <= set(chosen.tolist())
+    assert np.abs(np.histogram(sorted(set(chosen.tolist()) - best), bins=5, range=(0, 5000))[0] - 40).max() < 8
+    assert chosen_results(targets[:300], 400).tolist() == list(range(300))
+
+
+def policy(space, pending="believer", acquisition="ei"):
+    made = PredictorPolicy(MetricPredictor(space, MetricProcess(acquisition)), seed=3, targets="ranks", pending=pending)
+    rng = np.random.default_rng(4)
+    for candidate in range(0, 120, 4):
+        made.observe(candidate, float(rng.normal()) if candidate % 12 else None)
+    return made
+
+
+def test_a_batch_begins_with_the_suggestion_that_is_made_alone(space):
+    batch = policy(space).suggest_batch(6)
+    alone = policy(space).suggest()
+    assert batch[0].candidate == alone.candidate
+    assert batch[0].predicted_score == pytest.approx(alone.predicted_score)
+    assert (batch[0].rank, batch[0].neighbors) == (alone.rank, alone.neighbors)
+
+
+@pytest.mark.parametrize(("pending", "acquisition"), [("believer", "ei"), ("believer", "mean"), ("liar", "mean")])
+def test_a_batch_has_no_candidate_twice_and_none_that_it_may_not_have(space, pending, acquisition):
+    allowed = np.ones(120, dtype=bool)
+    allowed[60:] = False
+    running = {1, 2, 3}
+    batch = policy(space, pending, acquisition).suggest_batch(100, running, allowed)
+    suggested = [suggestion.candidate for suggestion in batch]
+    assert len(suggested) == len(set(suggested))
+    assert set(suggested) == set(range(60)) - running - set(range(0, 60, 4))
+
+
+def test_a_batch_before_any_result_is_spread(space):
+    made = PredictorPolicy(MetricPredictor(space, MetricProcess("ei")), seed=3, targets="ranks", pending="believer")
+    assert len({suggestion.candidate for suggestion in made.suggest_batch(5)}) == 5

@@ -1,0 +1,317 @@
+"""Distances without a map, and what predicts on them, against slow oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import norm
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import scale
+from sklearn.svm import SVR
+
+from aquasurf_ray.analysis.replay.spectra_on_demand import SpectraOnDemandPolicy
+from aquasurf_ray.surrogate.embedding import Embedding
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace, PartlyKnown
+from aquasurf_ray.surrogate.policy import PredictorPolicy, RandomPolicy
+from aquasurf_ray.surrogate.predictors import (
+    EnsemblePredictor,
+    MapPredictor,
+    MetricForest,
+    MetricNeighbors,
+    MetricPredictor,
+    MetricProcess,
+    MetricRegressor,
+    MetricVectors,
+    merit,
+)
+from aquasurf_ray.surrogate.regressors import make_regressor
+
+REGRESSORS: list[MetricRegressor] = [MetricNeighbors(), MetricProcess(), MetricVectors(), MetricForest(0)]
+
+
+def two_features(n: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 5)).astype(np.float32), rng.exponential(size=(n, 8)).astype(np.float32)
+
+
+def space_of(outputs: np.ndarray, spectra: np.ndarray, balances: Sequence[float] | None = None) -> MetricSpace:
+    features = [FeatureDistances(outputs, "euclidean"), FeatureDistances(spectra, "manhattan")]
+    return MetricSpace(features, balances)
+
+
+def landscape(outputs: np.ndarray) -> np.ndarray:
+    return np.asarray(0.8 - 0.05 * np.abs(outputs[:, 0]) - 0.02 * np.abs(outputs[:, 1]), dtype=np.float64)
+
+
+def test_distances_are_sums_in_units_of_medians() -> None:
+    outputs, spectra = two_features()
+    expected = 0.0
+    for balance, distances in ((0.3, cdist(outputs, outputs)), (0.7, cdist(spectra, spectra, "cityblock"))):
+        expected = expected + balance * distances / np.median(distances[np.triu_indices(80, 1)])
+    found = space_of(outputs, spectra, (0.3, 0.7)).distances(range(80))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_a_missing_feature_is_neither_near_nor_far() -> None:
+    outputs, spectra = two_features()
+    spectra[[3, 9]] = np.nan
+    outputs[9, 2] = np.nan
+    by_outputs = FeatureDistances(outputs, "euclidean")
+    space = space_of(outputs, spectra)
+    assert not space.known[9]
+    assert space.known[3]
+    np.testing.assert_allclose(space.distances([3])[0, 4:9], 1.0 + by_outputs.of(3)[4:9])
+    assert space.distances([3])[0, 3] == 0
+    np.testing.assert_allclose(space.distances([9])[0, 10:], 2.0)
+    rest = [i for i in range(80) if i not in (3, 9)]
+    whole = FeatureDistances(spectra[rest], "manhattan")
+    np.testing.assert_allclose(FeatureDistances(spectra, "manhattan").of(0)[rest], whole.of(0), rtol=1e-6)
+
+
+def test_what_is_revealed_counts_from_then_on() -> None:
+    _, spectra = two_features()
+    spectra[7] = np.nan
+    whole = FeatureDistances(spectra, "manhattan")
+    some = PartlyKnown(whole, np.arange(80) < 5)
+    assert some.of(1)[5:].tolist() == [1.0] * 75
+    np.testing.assert_array_equal(some.of(1)[:5], whole.of(1)[:5])
+    some.reveal([7, 50])
+    assert some.of(1)[50] == some.of(50)[1] == whole.of(1)[50]
+    assert not some.known[7]
+    assert some.of(50)[50] == 0
+
+
+def test_nearest_neighbours_are_scikit_learns() -> None:
+    outputs, spectra = two_features()
+    space, known = space_of(outputs, spectra), np.arange(0, 60, 2)
+    scores = landscape(outputs)[known]
+    theirs = KNeighborsRegressor(3, weights="distance", metric="precomputed")
+    among = space.distances(known)
+    expected = theirs.fit(among[:, known], scores).predict(among.T)
+    np.testing.assert_allclose(MetricNeighbors(3)(space, known, scores).scores, expected, rtol=1e-6)
+
+
+def test_support_vectors_are_scikit_learns() -> None:
+    outputs, spectra = two_features()
+    space, known = space_of(outputs, spectra, (0.5, 0.5)), np.arange(0, 60, 2)
+    scores = landscape(outputs)[known]
+    similarity = np.exp(-space.distances(range(80)).astype(np.float64))
+    machine = SVR(kernel="precomputed").fit(similarity[np.ix_(known, known)], scale(scores))
+    expected = scores.mean() + scores.std() * machine.predict(similarity[:, known])
+    np.testing.assert_allclose(MetricVectors()(space, known, scores).scores, expected, rtol=1e-9)
+
+
+def test_a_balance_is_learned_from_what_matters() -> None:
+    outputs, spectra = two_features(200)
+    space, known = space_of(outputs, spectra), np.arange(100)
+    process = MetricProcess(balances=(0.0, 0.5, 1.0))
+    of_outputs, of_spectra = (MetricSpace([feature]) for feature in space.features)
+    for alone, values in ((of_outputs, outputs), (of_spectra, spectra)):
+        scores = 0.1 * values[:100, :2].sum(axis=1)
+        expected = MetricProcess()(alone, known, scores).scores
+        np.testing.assert_allclose(process(space, known, scores).scores, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("regress", REGRESSORS, ids=lambda regress: type(regress).__name__)
+def test_learns_what_depends_on_the_features(regress: MetricRegressor) -> None:
+    outputs, spectra = two_features(300)
+    outputs[:, 2:] /= 3
+    predictor = MetricPredictor(space_of(outputs, spectra, (0.9, 0.1)), regress)
+    known = np.arange(150)
+    truth = landscape(outputs)
+    prediction = predictor.predict(known, truth[known])
+    assert np.corrcoef(prediction.scores[150:], truth[150:])[0, 1] > 0.6
+    assert prediction.scores is prediction.merits
+
+
+def test_the_typical_gap_is_the_median_nearest_distance() -> None:
+    outputs, spectra = two_features()
+    predictor = MetricPredictor(space_of(outputs, spectra), MetricNeighbors())
+    distances = predictor.space.distances(range(80)) + np.diag(np.full(80, np.inf))
+    assert predictor.gap == pytest.approx(np.median(distances.min(axis=1)))
+
+
+@pytest.mark.parametrize("acquisition", ["ei", "ucb"])
+def test_expected_improvement_and_confidence_bound_by_drawing(acquisition: str) -> None:
+    mean, deviation = np.array([0.5, 0.9, 0.9, 1.2]), np.array([0.3, 0.1, 0.0, 0.0])
+    found = merit(acquisition, mean, deviation, np.array([0.2, 1.0]))  # type: ignore[arg-type]
+    draws = mean + deviation * np.random.default_rng(0).normal(size=(400_000, 4))
+    expected = np.maximum(draws - 1.0, 0).mean(axis=0) if acquisition == "ei" else np.quantile(draws, norm.cdf(2), 0)
+    np.testing.assert_allclose(found, expected, atol=0.005)
+
+
+def test_uncertainty_draws_a_search_to_the_unknown() -> None:
+    points = np.array([[0.0], [0.1], [0.2], [5.0]], dtype=np.float32)
+    space = MetricSpace([FeatureDistances(points, "euclidean")])
+    first = {}
+    for acquisition in ("mean", "ucb"):
+        policy = PredictorPolicy(MetricPredictor(space, MetricProcess(acquisition)))  # type: ignore[arg-type]
+        policy.observe(0, 0.5)
+        policy.observe(2, 0.6)
+        suggestion = policy.suggest()
+        assert suggestion is not None
+        first[acquisition] = suggestion.candidate
+    assert first == {"mean": 1, "ucb": 3}
+
+
+def test_an_ensemble_ranks_by_mean_ranks() -> None:
+    outputs, spectra = two_features()
+    space, known = space_of(outputs, spectra), np.arange(20)
+    members = [MetricPredictor(space, regress) for regress in (MetricNeighbors(), MetricProcess())]
+    scores = landscape(outputs)[:20]
+    prediction = EnsemblePredictor(members).predict(known, scores)
+    each = [member.predict(known, scores).scores for member in members]
+    np.testing.assert_allclose(prediction.scores, (each[0] + each[1]) / 2)
+    worse = np.array([[(values < value).sum() for value in values] for values in each]).mean(axis=0)
+    assert (np.argsort(prediction.merits[np.argsort(worse)], kind="stable") == np.arange(80)).mean() > 0.5
+    assert worse[prediction.merits.argmax()] == worse.max()
+
+
+def told(policy: PredictorPolicy, scores: np.ndarray, candidates: Sequence[int]) -> PredictorPolicy:
+    for candidate in candidates:
+        policy.observe(candidate, None if np.isnan(scores[candidate]) else float(scores[candidate]))
+    return policy
+
+
+def line(n: int) -> MetricSpace:
+    return MetricSpace([FeatureDistances(np.arange(float(n))[:, None], "euclidean")])
+
+
+def test_divergence_may_be_ignored() -> None:
+    scores = np.full(20, np.nan)
+    scores[[0, 19]] = 0.2, 0.9
+    knr = MetricPredictor(line(20), MetricNeighbors(1))
+    avoids = told(PredictorPolicy(knr), scores, [0, 10, 18, 19]).suggest()
+    ignores = told(PredictorPolicy(knr, diverged="ignore"), scores, [0, 10, 18, 19]).suggest()
+    assert avoids is not None
+    assert ignores is not None
+    assert avoids.predicted_score == pytest.approx(0.2)
+    assert ignores.candidate in range(10, 18)
+    assert ignores.predicted_score == pytest.approx(0.9)
+
+
+def test_ranks_predict_scores_all_the_same() -> None:
+    scores = np.linspace(0, 1, 30) ** 8
+    policy = PredictorPolicy(MetricPredictor(line(30), MetricNeighbors(1)), targets="ranks")
+    suggestion = told(policy, scores, [0, 10, 20, 28]).suggest()
+    assert suggestion is not None
+    assert suggestion.candidate in {25, 26, 27, 29}
+    assert suggestion.predicted_score == pytest.approx(scores[28])
+
+
+def test_a_believer_does_not_wait_beside_what_is_running() -> None:
+    scores = np.linspace(0, 1, 50)
+    knr = MetricPredictor(line(50), MetricNeighbors(1))
+    liar, believer, ignorant = (
+        told(PredictorPolicy(knr, pending=p), scores, [0, 30, 48])  # type: ignore[arg-type]
+        for p in ("liar", "believer", "ignore")
+    )
+    allowed = np.isin(np.arange(50), [20, 47])
+    assert believer.suggest({49}, allowed).candidate == 47  # type: ignore[union-attr]
+    assert liar.suggest({49}, allowed).candidate == 20  # type: ignore[union-attr]
+    assert ignorant.suggest({49}, allowed) == ignorant.suggest((), allowed)
+
+
+@pytest.mark.parametrize("pending", ["liar", "believer", "ignore"])
+@pytest.mark.parametrize("regress", REGRESSORS[:3], ids=lambda regress: type(regress).__name__)
+def test_nothing_is_suggested_twice_and_nothing_left_out(regress: MetricRegressor, pending: str) -> None:
+    outputs, spectra = two_features(25)
+    spectra[[3, 8]] = np.nan
+    outputs[8] = np.nan
+    predictor = MetricPredictor(space_of(outputs, spectra), regress)
+    policy = told(PredictorPolicy(predictor, pending=pending), landscape(outputs), [0, 1, 8])  # type: ignore[arg-type]
+    batch = [suggestion.candidate for suggestion in policy.suggest_batch(30, pending={5})]
+    assert sorted(batch) == sorted(set(range(25)) - {0, 1, 5, 8})
+
+
+def test_spectra_are_paid_for_and_no_more_than_there_is_for() -> None:
+    outputs, spectra = two_features()
+    some = PartlyKnown(FeatureDistances(spectra, "manhattan"), np.zeros(80, dtype=bool))
+    space = MetricSpace([FeatureDistances(outputs, "euclidean"), some])
+    policy = SpectraOnDemandPolicy(MetricPredictor(space, MetricNeighbors()), some, budget=9, at_once=2)
+    told(policy, landscape(outputs), [0, 1, 2])
+    best = np.argsort(-MetricNeighbors()(MetricSpace([space.features[0]]), np.arange(3), landscape(outputs)[:3]).scores)
+    first = policy.suggest()
+    assert set(policy.computed) == {0, 1, 2, *[i for i in best.tolist() if i > 2][:2]}
+    assert some.known.sum() == 5
+    for _ in range(5):
+        assert first is not None
+        before = {*policy.computed, first.candidate}
+        told(policy, landscape(outputs), [first.candidate])
+        first = policy.suggest()
+        assert len(policy.computed) == some.known.sum() == min(len(before) + 2, 9)
+    assert len(policy.computed) == 9
+
+
+def test_a_gaussian_process_on_the_map() -> None:
+    points = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    embedding = Embedding(points, "v", np.ones(100, dtype=bool))
+    known, scores = np.arange(30), points[:30, 0].astype(np.float64)
+    prediction = MapPredictor(embedding, lambda: make_regressor("gp"), "ucb").predict(known, scores)
+    mean, deviation = GaussianProcess().fit(points[:30], scores).predict_with_deviation(points)
+    np.testing.assert_allclose(prediction.scores, mean)
+    np.testing.assert_allclose(prediction.merits, mean + 2 * deviation)
+
+
+class Hills:
+    """Candidates of two features, of which both say something of the score, and a tenth diverges."""
+
+    def __init__(self, seed: int, n: int = 600) -> None:
+        rng = np.random.default_rng(seed)
+        self.space = space_of(*two_features(n, seed), (0.5, 0.5))
+        outputs, spectra = (feature._rows for feature in self.space.features)  # type: ignore[union-attr]
+        self.scores = np.sin(outputs[:, :3].sum(axis=1)) + np.cos(spectra[:, :2].sum(axis=1)) + rng.normal(size=n) / 10
+        self.scores[rng.permutation(n)[: n // 10]] = np.nan
+        self.good = np.sort(np.nan_to_num(self.scores, nan=-9))[-(n // 100)]
+
+    def evaluations_to_top_percent(self, policy: PredictorPolicy | RandomPolicy) -> int:
+        for candidate in range(8):
+            score = self.scores[candidate]
+            policy.observe(candidate, None if np.isnan(score) else float(score))
+        for spent in range(1, 301):
+            suggestion = policy.suggest()
+            assert suggestion is not None
+            score = self.scores[suggestion.candidate]
+            if score >= self.good:
+                return spent
+            policy.observe(suggestion.candidate, None if np.isnan(score) else float(score))
+        return 301
+
+
+def test_a_process_on_distances_beats_random_search() -> None:
+    ours, random = [], []
+    for seed in range(6):
+        hills = Hills(seed)
+        ours.append(hills.evaluations_to_top_percent(PredictorPolicy(MetricPredictor(hills.space, MetricProcess()))))
+        random.append(hills.evaluations_to_top_percent(RandomPolicy(600, seed)))
+    assert np.median(ours) <= np.median(random) / 2
+
+
+def test_errors_name_what_was_received() -> None:
+    outputs, spectra = two_features()
+    space = space_of(outputs, spectra)
+    with pytest.raises(SurrogateError, match="features of the same candidates"):
+        MetricSpace([FeatureDistances(outputs, "euclidean"), FeatureDistances(spectra[:9], "manhattan")])
+    with pytest.raises(SurrogateError, match="2 features need as many balances"):
+        space_of(outputs, spectra, (1.0,))
+    with pytest.raises(SurrogateError, match="acquisition is 'best'"):
+        MetricProcess("best")  # type: ignore[arg-type]
+    with pytest.raises(SurrogateError, match="needs a regressor that knows its uncertainty"):
+        MapPredictor(
+            Embedding(np.zeros((1, 2), dtype=np.float32), "", np.ones(1, dtype=bool)),
+            lambda: make_regressor("knr"),
+            "ei",
+        )
+    with pytest.raises(SurrogateError, match="targets is 'logs'"):
+        PredictorPolicy(MetricPredictor(space, MetricNeighbors()), targets="logs")  # type: ignore[arg-type]
+    with pytest.raises(SurrogateError, match="an ensemble needs members"):
+        EnsemblePredictor([])
+    some = PartlyKnown(FeatureDistances(spectra, "manhattan"), np.zeros(80, dtype=bool))
+    with pytest.raises(SurrogateError, match="budget is -1"):
+        SpectraOnDemandPolicy(MetricPredictor(space, MetricNeighbors()), some, budget=-1, at_once=1)

@@ -1,0 +1,1 @@
+"""The training engine, in parts: feed, form, optimisation, loop, validation, checkpoints, ranks."""

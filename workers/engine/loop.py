@@ -1,0 +1,248 @@
+"""The training loop: steps, epochs, checkpoints, and the figures at the end.
+
+Everything random depends on seed and epoch only, and a checkpoint holds all else that an epoch begins with, so a
+training that was interrupted goes on exactly as if it had not been. Losses and metrics stay on the device; the loop
+waits for it once in `STEPS_BETWEEN_LOSS_CHECKS` steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aquasurf_ray.activations import FastForm
+from aquasurf_ray.workers.engine.averaging import AveragedNetwork
+from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
+from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
+from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
+from aquasurf_ray.workers.engine.optimisation import make_optimizer, make_schedule
+from aquasurf_ray.workers.engine.ranks import Alone
+from aquasurf_ray.workers.engine.seeding import seeded
+from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDrained
+from aquasurf_ray.workers.engine.validation import evaluate, evaluation_batch_size
+from aquasurf_ray.workers.faults import FunctionFault
+from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.result import Epoch, Figures
+
+STEPS_BETWEEN_LOSS_CHECKS = 32
+
+ProgressCallback = Callable[[Epoch], None]
+
+
+@dataclass
+class Throughput:
+    """Training examples, and the seconds that they took."""
+
+    examples: int = 0
+    seconds: float = 0.0
+
+    def per_second(self) -> float:
+        """0 before the first epoch."""
+        return self.examples / self.seconds if self.seconds > 0 else 0.0
+
+
+class TrainingLoop:
+    """The state of a training: network, averages, optimiser, learning rate, order of the data, learning curve."""
+
+    def __init__(self, feed: TrainingFeed, form: FastForm, team: Alone) -> None:
+        task = feed.task
+        self.task, self.recipe, self.device, self.team = task, task.recipe, feed.device, team
+        self.feed, self.form, self.arithmetic = feed, form.name, feed.arithmetic
+        network = untrained_network(task, form.factory, seed=feed.seed, device=self.device)
+        self.network = self.arithmetic.prepared(network)
+        decay = self.recipe.ema_decay
+        self.averaged = AveragedNetwork(self.network, decay) if decay is not None else None
+        self.order = torch.Generator().manual_seed(feed.seed)
+        self.n_steps = self.feed.n_steps * self.recipe.epochs
+        self.optimizer = make_optimizer(self.network, self.recipe)
+        self.schedule = make_schedule(self.optimizer, self.recipe, self.n_steps)
+        self.loss = task.objective.training_loss(self.recipe.label_smoothing)
+        self.history: list[Epoch] = []
+        self.throughput = Throughput()
+        self._sources: dict[str, BatchSource] = {}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch begins with, as plain values and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "order": self.order.get_state(),
+            "steps": self.n_steps,
+            "form": self.form,
+            "throughput": asdict(self.throughput),
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+
+    def restore(self, epoch: int, state: dict[str, Any]) -> None:
+        """Takes over the state after `epoch`. Errors of any kind mean that it is not this training's; the loop is of no
+        use then."""
+        history = [Epoch(**row) for row in state["history"]]
+        if [row.epoch for row in history] != list(range(1, epoch + 1)) or epoch > self.recipe.epochs:
+            raise ValueError(f"learning curve of {len(history)} points after epoch {epoch}")
+        if state["steps"] != self.n_steps:
+            raise ValueError(f"{state['steps']} steps, expected {self.n_steps}")
+        if state["form"] != self.form:
+            raise ValueError(f"trained with the {state['form']} form of the function, expected {self.form}")
+        if (state["averaged"] is None) != (self.averaged is None):
+            raise ValueError("only one of checkpoint and recipe averages weights")
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._check_optimizer()
+        self.schedule.load_state_dict(state["schedule"])
+        self.order.set_state(state["order"].cpu())
+        self.throughput = Throughput(**state["throughput"])
+        self.history = history
+
+    def _check_optimizer(self) -> None:
+        """PyTorch compares the number of weights only; its own optimisers keep tensors in the weights' shape."""
+        if type(self.optimizer) not in (torch.optim.SGD, torch.optim.AdamW):
+            return
+        for weight, kept in self.optimizer.state.items():
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.dim() > 0 and value.shape != weight.shape:
+                    raise ValueError(f"{name} of shape {tuple(value.shape)} for weights {tuple(weight.shape)}")
+
+    def to_the_end(
+        self,
+        checkpoints: CheckpointFolder | None,
+        interval: float,
+        on_epoch: ProgressCallback | None,
+        stop_rule: StopRule | None,
+        stop_asked: StopAsked | None = None,
+    ) -> Figures:
+        """Trains the epochs that are left.
+
+        Raises:
+            FunctionFault: a loss or the score is not finite.
+            TrainingDrained: it was asked to stop; there is a checkpoint.
+        """
+        model = self.team.parallel(self.network)
+        saved = time.monotonic()
+        why = None
+        for number in range(len(self.history) + 1, self.recipe.epochs + 1):
+            epoch = self.team.from_first(self.one_epoch(number, model))
+            self.history.append(epoch)
+            if on_epoch and self.team.rank == 0:
+                on_epoch(epoch)
+            why = stop_rule.verdict(number, epoch.val_score, self.recipe.epochs) if stop_rule else None
+            if why:
+                break
+            if stop_asked and number < self.recipe.epochs and self._drained(number, checkpoints, stop_asked):
+                raise TrainingDrained(number)
+            if not checkpoints or self.team.rank > 0:
+                continue
+            wanted = number < self.recipe.epochs or checkpoints.after_last
+            if wanted and time.monotonic() - saved >= interval:
+                checkpoints.save(number, self.state())
+                saved = time.monotonic()
+        return self._figures(why)
+
+    def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
+        """Whether the training stops here, as rank 0 says; without a place for checkpoints it goes on to its end."""
+        stops = self.team.rank == 0 and checkpoints is not None and stop_asked()
+        if stops and checkpoints is not None:
+            checkpoints.save(number, self.state())
+        return self.team.from_first(stops)
+
+    def _figures(self, stopped_early: str | None) -> Figures:
+        last, metric = self.history[-1], self.task.objective.metric.name
+        if math.isnan(last.val_loss):
+            raise FunctionFault(f"validation loss is nan after epoch {last.epoch}")
+        if not math.isfinite(last.val_score):
+            raise FunctionFault(
+                f"validation {metric} is {self.task.objective.metric.score(last.val_score)} after epoch {last.epoch}, "
+                f"with a loss of {last.val_loss:g}"
+            )
+        test_loss, test_score = self._evaluated("test") if self.team.rank == 0 else (math.nan, math.nan)
+        figures = Figures.after(
+            last,
+            test_loss=test_loss,
+            test_score=test_score,
+            test_accuracy=self._accuracy(test_score),
+            stopped_early=stopped_early,
+        )
+        return self.team.from_first(figures)
+
+    def one_epoch(self, number: int, model: torch.nn.Module) -> Epoch:
+        """Trains one epoch with `model`, the network or what wraps it, and validates on rank 0."""
+        started = time.monotonic()
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        with seeded(self.feed.epoch_seed(number), self.device):
+            train_loss, train_score = self._train_steps(number, model)
+        val_loss, val_score = self._evaluated("validation") if self.team.rank == 0 else (math.nan, math.nan)
+        return Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            train_score=train_score,
+            train_accuracy=self._accuracy(train_score),
+            val_loss=val_loss,
+            val_score=val_score,
+            val_accuracy=self._accuracy(val_score),
+            learning_rate=learning_rate,
+            seconds=time.monotonic() - started,
+        )
+
+    def _train_steps(self, number: int, model: torch.nn.Module) -> tuple[float, float]:
+        """Mean loss over all processes' examples, and the score over this one's."""
+        started = time.monotonic()
+        self.network.train()
+        metric = self.task.objective.metric.begin(self.device)
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        n_examples = 0
+        for count, step in enumerate(self.feed.epoch(number, self.order, self.network), start=1):
+            loss, outputs = self.step(model, step)
+            total += loss * step.n
+            metric.update(outputs, step.labels)
+            n_examples += step.n_together
+            if count % STEPS_BETWEEN_LOSS_CHECKS == 0 or count == self.feed.n_steps:
+                _stop_if_not_finite(self.team.total(total), number, count)
+        mean_loss = self.team.total(total).item() / n_examples
+        self.throughput.examples += n_examples
+        self.throughput.seconds += time.monotonic() - started
+        return mean_loss, self.task.objective.metric.score(float(metric.compute()))
+
+    def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:
+        """One update of the weights; returns the loss and the outputs before it, detached, on the device."""
+        outputs = self.arithmetic.forward(model, step.inputs)
+        loss = self.loss(outputs, step.targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        weight = step.n * self.team.size / step.n_together  # shares differ by one example
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        return loss.detach(), outputs.detach()
+
+    def _evaluated(self, split: str) -> tuple[float, float]:
+        if split not in self._sources:  # each split goes to the device once, and the test split at the end only
+            self._sources[split] = batch_source(
+                getattr(self.feed.splits, split),
+                evaluation_batch_size(self.recipe.batch_size),
+                self.device,
+                loader_workers=self.feed.loader_workers,
+            )
+        network = self.network if self.averaged is None else self.averaged
+        return evaluate(network, self._sources[split], self.task.objective, self.arithmetic, self.device)
+
+    def _accuracy(self, score: float) -> float | None:
+        """The score, where it is an accuracy."""
+        return score if self.task.objective.metric.name == "accuracy" else None
+
+
+def _stop_if_not_finite(total_loss: Tensor, epoch: int, step: int) -> None:
+    value = total_loss.item()
+    if not math.isfinite(value):
+        raise FunctionFault(f"training loss became {value} by step {step} of epoch {epoch}")

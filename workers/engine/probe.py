@@ -1,0 +1,43 @@
+"""The function alone, forward and backward, before a network is built around it: most faults of its own show here."""
+
+from __future__ import annotations
+
+import torch
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.workers.faults import FunctionFault, is_machines_trouble, reason_of
+
+
+def probe(activation: Activation, device: torch.device) -> None:
+    """Runs the function alone on 256 points, forward and backward.
+
+    Raises:
+        FunctionFault: any error of the function's own, an output of another shape or type, a constant, nothing finite
+            anywhere, or no gradient.
+        torch.OutOfMemoryError, and what else is the machine's trouble.
+    """
+    try:
+        _probe(activation, device)
+    except Exception as error:  # nothing but the function runs in here
+        if isinstance(error, FunctionFault) or is_machines_trouble(error):
+            raise
+        raise FunctionFault(reason_of(error)) from error
+
+
+def _probe(activation: Activation, device: torch.device) -> None:
+    x = torch.linspace(-3.0, 3.0, 256, device=device, requires_grad=True)
+    y = activation(x)
+    if not isinstance(y, torch.Tensor) or y.shape != x.shape:
+        raise FunctionFault(
+            f"output is {getattr(y, 'shape', type(y).__name__)}, expected a tensor of the input's shape"
+        )
+    if y.dtype != x.dtype:
+        raise FunctionFault(f"output has type {y.dtype}, expected {x.dtype}")
+    values = y.detach()
+    if not values.isfinite().any():
+        raise FunctionFault("output is nowhere finite on [-3, 3]")
+    if bool((values == values[0]).all()):
+        raise FunctionFault(f"output is the constant {values[0].item():g}: no gradient passes")
+    if not y.requires_grad:
+        raise FunctionFault("output is detached from the input: no gradient passes")
+    torch.autograd.backward(y.nan_to_num().sum())

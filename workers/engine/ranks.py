@@ -1,0 +1,233 @@
+"""Several processes that train one network together, each on its share of every batch.
+
+Gradients are averaged by PyTorch's DistributedDataParallel, and each process weighs its loss by its share, so that an
+update is the one that a single process would make, also for a last batch that is smaller. All processes keep the same
+weights, optimiser and averages. Batch norm normalises over all shares on GPUs (SyncBatchNorm); PyTorch has that for
+GPUs only, so on CPUs each process normalises over its own share, and evaluation uses rank 0's running statistics.
+
+There are two groups of processes, both made for one training: one for gradients, with the backend of the group that
+the caller has made, and one on gloo for messages. All processes send a message at the same points: after each epoch,
+at the end, or when they fail. A process that fails first breaks up its gradient group, so that the others, which wait
+for its gradients, get an error at once and come to the messages too (on gloo; on NCCL after `STEP_TIMEOUT` at the
+latest). There all of them learn the cause and take it for their own: the function's fault becomes everybody's result,
+a machine's fault becomes everybody's `RankError`. Nobody waits for ever: for the others to begin and for a step at most
+`STEP_TIMEOUT`, for a message at most the task's time limit.
+
+PyTorch 2.6 ends a group while it holds the interpreter's lock, and joins threads that may be about to ask for it, to
+free a tensor that Python has seen and dropped. So what goes through a group is kept here until the group is gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from aquasurf_ray.workers.engine.batches import WHOLE, Share
+from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, reason_of
+
+STEP_TIMEOUT = timedelta(minutes=10)
+BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "process group")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those of one training, inside a process group that is there already.
+
+    Args:
+        rank: from 0; rank 0 validates, tests, writes checkpoints and reports epochs.
+        world_size: how many train together.
+        device: this process's own.
+
+    Raises:
+        ValueError: the rank is outside of the world.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be in [0, {self.world_size}), got {self.rank}")
+
+
+class RankError(RuntimeError):
+    """Another process of this training failed, or is gone; says which and why."""
+
+
+class _Failure(NamedTuple):
+    rank: int
+    is_functions: bool
+    is_consequence: bool
+    reason: str
+
+
+class Alone:
+    """One process that trains by itself: what `Together` does, with nobody else there."""
+
+    rank = 0
+    size = 1
+    share = WHOLE
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network as its training steps call it."""
+        return network
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return value
+
+    def from_first(self, value: Value) -> Value:
+        """What rank 0 says. All processes come here, and learn here that one has failed."""
+        return value
+
+    def state_from_first(self, state: Value) -> Value:
+        """Rank 0's state, which may be large."""
+        return state
+
+    def cause(self, error: Exception) -> Exception:
+        """The error that all processes go by, after this one met `error`."""
+        return error
+
+    def close(self) -> None:
+        """Ends the groups."""
+
+
+class Together(Alone):
+    """This process among those that train one network.
+
+    Raises:
+        RuntimeError: there is no process group, or it has another size.
+        RankError: the others do not begin a training.
+    """
+
+    def __init__(self, ranks: Ranks, longest_wait: timedelta) -> None:
+        import torch.distributed as dist
+
+        if not dist.is_initialized() or dist.get_world_size() != ranks.world_size:
+            found = f"one of {dist.get_world_size()}" if dist.is_initialized() else "none"
+            raise RuntimeError(
+                f"ranks need an initialised process group of {ranks.world_size} processes, found {found}"
+            )
+        self._dist = dist
+        self._device = ranks.device
+        self.rank, self.size = ranks.rank, ranks.world_size
+        self.share = Share(ranks.rank, ranks.world_size)
+        self._is_settled = False
+        self._total = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        self._sent: list[Tensor] = []
+        self._gradients: Any = None
+        self._messages: Any = None
+        try:
+            self._gradients = dist.new_group(timeout=STEP_TIMEOUT)
+            self._messages = dist.new_group(backend="gloo", timeout=longest_wait)
+        except RuntimeError as error:
+            self.close()
+            raise RankError(f"rank {self.rank} of {self.size} begins alone: {reason_of(error)}") from error
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU."""
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network, self._gradients)  # type: ignore[no-untyped-call]
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=[self._device] if on_gpu else None, process_group=self._gradients
+        )
+
+    def total(self, value: Tensor) -> Tensor:
+        """See `Alone.total`."""
+        self._dist.all_reduce(self._total.copy_(value), group=self._gradients)
+        return self._total.clone()
+
+    def from_first(self, value: Value) -> Value:
+        """See `Alone.from_first`.
+
+        Raises:
+            FunctionFault, RankError: a process has failed.
+        """
+        messages = self._exchanged(value if self.rank == 0 else None)
+        failure = _first_cause(messages)
+        if failure is not None:
+            raise self._error(failure)
+        result: Value = messages[0]
+        return result
+
+    def state_from_first(self, state: Value) -> Value:
+        """See `Alone.state_from_first`."""
+        box = [state if self.rank == 0 else None]
+        self._dist.broadcast_object_list(box, src=0, group=self._messages)
+        return box[0]  # type: ignore[return-value]
+
+    def cause(self, error: Exception) -> Exception:
+        """See `Alone.cause`; tells the others if they do not know yet."""
+        if self._is_settled:
+            return error
+        is_consequence = any(text in str(error) for text in BROKEN_CONNECTION)
+        mine = _Failure(self.rank, is_functions_fault(error), is_consequence, reason_of(error))
+        self._break_up(error)
+        try:
+            failure = _first_cause(self._exchanged(mine)) or mine
+        except RankError as lost:
+            return lost if is_consequence else error
+        return error if failure.rank == self.rank else self._error(failure)
+
+    def close(self) -> None:
+        """Ends both groups, of which one may be gone already."""
+        for group in (self._gradients, self._messages):
+            if group is not None:
+                self._dist.destroy_process_group(group)
+        self._gradients = self._messages = None
+
+    def _exchanged(self, message: Any) -> list[Any]:
+        text = bytearray(pickle.dumps(message))
+        try:
+            lengths = [int(length) for length in self._gathered(torch.tensor([len(text)]))]
+            text.extend(bytes(max(lengths) - len(text)))
+            texts = self._gathered(torch.frombuffer(text, dtype=torch.uint8))
+        except RuntimeError as error:
+            self._is_settled = True
+            raise RankError(f"a process that trains with rank {self.rank} is gone: {reason_of(error)}") from error
+        messages = [pickle.loads(text.numpy().tobytes()) for text in texts]  # noqa: S301 - from ranks of our own
+        self._is_settled = any(isinstance(m, _Failure) for m in messages)
+        return messages
+
+    def _gathered(self, mine: Tensor) -> list[Tensor]:
+        """A tensor of each rank's, all of one shape."""
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        self._sent += [mine, *found]
+        self._dist.all_gather(found, mine, group=self._messages)
+        return found
+
+    def _error(self, failure: _Failure) -> Exception:
+        if failure.is_functions:
+            return FunctionFault(failure.reason)
+        return RankError(f"rank {failure.rank} of {self.size} failed: {failure.reason}")
+
+    def _break_up(self, error: Exception) -> None:
+        """Ends the gradient group. Its connections close with the last object that holds it, so those go too."""
+        if self._gradients is None:
+            return
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        with suppress(RuntimeError):  # a group that is broken already cannot be ended in good order
+            self._dist.destroy_process_group(self._gradients)
+        self._gradients = None
+        gc.collect()
+
+
+def _first_cause(messages: list[Any]) -> _Failure | None:
+    """What began it: a machine's fault before a function's, and either before what they bring about on other ranks."""
+    failures = [m for m in messages if isinstance(m, _Failure)]
+    return min(failures, key=lambda f: (f.is_consequence, f.is_functions, f.rank), default=None)
