@@ -94,24 +94,34 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture
+def synthetic_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of tiny data sets in the formats of the real ones, where tasks look for theirs during the test."""
+    from synthetic_data import write_data_sets
+
+    write_data_sets(tmp_path / "data", monkeypatch)
+    monkeypatch.setenv("AQUASURF_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
 @pytest.fixture(scope="session")
-def made() -> object:
-    """A made benchmark: sixty functions with results of three seeds."""
-    from synthetic_benchmark import synthetic_benchmark
+def synthetic_benchmark() -> object:
+    """A synthetic benchmark: sixty functions with results of three seeds."""
+    from synthetic_benchmark import make_benchmark
 
-    return synthetic_benchmark()
+    return make_benchmark()
 
 
 @pytest.fixture(scope="session")
-def made_run_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a store with a made run, for those that only look."""
-    from synthetic_run import make_run
+def synthetic_run_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a store with a synthetic run, for tests that only read it."""
+    from synthetic_run import fill_store
 
     from aquasurf_ray.store import Store
 
-    url = f"sqlite:///{tmp_path_factory.mktemp('looked-at')}/store.db"
+    url = f"sqlite:///{tmp_path_factory.mktemp('synthetic-run')}/store.db"
     with Store.open(url) as store:
-        make_run(store)
+        fill_store(store)
     return url
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from synthetic_benchmark import synthetic_benchmark
+from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.cli.main import main
@@ -13,8 +13,8 @@ from aquasurf_ray.cli.main import main
 
 @pytest.fixture(scope="module")
 def made_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("benchmark") / "made.parquet"
-    write_benchmark(synthetic_benchmark(40), path)
+    path = tmp_path_factory.mktemp("benchmark") / "synthetic.parquet"
+    write_benchmark(make_benchmark(40), path)
     return str(path)
 
 
@@ -32,7 +32,7 @@ def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_f
     document = json.loads(out)
     assert list(document["policies"]) == ["random", "evolution"]
     wanted = {
-        "benchmark": "made",
+        "benchmark": "synthetic",
         "functions": 40,
         "runs": 3,
         "evaluations": 8,
@@ -51,7 +51,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
     assert (code, err) == (0, "")
     title, _, columns, random, evolution, *_ = out.splitlines()
-    assert title == "made: 40 functions, 2 runs of 5 evaluations among 16 drawn functions after the baselines"
+    assert title == "synthetic: 40 functions, 2 runs of 5 evaluations among 16 drawn functions after the baselines"
     assert columns.split()[:4] == ["policy", "to", "top", "1%"]
     assert (random.split()[0], evolution.split()[0]) == ("random", "evolution")
     assert evolution.split()[-1] == "-"
@@ -62,7 +62,7 @@ def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_
     path = tmp_path / "tables.md"
     code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "-o", str(path))
     assert (code, err) == (0, "")
-    assert out.startswith("made, second 24 functions, 2 runs of 3 evaluations among 8 drawn functions")
+    assert out.startswith("synthetic, second 24 functions, 2 runs of 3 evaluations among 8 drawn functions")
     assert out.count("\n| gp/both/metric") == out.count("\n| svr/both/metric") == 2
     assert path.read_text() in out
     code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "--json")
@@ -114,7 +114,7 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
         (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE, got 'evolve'"),
         (["--reference", "tpe"], "reference: there are random, knr/both/umap, got 'tpe'"),
         (["--runs", "0"], "runs: at least one is needed, got 0"),
-        (["--evaluations", "33"], "33 asked for, but a search on 'made' can choose from 16 functions"),
+        (["--evaluations", "33"], "33 asked for, but a search on 'synthetic' can choose from 16 functions"),
         (["--observe", "mean"], "Invalid value for '--observe'"),
         (["-o", "curves.xls"], "picture 'curves.xls' must end in one of"),
         (["-o", "absent/curves.png"], "there is no folder 'absent'"),

@@ -16,9 +16,9 @@ from aquasurf_ray.store import Store
 
 
 @pytest.fixture
-def find(made_run_url, capsys):
+def find(synthetic_run_url, capsys):
     def found(*arguments):
-        code = main(["find", *arguments, "--store", made_run_url])
+        code = main(["find", *arguments, "--store", synthetic_run_url])
         return code, *capsys.readouterr()
 
     return found
@@ -34,8 +34,8 @@ def rows(find):
     return found
 
 
-def test_every_candidate_has_its_best_score_and_what_became_of_it(rows, made_run_url):
-    with Store.open(made_run_url) as store:
+def test_every_candidate_has_its_best_score_and_what_became_of_it(rows, synthetic_run_url):
+    with Store.open(synthetic_run_url) as store:
         run = store.run(NAME)
         names = {function.name for function in store.candidates(run.id)}
         scores = {row.function: (row.score, row.time_ratio) for row in store.leaderboard(run_id=run.id)}
@@ -114,9 +114,9 @@ def test_bad_use_is_told_in_a_line_or_two(find, arguments, says):
     assert len(err.splitlines()) <= 2
 
 
-def test_functions_of_operators_that_nobody_registered_are_counted(made_run_url, find, tmp_path, capsys):
+def test_functions_of_operators_that_nobody_registered_are_counted(synthetic_run_url, find, tmp_path, capsys):
     copy = tmp_path / "copy.db"
-    shutil.copy(made_run_url.removeprefix("sqlite:///"), copy)
+    shutil.copy(synthetic_run_url.removeprefix("sqlite:///"), copy)
     with contextlib.closing(sqlite3.connect(copy)) as database, database:
         ((name,),) = database.execute("SELECT name FROM functions WHERE name LIKE '%erf(%' LIMIT 1")
         database.execute("UPDATE functions SET name = 'no_such(x)' WHERE name = ?", (name,))

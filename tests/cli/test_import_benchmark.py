@@ -18,10 +18,10 @@ from aquasurf_ray.store import Store
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, made):
+def here(tmp_path, monkeypatch, synthetic_benchmark):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AQUASURF_STORE", raising=False)
-    write_benchmark(replace(made, provenance={"seeds": [4, 7, 9]}), tmp_path / "made.parquet")
+    write_benchmark(replace(synthetic_benchmark, provenance={"seeds": [4, 7, 9]}), tmp_path / "synthetic.parquet")
     return tmp_path
 
 
@@ -30,32 +30,32 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-def test_it_comes_back_as_the_benchmark_that_it_was(here, made, capsys):
-    code, out, err = run(capsys, "import", "made.parquet", "--task", "digits")
+def test_it_comes_back_as_the_benchmark_that_it_was(here, synthetic_benchmark, capsys):
+    code, out, err = run(capsys, "import", "synthetic.parquet", "--task", "digits")
     assert (code, err) == (0, "")
-    n_spectra = sum(spectrum is not None for spectrum in made.spectra["sampled"])
+    n_spectra = sum(spectrum is not None for spectrum in synthetic_benchmark.spectra["sampled"])
     assert [" ".join(line.split()) for line in out.splitlines()][:3] == [
-        "made.parquet is now run 'made' of task digits: 180 entries",
-        f"functions 60 different ones, {np.isnan(made.seed_scores).sum()} entries diverged",
+        "synthetic.parquet is now run 'synthetic' of task digits: 180 entries",
+        f"functions 60 different ones, {np.isnan(synthetic_benchmark.seed_scores).sum()} entries diverged",
         f"spectra {n_spectra} empirical, {n_spectra} sampled",
     ]
     with Store.open("sqlite:///aquasurf.db") as store:
-        found = benchmark_from_run(store, "made")
-        frame = store.evaluations(run="made")
+        found = benchmark_from_run(store, "synthetic")
+        frame = store.evaluations(run="synthetic")
     # Both names of a function lead to it; the store keeps the shortest.
-    order = [found.find(name) for name in made.functions]
+    order = [found.find(name) for name in synthetic_benchmark.functions]
     assert sorted(order) == list(range(60))
-    np.testing.assert_array_equal(found.seed_scores[order], made.seed_scores)
-    np.testing.assert_array_equal(found.test_scores[order], made.test_scores)
-    np.testing.assert_array_equal(found.seconds[order], made.seconds)
+    np.testing.assert_array_equal(found.seed_scores[order], synthetic_benchmark.seed_scores)
+    np.testing.assert_array_equal(found.test_scores[order], synthetic_benchmark.test_scores)
+    np.testing.assert_array_equal(found.seconds[order], synthetic_benchmark.seconds)
     assert found.provenance["seeds"] == [4, 7, 9]
-    assert [found.functions[i] for i in order] == list(made.functions)
+    assert [found.functions[i] for i in order] == list(synthetic_benchmark.functions)
     done = frame[frame["status"] == "done"]
     assert (done["val_accuracy"] == done["score"]).all()
     losses = done.pivot(index="fingerprint", columns="seed", values="train_loss")
-    row = made.functions.index("relu(x)")
-    assert losses.loc[fingerprint("relu(x)")].tolist() == made.figures["train_loss"][row].tolist()
-    for kind, spectra in made.spectra.items():
+    row = synthetic_benchmark.functions.index("relu(x)")
+    assert losses.loc[fingerprint("relu(x)")].tolist() == synthetic_benchmark.figures["train_loss"][row].tolist()
+    for kind, spectra in synthetic_benchmark.spectra.items():
         for i, spectrum in zip(order, spectra, strict=True):
             its = found.spectra[kind][i]
             assert (its is None) == (spectrum is None)
@@ -65,24 +65,24 @@ def test_it_comes_back_as_the_benchmark_that_it_was(here, made, capsys):
                 assert abs(its.quantiles.mean() - spectrum.quantiles.mean()) < 0.01
 
 
-def test_other_commands_know_it_and_it_is_exported_with_medians(here, made, capsys):
-    run(capsys, "import", "made.parquet", "--task", "digits", "--name", "mine")
-    assert "known as run 'mine'" in run(capsys, "import", "made.parquet", "--task", "digits")[1]
+def test_other_commands_know_it_and_it_is_exported_with_medians(here, synthetic_benchmark, capsys):
+    run(capsys, "import", "synthetic.parquet", "--task", "digits", "--name", "mine")
+    assert "known as run 'mine'" in run(capsys, "import", "synthetic.parquet", "--task", "digits")[1]
     shown = run(capsys, "show", "relu(x)")[1]
     assert "imported" in shown
     assert run(capsys, "export", "mine", "--format", "act-bench", "-o", "out.json")[0] == 0
     exported = json.loads((here / "out.json").read_text())
-    assert set(exported) == set(made.functions)
-    i = made.functions.index("relu(x)")
-    assert exported["relu(x)"]["Validation Accuracy"] == np.median(made.seed_scores[i])
+    assert set(exported) == set(synthetic_benchmark.functions)
+    i = synthetic_benchmark.functions.index("relu(x)")
+    assert exported["relu(x)"]["Validation Accuracy"] == np.median(synthetic_benchmark.seed_scores[i])
     assert len(exported["relu(x)"]["Fisher log eigenvalue CDF"]) > 0
 
 
-def test_what_is_no_such_benchmark_changes_nothing(here, made, capsys):
+def test_what_is_no_such_benchmark_changes_nothing(here, synthetic_benchmark, capsys):
     pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), "plain.parquet")
-    (here / "cut.parquet").write_bytes((here / "made.parquet").read_bytes()[:5000])
-    write_benchmark(replace(made, metric="rmse", higher_is_better=False), here / "rmse.parquet")
-    bad = replace(made, functions=("unheard_of(x)", *made.functions[1:]))
+    (here / "cut.parquet").write_bytes((here / "synthetic.parquet").read_bytes()[:5000])
+    write_benchmark(replace(synthetic_benchmark, metric="rmse", higher_is_better=False), here / "rmse.parquet")
+    bad = replace(synthetic_benchmark, functions=("unheard_of(x)", *synthetic_benchmark.functions[1:]))
     write_benchmark(bad, here / "unknown.parquet")
     for file, says in (
         ("plain.parquet", "is Parquet, but no benchmark"),

@@ -17,9 +17,9 @@ from aquasurf_ray.store.sql.table_columns import everything
 
 
 @pytest.fixture
-def ask(made_run_url, capsys):
+def ask(synthetic_run_url, capsys):
     def asked(*arguments, command="query"):
-        code = main([command, *arguments, "--store", made_run_url])
+        code = main([command, *arguments, "--store", synthetic_run_url])
         return code, *capsys.readouterr()
 
     return asked
@@ -33,8 +33,8 @@ def test_examples_are_listed_and_can_be_read(ask):
     assert ask("--example", listed[1]["example"], "--show-sql")[1].strip() == listed[1]["sql"]
 
 
-def test_an_example_answers_in_every_format(ask, made_run_url):
-    with Store.open(made_run_url) as store:
+def test_an_example_answers_in_every_format(ask, synthetic_run_url):
+    with Store.open(synthetic_run_url) as store:
         best = store.leaderboard(run_id=store.run(NAME).id, n=3)
     code, out, err = ask("--example", "best", "--set", f"run={NAME}", "--set", "n=3", "--json")
     assert (code, err) == (0, "")
@@ -56,15 +56,15 @@ def test_the_schema_is_printed(ask):
     assert rows[0] == {"view or table": "leaderboard", "column": "run", "type": "text", "meaning": "name of the run"}
 
 
-def test_the_page_works_as_it_is_printed(made_run_url, tmp_path, monkeypatch, capsys):
+def test_the_page_works_as_it_is_printed(synthetic_run_url, tmp_path, monkeypatch, capsys):
     """Its commands are of a run of another name, and a folder that both a command and DuckDB know."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AQUASURF_STORE", made_run_url)
+    monkeypatch.setenv("AQUASURF_STORE", synthetic_run_url)
     for command in commands("docs/queries.md"):
         assert main([word.replace("run=digits", f"run={NAME}") for word in command[1:]]) == 0
     capsys.readouterr()
     (code,) = blocks("docs/queries.md", "python")
-    exec(code.replace("sqlite:///aquasurf.db", made_run_url).replace('"digits"', f'"{NAME}"'), {})
+    exec(code.replace("sqlite:///aquasurf.db", synthetic_run_url).replace('"digits"', f'"{NAME}"'), {})
     assert "suggestion    0.9" in capsys.readouterr().out
     (sql,) = blocks("docs/queries.md", "sql")
     with duckdb.connect() as connection:

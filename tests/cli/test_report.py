@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from synthetic_run import NAME, make_run
+from synthetic_run import NAME, fill_store
 from typer.main import get_command
 
 from aquasurf_ray.analysis.report import KINDS
@@ -24,7 +24,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AQUASURF_CACHE", str(folder / "cache"))
         with Store.open(f"sqlite:///{folder}/store.db") as store:
-            make_run(store, n_candidates=12, n_trained=1)
+            fill_store(store, n_candidates=12, n_trained=1)
         yield f"sqlite:///{folder}/store.db"
 
 

@@ -51,7 +51,7 @@ def test_every_task_has_its_name_and_is_made_without_data(name, tmp_path, monkey
 @pytest.mark.parametrize(
     "name", ["all-cnn-c/cifar100", "resnet56/cifar10", "mobilevitv2-050/imagenette", "timm:resnet10t/cifar10"]
 )
-def test_the_network_of_a_task_takes_its_inputs_and_has_its_classes(made_data, name):
+def test_the_network_of_a_task_takes_its_inputs_and_has_its_classes(synthetic_data, name):
     task = load_task(name)
     splits = task.splits()
     assert isinstance(splits, Splits)
@@ -99,7 +99,7 @@ print(json.dumps([load_task(name).digest for name in {names!r}]))
 """
 
 
-def test_digests_are_the_same_in_another_process(made_data):
+def test_digests_are_the_same_in_another_process(synthetic_data):
     names = ["mobilevitv2-050/imagenette", "timm:seresnet18/digits"]
     code = DIGESTS.format(tests=FIXTURES, names=names)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)

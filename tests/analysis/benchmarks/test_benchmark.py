@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
-from synthetic_benchmark import synthetic_benchmark
+from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray import load_benchmark
 from aquasurf_ray.activations import BASELINES
@@ -27,14 +27,9 @@ NAN = float("nan")
 
 def with_scores(rows: list[list[float]], seconds: list[list[float]] | None = None) -> Benchmark:
     scores = np.array(rows)
-    whole = synthetic_benchmark(n=len(rows))
+    whole = make_benchmark(n=len(rows))
     took = np.ones_like(scores) if seconds is None else np.array(seconds)
     return replace(whole, seed_scores=scores, test_scores=scores, seconds=took, figures={})
-
-
-@pytest.fixture(scope="module")
-def made() -> Benchmark:
-    return synthetic_benchmark()
 
 
 def test_the_median_has_diverged_seeds_at_the_worse_end() -> None:
@@ -56,10 +51,10 @@ def test_a_training_that_is_not_there_does_not_count() -> None:
     assert found.table.status[:3].tolist() == ["done", "done", "missing"]
 
 
-def test_scores_are_the_medians_of_the_standard_library(made: Benchmark) -> None:
-    low = np.where(np.isnan(made.seed_scores), -np.inf, made.seed_scores)
+def test_scores_are_the_medians_of_the_standard_library(synthetic_benchmark: Benchmark) -> None:
+    low = np.where(np.isnan(synthetic_benchmark.seed_scores), -np.inf, synthetic_benchmark.seed_scores)
     expected = [statistics.median(row) for row in low.tolist()]
-    assert np.nan_to_num(made.scores, nan=-np.inf) == pytest.approx(expected)
+    assert np.nan_to_num(synthetic_benchmark.scores, nan=-np.inf) == pytest.approx(expected)
 
 
 def test_the_top_counts_all_functions_and_takes_ties_in() -> None:
@@ -73,69 +68,77 @@ def test_the_top_counts_all_functions_and_takes_ties_in() -> None:
         found.top(0)
 
 
-def test_baselines_are_found_by_what_they_compute(made: Benchmark) -> None:
-    assert [made.functions[i] for i in made.baselines] == list(BASELINES)
-    renamed = replace(made, functions=("max(elu(x),elu(x))", *made.functions[1:]))
-    assert renamed.baselines.tolist() == made.baselines.tolist()
-    some = made.subset(range(3, 20))
+def test_baselines_are_found_by_what_they_compute(synthetic_benchmark: Benchmark) -> None:
+    assert [synthetic_benchmark.functions[i] for i in synthetic_benchmark.baselines] == list(BASELINES)
+    renamed = replace(synthetic_benchmark, functions=("max(elu(x),elu(x))", *synthetic_benchmark.functions[1:]))
+    assert renamed.baselines.tolist() == synthetic_benchmark.baselines.tolist()
+    some = synthetic_benchmark.subset(range(3, 20))
     assert [some.functions[i] for i in some.baselines] == list(BASELINES[3:])
 
 
-def test_functions_are_found_by_any_name(made: Benchmark) -> None:
-    i = next(i for i, names in enumerate(made.aliases) if names)
-    assert made.find(made.aliases[i][0]) == made.find(made.functions[i]) == i
-    assert made.find("add(relu(x),zero(zero(x)))") == made.find("relu(x)")
-    assert made.find("sinh(sinh(x))") is None
+def test_functions_are_found_by_any_name(synthetic_benchmark: Benchmark) -> None:
+    i = next(i for i, names in enumerate(synthetic_benchmark.aliases) if names)
+    assert (
+        synthetic_benchmark.find(synthetic_benchmark.aliases[i][0])
+        == synthetic_benchmark.find(synthetic_benchmark.functions[i])
+        == i
+    )
+    assert synthetic_benchmark.find("add(relu(x),zero(zero(x)))") == synthetic_benchmark.find("relu(x)")
+    assert synthetic_benchmark.find("sinh(sinh(x))") is None
 
 
-def test_halves_share_the_baselines_only(made: Benchmark) -> None:
-    first, second = made.split(seed=3)
-    assert set(first.functions) | set(second.functions) == set(made.functions)
+def test_halves_share_the_baselines_only(synthetic_benchmark: Benchmark) -> None:
+    first, second = synthetic_benchmark.split(seed=3)
+    assert set(first.functions) | set(second.functions) == set(synthetic_benchmark.functions)
     assert set(first.functions) & set(second.functions) == set(BASELINES)
     assert abs(len(first) - len(second)) <= 1
-    assert made.split(seed=3)[0].functions == first.functions != made.split(seed=4)[0].functions
-    at = made.find(second.functions[-1])
-    assert second.scores[-1] == pytest.approx(made.scores[at], nan_ok=True)
-    assert (second.outputs[-1] == made.outputs[at]).all()
+    assert (
+        synthetic_benchmark.split(seed=3)[0].functions
+        == first.functions
+        != synthetic_benchmark.split(seed=4)[0].functions
+    )
+    at = synthetic_benchmark.find(second.functions[-1])
+    assert second.scores[-1] == pytest.approx(synthetic_benchmark.scores[at], nan_ok=True)
+    assert (second.outputs[-1] == synthetic_benchmark.outputs[at]).all()
 
 
-def test_the_table_is_of_medians(made: Benchmark) -> None:
-    table = made.table
-    assert len(table) == len(made)
-    assert table.val_score.tolist() == pytest.approx(made.scores.tolist(), nan_ok=True)
-    assert (table.status == "diverged").sum() == np.isnan(made.scores).sum() > 0
+def test_the_table_is_of_medians(synthetic_benchmark: Benchmark) -> None:
+    table = synthetic_benchmark.table
+    assert len(table) == len(synthetic_benchmark)
+    assert table.val_score.tolist() == pytest.approx(synthetic_benchmark.scores.tolist(), nan_ok=True)
+    assert (table.status == "diverged").sum() == np.isnan(synthetic_benchmark.scores).sum() > 0
     assert table.n_operators[:8].tolist() == [1] * 8
-    assert table.val_score_1[0] == made.seed_scores[0, 1]
-    assert table.seconds[5] == pytest.approx(np.median(made.seconds[5]))
+    assert table.val_score_1[0] == synthetic_benchmark.seed_scores[0, 1]
+    assert table.seconds[5] == pytest.approx(np.median(synthetic_benchmark.seconds[5]))
     assert table.train_loss.notna().all()
 
 
-def test_a_file_comes_back_as_it_was_written(made: Benchmark, tmp_path: Path) -> None:
-    write_benchmark(made, tmp_path / "made.parquet")
-    found = load_benchmark(tmp_path / "made.parquet")
+def test_a_file_comes_back_as_it_was_written(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
+    write_benchmark(synthetic_benchmark, tmp_path / "synthetic.parquet")
+    found = load_benchmark(tmp_path / "synthetic.parquet")
     for part in ("name", "task", "metric", "functions", "aliases", "provenance", "higher_is_better"):
-        assert getattr(found, part) == getattr(made, part)
+        assert getattr(found, part) == getattr(synthetic_benchmark, part)
     for part in ("seed_scores", "test_scores", "seconds"):
-        np.testing.assert_array_equal(getattr(found, part), getattr(made, part))
-    np.testing.assert_array_equal(found.figures["train_loss"], made.figures["train_loss"])
-    np.testing.assert_allclose(found.outputs, made.outputs, atol=1e-4)
-    for kind, spectra in made.spectra.items():
+        np.testing.assert_array_equal(getattr(found, part), getattr(synthetic_benchmark, part))
+    np.testing.assert_array_equal(found.figures["train_loss"], synthetic_benchmark.figures["train_loss"])
+    np.testing.assert_allclose(found.outputs, synthetic_benchmark.outputs, atol=1e-4)
+    for kind, spectra in synthetic_benchmark.spectra.items():
         assert [s is None for s in found.spectra[kind]] == [s is None for s in spectra]
 
 
 def test_a_name_is_of_what_is_shipped_first_and_then_of_a_file(
-    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_benchmark(made, "mine")
-    write_benchmark(made, "act-bench-digits")
-    assert load_benchmark("mine").name == load_benchmark("./act-bench-digits").name == "made"
+    write_benchmark(synthetic_benchmark, "mine")
+    write_benchmark(synthetic_benchmark, "act-bench-digits")
+    assert load_benchmark("mine").name == load_benchmark("./act-bench-digits").name == "synthetic"
     assert load_benchmark("act-bench-digits").name == "act-bench-digits"
 
 
-def test_the_same_benchmark_gives_the_same_bytes(made: Benchmark, tmp_path: Path) -> None:
+def test_the_same_benchmark_gives_the_same_bytes(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        write_benchmark(made, tmp_path / f"{name}.parquet")
+        write_benchmark(synthetic_benchmark, tmp_path / f"{name}.parquet")
     write_benchmark(load_benchmark(tmp_path / "one.parquet"), tmp_path / "again.parquet")
     contents = [(tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two", "again")]
     assert contents[0] == contents[1] == contents[2]
@@ -144,16 +147,18 @@ def test_the_same_benchmark_gives_the_same_bytes(made: Benchmark, tmp_path: Path
 @pytest.mark.parametrize("bins", [40, 512])
 @pytest.mark.parametrize("weighting", ["inverse", "uniform", "size"])
 def test_distances_from_a_file_are_within_one_percent(bins: int, weighting: LayerWeighting, tmp_path: Path) -> None:
-    made = synthetic_benchmark(bins=bins)
-    write_benchmark(made, tmp_path / "made.parquet")
-    found = load_benchmark(tmp_path / "made.parquet")
+    synthetic_benchmark = make_benchmark(bins=bins)
+    write_benchmark(synthetic_benchmark, tmp_path / "synthetic.parquet")
+    found = load_benchmark(tmp_path / "synthetic.parquet")
     pairs = [(i, j) for i in range(0, 60, 7) for j in range(i + 1, 60, 5)]
     n_compared = 0
     for i, j in pairs:
-        exact = output_distance(np.nan_to_num(made.outputs[i]), np.nan_to_num(made.outputs[j]))
+        exact = output_distance(
+            np.nan_to_num(synthetic_benchmark.outputs[i]), np.nan_to_num(synthetic_benchmark.outputs[j])
+        )
         packed = output_distance(np.nan_to_num(found.outputs[i]), np.nan_to_num(found.outputs[j]))
         assert packed == pytest.approx(exact, rel=0.01, abs=1e-4)
-        a, b, x, y = (s[k] for s in (made.spectra["sampled"], found.spectra["sampled"]) for k in (i, j))
+        a, b, x, y = (s[k] for s in (synthetic_benchmark.spectra["sampled"], found.spectra["sampled"]) for k in (i, j))
         if a is not None and b is not None and x is not None and y is not None:
             exact, packed = feature_distance(a, b, weighting), feature_distance(x, y, weighting)
             assert packed == pytest.approx(exact, rel=0.01)
@@ -161,21 +166,21 @@ def test_distances_from_a_file_are_within_one_percent(bins: int, weighting: Laye
     assert n_compared > 50
 
 
-def test_spectra_that_lack_layers_stay_so(made: Benchmark, tmp_path: Path) -> None:
+def test_spectra_that_lack_layers_stay_so(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
     cut = SpectrumFeature(("dense",), (4010,), np.linspace(-3.0, 5.0, 32)[None])
-    spectra = (cut, *made.spectra["sampled"][1:])
-    write_benchmark(replace(made, spectra={"sampled": spectra}), tmp_path / "made.parquet")
-    found = load_benchmark(tmp_path / "made.parquet").spectra["sampled"][0]
+    spectra = (cut, *synthetic_benchmark.spectra["sampled"][1:])
+    write_benchmark(replace(synthetic_benchmark, spectra={"sampled": spectra}), tmp_path / "synthetic.parquet")
+    found = load_benchmark(tmp_path / "synthetic.parquet").spectra["sampled"][0]
     assert found is not None
     assert found.layout == cut.layout
     assert found.quantiles == pytest.approx(cut.quantiles, abs=1 / 1024)
 
 
-def test_the_file_is_a_table_to_others(made: Benchmark, tmp_path: Path) -> None:
-    write_benchmark(made, tmp_path / "made.parquet")
-    table = pd.read_parquet(tmp_path / "made.parquet")
-    assert table.function.tolist() == list(made.functions)
-    assert table.val_score_2.tolist() == pytest.approx(made.seed_scores[:, 2].tolist(), nan_ok=True)
+def test_the_file_is_a_table_to_others(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
+    write_benchmark(synthetic_benchmark, tmp_path / "synthetic.parquet")
+    table = pd.read_parquet(tmp_path / "synthetic.parquet")
+    assert table.function.tolist() == list(synthetic_benchmark.functions)
+    assert table.val_score_2.tolist() == pytest.approx(synthetic_benchmark.seed_scores[:, 2].tolist(), nan_ok=True)
 
 
 def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
@@ -212,9 +217,9 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
         ("spectra", {"sampled": (None,)}, "sampled are of 1 functions"),
     ],
 )
-def test_parts_belong_together(made: Benchmark, part: str, value: object, message: str) -> None:
+def test_parts_belong_together(synthetic_benchmark: Benchmark, part: str, value: object, message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
-        replace(made, **{part: value})  # type: ignore[arg-type]
+        replace(synthetic_benchmark, **{part: value})  # type: ignore[arg-type]
 
 
 def act_bench_entry(cdf: list[float], accuracy: float = 0.5) -> dict[str, object]:
@@ -270,11 +275,11 @@ def test_an_act_bench_file_that_is_cut_says_where(tmp_path: Path) -> None:
     assert load_benchmark(tmp_path / "lacks.json").trained.tolist() == [[False], [True]]
 
 
-def test_candidates_are_what_was_trained_but_the_baselines(made: Benchmark) -> None:
-    assert made.candidates.tolist() == list(range(8, 60))
-    seconds, scores = made.seconds.copy(), made.seed_scores.copy()
+def test_candidates_are_what_was_trained_but_the_baselines(synthetic_benchmark: Benchmark) -> None:
+    assert synthetic_benchmark.candidates.tolist() == list(range(8, 60))
+    seconds, scores = synthetic_benchmark.seconds.copy(), synthetic_benchmark.seed_scores.copy()
     seconds[[2, 20]] = scores[[2, 20]] = np.nan
     scores[30] = np.nan  # diverged
-    part = replace(made, seconds=seconds, seed_scores=scores)
+    part = replace(synthetic_benchmark, seconds=seconds, seed_scores=scores)
     assert part.candidates.tolist() == [i for i in range(8, 60) if i != 20]
     assert draw_candidates(part, 99, 0).tolist() == part.candidates.tolist()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_benchmark import synthetic_benchmark
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
@@ -22,22 +21,17 @@ from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, SurrogateSettings
 from aquasurf_ray.surrogate.spectra import feature_matrix
 
 
-@pytest.fixture(scope="module")
-def made() -> Benchmark:
-    return synthetic_benchmark()
-
-
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path_factory.getbasetemp() / "maps"))
 
 
-def test_aquasurf_is_the_seeds_own_configuration(made: Benchmark) -> None:
-    spectra = feature_matrix(made.spectra["sampled"], "inverse")
+def test_aquasurf_is_the_seeds_own_configuration(synthetic_benchmark: Benchmark) -> None:
+    spectra = feature_matrix(synthetic_benchmark.spectra["sampled"], "inverse")
     config = EmbeddingConfig("both", n_neighbors_outputs=15, n_neighbors_spectrum=3, combine="union", seed=42)
-    by_hand = SurrogatePolicy(embed(made.outputs, spectra, config), "knr", seed=7)
-    policy = make_policy("aquasurf", made, 7)
-    for candidate, score in enumerate(made.scores[:20]):
+    by_hand = SurrogatePolicy(embed(synthetic_benchmark.outputs, spectra, config), "knr", seed=7)
+    policy = make_policy("aquasurf", synthetic_benchmark, 7)
+    for candidate, score in enumerate(synthetic_benchmark.scores[:20]):
         for each in (by_hand, policy):
             each.observe(candidate, None if np.isnan(score) else score)
     assert policy.suggest_batch(20) == by_hand.suggest_batch(20)
@@ -68,31 +62,31 @@ def test_a_name_says_the_settings() -> None:
         ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; say fisher=empirical or fisher=sampled"),
     ],
 )
-def test_a_wrong_name_is_told(made: Benchmark, name: str, error: type[Exception], message: str) -> None:
+def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        make_policy(name, made, 0)
+        make_policy(name, synthetic_benchmark, 0)
 
 
-def test_embeddings_are_made_once(made: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make_policy("knr/outputs/umap", made, 0)
+def test_embeddings_are_made_once(synthetic_benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_policy("knr/outputs/umap", synthetic_benchmark, 0)
     monkeypatch.setattr(maps, "embed", None)
-    again = make_policy("knr/outputs/umap", replace(made), 1)
+    again = make_policy("knr/outputs/umap", replace(synthetic_benchmark), 1)
     assert again.suggest() is not None
     assert first.suggest() is not None
     assert again.suggest().embedding_version == first.suggest().embedding_version
     with pytest.raises(TypeError, match="not callable"):
-        make_policy("knr/outputs/umap:layout_seed=1", made, 0)
+        make_policy("knr/outputs/umap:layout_seed=1", synthetic_benchmark, 0)
 
 
 def test_a_damaged_file_of_an_embedding_is_made_anew(
-    made: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic_benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
-    first = make_policy("knr/spectrum/umap", replace(made), 0).suggest()
+    first = make_policy("knr/spectrum/umap", replace(synthetic_benchmark), 0).suggest()
     (file,) = tmp_path.glob("embedding-*.npy")
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="is damaged"):
-        assert make_policy("knr/spectrum/umap", replace(made), 0).suggest() == first
+        assert make_policy("knr/spectrum/umap", replace(synthetic_benchmark), 0).suggest() == first
 
 
 @pytest.mark.parametrize(
@@ -111,13 +105,16 @@ def test_a_damaged_file_of_an_embedding_is_made_anew(
         "gp/both/metric:spectra=30:on_demand=2",
     ],
 )
-def test_a_search_is_the_same_each_time(made: Benchmark, name: str) -> None:
-    first, again, other = (simulate(make_policy(name, made, 3), made, 15, seed=s, workers=2) for s in (3, 3, 4))
+def test_a_search_is_the_same_each_time(synthetic_benchmark: Benchmark, name: str) -> None:
+    first, again, other = (
+        simulate(make_policy(name, synthetic_benchmark, 3), synthetic_benchmark, 15, seed=s, workers=2)
+        for s in (3, 3, 4)
+    )
     assert first.order.tolist() == again.order.tolist()
     assert first.observed.tolist() != other.observed.tolist()
 
 
-def test_settings_reach_what_they_are_of(made: Benchmark) -> None:
+def test_settings_reach_what_they_are_of(synthetic_benchmark: Benchmark) -> None:
     """Each changes what is suggested, on the same results."""
     plain = "gp/both/metric"
     changes = ["balance=0.9", "balance=learned", "weighting=uniform", "fisher=empirical", "spectra=20", "targets=ranks"]
@@ -129,8 +126,8 @@ def test_settings_reach_what_they_are_of(made: Benchmark) -> None:
         "svr/both/metric",
         *(f"{plain}:{c}" for c in changes),
     ):
-        policy = make_policy(name, made, 0)
-        for candidate, score in enumerate(made.scores[:25]):
+        policy = make_policy(name, synthetic_benchmark, 0)
+        for candidate, score in enumerate(synthetic_benchmark.scores[:25]):
             policy.observe(candidate, None if np.isnan(score) else score)
         suggestion = policy.suggest()
         assert suggestion is not None
@@ -138,55 +135,57 @@ def test_settings_reach_what_they_are_of(made: Benchmark) -> None:
     assert len(set(found.values())) == len(found)
 
 
-def test_some_spectra_are_the_same_for_all_algorithms(made: Benchmark) -> None:
+def test_some_spectra_are_the_same_for_all_algorithms(synthetic_benchmark: Benchmark) -> None:
     """What is known is drawn by the seed, in the metric space as on the map."""
-    on_map = make_policy("knr/spectrum/umap:spectra=20", made, 3)
-    in_metric = make_policy("knr/spectrum/metric:spectra=20", made, 3)
+    on_map = make_policy("knr/spectrum/umap:spectra=20", synthetic_benchmark, 3)
+    in_metric = make_policy("knr/spectrum/metric:spectra=20", synthetic_benchmark, 3)
     placed = [np.flatnonzero(policy._predictor.placed) for policy in (on_map, in_metric)]  # type: ignore[attr-defined]
     assert placed[0].tolist() == placed[1].tolist()
     assert 15 < len(placed[0]) <= 20
-    other = make_policy("knr/spectrum/metric:spectra=20", made, 4)._predictor.placed  # type: ignore[attr-defined]
+    other = make_policy("knr/spectrum/metric:spectra=20", synthetic_benchmark, 4)._predictor.placed  # type: ignore[attr-defined]
     assert np.flatnonzero(other).tolist() != placed[1].tolist()
 
 
-def test_layouts_follow_the_seed(made: Benchmark) -> None:
+def test_layouts_follow_the_seed(synthetic_benchmark: Benchmark) -> None:
     settings = SurrogateSettings(features="outputs", layouts=2)
-    versions = [surrogate_policy(settings, made, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
+    versions = [surrogate_policy(settings, synthetic_benchmark, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
     assert versions[0] == versions[2] != versions[1]
 
 
-def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(made: Benchmark) -> None:
+def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(synthetic_benchmark: Benchmark) -> None:
     """A file of Act-Bench has empirical ones only."""
-    empirical = replace(made, spectra={"empirical": made.spectra["empirical"]})
+    empirical = replace(synthetic_benchmark, spectra={"empirical": synthetic_benchmark.spectra["empirical"]})
     for name, said in (
         ("knr/both/metric", "knr/both/metric:fisher=empirical"),
         ("metric", "gp/both/metric:acquisition=ei:targets=ranks:pending=believer:fisher=empirical"),
     ):
-        searched = (simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, made)))
+        searched = (
+            simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, synthetic_benchmark))
+        )
         assert len({trace.order.tobytes() for trace in searched}) == 1
-    with pytest.raises(BenchmarkError, match="'made' has no sampled spectra; say fisher=empirical"):
+    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; say fisher=empirical"):
         make_policy("knr/both/metric:fisher=sampled", empirical, 1)
     with pytest.raises(
-        BenchmarkError, match="'made' has no sampled spectra; it has none: search by features 'outputs'"
+        BenchmarkError, match="'synthetic' has no sampled spectra; it has none: search by features 'outputs'"
     ):
-        make_policy("metric", replace(made, spectra={}), 1)
+        make_policy("metric", replace(synthetic_benchmark, spectra={}), 1)
 
 
 @pytest.mark.parametrize(
     "name", ["aquasurf", "metric", "evolution", "gp/both/metric:balance=learned", "knr+svr/both/metric"]
 )
-def test_no_algorithm_knows_what_it_was_not_told(made: Benchmark, name: str) -> None:
+def test_no_algorithm_knows_what_it_was_not_told(synthetic_benchmark: Benchmark, name: str) -> None:
     """With other figures for all trainings but those that it saw, a search does the same."""
-    seen = simulate(make_policy(name, made, 2), made, 12, seed=2, workers=3)
-    told = np.zeros(made.seed_scores.shape, dtype=bool)
-    told[[*seen.order, *made.baselines], 2] = True
+    seen = simulate(make_policy(name, synthetic_benchmark, 2), synthetic_benchmark, 12, seed=2, workers=3)
+    told = np.zeros(synthetic_benchmark.seed_scores.shape, dtype=bool)
+    told[[*seen.order, *synthetic_benchmark.baselines], 2] = True
     rng = np.random.default_rng(0)
     made_up = rng.random(told.shape)
     other = replace(
-        made,
-        seed_scores=np.where(told, made.seed_scores, made_up),
+        synthetic_benchmark,
+        seed_scores=np.where(told, synthetic_benchmark.seed_scores, made_up),
         test_scores=made_up,
-        seconds=np.where(told, made.seconds, 9 + made_up),
+        seconds=np.where(told, synthetic_benchmark.seconds, 9 + made_up),
         figures={"train_loss": made_up},
     )
     assert simulate(make_policy(name, other, 2), other, 12, seed=2, workers=3).order.tolist() == seen.order.tolist()

@@ -69,25 +69,34 @@ def test_goals_are_scores_of_the_functions_that_can_be_chosen():
         goals_of(np.full(3, NAN))
 
 
-def test_each_run_is_measured_by_what_it_could_choose_from(made):
-    best, second = np.argsort(-np.nan_to_num(made.scores[8:]))[:2] + 8
-    without_best = replace(trace([made.scores[second]]), candidates=np.setdiff1d(np.arange(8, 60), [best]))
-    compared = compare({"mine": [trace([made.scores[second]]), without_best]}, made, "mine")
+def test_each_run_is_measured_by_what_it_could_choose_from(synthetic_benchmark):
+    best, second = np.argsort(-np.nan_to_num(synthetic_benchmark.scores[8:]))[:2] + 8
+    without_best = replace(
+        trace([synthetic_benchmark.scores[second]]), candidates=np.setdiff1d(np.arange(8, 60), [best])
+    )
+    compared = compare(
+        {"mine": [trace([synthetic_benchmark.scores[second]]), without_best]}, synthetic_benchmark, "mine"
+    )
     assert compared.measures["mine"].to_top["top_1"].tolist() == [2, 1]
-    assert compared.measures["mine"].regret.tolist() == [made.scores[best] - made.scores[second], 0.0]
-    assert compared.goals.best == made.scores[best]
+    assert compared.measures["mine"].regret.tolist() == [
+        synthetic_benchmark.scores[best] - synthetic_benchmark.scores[second],
+        0.0,
+    ]
+    assert compared.goals.best == synthetic_benchmark.scores[best]
 
 
-def test_traces_that_do_not_match_are_refused(made):
-    runs = [simulate(RandomPolicy(len(made), seed), made, 5, seed=seed) for seed in range(3)]
+def test_traces_that_do_not_match_are_refused(synthetic_benchmark):
+    runs = [
+        simulate(RandomPolicy(len(synthetic_benchmark), seed), synthetic_benchmark, 5, seed=seed) for seed in range(3)
+    ]
     with pytest.raises(AnalysisError, match="one length"):
         measure([], [])
     with pytest.raises(AnalysisError, match=r"\[1, 2\] evaluations"):
         measure([trace([0.1]), trace([0.1, 0.2])], [GOALS, GOALS])
     with pytest.raises(AnalysisError, match="reference 'tpe' was not run; there are: random"):
-        compare({"random": runs}, made, "tpe")
+        compare({"random": runs}, synthetic_benchmark, "tpe")
     with pytest.raises(AnalysisError, match=r"different runs and evaluations: \[\(2, 5\), \(3, 5\)\]"):
-        compare({"random": runs, "other": runs[:2]}, made, "random")
+        compare({"random": runs, "other": runs[:2]}, synthetic_benchmark, "random")
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12))
@@ -162,14 +171,16 @@ def test_intervals_of_the_median_cover_it_as_often_as_they_say():
 
 
 @pytest.fixture
-def comparison(made):
+def comparison(synthetic_benchmark):
     """Better by four evaluations in three runs, as good in one; the fourth pair never gets there."""
-    top = goals_of(made.scores[8:]).top["top_1"]
+    top = goals_of(synthetic_benchmark.scores[8:]).top["top_1"]
 
     def reaching(*numbers):
-        return [trace([top if i == n else made.scores[0] - i / 1e6 for i in range(1, 9)]) for n in numbers]
+        return [
+            trace([top if i == n else synthetic_benchmark.scores[0] - i / 1e6 for i in range(1, 9)]) for n in numbers
+        ]
 
-    return compare({"ours": reaching(1, 2, 3, 99), "theirs": reaching(5, 6, 7, 99)}, made, "theirs")
+    return compare({"ours": reaching(1, 2, 3, 99), "theirs": reaching(5, 6, 7, 99)}, synthetic_benchmark, "theirs")
 
 
 def test_a_comparison_by_hand(comparison):
@@ -186,10 +197,12 @@ def test_a_comparison_by_hand(comparison):
     assert test.low <= 3.0 <= test.high
 
 
-def test_more_policies_make_for_larger_p_values(made, comparison):
+def test_more_policies_make_for_larger_p_values(synthetic_benchmark, comparison):
     rng = np.random.default_rng(0)
-    runs = {f"p{i}": [trace(list(rng.permutation(made.scores[:8]))) for _ in range(20)] for i in range(4)}
-    tests = compare(runs, made, "p0").tests
+    runs = {
+        f"p{i}": [trace(list(rng.permutation(synthetic_benchmark.scores[:8]))) for _ in range(20)] for i in range(4)
+    }
+    tests = compare(runs, synthetic_benchmark, "p0").tests
     for measure_name in ("to_top_1", "regret"):
         alone = [tests[policy][measure_name].p for policy in ("p1", "p2", "p3")]
         assert [tests[policy][measure_name].p_holm for policy in ("p1", "p2", "p3")] == holm(alone)
@@ -216,13 +229,13 @@ def test_a_comparison_as_a_table_and_as_a_document(comparison):
     ("ours", "theirs", "cell"),
     [(2, 99, ">4.50 [4.50, 4.50]"), (99, 3, "<0.33 [0.33, 0.33]"), (99, 99, "-"), (2, 4, "2.00 [2.00, 2.00]")],
 )
-def test_a_ratio_to_what_was_never_reached_is_a_bound(made, ours, theirs, cell):
-    top = goals_of(made.scores[8:]).top["top_1"]
+def test_a_ratio_to_what_was_never_reached_is_a_bound(synthetic_benchmark, ours, theirs, cell):
+    top = goals_of(synthetic_benchmark.scores[8:]).top["top_1"]
 
     def reaching(n):
-        return [trace([top if i == n else made.scores[0] - i / 1e6 for i in range(1, 9)])] * 3
+        return [trace([top if i == n else synthetic_benchmark.scores[0] - i / 1e6 for i in range(1, 9)])] * 3
 
-    found = rows(compare({"ours": reaching(ours), "theirs": reaching(theirs)}, made, "theirs"))
+    found = rows(compare({"ours": reaching(ours), "theirs": reaching(theirs)}, synthetic_benchmark, "theirs"))
     assert dict(zip(COLUMNS, found[0], strict=True))["times fewer"] == cell
 
 
@@ -239,7 +252,7 @@ def test_the_picture_shows_medians_and_quartiles(comparison, tmp_path):
     assert [line.get_ydata()[0] for line in goals] == [-score for score in comparison.goals.top.values()]
     assert len({to_hex(line.get_color()) for line in (ours, theirs)}) == 2
     path = tmp_path / "curves.png"
-    draw(comparison, path, metric="accuracy", title="made")
+    draw(comparison, path, metric="accuracy", title="synthetic")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

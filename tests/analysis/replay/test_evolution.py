@@ -50,13 +50,13 @@ def test_shapes_that_nothing_needs_are_left_out():
     assert [sorted(schema.names()) for schema in needed.schemas] == [["relu(x)", "tanh(x)"], ["mul(abs(x),relu(x))"]]
 
 
-def test_names_of_unknown_operators_are_told(made):
+def test_names_of_unknown_operators_are_told(synthetic_benchmark):
     from dataclasses import replace
 
-    strange = replace(made, functions=(*made.functions[:-1], "wobble(x)"))
+    strange = replace(synthetic_benchmark, functions=(*synthetic_benchmark.functions[:-1], "wobble(x)"))
     with pytest.raises(BenchmarkError, match="unknown operator 'wobble'"):
         spellings_of(strange)
-    assert spellings_of(made) is spellings_of(replace(made))
+    assert spellings_of(synthetic_benchmark) is spellings_of(replace(synthetic_benchmark))
 
 
 def test_a_mutation_changes_one_node_to_another_operator_of_its_kind(spellings):

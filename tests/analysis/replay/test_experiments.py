@@ -26,15 +26,15 @@ def laid_out_at_random(outputs, spectra, config):
     return Embedding(points, embedding_version(outputs, spectra, config), np.ones(len(outputs), dtype=bool))
 
 
-def test_every_algorithm_can_be_made_and_suggests(made, monkeypatch, tmp_path):
+def test_every_algorithm_can_be_made_and_suggests(synthetic_benchmark, monkeypatch, tmp_path):
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
     monkeypatch.setattr(maps, "embed", laid_out_at_random)
     for name in MADE_HERE:
         check_policy(name)
-        policy = make_policy(name, made, 0)
-        for candidate in made.baselines.tolist():
-            policy.observe(candidate, float(made.scores[candidate]))
-        assert policy.suggest().candidate not in made.baselines, name
+        policy = make_policy(name, synthetic_benchmark, 0)
+        for candidate in synthetic_benchmark.baselines.tolist():
+            policy.observe(candidate, float(synthetic_benchmark.scores[candidate]))
+        assert policy.suggest().candidate not in synthetic_benchmark.baselines, name
 
 
 def test_every_benchmark_that_is_shipped_is_a_source_of_results():
@@ -58,20 +58,26 @@ def test_experiments_are_chosen_by_name_the_grid_on_demand_only():
         experiments_named(["k", "layers"])
 
 
-def test_a_section_has_a_row_a_variant_and_times_where_workers_differ(made):
+def test_a_section_has_a_row_a_variant_and_times_where_workers_differ(synthetic_benchmark):
     experiment = Experiment("What does parallelism cost?", (Variant("random"), Variant("random", 4)))
     traces = {
         variant.label: [
-            simulate(make_policy("random", made, seed), made, 10, seed=seed, workers=variant.workers)
+            simulate(
+                make_policy("random", synthetic_benchmark, seed),
+                synthetic_benchmark,
+                10,
+                seed=seed,
+                workers=variant.workers,
+            )
             for seed in range(4)
         ]
         for variant in experiment.variants
     }
-    text = section("parallel", experiment, compare(traces, made, "random"))
+    text = section("parallel", experiment, compare(traces, synthetic_benchmark, "random"))
     head, _, question, _, columns, _, alone, four = text.splitlines()
     assert (head, question) == ("### parallel", "What does parallelism cost?")
     assert columns.endswith("| seconds to top 1% |")
     assert alone.startswith("| random |")
     assert four.startswith("| random, 4 workers |")
     same = Experiment("?", (Variant("random"),))
-    assert "seconds" not in section("k", same, compare({"random": traces["random"]}, made, "random"))
+    assert "seconds" not in section("k", same, compare({"random": traces["random"]}, synthetic_benchmark, "random"))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_benchmark import synthetic_benchmark
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
@@ -32,22 +31,17 @@ class Scripted(Policy):
         return None if candidate is None else Suggestion(candidate, candidate / 100, 1, (), "")
 
 
-@pytest.fixture(scope="module")
-def made() -> Benchmark:
-    return synthetic_benchmark()
-
-
-def timed(made: Benchmark, seconds: dict[int, float]) -> Benchmark:
-    took = np.ones_like(made.seconds)
+def timed(synthetic_benchmark: Benchmark, seconds: dict[int, float]) -> Benchmark:
+    took = np.ones_like(synthetic_benchmark.seconds)
     for candidate, value in seconds.items():
         took[candidate] = value
-    return replace(made, seconds=took)
+    return replace(synthetic_benchmark, seconds=took)
 
 
-def test_two_workers_by_hand(made: Benchmark) -> None:
+def test_two_workers_by_hand(synthetic_benchmark: Benchmark) -> None:
     """Candidate 20 runs from 0 to 5; beside it 21 from 0 to 2, 22 from 2 to 3, 23 from 3 to 6."""
     policy = Scripted([20, 21, 22, 23])
-    trace = simulate(policy, timed(made, {20: 5, 21: 2, 22: 1, 23: 3}), 4, seed=0, workers=2)
+    trace = simulate(policy, timed(synthetic_benchmark, {20: 5, 21: 2, 22: 1, 23: 3}), 4, seed=0, workers=2)
     assert trace.order.tolist() == [21, 22, 20, 23]
     assert trace.started_at.tolist() == [0, 2, 0, 3]
     assert trace.finished_at.tolist() == [2, 3, 5, 6]
@@ -55,24 +49,24 @@ def test_two_workers_by_hand(made: Benchmark) -> None:
     asked = [entry for entry in policy.log if isinstance(entry, list)]
     assert asked == [[], [20], [20], [20]]
     told = [entry[0] for entry in policy.log if isinstance(entry, tuple)]
-    assert told == [*made.baselines.tolist(), 21, 22, 20, 23]
+    assert told == [*synthetic_benchmark.baselines.tolist(), 21, 22, 20, 23]
 
 
-def test_of_equal_ends_the_one_that_began_first_comes_first(made: Benchmark) -> None:
-    trace = simulate(Scripted([30, 20, 40]), timed(made, {30: 2, 20: 2, 40: 2}), 3, seed=0, workers=3)
+def test_of_equal_ends_the_one_that_began_first_comes_first(synthetic_benchmark: Benchmark) -> None:
+    trace = simulate(Scripted([30, 20, 40]), timed(synthetic_benchmark, {30: 2, 20: 2, 40: 2}), 3, seed=0, workers=3)
     assert trace.order.tolist() == [30, 20, 40]
 
 
-def test_a_policy_may_wait_for_what_is_running(made: Benchmark) -> None:
-    trace = simulate(Scripted([20, None, 21]), timed(made, {20: 4}), 2, seed=0, workers=2)
+def test_a_policy_may_wait_for_what_is_running(synthetic_benchmark: Benchmark) -> None:
+    trace = simulate(Scripted([20, None, 21]), timed(synthetic_benchmark, {20: 4}), 2, seed=0, workers=2)
     assert trace.started_at.tolist() == [0, 4]
 
 
-def slow_search(policy: Policy, made: Benchmark, evaluations: int, seed: int, workers: int) -> list[Any]:
+def slow_search(policy: Policy, synthetic_benchmark: Benchmark, evaluations: int, seed: int, workers: int) -> list[Any]:
     """The same, second by second events found by looking at everything."""
-    column = seed % made.n_seeds
-    for i in made.baselines.tolist():
-        score = made.seed_scores[i, column]
+    column = seed % synthetic_benchmark.n_seeds
+    for i in synthetic_benchmark.baselines.tolist():
+        score = synthetic_benchmark.seed_scores[i, column]
         policy.observe(i, None if np.isnan(score) else float(score))
     running: list[dict[str, Any]] = []
     done: list[Any] = []
@@ -81,50 +75,50 @@ def slow_search(policy: Policy, made: Benchmark, evaluations: int, seed: int, wo
         while len(running) < workers and started < evaluations:
             suggestion = policy.suggest({r["candidate"] for r in running})
             assert suggestion is not None
-            end = now + made.seconds[suggestion.candidate, column]
+            end = now + synthetic_benchmark.seconds[suggestion.candidate, column]
             running.append({"candidate": suggestion.candidate, "number": started, "began": now, "end": end})
             started += 1
         ends = [r["end"] for r in running]
         first = running.pop(ends.index(min(ends)))
         now = first["end"]
-        score = made.seed_scores[first["candidate"], column]
+        score = synthetic_benchmark.seed_scores[first["candidate"], column]
         policy.observe(first["candidate"], None if np.isnan(score) else float(score))
         done.append((first["candidate"], first["began"], now))
     return done
 
 
 @pytest.mark.parametrize(("seed", "workers"), [(0, 1), (1, 3), (5, 8)])
-def test_is_what_a_slow_loop_does(made: Benchmark, seed: int, workers: int) -> None:
-    trace = simulate(RandomPolicy(60, seed), made, 40, seed=seed, workers=workers)
-    expected = slow_search(RandomPolicy(60, seed), made, 40, seed, workers)
+def test_is_what_a_slow_loop_does(synthetic_benchmark: Benchmark, seed: int, workers: int) -> None:
+    trace = simulate(RandomPolicy(60, seed), synthetic_benchmark, 40, seed=seed, workers=workers)
+    expected = slow_search(RandomPolicy(60, seed), synthetic_benchmark, 40, seed, workers)
     found = zip(trace.order.tolist(), trace.started_at.tolist(), trace.finished_at.tolist(), strict=True)
     assert list(found) == expected
 
 
-def test_no_function_is_trained_twice_and_the_budget_is_met(made: Benchmark) -> None:
-    trace = simulate(RandomPolicy(60, 1), made, 52, seed=1, workers=4)
-    assert sorted([*trace.order, *made.baselines]) == list(range(60))
+def test_no_function_is_trained_twice_and_the_budget_is_met(synthetic_benchmark: Benchmark) -> None:
+    trace = simulate(RandomPolicy(60, 1), synthetic_benchmark, 52, seed=1, workers=4)
+    assert sorted([*trace.order, *synthetic_benchmark.baselines]) == list(range(60))
     assert (np.diff(trace.finished_at) >= 0).all()
     assert (trace.suggest_seconds > 0).all()
     assert np.isnan(trace.predicted).all()
-    np.testing.assert_array_equal(trace.truth, made.scores[trace.order])
+    np.testing.assert_array_equal(trace.truth, synthetic_benchmark.scores[trace.order])
 
 
-def test_the_run_sees_one_seed_or_the_median(made: Benchmark) -> None:
+def test_the_run_sees_one_seed_or_the_median(synthetic_benchmark: Benchmark) -> None:
     policy = Scripted(range(20, 30))
-    trace = simulate(policy, made, 10, seed=4)
-    np.testing.assert_array_equal(trace.observed, made.seed_scores[20:30, 1])
+    trace = simulate(policy, synthetic_benchmark, 10, seed=4)
+    np.testing.assert_array_equal(trace.observed, synthetic_benchmark.seed_scores[20:30, 1])
     policy = Scripted([8])
-    trace = simulate(policy, made, 1, seed=0, observe="median")
-    assert policy.log[-1] == (8, made.scores[8])
-    assert np.isnan(made.seed_scores[8, 0])
-    assert trace.finished_at[0] == pytest.approx(np.median(made.seconds[8]))
+    trace = simulate(policy, synthetic_benchmark, 1, seed=0, observe="median")
+    assert policy.log[-1] == (8, synthetic_benchmark.scores[8])
+    assert np.isnan(synthetic_benchmark.seed_scores[8, 0])
+    assert trace.finished_at[0] == pytest.approx(np.median(synthetic_benchmark.seconds[8]))
 
 
-def test_a_seed_is_drawn_for_every_function_among_those_that_were_trained(made: Benchmark) -> None:
-    seconds, scores = made.seconds.copy(), made.seed_scores.copy()
+def test_a_seed_is_drawn_for_every_function_among_those_that_were_trained(synthetic_benchmark: Benchmark) -> None:
+    seconds, scores = synthetic_benchmark.seconds.copy(), synthetic_benchmark.seed_scores.copy()
     seconds[25:, 0] = scores[25:, 0] = np.nan
-    partial = replace(made, seconds=seconds, seed_scores=scores)
+    partial = replace(synthetic_benchmark, seconds=seconds, seed_scores=scores)
     draws = np.stack(
         [simulate(Scripted(range(18, 58)), partial, 40, seed=s, observe="draw").observed for s in range(40)]
     )
@@ -135,34 +129,38 @@ def test_a_seed_is_drawn_for_every_function_among_those_that_were_trained(made: 
     np.testing.assert_array_equal(again, draws[7])
 
 
-def test_divergence_is_handed_on(made: Benchmark) -> None:
+def test_divergence_is_handed_on(synthetic_benchmark: Benchmark) -> None:
     policy = Scripted([17])
-    trace = simulate(policy, made, 1, seed=0)
+    trace = simulate(policy, synthetic_benchmark, 1, seed=0)
     assert policy.log[-1] == (17, None)
     assert np.isnan(trace.observed[0])
 
 
-def test_what_was_never_trained_is_not_to_be_had(made: Benchmark) -> None:
+def test_what_was_never_trained_is_not_to_be_had(synthetic_benchmark: Benchmark) -> None:
     gone = np.arange(60) >= 30
-    seconds, scores = made.seconds.copy(), made.seed_scores.copy()
+    seconds, scores = synthetic_benchmark.seconds.copy(), synthetic_benchmark.seed_scores.copy()
     seconds[gone] = scores[gone] = np.nan
-    partial = replace(made, seconds=seconds, seed_scores=scores)
+    partial = replace(synthetic_benchmark, seconds=seconds, seed_scores=scores)
     trace = simulate(RandomPolicy(60, 2), partial, 22, seed=0)
     assert sorted(trace.order) == list(range(8, 30))
     with pytest.raises(AnalysisError, match="23 evaluations asked for, but 22"):
         simulate(RandomPolicy(60, 2), partial, 23, seed=0)
 
 
-def test_a_search_among_some_of_the_functions(made: Benchmark) -> None:
-    some = draw_candidates(made, 20, seed=3)
+def test_a_search_among_some_of_the_functions(synthetic_benchmark: Benchmark) -> None:
+    some = draw_candidates(synthetic_benchmark, 20, seed=3)
     assert len(some) == len(set(some)) == 20
-    assert set(some).isdisjoint(made.baselines)
-    assert some.tolist() == draw_candidates(made, 20, 3).tolist() != draw_candidates(made, 20, 4).tolist()
-    trace = simulate(RandomPolicy(60, 2), made, 20, seed=0, candidates=some)
+    assert set(some).isdisjoint(synthetic_benchmark.baselines)
+    assert (
+        some.tolist()
+        == draw_candidates(synthetic_benchmark, 20, 3).tolist()
+        != draw_candidates(synthetic_benchmark, 20, 4).tolist()
+    )
+    trace = simulate(RandomPolicy(60, 2), synthetic_benchmark, 20, seed=0, candidates=some)
     assert sorted(trace.order) == trace.candidates.tolist() == some.tolist()
-    assert len(draw_candidates(made, 99, 0)) == 52
+    assert len(draw_candidates(synthetic_benchmark, 99, 0)) == 52
     with pytest.raises(AnalysisError, match="21 evaluations asked for, but 20"):
-        simulate(RandomPolicy(60, 2), made, 21, seed=0, candidates=some)
+        simulate(RandomPolicy(60, 2), synthetic_benchmark, 21, seed=0, candidates=some)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +172,8 @@ def test_a_search_among_some_of_the_functions(made: Benchmark) -> None:
         ([20], "suggested nothing after 1 of 2"),
     ],
 )
-def test_a_policy_that_breaks_its_word_is_told(made: Benchmark, script: list[int], message: str) -> None:
+def test_a_policy_that_breaks_its_word_is_told(synthetic_benchmark: Benchmark, script: list[int], message: str) -> None:
     with pytest.raises(AnalysisError, match=message):
-        simulate(Scripted(script), made, 2, seed=0)
+        simulate(Scripted(script), synthetic_benchmark, 2, seed=0)
     with pytest.raises(AnalysisError, match="evaluations and workers, got 0"):
-        simulate(Scripted(script), made, 0, seed=0)
+        simulate(Scripted(script), synthetic_benchmark, 0, seed=0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_benchmark import synthetic_benchmark
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
@@ -21,55 +20,55 @@ from aquasurf_ray.surrogate.policy import normal_ranks
 
 
 @pytest.fixture(scope="module")
-def made() -> Benchmark:
-    return synthetic_benchmark()
-
-
-@pytest.fixture(scope="module")
-def source(made: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(synthetic_benchmark: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another task that knows the truth of all functions but the last ten, under other names where there are such."""
-    few = made.subset(np.arange(len(made) - 10)[::-1])
+    few = synthetic_benchmark.subset(np.arange(len(synthetic_benchmark) - 10)[::-1])
     named = [next(iter(names), name) for name, names in zip(few.functions, few.aliases, strict=True)]
     path = tmp_path_factory.mktemp("source") / "other.parquet"
     write_benchmark(replace(few, name="other", task="other", functions=tuple(named), aliases=()), path)
     return path
 
 
-def prior_of(name: str, made: Benchmark, seed: int = 0) -> np.ndarray:
-    regress = make_policy(name, made, seed)._predictor._regress  # type: ignore[attr-defined]
+def prior_of(name: str, synthetic_benchmark: Benchmark, seed: int = 0) -> np.ndarray:
+    regress = make_policy(name, synthetic_benchmark, seed)._predictor._regress  # type: ignore[attr-defined]
     assert isinstance(regress, TransferredProcess)
     return regress.prior
 
 
-def test_functions_have_their_ranks_in_the_source_whatever_they_are_called_there(made: Benchmark, source: Path) -> None:
-    scores = made.scores[:50]
+def test_functions_have_their_ranks_in_the_source_whatever_they_are_called_there(
+    synthetic_benchmark: Benchmark, source: Path
+) -> None:
+    scores = synthetic_benchmark.scores[:50]
     ranks = normal_ranks(np.where(np.isnan(scores), np.nanmin(scores), scores))
-    prior = prior_of(f"transfer:{source}", made)
+    prior = prior_of(f"transfer:{source}", synthetic_benchmark)
     assert prior[:50] == pytest.approx(ranks)
     assert np.isfinite(prior[50:]).all(), "and the others what those have that they resemble"
-    negated = prior_of(f"transfer:{source}:scores=negated", made)
+    negated = prior_of(f"transfer:{source}:scores=negated", synthetic_benchmark)
     assert negated[:50] == pytest.approx(-ranks)
-    shuffled = [prior_of(f"transfer:{source}:scores=shuffled", made, seed) for seed in (0, 1, 5)]
+    shuffled = [prior_of(f"transfer:{source}:scores=shuffled", synthetic_benchmark, seed) for seed in (0, 1, 5)]
     assert shuffled[0].tolist() == shuffled[2].tolist() != shuffled[1].tolist()
     assert sorted(shuffled[0][:50]) == pytest.approx(sorted(ranks))
     assert abs(np.corrcoef(shuffled[0][:50], ranks)[0, 1]) < 0.4
 
 
-def test_a_searched_source_has_what_the_search_trained(made: Benchmark, source: Path) -> None:
+def test_a_searched_source_has_what_the_search_trained(synthetic_benchmark: Benchmark, source: Path) -> None:
     other = transfer.load_benchmark(source)
     trained = transfer._trained(other, 12, 3)
     assert set(trained) > set(other.baselines.tolist())
     assert len(trained) == 12 + len(other.baselines)
     trace = simulate(make_policy("metric", other, 3), other, 12, seed=3)
     assert set(trained) == {*trace.order.tolist(), *other.baselines.tolist()}
-    assert len(set(prior_of(f"transfer:{source}:search=12", made, 3)[:50])) <= 50
+    assert len(set(prior_of(f"transfer:{source}:search=12", synthetic_benchmark, 3)[:50])) <= 50
 
 
-def test_a_good_source_is_followed_and_a_bad_one_is_not(made: Benchmark, source: Path) -> None:
+def test_a_good_source_is_followed_and_a_bad_one_is_not(synthetic_benchmark: Benchmark, source: Path) -> None:
     """The truth told makes the search find the best sooner; its opposite leaves it as it was."""
     found = {}
     for name in ("metric", f"transfer:{source}", f"transfer:{source}:scores=negated"):
-        traces = [simulate(make_policy(name, made, seed), made, 12, seed=seed) for seed in range(3)]
+        traces = [
+            simulate(make_policy(name, synthetic_benchmark, seed), synthetic_benchmark, 12, seed=seed)
+            for seed in range(3)
+        ]
         found[name] = np.mean([np.nanmean(trace.truth) for trace in traces])
     alone, told, misled = found.values()
     assert told > alone
@@ -86,14 +85,14 @@ def test_a_good_source_is_followed_and_a_bad_one_is_not(made: Benchmark, source:
         ("transfer:act-bench-nothing", BenchmarkError, "no benchmark 'act-bench-nothing'"),
     ],
 )
-def test_a_wrong_name_is_told(made: Benchmark, name: str, error: type[Exception], message: str) -> None:
+def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        make_policy(name, made, 0)
+        make_policy(name, synthetic_benchmark, 0)
     if error is AnalysisError:
         with pytest.raises(error, match=message):
             check_policy(name)
 
 
-def test_results_of_the_task_itself_are_no_source(made: Benchmark, source: Path) -> None:
+def test_results_of_the_task_itself_are_no_source(synthetic_benchmark: Benchmark, source: Path) -> None:
     with pytest.raises(AnalysisError, match="has results of other itself; give another task's"):
-        make_policy(f"transfer:{source}", replace(made, task="other"), 0)
+        make_policy(f"transfer:{source}", replace(synthetic_benchmark, task="other"), 0)

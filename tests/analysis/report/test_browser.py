@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from synthetic_run import NAME, done, make_run
+from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.report import KINDS, document, page, read_findings
 from aquasurf_ray.analysis.report.server import LiveReport, server
@@ -24,18 +24,18 @@ Opened = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Lease]]:
+def stored_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Lease]]:
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AQUASURF_CACHE", str(folder / "cache"))
         with Store.open(f"sqlite:///{folder}/store.db") as store:
-            yield store, make_run(store)
+            yield store, fill_store(store)
 
 
 @pytest.fixture(scope="module")
-def file(made: tuple[Store, Lease], tmp_path_factory: pytest.TempPathFactory) -> str:
+def file(stored_run: tuple[Store, Lease], tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(document(read_findings(made[0], NAME, "aquasurf search digits", quick=True))))
+    path.write_text(page(document(read_findings(stored_run[0], NAME, "aquasurf search digits", quick=True))))
     return f"file://{path}"
 
 
@@ -182,8 +182,8 @@ def serving(report: LiveReport) -> Iterator[Any]:
         thread.join()
 
 
-def test_a_live_page_follows_the_run(opened, made):
-    store, lease = made
+def test_a_live_page_follows_the_run(opened, stored_run):
+    store, lease = stored_run
     with serving(LiveReport(store, NAME, "again")) as served:
         found = opened(f"http://127.0.0.1:{served.server_address[1]}/")
         candidate = store.candidates(lease.run_id)[-1]
@@ -193,8 +193,8 @@ def test_a_live_page_follows_the_run(opened, made):
         assert found.locator("#progress-words").inner_text().count("0.9700") == 1
 
 
-def test_a_live_page_outlives_its_server(browser, made):
-    with serving(LiveReport(made[0], NAME, "again")) as served:
+def test_a_live_page_outlives_its_server(browser, stored_run):
+    with serving(LiveReport(stored_run[0], NAME, "again")) as served:
         context = browser.new_context()
         found = context.new_page()
         found.goto(f"http://127.0.0.1:{served.server_address[1]}/")

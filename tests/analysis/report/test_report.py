@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import DIVERGED, FAILED, NAME, done, functions, make_run
+from synthetic_run import DIVERGED, FAILED, NAME, done, fill_store, functions
 
 from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
@@ -29,7 +29,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Findings]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AQUASURF_CACHE", str(tmp_path_factory.mktemp("cache")))
         with Store.open(f"sqlite:///{tmp_path_factory.mktemp('store')}/store.db") as store:
-            make_run(store)
+            fill_store(store)
             yield read_findings(store, NAME, "aquasurf search digits --seed 3", quick=True)
 
 
@@ -74,7 +74,7 @@ def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_
 def test_a_metric_of_which_less_is_better_is_drawn_with_its_own_sign(tmp_path):
     spec = {"objective": {"metric": "rmse", "higher_is_better": False}}
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        make_run(store, spec=spec)
+        fill_store(store, spec=spec)
         found = read_findings(store, NAME, "", quick=True)
     (best, _) = marks(found, "progress", Line)
     assert found.metric_name == "val_rmse"
@@ -117,7 +117,7 @@ def test_the_best_functions_have_learning_curves_also_where_baselines_lead(findi
 
 def test_words_say_only_what_a_picture_shows(tmp_path):
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        make_run(store)
+        fill_store(store)
         run, ids = store.run(NAME), {f.name: f.id for f in store.candidates(store.run(NAME).id)}
         names = [name for name in ids if name != "relu(x)"]
         new = NewRun("few", "evaluate", run.task_id, {"functions": names[-3:]}, "few", 0, 3, None, "0.1.0")
@@ -177,7 +177,7 @@ def test_a_function_whose_operator_is_not_registered_has_no_curve():
 
 def test_what_a_name_or_a_reason_holds_is_text_and_never_markup(findings, tmp_path):
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        lease = make_run(store)
+        lease = fill_store(store)
         run = store.run(NAME)
         assert lease.run_id == run.id
         evil = read_findings(store, NAME, "aquasurf search '</script><img src=x onerror=alert(1)>'", quick=True)

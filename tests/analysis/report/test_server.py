@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from synthetic_run import NAME, done, make_run
+from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.server import LiveReport, server
@@ -23,7 +23,7 @@ from aquasurf_ray.store import Lease, Store
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, Lease]]:
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path / "cache"))
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        yield store, make_run(store, n_candidates=14, n_trained=4)
+        yield store, fill_store(store, n_candidates=14, n_trained=4)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import CONFIG, NAME, done, make_run
+from synthetic_run import CONFIG, NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report import read_findings
@@ -19,7 +19,7 @@ from aquasurf_ray.store import NewRun, Store, this_process
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(f"sqlite:///{tmp_path}/store.db") as opened:
-        make_run(opened)
+        fill_store(opened)
         yield opened
 
 

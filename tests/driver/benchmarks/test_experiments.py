@@ -6,7 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
-from synthetic_benchmark import synthetic_benchmark
+from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray.analysis import write_benchmark
 from aquasurf_ray.analysis.evidence_page import tables_of
@@ -17,7 +17,7 @@ from aquasurf_ray.driver.benchmarks.replay import ReplayOrder, replay
 
 
 def test_what_experiments_share_is_simulated_once(ray_here, monkeypatch):
-    made, orders = synthetic_benchmark(40), []
+    synthetic_benchmark, orders = make_benchmark(40), []
 
     def counted(benchmark, order, **options):
         orders.append(order)
@@ -30,18 +30,18 @@ def test_what_experiments_share_is_simulated_once(ray_here, monkeypatch):
         "parallel": Experiment("How many?", (random, random_2)),
     }
     order = ReplayOrder(("random",), 5, 6, seed=3, candidates=20)
-    found = dict(evidence.run_experiments(made, experiments, order))
+    found = dict(evidence.run_experiments(synthetic_benchmark, experiments, order))
     assert [(o.policies, o.workers, o.seed) for o in orders] == [
         (("random", "evolution"), 1, 3),
         (("random",), 2, 3),
     ]
     assert list(found["parallel"].measures) == ["random", "random, 2 workers"]
-    at_once = compare(replay(made, orders[0]), made, "random")
+    at_once = compare(replay(synthetic_benchmark, orders[0]), synthetic_benchmark, "random")
     assert found["rivals"].tests == at_once.tests
 
 
 def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch):
-    made, orders = synthetic_benchmark(40), []
+    synthetic_benchmark, orders = make_benchmark(40), []
 
     def counted(benchmark, order, **options):
         orders.append((order.policies, order.seed, order.runs))
@@ -53,19 +53,21 @@ def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch)
     experiments = {name: Experiment("Which?", (random, evolution)) for name in names}
     experiments["some"] = Experiment("Which?", (random,))
     order = ReplayOrder(("random",), 9, 6, seed=3, candidates=20)
-    found = dict(evidence.run_experiments(made, experiments, order, runs={"some": 3, "more": 5, "fewer": 2}))
+    found = dict(
+        evidence.run_experiments(synthetic_benchmark, experiments, order, runs={"some": 3, "more": 5, "fewer": 2})
+    )
     assert orders == [(("random",), 3, 3), (("evolution",), 3, 5), (("random",), 6, 2)]
     for name, runs in zip(names, (3, 5, 2), strict=True):
         policies = tuple(variant.policy for variant in experiments[name].variants)
-        at_once = replay(made, ReplayOrder(policies, runs, 6, seed=3, candidates=20))
-        for policy, measures in compare(at_once, made, "random").measures.items():
+        at_once = replay(synthetic_benchmark, ReplayOrder(policies, runs, 6, seed=3, candidates=20))
+        for policy, measures in compare(at_once, synthetic_benchmark, "random").measures.items():
             assert (found[name].measures[policy].best_so_far == measures.best_so_far).all()
 
 
 def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
-    page, benchmark = tmp_path / "page.md", tmp_path / "made.parquet"
-    write_benchmark(synthetic_benchmark(60), benchmark)
+    page, benchmark = tmp_path / "page.md", tmp_path / "synthetic.parquet"
+    write_benchmark(make_benchmark(60), benchmark)
     page.write_text(
         "".join(
             f"# {order}\n\n<!-- table: {order} -->\n<!-- end of table -->\n\n"

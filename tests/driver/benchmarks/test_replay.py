@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from own_policies import Broken, LastFirst, refused
-from synthetic_benchmark import synthetic_benchmark
+from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray.analysis.replay.algorithms import make_policy
 from aquasurf_ray.analysis.replay.simulation import simulate
@@ -16,19 +16,22 @@ from aquasurf_ray.driver.errors import BadUse, RunFailed
 
 
 @pytest.fixture(scope="module")
-def made():
-    return synthetic_benchmark(40)
+def synthetic_benchmark():
+    return make_benchmark(40)
 
 
-def test_runs_are_those_of_a_loop_with_the_same_seeds(ray_here, made):
+def test_runs_are_those_of_a_loop_with_the_same_seeds(ray_here, synthetic_benchmark):
     order = ReplayOrder(("random", "evolution", "last"), 23, 6, workers=2, seed=5, own={"last": LastFirst})
     counted = []
-    traces = replay(made, order, on_progress=lambda done, wanted: counted.append((done, wanted)))
+    traces = replay(synthetic_benchmark, order, on_progress=lambda done, wanted: counted.append((done, wanted)))
     makers = {"last": LastFirst} | {
         name: lambda world, seed, name=name: make_policy(name, world, seed) for name in ("random", "evolution")
     }
     for name, make in makers.items():
-        by_hand = [simulate(make(made, seed), made, 6, seed=seed, workers=2, observe="draw") for seed in range(5, 28)]
+        by_hand = [
+            simulate(make(synthetic_benchmark, seed), synthetic_benchmark, 6, seed=seed, workers=2, observe="draw")
+            for seed in range(5, 28)
+        ]
         assert [run.order.tolist() for run in traces[name]] == [run.order.tolist() for run in by_hand]
         assert [run.finished_at.tolist() for run in traces[name]] == [run.finished_at.tolist() for run in by_hand]
     assert list(traces) == ["random", "evolution", "last"]
@@ -36,8 +39,8 @@ def test_runs_are_those_of_a_loop_with_the_same_seeds(ray_here, made):
     assert sorted(counted) == counted
 
 
-def test_every_policy_of_a_run_chooses_from_the_same_functions(ray_here, made):
-    traces = replay(made, ReplayOrder(("random", "evolution"), 4, 6, candidates=10))
+def test_every_policy_of_a_run_chooses_from_the_same_functions(ray_here, synthetic_benchmark):
+    traces = replay(synthetic_benchmark, ReplayOrder(("random", "evolution"), 4, 6, candidates=10))
     drawn = [set(run.candidates.tolist()) for run in traces["random"]]
     assert drawn == [set(run.candidates.tolist()) for run in traces["evolution"]]
     assert {len(candidates) for candidates in drawn} == {10}
@@ -46,15 +49,15 @@ def test_every_policy_of_a_run_chooses_from_the_same_functions(ray_here, made):
         assert set(run.order.tolist()) <= candidates
 
 
-def test_what_a_policy_raises_is_told_in_one_line(ray_here, made):
+def test_what_a_policy_raises_is_told_in_one_line(ray_here, synthetic_benchmark):
     with pytest.raises(RunFailed, match="broken cannot be simulated: ZeroDivisionError: by hand") as failed:
-        replay(made, ReplayOrder(("broken",), 2, 3, own={"broken": Broken}))
+        replay(synthetic_benchmark, ReplayOrder(("broken",), 2, 3, own={"broken": Broken}))
     assert "\n" not in str(failed.value)
     with pytest.raises(BadUse, match="mine: k is 0; nearest neighbours need at least 1"):
-        replay(made, ReplayOrder(("mine",), 2, 3, own={"mine": refused}))
+        replay(synthetic_benchmark, ReplayOrder(("mine",), 2, 3, own={"mine": refused}))
 
 
-def test_ctrl_c_ends_it(ray_here, made):
+def test_ctrl_c_ends_it(ray_here, synthetic_benchmark):
     before = signal.getsignal(signal.SIGINT)
     order = ReplayOrder(("random",), 40, 20)
     pressed = []
@@ -65,7 +68,7 @@ def test_ctrl_c_ends_it(ray_here, made):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        replay(made, order, on_progress=press)
+        replay(synthetic_benchmark, order, on_progress=press)
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -87,12 +90,12 @@ def test_impossible_orders_are_refused(order, says):
         ReplayOrder(**{"policies": ("random",), **order})
 
 
-def test_more_evaluations_than_functions_are_refused_before_ray_starts(monkeypatch, made):
+def test_more_evaluations_than_functions_are_refused_before_ray_starts(monkeypatch, synthetic_benchmark):
     monkeypatch.setattr(
         "aquasurf_ray.driver.benchmarks.replay.connected", lambda address: pytest.fail("Ray would start")
     )
     for candidates, says in ((0, "33 asked for, .* from 32 functions beside"), (20, "33 asked for, .* from 20")):
         with pytest.raises(BadUse, match=f"evaluations: {says}"):
-            replay(made, ReplayOrder(("random",), 1, 33, candidates=candidates))
-    with pytest.raises(BadUse, match="candidates: 33 asked for, but benchmark 'made' has 32 to train"):
-        replay(made, ReplayOrder(("random",), 1, 3, candidates=33))
+            replay(synthetic_benchmark, ReplayOrder(("random",), 1, 33, candidates=candidates))
+    with pytest.raises(BadUse, match="candidates: 33 asked for, but benchmark 'synthetic' has 32 to train"):
+        replay(synthetic_benchmark, ReplayOrder(("random",), 1, 3, candidates=33))

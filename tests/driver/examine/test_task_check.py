@@ -27,7 +27,7 @@ def small_batches(monkeypatch):
 
 
 @pytest.mark.parametrize("name", task_names())
-def test_a_built_in_task_passes_its_check_on_made_data(name, made_data, small_batches):
+def test_a_built_in_task_passes_its_check_on_made_data(name, synthetic_data, small_batches):
     done = task_check.check_task(name)
     assert [(step.name, step.says) for step in done if not step.ok] == []
     assert [step.name for step in done] == STEPS

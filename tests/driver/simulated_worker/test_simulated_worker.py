@@ -31,10 +31,10 @@ from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
 
 
 @pytest.fixture(scope="module")
-def benchmark_file(tmp_path_factory, made):
+def benchmark_file(tmp_path_factory, synthetic_benchmark):
     """A benchmark of sixty functions in a file, as workers read it."""
-    path = tmp_path_factory.mktemp("simulated") / "made.parquet"
-    write_benchmark(made, path)
+    path = tmp_path_factory.mktemp("simulated") / "synthetic.parquet"
+    write_benchmark(synthetic_benchmark, path)
     return str(path)
 
 
@@ -61,17 +61,17 @@ def test_it_has_a_real_workers_methods_in_the_same_groups():
     assert set(methods(Worker).values()) == {"work", "watch"}
 
 
-def test_a_training_has_the_benchmarks_scores_and_scaled_seconds(answers, made):
-    for row, function in enumerate(made.functions):
-        for seed in range(made.n_seeds):
-            result, score = answers.training(job(function, seed)), made.seed_scores[row, seed]
+def test_a_training_has_the_benchmarks_scores_and_scaled_seconds(answers, synthetic_benchmark):
+    for row, function in enumerate(synthetic_benchmark.functions):
+        for seed in range(synthetic_benchmark.n_seeds):
+            result, score = answers.training(job(function, seed)), synthetic_benchmark.seed_scores[row, seed]
             if math.isnan(score):
                 assert (result.status, result.score, result.epochs) == ("diverged", None, ())
                 continue
             assert (result.status, result.score) == ("done", score)
-            assert result.test_score == made.test_scores[row, seed]
-            assert result.train_loss == pytest.approx(made.figures["train_loss"][row, seed])
-            assert result.seconds == pytest.approx(made.seconds[row, seed] / 10)
+            assert result.test_score == synthetic_benchmark.test_scores[row, seed]
+            assert result.train_loss == pytest.approx(synthetic_benchmark.figures["train_loss"][row, seed])
+            assert result.seconds == pytest.approx(synthetic_benchmark.seconds[row, seed] / 10)
             scores = [epoch.val_score for epoch in result.epochs]
             assert len(scores) == 4
             assert scores == sorted(scores)
@@ -85,24 +85,28 @@ def test_a_stop_rule_ends_the_curve_where_it_says(answers):
     assert result.score == result.epochs[-1].val_score
 
 
-def test_a_function_that_the_benchmark_lacks_is_answered_like_one_that_it_has(answers, made):
+def test_a_function_that_the_benchmark_lacks_is_answered_like_one_that_it_has(answers, synthetic_benchmark):
     unknown = "tanh(sigmoid(tanh(sigmoid(x))))"
-    assert unknown not in made.functions
+    assert unknown not in synthetic_benchmark.functions
     result, again = answers.training(job(unknown)), answers.training(job(unknown))
     assert result == again
-    row = next(i for i in range(len(made)) if answers.training(job(made.functions[i])) == result)
-    twin = answers.spectrum(made.functions[row], "sampled")
+    row = next(
+        i for i in range(len(synthetic_benchmark)) if answers.training(job(synthetic_benchmark.functions[i])) == result
+    )
+    twin = answers.spectrum(synthetic_benchmark.functions[row], "sampled")
     assert answers.spectrum(unknown, "sampled").feature == twin.feature
 
 
 def test_spectra_and_costs_are_the_benchmarks(answers, benchmark_file):
-    made = load_benchmark(benchmark_file)
-    for row, function in enumerate(made.functions):
-        feature = made.spectra["empirical"][row]
+    synthetic_benchmark = load_benchmark(benchmark_file)
+    for row, function in enumerate(synthetic_benchmark.functions):
+        feature = synthetic_benchmark.spectra["empirical"][row]
         reply = answers.spectrum(function, "empirical")
         assert (reply.status == "done") == (feature is not None)
         assert reply.feature == (feature and feature.to_bytes())
-    relu, elu = (made.seconds[made.functions.index(f)].mean() for f in ("relu(x)", "elu(x)"))
+    relu, elu = (
+        synthetic_benchmark.seconds[synthetic_benchmark.functions.index(f)].mean() for f in ("relu(x)", "elu(x)")
+    )
     assert answers.cost("elu(x)").cost.time_ratio == pytest.approx(elu / relu)
     assert answers.cost("relu(x)").cost.time_ratio == 1.0
 

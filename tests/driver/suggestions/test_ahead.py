@@ -30,9 +30,9 @@ from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
 
 
 @pytest.fixture(scope="module")
-def benchmark_file(tmp_path_factory, made):
-    path = tmp_path_factory.mktemp("many") / "made.parquet"
-    write_benchmark(made, path)
+def benchmark_file(tmp_path_factory, synthetic_benchmark):
+    path = tmp_path_factory.mktemp("many") / "synthetic.parquet"
+    write_benchmark(synthetic_benchmark, path)
     return str(path)
 
 
@@ -120,12 +120,12 @@ class Process:
     """In the place of a `SuggestionProcess`."""
 
     def __init__(self):
-        self.made, self.suggest = 0, Calls(self._suggest)
+        self.synthetic_benchmark, self.suggest = 0, Calls(self._suggest)
 
     def _suggest(self, makings, results, n, *how):
         if makings is not None:
             self._policy, self.told = makings.policy(), []
-            self.made += 1
+            self.synthetic_benchmark += 1
         self.told += results
         return self._policy.suggest_batch(n, *how)
 
@@ -155,8 +155,8 @@ def ahead(monkeypatch):
     monkeypatch.setattr(suggesting_ahead, "SuggestionProcess", SimpleNamespace(remote=lambda: process))
     history = History([FunctionRecord(i, f"f{i}", f"f{i}(x)", 1) for i in range(200)])
     surrogate = GrowingSurrogate(50)
-    made = AheadSuggester(SearchConfig(task="t", features="outputs"), history, surrogate, budget=60)
-    return made, surrogate, process, history
+    synthetic_benchmark = AheadSuggester(SearchConfig(task="t", features="outputs"), history, surrogate, budget=60)
+    return synthetic_benchmark, surrogate, process, history
 
 
 def take(suggester, history, n, status="running"):
@@ -205,7 +205,7 @@ def test_while_the_next_prefix_is_not_ready_only_workers_without_any_work_get_su
     surrogate.ready.add(100)
     cycle(suggester)
     cycle(suggester)
-    assert process.made == 2
+    assert process.synthetic_benchmark == 2
 
 
 def test_no_more_is_made_than_the_budget_has_left_and_what_came_out_is_told_once(ahead):

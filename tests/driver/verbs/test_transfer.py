@@ -25,7 +25,7 @@ OTHER = "digits-mlp"
 
 
 @pytest.fixture(scope="module")
-def made(ray_here, tmp_path_factory):
+def transferred(ray_here, tmp_path_factory):
     """The URL of the store of a search, and of its transfer of two functions with three seeds."""
     folder = tmp_path_factory.mktemp("transferred")
     (folder / "space.yaml").write_text("name: own\nnames:\n" + "".join(f"  - {name}\n" for name in NAMES))
@@ -39,8 +39,8 @@ def seeds_of(name: str) -> np.ndarray:
     return np.array([score_of(name, seed) for seed in range(3)])
 
 
-def test_the_best_and_the_baselines_are_trained_with_every_seed(made):
-    url, result = made
+def test_the_best_and_the_baselines_are_trained_with_every_seed(transferred):
+    url, result = transferred
     found = read_transfer("one", result.name, url)
     best = sorted(NAMES, key=score_of)[-2:]
     assert {f.function for f in found.functions} == {*best, *BASELINES}
@@ -48,8 +48,8 @@ def test_the_best_and_the_baselines_are_trained_with_every_seed(made):
     assert result.evaluations == 10 * 3
 
 
-def test_figures_are_those_computed_by_hand(made):
-    url, result = made
+def test_figures_are_those_computed_by_hand(transferred):
+    url, result = transferred
     found = read_transfer("one", result.name, url)
     relu = seeds_of("relu(x)")
     p_values = []
@@ -69,8 +69,8 @@ def test_figures_are_those_computed_by_hand(made):
     assert medians == sorted(medians, reverse=True)
 
 
-def test_a_second_time_nothing_is_trained(made):
-    url, result = made
+def test_a_second_time_nothing_is_trained(transferred):
+    url, result = transferred
     again = transfer("one", OTHER, top=2, seeds=3, workers=1, store=url, worker=ScriptedWorker)
     assert again.name == result.name
     with Store.open(url) as store:
@@ -78,8 +78,8 @@ def test_a_second_time_nothing_is_trained(made):
 
 
 @pytest.mark.parametrize("form", list(command.Table))
-def test_every_table_has_every_function(made, form, capsys):
-    url, result = made
+def test_every_table_has_every_function(transferred, form, capsys):
+    url, result = transferred
     command._PRINTERS[form](read_transfer("one", result.name, url))
     printed = capsys.readouterr().out
     best = max(NAMES, key=score_of)
@@ -102,8 +102,8 @@ def test_every_table_has_every_function(made, form, capsys):
         assert f"{np.median(seeds_of(best)):.4f}" in printed
 
 
-def test_what_cannot_be_transferred_is_said_and_trains_nothing(made):
-    url, _ = made
+def test_what_cannot_be_transferred_is_said_and_trains_nothing(transferred):
+    url, _ = transferred
     with pytest.raises(BadUse, match="at least one function"):
         transfer("one", OTHER, top=0, store=url)
     with pytest.raises(BadUse, match="no-such-task"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from synthetic_run import DIVERGED, NAME, make_run
+from synthetic_run import DIVERGED, NAME, fill_store
 
 from aquasurf_ray.store import QueryError, Store, read_only_query
 from aquasurf_ray.store.sql.example_queries import EXAMPLE_QUERIES, example_query
 
-GIVEN = {"run": NAME, "other": "made-confirm"}
+GIVEN = {"run": NAME, "other": "synthetic-confirm"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def urls(postgres_server, tmp_path_factory):
     }
     for url in urls.values():
         with Store.open(url) as store:
-            make_run(store)
+            fill_store(store)
     return urls
 
 
@@ -106,7 +106,7 @@ def test_a_parameter_is_a_value_and_no_sql(url):
 def test_colons_and_percents_within_quotes_are_text(url):
     sql = """SELECT ':n' AS a, '%' AS b, :n AS c -- :other %s
         /* :third */ FROM runs WHERE name LIKE :like AND name <> 'a%'"""
-    assert read_only_query(url, sql, parameters={"n": 3, "like": "made-c%"}).rows == ((":n", "%", 3),)
+    assert read_only_query(url, sql, parameters={"n": 3, "like": "synthetic-c%"}).rows == ((":n", "%", 3),)
 
 
 def test_a_sum_of_whole_numbers_is_one(url):

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from synthetic_run import DIVERGED, NAME, make_run
+from synthetic_run import DIVERGED, NAME, fill_store
 
 from aquasurf_ray.store import BadRecord, EpochRecord, EvaluationResult, RecordNotFound, RunNotFound, Store
 
@@ -14,7 +14,7 @@ from aquasurf_ray.store import BadRecord, EpochRecord, EvaluationResult, RecordN
 @pytest.fixture
 def store(world_url):
     with Store.open(world_url) as opened:
-        make_run(opened)
+        fill_store(opened)
         yield opened
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow.parquet
 import pytest
-from synthetic_run import NAME, make_run
+from synthetic_run import NAME, fill_store
 
 from aquasurf_ray.store import EvaluationResult, ExportError, NewRun, Store
 from aquasurf_ray.store.sql.table_columns import everything
@@ -19,7 +19,7 @@ from aquasurf_ray.store.verbs import snapshot
 @pytest.fixture
 def store(world_url):
     with Store.open(world_url) as opened:
-        make_run(opened)
+        fill_store(opened)
         yield opened
 
 
@@ -59,7 +59,9 @@ def test_what_is_read_back_is_what_the_store_has(store, tmp_path):
     spectra = store.spectra(run.task_id, features)
     assert features == {number: record.feature for number, record in spectra.items()}
     assert len(features) == 24
-    assert len(rows("events")) == sum(len(store.events(number)) for number in (run.id, store.run("made-confirm").id))
+    assert len(rows("events")) == sum(
+        len(store.events(number)) for number in (run.id, store.run("synthetic-confirm").id)
+    )
 
 
 @pytest.mark.parametrize("world_url", ["sqlite"], indirect=True)

@@ -38,7 +38,7 @@ def rows(split):
     ("task", "sizes", "n_classes"),
     [("resnet56/cifar10", (180, 20, 20), 10), ("all-cnn-c/cifar100", (300, 100, 100), 100)],
 )
-def test_cifar_is_read_held_out_by_class_and_standardised(made_data, task, sizes, n_classes):
+def test_cifar_is_read_held_out_by_class_and_standardised(synthetic_data, task, sizes, n_classes):
     splits = splits_of(task)
     train, validation, test = splits.train, splits.validation, splits.test
     assert tuple(map(len, (train, validation, test))) == sizes
@@ -53,10 +53,10 @@ def test_cifar_is_read_held_out_by_class_and_standardised(made_data, task, sizes
     assert torch.allclose(train.tensors[0].std((0, 2, 3), unbiased=False), torch.ones(3), atol=1e-4)
 
 
-def test_cifar_images_are_those_of_the_files(made_data):
+def test_cifar_images_are_those_of_the_files(synthetic_data):
     test = splits_of("resnet56/cifar10").test.tensors[0]
     train = splits_of("resnet56/cifar10").train.tensors[0]
-    raw = datasets.CIFAR10(made_data, train=False)
+    raw = datasets.CIFAR10(synthetic_data, train=False)
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1).float() for image, _ in raw])
     slope = (test[0, 0, 0, 0] - test[0, 0, 0, 1]) / (pixels[0, 0, 0, 0] - pixels[0, 0, 0, 1])
     for channel in range(3):
@@ -92,7 +92,7 @@ def test_5000_images_of_cifar_are_held_out():
 
 
 @pytest.mark.parametrize(("task", "n_classes"), [("mobilevitv2-050/imagenette", 10), ("resnet50/imagenet", 3)])
-def test_image_trees_hold_out_training_images_and_test_on_the_published_validation(made_data, task, n_classes):
+def test_image_trees_hold_out_training_images_and_test_on_the_published_validation(synthetic_data, task, n_classes):
     splits = splits_of(task)
     names = {s: {splits.train.images.samples[i][0] for i in getattr(splits, s).chosen} for s in ("train", "validation")}
     assert not names["train"] & names["validation"]
@@ -103,7 +103,7 @@ def test_image_trees_hold_out_training_images_and_test_on_the_published_validati
     assert torch.equal(splits.unaugmented.chosen, splits.train.chosen)
 
 
-def test_only_training_images_are_transformed_at_random(made_data):
+def test_only_training_images_are_transformed_at_random(synthetic_data):
     splits = splits_of("mobilevitv2-050/imagenette")
     image, label = splits.train[0]
     assert image.shape == (3, 256, 256)
@@ -177,8 +177,8 @@ def test_data_are_looked_for_in_the_working_folder_by_default(tmp_path, monkeypa
     assert data_folder() == tmp_path / "data"
 
 
-def test_a_missing_and_a_truncated_cifar_file_are_named(made_data):
-    batch = made_data / "cifar-10-batches-py" / "data_batch_3"
+def test_a_missing_and_a_truncated_cifar_file_are_named(synthetic_data):
+    batch = synthetic_data / "cifar-10-batches-py" / "data_batch_3"
     whole = batch.read_bytes()
     batch.write_bytes(whole[:-1000])
     assert "file data_batch_3 is incomplete or damaged" in message_of("resnet56/cifar10")
@@ -186,11 +186,11 @@ def test_a_missing_and_a_truncated_cifar_file_are_named(made_data):
     assert "file data_batch_3 is incomplete or damaged" in message_of("resnet56/cifar10")
     batch.unlink()
     assert "no file data_batch_3" in message_of("resnet56/cifar10")
-    (made_data / "cifar-100-python" / "meta").unlink()
+    (synthetic_data / "cifar-100-python" / "meta").unlink()
     assert "no file meta" in message_of("all-cnn-c/cifar100")
 
 
-def test_a_truncated_image_is_named_when_it_is_read(made_data):
+def test_a_truncated_image_is_named_when_it_is_read(synthetic_data):
     splits = splits_of("resnet50/imagenet")
     path = Path(splits.train.images.samples[int(splits.train.chosen[2])][0])
     path.write_bytes(path.read_bytes()[:400])
@@ -223,7 +223,7 @@ def test_trees_that_are_not_whole_are_refused(tmp_path):
         image_folder_splits(tmp_path, preparation)
 
 
-def test_a_digest_reads_a_few_images_and_none_of_the_test_split(made_data, monkeypatch):
+def test_a_digest_reads_a_few_images_and_none_of_the_test_split(synthetic_data, monkeypatch):
     task = load_task("mobilevitv2-050/imagenette")
     splits = task.splits()
     read = []
@@ -247,19 +247,19 @@ def shelf(tmp_path):
 
 
 @pytest.fixture
-def archive(made_data, shelf, monkeypatch):
+def archive(synthetic_data, shelf, monkeypatch):
     """CIFAR-10's archive at a local address, its files gone from the data folder."""
     folder, address = shelf
     packed = folder / "cifar-10-python.tar.gz"
     with tarfile.open(packed, "w:gz") as tar:
-        tar.add(made_data / "cifar-10-batches-py", "cifar-10-batches-py")
-    shutil.rmtree(made_data / "cifar-10-batches-py")
+        tar.add(synthetic_data / "cifar-10-batches-py", "cifar-10-batches-py")
+    shutil.rmtree(synthetic_data / "cifar-10-batches-py")
     monkeypatch.setattr(datasets.CIFAR10, "url", f"{address}/{packed.name}")
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5(packed.read_bytes()).hexdigest())
     return packed
 
 
-def test_a_download_fetches_checks_and_unpacks(made_data, archive, capfd):
+def test_a_download_fetches_checks_and_unpacks(synthetic_data, archive, capfd):
     assert "no file data_batch_1" in message_of("resnet56/cifar10")
     download("cifar10")
     assert "100%" in capfd.readouterr().err
@@ -268,13 +268,13 @@ def test_a_download_fetches_checks_and_unpacks(made_data, archive, capfd):
     download("cifar10")
 
 
-def test_a_damaged_download_is_refused(made_data, archive):
+def test_a_damaged_download_is_refused(synthetic_data, archive):
     archive.write_bytes(archive.read_bytes()[:-50])
     with pytest.raises(TaskError, match=r"cannot fetch data set 'cifar10' into .*corrupted"):
-        download("cifar10", made_data)
+        download("cifar10", synthetic_data)
     archive.unlink()
     with pytest.raises(TaskError, match=r"cannot fetch data set 'cifar10' into .*Not Found|404"):
-        download("cifar10", made_data / "elsewhere")
+        download("cifar10", synthetic_data / "elsewhere")
 
 
 def test_imagenette_is_downloaded_into_the_layout_that_is_read(shelf, tmp_path, monkeypatch):

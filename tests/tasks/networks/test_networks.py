@@ -29,7 +29,7 @@ class Case:
     factory: object
     size: int
     n_weights: int
-    n_made: int
+    n_created: int
     n_called: int
     gates: dict[str, int]
 
@@ -60,15 +60,15 @@ def case(request):
 
 
 @pytest.fixture(scope="module")
-def made(case):
+def created(case):
     return []
 
 
 @pytest.fixture(scope="module")
-def network(case, made):
+def network(case, created):
     def activation():
-        made.append(Counted())
-        return made[-1]
+        created.append(Counted())
+        return created[-1]
 
     torch.manual_seed(0)
     return case.factory(activation).train()
@@ -82,10 +82,10 @@ def n_parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
-def test_no_activation_is_left_but_the_listed_gates(case, network, made):
-    assert len(made) == case.n_made
+def test_no_activation_is_left_but_the_listed_gates(case, network, created):
+    assert len(created) == case.n_created
     Counted.calls = 0
-    calls = activation_calls(network, images(case), outside=made)
+    calls = activation_calls(network, images(case), outside=created)
     assert Counted.calls == case.n_called
     attention = {"softmax", "scaled_dot_product_attention"}
     found = {"attention": {c.module for c in calls if c.function in attention}}
@@ -96,7 +96,7 @@ def test_no_activation_is_left_but_the_listed_gates(case, network, made):
     assert bool(calls) == bool(case.gates)
     if hasattr(case.factory, "replacement"):
         assert {c.module for c in calls} == {kept.name for kept in case.factory.replacement.kept}
-        assert len(case.factory.replacement.replaced) == case.n_made
+        assert len(case.factory.replacement.replaced) == case.n_created
     assert all(c.is_gate for c in calls)
 
 
@@ -138,15 +138,15 @@ def test_the_function_decides_the_output(network):
 
 @pytest.mark.parametrize("name", ["seresnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050", "caformer_s18"])
 def test_other_networks_of_timm_keep_only_gates(name):
-    made = []
+    created = []
     shape = (1, 32, 32)
     factory = (
         timm_network(name, n_classes=7, shape=shape, depth=2)
         if "vit" in name
         else timm_network(name, n_classes=7, shape=shape)
     )
-    network = factory(lambda: made.append(nn.Identity()) or made[-1])
-    calls = activation_calls(network, torch.zeros(2, *shape), outside=made)
+    network = factory(lambda: created.append(nn.Identity()) or created[-1])
+    calls = activation_calls(network, torch.zeros(2, *shape), outside=created)
     assert all(call.is_gate for call in calls)
     assert {call.module for call in calls} == {kept.name for kept in factory.replacement.kept}
     assert network.eval()(torch.zeros(2, *shape)).shape == (2, 7)

@@ -30,7 +30,7 @@ def small_network(activation):
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), activation(), nn.Linear(8, 3))
 
 
-def made_data():
+def synthetic_data():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(50, 3, 2, 2, generator=generator)
     labels = inputs.flatten(1)[:, :3].argmax(1)
@@ -39,7 +39,7 @@ def made_data():
 
 def task(network=small_network, augment=None, **recipe):
     settings = {"epochs": 2, "batch_size": 20, "learning_rate": 0.05, **recipe}
-    return Task(name="made", network=network, data=made_data, recipe=Recipe(**settings), augment=augment)
+    return Task(name="made", network=network, data=synthetic_data, recipe=Recipe(**settings), augment=augment)
 
 
 def by_hand(given, update):
