@@ -36,12 +36,12 @@ from aquasurf_ray.store.merging.runs import MergedRun
 from aquasurf_ray.store.merging.source import check_mergeable
 from aquasurf_ray.store.records.answers import (
     FunctionHistory,
+    HistoryEntry,
     LeaderboardRow,
     QueryResult,
     RunStatus,
     SpectrumSummary,
     TaskCost,
-    WantedEvaluation,
 )
 from aquasurf_ray.store.records.imports import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
@@ -52,6 +52,7 @@ from aquasurf_ray.store.records.runs import (
     EmbeddingRecord,
     EpochRecord,
     EvaluationRecord,
+    EvaluationRequest,
     EvaluationResult,
     EventRecord,
     FunctionRecord,
@@ -61,15 +62,14 @@ from aquasurf_ray.store.records.runs import (
     Neighbor,
     NewRun,
     Proposal,
+    RequestedEvaluation,
     Run,
-    RunEvaluation,
     Snapshot,
     SpectrumRecord,
     StartRecord,
     SuggestionRecord,
     TaskMetric,
     TaskRecord,
-    Wish,
 )
 from aquasurf_ray.store.sql.read_only import read_only_query
 from aquasurf_ray.store.store import Store
@@ -87,6 +87,7 @@ __all__ = [
     "EmbeddingRecord",
     "EpochRecord",
     "EvaluationRecord",
+    "EvaluationRequest",
     "EvaluationResult",
     "EventRecord",
     "ExportError",
@@ -94,6 +95,7 @@ __all__ = [
     "FunctionHistory",
     "FunctionRecord",
     "FunctionRow",
+    "HistoryEntry",
     "ImportedEntry",
     "ImportedSpectrum",
     "LeaderboardRow",
@@ -111,10 +113,10 @@ __all__ = [
     "QueryError",
     "QueryResult",
     "RecordNotFound",
+    "RequestedEvaluation",
     "Roles",
     "Run",
     "RunActivity",
-    "RunEvaluation",
     "RunExists",
     "RunHeld",
     "RunNotFound",
@@ -138,8 +140,6 @@ __all__ = [
     "TaskCost",
     "TaskMetric",
     "TaskRecord",
-    "WantedEvaluation",
-    "Wish",
     "WrongDatabase",
     "check_mergeable",
     "examine",

@@ -2,8 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `activity`, `wishes`, `evaluations`, `spectra`, `costs`, `imports`, `queries`,
-`frames`, `export`, `snapshot`, `merge`, `roles`.
+`functions`, `aliases`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
+`queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from aquasurf_ray.store.verbs.frames import FrameVerbs
 from aquasurf_ray.store.verbs.functions import FunctionVerbs
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
 from aquasurf_ray.store.verbs.queries import QueryVerbs
+from aquasurf_ray.store.verbs.requests import RequestVerbs
 from aquasurf_ray.store.verbs.roles import RoleVerbs
 from aquasurf_ray.store.verbs.runs import RunVerbs
 from aquasurf_ray.store.verbs.snapshot import SnapshotVerbs
 from aquasurf_ray.store.verbs.spectra import SpectrumVerbs
-from aquasurf_ray.store.verbs.wishes import WishVerbs
 
 PATIENCE = 60.0
 
@@ -50,7 +50,7 @@ class Store(
     RunVerbs,
     LeaseVerbs,
     ActivityVerbs,
-    WishVerbs,
+    RequestVerbs,
     EvaluationVerbs,
     SpectrumVerbs,
     CostVerbs,

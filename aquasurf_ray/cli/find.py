@@ -96,7 +96,7 @@ def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
     snapshot = opened.snapshot(run.id)
     names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}
     for status in reversed(_STATUSES):
-        of_status = (wish.function for wish in snapshot.evaluations if wish.evaluation.status == status)
+        of_status = (request.function for request in snapshot.evaluations if request.evaluation.status == status)
         names |= {function: KnownFunction(function, status=status) for function in of_status}
     for row in reversed(opened.leaderboard(run_id=run.id)):
         names[row.function] = KnownFunction(row.function, row.score, row.time_ratio, "done")

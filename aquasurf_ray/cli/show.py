@@ -140,7 +140,7 @@ def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
 
 
 def _neighbor_names(store: stored.Store, known: stored.FunctionHistory) -> dict[int, str]:
-    reasons = [item.wish.suggestion for item in known.evaluations if item.wish.suggestion]
+    reasons = [item.request.suggestion for item in known.evaluations if item.request.suggestion]
     ids = {neighbor.function_id for reason in reasons for neighbor in reason.neighbors}
     return {number: record.name for number, record in store.functions(ids).items()}
 
@@ -167,32 +167,32 @@ def _history_document(
 def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
     """What whole trainings with different seeds gave, a document a task that has several; None is one that diverged."""
     by_task: dict[int, dict[int, float | None]] = {}
-    tasks = {item.wish.evaluation.task_id: item for item in known.evaluations}
+    tasks = {item.request.evaluation.task_id: item for item in known.evaluations}
     for item in known.evaluations:
-        evaluation = item.wish.evaluation
+        evaluation = item.request.evaluation
         if evaluation.complete:
             by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
     several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
     return [_seed_document(tasks[number], scores) for number, scores in several.items()]
 
 
-def _seed_document(wanted: stored.WantedEvaluation, scores: dict[int, float | None]) -> dict[str, Any]:
+def _seed_document(wanted: stored.HistoryEntry, scores: dict[int, float | None]) -> dict[str, Any]:
     from aquasurf_ray.analysis.studies.confirmation import all_seeds
 
     metric, found = wanted.metric, all_seeds(scores)
     low, high = interval(metric, found)
     values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
-    imported = wanted.run if wanted.wish.origin == "import" else None
+    imported = wanted.run if wanted.request.origin == "import" else None
     document: dict[str, Any] = {"task": wanted.task, "imported": imported, "metric": metric.name, "values": values}
     return document | {"mean": metric.value(found.mean), "low": low, "high": high}
 
 
-def _evaluation_document(wanted: stored.WantedEvaluation, names: dict[int, str], surrogate: str) -> dict[str, Any]:
-    metric, wish = wanted.metric, wanted.wish
-    evaluation, why = wish.evaluation, wish.suggestion
+def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], surrogate: str) -> dict[str, Any]:
+    metric, request = wanted.metric, wanted.request
+    evaluation, why = request.evaluation, request.suggestion
     document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
     document |= figures(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
-    document |= {"origin": wish.origin, "position": wish.position, "reused": wish.reused, "suggestion": None}
+    document |= {"origin": request.origin, "position": request.position, "reused": request.reused, "suggestion": None}
     if why:
         document["suggestion"] = {
             "predicted": metric.value(why.predicted_score),

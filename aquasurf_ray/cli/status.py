@@ -160,8 +160,8 @@ def _status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "queued": counts.get("queued", 0),
         "diverged": counts.get("diverged", 0),
         "failed": counts.get("failed", 0),
-        "failures": [_failure_document(wish) for wish in status.failures],
-        "divergences": [_divergence_document(wish) for wish in status.divergences],
+        "failures": [_failure_document(request) for request in status.failures],
+        "divergences": [_divergence_document(request) for request in status.divergences],
         "exhausted": status.exhausted,
         "reused": status.reused,
         "stopped_early": status.stopped_early,
@@ -179,11 +179,11 @@ def _status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
     }
 
 
-def _failure_document(wish: stored.RunEvaluation) -> dict[str, Any]:
-    values = (wish.function, wish.evaluation.seed, wish.evaluation.attempts, wish.evaluation.error)
+def _failure_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
+    values = (request.function, request.evaluation.seed, request.evaluation.attempts, request.evaluation.error)
     return dict(zip(FAILURE_COLUMNS, values, strict=True))
 
 
-def _divergence_document(wish: stored.RunEvaluation) -> dict[str, Any]:
-    values = (wish.function, wish.evaluation.seed, wish.evaluation.reason)
+def _divergence_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
+    values = (request.function, request.evaluation.seed, request.evaluation.reason)
     return dict(zip(DIVERGENCE_COLUMNS, values, strict=True))

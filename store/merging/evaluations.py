@@ -20,7 +20,7 @@ from aquasurf_ray.store.verbs.fence import chunks
 from aquasurf_ray.store.verbs.results import FIGURES, read_curve
 
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
-_ENTRIES, _WISHES, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
+_ENTRIES, _REQUESTS, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
 _KEY = ("task_id", "function_id", "seed")
 OTHER_RESULT = "other_result"
 
@@ -51,11 +51,11 @@ def other_results(merging: Merging, run_ids: Sequence[int]) -> set[tuple[int, st
 
 
 def _wanted(merging: Merging) -> list[int]:
-    wishes = merging.source.rows(sa.select(_WISHES.c.run_id, _WISHES.c.evaluation_id))
+    requests = merging.source.rows(sa.select(_REQUESTS.c.run_id, _REQUESTS.c.evaluation_id))
     claims = merging.source.rows(
         sa.select(_EVALUATIONS.c.claimed_by.label("run_id"), _EVALUATIONS.c.id.label("evaluation_id"))
     )
-    return sorted({row.evaluation_id for row in (*wishes, *claims) if row.run_id in merging.runs})
+    return sorted({row.evaluation_id for row in (*requests, *claims) if row.run_id in merging.runs})
 
 
 def _rows(merging: Merging, numbers: Sequence[int]) -> list[Row]:
@@ -157,8 +157,8 @@ def _who_wants(merging: Merging, evaluation_id: int) -> int:
     """A run of this store: its evaluation has one that claimed it, or wanted it."""
     query = sa.select(_EVALUATIONS.c.claimed_by).where(_EVALUATIONS.c.id == evaluation_id)
     owner = merging.here.execute(query).scalar()
-    wish = sa.select(sa.func.min(_WISHES.c.run_id)).where(_WISHES.c.evaluation_id == evaluation_id)
-    return int(owner if owner is not None else merging.here.execute(wish).scalar_one())
+    request = sa.select(sa.func.min(_REQUESTS.c.run_id)).where(_REQUESTS.c.evaluation_id == evaluation_id)
+    return int(owner if owner is not None else merging.here.execute(request).scalar_one())
 
 
 def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
@@ -166,11 +166,11 @@ def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
 
     A run that is brought up to the other store's state learns of it from its own log there.
     """
-    query = sa.select(_WISHES.c.run_id).where(_WISHES.c.evaluation_id == ours["id"]).order_by(_WISHES.c.run_id)
+    query = sa.select(_REQUESTS.c.run_id).where(_REQUESTS.c.evaluation_id == ours["id"]).order_by(_REQUESTS.c.run_id)
     for run_id in merging.here.execute(query).scalars().all():
         if run_id != theirs["claimed_by"] and run_id not in merging.renewed:
-            at = (_WISHES.c.run_id == run_id) & (_WISHES.c.evaluation_id == ours["id"])
-            merging.here.execute(sa.update(_WISHES).where(at).values(reused=True))
+            at = (_REQUESTS.c.run_id == run_id) & (_REQUESTS.c.evaluation_id == ours["id"])
+            merging.here.execute(sa.update(_REQUESTS).where(at).values(reused=True))
             merging.notes.append(observed(run_id, ours["id"], theirs))
 
 

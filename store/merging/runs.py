@@ -23,7 +23,7 @@ from aquasurf_ray.store.records.runs import LeaseOwner
 from aquasurf_ray.store.verbs.fence import LONGEST_NAME, chunks, log
 from aquasurf_ray.store.verbs.leases import lease_is_live
 
-_RUNS, _EVENTS, _WISHES, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
+_RUNS, _EVENTS, _REQUESTS, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
 _GOES_ON = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
 Log = list[tuple[Any, str]]
 
@@ -83,11 +83,11 @@ class RunMerge:
         self._follow_renamed()
 
     def finish(self) -> None:
-        """Candidates, wishes and logs, once all evaluations are here."""
+        """Candidates, requests and logs, once all evaluations are here."""
         for pair in self._pairs:
             if pair.became != "known":
                 self._copy_candidates(pair)
-                self._copy_wishes(pair)
+                self._copy_requests(pair)
                 self._copy_log(pair)
             if pair.became != "new":
                 self._copy_other_results(pair)
@@ -166,23 +166,23 @@ class RunMerge:
         for part in chunks(rows):
             self._merging.here.execute(sa.insert(_CANDIDATES), part)
 
-    def _copy_wishes(self, pair: _Pair) -> None:
-        query = sa.select(_WISHES).where(_WISHES.c.run_id == pair.theirs["id"]).order_by(_WISHES.c.position)
-        theirs = [self._wish(pair, row) for row in self._rows(query)]
-        here = self._merging.here.execute(sa.select(_WISHES).where(_WISHES.c.run_id == pair.here)).all()
+    def _copy_requests(self, pair: _Pair) -> None:
+        query = sa.select(_REQUESTS).where(_REQUESTS.c.run_id == pair.theirs["id"]).order_by(_REQUESTS.c.position)
+        theirs = [self._request(pair, row) for row in self._rows(query)]
+        here = self._merging.here.execute(sa.select(_REQUESTS).where(_REQUESTS.c.run_id == pair.here)).all()
         known = {row.evaluation_id: row for row in here}
         new = [row for row in theirs if row["evaluation_id"] not in known]
         for part in chunks(new):
-            self._merging.here.execute(sa.insert(_WISHES), part)
+            self._merging.here.execute(sa.insert(_REQUESTS), part)
         for row in theirs:
             before = known.get(row["evaluation_id"])
             if before is not None:
-                at = _WISHES.c.id == before.id
+                at = _REQUESTS.c.id == before.id
                 values = row | {"reused": row["reused"] or before.reused}
-                self._merging.here.execute(sa.update(_WISHES).where(at).values(values))
+                self._merging.here.execute(sa.update(_REQUESTS).where(at).values(values))
         self._settle(pair, [row["evaluation_id"] for row in new])
 
-    def _wish(self, pair: _Pair, row: Any) -> Row:
+    def _request(self, pair: _Pair, row: Any) -> Row:
         values = {name: value for name, value in row._mapping.items() if name != "id"}
         number = self._merging.evaluation(row.evaluation_id)
         return values | {
@@ -195,8 +195,8 @@ class RunMerge:
         """What the run still wanted, and has a result here."""
         settled = [number for number in evaluation_ids if number in self._merging.settled]
         for part in chunks(settled):
-            at = (_WISHES.c.run_id == pair.here) & _WISHES.c.evaluation_id.in_(part)
-            self._merging.here.execute(sa.update(_WISHES).where(at).values(reused=True))
+            at = (_REQUESTS.c.run_id == pair.here) & _REQUESTS.c.evaluation_id.in_(part)
+            self._merging.here.execute(sa.update(_REQUESTS).where(at).values(reused=True))
             query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status, Evaluation.score)
             for row in self._merging.here.execute(query.where(Evaluation.id.in_(part)).order_by(Evaluation.id)):
                 self._merging.notes.append(observed(pair.here, row.id, dict(row._mapping)))

@@ -11,8 +11,8 @@ from aquasurf_ray.store.records.runs import (
     Fisher,
     FunctionRecord,
     Origin,
+    RequestedEvaluation,
     Run,
-    RunEvaluation,
     TaskMetric,
     TaskRecord,
 )
@@ -67,8 +67,8 @@ class RunStatus:
     spectra_done: int
     spectra_diverged: int
     best: LeaderboardRow | None
-    failures: tuple[RunEvaluation, ...]
-    divergences: tuple[RunEvaluation, ...]
+    failures: tuple[RequestedEvaluation, ...]
+    divergences: tuple[RequestedEvaluation, ...]
 
     @property
     def finished(self) -> int:
@@ -110,13 +110,13 @@ class TaskCost:
 
 
 @dataclass(frozen=True)
-class WantedEvaluation:
-    """An evaluation of a function, and one run's reason to want it; `metric` is the task's."""
+class HistoryEntry:
+    """An evaluation of a function with the run that requested it; `metric` is the task's."""
 
     run: str
     task: str
     metric: TaskMetric
-    wish: RunEvaluation
+    request: RequestedEvaluation
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class FunctionHistory:
     aliases: tuple[str, ...]
     spectra: tuple[SpectrumSummary, ...]
     costs: tuple[TaskCost, ...]
-    evaluations: tuple[WantedEvaluation, ...]
+    evaluations: tuple[HistoryEntry, ...]
     candidate_of: tuple[str, ...]
 
 

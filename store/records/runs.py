@@ -288,8 +288,8 @@ class EvaluationRecord:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """That a run wants a function trained with this seed, and why."""
+class EvaluationRequest:
+    """A run asks for a function to be trained with this seed; `suggestion` is the surrogate's reason."""
 
     function_id: int
     seed: int
@@ -299,7 +299,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Claim:
-    """What became of a wish to train a function.
+    """What became of a request to train a function.
 
     `claimed`: it is ours, train it. `reused`: it has a result already, in `record`. `taken`: another run trains it;
     ask `Store.observe` later. `failed`: this run gave it up before.
@@ -327,8 +327,8 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class RunEvaluation:
-    """An evaluation as one run sees it."""
+class RequestedEvaluation:
+    """An evaluation as one run requested it: where it stands in the run's order, why, and its record."""
 
     position: int
     origin: Origin
@@ -345,7 +345,7 @@ class Snapshot:
 
     run: Run
     candidates: tuple[FunctionRecord, ...]
-    evaluations: tuple[RunEvaluation, ...]
+    evaluations: tuple[RequestedEvaluation, ...]
 
 
 @dataclass(frozen=True)

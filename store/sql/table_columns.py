@@ -97,7 +97,7 @@ _ROWS = {
     "events": "a line of a run's log",
     "imported_entries": "what an Act-Bench file says of an evaluation, beside its figures",
     "run_evaluations": "an evaluation that a run wanted",
-    "stop_requests": "the last wish of somebody that a run stops",
+    "stop_requests": "the last request to stop the run",
     "live_runs": "what the driver of a run last said of its workers",
 }
 

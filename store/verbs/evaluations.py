@@ -30,17 +30,18 @@ from aquasurf_ray.store.records.runs import (
     ClaimState,
     EpochRecord,
     EvaluationRecord,
+    EvaluationRequest,
     EvaluationResult,
     EvaluationStatus,
     Lease,
     Origin,
     StartRecord,
     SuggestionRecord,
-    Wish,
 )
 from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
 from aquasurf_ray.store.verbs.fence import EventRow, FencedRun, StoreCore, chunks
 from aquasurf_ray.store.verbs.leases import lease_is_live
+from aquasurf_ray.store.verbs.requests import Link, link_all, queued_for
 from aquasurf_ray.store.verbs.results import (
     CHANGE,
     FINISH,
@@ -50,7 +51,6 @@ from aquasurf_ray.store.verbs.results import (
     same_result,
     write_results,
 )
-from aquasurf_ray.store.verbs.wishes import Link, link_all, queued_for
 
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
 _READ_ALL = sa.select(*EVALUATION_COLUMNS)
@@ -100,31 +100,31 @@ class EvaluationVerbs(StoreCore):
         Raises:
             LeaseLost: another driver took the run over.
         """
-        wish = Wish(function_id, seed, origin, suggestion)
+        request = EvaluationRequest(function_id, seed, origin, suggestion)
         accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
-        return self.claim_all(lease, [wish], retry_failed=retry_failed, **accepted)[0]
+        return self.claim_all(lease, [request], retry_failed=retry_failed, **accepted)[0]
 
     def claim_all(
         self,
         lease: Lease,
-        wishes: Sequence[Wish],
+        requests: Sequence[EvaluationRequest],
         *,
         retry_failed: bool = False,
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> list[Claim]:
-        """`claim` for several functions and seeds in one transaction; the claims come in the order of the wishes."""
+        """`claim` for several functions and seeds in one transaction; the claims come in the order of the requests."""
         usable = Usable(accept_stopped, accept_refused)
 
         def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
-            locked = _lock_all(connection, run.task_id, wishes)
-            found = [locked[wish.function_id, wish.seed] for wish in wishes]
+            locked = _lock_all(connection, run.task_id, requests)
+            found = [locked[request.function_id, request.seed] for request in requests]
             states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
             records = [
                 _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
             ]
             ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
-            claims = list(zip(wishes, records, states, strict=True))
+            claims = list(zip(requests, records, states, strict=True))
             origins = link_all(
                 connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
             )
@@ -330,11 +330,11 @@ class EvaluationVerbs(StoreCore):
 
 
 def _lock_all(
-    connection: sa.Connection, task_id: int, wishes: Sequence[Wish]
+    connection: sa.Connection, task_id: int, requests: Sequence[EvaluationRequest]
 ) -> dict[tuple[int, int], EvaluationRecord]:
     """The rows of evaluations by function and seed, made where they are new, locked in the order of functions, in which
     all runs lock them: so two runs cannot deadlock."""
-    keys = sorted({(wish.function_id, wish.seed) for wish in wishes})
+    keys = sorted({(request.function_id, request.seed) for request in requests})
     new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
     connection.execute(insert_or_skip(connection, Evaluation), new)
     key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
@@ -426,10 +426,10 @@ def _take_all(
     return taken
 
 
-def _claim_data(record: EvaluationRecord, wish: Wish) -> dict[str, Any]:
-    data: dict[str, Any] = {"origin": wish.origin, "seed": record.seed}
-    if wish.suggestion is not None:
-        data["suggestion"] = asdict(wish.suggestion)
+def _claim_data(record: EvaluationRecord, request: EvaluationRequest) -> dict[str, Any]:
+    data: dict[str, Any] = {"origin": request.origin, "seed": record.seed}
+    if request.suggestion is not None:
+        data["suggestion"] = asdict(request.suggestion)
     if record.finished:
         data |= {"status": record.status, "score": record.score}
     return data

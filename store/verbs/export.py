@@ -21,19 +21,19 @@ import sqlalchemy as sa
 from aquasurf_ray.store.benchmark_files.act_bench import Cdf, Entry, write_act_bench, write_imported
 from aquasurf_ray.store.database.schema import Alias, Spectrum
 from aquasurf_ray.store.errors import ExportError
-from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, Run, RunEvaluation, TaskMetric
+from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, RequestedEvaluation, Run, TaskMetric
 from aquasurf_ray.store.verbs.costs import read_costs
 from aquasurf_ray.store.verbs.fence import CHUNK
 from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.imports import ImportVerbs
-from aquasurf_ray.store.verbs.queries import read_wishes
+from aquasurf_ray.store.verbs.queries import read_requests
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 
-_OF_WISH = ("position", "origin", "reused", "function")
+_OF_REQUEST = ("position", "origin", "reused", "function")
 _OF_SUGGESTION = ("predicted_score", "rank", "embedding_version")
 _OF_EVALUATION = tuple(field.name for field in fields(EvaluationRecord) if field.name not in ("task_id", "claimed_by"))
 _OF_COST = ("time_ratio", "memory_ratio")
-COLUMNS = (*_OF_WISH, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
+COLUMNS = (*_OF_REQUEST, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Content:
 
     run: Run
     metric: TaskMetric
-    wishes: tuple[RunEvaluation, ...]
+    requests: tuple[RequestedEvaluation, ...]
     costs: dict[tuple[int, str | None], CostRecord]
 
 
@@ -69,17 +69,17 @@ class ExportVerbs(ImportVerbs):
     def _entries(self, content: _Content) -> Iterator[Entry]:
         """Whole trainings by function, with what Act-Bench wants beside them; a part in memory at a time."""
         run = content.run
-        by_function: dict[int, list[RunEvaluation]] = {}
-        for wish in content.wishes:
-            if wish.evaluation.complete:
-                by_function.setdefault(wish.evaluation.function_id, []).append(wish)
+        by_function: dict[int, list[RequestedEvaluation]] = {}
+        for request in content.requests:
+            if request.evaluation.complete:
+                by_function.setdefault(request.evaluation.function_id, []).append(request)
         numbers = list(by_function)
         for start in range(0, len(numbers), CHUNK):
             part = numbers[start : start + CHUNK]
             aliases, features = self._aliases(part), self._features(run, part)
             for number in part:
                 found = by_function[number]
-                records = tuple(wish.evaluation for wish in found)
+                records = tuple(request.evaluation for request in found)
                 yield Entry(found[0].function, records, tuple(aliases.get(number, ())), features.get(number))
 
     def _aliases(self, function_ids: Sequence[int]) -> dict[int, list[str]]:
@@ -111,18 +111,18 @@ def _write_csv(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf 
     writer.writerow(COLUMNS)
     writer.writerows(_cells(content))
     text.detach()
-    return len(content.wishes)
+    return len(content.requests)
 
 
 def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    columns = zip(*_cells(content), strict=True) if content.wishes else ((),) * len(COLUMNS)
+    columns = zip(*_cells(content), strict=True) if content.requests else ((),) * len(COLUMNS)
     schema = pyarrow.schema([(name, _arrow_type(pyarrow, name)) for name in COLUMNS])
     arrays = [pyarrow.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=schema), file)
-    return len(content.wishes)
+    return len(content.requests)
 
 
 def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
@@ -136,26 +136,26 @@ FORMATS: dict[str, Writer] = {"csv": _write_csv, "parquet": _write_parquet, "act
 
 
 def _content(connection: sa.Connection, run_id: int) -> _Content:
-    run, wishes = read_run_by_id(connection, run_id), read_wishes(connection, run_id)
-    known = read_costs(connection, run.task_id, {wish.evaluation.function_id for wish in wishes})
+    run, requests = read_run_by_id(connection, run_id), read_requests(connection, run_id)
+    known = read_costs(connection, run.task_id, {request.evaluation.function_id for request in requests})
     costs: dict[tuple[int, str | None], CostRecord] = {(cost.function_id, cost.device): cost for cost in known}
-    return _Content(run, read_task(connection, run.task_id).metric, wishes, costs)
+    return _Content(run, read_task(connection, run.task_id).metric, requests, costs)
 
 
 def _cells(content: _Content) -> Iterator[tuple[Any, ...]]:
-    for wish in content.wishes:
-        cost = content.costs.get((wish.evaluation.function_id, wish.evaluation.device))
+    for request in content.requests:
+        cost = content.costs.get((request.evaluation.function_id, request.evaluation.device))
         yield (
-            *(getattr(wish, name) for name in _OF_WISH),
-            *(getattr(wish.suggestion, name, None) for name in _OF_SUGGESTION),
-            *(getattr(wish.evaluation, name) for name in _OF_EVALUATION),
+            *(getattr(request, name) for name in _OF_REQUEST),
+            *(getattr(request.suggestion, name, None) for name in _OF_SUGGESTION),
+            *(getattr(request.evaluation, name) for name in _OF_EVALUATION),
             *(getattr(cost, name, None) for name in _OF_COST),
         )
 
 
 def _arrow_type(pyarrow: Any, name: str) -> Any:
     """From the annotations of the records, so that a new column needs no second mention here."""
-    annotations = {field.name: field.type for kind in (RunEvaluation, EvaluationRecord) for field in fields(kind)}
+    annotations = {field.name: field.type for kind in (RequestedEvaluation, EvaluationRecord) for field in fields(kind)}
     kinds = {
         "int": pyarrow.int64(),
         "float": pyarrow.float64(),

@@ -148,11 +148,11 @@ def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: di
         figures = [_evaluation_row(item.entry.result, *key) | same for item, key in zip(part, keys, strict=True)]
         connection.execute(sa.insert(_EVALUATIONS), figures)
         numbers = _evaluation_ids(connection, run.task_id, [key[0] for key in keys])
-        wishes = [
+        requests = [
             {"run_id": run.id, "evaluation_id": numbers[key], "position": i, "origin": "import", "reused": False}
             for i, key in enumerate(keys, start=position)
         ]
-        connection.execute(sa.insert(table(RunEvaluation)), wishes)
+        connection.execute(sa.insert(table(RunEvaluation)), requests)
         if new.keeps_entries:
             entries = [_entry_row(item.entry, numbers[key]) for item, key in zip(part, keys, strict=True)]
             connection.execute(sa.insert(table(EntryTable)), entries)

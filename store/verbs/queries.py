@@ -10,34 +10,50 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aquasurf_ray.store.database.schema import Alias, Cost, Evaluation, Function, Run, RunCandidate, Spectrum, Task
-from aquasurf_ray.store.database.schema import RunEvaluation as Wish
+from aquasurf_ray.store.database.schema import (
+    Alias,
+    Cost,
+    Evaluation,
+    Function,
+    Run,
+    RunCandidate,
+    RunEvaluation,
+    Spectrum,
+    Task,
+)
 from aquasurf_ray.store.errors import BadRecord, RecordNotFound
 from aquasurf_ray.store.records.answers import (
     FunctionHistory,
+    HistoryEntry,
     LeaderboardRow,
     RunStatus,
     SpectrumSummary,
     TaskCost,
-    WantedEvaluation,
 )
-from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, Fisher, RunEvaluation, Snapshot, TaskMetric
+from aquasurf_ray.store.records.runs import (
+    CostRecord,
+    EvaluationRecord,
+    Fisher,
+    RequestedEvaluation,
+    Snapshot,
+    TaskMetric,
+)
 from aquasurf_ray.store.verbs.costs import COST_COLUMNS
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS
 from aquasurf_ray.store.verbs.fence import StoreCore, chunks
 from aquasurf_ray.store.verbs.functions import find_function, read_task
+from aquasurf_ray.store.verbs.requests import to_suggestion
 from aquasurf_ray.store.verbs.runs import read_candidates, read_run_by_id
-from aquasurf_ray.store.verbs.wishes import to_suggestion
 
-_WISH_COLUMNS = (
-    Wish.position,
-    Wish.origin,
-    Wish.reused,
-    Wish.suggested_at,
-    Wish.predicted_score,
-    Wish.rank,
-    Wish.neighbors,
-    Wish.embedding_version,
+_REQUEST_COLUMNS = (
+    RunEvaluation.position,
+    RunEvaluation.origin,
+    RunEvaluation.reused,
+    RunEvaluation.suggested_at,
+    RunEvaluation.predicted_score,
+    RunEvaluation.rank,
+    RunEvaluation.neighbors,
+    RunEvaluation.embedding_version,
     Function.name,
 )
 _ELSEWHERE = {
@@ -66,41 +82,45 @@ class QueryVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> Snapshot:
             run = read_run_by_id(connection, run_id)
-            return Snapshot(run, tuple(read_candidates(connection, run_id)), read_wishes(connection, run_id))
+            return Snapshot(run, tuple(read_candidates(connection, run_id)), read_requests(connection, run_id))
 
         return self._read(body)
 
-    def wishes(self, run_id: int, evaluation_ids: Collection[int]) -> list[RunEvaluation]:
+    def requests(self, run_id: int, evaluation_ids: Collection[int]) -> list[RequestedEvaluation]:
         """Those of these evaluations that the run wanted, in order."""
 
-        def body(connection: sa.Connection) -> list[RunEvaluation]:
-            of_run = Wish.run_id == run_id
+        def body(connection: sa.Connection) -> list[RequestedEvaluation]:
+            of_run = RunEvaluation.run_id == run_id
             parts = chunks(sorted(evaluation_ids))
-            return [wish for part in parts for wish in _wishes(connection, of_run & Wish.evaluation_id.in_(part))]
+            return [
+                request
+                for part in parts
+                for request in _requests(connection, of_run & RunEvaluation.evaluation_id.in_(part))
+            ]
 
-        return sorted(self._read(body), key=lambda wish: wish.position) if evaluation_ids else []
+        return sorted(self._read(body), key=lambda request: request.position) if evaluation_ids else []
 
     def status(self, run_id: int, *, fisher: Fisher | None = None, spectrum_seed: int | None = None) -> RunStatus:
         """Counts for people; spectra of one kind and seed only, where these are given."""
 
         def body(connection: sa.Connection) -> RunStatus:
             run = read_run_by_id(connection, run_id)
-            wishes = _counts(connection, run_id)
+            requests = _counts(connection, run_id)
             spectra = _spectra_counts(connection, run_id, run.task_id, fisher, spectrum_seed)
             best = _leaderboard(connection, run_id=run_id, task_id=None, n=1)
             return RunStatus(
                 run=run,
                 task=read_task(connection, run.task_id),
-                by_status=_summed(wishes, "status"),
-                by_origin={(row.origin, row.status): row.n for row in wishes},
-                reused=sum(row.reused for row in wishes),
-                stopped_early=sum(row.stopped for row in wishes),
+                by_status=_summed(requests, "status"),
+                by_origin={(row.origin, row.status): row.n for row in requests},
+                reused=sum(row.reused for row in requests),
+                stopped_early=sum(row.stopped for row in requests),
                 n_candidates=_n_candidates(connection, run_id),
                 spectra_done=spectra.get("done", 0),
                 spectra_diverged=spectra.get("diverged", 0),
                 best=best[0] if best else None,
-                failures=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "failed")),
-                divergences=_wishes(connection, (Wish.run_id == run_id) & (Evaluation.status == "diverged")),
+                failures=_requests(connection, (RunEvaluation.run_id == run_id) & (Evaluation.status == "failed")),
+                divergences=_requests(connection, (RunEvaluation.run_id == run_id) & (Evaluation.status == "diverged")),
             )
 
         return self._read(body)
@@ -179,25 +199,25 @@ def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     return found
 
 
-def read_wishes(connection: sa.Connection, run_id: int) -> tuple[RunEvaluation, ...]:
+def read_requests(connection: sa.Connection, run_id: int) -> tuple[RequestedEvaluation, ...]:
     """All evaluations that a run wanted, in order."""
-    return _wishes(connection, Wish.run_id == run_id)
+    return _requests(connection, RunEvaluation.run_id == run_id)
 
 
-def _wishes(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> tuple[RunEvaluation, ...]:
+def _requests(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> tuple[RequestedEvaluation, ...]:
     query = (
-        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS)
-        .join(Wish, Wish.evaluation_id == Evaluation.id)
+        sa.select(*EVALUATION_COLUMNS, *_REQUEST_COLUMNS)
+        .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
         .join(Function, Function.id == Evaluation.function_id)
         .where(condition)
-        .order_by(Wish.run_id, Wish.position)
+        .order_by(RunEvaluation.run_id, RunEvaluation.position)
     )
-    return tuple(_to_wish(row) for row in connection.execute(query))
+    return tuple(_to_request(row) for row in connection.execute(query))
 
 
-def _to_wish(row: Any) -> RunEvaluation:
+def _to_request(row: Any) -> RequestedEvaluation:
     n = len(EVALUATION_COLUMNS)
-    return RunEvaluation(
+    return RequestedEvaluation(
         position=row.position,
         origin=row.origin,
         reused=row.reused,
@@ -209,14 +229,14 @@ def _to_wish(row: Any) -> RunEvaluation:
 
 
 def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
-    reused = sa.func.sum(sa.case((Wish.reused, 1), else_=0)).label("reused")
+    reused = sa.func.sum(sa.case((RunEvaluation.reused, 1), else_=0)).label("reused")
     ended = sa.case((Evaluation.status == "done", Evaluation.stopped_early))
     stopped = sa.func.count(ended).label("stopped")
     query = (
-        sa.select(Wish.origin, Evaluation.status, sa.func.count().label("n"), reused, stopped)
-        .join(Evaluation, Evaluation.id == Wish.evaluation_id)
-        .where(Wish.run_id == run_id)
-        .group_by(Wish.origin, Evaluation.status)
+        sa.select(RunEvaluation.origin, Evaluation.status, sa.func.count().label("n"), reused, stopped)
+        .join(Evaluation, Evaluation.id == RunEvaluation.evaluation_id)
+        .where(RunEvaluation.run_id == run_id)
+        .group_by(RunEvaluation.origin, Evaluation.status)
     )
     return list(connection.execute(query))
 
@@ -252,12 +272,12 @@ def _spectra_counts(
 def _leaderboard(
     connection: sa.Connection, *, run_id: int | None, task_id: int | None, n: int | None
 ) -> list[LeaderboardRow]:
-    baseline = sa.func.max(sa.case((Wish.origin == "baseline", 1), else_=0)).label("baseline")
-    reused = sa.func.min(sa.case((Wish.reused, 1), else_=0)).label("reused")
-    wishes = sa.select(Wish.evaluation_id, baseline, reused).group_by(Wish.evaluation_id)
+    baseline = sa.func.max(sa.case((RunEvaluation.origin == "baseline", 1), else_=0)).label("baseline")
+    reused = sa.func.min(sa.case((RunEvaluation.reused, 1), else_=0)).label("reused")
+    requests = sa.select(RunEvaluation.evaluation_id, baseline, reused).group_by(RunEvaluation.evaluation_id)
     if run_id is not None:
-        wishes = wishes.where(Wish.run_id == run_id)
-    found = wishes.subquery()
+        requests = requests.where(RunEvaluation.run_id == run_id)
+    found = requests.subquery()
     query = (
         sa.select(*_LEADERBOARD_COLUMNS.values(), found.c.baseline, found.c.reused)
         .join(found, found.c.evaluation_id == Evaluation.id)
@@ -307,18 +327,18 @@ def _costs_of(connection: sa.Connection, function_id: int) -> tuple[TaskCost, ..
     return tuple(TaskCost(row.name, CostRecord(*row[:-1])) for row in connection.execute(query))
 
 
-def _wanted(connection: sa.Connection, function_id: int) -> tuple[WantedEvaluation, ...]:
+def _wanted(connection: sa.Connection, function_id: int) -> tuple[HistoryEntry, ...]:
     query = (
-        sa.select(*EVALUATION_COLUMNS, *_WISH_COLUMNS, Run.name.label("run"), Task.name.label("task"), Task.spec)
-        .join(Wish, Wish.evaluation_id == Evaluation.id)
+        sa.select(*EVALUATION_COLUMNS, *_REQUEST_COLUMNS, Run.name.label("run"), Task.name.label("task"), Task.spec)
+        .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
         .join(Function, Function.id == Evaluation.function_id)
-        .join(Run, Run.id == Wish.run_id)
+        .join(Run, Run.id == RunEvaluation.run_id)
         .join(Task, Task.id == Evaluation.task_id)
         .where(Evaluation.function_id == function_id)
-        .order_by(Wish.id)
+        .order_by(RunEvaluation.id)
     )
     return tuple(
-        WantedEvaluation(row.run, row.task, TaskMetric.of_spec(row.spec), _to_wish(row))
+        HistoryEntry(row.run, row.task, TaskMetric.of_spec(row.spec), _to_request(row))
         for row in connection.execute(query)
     )
 

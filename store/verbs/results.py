@@ -20,7 +20,7 @@ from aquasurf_ray.store.errors import BadRecord
 from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, Lease
 from aquasurf_ray.store.verbs.fence import FencedRun, log
 
-_EVALUATIONS, _EPOCHS, _WISHES = table(Evaluation), table(Epoch), table(RunEvaluation)
+_EVALUATIONS, _EPOCHS, _REQUESTS = table(Evaluation), table(Epoch), table(RunEvaluation)
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
 FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
@@ -35,8 +35,8 @@ _READ_CURVE = _CURVE.where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluatio
 _ADD_CURVE = sa.insert(_EPOCHS)
 _DROP_CURVE = sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation"))
 _NOT_REUSED = (
-    sa.update(_WISHES)
-    .where(_WISHES.c.run_id == sa.bindparam("at_run"), _WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
+    sa.update(_REQUESTS)
+    .where(_REQUESTS.c.run_id == sa.bindparam("at_run"), _REQUESTS.c.evaluation_id == sa.bindparam("at_evaluation"))
     .values(reused=False)
 )
 

@@ -39,10 +39,10 @@ def test_every_candidate_has_its_best_score_and_what_became_of_it(rows, syntheti
         run = store.run(NAME)
         names = {function.name for function in store.candidates(run.id)}
         scores = {row.function: (row.score, row.time_ratio) for row in store.leaderboard(run_id=run.id)}
-        wishes = {wish.function: wish.evaluation.status for wish in store.snapshot(run.id).evaluations}
+        requests = {request.function: request.evaluation.status for request in store.snapshot(run.id).evaluations}
     found = rows("-n", "100")
     assert {row["function"] for row in found} == names
-    assert {row["function"]: row["status"] for row in found} == dict.fromkeys(names) | wishes
+    assert {row["function"]: row["status"] for row in found} == dict.fromkeys(names) | requests
     trained = {row["function"]: (row["val_accuracy"], row["time_ratio"]) for row in found if row["status"] == "done"}
     assert trained == scores
     values = [row["val_accuracy"] for row in found]

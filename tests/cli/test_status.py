@@ -131,7 +131,7 @@ def test_a_best_value_has_the_digits_that_it_has_in_tables(capsys, held):
     assert ["best", "accuracy", "0.9532"] in [line.split() for line in shown.splitlines()], shown
 
 
-def test_stop_says_what_became_of_the_wish(capsys, held):
+def test_stop_says_what_became_of_the_request(capsys, held):
     store, lease = held
     code, out, _ = run(capsys, "stop", "one", "--json")
     assert (code, json.loads(out)["state"]) == (0, "asked")

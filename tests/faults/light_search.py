@@ -24,8 +24,8 @@ def n_results(url):
 def results(url):
     """Every finished evaluation with what it measured and when."""
     with Store.open(url, create=False) as store:
-        wishes = [wish for run in store.runs() for wish in store.snapshot(run.id).evaluations]
-    return {w.evaluation.id: (w.function, w.evaluation.score, w.evaluation.finished_at) for w in wishes
+        requests = [request for run in store.runs() for request in store.snapshot(run.id).evaluations]
+    return {w.evaluation.id: (w.function, w.evaluation.score, w.evaluation.finished_at) for w in requests
             if w.evaluation.finished}  # fmt: skip
 
 
@@ -33,14 +33,14 @@ def assert_whole(url, budget=BUDGET, kept=None):
     """The run is finished: its budget met exactly, each function trained once, nothing open, nothing lost."""
     with Store.open(url, create=False) as store:
         run = store.run("one")
-        wishes = store.snapshot(run.id).evaluations
-        outcomes = Counter(a.outcome for w in wishes for a in store.attempts(w.evaluation.id))
+        requests = store.snapshot(run.id).evaluations
+        outcomes = Counter(a.outcome for w in requests for a in store.attempts(w.evaluation.id))
         logged = Counter(e.evaluation_id for e in store.events(run.id) if e.kind in ("result", "diverged"))
     assert (run.status, run.lease_owner) == ("finished", None)
-    assert Counter(w.evaluation.status for w in wishes).keys() <= {"done", "diverged"}, "nothing is left open"
-    assert len(wishes) == budget + BASELINES
-    assert len({w.evaluation.function_id for w in wishes}) == len(wishes)
-    assert outcomes["done"] + outcomes["diverged"] == len(wishes), "each was brought to its end exactly once"
+    assert Counter(w.evaluation.status for w in requests).keys() <= {"done", "diverged"}, "nothing is left open"
+    assert len(requests) == budget + BASELINES
+    assert len({w.evaluation.function_id for w in requests}) == len(requests)
+    assert outcomes["done"] + outcomes["diverged"] == len(requests), "each was brought to its end exactly once"
     assert outcomes["superseded"] == outcomes[None] == 0
     assert set(logged.values()) == {1}
     assert (kept or {}).items() <= results(url).items(), "a finished result changed or is gone"

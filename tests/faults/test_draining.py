@@ -22,8 +22,8 @@ FIXTURES = str(Path(__file__).parents[1] / "fixtures")
 def evaluation(folder):
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         run = store.run("one")
-        (wish,) = store.snapshot(run.id).evaluations
-        return run, wish.evaluation, store.attempts(wish.evaluation.id), store.curve(wish.evaluation.id)
+        (request,) = store.snapshot(run.id).evaluations
+        return run, request.evaluation, store.attempts(request.evaluation.id), store.curve(request.evaluation.id)
 
 
 @pytest.mark.parametrize("by", ["SIGTERM", "stop"])
@@ -102,6 +102,6 @@ def ending(folder):
 def assert_given_back(folder):
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         run = store.run("one")
-        wishes = store.snapshot(run.id).evaluations
+        requests = store.snapshot(run.id).evaluations
     assert (run.status, run.lease_owner) == ("interrupted", None)
-    assert {(wish.evaluation.status, wish.evaluation.attempts) for wish in wishes} == {("queued", 0)}
+    assert {(request.evaluation.status, request.evaluation.attempts) for request in requests} == {("queued", 0)}

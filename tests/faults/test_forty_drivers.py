@@ -26,18 +26,18 @@ def test_forty_drivers_train_each_function_once_without_a_deadlock(started, post
     assert Counter(driver["code"] for driver in drivers) == {0: N}, (err, drivers)
     with Store.open(postgres_url) as store:
         runs = store.runs()
-        wishes = {run.name: store.snapshot(run.id).evaluations for run in runs}
-        evaluations = {w.evaluation.id: w.evaluation for found in wishes.values() for w in found}
+        requests = {run.name: store.snapshot(run.id).evaluations for run in runs}
+        evaluations = {w.evaluation.id: w.evaluation for found in requests.values() for w in found}
         outcomes = Counter(a.outcome for number in evaluations for a in store.attempts(number))
         trained = Counter(e.kind for run in runs for e in store.events(run.id))
     assert {(run.status, run.lease_owner) for run in runs} == {("finished", None)}
-    assert {len(found) for found in wishes.values()} == {BUDGET + BASELINES}, "each budget is met exactly"
+    assert {len(found) for found in requests.values()} == {BUDGET + BASELINES}, "each budget is met exactly"
     assert {evaluation.status for evaluation in evaluations.values()} == {"done"}
     assert len({e.function_id for e in evaluations.values()}) == len(evaluations), "no function has two evaluations"
     assert outcomes == {"done": len(evaluations)}, "each was tried once"
     assert trained["result"] == len(evaluations)
     assert len(evaluations) < N * BUDGET, "they share, or the test would show nothing"
-    assert sum(w.reused for found in wishes.values() for w in found) == N * (BUDGET + BASELINES) - len(evaluations)
+    assert sum(w.reused for found in requests.values() for w in found) == N * (BUDGET + BASELINES) - len(evaluations)
     database = make_url(postgres_url).database
     ((deadlocks,),) = postgres_server.execute(f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{database}'")
     assert deadlocks == 0

@@ -45,7 +45,7 @@ def runs(tmp_path_factory):
 
 
 def evaluations(store, name):
-    return {wish.function: wish.evaluation for wish in store.snapshot(store.run(name).id).evaluations}
+    return {request.function: request.evaluation for request in store.snapshot(store.run(name).id).evaluations}
 
 
 @pytest.mark.parametrize(("function", "reason"), DIVERGED.items())

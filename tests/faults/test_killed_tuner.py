@@ -71,25 +71,25 @@ def test_a_killed_tuner_is_restored(folder, run_experiment, tmp_path):
     assert counts(folder)["running"] <= 1
 
     assert run_experiment("restore").wait(400) == 0, (folder / "restore.log").read_text()[-3000:]
-    run, wishes, events = stored(folder)
+    run, requests, events = stored(folder)
     assert run.status == "finished"
-    assert len(wishes) == tune_experiment.TRIALS
-    assert all(w.evaluation.finished for w in wishes)
+    assert len(requests) == tune_experiment.TRIALS
+    assert all(w.evaluation.finished for w in requests)
 
     reported = epochs_reported(folder)
-    assert {function for function, _ in reported} == {w.function for w in wishes}
+    assert {function for function, _ in reported} == {w.function for w in requests}
     again = {function for (function, _), n in reported.items() if n > 1}
     assert not again & ended, "what Tune had noted as ended is not trained again"
     results = Counter(e.evaluation_id for e in events if e.kind in ("result", "diverged"))
     assert set(results.values()) == {1}
 
-    assert functions_of_an_undisturbed_search(tmp_path, wishes) == [w.function for w in wishes], (
+    assert functions_of_an_undisturbed_search(tmp_path, requests) == [w.function for w in requests], (
         "the search has forgotten nothing: with these scores one that is never interrupted suggests the same"
     )
 
 
-def functions_of_an_undisturbed_search(tmp_path, wishes):
-    scores = {w.function: w.evaluation.score for w in wishes}
+def functions_of_an_undisturbed_search(tmp_path, requests):
+    scores = {w.function: w.evaluation.score for w in requests}
     search = tune_experiment.search(f"sqlite:///{tmp_path}/undisturbed.db")
     found = []
     for number in range(tune_experiment.TRIALS):

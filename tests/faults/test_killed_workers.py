@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 def attempts(folder):
     """How often trainings of the run were lost so far."""
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
-        return sum(wish.evaluation.attempts for wish in store.snapshot(store.run("one").id).evaluations)
+        return sum(request.evaluation.attempts for request in store.snapshot(store.run("one").id).evaluations)
 
 
 @pytest.mark.reliability("worker-killed-training")
@@ -82,8 +82,8 @@ def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed
         driver.wait()
     assert EPOCHS <= n_trained(folder) <= EPOCHS + 1, "only the epoch that was cut off is trained again"
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
-        (wish,) = store.snapshot(store.run("one").id).evaluations
-        curve = store.curve(wish.evaluation.id)
-    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+        (request,) = store.snapshot(store.run("one").id).evaluations
+        curve = store.curve(request.evaluation.id)
+    assert (request.evaluation.status, request.evaluation.attempts) == ("done", 1)
     assert [epoch.epoch for epoch in curve] == list(range(1, 41))
     assert not list((folder / "aquasurf-storage").rglob("*.ckpt")), "checkpoints go when the result is stored"

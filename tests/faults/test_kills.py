@@ -59,13 +59,13 @@ def finished_rows(store_url):
     """Every finished evaluation with what it measured and when; none before the database and its run are there."""
     try:
         with Store.open(store_url, create=False, migrate=False) as store:
-            wishes = [wish for run in store.runs() for wish in store.snapshot(run.id).evaluations]
+            requests = [request for run in store.runs() for request in store.snapshot(run.id).evaluations]
     except StoreError:
         return {}  # the caller compares with what it saw before, so a database lost later still fails the test
     return {
-        wish.evaluation.id: (wish.function, wish.evaluation.score, wish.evaluation.finished_at)
-        for wish in wishes
-        if wish.evaluation.finished
+        request.evaluation.id: (request.function, request.evaluation.score, request.evaluation.finished_at)
+        for request in requests
+        if request.evaluation.finished
     }
 
 
@@ -130,18 +130,18 @@ def kill_and_resume(place, injections, command, *, kills, budget):
 def check_the_end(store_url, kept, budget):
     with Store.open(store_url, create=False) as store:
         (run,) = store.runs()
-        status, wishes = store.status(run.id), store.snapshot(run.id).evaluations
-        outcomes = Counter(a.outcome for w in wishes for a in store.attempts(w.evaluation.id))
+        status, requests = store.status(run.id), store.snapshot(run.id).evaluations
+        outcomes = Counter(a.outcome for w in requests for a in store.attempts(w.evaluation.id))
     assert run.status == "finished"
     assert run.lease_owner is None
     assert status.by_status.keys() <= {"done", "diverged"}, "nothing is left running or queued"
-    assert len(wishes) == budget + BASELINES
-    keys = [(w.evaluation.task_id, w.evaluation.function_id, w.evaluation.seed) for w in wishes]
+    assert len(requests) == budget + BASELINES
+    keys = [(w.evaluation.task_id, w.evaluation.function_id, w.evaluation.seed) for w in requests]
     assert len(set(keys)) == len(keys)
     assert "superseded" not in outcomes, "the store had to refuse the result of a second training"
-    assert outcomes["done"] + outcomes["diverged"] == len(wishes), "each was brought to its end exactly once"
+    assert outcomes["done"] + outcomes["diverged"] == len(requests), "each was brought to its end exactly once"
     assert None not in outcomes, "no try is left open"
     assert (
         kept.items()
-        <= {w.evaluation.id: (w.function, w.evaluation.score, w.evaluation.finished_at) for w in wishes}.items()
+        <= {w.evaluation.id: (w.function, w.evaluation.score, w.evaluation.finished_at) for w in requests}.items()
     )

@@ -27,7 +27,7 @@ def started(folder, address, name, evaluations, candidates):
 def finished_at(folder, name):
     try:
         with Store.open(f"sqlite:///{folder}/{name}.db", create=False) as store:
-            found = [wish.evaluation.finished_at for wish in store.snapshot(store.run(name).id).evaluations]
+            found = [request.evaluation.finished_at for request in store.snapshot(store.run(name).id).evaluations]
     except StoreError:
         return []
     return sorted(moment for moment in found if moment is not None)

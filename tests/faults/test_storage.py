@@ -90,9 +90,9 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(pla
     _, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, err
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
-        (wish,) = store.snapshot(store.run("one").id).evaluations
-        curve = store.curve(wish.evaluation.id)
-    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 0)
+        (request,) = store.snapshot(store.run("one").id).evaluations
+        curve = store.curve(request.evaluation.id)
+    assert (request.evaluation.status, request.evaluation.attempts) == ("done", 0)
     assert [epoch.epoch for epoch in curve] == list(range(1, EPOCHS + 1)), "no epoch twice, none left out"
     assert epochs(place) >= EPOCHS + 4 + 3, "the last damage meant a fresh start"
 
@@ -134,16 +134,16 @@ def assert_says(driver, place, text):
     assert driver.returncode == 1, err
     assert "1 of 1 evaluations failed on their workers" in err.splitlines()[-1]
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
-        (wish,) = store.snapshot(store.run("one").id).evaluations
-    assert wish.evaluation.status == "failed"
-    assert wish.evaluation.error.startswith("CheckpointError: ")
-    assert text in wish.evaluation.error
+        (request,) = store.snapshot(store.run("one").id).evaluations
+    assert request.evaluation.status == "failed"
+    assert request.evaluation.error.startswith("CheckpointError: ")
+    assert text in request.evaluation.error
 
 
 def assert_done(driver, place):
     _, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, err
     with Store.open(f"sqlite:///{place}/aquasurf.db", create=False) as store:
-        (wish,) = store.snapshot(store.run("one").id).evaluations
-        assert wish.evaluation.status == "done"
-        assert len(store.curve(wish.evaluation.id)) == EPOCHS
+        (request,) = store.snapshot(store.run("one").id).evaluations
+        assert request.evaluation.status == "done"
+        assert len(store.curve(request.evaluation.id)) == EPOCHS

@@ -318,8 +318,8 @@ class TestEvaluations:
             three: "queued",
         }
         assert world.store.evaluation_statuses([]) == {}
-        assert [w.evaluation.id for w in world.store.wishes(first.run_id, {two, one, three})] == [one, two]
-        assert world.store.wishes(first.run_id, []) == []
+        assert [w.evaluation.id for w in world.store.requests(first.run_id, {two, one, three})] == [one, two]
+        assert world.store.requests(first.run_id, []) == []
 
     def test_scores_of_all_seeds_are_those_of_whole_trainings_of_all_runs(self, world):
         first, second, f = world.lease("first"), world.lease("second"), world.functions
@@ -466,7 +466,7 @@ class TestReading:
         status = world.store.status(world.run().id)
         assert (status.finished, status.best, status.by_status) == (0, None, {})
 
-    def test_a_snapshot_is_in_the_order_of_the_wishes(self, world, finished):
+    def test_a_snapshot_is_in_the_order_of_the_requests(self, world, finished):
         snapshot = world.store.snapshot(finished.run_id)
         assert [item.function for item in snapshot.evaluations] == [f"f{i}(x)" for i in range(6)]
         assert [item.position for item in snapshot.evaluations] == list(range(6))
@@ -478,11 +478,11 @@ class TestReading:
         other = world.lease("other")
         world.store.claim(other, world.functions[2], 0, "suggestion")
         history = world.store.function_history("f2(x)")
-        assert [(item.run, item.task, item.wish.reused) for item in history.evaluations] == [
+        assert [(item.run, item.task, item.request.reused) for item in history.evaluations] == [
             ("run", "digits", False),
             ("other", "digits", True),
         ]
-        assert history.evaluations[0].wish.suggestion == REASON
+        assert history.evaluations[0].request.suggestion == REASON
         assert [(s.task, s.n_bytes) for s in history.spectra] == [("digits", 7)]
         assert history.candidate_of == ("run", "other")
         with pytest.raises(RecordNotFound, match="unheard"):

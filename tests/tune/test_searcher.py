@@ -249,10 +249,10 @@ def test_a_trainable_of_ones_own_is_searched_without_a_task(make, url):
     for iteration, loss in ((1, 2.0), (2, 1.25)):
         search.on_trial_result("a", {"loss": loss, "training_iteration": iteration})
     search.on_trial_complete("a", {"loss": 1.25, "training_iteration": 2, "time_total_s": 7.0})
-    (wish,) = evaluations(url)
-    assert (wish.evaluation.score, wish.evaluation.epochs, wish.evaluation.seconds) == (-1.25, 2, 7.0)
+    (request,) = evaluations(url)
+    assert (request.evaluation.score, request.evaluation.epochs, request.evaluation.seconds) == (-1.25, 2, 7.0)
     with Store.open(url) as store:
-        assert store.task(wish.evaluation.task_id).metric.value(wish.evaluation.score) == 1.25
+        assert store.task(request.evaluation.task_id).metric.value(request.evaluation.score) == 1.25
 
 
 def test_the_pages_other_searches_suggest_what_they_say(tmp_path, monkeypatch):

@@ -105,9 +105,9 @@ def test_a_function_that_diverges_is_a_result_and_no_error(experiment):
     assert result.metrics["status"] == "diverged"
     assert math.isnan(result.metrics["score"])
     with Store.open(url) as store:
-        (wish,) = (w for w in store.snapshot(store.run("tuned").id).evaluations if w.function == OVERFLOWS)
-    assert wish.evaluation.status == "diverged"
-    assert wish.evaluation.reason == result.metrics["reason"]
+        (request,) = (w for w in store.snapshot(store.run("tuned").id).evaluations if w.function == OVERFLOWS)
+    assert request.evaluation.status == "diverged"
+    assert request.evaluation.reason == result.metrics["reason"]
 
 
 def test_the_best_trial_leaves_the_trained_network_in_its_checkpoint(experiment):
@@ -180,10 +180,10 @@ def test_a_search_that_sees_spectra_has_them_computed_beside_the_trials(tmp_path
     search.close()
     with Store.open(url) as store:
         status = store.status(store.run("one").id)
-        wish = store.snapshot(status.run.id).evaluations[-1]
+        request = store.snapshot(status.run.id).evaluations[-1]
     assert status.spectra_done + status.spectra_diverged == status.n_candidates == 16
     assert status.spectra_done > 8
-    assert (wish.function, wish.origin) == (config["activation"], "suggestion")
+    assert (request.function, request.origin) == (config["activation"], "suggestion")
 
 
 @pytest.fixture

@@ -51,12 +51,12 @@ def benchmark_from_run(
         tasks = sorted({store.task(snapshot.run.task_id).name for snapshot in found})
         raise BenchmarkError(f"a benchmark is of one task; the runs are of {len(tasks)}: {', '.join(tasks)}")
     task = store.task(found[0].run.task_id)
-    wishes = [wish for snapshot in found for wish in snapshot.evaluations if wish.evaluation.complete]
-    functions = {wish.evaluation.function_id: wish.function for wish in wishes}
+    requests = [request for snapshot in found for request in snapshot.evaluations if request.evaluation.complete]
+    functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
         raise BenchmarkError(f"run '{names[0]}' has no finished training yet")
     ids = sorted(functions, key=lambda i: (functions[i].count("("), functions[i]))
-    evaluations = {wish.evaluation.id: wish.evaluation for wish in wishes}.values()
+    evaluations = {request.evaluation.id: request.evaluation for request in requests}.values()
     seeds = sorted({evaluation.seed for evaluation in evaluations})
     tables = _Tables(ids, seeds, evaluations)
     return Benchmark(

@@ -13,8 +13,8 @@ from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
     LeaderboardRow,
+    RequestedEvaluation,
     Run,
-    RunEvaluation,
     RunStatus,
     Store,
     TaskRecord,
@@ -31,7 +31,7 @@ class Findings:
     """All that a report is made of.
 
     Attributes:
-        wishes: the run's evaluations in the order in which they were asked for.
+        requests: the run's evaluations in the order in which they were asked for.
         board: the run's leaderboard, best first.
         seed_scores: scores of whole trainings over all runs of the task, by function and seed; None diverged.
         curves: epochs of the best functions and of the baselines, by evaluation.
@@ -47,7 +47,7 @@ class Findings:
     task: TaskRecord
     status: RunStatus
     candidates: tuple[FunctionRecord, ...]
-    wishes: tuple[RunEvaluation, ...]
+    requests: tuple[RequestedEvaluation, ...]
     board: tuple[LeaderboardRow, ...]
     seed_scores: dict[int, dict[int, float | None]]
     curves: dict[int, tuple[EpochRecord, ...]]
@@ -74,15 +74,15 @@ class Findings:
         return float("nan") if value is None else value
 
     @cached_property
-    def finished(self) -> tuple[RunEvaluation, ...]:
+    def finished(self) -> tuple[RequestedEvaluation, ...]:
         """The evaluations with a result, in the order in which they came to it; those taken from other runs stand
         where the run asked for them."""
-        done = [wish for wish in self.wishes if wish.evaluation.finished]
+        done = [request for request in self.requests if request.evaluation.finished]
         return tuple(sorted(done, key=self._moment))
 
-    def _moment(self, wish: RunEvaluation) -> tuple[datetime, int]:
-        ended = wish.evaluation.finished_at
-        return max(wish.suggested_at, ended) if ended else wish.suggested_at, wish.position
+    def _moment(self, request: RequestedEvaluation) -> tuple[datetime, int]:
+        ended = request.evaluation.finished_at
+        return max(request.suggested_at, ended) if ended else request.suggested_at, request.position
 
     @cached_property
     def best(self) -> LeaderboardRow | None:
@@ -130,7 +130,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         task=store.task(run.task_id),
         status=store.status(run.id, fisher=fisher, spectrum_seed=seed),
         candidates=snapshot.candidates,
-        wishes=snapshot.evaluations,
+        requests=snapshot.evaluations,
         board=board,
         seed_scores=store.seed_scores(run.task_id, {row.function_id for row in board}),
         curves={number: store.curve(number) for number in shown},
@@ -161,8 +161,8 @@ def _reference(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
     return next((row for row in board if row.function == REFERENCE), None)
 
 
-def _last_map(store: Store, wishes: tuple[RunEvaluation, ...]) -> EmbeddingRecord | None:
+def _last_map(store: Store, requests: tuple[RequestedEvaluation, ...]) -> EmbeddingRecord | None:
     """Suggestions of a metric surrogate name the version of their features, of which there is no map."""
-    versions = [wish.suggestion.embedding_version for wish in wishes if wish.suggestion]
+    versions = [request.suggestion.embedding_version for request in requests if request.suggestion]
     known = [version for version in versions if version is not None]
     return store.embedding(known[-1]) if known else None

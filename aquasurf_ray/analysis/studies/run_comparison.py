@@ -62,7 +62,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
         raise AnalysisError(f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}")
     bests = [found.best.score for found in (first, second) if found.best]
     goal = min(bests) if len(bests) == 2 else None
-    trained = [{wish.function for wish in found.finished} for found in (first, second)]
+    trained = [{request.function for request in found.finished} for found in (first, second)]
     return RunComparison(
         task=first.task.name,
         sides=(_side(first, goal), _side(second, goal)),
@@ -74,15 +74,15 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
 
 
 def _side(found: Findings, goal: float | None) -> RunSide:
-    results = [wish for wish in found.finished if wish.origin != "baseline"]
+    results = [request for request in found.finished if request.origin != "baseline"]
     best = None if found.best is None else (found.best.function, found.best.score)
     return RunSide(
         name=found.run.name,
         status=found.run.status,
         evaluations=len(results),
-        diverged=sum(wish.evaluation.status == "diverged" for wish in results),
+        diverged=sum(request.evaluation.status == "diverged" for request in results),
         failed=len(found.status.failures),
-        seconds=sum(wish.evaluation.seconds or 0.0 for wish in results if not wish.reused),
+        seconds=sum(request.evaluation.seconds or 0.0 for request in results if not request.reused),
         best=best,
         reached=None if goal is None else _reached(found, goal),
         candidates=len(found.candidates),
@@ -92,9 +92,9 @@ def _side(found: Findings, goal: float | None) -> RunSide:
 def _reached(found: Findings, goal: float) -> int | None:
     """0 where a baseline has it already."""
     n = 0
-    for wish in found.finished:
-        n += wish.origin != "baseline"
-        if wish.evaluation.score is not None and wish.evaluation.score >= goal:
+    for request in found.finished:
+        n += request.origin != "baseline"
+        if request.evaluation.score is not None and request.evaluation.score >= goal:
             return n
     return None
 
@@ -107,8 +107,8 @@ def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple
 def best_so_far(found: Findings) -> np.ndarray:
     """The best score after each evaluation that is no baseline, float64 [n]; baselines count from the beginning."""
     scores = [
-        (-np.inf if wish.evaluation.score is None else wish.evaluation.score, wish.origin == "baseline")
-        for wish in found.finished
+        (-np.inf if request.evaluation.score is None else request.evaluation.score, request.origin == "baseline")
+        for request in found.finished
     ]
     start = max((score for score, baseline in scores if baseline), default=-np.inf)
     later = np.array([score for score, baseline in scores if not baseline], dtype=np.float64)

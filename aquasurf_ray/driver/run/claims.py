@@ -17,10 +17,10 @@ from aquasurf_ray.driver.cluster.pool import Slot, WorkerPool
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.events import Observe, ignore
 from aquasurf_ray.driver.run.converters import suggestion_record
-from aquasurf_ray.driver.state.evaluations import RunEvaluation
+from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.store import Claim, FunctionRecord, Lease, Store, Wish
+from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord, Lease, Store
 from aquasurf_ray.store.records.runs import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction: what waits for the database meanwhile waits for milliseconds
@@ -86,11 +86,11 @@ class Claims:
         """The worker failed on it; another one gets it next, where there is one."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
 
-    def ask_again(self, evaluation: RunEvaluation, *, retry_failed: bool = False) -> None:
+    def ask_again(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
         """Takes an evaluation over if the run that was to train it has died or given it up; `retry_failed` says that
         it may have been this very run."""
-        wish = Wish(evaluation.function_id, evaluation.seed, evaluation.origin)
-        self._keep(self._claim_all([wish], retry_failed=retry_failed))
+        request = EvaluationRequest(evaluation.function_id, evaluation.seed, evaluation.origin)
+        self._keep(self._claim_all([request], retry_failed=retry_failed))
 
     def next_baseline(self) -> FunctionRecord | None:
         """The first that was not asked for yet."""
@@ -118,7 +118,7 @@ class Claims:
     def take_note(self, claim: Claim) -> None:
         """Puts what the store said into the run's history."""
         record = claim.record
-        evaluation = RunEvaluation(
+        evaluation = EvaluationState(
             evaluation_id=claim.evaluation_id,
             function_id=claim.function_id,
             function=self.function(claim.function_id).name,
@@ -151,7 +151,7 @@ class Claims:
     def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
         """One that this worker has not failed on; the others that were claimed with it are held."""
         while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
-            claims = self._claim_all([Wish(each.function_id, each.seed, each.origin) for each in queued])
+            claims = self._claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
             mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
             self._keep([claim for claim in claims if claim is not mine])
             if mine is not None:
@@ -167,7 +167,7 @@ class Claims:
         function = self.next_baseline()
         if function is None:
             return None
-        return self._claim_all([Wish(function.id, self._config.training_seed, "baseline")])[0]
+        return self._claim_all([EvaluationRequest(function.id, self._config.training_seed, "baseline")])[0]
 
     def _claim_suggestion(self, n_waiting: int) -> Claim | None:
         """One for a worker and, where suggestions are ready, one for each of those that wait too, held for them."""
@@ -179,22 +179,22 @@ class Claims:
         candidates, started = self._history.candidates, time.monotonic()
         made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
         took = time.monotonic() - started
-        wishes = []
+        requests = []
         for suggestion in made:
             function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
             said = {"function": function.name, "predicted_score": record.predicted_score}
             self._observe("suggested", **said, seconds=took / len(made))
-            wishes.append(Wish(function.id, self._config.training_seed, "suggestion", record))
-        claims = self._claim_all(wishes)
+            requests.append(EvaluationRequest(function.id, self._config.training_seed, "suggestion", record))
+        claims = self._claim_all(requests)
         self._keep(claims[1:])
         return claims[0] if claims else None
 
-    def _claim_all(self, wishes: Sequence[Wish], *, retry_failed: bool = False) -> list[Claim]:
-        """What becomes of wishes of one origin."""
-        if not wishes:
+    def _claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
+        """What becomes of requests of one origin."""
+        if not requests:
             return []
-        accepted = self.accepted(wishes[0].origin)
-        return self._store.claim_all(self._lease, wishes, retry_failed=retry_failed, **accepted)
+        accepted = self.accepted(requests[0].origin)
+        return self._store.claim_all(self._lease, requests, retry_failed=retry_failed, **accepted)
 
     def _keep(self, claims: Sequence[Claim]) -> None:
         """Takes note of claims, and holds those that are ours for the workers that wait."""

@@ -32,7 +32,7 @@ from aquasurf_ray.driver.run.median_rule import median_rule
 from aquasurf_ray.driver.run.other_runs import Sharing
 from aquasurf_ray.driver.run.preparation import Preparation, keep_costs
 from aquasurf_ray.driver.run.stop_conditions import End
-from aquasurf_ray.driver.state.evaluations import RunEvaluation
+from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.store import Claim, EvaluationResult, FunctionRecord, Lease, StartRecord, Store
@@ -377,7 +377,7 @@ class SearchLoop:
         self.pool.forget(slot, job)
         self._given_up_in_a_row = 0
 
-    def _settle_fault(self, evaluation: RunEvaluation, outcome: Outcome, job: TrainingJob) -> None:
+    def _settle_fault(self, evaluation: EvaluationState, outcome: Outcome, job: TrainingJob) -> None:
         fault = outcome.fault or ""
         advanced = self._has_advanced(evaluation.evaluation_id, job)
         attempts = 1 if advanced else evaluation.attempts + 1

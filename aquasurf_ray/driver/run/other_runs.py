@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.run.claims import Claims
-from aquasurf_ray.driver.state.evaluations import OPEN, RunEvaluation, of_wish
+from aquasurf_ray.driver.state.evaluations import OPEN, EvaluationState, state_of
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import EvaluationRecord, EvaluationResult, Lease, Store
 
@@ -58,7 +58,7 @@ class Sharing:
             if evaluation.status == "failed" and (evaluation.origin == "baseline" or all_origins):
                 self._claims.ask_again(evaluation, retry_failed=True)
 
-    def retry_stopped(self, evaluations: Collection[RunEvaluation]) -> None:
+    def retry_stopped(self, evaluations: Collection[EvaluationState]) -> None:
         """Has trained in full what another run stopped early or refused, where this run does neither."""
         for evaluation in evaluations:
             accepted = self._claims.accepted(evaluation.origin)
@@ -66,12 +66,12 @@ class Sharing:
             if evaluation.stopped_early and not enough:
                 self._claims.ask_again(evaluation)
 
-    def adopt(self, evaluation: RunEvaluation) -> None:
+    def adopt(self, evaluation: EvaluationState) -> None:
         """Another run has taken the evaluation over, or finished it first: what the store says holds."""
         record = self._store.evaluation(evaluation.evaluation_id)
         self.keep(evaluation, record)
 
-    def keep(self, evaluation: RunEvaluation, result: EvaluationResult | EvaluationRecord) -> None:
+    def keep(self, evaluation: EvaluationState, result: EvaluationResult | EvaluationRecord) -> None:
         """Takes note of what has become of an evaluation."""
         status, score, why = result.status, result.score, result.stopped_early
         self._history.evaluations.put(replace(evaluation, status=status, score=score, stopped_early=why, ours=False))
@@ -83,7 +83,7 @@ class Sharing:
         proposed = {e.evaluation_id for e in events if e.kind == "proposed" and e.evaluation_id is not None}
         self._proposed |= proposed
         known = self._history.evaluations
-        new = [of_wish(wish) for wish in self._store.wishes(self._lease.run_id, proposed - known.keys())]
+        new = [state_of(request) for request in self._store.requests(self._lease.run_id, proposed - known.keys())]
         for evaluation in new:
             known.put(evaluation)
         self._requeue(proposed & known.keys())
@@ -107,7 +107,7 @@ class Sharing:
                 self._asked_at[number] = self._clock()
                 self._claims.ask_again(elsewhere[number])
 
-    def _observe(self, evaluation: RunEvaluation) -> None:
+    def _observe(self, evaluation: EvaluationState) -> None:
         accepted = self._claims.accepted(evaluation.origin)
         record = self._store.observe(self._lease, evaluation.evaluation_id, **accepted)
         if record is None or not record.usable(**accepted):

@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a wish to stop, which the search's loop reads between two steps."""
+"""Turns Ctrl-C and SIGTERM into a request to stop, which the search's loop reads between two steps."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from aquasurf_ray.store import RunEvaluation as Wish
-from aquasurf_ray.store import Snapshot
+from aquasurf_ray.store import RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.runs import Origin
 
 FINAL = frozenset({"done", "diverged"})
@@ -20,7 +19,7 @@ OPEN = frozenset({"queued", "running"})
 
 
 @dataclass(frozen=True)
-class RunEvaluation:
+class EvaluationState:
     """One evaluation of the run: what was asked for, by whom, and what has become of it.
 
     `stopped_early` says why a rule ended the training before its last epoch, if one did. `begun` says whether the run
@@ -47,11 +46,11 @@ class RunEvaluation:
         return self.status == "running" and not self.ours
 
 
-class RunEvaluations(Mapping[int, RunEvaluation]):
+class RunEvaluations(Mapping[int, EvaluationState]):
     """By number, in the order in which they were asked for."""
 
-    def __init__(self, evaluations: tuple[RunEvaluation, ...] = ()) -> None:
-        self._by_id: dict[int, RunEvaluation] = {}
+    def __init__(self, evaluations: tuple[EvaluationState, ...] = ()) -> None:
+        self._by_id: dict[int, EvaluationState] = {}
         self._order: dict[int, int] = {}
         self._asked_for: set[int] = set()
         self._counts: Counter[tuple[Origin, str]] = Counter()
@@ -60,13 +59,13 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         self._queue: list[tuple[bool, int, int]] = []
         self._ended: list[int] = []
         self._scores: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        self._best: RunEvaluation | None = None
+        self._best: EvaluationState | None = None
         self.n_reused = 0
         self.n_stopped_early = 0
         for evaluation in evaluations:
             self.put(evaluation)
 
-    def __getitem__(self, evaluation_id: int) -> RunEvaluation:
+    def __getitem__(self, evaluation_id: int) -> EvaluationState:
         return self._by_id[evaluation_id]
 
     def __iter__(self) -> Iterator[int]:
@@ -75,7 +74,7 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def put(self, evaluation: RunEvaluation) -> None:
+    def put(self, evaluation: EvaluationState) -> None:
         """Takes in a new evaluation, or what has become of a known one."""
         number, before = evaluation.evaluation_id, self._by_id.get(evaluation.evaluation_id)
         self._order.setdefault(number, len(self._order))
@@ -110,7 +109,7 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         return self._asked_for
 
     @property
-    def open(self) -> list[RunEvaluation]:
+    def open(self) -> list[EvaluationState]:
         """Those that are queued, or running here or in another run."""
         return [self._by_id[number] for number in self._open]
 
@@ -120,21 +119,21 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         return len(self._open)
 
     @property
-    def elsewhere(self) -> list[RunEvaluation]:
+    def elsewhere(self) -> list[EvaluationState]:
         """Those that another run trains."""
         return [self._by_id[number] for number in self._elsewhere]
 
     @property
-    def best(self) -> RunEvaluation | None:
+    def best(self) -> EvaluationState | None:
         """The one with the highest score; of equal ones the one that was asked for first."""
         return self._best
 
-    def next_queued(self, most: int) -> list[RunEvaluation]:
+    def next_queued(self, most: int) -> list[EvaluationState]:
         """Those to be trained next: what was begun before, then in the order in which they were asked for.
 
         They have one origin. They stay queued until `put` says otherwise.
         """
-        found: dict[tuple[bool, int, int], RunEvaluation] = {}
+        found: dict[tuple[bool, int, int], EvaluationState] = {}
         while self._queue and len(found) < most:
             entry = heapq.heappop(self._queue)
             fresh, _, number = entry
@@ -148,7 +147,7 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         first = next(iter(found.values()), None)
         return [evaluation for evaluation in found.values() if first and evaluation.origin == first.origin]
 
-    def ended(self, after: int = 0) -> list[RunEvaluation]:
+    def ended(self, after: int = 0) -> list[EvaluationState]:
         """Those that came to a result, in that order, without the first `after`; one that was trained anew comes
         again."""
         return [self._by_id[number] for number in self._ended[after:]]
@@ -157,50 +156,50 @@ class RunEvaluations(Mapping[int, RunEvaluation]):
         """The best score of the function; None where all of its trainings diverged, or none has a result."""
         return max(self._scores[function_id].values(), default=None)
 
-    def _count(self, evaluation: RunEvaluation, by: int) -> None:
+    def _count(self, evaluation: EvaluationState, by: int) -> None:
         self._counts[evaluation.origin, evaluation.status] += by
         self.n_reused += by * evaluation.reused
         self.n_stopped_early += by * (evaluation.stopped_early is not None and evaluation.status == "done")
 
-    def _note_best(self, before: RunEvaluation | None, evaluation: RunEvaluation) -> None:
+    def _note_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
         if self._best is not None and before is self._best:
             self._best = max((e for e in self._by_id.values() if _is_scored(e)), key=self._merit, default=None)
         elif _is_scored(evaluation) and (self._best is None or self._merit(evaluation) > self._merit(self._best)):
             self._best = evaluation
 
-    def _merit(self, evaluation: RunEvaluation) -> tuple[float, int]:
+    def _merit(self, evaluation: EvaluationState) -> tuple[float, int]:
         assert evaluation.score is not None  # noqa: S101 - asked of scored ones only
         return evaluation.score, -self._order[evaluation.evaluation_id]
 
 
 def wanted(snapshot: Snapshot) -> RunEvaluations:
     """The run's evaluations as the store has them."""
-    return RunEvaluations(tuple(of_wish(wish) for wish in snapshot.evaluations))
+    return RunEvaluations(tuple(state_of(request) for request in snapshot.evaluations))
 
 
-def of_wish(wish: Wish) -> RunEvaluation:
+def state_of(request: RequestedEvaluation) -> EvaluationState:
     """An evaluation as the store has it; that it runs says nothing of who trains it."""
-    evaluation = wish.evaluation
-    return RunEvaluation(
+    evaluation = request.evaluation
+    return EvaluationState(
         evaluation_id=evaluation.id,
         function_id=evaluation.function_id,
-        function=wish.function,
+        function=request.function,
         seed=evaluation.seed,
-        origin=wish.origin,
+        origin=request.origin,
         status=evaluation.status,
         score=evaluation.score,
         stopped_early=evaluation.stopped_early,
         attempts=evaluation.attempts,
-        begun=wish.origin != "proposal" or evaluation.attempts > 0 or evaluation.started_at is not None,
-        reused=wish.reused,
+        begun=request.origin != "proposal" or evaluation.attempts > 0 or evaluation.started_at is not None,
+        reused=request.reused,
     )
 
 
-def _is_scored(evaluation: RunEvaluation) -> bool:
+def _is_scored(evaluation: EvaluationState) -> bool:
     return evaluation.status in FINAL and evaluation.score is not None
 
 
-def _rank(evaluation: RunEvaluation) -> tuple[str, bool]:
+def _rank(evaluation: EvaluationState) -> tuple[str, bool]:
     return evaluation.status, evaluation.begun
 
 

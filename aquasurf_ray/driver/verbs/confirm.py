@@ -228,8 +228,8 @@ def _confirmation(store: Store, run: Run) -> Confirmation:
 def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
     """Validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
     scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
-    for wish in store.snapshot(run.id).evaluations:
-        done = wish.evaluation
+    for request in store.snapshot(run.id).evaluations:
+        done = request.evaluation
         if done.status == "done":
             at = function_ids.index(done.function_id), seeds.index(done.seed)
             scores[at] = done.score
@@ -239,7 +239,7 @@ def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range
 
 def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
     """What the run's whole trainings with this seed scored, by function; None for those that diverged."""
-    evaluations = (wish.evaluation for wish in store.snapshot(run.id).evaluations)
+    evaluations = (request.evaluation for request in store.snapshot(run.id).evaluations)
     return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
 
 

@@ -15,7 +15,7 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class StopAnswer:
-    """What became of the wish that a run stop; `text` is the same for people.
+    """The outcome of a stop request; `text` is the same for people.
 
     `asked`: its driver was told. `stopped`: it has stopped since. `finished`, `not-running`: nobody drives it. `dead`:
     its driver is gone, and the run free to be resumed. `silent`: its driver was told, and gives no sign of life.

@@ -64,10 +64,10 @@ def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings:
 
 def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
     (best, relu) = marks(findings, "progress", Line)
-    scores = [wish.evaluation.score for wish in findings.finished]
+    scores = [request.evaluation.score for request in findings.finished]
     running = [max(s for s in scores[: i + 1] if s is not None) for i in range(len(scores))]
     np.testing.assert_allclose(best.y, running)
-    reference = next(w.evaluation.score for w in findings.wishes if w.function == "relu(x)")
+    reference = next(w.evaluation.score for w in findings.requests if w.function == "relu(x)")
     assert relu.y.tolist() == [reference, reference]
 
 
@@ -147,7 +147,7 @@ def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
 
 def test_predictions_stand_over_what_was_measured(findings):
     (points,) = marks(findings, "predictions", Points)
-    known = {w.function: w for w in findings.wishes if w.suggestion and w.evaluation.score is not None}
+    known = {w.function: w for w in findings.requests if w.suggestion and w.evaluation.score is not None}
     assert set(points.functions) == set(known)
     for name, predicted in zip(points.functions, points.x, strict=True):
         assert predicted == known[name].suggestion.predicted_score

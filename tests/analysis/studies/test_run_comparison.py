@@ -62,7 +62,7 @@ def test_a_run_without_results_has_no_best_instead_of_never_one(store: Store, ca
 
 def test_best_so_far_begins_with_the_baselines(store: Store) -> None:
     found = read_findings(store, NAME, "", quick=True)
-    baseline = max(w.evaluation.score for w in found.wishes if w.origin == "baseline")
+    baseline = max(w.evaluation.score for w in found.requests if w.origin == "baseline")
     assert best_so_far(found)[0] == max(0.9, baseline)
     assert (np.diff(best_so_far(found)) >= 0).all()
 

@@ -44,9 +44,9 @@ def test_the_log_has_what_happened_and_no_password(postgres_url, tmp_path, monke
     began, ended = ({line["evaluation"]: line for line in lines if line["event"] == e} for e in ("started", "ended"))
     with Store.open(url, create=False) as store:
         run = store.run("one")
-        for wish in store.snapshot(run.id).evaluations:
-            record = wish.evaluation
-            assert began[record.id]["function"] == ended[record.id]["function"] == wish.function
+        for request in store.snapshot(run.id).evaluations:
+            record = request.evaluation
+            assert began[record.id]["function"] == ended[record.id]["function"] == request.function
             assert (ended[record.id]["status"], ended[record.id]["score"]) == ("done", record.score)
     (end,) = [line for line in lines if line["event"] == "run-ended"]
     assert (end["status"], end["message"]) == ("finished", None)

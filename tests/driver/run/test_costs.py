@@ -46,7 +46,7 @@ def scripted(here, **options):
     return search("digits", worker=ScriptedWorker, **chosen)
 
 
-def wishes(here, name):
+def requests(here, name):
     with Store.open(here, create=False) as store:
         return store.snapshot(store.run(name).id).evaluations
 
@@ -75,7 +75,7 @@ def hasty(tmp_path_factory):
 def test_every_trained_function_has_its_cost_measured_once(hasty):
     _, _, url = hasty
     _, costs = candidates_and_costs(url, "hasty")
-    assert costs.keys() == {wish.function for wish in wishes(url, "hasty")}
+    assert costs.keys() == {request.function for request in requests(url, "hasty")}
     assert {name: cost.time_ratio for name, cost in costs.items()} == pytest.approx({n: price_of(n) for n in costs})
     assert costs["relu(x)"].time_ratio == 1
     assert len(cost_events(url, "hasty")) == len(costs)
@@ -83,7 +83,7 @@ def test_every_trained_function_has_its_cost_measured_once(hasty):
 
 def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_or_not(hasty):
     _, _, url = hasty
-    found = wishes(url, "hasty")
+    found = requests(url, "hasty")
     with Store.open(url, create=False) as store:
         started = [e for e in store.events(store.run("hasty").id) if e.kind == "started"]
     rules = {e.evaluation_id: e.data.get("stop_rule") for e in started}
@@ -96,7 +96,7 @@ def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_o
 def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(here):
     reporter = Listening()
     scripted(here, name="cheap", max_cost=DEAREST, evaluations=5, reporter=reporter)
-    found = wishes(here, "cheap")
+    found = requests(here, "cheap")
     assert Counter(w.origin for w in found) == {"baseline": 8, "suggestion": 5}
     assert all(price_of(w.function) <= DEAREST for w in found if w.origin == "suggestion")
     assert [w.function for w in found[:8]] == list(BASELINES), "baselines are trained whatever they cost"
@@ -113,7 +113,7 @@ def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
     result = scripted(here, name="cheap", max_cost=DEAREST, features="outputs", evaluations=40, reporter=reporter)
     names, costs = candidates_and_costs(here, "cheap")
     affordable = {name for name in names.values() if price_of(name) <= DEAREST}
-    trained = {w.function for w in wishes(here, "cheap")}
+    trained = {w.function for w in requests(here, "cheap")}
     assert trained == affordable | set(BASELINES)
     assert costs.keys() == set(names.values()), "all were looked at"
     assert result.exhausted
@@ -123,18 +123,18 @@ def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
 
 def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(hasty):
     result, reporter, url = hasty
-    found = wishes(url, "hasty")
+    found = requests(url, "hasty")
     ended = [w for w in found if w.evaluation.stopped_early]
     assert result.evaluations == 20, "a stopped training counts"
     assert result.stopped_early == reporter.views[-1].stopped_early == len(ended) > 0
     before: dict[int, list[float]] = {2: [], 4: []}
-    for wish in found:  # with one worker, each was stopped or not by those before it
-        curve, ends = curve_of(wish.function), EPOCHS
+    for request in found:  # with one worker, each was stopped or not by those before it
+        curve, ends = curve_of(request.function), EPOCHS
         for epoch, scores in before.items():
             hopeless = len(scores) >= 5 and curve[epoch - 1] < median(scores)
-            ends = min(ends, epoch) if wish.origin == "suggestion" and hopeless else ends
-        assert wish.evaluation.epochs == ends
-        assert (wish.evaluation.stopped_early is not None) == (ends < EPOCHS)
+            ends = min(ends, epoch) if request.origin == "suggestion" and hopeless else ends
+        assert request.evaluation.epochs == ends
+        assert (request.evaluation.stopped_early is not None) == (ends < EPOCHS)
         for epoch in [epoch for epoch in before if epoch <= ends]:
             before[epoch].append(curve[epoch - 1])
     assert "after epoch 2 of 8 is below" in min(w.evaluation.stopped_early for w in ended)
@@ -142,16 +142,16 @@ def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(ha
 
 def test_a_stopped_training_is_whole_where_people_or_other_runs_want_it(here, hasty, tmp_path):
     shutil.copy(hasty[2].removeprefix("sqlite:///"), tmp_path / "runs.db")
-    ended = [w.function for w in wishes(here, "hasty") if w.evaluation.stopped_early]
+    ended = [w.function for w in requests(here, "hasty") if w.evaluation.stopped_early]
     ((_, proposal),) = propose("hasty", ended[:1], store=here)
     assert proposal.status == "queued"
     resume("hasty", store=here, worker=ScriptedWorker, evaluations=13)
-    (again,) = (w.evaluation for w in wishes(here, "hasty") if w.function == ended[0])
+    (again,) = (w.evaluation for w in requests(here, "hasty") if w.function == ended[0])
     assert (again.status, again.epochs, again.stopped_early) == ("done", EPOCHS, None), "people asked for it"
     evaluate(ended[1:2], "digits", store=here, workers=1, name="whole", worker=ScriptedWorker)
-    assert [w.evaluation.epochs for w in wishes(here, "whole")] == [EPOCHS]
+    assert [w.evaluation.epochs for w in requests(here, "whole")] == [EPOCHS]
     scripted(here, name="patient")
-    found = wishes(here, "patient")
+    found = requests(here, "patient")
     assert all(w.evaluation.epochs == EPOCHS for w in found)
     assert any(w.function in ended and not w.reused for w in found), "none came twice; the test would show nothing"
     assert cost_events(here, "whole") == [], "known costs are not measured again"

@@ -8,7 +8,7 @@ from itertools import takewhile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquasurf_ray.driver.state.evaluations import FINAL, RunEvaluation, RunEvaluations
+from aquasurf_ray.driver.state.evaluations import FINAL, EvaluationState, RunEvaluations
 
 CHANGES = st.lists(
     st.tuples(
@@ -23,7 +23,7 @@ CHANGES = st.lists(
 
 def evaluation(number, status="queued", *, begun=False, ours=False, score=None):
     origin = ("baseline", "proposal", "suggestion")[number % 3]
-    return RunEvaluation(number, number // 2, f"f{number // 2}(x)", 0, origin, status, score, begun=begun, ours=ours)
+    return EvaluationState(number, number // 2, f"f{number // 2}(x)", 0, origin, status, score, begun=begun, ours=ours)
 
 
 def changed(number, status, flag, score):

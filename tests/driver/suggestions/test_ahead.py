@@ -18,7 +18,7 @@ from aquasurf_ray.driver.run.session import Order, execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.simulated_worker import Failures, Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.pool import LocalPool
-from aquasurf_ray.driver.state.evaluations import RunEvaluation
+from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import ahead as suggesting_ahead
 from aquasurf_ray.driver.suggestions.ahead import AheadSuggester
@@ -95,13 +95,13 @@ def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_made_ahead(
         order = Order(run, config, task, True, 80, simulated(failing), make_pool=LocalPool)
         result = execute(store, order, Workers(40, 1.0, 0.0), Silent(), stop)
         assert result.evaluations + result.failed == 88
-        wishes = store.snapshot(run.id).evaluations
-        assert len({wish.evaluation.function_id for wish in wishes}) == len(wishes) == 88
-        assert Counter(wish.origin for wish in wishes) == {"baseline": 8, "suggestion": 80}
-        reasons = [wish.suggestion for wish in wishes if wish.origin == "suggestion"]
+        requests = store.snapshot(run.id).evaluations
+        assert len({request.evaluation.function_id for request in requests}) == len(requests) == 88
+        assert Counter(request.origin for request in requests) == {"baseline": 8, "suggestion": 80}
+        reasons = [request.suggestion for request in requests if request.origin == "suggestion"]
         assert all(reason.embedding_version and reason.rank >= 1 for reason in reasons)
         assert len({reason.embedding_version for reason in reasons}) >= 2, "the candidates grew"
-        epochs = [len(store.curve(w.evaluation.id)) for w in wishes if w.evaluation.status == "done"]
+        epochs = [len(store.curve(w.evaluation.id)) for w in requests if w.evaluation.status == "done"]
         assert set(epochs) == {8}
 
 
@@ -164,7 +164,7 @@ def take(suggester, history, n, status="running"):
     some = suggester.suggest_some(n)
     for suggestion in some:
         number, name = suggestion.candidate, f"f{suggestion.candidate}(x)"
-        history.evaluations.put(RunEvaluation(number, number, name, 0, "suggestion", status, 0.5))
+        history.evaluations.put(EvaluationState(number, number, name, 0, "suggestion", status, 0.5))
     return [suggestion.candidate for suggestion in some]
 
 

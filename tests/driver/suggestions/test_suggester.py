@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.driver.state.evaluations import RunEvaluation, RunEvaluations
+from aquasurf_ray.driver.state.evaluations import EvaluationState, RunEvaluations
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import suggester
 from aquasurf_ray.store import FunctionRecord
@@ -72,7 +72,7 @@ def history_of(*evaluations):
 
 
 def evaluation(number, status, score=None):
-    return RunEvaluation(number, number, NAMES[number], 0, "suggestion", status, score)
+    return EvaluationState(number, number, NAMES[number], 0, "suggestion", status, score)
 
 
 def test_the_surrogate_learns_from_what_diverged_and_never_from_what_machines_failed_to_do():

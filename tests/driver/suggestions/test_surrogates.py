@@ -36,14 +36,14 @@ def scripted(here, **options):
     return search("digits", worker=ScriptedWorker, **chosen)
 
 
-def wishes(here, name):
+def requests(here, name):
     with Store.open(here, create=False) as store:
         return store.snapshot(store.run(name).id).evaluations
 
 
 def reasons(here, name):
     """What was suggested and why, without the store's numbers, which may differ between stores."""
-    found = [(w.function, w.suggestion) for w in wishes(here, name) if w.suggestion]
+    found = [(w.function, w.suggestion) for w in requests(here, name) if w.suggestion]
     return [
         (function, why.predicted_score, why.rank, why.embedding_version, [(n.distance, n.score) for n in why.neighbors])
         for function, why in found
@@ -54,7 +54,7 @@ def reasons(here, name):
 def test_a_search_in_the_metric_space_is_the_same_whether_interrupted_or_not(here, tmp_path):
     result = scripted(here, name="long", surrogate="metric")
     assert (result.evaluations, result.exhausted) == (22, False)
-    assert Counter(w.origin for w in wishes(here, "long")) == {"baseline": 8, "suggestion": 14}
+    assert Counter(w.origin for w in requests(here, "long")) == {"baseline": 8, "suggestion": 14}
     whole = reasons(here, "long")
     assert len({function for function, *_ in whole}) == 14
     assert all(predicted is not None and len(near) == 3 for _, predicted, _, _, near in whole)
@@ -74,7 +74,7 @@ def test_a_search_in_the_metric_space_is_the_same_whether_interrupted_or_not(her
 @pytest.mark.usefixtures("no_embedder")
 def test_prices_and_pending_trainings_count_in_the_metric_space(here):
     scripted(here, name="cheap", surrogate="metric", regressor="knr", max_cost=0.9, workers=2, evaluations=10)
-    suggested = [w.function for w in wishes(here, "cheap") if w.origin == "suggestion"]
+    suggested = [w.function for w in requests(here, "cheap") if w.origin == "suggestion"]
     assert len(set(suggested)) == 10
     assert max(map(price_of, suggested)) <= 0.9
 
@@ -95,7 +95,7 @@ def test_a_run_of_a_version_with_one_surrogate_goes_on_with_it(here, tmp_path, m
     with Store.open(here, create=False) as store:
         assert all(store.embedding(version) is not None for *_, version, _ in reasons(here, "old"))
         assert [run.name for run in store.runs()] == ["old", trained]
-    best = max(wishes(here, "old"), key=lambda w: w.evaluation.score)
+    best = max(requests(here, "old"), key=lambda w: w.evaluation.score)
     assert best.evaluation.score == score_of(best.function)
 
 

@@ -61,11 +61,11 @@ def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twi
         assert len(begun - before.keys()) <= 1, "one worker has one training in hand when the driver stops"
     assert resume("b", store=here, worker=ScriptedWorker).evaluations == 2 * N_FUNCTIONS
     with Store.open(here) as store:
-        run, wishes = store.run("b"), finished(store)
+        run, requests = store.run("b"), finished(store)
         assert (run.kind, run.status, run.budget) == ("build", "finished", 2 * N_FUNCTIONS)
-        assert before.items() <= {w.evaluation.id: w.evaluation.finished_at for w in wishes}.items()
-        assert Counter(w.evaluation.seed for w in wishes) == {0: N_FUNCTIONS, 1: N_FUNCTIONS}
-        tries = {w.evaluation.id: len(store.attempts(w.evaluation.id)) for w in wishes}
+        assert before.items() <= {w.evaluation.id: w.evaluation.finished_at for w in requests}.items()
+        assert Counter(w.evaluation.seed for w in requests) == {0: N_FUNCTIONS, 1: N_FUNCTIONS}
+        tries = {w.evaluation.id: len(store.attempts(w.evaluation.id)) for w in requests}
         assert {tries[number] for number in tries.keys() - (begun - before.keys())} == {1}
         ids = [function.id for function in store.candidates(run.id)]
         for fisher in ("sampled", "empirical"):

@@ -55,19 +55,19 @@ def opened(here):
     return Store.open(here, create=False)
 
 
-def wishes(here, name):
+def requests(here, name):
     with opened(here) as store:
         return store.snapshot(store.run(name).id).evaluations
 
 
 def functions(here, name):
-    return [wish.function for wish in wishes(here, name)]
+    return [request.function for request in requests(here, name)]
 
 
 def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
     result = scripted(here, name="one")
     assert (result.evaluations, result.exhausted) == (20, False)
-    found = wishes(here, "one")
+    found = requests(here, "one")
     assert Counter(w.evaluation.status for w in found) == {"done": 20}
     assert Counter(w.origin for w in found) == {"baseline": 8, "suggestion": 12}
     assert [w.function for w in found[:8]] == list(BASELINES)
@@ -88,7 +88,7 @@ def test_a_run_may_have_a_name_in_any_letters(here):
 
 def test_every_suggestion_keeps_its_reason(here):
     scripted(here, name="one", surrogate="aquasurf")
-    reasons = [w.suggestion for w in wishes(here, "one") if w.origin == "suggestion"]
+    reasons = [w.suggestion for w in requests(here, "one") if w.origin == "suggestion"]
     assert all(reason.embedding_version and reason.rank >= 1 and len(reason.neighbors) == 3 for reason in reasons)
     with opened(here) as store:
         assert all(store.embedding(reason.embedding_version) is not None for reason in reasons)
@@ -126,7 +126,7 @@ def test_a_second_run_trains_nothing_that_is_known(here):
     notes = []
     scripted(here, name="two", workers=1, reporter=Listening(notes))
     assert functions(here, "two") == functions(here, "one")
-    assert all(w.reused for w in wishes(here, "two"))
+    assert all(w.reused for w in requests(here, "two"))
     assert any("48 spectra" in note and "used again" in note for note in notes)
 
 
@@ -197,7 +197,7 @@ def test_proposals_are_trained_next_and_count(here):
     ((name, proposal),) = propose("one", [" mul(swish(x), swish(x)) "], store=here)
     assert (name, proposal.status) == ("mul(swish(x),swish(x))", "queued")
     assert resume("one", store=here, worker=ScriptedWorker, evaluations=6).evaluations == 14
-    found = wishes(here, "one")
+    found = requests(here, "one")
     assert found[12].function == "mul(swish(x),swish(x))"
     assert found[12].evaluation.status == "done"
     assert Counter(w.origin for w in found) == {"baseline": 8, "proposal": 1, "suggestion": 5}
@@ -247,7 +247,7 @@ def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(he
     propose("deaths", ["die(x)"], store=here)
     result = resume("deaths", worker=ScriptedWorker, store=here, evaluations=3)
     assert (result.evaluations, result.failed) == (11, 1), "the budget is met by the others"
-    (parked,) = [w for w in wishes(here, "deaths") if w.evaluation.status == "failed"]
+    (parked,) = [w for w in requests(here, "deaths") if w.evaluation.status == "failed"]
     assert (parked.function, parked.evaluation.attempts) == ("die(x)", 3)
     assert "Actor" in parked.evaluation.error
 
@@ -257,7 +257,7 @@ def test_a_function_that_hangs_is_killed_after_its_time_limit(here, tmp_path, mi
     space = space_file(tmp_path, "hang(x)")
     options = {"candidates": 1, "evaluations": 1, "features": "outputs", "store": here, "name": "hangs", "workers": 1}
     search("digits", worker=ScriptedWorker, space=space, time_limit=0.5, max_attempts=2, **options)
-    (parked,) = [w for w in wishes(here, "hangs") if w.evaluation.status == "failed"]
+    (parked,) = [w for w in requests(here, "hangs") if w.evaluation.status == "failed"]
     assert "time limit of 0.5 s passed" in parked.evaluation.error
     assert parked.evaluation.attempts == 2
 
@@ -267,8 +267,8 @@ def test_a_worker_that_dies_once_costs_one_attempt_and_no_result(here, tmp_path,
     storage.mkdir()
     options = {"candidates": 1, "evaluations": 1, "features": "outputs", "store": here, "workers": 1}
     search("digits", worker=ScriptedWorker, space=space, name="once", storage=str(storage), **options)
-    (wish,) = [w for w in wishes(here, "once") if w.origin == "suggestion"]
-    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+    (request,) = [w for w in requests(here, "once") if w.origin == "suggestion"]
+    assert (request.evaluation.status, request.evaluation.attempts) == ("done", 1)
 
 
 @pytest.mark.reliability("out-of-memory-alone")
@@ -280,7 +280,7 @@ def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, 
     options = {"store": here, "workers": 2, "cpus_per_worker": 0.5, "name": "alone", "storage": str(storage)}
     result = evaluate(functions, "digits", worker=ScriptedWorker, max_attempts=2, **options)
     assert (result.evaluations, result.failed) == (9, 0)
-    found = {wish.function: wish.evaluation for wish in wishes(here, "alone")}
+    found = {request.function: request.evaluation for request in requests(here, "alone")}
     assert found["crowded(x)"].attempts == 1, "it failed beside another, and was alone the next time"
     with opened(here) as store:
         tries = [a.outcome for a in store.attempts(found["crowded(x)"].id)]
@@ -295,10 +295,10 @@ def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehav
     storage.mkdir()
     options = {"store": here, "workers": 1, "name": "creeping", "storage": str(storage), "max_attempts": 2}
     assert evaluate(["creep(x)"], "digits", worker=ScriptedWorker, **options).evaluations == 1
-    (wish,) = wishes(here, "creeping")
-    assert (wish.evaluation.status, wish.evaluation.attempts) == ("done", 1)
+    (request,) = requests(here, "creeping")
+    assert (request.evaluation.status, request.evaluation.attempts) == ("done", 1)
     with opened(here) as store:
-        assert [a.outcome for a in store.attempts(wish.evaluation.id)] == ["failed"] * 5 + ["done"]
+        assert [a.outcome for a in store.attempts(request.evaluation.id)] == ["failed"] * 5 + ["done"]
 
 
 @pytest.mark.reliability("two-unnamed-runs")
@@ -350,7 +350,9 @@ def broken_machine(monkeypatch):
 def test_one_broken_machine_costs_no_function_its_place(here, broken_machine):
     result = scripted(here, name="one")
     assert (result.evaluations, result.failed) == (20, 0)
-    assert max(wish.evaluation.attempts for wish in wishes(here, "one")) <= 1, "never twice on the broken machine"
+    assert max(request.evaluation.attempts for request in requests(here, "one")) <= 1, (
+        "never twice on the broken machine"
+    )
     with opened(here) as store:
         run = store.run("one")
         ids = [function.id for function in store.candidates(run.id)]
@@ -363,16 +365,16 @@ def test_evaluations_that_failed_are_told_and_tried_again_when_asked(here, misbe
         evaluate(["relu(x)", "fail(x)"], "digits", worker=ScriptedWorker, **options)
     with pytest.raises(RunFailed, match="1 of 2 evaluations failed"):
         resume("two", store=here, worker=ScriptedWorker)
-    statuses = {w.function: (w.evaluation.status, w.evaluation.attempts) for w in wishes(here, "two")}
+    statuses = {w.function: (w.evaluation.status, w.evaluation.attempts) for w in requests(here, "two")}
     assert statuses == {"relu(x)": ("done", 0), "fail(x)": ("failed", 3)}
 
 
 def test_what_is_wrong_with_the_task_is_told_at_once_and_not_tried_again(here, misbehaving):
     with pytest.raises(RunFailed, match=r"1 of 1 evaluations failed on their workers, the first refuse\(x\)"):
         evaluate(["refuse(x)"], "digits", worker=ScriptedWorker, store=here, workers=1, name="bad")
-    (wish,) = wishes(here, "bad")
-    assert (wish.evaluation.status, wish.evaluation.attempts) == ("failed", 1)
-    assert wish.evaluation.error == "TaskError: the images are of two sizes"
+    (request,) = requests(here, "bad")
+    assert (request.evaluation.status, request.evaluation.attempts) == ("failed", 1)
+    assert request.evaluation.error == "TaskError: the images are of two sizes"
 
 
 def test_proposals_that_another_run_has_done_count_without_training(here):
@@ -381,7 +383,7 @@ def test_proposals_that_another_run_has_done_count_without_training(here):
     scripted(here, name="two", evaluations=2, seed=5)
     propose("two", known[:2], store=here)
     assert resume("two", store=here, worker=ScriptedWorker, evaluations=5).evaluations == 13
-    found = wishes(here, "two")
+    found = requests(here, "two")
     assert Counter(w.origin for w in found)["baseline"] == 8
     assert len(found) == 13
 
@@ -412,13 +414,13 @@ def test_evaluate_trains_what_is_given_with_every_seed(here):
     result = evaluate(["relu(x)", " relu( x ) ", "tanh(x)"], "digits", seeds=2, store=here, workers=2)
     assert result.evaluations == 4
     name = result.name
-    assert Counter((w.function, w.evaluation.seed) for w in wishes(here, name)) == {
+    assert Counter((w.function, w.evaluation.seed) for w in requests(here, name)) == {
         ("relu(x)", 0): 1,
         ("relu(x)", 1): 1,
         ("tanh(x)", 0): 1,
         ("tanh(x)", 1): 1,
     }
-    assert all(w.evaluation.val_accuracy > 0.5 for w in wishes(here, name))
+    assert all(w.evaluation.val_accuracy > 0.5 for w in requests(here, name))
     again = evaluate(["tanh(x)", "relu(x)"], "digits", seeds=2, store=here)
     assert (again.name, again.evaluations) == (name, 4)
 
@@ -427,8 +429,8 @@ def test_an_evaluation_on_two_processes_is_a_groups(here, monkeypatch):
     monkeypatch.setattr(execution, "GroupWorker", ScriptedGroup)
     asked = {"gpus_per_evaluation": 2, "gpus_per_worker": 0, "cpus_per_worker": 0.5}
     result = evaluate(["relu(x)"], "digits", store=here, **asked)
-    (wish,) = wishes(here, result.name)
-    assert (wish.evaluation.status, wish.evaluation.n_devices) == ("done", 2)
+    (request,) = requests(here, result.name)
+    assert (request.evaluation.status, request.evaluation.n_devices) == ("done", 2)
 
 
 def test_evaluate_reads_functions_after_the_modules_that_define_them(here, tmp_path):
@@ -448,7 +450,7 @@ def test_a_real_search_learns_digits_and_shares_its_results(here):
     result = search("digits", name="real", workers=2, **options)
     assert result.evaluations == 11
     assert result.best[1] > 0.9
-    found = wishes(here, "real")
+    found = requests(here, "real")
     done = [w.evaluation.epochs for w in found if w.evaluation.status == "done"]
     assert len(done) >= 8
     assert set(done) == {8}

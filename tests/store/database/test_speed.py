@@ -67,7 +67,7 @@ def test_no_decision_scans_a_table(big):
     store.claim_queued(lease)
     store.observe(lease, claim.evaluation_id)
     store.evaluation_statuses([claim.evaluation_id])
-    store.wishes(lease.run_id, [claim.evaluation_id])
+    store.requests(lease.run_id, [claim.evaluation_id])
     store.renew_lease(lease)
     store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"x"))
     store.spectra(1, functions[:10])

@@ -92,7 +92,7 @@ class Facts:
     """What a store says, without its numbers.
 
     An evaluation is known by (task, function, seed); `results` are all finished ones that it has anywhere, with their
-    learning curves; wishes are those of runs by name.
+    learning curves; requests are those of runs by name.
     """
 
     tasks: set
@@ -100,7 +100,7 @@ class Facts:
     aliases: set
     statuses: dict
     results: dict
-    wishes: dict
+    requests: dict
     candidates: dict
     spectra: dict
     costs: dict
@@ -150,7 +150,7 @@ def read_facts(rows):
         aliases={r["name"] for r in rows["aliases"]} | {r["name"] for r in rows["functions"]},
         statuses={key[r["id"]]: r["status"] + ("*" if r["stopped_early"] else "") for r in rows["evaluations"]},
         results=results,
-        wishes={
+        requests={
             (run[r["run_id"]], key[r["evaluation_id"]]): (
                 r["origin"],
                 r["position"],
@@ -186,7 +186,7 @@ def united(ours, theirs, names):
         aliases=ours.aliases | theirs.aliases,
         statuses=statuses,
         results={key: ours.results.get(key, set()) | theirs.results.get(key, set()) for key in keys},
-        wishes=ours.wishes | {(names[run], key): wish for (run, key), wish in theirs.wishes.items()},
+        requests=ours.requests | {(names[run], key): request for (run, key), request in theirs.requests.items()},
         candidates=ours.candidates | {names[run]: functions for run, functions in theirs.candidates.items()},
         spectra=theirs.spectra | ours.spectra,
         costs=theirs.costs | ours.costs,
@@ -335,7 +335,7 @@ def test_a_merge_in_the_other_direction_closes_the_circle(new):
     left, right = facts(one), facts(other)
     assert (left.tasks, left.functions, left.statuses.keys()) == (right.tasks, right.functions, right.statuses.keys())
     assert left.results == right.results
-    assert left.wishes.keys() == right.wishes.keys()
+    assert left.requests.keys() == right.requests.keys()
 
 
 def test_a_different_result_stays_in_the_log_of_its_run_and_is_told_of(new):
@@ -532,10 +532,10 @@ def test_a_run_that_wanted_what_the_other_side_has_trained_is_told_of_it(new, tr
         run = wants.create_run(NewRun("wants", "search", task, {}, "digest-w", 0, 2, None, "0.1.0"), functions)
         wants.propose(run.id, functions, 0)
         a.merge(other)
-        (wish,) = a.snapshot(a.run("wants").id).evaluations
-        assert (wish.evaluation.status, wish.evaluation.score, wish.reused) == ("done", 0.75, True)
+        (request,) = a.snapshot(a.run("wants").id).evaluations
+        assert (request.evaluation.status, request.evaluation.score, request.reused) == ("done", 0.75, True)
         last = a.events(a.run("wants").id)[-1]
-        assert (last.kind, last.evaluation_id, last.data["score"]) == ("observed", wish.evaluation.id, 0.75)
+        assert (last.kind, last.evaluation_id, last.data["score"]) == ("observed", request.evaluation.id, 0.75)
 
 
 def test_a_copy_that_finds_no_room_says_where_it_should_have_been(blank, tmp_path, monkeypatch):

@@ -20,10 +20,10 @@ def store(world_url):
 
 def test_rows_are_the_evaluations_in_the_order_of_the_run(store):
     frame = store.evaluations(run=NAME)
-    wishes = store.snapshot(store.run(NAME).id).evaluations
-    assert frame["function"].tolist() == [wish.function for wish in wishes]
-    assert frame["position"].tolist() == list(range(len(wishes)))
-    assert frame["evaluation_id"].tolist() == [wish.evaluation.id for wish in wishes]
+    requests = store.snapshot(store.run(NAME).id).evaluations
+    assert frame["function"].tolist() == [request.function for request in requests]
+    assert frame["position"].tolist() == list(range(len(requests)))
+    assert frame["evaluation_id"].tolist() == [request.evaluation.id for request in requests]
     done = frame[frame["status"] == "done"]
     best = done.loc[done["score"].idxmax()]
     (top,) = store.leaderboard(run_id=store.run(NAME).id, n=1)

@@ -11,6 +11,7 @@ from aquasurf_ray.store import (
     BadRecord,
     CostRecord,
     EpochRecord,
+    EvaluationRequest,
     EvaluationResult,
     FunctionRow,
     NewRun,
@@ -18,7 +19,6 @@ from aquasurf_ray.store import (
     StartRecord,
     Store,
     SuggestionRecord,
-    Wish,
     this_process,
 )
 
@@ -36,7 +36,9 @@ def held(store_url):
 
 
 def claimed(store, lease, functions):
-    return store.claim_all(lease, [Wish(f, 0, "suggestion", SuggestionRecord(0.1 * f, f)) for f in functions])
+    return store.claim_all(
+        lease, [EvaluationRequest(f, 0, "suggestion", SuggestionRecord(0.1 * f, f)) for f in functions]
+    )
 
 
 def kinds(store, lease):
@@ -51,9 +53,9 @@ def test_suggestions_are_claimed_in_their_order(held):
     assert [(claim.function_id, claim.state, claim.record.status) for claim in claims] == [
         (number, "claimed", "running") for number in wanted
     ]
-    wishes = store.snapshot(lease.run_id).evaluations
-    assert [wish.evaluation.function_id for wish in wishes] == wanted
-    assert [wish.suggestion.rank for wish in wishes] == wanted
+    requests = store.snapshot(lease.run_id).evaluations
+    assert [request.evaluation.function_id for request in requests] == wanted
+    assert [request.suggestion.rank for request in requests] == wanted
     assert kinds(store, lease) == ["claimed"] * 3
 
 
@@ -115,4 +117,4 @@ def test_a_group_takes_no_more_statements_than_one(held):
         assert counted(functions[1:]) <= counted(functions[:1])
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
-    assert {wish.evaluation.status for wish in store.snapshot(lease.run_id).evaluations} == {"done"}
+    assert {request.evaluation.status for request in store.snapshot(lease.run_id).evaluations} == {"done"}

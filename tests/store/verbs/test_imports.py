@@ -81,15 +81,17 @@ def test_it_is_a_finished_run_that_status_and_leaderboard_know(world):
         ("f0(x)", 0, 0.9),
         ("f0(x)", 1, 0.5),
     ]
-    wishes = world.store.snapshot(run.id).evaluations
-    assert [(wish.position, wish.origin, wish.reused) for wish in wishes] == [(i, "import", False) for i in range(3)]
-    assert wishes[0].evaluation.test_loss == math.inf
-    assert math.isnan(wishes[0].evaluation.train_loss)
-    assert {(w.evaluation.worker, w.evaluation.started_at, w.evaluation.finished_at) for w in wishes} == {(None,) * 3}
+    requests = world.store.snapshot(run.id).evaluations
+    assert [(request.position, request.origin, request.reused) for request in requests] == [
+        (i, "import", False) for i in range(3)
+    ]
+    assert requests[0].evaluation.test_loss == math.inf
+    assert math.isnan(requests[0].evaluation.train_loss)
+    assert {(w.evaluation.worker, w.evaluation.started_at, w.evaluation.finished_at) for w in requests} == {(None,) * 3}
     (event,) = world.store.events(run.id)
     assert (event.kind, event.data) == ("imported", {"entries": 3})
     history = world.store.function_history("new(x)")
-    assert [(item.run, item.wish.evaluation.status) for item in history.evaluations] == [("bench", "diverged")]
+    assert [(item.run, item.request.evaluation.status) for item in history.evaluations] == [("bench", "diverged")]
 
 
 def test_its_task_is_not_the_one_that_is_trained_here(world):

@@ -15,8 +15,8 @@ SHOWN = 12
 
 def failures(findings: Findings) -> Chart | None:
     """Functions that diverged, and evaluations that failed on their workers, counted by cause."""
-    diverged = Counter(_cause(wish.evaluation.reason) for wish in findings.status.divergences)
-    failed = Counter(_cause(wish.evaluation.error) for wish in findings.status.failures)
+    diverged = Counter(_cause(request.evaluation.reason) for request in findings.status.divergences)
+    failed = Counter(_cause(request.evaluation.error) for request in findings.status.failures)
     if not diverged and not failed:
         return None
     counts = Counter({f"diverged: {cause}": n for cause, n in diverged.items()})

@@ -26,7 +26,7 @@ class FunctionTable:
 
     def __init__(self, findings: Findings) -> None:
         names = [function.name for function in findings.candidates]
-        names += [wish.function for wish in findings.wishes]
+        names += [request.function for request in findings.requests]
         self.names = tuple(dict.fromkeys(names))
         self.numbers = {name: number for number, name in enumerate(self.names)}
         self._findings = findings
@@ -35,10 +35,10 @@ class FunctionTable:
         """Columns, ready for JSON. `curves` are `N_POINTS` levels a function at even distances from -4 to 4: 0 is -4,
         254 is 4, 255 is undefined."""
         figures: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _FIGURES}
-        for order, wish in enumerate(self._findings.wishes, start=1):
-            row = self.numbers[wish.function]
+        for order, request in enumerate(self._findings.requests, start=1):
+            row = self.numbers[request.function]
             if figures["order"][row] is None:
-                self._fill(figures, row, order, wish)
+                self._fill(figures, row, order, request)
         for board in reversed(self._findings.board):
             row = self.numbers[board.function]
             figures["value"][row] = _rounded(self._findings.value(board.score))
@@ -48,12 +48,12 @@ class FunctionTable:
         packed = base64.b64encode(curves.tobytes()).decode()
         return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **figures}
 
-    def _fill(self, figures: dict[str, list[Any]], row: int, order: int, wish: Any) -> None:
+    def _fill(self, figures: dict[str, list[Any]], row: int, order: int, request: Any) -> None:
         figures["order"][row] = order
-        figures["status"][row] = wish.evaluation.status
-        figures["origin"][row] = wish.origin
-        if wish.suggestion:
-            figures["predicted"][row] = _rounded(self._findings.value(wish.suggestion.predicted_score))
+        figures["status"][row] = request.evaluation.status
+        figures["origin"][row] = request.origin
+        if request.suggestion:
+            figures["predicted"][row] = _rounded(self._findings.value(request.suggestion.predicted_score))
 
 
 _FIGURES = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")

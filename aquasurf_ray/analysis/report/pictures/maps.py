@@ -36,7 +36,7 @@ def maps(findings: Findings) -> Chart | None:
         f"{len(known)} are coloured by their {findings.metric_name}{on_the_edge(known, 'in its last colour')}; grey "
         "ones were not trained, or diverged."
     )
-    if any(wish.origin == "suggestion" for wish in findings.wishes):
+    if any(request.origin == "suggestion" for request in findings.requests):
         words += " The thin line is the order in which the surrogate chose them."
     return Chart("map", "Maps of the candidates", words, panels, height=420)
 
@@ -103,7 +103,7 @@ def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Pan
     known = np.array([scores[f.id] for f in findings.candidates if f.id in scores])
     floor = lowest_shown(known) if len(known) else 0.0
     colours = np.array([findings.value(max(score, floor)) for score in known])
-    suggested = [wish.evaluation.function_id for wish in findings.wishes if wish.origin == "suggestion"]
+    suggested = [request.evaluation.function_id for request in findings.requests if request.origin == "suggestion"]
     order = [row[number] for number in suggested if number in row]
     rest, done = place[~is_trained], place[is_trained]
     marks: list[Mark] = [

@@ -19,7 +19,7 @@ WORST_SHARE = 0.35
 
 def progress(findings: Findings) -> Chart | None:
     """All results in the order in which they came, and the best so far; poor ones lie on the picture's edge."""
-    scores = np.array([_score(wish.evaluation.score) for wish in findings.finished])
+    scores = np.array([_score(request.evaluation.score) for request in findings.finished])
     if np.isnan(scores).all():
         return None
     number = np.arange(1.0, len(scores) + 1)
@@ -27,7 +27,7 @@ def progress(findings: Findings) -> Chart | None:
     held = np.array([findings.value(max(score, floor)) if not np.isnan(score) else np.nan for score in scores])
     marks: list[Mark] = []
     for origin, (name, colour, symbol) in _ORIGINS.items():
-        own = np.array([wish.origin == origin for wish in findings.finished]) & ~np.isnan(scores)
+        own = np.array([request.origin == origin for request in findings.finished]) & ~np.isnan(scores)
         if own.any():
             names = tuple(w.function for w, is_own in zip(findings.finished, own, strict=True) if is_own)
             marks.append(Points(name, number[own], held[own], names, colour, symbol=symbol))

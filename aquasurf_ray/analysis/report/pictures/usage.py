@@ -8,44 +8,46 @@ import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Panel, Points, Spans
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.store import RunEvaluation
+from aquasurf_ray.store import RequestedEvaluation
 
 
 def usage(findings: Findings) -> Chart | None:
     """Trainings of this run by worker over time, and the memory that they took where the device tells."""
-    own = [wish for wish in findings.finished if not wish.reused and _times(wish) is not None]
+    own = [request for request in findings.finished if not request.reused and _times(request) is not None]
     if not own:
         return None
-    begin = min(_span(wish)[0] for wish in own)
-    unit, seconds = _unit((max(_span(wish)[1] for wish in own) - begin).total_seconds())
+    begin = min(_span(request)[0] for request in own)
+    unit, seconds = _unit((max(_span(request)[1] for request in own) - begin).total_seconds())
     start, end = (np.array([(_span(w)[i] - begin).total_seconds() / seconds for w in own]) for i in (0, 1))
-    workers = tuple(wish.evaluation.worker or "worker" for wish in own)
-    texts = tuple(f"{wish.function}, {wish.evaluation.seconds or 0:.1f} s" for wish in own)
+    workers = tuple(request.evaluation.worker or "worker" for request in own)
+    texts = tuple(f"{request.function}, {request.evaluation.seconds or 0:.1f} s" for request in own)
     time = Axis(f"{unit} since the first training")
     panels = [Panel((Spans("trainings", workers, start, end, texts),), time, legend=False)]
-    memory = np.array([np.nan if (m := wish.evaluation.peak_memory_mb) is None else m for wish in own])
+    memory = np.array([np.nan if (m := request.evaluation.peak_memory_mb) is None else m for request in own])
     if np.isfinite(memory).any():
-        names = tuple(wish.function for wish in own)
+        names = tuple(request.function for request in own)
         points = Points("peak memory", end, memory, names, colour=0)
         panels.append(Panel((points,), time, Axis("peak memory, MB"), legend=False))
     return Chart("usage", "Time and devices", _words(own, workers, start, end, seconds), tuple(panels))
 
 
-def _words(own: list[RunEvaluation], workers: tuple[str, ...], start: np.ndarray, end: np.ndarray, unit: float) -> str:
-    trained = sum(wish.evaluation.seconds or 0.0 for wish in own)
+def _words(
+    own: list[RequestedEvaluation], workers: tuple[str, ...], start: np.ndarray, end: np.ndarray, unit: float
+) -> str:
+    trained = sum(request.evaluation.seconds or 0.0 for request in own)
     n, wall = len(set(workers)), float(end.max() - start.min()) * unit
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
     busy = f", {trained / (n * wall):.0%} of the time of {n} worker{'s' if n > 1 else ''}" if wall > 0 else ""
     return f"{len(own)} trainings took {_duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}."
 
 
-def _times(wish: RunEvaluation) -> tuple[datetime, datetime] | None:
-    start, end = wish.evaluation.started_at, wish.evaluation.finished_at
+def _times(request: RequestedEvaluation) -> tuple[datetime, datetime] | None:
+    start, end = request.evaluation.started_at, request.evaluation.finished_at
     return None if start is None or end is None else (start, end)
 
 
-def _span(wish: RunEvaluation) -> tuple[datetime, datetime]:
-    times = _times(wish)
+def _span(request: RequestedEvaluation) -> tuple[datetime, datetime]:
+    times = _times(request)
     assert times is not None  # noqa: S101 - asked only of those that have both
     return times
 

@@ -20,13 +20,13 @@ from aquasurf_ray.store.verbs.fence import StoreCore, chunks, log
 from aquasurf_ray.store.verbs.results import reopen
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 
-_WISHES = table(RunEvaluation)
-_IS_MINE = (_WISHES.c.run_id == sa.bindparam("at_run")) & (_WISHES.c.evaluation_id == sa.bindparam("at_evaluation"))
-_CHANGE = sa.update(_WISHES).where(_IS_MINE)
-_NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_WISHES.c.position) + 1, 0)).where(
-    _WISHES.c.run_id == sa.bindparam("at_run")
+_REQUESTS = table(RunEvaluation)
+_IS_MINE = (_REQUESTS.c.run_id == sa.bindparam("at_run")) & (_REQUESTS.c.evaluation_id == sa.bindparam("at_evaluation"))
+_CHANGE = sa.update(_REQUESTS).where(_IS_MINE)
+_NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_REQUESTS.c.position) + 1, 0)).where(
+    _REQUESTS.c.run_id == sa.bindparam("at_run")
 )
-_ADD = sa.insert(_WISHES).inline()
+_ADD = sa.insert(_REQUESTS).inline()
 _BEGUN = (RunEvaluation.origin != "proposal") | (Evaluation.attempts > 0) | Evaluation.started_at.is_not(None)
 _NEXT_QUEUED = (
     sa.select(Evaluation.id, RunEvaluation.origin)
@@ -42,14 +42,14 @@ _NEXT_QUEUED = (
 )
 
 
-class QueuedWish(NamedTuple):
+class QueuedRequest(NamedTuple):
     """A queued evaluation that a run wants."""
 
     evaluation_id: int
     origin: Origin
 
 
-class WishVerbs(StoreCore):
+class RequestVerbs(StoreCore):
     """The queue that anyone may put functions into."""
 
     def propose(
@@ -93,7 +93,7 @@ class Link(NamedTuple):
 
 
 def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
-    """Notes wishes, each once; returns the origins they were first noted with, by evaluation.
+    """Notes requests, each once; returns the origins they were first noted with, by evaluation.
 
     The caller holds the run's row.
     """
@@ -112,9 +112,9 @@ def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> d
 
 
 def _known(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]) -> dict[int, Any]:
-    columns = (_WISHES.c.evaluation_id, _WISHES.c.origin, _WISHES.c.reused)
-    query = sa.select(*columns).where(_WISHES.c.run_id == run_id)
-    parts = (query.where(_WISHES.c.evaluation_id.in_(part)) for part in chunks(evaluation_ids))
+    columns = (_REQUESTS.c.evaluation_id, _REQUESTS.c.origin, _REQUESTS.c.reused)
+    query = sa.select(*columns).where(_REQUESTS.c.run_id == run_id)
+    parts = (query.where(_REQUESTS.c.evaluation_id.in_(part)) for part in chunks(evaluation_ids))
     return {row.evaluation_id: row for part in parts for row in connection.execute(part)}
 
 
@@ -123,10 +123,10 @@ def _row(link: Link) -> dict[str, Any]:
     return row | _reason(link.suggestion)
 
 
-def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedWish | None:
+def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedRequest | None:
     """The next queued evaluation of the run, locked: what was begun before, then proposals by position."""
     row = connection.execute(_NEXT_QUEUED, {"at_run": run_id, "at_task": task_id}).one_or_none()
-    return None if row is None else QueuedWish(row.id, row.origin)
+    return None if row is None else QueuedRequest(row.id, row.origin)
 
 
 def to_suggestion(row: Any) -> SuggestionRecord | None:
