@@ -237,8 +237,8 @@ def test_the_batch_script_is_bash_and_asks_for_a_signal_before_its_end():
     assert "requeue" in options
 
 
-def test_each_way_of_deploying_says_how_it_was_tried():
+def test_each_way_of_deploying_says_how_it_was_tested():
     folders = [path for path in DEPLOY.iterdir() if path.is_dir()]
     assert {path.name for path in folders} == {"docker", "compose", "ray", "kuberay", "slurm"}
     for folder in folders:
-        assert "## How it was tried" in (folder / "README.md").read_text(), folder.name
+        assert "## How it was tested" in (folder / "README.md").read_text(), folder.name

@@ -47,7 +47,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_examples_in_docstrings_are_blocks_of_code(site: Path) -> None:
-    page = (site / "reference/python/surrogate.distances.html").read_text()
+    page = (site / "reference/python/aquasurf_ray.surrogate.distances.html").read_text()
     assert re.search(r"<pre>.*&gt;&gt;&gt;", page.replace("\n", " "))
     assert "<blockquote>" not in page
 
