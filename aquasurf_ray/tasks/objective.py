@@ -1,7 +1,8 @@
-"""What a network is trained for: the loss it minimises, the metric it is judged by, the distribution it predicts.
+"""The objective of a network: the loss to minimise, the metric that judges it, the distribution that it predicts.
 
-Outputs have the shape (n, ..., c): n examples, any positions (tokens, pixels), c classes or values. Losses are means
-over examples and positions. A metric is accumulated batch by batch by an object with `update(outputs, targets)` and
+Outputs have the shape (n, ..., c) or (n, c, ...): n examples, any positions (tokens, pixels), c classes or values;
+`aquasurf_ray.tasks.targets` says which dimension holds the classes and which targets count. Losses are means over the
+targets that count. A metric is accumulated batch by batch by an object with `update(outputs, targets)` and
 `compute()`, which every metric of torchmetrics has too. The score that a search maximises is the metric's value on the
 validation split, with the sign changed where lower is better, so nothing after this module asks which way is up.
 """
@@ -9,7 +10,8 @@ validation split, with the sign changed where lower is better, so nothing after 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -18,12 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aquasurf_ray.tasks.errors import TaskError, require
+from aquasurf_ray.tasks.targets import IGNORED as IGNORED
+from aquasurf_ray.tasks.targets import (
+    Loss,
+    class_rows,
+    counted_targets,
+    example_weights,
+    ignored_label,
+    is_sum,
+)
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Quantity = Callable[[Tensor, Tensor, Loss | None], tuple[Tensor, Tensor]]
 Likelihood = Literal["categorical", "gaussian", "bernoulli"]
 
-IGNORED = -100
-"""PyTorch's own mark of a target that does not count, such as padding."""
 PLAIN = (bool, int, float, str, tuple)
 LIKELIHOODS: tuple[Likelihood, ...] = ("categorical", "gaussian", "bernoulli")
 
@@ -32,22 +41,22 @@ class MetricState(Protocol):
     """One pass over a split: fed with batches, then asked for the value."""
 
     def update(self, outputs: Tensor, targets: Tensor) -> Any:
-        """Takes one batch in: detached outputs (n, ..., c), and targets."""
+        """Add one batch: detached outputs as the network gives them, and targets."""
         ...
 
     def compute(self) -> Any:
-        """The value over all batches: a float, or a tensor with one element."""
+        """Return the value over all batches: a float, or a tensor with one element."""
         ...
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a network is judged by.
+    """A measure that networks are judged by.
 
     Args:
         name: as people write it in a table: `accuracy`, `rmse`.
         make: begins one pass over a split.
-        higher_is_better: whether the search looks for large values.
+        higher_is_better: whether the search maximises the metric.
     """
 
     name: str
@@ -59,12 +68,12 @@ class Metric:
         require(callable(self.make), "metric", self.make, "a callable that begins one pass over a split")
 
     def begin(self, device: torch.device) -> MetricState:
-        """Begins a pass over a split whose outputs are on `device`, where a metric that is a module must live too."""
+        """Begin a pass over a split whose outputs are on `device`, where a metric that is a module must live too."""
         state = self.make()
         return state.to(device) if isinstance(state, nn.Module) else state
 
     def score(self, value: float) -> float:
-        """What a search maximises, from the metric's value; the other way round it is the same function.
+        """Return the score, which a search maximises, for a value of the metric. The function is its own inverse.
 
         >>> RMSE.score(0.25), ACCURACY.score(0.25)
         (-0.25, 0.25)
@@ -73,59 +82,54 @@ class Metric:
 
 
 class RunningMean:
-    """The mean of a quantity over all examples and positions that count, then `finish` of it.
+    """The mean of a quantity over all targets that count, then `finish` of it.
 
-    Sums stay on the device of the outputs until they are asked for, in float64.
+    Sums stay on the device of the outputs until they are asked for, in float64. `Objective.begin_metric` sets `loss`,
+    which says which labels are padding and where the classes are; without one they are as in `cross_entropy`.
 
     Args:
-        quantity: (outputs, targets) -> values.
-        finish: of the mean.
-        counted: (outputs, targets) -> which of the values count, as booleans of the same shape; by default all.
+        quantity: (outputs, targets, loss) -> values, and which of them count, as booleans of the same shape.
+        finish: applied to the mean.
     """
 
-    def __init__(self, quantity: Loss, finish: Callable[[float], float] = float, counted: Loss | None = None) -> None:
+    def __init__(self, quantity: Quantity, finish: Callable[[float], float] = float) -> None:
+        self.loss: Loss | None = None
         self._quantity = quantity
         self._finish = finish
-        self._counted = counted
         self._sum: Tensor | float = 0.0
         self._n: Tensor | int = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Takes one batch in."""
-        values = self._quantity(outputs, targets)
-        if self._counted is None:
-            self._n = self._n + values.numel()
-        else:
-            counted = self._counted(outputs, targets)
-            values = torch.where(counted, values, torch.zeros_like(values))
-            self._n = self._n + counted.sum()
-        self._sum = self._sum + values.sum(dtype=torch.float64)
+        """Add one batch."""
+        values, counted = self._quantity(outputs, targets, self.loss)
+        self._n = self._n + counted.sum()
+        self._sum = self._sum + torch.where(counted, values, torch.zeros_like(values)).sum(dtype=torch.float64)
 
     def compute(self) -> float:
-        """The value so far; NaN before the first value that counts."""
+        """Return the value so far; NaN before the first target that counts."""
         n = int(self._n)
         return self._finish(float(self._sum) / n) if n else float("nan")
 
 
-def _is_hit(logits: Tensor, targets: Tensor) -> Tensor:
-    hits = logits.argmax(-1)
-    labels = _shaped(targets, logits).argmax(-1) if targets.is_floating_point() else targets
-    return hits == _shaped(labels, hits)
+def _hits(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, Tensor]:
+    logits, labels = class_rows(outputs, targets, loss)
+    if labels.dim() == 2:
+        labels = labels.argmax(-1)
+        return logits.argmax(-1) == labels, torch.ones_like(labels, dtype=torch.bool)
+    return logits.argmax(-1) == labels, counted_targets(labels, loss)
 
 
-def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs.double() - _shaped(targets, outputs).double()).square()
+def _squared_error(outputs: Tensor, targets: Tensor, _: Loss | None) -> tuple[Tensor, Tensor]:
+    errors = (outputs.double() - _shaped(targets, outputs).double()).square()
+    return errors, torch.ones_like(errors, dtype=torch.bool)
 
 
-def _token_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    rows = logits.reshape(-1, logits.shape[-1]).float()
-    return functional.cross_entropy(rows, _fitting(labels, logits), reduction="none").reshape(logits.shape[:-1])
-
-
-def _is_labelled(logits: Tensor, targets: Tensor) -> Tensor:
-    if targets.is_floating_point():
-        return torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-    return _shaped(targets, logits[..., 0]) != IGNORED
+def _nats(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, Tensor]:
+    logits, labels = class_rows(outputs, targets, loss)
+    ignored = ignored_label(loss)
+    nats = functional.cross_entropy(logits.float(), labels, ignore_index=ignored, reduction="none")
+    counted = counted_targets(labels, loss) if labels.dim() == 1 else torch.ones_like(nats, dtype=torch.bool)
+    return nats, counted
 
 
 def _exp(mean: float) -> float:
@@ -137,7 +141,7 @@ def _root(mean: float) -> float:
 
 
 def _accuracy() -> MetricState:
-    return RunningMean(_is_hit, counted=_is_labelled)
+    return RunningMean(_hits)
 
 
 def _rmse() -> MetricState:
@@ -145,7 +149,7 @@ def _rmse() -> MetricState:
 
 
 def _perplexity() -> MetricState:
-    return RunningMean(_token_cross_entropy, _exp, _is_labelled)
+    return RunningMean(_nats, _exp)
 
 
 ACCURACY = Metric("accuracy", _accuracy)
@@ -158,11 +162,11 @@ class Objective:
     """A loss, a metric, and the distribution that the outputs stand for.
 
     Args:
-        loss: (outputs, targets) -> the mean over examples and positions, a scalar.
-        metric: what a network is judged by.
-        likelihood: what the Fisher information draws its targets from: `categorical` with the outputs as logits (the
-            last dimension is the classes), `gaussian` with the outputs as means and unit variance, `bernoulli` with
-            each output as the logit of a yes.
+        loss: (outputs, targets) -> the mean over the targets that count, a scalar.
+        metric: the measure that networks are judged by.
+        likelihood: the distribution that the Fisher information draws its targets from: `categorical` with the outputs
+            as logits, `gaussian` with the outputs as means and unit variance, `bernoulli` with each output as the
+            logit of a yes.
 
     Example:
         >>> Objective(torch.nn.functional.l1_loss, RMSE, "gaussian").metric.name
@@ -179,7 +183,7 @@ class Objective:
         require(self.likelihood in LIKELIHOODS, "likelihood", self.likelihood, f"one of {', '.join(LIKELIHOODS)}")
 
     def training_loss(self, label_smoothing: float = 0.0) -> Loss:
-        """The loss to minimise: `loss` itself, or with smoothed labels.
+        """Return the loss to minimise: `loss` itself, or with smoothed labels.
 
         Raises:
             TaskError: smoothing is asked for, and the loss is not `cross_entropy`.
@@ -190,8 +194,38 @@ class Objective:
             raise TaskError(f"label_smoothing is for cross_entropy, and the loss is {name_of(self.loss)}")
         return partial(cross_entropy, label_smoothing=label_smoothing)
 
+    def on(self, device: torch.device) -> Objective:
+        """Return the objective with its loss's tensors, such as class weights, on a device."""
+        if not isinstance(self.loss, nn.Module) or not [*self.loss.parameters(), *self.loss.buffers()]:
+            return self
+        return replace(self, loss=deepcopy(self.loss).to(device))
+
+    def begin_metric(self, device: torch.device) -> MetricState:
+        """Begin a pass of the metric over a split, with padding and classes as the loss has them."""
+        state = self.metric.begin(device)
+        if isinstance(state, RunningMean):
+            state.loss = self.loss
+        return state
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Return which targets count, as booleans of the targets' shape; numbers to be predicted all do."""
+        if self.likelihood == "gaussian":
+            return torch.ones_like(targets, dtype=torch.bool)
+        return counted_targets(targets, self.loss)
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`."""
+        if self.likelihood == "gaussian":
+            return torch.full((len(targets),), float(targets[:1].numel()), dtype=torch.float64)
+        return example_weights(targets, self.loss)
+
+    @property
+    def sums(self) -> bool:
+        """Whether the loss is a sum over the targets and not their mean."""
+        return is_sum(self.loss)
+
     def spec(self) -> dict[str, Any]:
-        """What identifies the objective, as JSON-ready values: names, since functions have nothing better."""
+        """Return what identifies the objective, as JSON-ready values: names, since functions have nothing better."""
         return {
             "loss": name_of(self.loss),
             "metric": self.metric.name,
@@ -201,31 +235,27 @@ class Objective:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy in nats. Logits (n, ..., classes); targets (n, ...) int64, or probabilities like logits.
+    """Return the mean cross-entropy in nats over the targets that count.
 
-    Targets of -100 are padding: neither the loss nor the metrics here count them.
+    Args:
+        logits: (n, ..., classes), or (n, classes, ...) where the targets' shape says so.
+        targets: labels (n, ...), of which -100 is padding; or probabilities in the shape of the logits.
+        label_smoothing: share of each target that is spread over all classes.
 
     >>> round(cross_entropy(torch.zeros(2, 7, 4), torch.zeros(2, 7, dtype=torch.int64)).item(), 4)
     1.3863
     """
-    rows = logits.reshape(-1, logits.shape[-1])
-    return functional.cross_entropy(rows, _fitting(targets, logits), label_smoothing=label_smoothing)
-
-
-def _fitting(targets: Tensor, logits: Tensor) -> Tensor:
-    """Targets of logits, a row for each: labels [rows] int64, or probabilities [rows, classes]."""
-    if targets.is_floating_point():
-        return _shaped(targets, logits).reshape(-1, logits.shape[-1]).to(logits.dtype)
-    return _shaped(targets, logits[..., 0]).reshape(-1).long()
+    rows, fitting = class_rows(logits, targets, cross_entropy)
+    return functional.cross_entropy(rows, fitting, label_smoothing=label_smoothing)
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean of the squared differences; targets (n,) fit outputs (n, 1)."""
+    """Return the mean of the squared differences; targets (n,) fit outputs (n, 1)."""
     return functional.mse_loss(outputs, _shaped(targets, outputs).to(outputs.dtype))
 
 
 def _shaped(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Targets in the outputs' shape, where they differ by dimensions of size one.
+    """Return targets in the outputs' shape, where they differ by dimensions of size one.
 
     Broadcasting (n,) against (n, 1) would silently compare all pairs.
 
@@ -253,7 +283,7 @@ def language_modelling() -> Objective:
 
 
 def name_of(function: object) -> str:
-    """How a callable is called where it was defined; of a partial one or an object, with its plain settings.
+    """Return the name of a callable where it was defined; for a partial one or an object, with its plain settings.
 
     >>> name_of(partial(cross_entropy, label_smoothing=0.1))
     'cross_entropy(label_smoothing=0.1)'

@@ -1,0 +1,51 @@
+"""Which tensor of a model's return value is its output: `logits` where there is one, else the first tensor.
+
+A model may return a tensor, a tuple or list, a dictionary, or a dataclass such as Hugging Face's `ModelOutput`. Loss,
+metric and spectrum use that one tensor; the others, such as hidden states or an auxiliary head's logits, are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+from aquasurf_ray.tasks.errors import TaskError
+
+
+def output_of(returned: Any) -> Tensor:
+    """Return the output among what a model returned.
+
+    Raises:
+        TaskError: there is no tensor in it.
+
+    >>> import torch
+    >>> output_of({"hidden": torch.zeros(2), "logits": torch.ones(1)})
+    tensor([1.])
+    >>> output_of((torch.zeros(2), None))
+    tensor([0., 0.])
+    """
+    if isinstance(returned, Tensor):
+        return returned
+    logits = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", None)
+    found = (
+        logits if isinstance(logits, Tensor) else next((v for v in _values(returned) if isinstance(v, Tensor)), None)
+    )
+    if found is None:
+        raise TaskError(
+            "the network must return a tensor, or a tuple, dictionary or dataclass with one, "
+            f"got {type(returned).__name__}"
+        )
+    return found
+
+
+def _values(returned: Any) -> Iterable[Any]:
+    if isinstance(returned, Mapping):
+        return list(returned.values())
+    if isinstance(returned, tuple | list):
+        return returned
+    if is_dataclass(returned):
+        return [getattr(returned, field.name) for field in fields(returned)]
+    return ()

@@ -1,0 +1,189 @@
+"""Which targets count, and where the classes of the outputs are: two rules that loss, metrics and spectra share.
+
+The shape of the targets says which dimension of the outputs holds the classes, as it does for PyTorch's cross-entropy:
+
+    outputs                targets
+    (n, classes)           labels (n,) or (n, 1); one-hot or probabilities (n, classes)
+    (n, classes, h, w)     labels (n, h, w) or (n, 1, h, w); probabilities (n, classes, h, w)
+    (n, classes, t)        labels (n, t)
+    (n, t, classes)        labels (n, t); probabilities (n, t, classes)
+
+Where two dimensions fit (t = classes, or probabilities), the loss decides: PyTorch's own take dimension 1, this
+package's `cross_entropy` the last, and any other is asked by `_classes_of_loss`.
+
+A label that is the loss's `ignore_index`, by default -100, is padding. It counts neither in the loss nor in a metric,
+a Fisher matrix or the weight of a batch. Targets that are real numbers all count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aquasurf_ray.tasks.errors import TaskError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+IGNORED = -100
+"""PyTorch's own mark of a target that does not count, such as padding."""
+
+SHIFT_TOLERANCE = 1e-4
+
+
+def ignored_label(loss: Loss | None = None) -> int:
+    """Return the label that does not count for a loss: its `ignore_index`, by default -100.
+
+    >>> ignored_label(nn.CrossEntropyLoss(ignore_index=0)), ignored_label(functional.cross_entropy)
+    (0, -100)
+    """
+    index = _setting(loss, "ignore_index")
+    return index if isinstance(index, int) else IGNORED
+
+
+def counted_targets(targets: Tensor, loss: Loss | None = None) -> Tensor:
+    """Return which targets count, as booleans of the targets' shape.
+
+    >>> counted_targets(torch.tensor([3, -100]))
+    tensor([ True, False])
+    """
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        return torch.ones_like(targets, dtype=torch.bool)
+    return targets != ignored_label(loss)
+
+
+def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
+    """Return what each example counts for in the mean that a loss takes: float64 (n,), on the CPU.
+
+    That is the number of its targets that count, or, for PyTorch's losses with class weights, the sum of their classes'
+    weights, by which these losses divide. A mean over batches with the sums of these weights is the loss on all of them
+    together.
+    """
+    counted = counted_targets(targets, loss)
+    weights = _class_weights(loss)
+    if weights is None or targets.is_floating_point():
+        return counted.flatten(1).sum(1).double().cpu() if targets.dim() > 1 else counted.double().cpu()
+    labels = torch.where(counted, targets, 0).long()
+    found = torch.where(counted, weights.to(targets.device).double()[labels], 0.0)
+    return (found.flatten(1).sum(1) if found.dim() > 1 else found).cpu()
+
+
+def is_sum(loss: Loss | None) -> bool:
+    """Return whether a loss is a sum over its targets and not their mean: PyTorch's `reduction="sum"`."""
+    return bool(_setting(loss, "reduction") == "sum")
+
+
+def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> int:
+    """Return the dimension of the outputs that holds the classes, from the targets' shape.
+
+    Raises:
+        TaskError: the targets fit no dimension.
+
+    >>> class_dimension(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64))
+    1
+    >>> class_dimension(torch.zeros(2, 8, 3), torch.zeros(2, 8, dtype=torch.int64))
+    2
+    """
+    last = outputs.dim() - 1
+    if last < 1:
+        raise TaskError(f"logits must have shape (n, classes) or more dimensions, got {tuple(outputs.shape)}")
+    shapes = {d: _without(outputs.shape, d) for d in {1, last}}
+    if _is_like_outputs(targets, outputs):
+        fitting = list(shapes)
+    else:
+        fitting = [d for d, shape in shapes.items() if targets.shape == shape]
+        fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]
+    if not fitting:
+        expected = outputs.shape if targets.is_floating_point() else shapes[last]
+        raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
+    return fitting[0] if len(fitting) == 1 else _classes_of_loss(outputs, targets, loss)
+
+
+def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
+    """Return logits with a row for each position, (rows, classes), and the targets of these rows: labels (rows,) int64,
+    or probabilities (rows, classes).
+
+    Raises:
+        TaskError: the targets do not fit the outputs.
+    """
+    dimension = class_dimension(outputs, targets, loss)
+    logits = outputs.movedim(dimension, -1)
+    rows = logits.reshape(-1, logits.shape[-1])
+    if _is_like_outputs(targets, outputs):
+        probabilities = targets.reshape(outputs.shape).movedim(dimension, -1)
+        return rows, probabilities.reshape(rows.shape).to(outputs.dtype)
+    return rows, targets.reshape(-1).long()
+
+
+def _is_like_outputs(targets: Tensor, outputs: Tensor) -> bool:
+    """Whether targets are one-hot or probabilities: real numbers, or whole ones in the outputs' shape."""
+    if targets.is_floating_point():
+        return _same_but_ones(targets.shape, outputs.shape)
+    return targets.shape == outputs.shape and outputs.shape[-1] > 1
+
+
+def _without(shape: torch.Size, dimension: int) -> torch.Size:
+    return torch.Size([*shape[:dimension], *shape[dimension + 1 :]])
+
+
+def _same_but_ones(shape: torch.Size, other: torch.Size) -> bool:
+    return [d for d in shape if d != 1] == [d for d in other if d != 1]
+
+
+def _classes_of_loss(outputs: Tensor, targets: Tensor, loss: Loss | None) -> int:
+    """The class dimension of a loss whose targets fit both 1 and the last.
+
+    A loss that goes through a softmax does not change when a constant is added to all logits of one position, so
+    constants that differ from position to position tell the classes from the positions.
+    """
+    last = outputs.dim() - 1
+    if loss is None or _is_own(loss):
+        return last
+    if _is_of_torch(loss):
+        return 1
+    with torch.no_grad():
+        logits = outputs.detach()
+        before = loss(logits, targets)
+        for dimension in (last, 1):
+            positions = logits.select(dimension, 0)
+            shift = torch.linspace(-1.0, 1.0, positions.numel(), dtype=logits.dtype, device=logits.device)
+            after = loss(logits + shift.reshape(positions.shape).unsqueeze(dimension), targets)
+            if torch.allclose(after, before, rtol=SHIFT_TOLERANCE, atol=SHIFT_TOLERANCE):
+                return dimension
+    return last
+
+
+def _function(loss: Any) -> Any:
+    while isinstance(loss, partial):
+        loss = loss.func
+    return loss
+
+
+def _is_own(loss: Loss) -> bool:
+    return str(getattr(_function(loss), "__module__", "")).startswith("aquasurf_ray.")
+
+
+def _is_of_torch(loss: Loss) -> bool:
+    function = _function(loss)
+    return isinstance(function, nn.CrossEntropyLoss | nn.NLLLoss) or function in (
+        functional.cross_entropy,
+        functional.nll_loss,
+    )
+
+
+def _class_weights(loss: Loss | None) -> Tensor | None:
+    weights = _setting(loss, "weight") if loss is not None and _is_of_torch(loss) else None
+    return weights if isinstance(weights, Tensor) else None
+
+
+def _setting(loss: Any, name: str) -> Any:
+    """A setting of a loss, bound by `partial` or an attribute; None where it has none."""
+    while isinstance(loss, partial):
+        if name in loss.keywords:
+            return loss.keywords[name]
+        loss = loss.func
+    return getattr(loss, name, None)

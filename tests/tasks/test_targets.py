@@ -1,0 +1,149 @@
+"""Padding and the place of the classes are what PyTorch's own losses make of them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks.objective import ACCURACY, PERPLEXITY, RMSE, cross_entropy
+from aquasurf_ray.tasks.targets import class_dimension, counted_targets, example_weights, ignored_label, is_sum
+
+DRAW = torch.Generator().manual_seed(0)
+CPU = torch.device("cpu")
+
+
+def logits(*shape):
+    return torch.randn(*shape, generator=DRAW)
+
+
+def labels(*shape, classes=3):
+    return torch.randint(0, classes, shape, generator=DRAW)
+
+
+def measured(metric, outputs, targets, loss=cross_entropy):
+    state = Objective(loss, metric, "categorical").begin_metric(CPU)
+    state.update(outputs, targets)
+    return state.compute()
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "expected"),
+    [
+        ((5, 3), (5,), 1),
+        ((5, 3), (5, 1), 1),
+        ((5, 3, 8, 7), (5, 8, 7), 1),
+        ((5, 3, 8, 7), (5, 1, 8, 7), 1),
+        ((5, 3, 8), (5, 8), 1),
+        ((5, 8, 3), (5, 8), 2),
+        ((5, 8, 7, 3), (5, 8, 7), 3),
+        ((5, 8, 7, 3), (5, 8, 7, 1), 3),
+        ((1, 3, 1), (1, 1), 1),
+    ],
+    ids=str,
+)
+def test_the_targets_shape_tells_where_the_classes_are(shape, targets, expected):
+    assert class_dimension(torch.zeros(shape), torch.zeros(targets, dtype=torch.int64)) == expected
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 6, 5), (4, 3, 6)], ids=["pixels", "steps"])
+def test_classes_in_dimension_1_have_pytorchs_loss_and_the_metrics_of_its_argmax(shape):
+    outputs, targets = logits(*shape), labels(shape[0], *shape[2:])
+    targets[0, :2] = -100
+    counted = targets != -100
+    expected = functional.cross_entropy(outputs.double(), targets)
+    assert cross_entropy(outputs, targets).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert measured(PERPLEXITY, outputs, targets) == pytest.approx(expected.exp().item(), rel=1e-6)
+    right = (outputs.argmax(1) == targets)[counted].double().mean().item()
+    assert measured(ACCURACY, outputs, targets) == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        functional.cross_entropy,
+        partial(functional.cross_entropy, label_smoothing=0.1),
+        lambda outputs, targets: functional.cross_entropy(outputs, targets),
+    ],
+    ids=["module", "function", "partial", "own"],
+)
+def test_where_both_dimensions_fit_the_loss_decides(loss):
+    outputs, targets = logits(4, 3, 3), labels(4, 3)
+    assert class_dimension(outputs, targets, loss) == 1
+    right = (outputs.argmax(1) == targets).double().mean().item()
+    assert measured(ACCURACY, outputs, targets, loss) == pytest.approx(right)
+
+
+def test_a_loss_of_the_last_dimension_is_recognised_where_both_fit():
+    def own(outputs, targets):
+        return functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+    outputs, targets = logits(4, 3, 3), labels(4, 3)
+    assert class_dimension(outputs, targets, own) == class_dimension(outputs, targets, cross_entropy) == 2
+    right = (outputs.argmax(2) == targets).double().mean().item()
+    assert measured(ACCURACY, outputs, targets, own) == measured(ACCURACY, outputs, targets) == pytest.approx(right)
+
+
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_probabilities_have_their_classes_where_the_loss_has_them(dimension):
+    outputs = logits(4, 3, 5, 3)
+    targets = logits(4, 3, 5, 3).softmax(dimension)
+    loss = nn.CrossEntropyLoss() if dimension == 1 else cross_entropy
+    assert class_dimension(outputs, targets, loss) == dimension
+    right = (outputs.argmax(dimension) == targets.argmax(dimension)).double().mean().item()
+    assert measured(ACCURACY, outputs, targets, loss) == pytest.approx(right)
+
+
+def test_one_hot_labels_of_any_type_are_the_labels():
+    outputs, targets = logits(6, 3), labels(6)
+    for one_hot in (functional.one_hot(targets, 3), functional.one_hot(targets, 3).float()):
+        assert cross_entropy(outputs, one_hot).item() == pytest.approx(cross_entropy(outputs, targets).item(), rel=1e-6)
+        assert measured(ACCURACY, outputs, one_hot) == measured(ACCURACY, outputs, targets)
+
+
+def test_targets_that_fit_no_dimension_are_refused():
+    with pytest.raises(TaskError, match=r"targets must have shape \(4, 3\), got \(4, 7\)"):
+        class_dimension(torch.zeros(4, 3, 5), torch.zeros(4, 7, dtype=torch.int64))
+    with pytest.raises(TaskError, match=r"logits must have shape \(n, classes\)"):
+        class_dimension(torch.zeros(4), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        cross_entropy,
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(ignore_index=2),
+        nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 7.0])),
+        nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 7.0]), ignore_index=0),
+        partial(functional.cross_entropy, weight=torch.tensor([0.5, 2.0, 7.0]), label_smoothing=0.2),
+    ],
+    ids=["own", "torch", "ignore_index", "weight", "weight and ignore_index", "partial"],
+)
+def test_batches_weighted_by_their_examples_have_the_loss_of_all_together(loss):
+    outputs, targets = logits(24, 3, 7), labels(24, 7)
+    targets[5:15, 1:] = -100
+    if ignored_label(loss) != -100:
+        targets[targets == -100] = ignored_label(loss)
+    weights = example_weights(targets, loss)
+    assert weights.shape == (24,)
+    parts = [slice(0, 5), slice(5, 15), slice(15, 24)]
+    total = sum(loss(outputs[p], targets[p]).item() * weights[p].sum().item() for p in parts)
+    whole = loss(outputs, targets).item()
+    assert total / weights.sum().item() == pytest.approx(whole, rel=1e-6)
+    assert counted_targets(targets, loss).sum() == (targets != ignored_label(loss)).sum()
+
+
+def test_numbers_to_be_predicted_all_count():
+    objective = Objective(nn.MSELoss(), RMSE, "gaussian")
+    targets = torch.tensor([[-100], [3]])
+    assert objective.counted(targets).all()
+    assert objective.weights(targets).tolist() == [1.0, 1.0]
+    assert objective.weights(torch.zeros(2, 5)).tolist() == [5.0, 5.0]
+    assert is_sum(nn.MSELoss(reduction="sum"))
+    assert not is_sum(nn.MSELoss())
