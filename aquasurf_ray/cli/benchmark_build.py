@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.search import task_of
-from aquasurf_ray.cli.status import run_document
 from aquasurf_ray.cli.terminal.open_store import store_option
 from aquasurf_ray.cli.terminal.options import (
     Address,
@@ -38,6 +36,8 @@ from aquasurf_ray.cli.terminal.options import (
 )
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.progress import progress
+from aquasurf_ray.cli.terminal.run_document import run_document
+from aquasurf_ray.cli.terminal.run_result import task_of
 
 EXAMPLE = "aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json"
 

@@ -1,4 +1,4 @@
-"""Commands that write files: export, snapshot."""
+"""The command that writes a run to a file: export."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, RunName, Store
-from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.options import RunName, Store
 
 
 class ExportFormat(StrEnum):
@@ -22,9 +20,8 @@ class ExportFormat(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Adds the command."""
     app.command("export", epilog="Example: aquasurf export digits-1 --format csv -o digits-1.csv")(export)
-    app.command("snapshot", epilog="Example: aquasurf snapshot -o snapshot-of-today")(snapshot)
 
 
 def export(
@@ -38,18 +35,3 @@ def export(
 
     n = export_run(name, form.value, output, store)
     print(f"{n} functions written to {output}")
-
-
-def snapshot(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
-    store: Store = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write all views and tables of the store as Parquet files, with a README of the columns, for DuckDB and others."""
-    with open_store(store) as opened:
-        counts = opened.write_snapshot(output)
-    if as_json:
-        print_json({"folder": str(output), "rows": counts})
-    else:
-        n_rows = sum(counts.values())
-        print(f"{len(counts)} views and tables with {n_rows} rows written to {output}; its README tells the columns")

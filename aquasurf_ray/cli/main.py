@@ -14,16 +14,38 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import benchmark, compare, doctor, explain, find, merge, query, report, roles, show, transfer, use
-from aquasurf_ray.cli import confirm as confirmations
-from aquasurf_ray.cli import export as files
-from aquasurf_ray.cli import import_file as imports
-from aquasurf_ray.cli import job as jobs
-from aquasurf_ray.cli import search as runs
-from aquasurf_ray.cli import space as functions
-from aquasurf_ray.cli import status as results
-from aquasurf_ray.cli import stop as live
-from aquasurf_ray.cli import task as tasks
+from aquasurf_ray.cli import (
+    benchmark,
+    compare,
+    confirm,
+    doctor,
+    enqueue,
+    evaluate,
+    explain,
+    export,
+    find,
+    import_file,
+    job,
+    merge,
+    plot,
+    query,
+    report,
+    resume,
+    roles,
+    search,
+    show,
+    snapshot,
+    space,
+    spectrum,
+    status,
+    stop,
+    submit,
+    task,
+    top,
+    transfer,
+    use,
+    watch,
+)
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
@@ -40,30 +62,39 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for group in (
-    runs,
-    live,
-    confirmations,
-    results,
+for command in (
+    search,
+    resume,
+    evaluate,
+    enqueue,
+    stop,
+    confirm,
+    status,
+    top,
     show,
     query,
     find,
     compare,
     report,
+    watch,
+    plot,
     explain,
     use,
     transfer,
-    tasks,
-    functions,
+    task,
+    space,
+    spectrum,
     benchmark,
-    files,
-    imports,
+    export,
+    snapshot,
+    import_file,
     merge,
-    jobs,
+    submit,
+    job,
     roles,
     doctor,
 ):
-    group.register(app)
+    command.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -366,7 +366,7 @@ def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys, tmp_path):
     import shlex
     from types import SimpleNamespace
 
-    from aquasurf_ray.cli.search import _print_next_steps
+    from aquasurf_ray.cli.terminal.run_result import _print_next_steps
 
     what = {"best": ("mul(x,relu(x))", 0.9), "budget": 4, "kind": "search", "confirmation": None}
     result = SimpleNamespace(name="it's mine", **what)
@@ -449,7 +449,7 @@ def test_every_command_has_an_example_in_its_help(capsys):
 def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(capsys, monkeypatch):
     """Of a metric of which less is better: values have their own sign, and a positive gain is better all the same."""
     from aquasurf_ray.analysis.studies.confirmation import PairedDifference, SeedMean, Shrinkage
-    from aquasurf_ray.cli import confirm as confirmations
+    from aquasurf_ray.cli.terminal import confirmation as confirmations
     from aquasurf_ray.driver.verbs.confirm import Confirmation, ConfirmedFunction
     from aquasurf_ray.store import TaskMetric
 

@@ -145,7 +145,7 @@ def test_show_tells_cost_precision_and_every_value_in_the_metric(wine, capsys):
 
 
 def test_the_document_after_a_search_is_in_the_metric_too(wine):
-    from aquasurf_ray.cli.status import run_document
+    from aquasurf_ray.cli.terminal.run_document import run_document
 
     document = run_document("one", None)
     assert document["best"] == 0.25

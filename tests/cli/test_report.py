@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from aquasurf_ray.analysis.report import KINDS
 from aquasurf_ray.cli.main import app, main
-from aquasurf_ray.cli.report import Kind
+from aquasurf_ray.cli.plot import Kind
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import NewRun, Store

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
@@ -85,3 +86,16 @@ def _in_words(document: dict[str, Any]) -> dict[str, str]:
         "baseline": "baseline" if document["baseline"] else "",
         "stopped_early": "stopped" if document["stopped_early"] else "",
     }
+
+
+def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
+    """Prints the best of a run."""
+    with open_store(store) as opened:
+        run = opened.run(name)
+        board = Board.of(opened, run, best_rows(opened, run, n))
+    print_board(board, form)
+
+
+def best_rows(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
+    """The best `n` functions of a run and all its baselines, best first."""
+    return [row for row in opened.leaderboard(run_id=run.id) if row.rank <= n or row.baseline]

@@ -1,0 +1,95 @@
+"""Who drives a run, and what its workers do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aquasurf_ray.cli.terminal.output import print_table
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
+
+WORKER_COLUMNS = ("worker", "node", "device", "state", "seconds", "job", "epoch", "gpu_percent", "gpu_gb")
+CAUSE_COLUMNS = ("tries", "cause")
+
+
+def activity_document(activity: stored.RunActivity, causes: tuple[stored.FailureCause, ...]) -> dict[str, Any]:
+    """Who drives a run, what its workers do, and why tries failed; `live` is what its driver said `age` seconds ago."""
+    return {
+        "driver": _driver_document(activity),
+        "live": _live_document(activity),
+        "failure_causes": [{"tries": cause.n, "cause": cause.error} for cause in causes],
+    }
+
+
+def print_activity(document: dict[str, Any]) -> None:
+    """Prints it, below what else is known of the run."""
+    driver, live = document["driver"], document["live"]
+    if driver is not None:
+        since = driver["since"].isoformat(timespec="seconds") if driver["since"] else "-"
+        print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
+        if driver["stop_asked_by"]:
+            print(f"asked to stop from {driver['stop_asked_by']}")
+    if live is not None:
+        _print_live(live, goes_on=driver is not None and driver["state"] == "alive")
+    if document["failure_causes"]:
+        print("\ntries that failed on their workers:")
+        print_table(CAUSE_COLUMNS, [[cause["tries"], cause["cause"]] for cause in document["failure_causes"]])
+
+
+def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
+    from aquasurf_ray.store import is_dead
+
+    owner, asked = activity.owner, activity.stop_request
+    if owner is None:
+        return None
+    age, lease = activity.heartbeat_age, activity.lease_seconds
+    silent = age is not None and lease is not None and age > lease
+    return {
+        "host": owner.host,
+        "pid": owner.pid,
+        "since": activity.since,
+        "heartbeat_age": age,
+        "state": "dead" if is_dead(owner) else "silent" if silent else "alive",
+        "stop_asked_by": asked.asked_by.host if asked else None,
+    }
+
+
+def _live_document(activity: stored.RunActivity) -> dict[str, Any] | None:
+    live = activity.live
+    if live is None:
+        return None
+    return {
+        "age": activity.live_age,
+        "ending": live.ending,
+        "per_hour": live.per_hour,
+        "seconds_left": live.seconds_left,
+        "workers": [_worker_document(worker) for worker in live.workers],
+    }
+
+
+def _worker_document(worker: stored.LiveWorker) -> dict[str, Any]:
+    memory = worker.gpu_used_mb, worker.gpu_total_mb
+    gb = None if None in memory else " of ".join(f"{mb / 1000:.1f}" for mb in memory if mb is not None)
+    told = {"worker": worker.name, **{key: getattr(worker, key) for key in WORKER_COLUMNS if hasattr(worker, key)}}
+    return told | {"gpu_gb": gb}
+
+
+def _sign_of_life(driver: dict[str, Any]) -> str:
+    if driver["state"] == "dead":
+        return "it has died"
+    beat = "no heartbeat yet" if driver["heartbeat_age"] is None else f"heartbeat {driver['heartbeat_age']:.0f} s ago"
+    return f"{beat}, so it is gone or out of reach" if driver["state"] == "silent" else beat
+
+
+def _print_live(live: dict[str, Any], *, goes_on: bool) -> None:
+    """Of a driver that is gone nothing more is to be expected, so no time is left."""
+    from aquasurf_ray.driver.duration import duration_text
+
+    if live["ending"]:
+        print(f"it ends: {live['ending']}")
+    if live["per_hour"] is not None and goes_on:
+        print(f"{live['per_hour']:.1f} evaluations an hour, about {duration_text(live['seconds_left'])} left")
+    print(f"\nworkers, {live['age']:.0f} s ago:")
+    rows = [[worker[column] for column in WORKER_COLUMNS] for worker in live["workers"]]
+    print_table(WORKER_COLUMNS, rows, {"seconds": 0, "gpu_percent": 0})

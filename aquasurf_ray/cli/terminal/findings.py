@@ -1,0 +1,28 @@
+"""What is known of a run, as its report and its pictures show it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aquasurf_ray.cli.terminal.open_store import open_store
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
+    from aquasurf_ray.analysis.report import Findings
+
+
+def findings_of(name: str, store: str | None) -> Findings:
+    from aquasurf_ray.analysis.report import read_findings
+
+    with open_store(store) as opened:
+        return read_findings(opened, name, repeat_command(opened, name))
+
+
+def repeat_command(opened: stored.Store, name: str) -> str:
+    """The command that makes the run again; its own operators are registered on the way, for its functions' curves."""
+    from aquasurf_ray.driver.user_modules import import_modules
+    from aquasurf_ray.driver.verbs.repeat_command import command_of
+
+    run = opened.run(name)
+    import_modules(run.config.get("modules") or ())
+    return command_of(run)

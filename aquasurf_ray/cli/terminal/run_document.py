@@ -1,0 +1,78 @@
+"""A run's state as one document, for JSON and for tables."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from aquasurf_ray.cli.terminal.leaderboard import Board, best_rows
+from aquasurf_ray.cli.terminal.open_store import open_store, store_option
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
+
+FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
+DIVERGENCE_COLUMNS = ("function", "seed", "reason")
+
+
+def run_document(name: str, store: str | None) -> dict[str, Any]:
+    """A run's state and its leaderboard."""
+    with open_store(store) as opened:
+        run = opened.run(name)
+        status, board = opened.status(run.id), Board.of(opened, run, best_rows(opened, run, 10))
+    return {**status_document(status, store_option(store)), "leaderboard": board.documents()}
+
+
+def _holder(run: stored.Run, where: str) -> str | None:
+    """The process that holds the run, and whether it is known to have died; `where` is added to what to type then."""
+    from aquasurf_ray.store import is_dead
+
+    owner = run.lease_owner
+    if owner is None:
+        return None
+    gone = f"; it has died, go on with: aquasurf resume {shlex.quote(run.name)}{where}" if is_dead(owner) else ""
+    return f"{owner.host} pid {owner.pid}{gone}"
+
+
+def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
+    run, counts, metric = status.run, status.by_status, status.task.metric
+    return {
+        "run": run.name,
+        "kind": run.kind,
+        "task": status.task.name,
+        "status": run.status,
+        "message": run.message,
+        "evaluations": status.finished,
+        "budget": run.budget,
+        "baselines": sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline"),
+        "running": counts.get("running", 0),
+        "queued": counts.get("queued", 0),
+        "diverged": counts.get("diverged", 0),
+        "failed": counts.get("failed", 0),
+        "failures": [_failure_document(request) for request in status.failures],
+        "divergences": [_divergence_document(request) for request in status.divergences],
+        "exhausted": status.exhausted,
+        "reused": status.reused,
+        "stopped_early": status.stopped_early,
+        "candidates": status.n_candidates,
+        "spectra": status.spectra_done + status.spectra_diverged,
+        "metric": metric.name,
+        "best": metric.value(status.best.score) if status.best else None,
+        "best_score": status.best.score if status.best else None,
+        "best_function": status.best.function if status.best else None,
+        "held_by": _holder(run, where),
+        "seed": run.seed,
+        "code_version": run.code_version,
+        "created": run.created_at.isoformat(timespec="seconds"),
+        "updated": run.updated_at.isoformat(timespec="seconds"),
+    }
+
+
+def _failure_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
+    values = (request.function, request.evaluation.seed, request.evaluation.attempts, request.evaluation.error)
+    return dict(zip(FAILURE_COLUMNS, values, strict=True))
+
+
+def _divergence_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
+    values = (request.function, request.evaluation.seed, request.evaluation.reason)
+    return dict(zip(DIVERGENCE_COLUMNS, values, strict=True))
