@@ -26,7 +26,7 @@ PACKAGES = {
     "aquasurf_ray.driver": "Searches and other runs.",
     "aquasurf_ray.tune": "The search in Ray Tune.",
     "aquasurf_ray.analysis": "Benchmarks, and searches replayed on them.",
-    "store": "The database of runs.",
+    "aquasurf_ray.store": "The database of runs.",
     "aquasurf_ray.surrogate.settings": "What a surrogate is made of.",
     "aquasurf_ray.surrogate.policy": "Suggestions.",
     "aquasurf_ray.surrogate.distances": "Distances between functions.",

@@ -1,0 +1,145 @@
+"""Every import of ours is declared in pyproject.toml, and every declared version is pinned in constraints.txt.
+
+Packages that another dependency happens to bring are not ours to use: a later version of it may stop bringing them.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FOR_DEVELOPERS = {"dev", "docs"}
+DISTRIBUTIONS = packages_distributions()
+RAY_EXTRAS = {"ray.tune": "ray[tune]", "ray.train": "ray[train]", "ray.job_submission": "ray[default]"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import of `module`. It is `optional` where it is inside a function or only for the type checker."""
+
+    module: str
+    optional: bool
+    place: str
+
+
+def imports(source: str, file: str) -> Iterator[Import]:
+    """All absolute imports in a module's source."""
+    pending = [(node, False) for node in ast.parse(source).body]
+    while pending:
+        node, optional = pending.pop()
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types(node)
+        pending += [(child, optional or inside) for child in ast.iter_child_nodes(node)]
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield Import(name, optional, f"{file}:{node.lineno}")
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def distribution(module: str) -> str | None:
+    """The requirement that brings a module; None for the standard library and for ourselves.
+
+    >>> distribution("sklearn.tree"), distribution("ray.tune.search.Searcher"), distribution("os.path")
+    ('scikit-learn', 'ray[tune]', None)
+    """
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "aquasurf_ray":
+        return None
+    for prefix, extra in RAY_EXTRAS.items():
+        if f"{module}.".startswith(f"{prefix}."):
+            return extra
+    return _normal(DISTRIBUTIONS.get(top, [top])[0])
+
+
+def declared(requirements: list[str]) -> set[str]:
+    """The names of requirements, and one name for each of their extras.
+
+    >>> sorted(declared(["Ray[train,tune]>=2.51", "types-PyYAML"]))
+    ['ray', 'ray[train]', 'ray[tune]', 'types-pyyaml']
+    """
+    names = set()
+    for requirement in requirements:
+        name, extras = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", requirement).groups()
+        names |= {_normal(name)} | {f"{_normal(name)}[{extra}]" for extra in (extras or "").split(",") if extra}
+    return names
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def undeclared(found: Iterator[Import], always: set[str], optional: set[str]) -> dict[str, str]:
+    """Where an import is that no requirement covers, by the requirement that is missing."""
+    missing = {}
+    for each in found:
+        needed = distribution(each.module)
+        if needed is not None and needed not in (always | optional if each.optional else always):
+            missing[needed] = each.place
+    return missing
+
+
+def our_imports() -> Iterator[Import]:
+    for folder, _, files in os.walk(ROOT / "aquasurf_ray", followlinks=True):
+        for path in (Path(folder) / file for file in files if file.endswith(".py")):
+            yield from imports(path.read_text(), str(path.relative_to(ROOT)))
+
+
+ALWAYS = declared(PROJECT["dependencies"])
+OPTIONAL = {
+    name
+    for extra, requirements in PROJECT["optional-dependencies"].items()
+    if extra not in FOR_DEVELOPERS
+    for name in declared(requirements)
+}
+
+
+def test_every_import_of_ours_is_declared() -> None:
+    found = list(our_imports())
+    assert {each.place.split("/")[1] for each in found} >= {"workers", "surrogate", "store", "driver", "tune"}
+    assert undeclared(iter(found), ALWAYS, OPTIONAL) == {}
+
+
+def test_every_dependency_is_one_that_we_import() -> None:
+    imported = {distribution(each.module) for each in our_imports()}
+    ours_to_use = {name for name in ALWAYS if "[" not in name or name in RAY_EXTRAS.values()}
+    assert ours_to_use - imported == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        ("import numpy as np, polars", {"polars": "a.py:1"}),
+        ("from ray import get", {}),
+        ("from ray import tune", {"ray[tune]": "a.py:1"}),
+        ("if TYPE_CHECKING:\n    import plotly", {}),
+        ("def draw():\n    from plotly import graph_objects", {}),
+        ("import plotly.io", {"plotly": "a.py:1"}),
+        ("class A:\n    def b(self):\n        import polars", {"polars": "a.py:3"}),
+    ],
+)
+def test_an_import_that_nothing_declares_is_found(source: str, missing: dict[str, str]) -> None:
+    assert undeclared(imports(source, "a.py"), {"numpy", "ray"}, {"plotly"}) == missing
+
+
+def test_every_requirement_has_a_pinned_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {_normal(line.partition("==")[0]) for line in lines if "==" in line}
+    wanted = {name for extra in PROJECT["optional-dependencies"].values() for name in declared(extra)} | ALWAYS
+    assert {name for name in wanted if "[" not in name and name != "aquasurf-ray"} - pinned == set()
