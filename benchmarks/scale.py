@@ -43,11 +43,13 @@ import psutil
 from aquasurf_ray.activations import SearchSpace, outputs
 from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
-from aquasurf_ray.driver.cluster.connection import Workers, connected
+from aquasurf_ray.driver.cluster.capacity import Workers
+from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.pool import Job, Outcome, Slot
 from aquasurf_ray.driver.config import make_config
-from aquasurf_ray.driver.run.session import Order, execute
+from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.answers import Answers
 from aquasurf_ray.driver.simulated_worker.pool import HostedPool, LocalPool
@@ -192,7 +194,7 @@ def _measured(trial: Trial, simulation: Simulation, rows: list[FunctionRow]) -> 
     return row
 
 
-def _order(store: Store, trial: Trial, simulation: Simulation, rows: list[FunctionRow], meter: Meter) -> Order:
+def _order(store: Store, trial: Trial, simulation: Simulation, rows: list[FunctionRow], meter: Meter) -> RunSpec:
     options = {"surrogate": trial.surrogate} if trial.surrogate else {}
     config = make_config({
         "task": "digits", "name": f"r{time.monotonic_ns()}", "candidates": len(rows), "evaluations": trial.evaluations,
@@ -204,7 +206,7 @@ def _order(store: Store, trial: Trial, simulation: Simulation, rows: list[Functi
     identity = {**config.identity(), "task_digest": task.digest, "seeds": 1, "first_seed": config.training_seed}
     run = create_run(store, config, task, kind, config.name or "", identity, chosen)
     make_pool = _metered(POOLS[trial.pool], meter)
-    return Order(run, config, task, True, trial.evaluations, simulated(simulation), make_pool)
+    return RunSpec(run, config, task, True, trial.evaluations, simulated(simulation), make_pool)
 
 
 # -- measuring

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.leaderboard import interval
+from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import (
     Address,
     ConfigFile,
@@ -28,7 +29,7 @@ from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, pri
 from aquasurf_ray.cli.terminal.progress import progress
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.verbs.transfer import Transfer, TransferredFunction
+    from aquasurf_ray.analysis.studies.transferred_run import Transfer, TransferredFunction
 
 COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
 
@@ -76,12 +77,14 @@ def transfer(
     for the number of functions. What is trained already is not trained again, so another --format costs nothing.
     """
     options = given(locals(), "source", "to", "top", "seeds", "form")
-    from aquasurf_ray.driver.verbs.transfer import read_transfer
+    from aquasurf_ray.analysis.studies.transferred_run import read_transfer
     from aquasurf_ray.driver.verbs.transfer import transfer as start
 
     with progress(form is not Table.table) as reporter:
         result = start(source, to, top=top, seeds=seeds, reporter=reporter, **options)
-    _PRINTERS[form](read_transfer(source, result.name, store))
+    with open_store(store) as opened:
+        found = read_transfer(opened, source, result.name)
+    _PRINTERS[form](found)
 
 
 def _figures(found: Transfer, function: TransferredFunction) -> dict[str, Any]:

@@ -6,20 +6,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.run.session import RunResult
+    from aquasurf_ray.driver.run.spec import RunResult
     from aquasurf_ray.driver.verbs.build import build_benchmark
     from aquasurf_ray.driver.verbs.confirm import confirm
-    from aquasurf_ray.driver.verbs.search import evaluate, propose, resume, search
+    from aquasurf_ray.driver.verbs.evaluate import evaluate
+    from aquasurf_ray.driver.verbs.propose import propose
+    from aquasurf_ray.driver.verbs.resume import resume
+    from aquasurf_ray.driver.verbs.search import search
     from aquasurf_ray.driver.verbs.stop import request_stop
 
 _MODULES = {
-    "RunResult": "run.session",
+    "RunResult": "run.spec",
     "build_benchmark": "verbs.build",
     "confirm": "verbs.confirm",
-    "evaluate": "verbs.search",
-    "propose": "verbs.search",
+    "evaluate": "verbs.evaluate",
+    "propose": "verbs.propose",
     "request_stop": "verbs.stop",
-    "resume": "verbs.search",
+    "resume": "verbs.resume",
     "search": "verbs.search",
 }
 

@@ -20,10 +20,9 @@ from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, functi
 from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
 from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, store_url
 from aquasurf_ray.driver.run.claims import Budget, Claims
-from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
 from aquasurf_ray.driver.run.other_runs import Sharing
 from aquasurf_ray.driver.run.preparation import Preparation
-from aquasurf_ray.driver.run.versions import installed_versions
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.embedder import Embedder
 from aquasurf_ray.driver.suggestions.suggester import Suggester

@@ -449,8 +449,8 @@ def test_every_command_has_an_example_in_its_help(capsys):
 def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(capsys, monkeypatch):
     """Of a metric of which less is better: values have their own sign, and a positive gain is better all the same."""
     from aquasurf_ray.analysis.studies.confirmation import PairedDifference, SeedMean, Shrinkage
+    from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
     from aquasurf_ray.cli.terminal import confirmation as confirmations
-    from aquasurf_ray.driver.verbs.confirm import Confirmation, ConfirmedFunction
     from aquasurf_ray.store import TaskMetric
 
     winner = ConfirmedFunction(

@@ -23,12 +23,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from scripted_worker import ScriptedWorker
 
-from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.run import session as execution
+from aquasurf_ray.driver.run import spec as specs
 from aquasurf_ray.driver.verbs import build as benchmark_build
 from aquasurf_ray.driver.verbs import confirm as confirmations
+from aquasurf_ray.driver.verbs import evaluate as evaluations
+from aquasurf_ray.driver.verbs import resume as resumed
 from aquasurf_ray.driver.verbs import search as runs
 from aquasurf_ray.driver.verbs import setup as orders
 from aquasurf_ray.workers.messages import TrainingJob
@@ -116,8 +119,9 @@ class LightPool:
 
 def without_ray():
     """Puts the light pool in the place of the real one."""
-    light = partial(execution.Order, make_pool=LightPool)
-    runs.Order = confirmations.Order = benchmark_build.Order = light
+    light = partial(specs.RunSpec, make_pool=LightPool)
+    for verb in (runs, resumed, evaluations, confirmations, benchmark_build):
+        verb.RunSpec = light
     orders.connected = lambda address: nullcontext()
     orders.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
     if "LIGHT_VERSION" in os.environ:

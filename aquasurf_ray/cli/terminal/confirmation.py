@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.cli.terminal.leaderboard import interval
+from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.verbs.confirm import Confirmation, ConfirmedFunction
+    from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 
 COLUMNS = ("selected", "confirmed", "low", "high", "test", "gain", "p", "shrinkage", "expected", "function")
 
@@ -64,9 +65,10 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
 
 
 def _read(name: str, store: str | None) -> Confirmation:
-    from aquasurf_ray.driver.verbs.confirm import read_confirmation
+    from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 
-    return read_confirmation(name, store)
+    with open_store(store) as opened:
+        return read_confirmation(opened, name)
 
 
 def _figures(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aquasurf_ray.cli.terminal.output import Format, print_json
 from aquasurf_ray.cli.terminal.run_document import run_document
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.run.session import RunResult
+    from aquasurf_ray.driver.run.spec import RunResult
 
 
 def task_of(options: dict[str, Any], example: str) -> str:

@@ -9,20 +9,17 @@ each of its servers listens on every interface.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
 
 LOOPBACK = "127.0.0.1"
@@ -53,77 +50,6 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@dataclass(frozen=True)
-class Workers:
-    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
-
-    `shared` says that the number is what fits, on a cluster where others may be.
-    """
-
-    n: int
-    cpus: float
-    gpus: float
-    n_ranks: int = 1
-    shared: bool = False
-
-    def most_in(self, resources: dict[str, float]) -> int:
-        """How many such workers fit into resources of Ray's."""
-        n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
-
-
-def fitting_workers(config: SearchConfig) -> Workers:
-    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores,
-    or as many times fewer as an evaluation takes processes.
-
-    Raises:
-        BadUse: more than the cluster has room for in all.
-    """
-    if config.gpus_per_evaluation is not None and config.gpus_per_evaluation > 1:
-        return _fitting_groups(config, config.gpus_per_evaluation)
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
-    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_gpus > 0)
-    if gpus > 1 and gpus != int(gpus):
-        raise BadUse(f"gpus-per-worker: {gpus:g} is neither a whole number nor below 1")
-    most = _most_workers(n_cpus, n_gpus, cpus, gpus)
-    wanted = config.workers if config.workers is not None else max(1, most)
-    if wanted > most:
-        raise BadUse(
-            f"workers: {wanted} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster's {n_cpus:g} CPUs "
-            f"and {n_gpus:g} GPUs; at most {most} do"
-        )
-    return Workers(wanted, cpus, gpus, shared=_is_shared(config))
-
-
-def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
-    gpus = 1.0 if config.gpus_per_worker is None else config.gpus_per_worker
-    what = "GPUs" if gpus else "CPU processes"
-    most = _most_workers(n_cpus, n_gpus, cpus, gpus) // n_ranks
-    wanted = config.workers if config.workers is not None else max(1, most)
-    if wanted > most:
-        hint = "" if n_gpus or not gpus else "; with gpus-per-worker 0 it counts CPU processes"
-        raise BadUse(
-            f"gpus-per-evaluation: {wanted} times {n_ranks} {what} with {cpus:g} CPUs each do not fit the cluster's "
-            f"{n_cpus:g} CPUs and {n_gpus:g} GPUs{hint}"
-        )
-    return Workers(wanted, cpus, gpus, n_ranks, shared=_is_shared(config))
-
-
-def _is_shared(config: SearchConfig) -> bool:
-    return config.address is not None and config.workers is None
-
-
-def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:
-    by_cpus = math.floor(n_cpus / cpus + 1e-9)
-    if gpus == 0:
-        return by_cpus
-    a_gpu = math.floor(1 / gpus + 1e-9) if gpus <= 1 else 1 / gpus
-    return min(by_cpus, math.floor(n_gpus * a_gpu + 1e-9))
 
 
 def host_of(address: str) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import ray
 from ray.util import list_named_actors
 
-from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import ACTOR_PREFIX, WorkerPool
 
 LOOK_SECONDS = 5.0

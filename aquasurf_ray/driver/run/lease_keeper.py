@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import platform
 import threading
+from importlib.metadata import version
 
 from aquasurf_ray.store import Lease, LeaseLost, Store, StoreError
 
 BEATS_A_LEASE = 6
+PACKAGES = ("aquasurf-ray", "torch", "ray", "numpy", "scikit-learn", "umap-learn")
+"""Packages that results depend on: a session of a run is stored with their versions, so that it can be repeated."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,3 +56,12 @@ class LeaseKeeper:
             except Exception as error:  # a thread that died silently would let the lease run out unnoticed
                 self._lost = error
                 return
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on, by name.
+
+    >>> list(installed_versions())[:3]
+    ['python', 'aquasurf-ray', 'torch']
+    """
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}

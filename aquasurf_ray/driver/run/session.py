@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,19 +19,19 @@ from aquasurf_ray.driver.callbacks.progress import Reporter
 from aquasurf_ray.driver.callbacks.prometheus import RunMetrics
 from aquasurf_ray.driver.callbacks.trackers import Trackers, tracking
 from aquasurf_ray.driver.candidates import baseline_rows
-from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
-from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.cluster.pool import Resources
 from aquasurf_ray.driver.cluster.watch import RayWatch
-from aquasurf_ray.driver.config import SearchConfig, data_folder
+from aquasurf_ray.driver.config import data_folder
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
 from aquasurf_ray.driver.events import Observe, to_all
 from aquasurf_ray.driver.run.claims import Budget
-from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
 from aquasurf_ray.driver.run.loop import SearchLoop
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run.stop_conditions import End, Ends
-from aquasurf_ray.driver.run.versions import installed_versions
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.ahead import MANY_WORKERS, AheadSuggester
@@ -40,8 +40,7 @@ from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import MapSurrogate, MetricSurrogate, Surrogate
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
-from aquasurf_ray.store.records.runs import RunKind, RunStatusName
-from aquasurf_ray.tasks import Task
+from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.workers.actor import Worker
 from aquasurf_ray.workers.group import GroupSettings, GroupWorker
 from aquasurf_ray.workers.messages import WorkerSettings
@@ -50,49 +49,6 @@ logger = logging.getLogger(__name__)
 
 STOPS = (Interrupted, KeyboardInterrupt, BadUse)
 """What ends a run that did not fail."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: the best function with its score, how much was done, and what stood in the way.
-
-    A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
-    were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
-    `confirmation` is the run that confirmed the best ones, if that was asked for. `ended` says why the run ended before
-    its budget was met, where it was started with such an end.
-    """
-
-    name: str
-    budget: int
-    evaluations: int
-    best: tuple[str, float] | None
-    seconds: float
-    exhausted: bool
-    reused: int
-    failed: int
-    stopped_early: int = 0
-    diverged: int = 0
-    too_dear: int = 0
-    kind: RunKind = "search"
-    confirmation: str | None = None
-    ended: str | None = None
-
-
-@dataclass(frozen=True)
-class Order:
-    """A run to carry out, with everything that it takes.
-
-    `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work, `make_pool` what holds the workers.
-    """
-
-    run: Run
-    config: SearchConfig
-    task: Task
-    import_task: bool
-    budget: int
-    worker: type = Worker
-    make_pool: Callable[..., WorkerPool] = WorkerPool
 
 
 @dataclass(frozen=True)
@@ -107,7 +63,7 @@ class _Session:
     started: float
 
 
-def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
+def execute(store: Store, order: RunSpec, workers: Workers, reporter: Reporter, stop: StopSignal) -> RunResult:
     """Trains what the run's budget still asks for.
 
     Raises:
@@ -133,7 +89,7 @@ def execute(store: Store, order: Order, workers: Workers, reporter: Reporter, st
     return result
 
 
-def _train_all(session: _Session, order: Order, stop: StopSignal) -> RunResult:
+def _train_all(session: _Session, order: RunSpec, stop: StopSignal) -> RunResult:
     store, reporter, started = session.store, session.reporter, session.started
     with _held(store, order) as held:
         if not KINDS[order.run.kind].suggests:
@@ -161,7 +117,7 @@ def _train_all(session: _Session, order: Order, stop: StopSignal) -> RunResult:
     return _result(order, history, started, exhausted=exhausted, ended=ended)
 
 
-def finished(store: Store, order: Order, reporter: Reporter) -> RunResult | None:
+def finished(store: Store, order: RunSpec, reporter: Reporter) -> RunResult | None:
     """The result of a run that has nothing left to do, or None."""
     if order.run.status != "finished" or order.budget != order.run.budget:
         return None
@@ -194,7 +150,7 @@ class _Held:
 
 
 @contextmanager
-def _held(store: Store, order: Order) -> Iterator[_Held]:
+def _held(store: Store, order: RunSpec) -> Iterator[_Held]:
     """The run's lease, kept alive, and given back with the run's new status however this ends."""
     seconds = order.config.lease_seconds
     code, versions = version("aquasurf-ray"), installed_versions()
@@ -231,7 +187,7 @@ def _give_back(store: Store, lease: Lease, status: RunStatusName, message: str) 
 
 
 def _search(
-    session: _Session, order: Order, held: _Held, history: History, ends: Ends, trackers: Trackers
+    session: _Session, order: RunSpec, held: _Held, history: History, ends: Ends, trackers: Trackers
 ) -> tuple[bool, End | None]:
     """Runs the loop with its workers; returns whether the candidates were used up first, and the end before that."""
     config, kind, lease = order.config, KINDS[order.run.kind], held.lease
@@ -274,7 +230,7 @@ def _search(
             suggester.close()
 
 
-def _suggester(order: Order, workers: Workers, store: Store, lease: Lease, history: History) -> Suggester:
+def _suggester(order: RunSpec, workers: Workers, store: Store, lease: Lease, history: History) -> Suggester:
     """One that keeps suggestions ready where there are many workers."""
     surrogate = _surrogate(order, store, lease, history)
     if workers.n < MANY_WORKERS:
@@ -282,7 +238,7 @@ def _suggester(order: Order, workers: Workers, store: Store, lease: Lease, histo
     return AheadSuggester(order.config, history, surrogate, order.budget)
 
 
-def _surrogate(order: Order, store: Store, lease: Lease, history: History) -> Surrogate:
+def _surrogate(order: RunSpec, store: Store, lease: Lease, history: History) -> Surrogate:
     if order.config.surrogate == "metric":
         return MetricSurrogate(order.config, history)
     return MapSurrogate(order.config, order.run.task_id, store, lease, history, Embedder())
@@ -296,13 +252,13 @@ def _queue(store: Store, run: Run) -> None:
         store.propose(run.id, ids, seed, accept_stopped=False, accept_refused=gated)
 
 
-def _parts(order: Order) -> list[Order]:
+def _parts(order: RunSpec) -> list[RunSpec]:
     """A build that wants spectra of several kinds has a part for each: a worker computes those of one kind."""
     fishers = order.run.config.get("fishers") or [order.config.fisher]
     return [replace(order, config=order.config.model_copy(update={"fisher": fisher})) for fisher in fishers]
 
 
-def _read_history(store: Store, order: Order) -> History:
+def _read_history(store: Store, order: RunSpec) -> History:
     snapshot, config = store.snapshot(order.run.id), order.config
     ids = [function.id for function in snapshot.candidates]
     kind = KINDS[order.run.kind]
@@ -311,7 +267,7 @@ def _read_history(store: Store, order: Order) -> History:
     return History.of(snapshot, store.spectra(order.run.task_id, ids, fisher=config.fisher, seed=config.training_seed))
 
 
-def _note_what_is_known(history: History, order: Order, reporter: Reporter) -> None:
+def _note_what_is_known(history: History, order: RunSpec, reporter: Reporter) -> None:
     if order.config.address is not None and order.config.storage is None:
         reporter.note(f"epoch checkpoints go to {order.run.storage} on each node; --storage names one for all")
     begun, now = order.run.code_version, version("aquasurf-ray")
@@ -333,7 +289,7 @@ def _baselines(store: Store) -> tuple[FunctionRecord, ...]:
     )
 
 
-def _worker_settings(order: Order, workers: Workers) -> WorkerSettings:
+def _worker_settings(order: RunSpec, workers: Workers) -> WorkerSettings:
     config = order.config
     settings = WorkerSettings(
         task=config.task if order.import_task else order.task,
@@ -354,12 +310,14 @@ def _worker_settings(order: Order, workers: Workers) -> WorkerSettings:
     return GroupSettings(**vars(settings), n_ranks=workers.n_ranks, cpus=workers.cpus)
 
 
-def _worker_class(order: Order, workers: Workers) -> type:
+def _worker_class(order: RunSpec, workers: Workers) -> type:
     """The order's own, but for evaluations on several devices a group of the usual ones."""
     return GroupWorker if workers.n_ranks > 1 and order.worker is Worker else order.worker
 
 
-def _result(order: Order, history: History, started: float, *, exhausted: bool, ended: str | None = None) -> RunResult:
+def _result(
+    order: RunSpec, history: History, started: float, *, exhausted: bool, ended: str | None = None
+) -> RunResult:
     return RunResult(
         name=order.run.name,
         budget=order.budget,
@@ -377,7 +335,7 @@ def _result(order: Order, history: History, started: float, *, exhausted: bool, 
     )
 
 
-def _began(store: Store, order: Order, workers: Workers) -> dict[str, object]:
+def _began(store: Store, order: RunSpec, workers: Workers) -> dict[str, object]:
     """What the log says first."""
     me, config = this_process(), order.config
     return {
@@ -412,7 +370,7 @@ def _missing(history: History) -> list[str]:
     return []
 
 
-def _resume_command(store: Store, order: Order) -> str:
+def _resume_command(store: Store, order: RunSpec) -> str:
     """What to type to go on; a URL with a password is not repeated."""
     command = f"aquasurf resume {shlex.quote(order.run.name)}"
     if order.config.address is not None:
@@ -423,7 +381,7 @@ def _resume_command(store: Store, order: Order) -> str:
     return f"{command} --store {shlex.quote(shown) if '***' not in shown else '(the same URL)'}"
 
 
-def _note_the_end(result: RunResult, order: Order, reporter: Reporter, resume: str) -> None:
+def _note_the_end(result: RunResult, order: RunSpec, reporter: Reporter, resume: str) -> None:
     done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
     if result.ended is None:
         reporter.note(f"run '{result.name}' is finished: {done}")

@@ -15,7 +15,7 @@ from aquasurf_ray.driver.callbacks.progress import Reporter
 from aquasurf_ray.driver.candidates import load_space, space_rows
 from aquasurf_ray.driver.config import digest, make_config
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.run.session import Order, RunResult
+from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.verbs.setup import carry_out, check_seeds, create_run, loaded_task, name_of, store_of
 from aquasurf_ray.store import Store
@@ -66,9 +66,9 @@ def build_benchmark(
     }
     name = config.name or f"build-{digest(identity)[:8]}"
 
-    def order(store: Store) -> Order:
+    def order(store: Store) -> RunSpec:
         run = create_run(store, config, loaded, "build", name, identity, rows)
-        return Order(run, config, loaded, isinstance(task, str), config.evaluations, worker)
+        return RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker)
 
     with store_of(config) as store:
         result = carry_out(store, name, config, order, reporter)

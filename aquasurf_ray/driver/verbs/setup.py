@@ -16,13 +16,14 @@ from typing import Any
 from aquasurf_ray.driver.callbacks.json_log import check_log
 from aquasurf_ray.driver.callbacks.progress import Reporter, Silent
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.cluster.autoscaling import workers_after_waiting
-from aquasurf_ray.driver.cluster.connection import Workers, connected
+from aquasurf_ray.driver.cluster.capacity import Workers, workers_after_waiting
+from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.fair_share import first_workers
 from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
-from aquasurf_ray.driver.run.session import Order, RunResult, execute, finished
+from aquasurf_ray.driver.run.session import execute, finished
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
@@ -38,7 +39,7 @@ def carry_out(
     store: Store,
     name: str | None,
     config: SearchConfig,
-    make_order: Callable[[Store], Order],
+    make_order: Callable[[Store], RunSpec],
     reporter: Reporter | None,
     then: Callable[[RunResult], RunResult] = lambda result: result,
 ) -> RunResult:

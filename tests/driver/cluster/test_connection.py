@@ -14,7 +14,8 @@ import pytest
 import ray
 from ray._private import ray_constants
 
-from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, CLUSTER_SWITCH, Workers, connected, fitting_workers
+from aquasurf_ray.driver.cluster.capacity import Workers, fitting_workers
+from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, CLUSTER_SWITCH, connected
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.run.signals import StopSignal

@@ -6,7 +6,7 @@ import pytest
 from scripted_worker import WaitingWorker
 
 from aquasurf_ray.driver.cluster import fair_share
-from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare, first_workers, n_other_runs
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings

@@ -11,11 +11,12 @@ from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
-from aquasurf_ray.driver.cluster.connection import Workers
+from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import SpectraJob
 from aquasurf_ray.driver.config import SearchConfig, make_config
-from aquasurf_ray.driver.run.session import Order, execute
+from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.driver.simulated_worker import Failures, Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.pool import LocalPool
 from aquasurf_ray.driver.state.evaluations import EvaluationState
@@ -92,7 +93,7 @@ def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_made_ahead(
     with Store.open(f"sqlite:///{tmp_path}/many.db") as store, StopSignal() as stop:
         rows = candidate_rows(space, 100, 0)
         run = create_run(store, config, task, "search", "many", config.identity(), rows)
-        order = Order(run, config, task, True, 80, simulated(failing), make_pool=LocalPool)
+        order = RunSpec(run, config, task, True, 80, simulated(failing), make_pool=LocalPool)
         result = execute(store, order, Workers(40, 1.0, 0.0), Silent(), stop)
         assert result.evaluations + result.failed == 88
         requests = store.snapshot(run.id).evaluations

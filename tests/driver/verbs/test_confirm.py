@@ -11,10 +11,10 @@ from scipy import stats
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 from aquasurf_ray.driver import confirm, resume, search
 from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.verbs.confirm import read_confirmation
 from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -53,7 +53,8 @@ def confirmed(here, **options):
 def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here, searched):
     result = searched[1]
     assert (result.kind, result.evaluations) == ("search", 14)
-    found = read_confirmation(result.confirmation, here)
+    with Store.open(here) as store:
+        found = read_confirmation(store, result.confirmation)
     best = sorted(NAMES, key=score_of)[-2:]
     assert found.seeds == SEEDS
     assert {f.function for f in found.functions if not f.baseline} == set(best)
@@ -96,7 +97,8 @@ def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_come
     again = confirmed(here, top=2, seeds=4)
     assert (again.name, again.evaluations) == (first.name, 40)
     assert resume(first.name, store=here, worker=ScriptedWorker).evaluations == 40
-    found = read_confirmation(first.name, here)
+    with Store.open(here) as store:
+        found = read_confirmation(store, first.name)
     assert [f.function for f in found.functions[:2]] == best
     lost = found.functions[1]
     assert (lost.confirmed.mean, lost.confirmed.n_diverged, lost.against_reference.gain) == (None, 1, None)

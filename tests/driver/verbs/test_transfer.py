@@ -12,10 +12,11 @@ from scipy import stats
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.studies.transferred_run import read_transfer
 from aquasurf_ray.cli import transfer as command
 from aquasurf_ray.driver import search
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.verbs.transfer import read_transfer, transfer
+from aquasurf_ray.driver.verbs.transfer import transfer
 from aquasurf_ray.store import Store
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -35,13 +36,18 @@ def transferred(ray_here, tmp_path_factory):
     return where["store"], transfer("one", OTHER, top=2, seeds=3, workers=1, **where)
 
 
+def read(url, name):
+    with Store.open(url) as store:
+        return read_transfer(store, "one", name)
+
+
 def seeds_of(name: str) -> np.ndarray:
     return np.array([score_of(name, seed) for seed in range(3)])
 
 
 def test_the_best_and_the_baselines_are_trained_with_every_seed(transferred):
     url, result = transferred
-    found = read_transfer("one", result.name, url)
+    found = read(url, result.name)
     best = sorted(NAMES, key=score_of)[-2:]
     assert {f.function for f in found.functions} == {*best, *BASELINES}
     assert (found.source_task, found.task, found.seeds) == ("digits", OTHER, (0, 1, 2))
@@ -50,7 +56,7 @@ def test_the_best_and_the_baselines_are_trained_with_every_seed(transferred):
 
 def test_figures_are_those_computed_by_hand(transferred):
     url, result = transferred
-    found = read_transfer("one", result.name, url)
+    found = read(url, result.name)
     relu = seeds_of("relu(x)")
     p_values = []
     for function in found.functions:
@@ -80,7 +86,7 @@ def test_a_second_time_nothing_is_trained(transferred):
 @pytest.mark.parametrize("form", list(command.Table))
 def test_every_table_has_every_function(transferred, form, capsys):
     url, result = transferred
-    command._PRINTERS[form](read_transfer("one", result.name, url))
+    command._PRINTERS[form](read(url, result.name))
     printed = capsys.readouterr().out
     best = max(NAMES, key=score_of)
     if form is command.Table.csv:

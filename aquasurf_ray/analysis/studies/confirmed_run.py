@@ -1,0 +1,132 @@
+"""Confirmations as the store has them: what the best functions of a run score when retrained with new seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aquasurf_ray.activations import BASELINES, fingerprint, parse
+from aquasurf_ray.analysis.studies.confirmation import (
+    PairedDifference,
+    Scores,
+    SeedMean,
+    Shrinkage,
+    noise_variance,
+    paired_difference,
+    seed_mean,
+    shrinkage,
+    shrinkage_model,
+    with_holm,
+)
+from aquasurf_ray.store import Run, Store, TaskMetric
+
+REFERENCE = "relu(x)"
+
+
+@dataclass(frozen=True)
+class ConfirmedFunction:
+    """One function of a confirmation. `selected` is the score that it was selected by; scores are higher where better.
+
+    `confirmed` and `test` are of the confirming seeds: the score on the validation split, and on the test split. A
+    baseline, which was not selected, is not expected to lose anything by it.
+    """
+
+    function: str
+    baseline: bool
+    selected: float | None
+    confirmed: SeedMean
+    test: SeedMean
+    against_reference: PairedDifference
+    shrinkage: Shrinkage
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What a confirmation found of the functions of the run `of`, winners first, each in the order of its mean.
+
+    `seed_effect` is what the baselines have lost, in the median: nobody selected them, so it is what the seed that the
+    functions were selected on does to all of them alike, and no part of what winners are expected to lose.
+    """
+
+    name: str
+    of: str
+    seeds: tuple[int, ...]
+    metric: TaskMetric
+    functions: tuple[ConfirmedFunction, ...]
+
+    @property
+    def seed_effect(self) -> float | None:
+        """None where no baseline has both scores."""
+        lost = [function.shrinkage.observed for function in self.functions if function.baseline]
+        known = [loss for loss in lost if loss is not None]
+        return float(np.median(known)) if known else None
+
+
+def read_confirmation(store: Store, name: str) -> Confirmation:
+    """Return what the store has of the confirmation with this name.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    run = store.run(name)
+    of, functions = store.run(run.config["confirms"]), store.candidates(run.id)
+    first = int(run.config["first_seed"])
+    seeds = range(first, first + int(run.config["seeds"]))
+    scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    selected = _scores_of_seed(store, of, first - 1)
+    noise = noise_variance(scores)
+    model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
+    baselines = baseline_ids(store)
+    winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
+    reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
+    compared = [paired_difference(row, scores[reference]) for row in scores]
+    corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
+    confirmed = [
+        ConfirmedFunction(
+            function=function.name,
+            baseline=i not in corrected,
+            selected=selected.get(function.id),
+            confirmed=(mean := seed_mean(scores[i])),
+            test=seed_mean(tests[i]),
+            against_reference=corrected.get(i, compared[i]),
+            shrinkage=shrinkage(selected.get(function.id), mean, model if i in corrected else None),
+        )
+        for i, function in enumerate(functions)
+    ]
+    return Confirmation(
+        name=run.name,
+        of=of.name,
+        seeds=tuple(seeds),
+        metric=store.task(run.task_id).metric,
+        functions=tuple(sorted(confirmed, key=_place)),
+    )
+
+
+def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
+    """Validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
+    scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
+    for request in store.snapshot(run.id).evaluations:
+        done = request.evaluation
+        if done.status == "done":
+            at = function_ids.index(done.function_id), seeds.index(done.seed)
+            scores[at] = done.score
+            tests[at] = np.nan if done.test_score is None else done.test_score
+    return scores, tests
+
+
+def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
+    """What the run's whole trainings with this seed scored, by function; None for those that diverged."""
+    evaluations = (request.evaluation for request in store.snapshot(run.id).evaluations)
+    return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
+
+
+def baseline_ids(store: Store) -> dict[str, int]:
+    """The baselines that the store has, by the names that they have here: it may know them by others."""
+    found = {name: store.find_function(fingerprint(parse(name))) for name in BASELINES}
+    return {name: function.id for name, function in found.items() if function is not None}
+
+
+def _place(function: ConfirmedFunction) -> tuple[bool, float]:
+    mean = function.confirmed.mean
+    return function.baseline, np.inf if mean is None else -mean

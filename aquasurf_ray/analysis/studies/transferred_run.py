@@ -1,0 +1,108 @@
+"""Transfers as the store has them: what the best functions of a run score on another task, with several seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aquasurf_ray.analysis.studies.confirmation import (
+    PairedDifference,
+    SeedMean,
+    paired_difference,
+    seed_mean,
+    with_holm,
+)
+from aquasurf_ray.analysis.studies.confirmed_run import REFERENCE, baseline_ids, scores_by_seed
+from aquasurf_ray.store import Run, Store, TaskMetric
+
+
+@dataclass(frozen=True)
+class TransferredFunction:
+    """One function on the other task. Scores are higher where better.
+
+    `source` is its score in the run that it comes from. `median` is that of the seeds, in which a training that
+    diverged is the worst; None where it is the median one. `gain` and its test are against relu with the same seeds.
+    """
+
+    function: str
+    baseline: bool
+    source: float | None
+    median: float | None
+    test_median: float | None
+    mean: SeedMean
+    against_reference: PairedDifference
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What came of the functions of run `source` on another task, best median first; `name` is the run that trained."""
+
+    name: str
+    source: str
+    source_task: str
+    task: str
+    seeds: tuple[int, ...]
+    source_metric: TaskMetric
+    metric: TaskMetric
+    functions: tuple[TransferredFunction, ...]
+
+
+def read_transfer(store: Store, source: str, name: str) -> Transfer:
+    """Return what the store has of a transfer.
+
+    Args:
+        source: the run that the functions come from.
+        name: the run that trained them on the other task.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    return _transfer(store, store.run(source), store.run(name))
+
+
+def _transfer(store: Store, source: Run, run: Run) -> Transfer:
+    functions, baselines = store.candidates(run.id), baseline_ids(store)
+    seeds = range(int(run.config["seeds"]))
+    scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
+    reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])]
+    compared = [paired_difference(row, reference) for row in scores]
+    winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
+    corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
+    found = [
+        TransferredFunction(
+            function=function.name,
+            baseline=i not in corrected,
+            source=selected.get(function.id),
+            median=_median(scores[i]),
+            test_median=_median(tests[i]),
+            mean=seed_mean(scores[i]),
+            against_reference=corrected.get(i, compared[i]),
+        )
+        for i, function in enumerate(functions)
+    ]
+    tasks = store.task(source.task_id), store.task(run.task_id)
+    return Transfer(
+        name=run.name,
+        source=source.name,
+        source_task=tasks[0].name,
+        task=tasks[1].name,
+        seeds=tuple(seeds),
+        source_metric=tasks[0].metric,
+        metric=tasks[1].metric,
+        functions=tuple(sorted(found, key=_place)),
+    )
+
+
+def _median(scores: np.ndarray) -> float | None:
+    """
+    >>> _median(np.array([0.9, np.nan, 0.7])), _median(np.array([0.9, np.nan, np.nan]))
+    (0.7, None)
+    """
+    median = float(np.median(np.where(np.isnan(scores), -np.inf, scores)))
+    return median if np.isfinite(median) else None
+
+
+def _place(function: TransferredFunction) -> tuple[float, bool]:
+    return np.inf if function.median is None else -function.median, function.baseline

@@ -1,0 +1,129 @@
+"""How many workers a run has: those that were asked for, or as many as the connected cluster has room for.
+
+A cluster with an autoscaler grows, also from no nodes at all, for what somebody waits for. A placement group of all
+workers says what is wanted as long as it waits, and is removed as soon as the cluster is large enough: the workers
+themselves keep the nodes from then on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.util
+
+from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.errors import BadUse
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
+
+    `shared` says that the number is what fits, on a cluster where others may be.
+    """
+
+    n: int
+    cpus: float
+    gpus: float
+    n_ranks: int = 1
+    shared: bool = False
+
+    def most_in(self, resources: dict[str, float]) -> int:
+        """How many such workers fit into resources of Ray's."""
+        n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
+
+
+def fitting_workers(config: SearchConfig) -> Workers:
+    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores,
+    or as many times fewer as an evaluation takes processes.
+
+    Raises:
+        BadUse: more than the cluster has room for in all.
+    """
+    if config.gpus_per_evaluation is not None and config.gpus_per_evaluation > 1:
+        return _fitting_groups(config, config.gpus_per_evaluation)
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
+    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_gpus > 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise BadUse(f"gpus-per-worker: {gpus:g} is neither a whole number nor below 1")
+    most = _most_workers(n_cpus, n_gpus, cpus, gpus)
+    wanted = config.workers if config.workers is not None else max(1, most)
+    if wanted > most:
+        raise BadUse(
+            f"workers: {wanted} with {cpus:g} CPUs and {gpus:g} GPUs each do not fit the cluster's {n_cpus:g} CPUs "
+            f"and {n_gpus:g} GPUs; at most {most} do"
+        )
+    return Workers(wanted, cpus, gpus, shared=_is_shared(config))
+
+
+def _fitting_groups(config: SearchConfig, n_ranks: int) -> Workers:
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
+    gpus = 1.0 if config.gpus_per_worker is None else config.gpus_per_worker
+    what = "GPUs" if gpus else "CPU processes"
+    most = _most_workers(n_cpus, n_gpus, cpus, gpus) // n_ranks
+    wanted = config.workers if config.workers is not None else max(1, most)
+    if wanted > most:
+        hint = "" if n_gpus or not gpus else "; with gpus-per-worker 0 it counts CPU processes"
+        raise BadUse(
+            f"gpus-per-evaluation: {wanted} times {n_ranks} {what} with {cpus:g} CPUs each do not fit the cluster's "
+            f"{n_cpus:g} CPUs and {n_gpus:g} GPUs{hint}"
+        )
+    return Workers(wanted, cpus, gpus, n_ranks, shared=_is_shared(config))
+
+
+def _is_shared(config: SearchConfig) -> bool:
+    return config.address is not None and config.workers is None
+
+
+def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:
+    by_cpus = math.floor(n_cpus / cpus + 1e-9)
+    if gpus == 0:
+        return by_cpus
+    a_gpu = math.floor(1 / gpus + 1e-9) if gpus <= 1 else 1 / gpus
+    return min(by_cpus, math.floor(n_gpus * a_gpu + 1e-9))
+
+
+def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -> Workers:
+    """The configured workers, after a wait of at most `wait_for_nodes` seconds for the nodes that they need.
+
+    Raises:
+        BadUse: the cluster did not become large enough, or `workers` is not given.
+    """
+    if not config.wait_for_nodes:
+        return fitting_workers(config)
+    if config.workers is None:
+        raise BadUse("wait-for-nodes: for how many workers? give --workers too, and --gpus-per-worker for GPUs")
+    end = time.monotonic() + config.wait_for_nodes
+    wanted: Any = ray.util.placement_group(_bundles(config, config.workers))
+    try:
+        while time.monotonic() < end and not stopped():
+            try:
+                return fitting_workers(config)
+            except BadUse:
+                time.sleep(POLL_SECONDS)
+    finally:
+        ray.util.remove_placement_group(wanted)
+    return fitting_workers(config)
+
+
+def _bundles(config: SearchConfig, n_workers: int) -> list[dict[str, float]]:
+    """What each process of each worker asks for.
+
+    >>> from aquasurf_ray.driver.config import make_config
+    >>> _bundles(make_config({"task": "digits", "gpus_per_worker": 0.5, "cpus_per_worker": 2}), 2)
+    [{'CPU': 2.0, 'GPU': 0.5}, {'CPU': 2.0, 'GPU': 0.5}]
+    """
+    n_processes = config.gpus_per_evaluation or 1
+    gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_processes > 1)
+    bundle = {"CPU": config.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+    return [bundle] * (n_workers * n_processes)

@@ -1,0 +1,59 @@
+"""Training given functions, and nothing else: a run without a surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aquasurf_ray.driver.callbacks.progress import Reporter
+from aquasurf_ray.driver.config import digest, make_config
+from aquasurf_ray.driver.run.spec import RunResult, RunSpec
+from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.verbs.setup import (
+    carry_out,
+    check_seeds,
+    create_run,
+    loaded_task,
+    name_of,
+    store_of,
+    unique_rows,
+)
+from aquasurf_ray.store import Store
+from aquasurf_ray.tasks import Task
+from aquasurf_ray.workers.actor import Worker
+
+
+def evaluate(
+    functions: Sequence[str],
+    task: str | Task,
+    *,
+    seeds: int = 1,
+    reporter: Reporter | None = None,
+    worker: type = Worker,
+    **options: Any,
+) -> RunResult:
+    """Trains the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; what is known already is not repeated.
+
+    Raises:
+        BadUse: a function that cannot be parsed, or another wrong option.
+        RunFailed: some could not be trained; `resume` tries them again.
+    """
+    check_seeds(seeds)
+    config = make_config({"task": name_of(task), "surrogate": EARLIER_SURROGATE, **options})  # which suggests nothing
+    loaded = loaded_task(task, config)
+    rows = unique_rows(functions)
+    config = config.model_copy(update={"evaluations": len(rows) * seeds})
+    identity = {
+        **config.identity(),
+        "task_digest": loaded.digest,
+        "functions": sorted(row.name for row in rows),
+        "seeds": seeds,
+    }
+    name = config.name or f"evaluate-{digest(identity)[:8]}"
+
+    def order(store: Store) -> RunSpec:
+        run = create_run(store, config, loaded, "evaluate", name, identity, rows)
+        return RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker)
+
+    with store_of(config) as store:
+        return carry_out(store, name, config, order, reporter)

@@ -1,0 +1,31 @@
+"""Putting functions into the queue of a run, whether a driver has it or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.driver.verbs.setup import (
+    stored_config,
+    unique_rows,
+)
+from aquasurf_ray.store import Proposal, Store
+
+
+def propose(name: str, functions: Sequence[str], *, store: str | None = None) -> list[tuple[str, Proposal]]:
+    """Puts functions into a run's queue, to be trained next; returns each with what became of it.
+
+    Raises:
+        BadUse: a function that cannot be parsed; none is queued then.
+        StoreError: no such run.
+    """
+    with Store.open(store_url(store), create=False) as opened:
+        run = opened.run(name)
+        config = stored_config(run)
+        import_modules(config.modules)
+        rows = unique_rows(functions)
+        gated = config.health_gate == "on"
+        ids = opened.add_functions(rows)
+        proposals = opened.propose(run.id, ids, config.training_seed, accept_stopped=False, accept_refused=gated)
+        return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]
