@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.form import named_form
 from aquasurf_ray.workers.engine.loop import ProgressCallback, TrainingLoop
@@ -25,7 +26,6 @@ from aquasurf_ray.workers.engine.precision import process_settings
 from aquasurf_ray.workers.engine.probe import probe
 from aquasurf_ray.workers.engine.ranks import Alone
 from aquasurf_ray.workers.engine.seeding import seeded
-from aquasurf_ray.workers.result import Figures
 
 N_VALUES = 20_000
 
@@ -70,7 +70,7 @@ class Inspection:
     function: str
     before: Look
     after: Look
-    figures: Figures
+    metrics: TrainingMetrics
 
 
 def inspect_training(
@@ -103,8 +103,8 @@ def inspect_training(
         loop = TrainingLoop(feed, named_form(activation), Alone())
         step = feed.first_step(loop.network)
         before = look(loop, step)
-        figures = loop.to_the_end(None, float("inf"), on_epoch, None)
-        return Inspection(activation.name, before, look(loop, step), figures)
+        metrics = loop.to_the_end(None, float("inf"), on_epoch, None)
+        return Inspection(activation.name, before, look(loop, step), metrics)
 
 
 def look(loop: TrainingLoop, step: Step) -> Look:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 
 from aquasurf_ray.activations import Activation, FastForm
 from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.form import FormChoice, chosen_form
@@ -35,7 +36,7 @@ from aquasurf_ray.workers.engine.probe import probe
 from aquasurf_ray.workers.engine.ranks import Alone, RankError, Ranks, Together
 from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDrained
 from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
-from aquasurf_ray.workers.result import Epoch, Figures, TrainingResult
+from aquasurf_ray.workers.result import Epoch, TrainingResult
 
 __all__ = [
     "Epoch",
@@ -81,7 +82,7 @@ def train(
             not fit the network is left out, with a warning. With `ranks`, rank 0 alone reads and writes.
         checkpoint_interval: seconds that must have passed since the last checkpoint.
         on_epoch: called after each epoch, on rank 0.
-        stop_rule: when to end early; the result is then `done`, with `stopped_early` and all figures, test included.
+        stop_rule: when to end early; the result is then `done`, with `stopped_early` and all metrics, test included.
         gate: limits of the first training step (`workers.engine.health`), beyond which nothing is trained; None is no
         gate. ranks: this process's place among those that train together; all must call `train` with the same
         arguments.
@@ -106,7 +107,7 @@ def train(
     team = Together(ranks, timedelta(seconds=task.time_limit)) if ranks else Alone()
     history: list[Epoch] = []
     throughput = Throughput()
-    figures, reason = Figures(), None
+    metrics, reason = TrainingMetrics(), None
     try:
         with process_settings(task.recipe, device):
             probe(activation, device)
@@ -117,7 +118,7 @@ def train(
             loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)
             history, throughput = loop.history, loop.throughput
             memory = PeakMemory(device)  # of the training itself, gated or not
-            figures = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule, stop_asked)
+            metrics = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule, stop_asked)
     except TrainingDrained:
         raise
     except Exception as error:  # the user's function runs in here, and may raise anything
@@ -128,13 +129,13 @@ def train(
             raise cause from error
         reason = reason_of(cause)
         if is_refusal(reason):
-            figures = Figures(stopped_early=REFUSED)
+            metrics = TrainingMetrics(stopped_early=REFUSED)
     finally:
         team.close()
     return TrainingResult(
         status="done" if reason is None else "diverged",
         reason=reason,
-        **asdict(figures),
+        **vars(metrics),
         epochs=tuple(history),
         seconds=sum(e.seconds for e in history) or time.monotonic() - started,
         examples_per_second=throughput.per_second(),

@@ -1,6 +1,6 @@
 """A trial's last report as the store's result. Nothing is computed here.
 
-Of `train_activation` all figures are taken over. Of a trainable that reports no `status` it is not known whether Tune's
+Of `train_activation` all metrics are taken over. Of a trainable that reports no `status` it is not known whether Tune's
 scheduler stopped it: its last report counts as the result of a whole training.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from aquasurf_ray.store import EpochRecord, EvaluationResult
 
-FIGURES = tuple(
+METRICS = tuple(
     field.name
     for field in fields(EvaluationResult)
     if field.name not in ("status", "score", "reason", "stopped_early", "worker", "epochs")
@@ -30,13 +30,13 @@ def evaluation_result(
 ) -> EvaluationResult:
     """The result of a trial that has ended without an error; a score that is not finite is a function that diverged."""
     diverged = report.get("status") == "diverged" or not math.isfinite(score)
-    figures = {name: report.get(name) for name in FIGURES}
+    metrics = {name: report.get(name) for name in METRICS}
     trained = sum(epoch.seconds or 0.0 for epoch in curve)
-    figures["seconds"] = report.get("training_seconds") or trained or report.get("time_total_s")
+    metrics["seconds"] = report.get("training_seconds") or trained or report.get("time_total_s")
     if diverged:
-        kept = {name: figures[name] for name in ("seconds", "device", "n_devices", "precision", "peak_memory_mb")}
+        kept = {name: metrics[name] for name in ("seconds", "device", "n_devices", "precision", "peak_memory_mb")}
         reason = report.get("reason") or "the metric that was reported last is not finite"
         return EvaluationResult("diverged", reason=reason, worker=worker, epochs=curve, **kept)
     if report.get("status") == "running":
         stopped_early = f"stopped by Tune after epoch {report['epoch']} of {report['epochs']}"
-    return EvaluationResult("done", score, stopped_early=stopped_early, worker=worker, epochs=curve, **figures)
+    return EvaluationResult("done", score=score, stopped_early=stopped_early, worker=worker, epochs=curve, **metrics)

@@ -120,7 +120,7 @@ def _result(figures: dict[str, float | None], metric: TaskMetric) -> EvaluationR
         figures |= {score: figures[f"{split}_accuracy"] for score, split in of_split.items()}
     score = figures.pop("score")
     if score is not None and math.isfinite(score):
-        return EvaluationResult("done", score, **figures)  # type: ignore[arg-type]
+        return EvaluationResult("done", score=score, **figures)  # type: ignore[arg-type]
     reason = f"the file gives {'no' if score is None else f'{score:g} as'} validation {_word(metric)}"
     return EvaluationResult("diverged", reason=reason, **figures)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ from aquasurf_ray.store.database.columns import dump_json, load_json
 from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, Event, ImportedEntry, RunEvaluation, table
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
 from aquasurf_ray.store.verbs.fence import chunks
-from aquasurf_ray.store.verbs.results import FIGURES, read_curve
+from aquasurf_ray.store.verbs.results import METRICS, read_curve
 
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
 _ENTRIES, _REQUESTS, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
@@ -133,7 +133,7 @@ def _finished(row: Row) -> bool:
 
 def _figures(row: Row, curve: list[Row]) -> str:
     """What was measured, as text, in which NaN equals NaN."""
-    return repr([row["status"], *(row[name] for name in FIGURES), *(sorted(epoch.items()) for epoch in curve)])
+    return repr([row["status"], *(row[name] for name in METRICS), *(sorted(epoch.items()) for epoch in curve)])
 
 
 def _curve_here(merging: Merging, evaluation_id: int) -> list[Row]:
@@ -148,7 +148,7 @@ def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:
 def _keep(merging: Merging, result: Row, curve: list[Row], evaluation_id: int) -> None:
     """Notes a result that another one stands over, for the log of the run that had it."""
     run_id = result["claimed_by"] or _who_wants(merging, evaluation_id)
-    kept = {name: result[name] for name in ("status", "code_version", *FIGURES)} | {"epochs": curve}
+    kept = {name: result[name] for name in ("status", "code_version", *METRICS)} | {"epochs": curve}
     data = load_json(dump_json({"result": kept, "merged": True}))
     merging.notes.append(Note(run_id, OTHER_RESULT, evaluation_id, result["function_id"], data))
 

@@ -16,10 +16,11 @@ from aquasurf_ray.store.records.runs import (
     TaskMetric,
     TaskRecord,
 )
+from aquasurf_ray.training_metrics import TrainingMetrics
 
 
-@dataclass(frozen=True)
-class LeaderboardRow:
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow(TrainingMetrics):
     """A finished evaluation in the order of its score; `rank` 1 is the best.
 
     The ratios are the function's cost on the device of the evaluation, None where it was not measured there.
@@ -29,16 +30,7 @@ class LeaderboardRow:
     function_id: int
     function: str
     baseline: bool
-    score: float
-    val_accuracy: float | None
-    val_loss: float | None
-    test_score: float | None
-    test_accuracy: float | None
-    test_loss: float | None
-    train_score: float | None
-    train_accuracy: float | None
-    train_loss: float | None
-    stopped_early: str | None
+    score: float  # a leaderboard has no evaluation without one
     seed: int
     seconds: float | None
     device: str | None

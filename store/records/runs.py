@@ -1,10 +1,8 @@
 """What crosses the store's door: frozen dataclasses, in and out.
 
 Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
-search maximises: the task's metric on the validation split, its sign changed where lower is better; `train_score` and
-`test_score` are the same of the other splits. A `diverged` evaluation is the function's own fault and final; a `failed`
-one is a machine's. `stopped_early` says why a rule ended a training before its last epoch: its figures are those of
-that moment.
+search maximises: the task's metric on the validation split, its sign changed where lower is better. A `diverged`
+evaluation is the function's own fault and final; a `failed` one is an infrastructure failure.
 """
 
 from __future__ import annotations
@@ -12,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from aquasurf_ray.training_metrics import TrainingMetrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,24 +203,15 @@ class EpochRecord:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What a training gave. A `done` one needs a finite score, a `diverged` one has none and was not stopped early.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult(TrainingMetrics):
+    """A training's result. A `done` one needs a finite score; a `diverged` one has none.
 
-    `examples_per_second` are training examples a second of training time, `n_devices` how many devices shared them.
+    `examples_per_second` counts training examples per second of training time, `n_devices` the devices that shared
+    them.
     """
 
-    status: Literal["done", "diverged"]
-    score: float | None = None
-    train_loss: float | None = None
-    train_score: float | None = None
-    train_accuracy: float | None = None
-    val_loss: float | None = None
-    val_accuracy: float | None = None
-    test_loss: float | None = None
-    test_score: float | None = None
-    test_accuracy: float | None = None
-    stopped_early: str | None = None
+    status: Literal["done", "diverged"] = field(kw_only=False)
     seconds: float | None = None
     examples_per_second: float | None = None
     peak_memory_mb: float | None = None
@@ -232,9 +223,9 @@ class EvaluationResult:
     epochs: tuple[EpochRecord, ...] = ()
 
 
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """An evaluation; `epochs` is how many were trained, the curve is `Store.curve`."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord(TrainingMetrics):
+    """A stored evaluation; `epochs` is the number of epochs trained, `Store.curve` gives the learning curve."""
 
     id: int
     task_id: int
@@ -243,16 +234,6 @@ class EvaluationRecord:
     status: EvaluationStatus
     claimed_by: int | None
     attempts: int
-    score: float | None
-    train_loss: float | None
-    train_score: float | None
-    train_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    test_loss: float | None
-    test_score: float | None
-    test_accuracy: float | None
-    stopped_early: str | None
     epochs: int | None
     seconds: float | None
     examples_per_second: float | None

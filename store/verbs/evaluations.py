@@ -52,7 +52,8 @@ from aquasurf_ray.store.verbs.results import (
     write_results,
 )
 
-EVALUATION_COLUMNS = tuple(getattr(Evaluation, field.name) for field in fields(EvaluationRecord))
+_NAMES = tuple(field.name for field in fields(EvaluationRecord))
+EVALUATION_COLUMNS = tuple(getattr(Evaluation, name) for name in _NAMES)
 _READ_ALL = sa.select(*EVALUATION_COLUMNS)
 _READ = _READ_ALL.where(Evaluation.id == sa.bindparam("at_evaluation"))
 _START = CHANGE.values(started_at=utc_now())
@@ -341,7 +342,7 @@ def _lock_all(
     records: list[EvaluationRecord] = []
     query = _READ_ALL.where(Evaluation.task_id == task_id).order_by(Evaluation.function_id, Evaluation.seed)
     for part in chunks(keys):
-        records += [EvaluationRecord(*row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
+        records += [to_record(row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
     return {(record.function_id, record.seed): record for record in records}
 
 
@@ -354,7 +355,7 @@ def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) 
     records: dict[int, EvaluationRecord] = {}
     for part in chunks(sorted(evaluation_ids)):
         query = _READ_ALL.where(Evaluation.id.in_(part)).order_by(Evaluation.function_id, Evaluation.seed)
-        found = [EvaluationRecord(*row) for row in connection.execute(query.with_for_update())]
+        found = [to_record(row) for row in connection.execute(query.with_for_update())]
         records.update((record.id, record) for record in found)
     for number in evaluation_ids:
         if number not in records:
@@ -362,11 +363,16 @@ def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) 
     return records
 
 
+def to_record(row: Sequence[Any]) -> EvaluationRecord:
+    """The record in a row that begins with `EVALUATION_COLUMNS`."""
+    return EvaluationRecord(**dict(zip(_NAMES, row, strict=False)))
+
+
 def _read(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
     row = connection.execute(_READ, {"at_evaluation": evaluation_id}).one_or_none()
     if row is None:
         raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
-    return EvaluationRecord(*row)
+    return to_record(row)
 
 
 def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:

@@ -28,10 +28,15 @@ from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.imports import ImportVerbs
 from aquasurf_ray.store.verbs.queries import read_requests
 from aquasurf_ray.store.verbs.runs import read_run_by_id
+from aquasurf_ray.training_metrics import METRIC_NAMES
 
 _OF_REQUEST = ("position", "origin", "reused", "function")
 _OF_SUGGESTION = ("predicted_score", "rank", "embedding_version")
-_OF_EVALUATION = tuple(field.name for field in fields(EvaluationRecord) if field.name not in ("task_id", "claimed_by"))
+_OF_EVALUATION = (
+    *("id", "function_id", "seed", "status", "attempts", *METRIC_NAMES, "epochs", "seconds", "examples_per_second"),
+    *("peak_memory_mb", "reason", "error", "device", "n_devices", "precision", "worker", "code_version"),
+    *("created_at", "started_at", "finished_at"),
+)
 _OF_COST = ("time_ratio", "memory_ratio")
 COLUMNS = (*_OF_REQUEST, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
 

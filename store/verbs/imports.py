@@ -3,7 +3,7 @@
 Their evaluations belong to a task of their own, made for the file: its name is the one that the user gave, its version
 `imported`, its digest follows from that name and the file's. So they never meet the evaluations of this program's own
 task of that name: other code trained them by another recipe, an entry may be the median of several seeds, and a search
-must not take it for a training of its own. What the figures cannot hold (the file's name for the function, the names
+must not take it for a training of its own. What the values cannot hold (the file's name for the function, the names
 it holds to be equal, its CDF, unknown fields) is in `imported_entries`, from which an export writes the file again.
 A file of this program's own format has none of these, and its spectra are kept like those that a run computes.
 """
@@ -31,7 +31,7 @@ from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, t
 
 VERSION = "imported"
 _EVALUATIONS = table(Evaluation)
-_FIGURES = tuple(f.name for f in fields(EvaluationResult) if f.name not in ("status", "epochs"))
+_METRICS = tuple(f.name for f in fields(EvaluationResult) if f.name not in ("status", "epochs"))
 _ENTRY_COLUMNS = (EntryTable.name, EntryTable.aliases, EntryTable.cdf, EntryTable.cdf_length, EntryTable.other)
 
 
@@ -92,7 +92,7 @@ class ImportVerbs(StoreCore):
             yield from self._read_entries(part)
 
     def _read_entries(self, evaluation_ids: Sequence[int]) -> list[BenchmarkEntry]:
-        columns = [getattr(Evaluation, name) for name in ("status", *_FIGURES)]
+        columns = [getattr(Evaluation, name) for name in ("status", *_METRICS)]
         query = (
             sa.select(*_ENTRY_COLUMNS, *columns)
             .join(Evaluation, Evaluation.id == EntryTable.evaluation_id)
@@ -145,8 +145,8 @@ def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: di
     position, same = 0, {"task_id": run.task_id, "claimed_by": run.id}
     for part in chunks(new.entries):
         keys = [(ids[item.fingerprint], item.seed) for item in part]
-        figures = [_evaluation_row(item.entry.result, *key) | same for item, key in zip(part, keys, strict=True)]
-        connection.execute(sa.insert(_EVALUATIONS), figures)
+        values = [_evaluation_row(item.entry.result, *key) | same for item, key in zip(part, keys, strict=True)]
+        connection.execute(sa.insert(_EVALUATIONS), values)
         numbers = _evaluation_ids(connection, run.task_id, [key[0] for key in keys])
         requests = [
             {"run_id": run.id, "evaluation_id": numbers[key], "position": i, "origin": "import", "reused": False}
@@ -175,8 +175,8 @@ def _evaluation_ids(connection: sa.Connection, task_id: int, function_ids: Seque
 
 
 def _evaluation_row(result: EvaluationResult, function_id: int, seed: int) -> dict[str, Any]:
-    figures = {name: getattr(result, name) for name in ("status", *_FIGURES)}
-    return figures | {"function_id": function_id, "seed": seed}
+    values = {name: getattr(result, name) for name in ("status", *_METRICS)}
+    return values | {"function_id": function_id, "seed": seed}
 
 
 def _entry_row(entry: BenchmarkEntry, evaluation_id: int) -> dict[str, Any]:
@@ -185,5 +185,5 @@ def _entry_row(entry: BenchmarkEntry, evaluation_id: int) -> dict[str, Any]:
 
 
 def _to_entry(row: Any) -> BenchmarkEntry:
-    result = EvaluationResult(row.status, **{name: getattr(row, name) for name in _FIGURES})
+    result = EvaluationResult(row.status, **{name: getattr(row, name) for name in _METRICS})
     return BenchmarkEntry(row.name, result, tuple(row.aliases), bytes(row.cdf), row.cdf_length, row.other)

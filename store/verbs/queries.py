@@ -32,14 +32,13 @@ from aquasurf_ray.store.records.answers import (
 )
 from aquasurf_ray.store.records.runs import (
     CostRecord,
-    EvaluationRecord,
     Fisher,
     RequestedEvaluation,
     Snapshot,
     TaskMetric,
 )
 from aquasurf_ray.store.verbs.costs import COST_COLUMNS
-from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS
+from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, to_record
 from aquasurf_ray.store.verbs.fence import StoreCore, chunks
 from aquasurf_ray.store.verbs.functions import find_function, read_task
 from aquasurf_ray.store.verbs.requests import to_suggestion
@@ -216,7 +215,6 @@ def _requests(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> t
 
 
 def _to_request(row: Any) -> RequestedEvaluation:
-    n = len(EVALUATION_COLUMNS)
     return RequestedEvaluation(
         position=row.position,
         origin=row.origin,
@@ -224,7 +222,7 @@ def _to_request(row: Any) -> RequestedEvaluation:
         suggested_at=row.suggested_at,
         suggestion=to_suggestion(row),
         function=row.name,
-        evaluation=EvaluationRecord(*row[:n]),
+        evaluation=to_record(row),
     )
 
 

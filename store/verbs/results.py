@@ -1,4 +1,4 @@
-"""The result of a training: figures in its evaluation's row, and a learning curve beside it.
+"""The result of a training: metrics in the row of its evaluation, and a learning curve in a table of its own.
 
 A result is written once, and the first one stays. The exception is that of a training that was stopped early, or was
 not let begin, which a run may want in full: `reopen` moves such a result out of the row into the run's log, so that
@@ -23,8 +23,8 @@ from aquasurf_ray.store.verbs.fence import FencedRun, log
 _EVALUATIONS, _EPOCHS, _REQUESTS = table(Evaluation), table(Epoch), table(RunEvaluation)
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
-FIGURES = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
-_KEPT = ("status", "claimed_by", "code_version", *FIGURES)  # when it was, says the log of the run that had it
+METRICS = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+_KEPT = ("status", "claimed_by", "code_version", *METRICS)  # when it was, says the log of the run that had it
 _READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
     _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
 )
@@ -57,7 +57,7 @@ def write_results(
 ) -> None:
     """Into locked rows, by number, that have none."""
     by = {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
-    rows = [_figures(result) | by | {"at_evaluation": number} for number, result in results.items()]
+    rows = [_values(result) | by | {"at_evaluation": number} for number, result in results.items()]
     curves = [vars(epoch) | {"evaluation_id": n} for n, result in results.items() for epoch in result.epochs]
     if rows:
         connection.execute(FINISH, rows)
@@ -65,15 +65,15 @@ def write_results(
         connection.execute(_ADD_CURVE, curves)
 
 
-def _figures(result: EvaluationResult) -> dict[str, Any]:
-    figures = {name: getattr(result, name) for name in FIGURES}
-    return figures | {"status": result.status, "epochs": len(result.epochs), "error": None}
+def _values(result: EvaluationResult) -> dict[str, Any]:
+    metrics = {name: getattr(result, name) for name in METRICS}
+    return metrics | {"status": result.status, "epochs": len(result.epochs), "error": None}
 
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
     """Equality of what was measured, NaN being equal to NaN."""
-    stored = repr([record.status, *(getattr(record, name) for name in FIGURES)])
-    return stored == repr([result.status, *(getattr(result, name) for name in FIGURES)])
+    stored = repr([record.status, *(getattr(record, name) for name in METRICS)])
+    return stored == repr([result.status, *(getattr(result, name) for name in METRICS)])
 
 
 def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochRecord, ...]:

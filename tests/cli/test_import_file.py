@@ -206,7 +206,7 @@ def test_a_search_finds_none_of_it_and_trains_itself(here, capsys):
         lease = store.acquire_lease(made.id, this_process())
         claim = store.claim(lease, store.find_function("relu(x)").id, 0, "baseline")
         assert claim.state == "claimed"
-        assert store.record_result(lease, claim.evaluation_id, EvaluationResult("done", 0.25, val_accuracy=0.25))
+        assert store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.25, val_accuracy=0.25))
         assert [row.score for row in store.leaderboard(run_id=made.id)] == [0.25]
         assert [row.score for row in store.leaderboard(run_id=store.run("bench").id)] == [0.9, 0.8]
 

@@ -58,7 +58,9 @@ def record(store, lease, number, name):
     why = SuggestionRecord(0.93, 2, (Neighbor(1, 0.25, 0.9),), "e" * 8) if suggested else None
     claim = store.claim(lease, number, 0, "suggestion" if suggested else "baseline", why)
     score = SCORES[name]
-    result = EvaluationResult("done", score, val_accuracy=score, test_accuracy=score - 0.01, val_loss=float("nan"))
+    result = EvaluationResult(
+        "done", score=score, val_accuracy=score, test_accuracy=score - 0.01, val_loss=float("nan")
+    )
     store.record_result(lease, claim.evaluation_id, result)
 
 
@@ -212,7 +214,7 @@ def test_seconds_are_short_in_the_table_and_whole_for_programs(finished, capsys)
         (number,) = store.add_functions([FunctionRow("f" * 32, "erf(x)", 1, ("erf(x)",))])
         lease = store.acquire_lease(store.run("one").id, this_process())
         claim = store.claim(lease, number, 0, "suggestion")
-        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", 0.99, seconds=12.3456))
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.99, seconds=12.3456))
         store.release_lease(lease, "finished")
     _, out, _ = run(capsys, "top", "one", "-n", "1")
     assert "12.3 " in out
@@ -245,7 +247,7 @@ def test_top_and_show_tell_what_other_seeds_gave(finished, capsys):
         lease = store.acquire_lease(two.id, this_process())
         for seed, score in ((1, 0.9), (2, 0.93)):
             claim = store.claim(lease, best, seed, "proposal")
-            store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score))
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=score))
     rows = json.loads(run_top(capsys, "--format", "json"))
     assert [(r["confirmed"], r["confirmed_seeds"], r["confirmed_diverged"]) for r in rows[:2]] == [
         (pytest.approx(0.915), 2, None),

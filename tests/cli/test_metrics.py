@@ -48,7 +48,7 @@ def wine(tmp_path, monkeypatch):
         for number, (name, origin, score, test_score, time_ratio, stopped) in zip(ids, ROWS, strict=True):
             claim = store.claim(lease, number, 0, origin, WHY if name.startswith("mul") else None)
             result = EvaluationResult(
-                "done", score, test_score=test_score, val_loss=0.125, seconds=2.0, examples_per_second=31000.0,
+                "done", score=score, test_score=test_score, val_loss=0.125, seconds=2.0, examples_per_second=31000.0,
                 device="H100", n_devices=4, precision="bfloat16", stopped_early=stopped,
             )  # fmt: skip
             store.record_result(lease, claim.evaluation_id, result)
@@ -158,7 +158,7 @@ def test_a_task_that_names_no_metric_is_of_a_time_when_it_was_accuracy(wine, cap
         run = store.create_run(NewRun("old", "search", task, {}, "c", 0, 4, None, "0.1.0"), [1])
         lease = store.acquire_lease(run.id, this_process())
         claim = store.claim(lease, 1, 0, "baseline")
-        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", 0.75, val_accuracy=0.75))
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.75, val_accuracy=0.75))
         store.release_lease(lease, "finished")
     header, row = said(capsys, "top", "old").splitlines()
     assert " ".join(header.split()) == "rank val_accuracy test_accuracy val_loss seconds seed baseline function"

@@ -54,7 +54,7 @@ def stored(forget, tmp_path, capsys):
         run = store.create_run(NewRun("one", "search", task, config, "c", 0, 1, None, "0.1.0"), ids)
         lease = store.acquire_lease(run.id, this_process())
         claim = store.claim(lease, ids[0], 0, "suggestion")
-        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", 0.97, val_accuracy=0.97))
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.97, val_accuracy=0.97))
         store.release_lease(lease, "finished")
     return digest
 

@@ -47,8 +47,8 @@ def inspection():
 
 def test_the_training_is_the_one_without_a_look(inspection):
     plain = train(TASK, Activation("tanh(x)"), seed=3)
-    assert inspection.figures.score == plain.score
-    assert inspection.figures.test_loss == plain.test_loss
+    assert inspection.metrics.score == plain.score
+    assert inspection.metrics.test_loss == plain.test_loss
 
 
 def test_every_call_of_an_activation_is_a_site_in_the_order_of_the_calls(inspection):

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, checkpoints, and the figures at the end.
+"""The training loop: steps, epochs, checkpoints, and the metrics at the end.
 
 Everything random depends on seed and epoch only, and a checkpoint holds all else that an epoch begins with, so a
 training that was interrupted goes on exactly as if it had not been. Losses and metrics stay on the device; the loop
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.activations import FastForm
+from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
@@ -28,7 +29,7 @@ from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDr
 from aquasurf_ray.workers.engine.validation import evaluate, evaluation_batch_size
 from aquasurf_ray.workers.faults import FunctionFault
 from aquasurf_ray.workers.network import untrained_network
-from aquasurf_ray.workers.result import Epoch, Figures
+from aquasurf_ray.workers.result import Epoch, final_metrics
 
 STEPS_BETWEEN_LOSS_CHECKS = 32
 
@@ -119,7 +120,7 @@ class TrainingLoop:
         on_epoch: ProgressCallback | None,
         stop_rule: StopRule | None,
         stop_asked: StopAsked | None = None,
-    ) -> Figures:
+    ) -> TrainingMetrics:
         """Trains the epochs that are left.
 
         Raises:
@@ -145,7 +146,7 @@ class TrainingLoop:
             if wanted and time.monotonic() - saved >= interval:
                 checkpoints.save(number, self.state())
                 saved = time.monotonic()
-        return self._figures(why)
+        return self._metrics(why)
 
     def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
         """Whether the training stops here, as rank 0 says; without a place for checkpoints it goes on to its end."""
@@ -154,7 +155,7 @@ class TrainingLoop:
             checkpoints.save(number, self.state())
         return self.team.from_first(stops)
 
-    def _figures(self, stopped_early: str | None) -> Figures:
+    def _metrics(self, stopped_early: str | None) -> TrainingMetrics:
         last, metric = self.history[-1], self.task.objective.metric.name
         if math.isnan(last.val_loss):
             raise FunctionFault(f"validation loss is nan after epoch {last.epoch}")
@@ -164,14 +165,14 @@ class TrainingLoop:
                 f"with a loss of {last.val_loss:g}"
             )
         test_loss, test_score = self._evaluated("test") if self.team.rank == 0 else (math.nan, math.nan)
-        figures = Figures.after(
+        metrics = final_metrics(
             last,
             test_loss=test_loss,
             test_score=test_score,
             test_accuracy=self._accuracy(test_score),
             stopped_early=stopped_early,
         )
-        return self.team.from_first(figures)
+        return self.team.from_first(metrics)
 
     def one_epoch(self, number: int, model: torch.nn.Module) -> Epoch:
         """Trains one epoch with `model`, the network or what wraps it, and validates on rank 0."""

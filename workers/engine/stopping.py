@@ -30,7 +30,7 @@ class StopRule:
 
     Args:
         thresholds: pairs (epoch, score): a training whose validation score after that epoch is lower, or is no
-            number, ends there with the figures that it has.
+            number, ends there with the metrics that it has.
         text: where the thresholds come from, in words, for the record; may be empty.
 
     Raises:

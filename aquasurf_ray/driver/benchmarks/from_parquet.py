@@ -74,7 +74,7 @@ def _result(benchmark: Benchmark, i: int, j: int) -> EvaluationResult:
         figures |= {accuracy: figures.get(score) for score, accuracy in _ACCURACIES.items()}
     score = figures.pop("score")
     if score is not None and math.isfinite(score):
-        return EvaluationResult("done", score, **figures)
+        return EvaluationResult("done", score=score, **figures)
     return EvaluationResult("diverged", reason="the benchmark has no score of it", **figures)
 
 

@@ -61,8 +61,8 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
     explanation = explain(found, relu)
     words = in_words(explanation)
     metric = loaded.objective.metric
-    assert found.figures.score is not None  # noqa: S101 - a training that came to its end has one
-    value = metric.score(found.figures.score)
+    assert found.metrics.score is not None  # noqa: S101 - a training that came to its end has one
+    value = metric.score(found.metrics.score)
     return Explained(explanation, words, explained(found, words), metric.name, value)
 
 

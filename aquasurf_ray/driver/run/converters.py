@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.store import (
     CostRecord,
@@ -20,29 +18,9 @@ from aquasurf_ray.workers.result import TrainingResult
 
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
-    """A training's figures with its learning curve."""
-    return EvaluationResult(
-        status=result.status,
-        reason=result.reason,
-        score=result.score,
-        train_loss=result.train_loss,
-        train_score=result.train_score,
-        train_accuracy=result.train_accuracy,
-        val_loss=result.val_loss,
-        val_accuracy=result.val_accuracy,
-        test_loss=result.test_loss,
-        test_score=result.test_score,
-        test_accuracy=result.test_accuracy,
-        stopped_early=result.stopped_early,
-        seconds=result.seconds,
-        examples_per_second=result.examples_per_second,
-        peak_memory_mb=result.peak_memory_mb,
-        device=result.device,
-        n_devices=result.n_devices,
-        precision=result.precision,
-        worker=worker,
-        epochs=tuple(EpochRecord(**asdict(epoch)) for epoch in result.epochs),
-    )
+    """Return a training's metrics, measurements and learning curve."""
+    epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
+    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:

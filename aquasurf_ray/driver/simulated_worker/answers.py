@@ -20,8 +20,9 @@ import numpy as np
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.messages import CostReply, FunctionCost, SpectrumReply, TrainingJob
-from aquasurf_ray.workers.result import Epoch, Figures, TrainingResult
+from aquasurf_ray.workers.result import Epoch, TrainingResult, final_metrics
 
 Fault = Literal["crash", "error", "hang"]
 DEVICE = "cpu"
@@ -132,7 +133,7 @@ class Answers:
             why = job.stop_rule.verdict(number, curve[-1].val_score, self._simulation.epochs) if job.stop_rule else None
             if why:
                 break
-        return self._result(self._figures(curve[-1], row, column, why), tuple(curve), _total(curve))
+        return self._result(self._metrics(curve[-1], row, column, why), tuple(curve), _total(curve))
 
     def spectrum(self, function: str, fisher: str) -> SpectrumReply:
         """A spectrum as it is stored."""
@@ -185,25 +186,25 @@ class Answers:
         n = self._simulation.epochs
         share = 1.0 if number == n else CHANCE + (1 - CHANCE) * (1 - math.exp(-4 * number / n))
         at = score - (1 - share) * abs(score)
-        train = self._figure("train_score", row, column)
+        train = self._metric("train_score", row, column)
         train = at if train is None else train - (1 - share) * abs(train)
-        losses = (self._figure("train_loss", row, column), self._figure("val_loss", row, column))
+        losses = (self._metric("train_loss", row, column), self._metric("val_loss", row, column))
         train_loss, val_loss = ((1.0 if loss is None else loss) / share for loss in losses)
         return Epoch(
             number, train_loss, train, self._accuracy(train), val_loss, at, self._accuracy(at), 0.1 / number, seconds
         )
 
-    def _figures(self, last: Epoch, row: int, column: int, why: str | None) -> Figures:
+    def _metrics(self, last: Epoch, row: int, column: int, why: str | None) -> TrainingMetrics:
         test = float(self._benchmark.test_scores[row, column])
-        return Figures.after(
+        return final_metrics(
             last,
-            test_loss=self._figure("test_loss", row, column),
+            test_loss=self._metric("test_loss", row, column),
             test_score=test,
             test_accuracy=self._accuracy(test),
             stopped_early=why,
         )
 
-    def _figure(self, name: str, row: int, column: int) -> float | None:
+    def _metric(self, name: str, row: int, column: int) -> float | None:
         values = self._benchmark.figures.get(name)
         return None if values is None or math.isnan(values[row, column]) else float(values[row, column])
 
@@ -211,12 +212,12 @@ class Answers:
         return score if self._benchmark.metric == "accuracy" else None
 
     def _result(
-        self, figures: Figures | None, curve: tuple[Epoch, ...], seconds: float, reason: str | None = None
+        self, metrics: TrainingMetrics | None, curve: tuple[Epoch, ...], seconds: float, reason: str | None = None
     ) -> TrainingResult:
         return TrainingResult(
-            status="done" if figures else "diverged",
+            status="done" if metrics else "diverged",
             reason=reason,
-            **vars(figures or Figures()),
+            **vars(metrics or TrainingMetrics()),
             epochs=curve,
             seconds=seconds,
             examples_per_second=1000.0,

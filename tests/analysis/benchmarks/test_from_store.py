@@ -42,8 +42,8 @@ class Run:
             self.store.record_result(self.lease, claim.evaluation_id, result)
 
 
-def done(score: float, seconds: float = 2.0, **figures: object) -> EvaluationResult:
-    return EvaluationResult("done", score, test_score=score - 0.1, val_loss=1.5, seconds=seconds, **figures)  # type: ignore[arg-type]
+def done(score: float, seconds: float = 2.0, **metrics: object) -> EvaluationResult:
+    return EvaluationResult("done", score=score, test_score=score - 0.1, val_loss=1.5, seconds=seconds, **metrics)  # type: ignore[arg-type]
 
 
 def test_trainings_of_runs_become_a_benchmark(store: Store) -> None:

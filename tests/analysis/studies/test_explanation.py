@@ -11,8 +11,8 @@ from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import explain, in_words, usage
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.function_explanation import explain_function
+from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.inspection import Inspection, Layer, Look, Site
-from aquasurf_ray.workers.result import Figures
 
 
 def shares(function: str, inputs: list[float], steepest: float = 1.0) -> dict[str, float]:
@@ -46,7 +46,7 @@ def inspection(function: str, gradients: tuple[float, float], spread: float = 1.
         Look((Site("1", values, 1.0),), (Layer("0.weight", gradient),))
         for values, gradient in zip(inputs, gradients, strict=True)
     ]
-    return Inspection(function, *looks, Figures(score=0.5))
+    return Inspection(function, *looks, TrainingMetrics(score=0.5))
 
 
 def test_gradients_are_in_units_of_relus_in_the_same_place():

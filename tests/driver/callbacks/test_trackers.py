@@ -18,7 +18,9 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import EpochRecord, EvaluationResult
 
 CURVE = (EpochRecord(1, val_loss=2.0, val_accuracy=0.4), EpochRecord(2, val_loss=math.nan, val_accuracy=0.5))
-DONE = EvaluationResult("done", 0.5, val_accuracy=0.5, val_loss=1.5, test_accuracy=0.45, seconds=3.0, epochs=CURVE)
+DONE = EvaluationResult(
+    "done", score=0.5, val_accuracy=0.5, val_loss=1.5, test_accuracy=0.45, seconds=3.0, epochs=CURVE
+)
 DIVERGED = EvaluationResult("diverged", reason="loss is nan", seconds=1.0)
 RESULTS = [TrackedResult(1, "relu(x)", 0, 0.5, DONE), TrackedResult(2, "cosh(cosh(x))", 0, 0.5, DIVERGED)]
 

@@ -146,7 +146,7 @@ def test_the_run_goes_on_where_it_was(old_url):
         lease = store.acquire_lease(store.run("old").id, this_process())
         claim = store.claim_queued(lease)
         assert claim.evaluation_id == 3
-        result = EvaluationResult("done", 0.5, test_score=0.4, precision="bfloat16", n_devices=4)
+        result = EvaluationResult("done", score=0.5, test_score=0.4, precision="bfloat16", n_devices=4)
         assert store.record_result(lease, claim.evaluation_id, result)
         record = store.evaluation(3)
         assert (record.test_score, record.precision, record.n_devices) == (0.4, "bfloat16", 4)

@@ -22,9 +22,11 @@ def cost(function, time_ratio, device="cpu", memory_ratio=1.5):
     return CostRecord(function, device, 0.02 * time_ratio, 0.02, int(1000 * memory_ratio), 1000, "w1")
 
 
-def record(world, lease, function, score, device="cpu", origin="suggestion", **figures):
+def record(world, lease, function, score, device="cpu", origin="suggestion", **metrics):
     claim = world.store.claim(lease, function, 0, origin)
-    world.store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score, device=device, **figures))
+    world.store.record_result(
+        lease, claim.evaluation_id, EvaluationResult("done", score=score, device=device, **metrics)
+    )
 
 
 def test_costs_are_shared_and_the_first_of_a_device_stays(world):

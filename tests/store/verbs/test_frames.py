@@ -70,7 +70,7 @@ def test_nan_is_a_number_that_is_none(world):
     claim = world.store.claim(lease, world.functions[0], 0, "baseline")
     epochs = (EpochRecord(1, val_loss=math.nan, train_loss=math.inf),)
     world.store.record_result(
-        lease, claim.evaluation_id, EvaluationResult("done", 0.5, val_loss=math.nan, epochs=epochs)
+        lease, claim.evaluation_id, EvaluationResult("done", score=0.5, val_loss=math.nan, epochs=epochs)
     )
     assert math.isnan(world.store.evaluations()["val_loss"][0])
     row = world.store.curves().iloc[0]

@@ -41,7 +41,9 @@ def entry(name, accuracy, **more):
     if math.isnan(accuracy):
         result = EvaluationResult("diverged", val_accuracy=accuracy, reason="the file gives nan as validation accuracy")
     else:
-        result = EvaluationResult("done", accuracy, val_accuracy=accuracy, train_loss=math.nan, test_loss=math.inf)
+        result = EvaluationResult(
+            "done", score=accuracy, val_accuracy=accuracy, train_loss=math.nan, test_loss=math.inf
+        )
     return BenchmarkEntry(name, result, **more)
 
 
@@ -155,7 +157,7 @@ def test_two_at_once_make_one_run(world):
             {
                 "entries": (
                     *ENTRIES,
-                    ImportedEntry("new", 1, BenchmarkEntry("n(x)", EvaluationResult("done", math.nan))),
+                    ImportedEntry("new", 1, BenchmarkEntry("n(x)", EvaluationResult("done", score=math.nan))),
                 )
             },
             BadRecord,
@@ -191,7 +193,7 @@ def test_the_export_of_a_run_is_imported_and_written_again_as_it_was(world, tmp_
     run = world.store.create_run(NewRun("run", "evaluate", task_id, {}, "digest", 0, 2, None, "0.1.0"), world.functions)
     lease = world.store.acquire_lease(run.id, this_process())
     results = [
-        EvaluationResult("done", -0.25, train_score=-0.125, test_score=-0.5, val_loss=math.inf, seconds=2.0),
+        EvaluationResult("done", score=-0.25, train_score=-0.125, test_score=-0.5, val_loss=math.inf, seconds=2.0),
         EvaluationResult("diverged", train_loss=math.nan, reason="loss is NaN"),
     ]
     for function, result in zip(world.functions, results, strict=False):

@@ -80,7 +80,7 @@ def test_duckdb_answers_from_the_files(store, tmp_path):
 def test_numbers_that_are_none_are_not_absent(world, tmp_path):
     lease = world.lease()
     claim = world.store.claim(lease, world.functions[0], 0, "baseline")
-    result = EvaluationResult("done", 0.5, val_loss=math.nan, test_loss=-math.inf)
+    result = EvaluationResult("done", score=0.5, val_loss=math.nan, test_loss=-math.inf)
     world.store.record_result(lease, claim.evaluation_id, result)
     world.store.write_snapshot(tmp_path / "out")
     for name in ("evaluations", "leaderboard"):

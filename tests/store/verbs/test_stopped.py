@@ -11,9 +11,11 @@ from aquasurf_ray.store import EpochRecord, EvaluationResult
 WHY = "score 0.31 after epoch 2 of 8 is below 0.52"
 CURVE = (EpochRecord(1, val_score=0.2, val_loss=math.nan), EpochRecord(2, val_score=0.31, train_score=0.3))
 STOPPED = EvaluationResult(
-    "done", 0.31, val_accuracy=0.31, test_score=0.3, stopped_early=WHY, seconds=2.5, worker="w1", epochs=CURVE
+    "done", score=0.31, val_accuracy=0.31, test_score=0.3, stopped_early=WHY, seconds=2.5, worker="w1", epochs=CURVE
 )
-WHOLE = EvaluationResult("done", 0.4, val_accuracy=0.4, epochs=tuple(EpochRecord(i, val_score=0.4) for i in (1, 2, 3)))
+WHOLE = EvaluationResult(
+    "done", score=0.4, val_accuracy=0.4, epochs=tuple(EpochRecord(i, val_score=0.4) for i in (1, 2, 3))
+)
 
 
 def record(world, lease, function, result, origin="suggestion", seed=0):
@@ -161,7 +163,7 @@ def test_scores_after_an_epoch_are_those_of_all_trainings_of_the_task_that_got_t
     }
     for function, scores in curves.items():
         epochs = tuple(EpochRecord(i, val_score=score) for i, score in enumerate(scores, start=1))
-        record(world, lease, function, EvaluationResult("done", 0.5, epochs=epochs), seed=function)
+        record(world, lease, function, EvaluationResult("done", score=0.5, epochs=epochs), seed=function)
     record(world, lease, f[4], STOPPED)
     record(world, lease, f[5], EvaluationResult("diverged", epochs=CURVE))
     world.store.claim(lease, f[6], 0, "suggestion")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -15,7 +15,6 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.stopping import StopRule
-from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.training import train
 
 TANH = Activation("tanh(x)")
@@ -129,14 +128,6 @@ def test_throughput_counts_training_time_across_an_interruption(tmp_path):
     assert 4 * 40 / result.examples_per_second < result.seconds
     assert result.examples_per_second > 40 / max(epoch.seconds for epoch in result.epochs)
     assert result.seconds == sum(epoch.seconds for epoch in result.epochs)
-
-
-def test_fields_are_in_the_order_that_other_rooms_build_them_in():
-    figures = "status reason score train_loss train_score train_accuracy val_loss val_accuracy test_loss test_score"
-    rest = "test_accuracy stopped_early epochs seconds examples_per_second peak_memory_mb device n_devices precision"
-    assert [f.name for f in fields(TrainingResult)] == f"{figures} {rest}".split()
-    curve = "epoch train_loss train_score train_accuracy val_loss val_score val_accuracy learning_rate seconds"
-    assert [f.name for f in fields(Epoch)] == curve.split()
 
 
 class Recomputed(Activation):

@@ -1,0 +1,38 @@
+"""The metrics of one training: the names that workers, the store, tables and exports share.
+
+This module depends on nothing, because the rooms `workers` and `store` may not import each other and both need it. A
+loss is a mean over examples, in the unit of the loss (nats for a cross-entropy). A score is the task's metric, its
+sign changed where lower is better, so that higher is always better; an accuracy is given only where the metric is
+called `accuracy`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMetrics:
+    """What a training reached: all None where it diverged before it had an epoch.
+
+    Attributes:
+        score: of the validation split, which a search maximises; finite.
+        train_loss, train_score, train_accuracy: running means over the last epoch's batches, each taken before its
+            step, with dropout and, under mixup or cutmix, of the mixed inputs against the labels before mixing.
+        stopped_early: why a rule ended the training before its last epoch, or that the health gate refused it; None
+            for a whole training, and for one that diverged while it ran.
+    """
+
+    score: float | None = None
+    train_loss: float | None = None
+    train_score: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_loss: float | None = None
+    test_score: float | None = None
+    test_accuracy: float | None = None
+    stopped_early: str | None = None
+
+
+METRIC_NAMES = tuple(field.name for field in fields(TrainingMetrics))
