@@ -1,6 +1,6 @@
 """The tables of docs/evidence.md, made again from the shipped benchmark and put into their places in the page.
 
-The page says itself which tables it has: see `aquasurf_ray.analysis.evidence_page`. A table that is an experiment of
+The page says itself which tables it has: see `evidence_page.py`. A table that is an experiment of
 `aquasurf_ray.analysis.replay.experiments` is simulated over Ray on this machine; "winners" is that of
 benchmarks/winners.py. The page is written after each table. The same command gives the same tables, but for the times
 of suggestions. Prints what it is at; the load average tells how busy the machine was with other things.
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import winners
+from evidence_page import TableOrder, table_orders, with_tables
 
 from aquasurf_ray.analysis import Benchmark, load_benchmark
-from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, with_tables
 from aquasurf_ray.analysis.replay.comparison_table import markdown
 from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED, experiments_named, table
 from aquasurf_ray.driver.benchmarks.experiments import run_experiments

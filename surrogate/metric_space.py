@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,25 @@ _BLOCK_ELEMENTS = 2**17  # of an intermediate array: half a megabyte, whatever t
 _KEPT_BYTES = 2**29  # of rows a feature: all of them for up to eleven thousand candidates
 _ALGORITHM = 1  # raise it when the same features would give other distances
 _N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
+
+
+class PairwiseDistances(Protocol):
+    """The distances between candidates by one feature, relative to their typical distance.
+
+    `known` bool [n] marks the candidates that have the feature; `version` identifies the distances by their content.
+    """
+
+    @property
+    def known(self) -> Mask: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def of(self, candidate: int) -> Floats:
+        """Return the distances of one candidate to all, float32 [n]: 1 where either lacks the feature, 0 to itself."""
+        ...
 
 
 class FeatureDistances:
@@ -65,7 +84,7 @@ class FeatureDistances:
     @cached_property
     def version(self) -> str:
         """The content digest of what the distances are made of."""
-        return _digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
+        return content_digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
 
     def _relative(self, candidate: int) -> Floats:
         relative = np.ones(len(self), dtype=np.float32)
@@ -94,36 +113,6 @@ class FeatureDistances:
         return float(np.median(found)) if len(found) else 1.0
 
 
-class PartlyKnown:
-    """A feature of which only some candidates are known so far; `reveal` makes more of them known."""
-
-    def __init__(self, feature: FeatureDistances, known: Mask) -> None:
-        self._feature = feature
-        self.known: Mask = feature.known & known
-
-    def __len__(self) -> int:
-        return len(self.known)
-
-    @property
-    def version(self) -> str:
-        """See `FeatureDistances.version`; it changes with what is revealed."""
-        return _digest(f"of {self._feature.version}", np.packbits(self.known))
-
-    def reveal(self, candidates: Sequence[int] | Indices) -> None:
-        """From now on these are known, where they have the feature at all."""
-        chosen = np.asarray(candidates, dtype=np.int64)
-        self.known[chosen] = self._feature.known[chosen]
-
-    def of(self, candidate: int) -> Floats:
-        """See `FeatureDistances.of`."""
-        if self.known[candidate]:
-            row = np.where(self.known, self._feature.of(candidate), np.float32(1.0))
-        else:
-            row = np.ones(len(self), dtype=np.float32)
-        row[candidate] = 0.0
-        return np.asarray(row, dtype=np.float32)
-
-
 class MetricSpace:
     """Where candidates lie by one or more features.
 
@@ -132,9 +121,7 @@ class MetricSpace:
         balances: how much each counts; 1 by default.
     """
 
-    def __init__(
-        self, features: Sequence[FeatureDistances | PartlyKnown], balances: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, features: Sequence[PairwiseDistances], balances: Sequence[float] | None = None) -> None:
         if not features or len({len(feature) for feature in features}) != 1:
             raise SurrogateError(f"a metric space needs features of the same candidates, got {[*map(len, features)]}")
         self.features = tuple(features)
@@ -149,7 +136,7 @@ class MetricSpace:
     @property
     def version(self) -> str:
         """The content digest of the space: of its features, their balances, and how they make distances."""
-        return _digest(f"{_ALGORITHM} {self.balances} {[feature.version for feature in self.features]}")
+        return content_digest(f"{_ALGORITHM} {self.balances} {[feature.version for feature in self.features]}")
 
     def distances(self, candidates: Sequence[int] | Indices, balances: Sequence[float] | None = None) -> Floats:
         """From these candidates to all, float32 [m, n]; `balances` other than the space's own, if given."""
@@ -159,13 +146,13 @@ class MetricSpace:
                 total += np.float32(balance) * self._rows(feature, candidates)
         return total
 
-    def _rows(self, feature: FeatureDistances | PartlyKnown, candidates: Sequence[int] | Indices) -> Floats:
+    def _rows(self, feature: PairwiseDistances, candidates: Sequence[int] | Indices) -> Floats:
         if not len(candidates):
             return np.empty((0, len(self)), dtype=np.float32)
         return np.stack([feature.of(int(i)) for i in candidates])
 
 
-def _digest(text: str, *arrays: NDArray[Any]) -> str:
+def content_digest(text: str, *arrays: NDArray[Any]) -> str:
     """32 hexadecimal digits that change with the text and with any value."""
     digest = hashlib.sha256(text.encode())
     for array in arrays:

@@ -7,7 +7,7 @@ policy chooses. The two are one, but for an acquisition that takes uncertainty i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, get_args
@@ -15,7 +15,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.embedding import Embedding
@@ -175,42 +175,6 @@ class MetricPredictor:
         for values in (prediction.scores, prediction.merits):
             values[~self.placed] = np.nan
         return prediction
-
-
-class EnsemblePredictor:
-    """Several predictors as one: the mean of the scores they expect, and for the merit the mean of their ranks.
-
-    Candidates lie where the first one has them; those that any of the others does not place have no prediction.
-    """
-
-    def __init__(self, members: Sequence[Predictor]) -> None:
-        if not members:
-            raise SurrogateError("an ensemble needs members, got none")
-        self._members = tuple(members)
-        self.placed: Mask = np.logical_and.reduce([member.placed for member in members])
-        self.version = members[0].version
-
-    @property
-    def gap(self) -> float:
-        """The first member's."""
-        return self._members[0].gap
-
-    def nearest(self, others: Indices) -> Scores:
-        """See `Predictor`."""
-        return self._members[0].nearest(others)
-
-    def distances(self, candidate: int, others: Indices) -> Scores:
-        """See `Predictor`."""
-        return self._members[0].distances(candidate, others)
-
-    def predict(self, known: Indices, scores: Scores) -> Prediction:
-        """See `Predictor`."""
-        predictions = [member.predict(known, scores) for member in self._members]
-        expected: Scores = np.mean([prediction.scores for prediction in predictions], axis=0)
-        merits = np.full(len(self.placed), np.nan)
-        ranks = [rankdata(prediction.merits[self.placed]) for prediction in predictions]
-        merits[self.placed] = np.mean(ranks, axis=0)
-        return Prediction(expected, merits)
 
 
 MetricRegressor = Callable[[MetricSpace, Indices, Scores], Prediction]

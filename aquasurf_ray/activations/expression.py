@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from aquasurf_ray.activations import program
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.registry import (
     VARIABLE,
+    Elementwise,
     Operator,
     find_operator,
     operator_named,
@@ -87,7 +87,10 @@ class Expression:
         >>> parse("mul(x, add(x, x))").evaluate(torch.tensor([1.0, 3.0]))
         tensor([ 2., 18.])
         """
-        return program.run(program.build(self), x)
+        return run_program(program_of(self), x)
+
+
+# --- parsing --------------------------------------------------------------------------------------------------------
 
 
 def parse(text: str) -> Expression:
@@ -216,3 +219,59 @@ def _lone_name(name: _Token) -> ExpressionError:
     return ExpressionError(
         f"operator {name.text!r} at {name.position} lacks arguments; write {name.text}{example}", name.position
     )
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One operation: the function, the registers that it reads, and those of them that no later step reads."""
+
+    function: Elementwise
+    arguments: tuple[int, ...]
+    released: tuple[int, ...]
+
+
+Program = tuple[Step, ...]
+"""An expression as a straight list of tensor operations, which is evaluated without walking the tree.
+
+Registers are numbered in the order of computation; register 0 is x. A sub-expression that occurs twice is computed
+once. Tensors are released as early as a hand-written function would release them.
+"""
+
+
+def program_of(expression: Expression) -> Program:
+    """The steps that compute an expression; the result of the last one is its value."""
+    registers: dict[Expression, int] = {}
+    steps: list[tuple[Elementwise, tuple[int, ...]]] = []
+    _append_steps(expression, registers, steps)
+    last_use = {register: step for step, (_, arguments) in enumerate(steps) for register in arguments}
+    return tuple(
+        Step(function, arguments, tuple(r for r in dict.fromkeys(arguments) if last_use[r] == step))
+        for step, (function, arguments) in enumerate(steps)
+    )
+
+
+def run_program(program: Program, x: Tensor) -> Tensor:
+    """The value of a program at `x`, of the same shape."""
+    registers = {0: x}
+    result = x
+    for number, (function, arguments, released) in enumerate(program, start=1):
+        result = function(*[registers[argument] for argument in arguments])
+        registers[number] = result
+        for register in released:
+            del registers[register]
+    return result
+
+
+def _append_steps(
+    expression: Expression, registers: dict[Expression, int], steps: list[tuple[Elementwise, tuple[int, ...]]]
+) -> int:
+    """Append the steps that an expression lacks, and return the register that holds its value."""
+    if expression.operator is None:
+        return 0
+    if expression not in registers:
+        arguments = tuple(_append_steps(argument, registers, steps) for argument in expression.arguments)
+        steps.append((operator_named(expression.operator).function, arguments))
+        registers[expression] = len(steps)
+    return registers[expression]

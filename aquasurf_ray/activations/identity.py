@@ -33,8 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aquasurf_ray.activations import program
-from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.expression import Expression, parse, program_of, run_program
 from aquasurf_ray.activations.registry import Elementwise, Operator
 
 Rule = Literal["float64", "float32"]
@@ -66,10 +65,10 @@ def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.
     (np.float32(0.0), np.float32(5.0))
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    steps = program.build(expression)
+    steps = program_of(expression)
     x = padded_sample(rule)
     with exact_arithmetic():
-        values = apply(lambda x: program.run(steps, x), x, name=str(expression))
+        values = apply(lambda x: run_program(steps, x), x, name=str(expression))
         return rounded((undefined(x) if values is None else values)[None])[0].numpy()
 
 

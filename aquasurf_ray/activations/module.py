@@ -10,8 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import program
-from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.expression import Expression, parse, program_of, run_program
 
 
 class Activation(nn.Module):
@@ -35,7 +34,7 @@ class Activation(nn.Module):
     def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
         super().__init__()
         self.expression = expression if isinstance(expression, Expression) else parse(expression)
-        self._program = program.build(self.expression)
+        self._program = program_of(self.expression)
 
     @property
     def name(self) -> str:
@@ -44,7 +43,7 @@ class Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The function's values at `x`, of the same shape."""
-        return program.run(self._program, x)
+        return run_program(self._program, x)
 
     def extra_repr(self) -> str:
         """The expression, as `print(network)` shows it."""
@@ -56,4 +55,4 @@ class Activation(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._program = program.build(self.expression)
+        self._program = program_of(self.expression)

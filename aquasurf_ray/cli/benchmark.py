@@ -115,10 +115,10 @@ def replay(
     and truth agree (rank correlation), how long a suggestion takes, and a paired test against the reference.
     """
     from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+    from aquasurf_ray.analysis.replay.algorithms import chosen_reference
     from aquasurf_ray.analysis.replay.comparison import compare
     from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, rows
     from aquasurf_ray.analysis.replay.curves import check_format, draw
-    from aquasurf_ray.analysis.replay.policy_names import chosen_reference
     from aquasurf_ray.driver.benchmarks import replay as simulated
 
     names = _policies(regressor, features, space, baseline, policy or [])
@@ -207,7 +207,7 @@ def _policies(
     regressor: str | None, features: str | None, space: str | None, baseline: str, policies: list[str]
 ) -> list[str]:
     """The names of what is asked for, each once: baselines first."""
-    from aquasurf_ray.analysis.replay.policy_names import baseline_names, check_policy, surrogate_names
+    from aquasurf_ray.analysis.replay.algorithms import baseline_names, check_policy, surrogate_names
 
     names = baseline_names(_listed(baseline))
     for name in policies:

@@ -47,13 +47,17 @@ def load_space(name: str) -> SearchSpace:
 
 
 def function_table(space: str) -> FunctionTable:
-    """The unique functions of a space, by name or from a YAML file."""
-    return unique_functions(load_space(space))
+    """Return the unique functions of a space, by name or from a YAML file.
+
+    Raises:
+        BadUse: there is no such space, or it is too large to be enumerated.
+    """
+    return _enumerated(load_space(space))
 
 
 def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
     """The baselines and `n` other unique functions of the space, or all of them where it has fewer."""
-    table = unique_functions(space)
+    table = _enumerated(space)
     baselines = baseline_rows()
     known = {row.fingerprint for row in baselines}
     drawn = table.sample(min(n + len(baselines), len(table)), seed)
@@ -63,10 +67,17 @@ def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
 
 def space_rows(space: SearchSpace) -> list[FunctionRow]:
     """The baselines and all other unique functions of the space, in its order."""
-    table = unique_functions(space)
+    table = _enumerated(space)
     baselines = baseline_rows()
     known = {row.fingerprint for row in baselines}
     return [*baselines, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
+
+
+def _enumerated(space: SearchSpace) -> FunctionTable:
+    try:
+        return unique_functions(space)
+    except ActivationError as error:  # a space that is too large; its file is the user's
+        raise BadUse(str(error)) from None
 
 
 def _row(table: FunctionTable, i: int) -> FunctionRow:

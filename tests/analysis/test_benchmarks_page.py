@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from pages import blocks
 
-from aquasurf_ray.analysis.replay.surrogate_policies import parse_settings
-from aquasurf_ray.surrogate.settings import SurrogateSettings
+from aquasurf_ray.analysis.replay.surrogate_policies import ReplaySettings, parse_settings
 
 PAGE = "docs/benchmarks.md"
 
@@ -38,5 +37,5 @@ def test_the_names_that_the_page_gives_are_such() -> None:
     ]
     assert len(rows) == 9
     parsed = [parse_settings(name) for name in rows]
-    assert parsed[0] == SurrogateSettings()
+    assert parsed[0] == ReplaySettings()
     assert len(set(parsed)) == 9

@@ -12,14 +12,12 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import scale
 from sklearn.svm import SVR
 
-from aquasurf_ray.analysis.replay.spectra_on_demand import SpectraOnDemandPolicy
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
-from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace, PartlyKnown
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
 from aquasurf_ray.surrogate.policy import PredictorPolicy, RandomPolicy
 from aquasurf_ray.surrogate.predictors import (
-    EnsemblePredictor,
     MapPredictor,
     MetricForest,
     MetricNeighbors,
@@ -72,19 +70,6 @@ def test_a_missing_feature_is_neither_near_nor_far() -> None:
     rest = [i for i in range(80) if i not in (3, 9)]
     whole = FeatureDistances(spectra[rest], "manhattan")
     np.testing.assert_allclose(FeatureDistances(spectra, "manhattan").of(0)[rest], whole.of(0), rtol=1e-6)
-
-
-def test_what_is_revealed_counts_from_then_on() -> None:
-    _, spectra = two_features()
-    spectra[7] = np.nan
-    whole = FeatureDistances(spectra, "manhattan")
-    some = PartlyKnown(whole, np.arange(80) < 5)
-    assert some.of(1)[5:].tolist() == [1.0] * 75
-    np.testing.assert_array_equal(some.of(1)[:5], whole.of(1)[:5])
-    some.reveal([7, 50])
-    assert some.of(1)[50] == some.of(50)[1] == whole.of(1)[50]
-    assert not some.known[7]
-    assert some.of(50)[50] == 0
 
 
 def test_nearest_neighbours_are_scikit_learns() -> None:
@@ -160,19 +145,6 @@ def test_uncertainty_draws_a_search_to_the_unknown() -> None:
     assert first == {"mean": 1, "ucb": 3}
 
 
-def test_an_ensemble_ranks_by_mean_ranks() -> None:
-    outputs, spectra = two_features()
-    space, known = space_of(outputs, spectra), np.arange(20)
-    members = [MetricPredictor(space, regress) for regress in (MetricNeighbors(), MetricProcess())]
-    scores = landscape(outputs)[:20]
-    prediction = EnsemblePredictor(members).predict(known, scores)
-    each = [member.predict(known, scores).scores for member in members]
-    np.testing.assert_allclose(prediction.scores, (each[0] + each[1]) / 2)
-    worse = np.array([[(values < value).sum() for value in values] for values in each]).mean(axis=0)
-    assert (np.argsort(prediction.merits[np.argsort(worse)], kind="stable") == np.arange(80)).mean() > 0.5
-    assert worse[prediction.merits.argmax()] == worse.max()
-
-
 def told(policy: PredictorPolicy, scores: np.ndarray, candidates: Sequence[int]) -> PredictorPolicy:
     for candidate in candidates:
         policy.observe(candidate, None if np.isnan(scores[candidate]) else float(scores[candidate]))
@@ -228,25 +200,6 @@ def test_nothing_is_suggested_twice_and_nothing_left_out(regress: MetricRegresso
     policy = told(PredictorPolicy(predictor, pending=pending), landscape(outputs), [0, 1, 8])  # type: ignore[arg-type]
     batch = [suggestion.candidate for suggestion in policy.suggest_batch(30, pending={5})]
     assert sorted(batch) == sorted(set(range(25)) - {0, 1, 5, 8})
-
-
-def test_spectra_are_paid_for_and_no_more_than_there_is_for() -> None:
-    outputs, spectra = two_features()
-    some = PartlyKnown(FeatureDistances(spectra, "manhattan"), np.zeros(80, dtype=bool))
-    space = MetricSpace([FeatureDistances(outputs, "euclidean"), some])
-    policy = SpectraOnDemandPolicy(MetricPredictor(space, MetricNeighbors()), some, budget=9, at_once=2)
-    told(policy, landscape(outputs), [0, 1, 2])
-    best = np.argsort(-MetricNeighbors()(MetricSpace([space.features[0]]), np.arange(3), landscape(outputs)[:3]).scores)
-    first = policy.suggest()
-    assert set(policy.computed) == {0, 1, 2, *[i for i in best.tolist() if i > 2][:2]}
-    assert some.known.sum() == 5
-    for _ in range(5):
-        assert first is not None
-        before = {*policy.computed, first.candidate}
-        told(policy, landscape(outputs), [first.candidate])
-        first = policy.suggest()
-        assert len(policy.computed) == some.known.sum() == min(len(before) + 2, 9)
-    assert len(policy.computed) == 9
 
 
 def test_a_gaussian_process_on_the_map() -> None:
@@ -310,8 +263,3 @@ def test_errors_name_what_was_received() -> None:
         )
     with pytest.raises(SurrogateError, match="targets is 'logs'"):
         PredictorPolicy(MetricPredictor(space, MetricNeighbors()), targets="logs")  # type: ignore[arg-type]
-    with pytest.raises(SurrogateError, match="an ensemble needs members"):
-        EnsemblePredictor([])
-    some = PartlyKnown(FeatureDistances(spectra, "manhattan"), np.zeros(80, dtype=bool))
-    with pytest.raises(SurrogateError, match="budget is -1"):
-        SpectraOnDemandPolicy(MetricPredictor(space, MetricNeighbors()), some, budget=-1, at_once=1)

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.expression import Expression, Program
 from aquasurf_ray.activations.forms.kernels import Arguments, Kernels, kernels_or_none
 from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, differentiable_gradient, flat
-from aquasurf_ray.activations.program import Program
 
 
 class CompiledActivation(RecomputedActivation):

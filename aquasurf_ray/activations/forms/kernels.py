@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aquasurf_ray.activations import program
+from aquasurf_ray.activations.expression import Program, run_program
 from aquasurf_ray.activations.forms.recomputed import AutocastState, like
-from aquasurf_ray.activations.program import Program
 from aquasurf_ray.activations.spaces import cache
 
 ROW = 64
@@ -157,7 +156,7 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
         warnings.simplefilter("ignore")  # what the compiler warns of is its own
         x = torch.zeros(TRACED_ROWS, ROW, dtype=dtype, device=device)
         with autocast.on(device.type):
-            y = program.run(steps, x)
+            y = run_program(steps, x)
             of_values = _trace(_values_of(steps), x)
             of_gradient = _trace(_gradient_of(steps), x, torch.zeros_like(y))
         try:
@@ -173,7 +172,7 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
 def _values_of(steps: Program) -> Callable[[Tensor], Tensor]:
     def values(x: Tensor) -> Tensor:
         _say_row_length(x)
-        return program.run(steps, x)
+        return run_program(steps, x)
 
     return values
 
@@ -183,7 +182,7 @@ def _gradient_of(steps: Program) -> Callable[[Tensor, Tensor], Tensor]:
         _say_row_length(x)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            y = program.run(steps, x)
+            y = run_program(steps, x)
         if y.shape != gradient_of_values.shape:
             raise CompileError(f"values have the shape {tuple(y.shape)}, expected that of the input")
         return torch.autograd.grad(y, x, gradient_of_values)[0]

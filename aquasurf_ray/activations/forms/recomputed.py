@@ -20,10 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aquasurf_ray.activations import program
-from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.expression import Expression, Program, run_program
 from aquasurf_ray.activations.module import Activation
-from aquasurf_ray.activations.program import Program
 from aquasurf_ray.activations.registry import operator_named
 
 PIECE = 65_536
@@ -51,7 +49,7 @@ class RecomputedActivation(Activation):
     def forward(self, x: Tensor) -> Tensor:
         """The function's values at `x`, of the same shape."""
         if torch.compiler.is_compiling():
-            return program.run(self._program, x)
+            return run_program(self._program, x)
         if torch.is_grad_enabled() and x.requires_grad:
             result: Tensor = _Recomputed.apply(x, self._program, self._may_be_cut)
             return result
@@ -98,8 +96,8 @@ def values(steps: Program, x: Tensor, may_be_cut: bool) -> Tensor:
     """The program's values at `x`, without a graph."""
     piece = _piece(x) if may_be_cut else None
     if piece is None:
-        return program.run(steps, x)
-    return _in_pieces(lambda part: program.run(steps, part), piece, x)
+        return run_program(steps, x)
+    return _in_pieces(lambda part: run_program(steps, part), piece, x)
 
 
 def gradient(steps: Program, x: Tensor, gradient_of_values: Tensor, may_be_cut: bool) -> Tensor:
@@ -108,7 +106,7 @@ def gradient(steps: Program, x: Tensor, gradient_of_values: Tensor, may_be_cut: 
     def of_part(part: Tensor, part_gradient: Tensor) -> Tensor:
         with torch.enable_grad():
             part = part.detach().requires_grad_()
-            result = program.run(steps, part)
+            result = run_program(steps, part)
         return torch.autograd.grad(result, part, part_gradient)[0]
 
     piece = _piece(x) if may_be_cut else None
@@ -119,7 +117,7 @@ def gradient(steps: Program, x: Tensor, gradient_of_values: Tensor, may_be_cut: 
 
 def differentiable_gradient(steps: Program, x: Tensor, gradient_of_values: Tensor) -> Tensor:
     """The same with a graph, for second derivatives with respect to `x` and to the gradient that came in."""
-    result = program.run(steps, x)
+    result = run_program(steps, x)
     return torch.autograd.grad(result, x, gradient_of_values, create_graph=True)[0]
 
 

@@ -81,7 +81,10 @@ def unique_functions(
     ['mul(identity(x),identity(x))', 'mul(identity(x),one(x))', 'mul(one(x),one(x))']
     """
     if space.n_names > MAX_NAMES:
-        raise SpaceError(f"space {space.name!r} has {space.n_names} names; at most {MAX_NAMES} can be enumerated")
+        raise SpaceError(
+            f"space {space.name!r} has {space.n_names:,} names; at most {MAX_NAMES:,} can be enumerated: give fewer "
+            "operators or smaller schemas"
+        )
     path = cache.path_for(space.digest, rule, cache_dir)
     table = cache.read(path, space)
     if table is None:
@@ -188,7 +191,7 @@ class _Engine:
         if row == len(self.values) + len(fresh):
             if row == MAX_ROWS:
                 raise SpaceError(
-                    f"the inner nodes of the space have more than {MAX_ROWS} functions; give fewer operators"
+                    f"the inner nodes of the space have more than {MAX_ROWS:,} functions: give fewer operators"
                 )
             fresh.append(line.clone())
         return row

@@ -7,6 +7,7 @@ the score NaN and its seconds; one that never was has NaN for both.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -168,10 +169,28 @@ class Benchmark:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a function, medians over seeds and the score of every seed; for people and for pandas."""
-        from aquasurf_ray.analysis.benchmarks.benchmark_table import table
+        """The benchmark as a pandas DataFrame, one row a function.
 
-        return table(self)
+        Columns: function, n_operators, status (done, diverged or missing), val_score (the median over seeds, as in
+        `scores`), val_score_0, val_score_1, ... (one a seed), test_score, the other figures and seconds (medians over
+        the seeds that have them), aliases (a list of names).
+        """
+        import pandas as pd
+
+        status = np.where(self.trained.any(axis=1), "diverged", "missing")
+        status[~np.isnan(self.scores)] = "done"
+        columns = {
+            "function": list(self.functions),
+            "n_operators": [name.count("(") for name in self.functions],
+            "status": status.tolist(),
+            "val_score": self.scores,
+            **{f"val_score_{seed}": scores for seed, scores in enumerate(self.seed_scores.T)},
+            "test_score": _finite_medians(self.test_scores),
+            **{name: _finite_medians(values) for name, values in self.figures.items()},
+            "seconds": _finite_medians(self.seconds),
+            "aliases": [list(names) for names in self.aliases],
+        }
+        return pd.DataFrame(columns)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
@@ -202,3 +221,10 @@ def _medians(values: Scores, trained: NDArray[np.bool_]) -> Scores:
     medians: Scores = (ascending[rows, np.maximum(counted - 1, 0) // 2] + ascending[rows, counted // 2]) / 2
     medians[~np.isfinite(medians)] = np.nan
     return medians
+
+
+def _finite_medians(values: Scores) -> Scores:
+    """The median of each row, with NaN left out; NaN where the row has nothing else."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All-NaN slice", category=RuntimeWarning)
+        return np.asarray(np.nanmedian(values, axis=1), dtype=np.float64)

@@ -1,32 +1,62 @@
 """A search that pays for spectra one by one: outputs are free, a spectrum costs a computation on the network.
 
-At each suggestion the candidates that look best by what is known get their spectra, some at a time and so many in all,
-and then the best is chosen with them. What was trained has its spectrum too, on the same account.
+Before each suggestion, a few of the candidates with the best merits get their spectra, until the budget is spent; the
+suggestion is then made with these spectra. The spectrum of a trained candidate comes out of the same budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.metric_space import PartlyKnown
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, Floats, Indices, content_digest
 from aquasurf_ray.surrogate.policy import NOTHING, Mask, PredictorPolicy, Suggestion
 from aquasurf_ray.surrogate.predictors import Predictor
+
+
+class PartlyKnown:
+    """The distances by a feature that only some candidates have so far; `reveal` adds candidates to them."""
+
+    def __init__(self, feature: FeatureDistances, known: Mask) -> None:
+        self._feature = feature
+        self.known: Mask = feature.known & known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @property
+    def version(self) -> str:
+        """See `PairwiseDistances`; the version changes with each candidate that is revealed."""
+        return content_digest(f"of {self._feature.version}", np.packbits(self.known))
+
+    def reveal(self, candidates: Sequence[int] | Indices) -> None:
+        """Make candidates known from now on, where they have the feature at all."""
+        chosen = np.asarray(candidates, dtype=np.int64)
+        self.known[chosen] = self._feature.known[chosen]
+
+    def of(self, candidate: int) -> Floats:
+        """See `PairwiseDistances.of`."""
+        if self.known[candidate]:
+            row = np.where(self.known, self._feature.of(candidate), np.float32(1.0))
+        else:
+            row = np.ones(len(self), dtype=np.float32)
+        row[candidate] = 0.0
+        return np.asarray(row, dtype=np.float32)
 
 
 class SpectraOnDemandPolicy(PredictorPolicy):
     """A `PredictorPolicy` on a space with a feature that becomes known on demand.
 
-    Unlike other policies it depends on when it was asked, since that is when spectra are computed.
+    Unlike those of other policies, its suggestions depend on earlier calls, because each call computes spectra.
 
     Args:
-        predictor: on a space in which `spectra` is a feature.
-        spectra: what is revealed.
-        budget: spectra in all.
-        at_once: spectra a suggestion.
+        predictor: a predictor on a space in which `spectra` is a feature.
+        spectra: the feature to reveal.
+        budget: the number of spectra in all.
+        at_once: the number of spectra before each suggestion.
         seed, settings: see `PredictorPolicy`.
     """
 
@@ -34,7 +64,7 @@ class SpectraOnDemandPolicy(PredictorPolicy):
         self, predictor: Predictor, spectra: PartlyKnown, *, budget: int, at_once: int, seed: int = 0, **settings: Any
     ) -> None:
         if budget < 0 or at_once < 1:
-            raise SurrogateError(f"budget is {budget} spectra, {at_once} at once; expected at least 0 and 1")
+            raise SurrogateError(f"budget and at_once must be at least 0 and 1 spectra, got {budget} and {at_once}")
         super().__init__(predictor, seed, **settings)
         self._spectra = spectra
         self._left = budget
@@ -43,11 +73,11 @@ class SpectraOnDemandPolicy(PredictorPolicy):
 
     @property
     def computed(self) -> frozenset[int]:
-        """The candidates whose spectra were asked for."""
+        """The candidates whose spectra have been computed."""
         return frozenset(self._paid)
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
-        """See `PredictorPolicy.suggest`; computes spectra first."""
+        """Compute spectra, then suggest as `PredictorPolicy.suggest` does."""
         taken = {*pending, *self.observations}
         self._pay(sorted(taken))
         prediction = self._predict()
@@ -66,4 +96,4 @@ class SpectraOnDemandPolicy(PredictorPolicy):
             self._left -= len(new)
             self._paid.update(new)
             self._spectra.reveal(new)
-            self._prediction = None
+            self._prediction = None  # it was made from distances without these spectra

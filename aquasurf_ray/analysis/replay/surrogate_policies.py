@@ -1,8 +1,13 @@
-"""How the surrogates of a search are put together from a benchmark, and the names that say it."""
+"""The surrogates of a replayed search: those that a run can choose, and experimental ones that only replays have.
+
+A run's surrogate is one regressor on one map or metric space, with the spectra of all candidates
+(`surrogate.settings`). Here there are ensembles, several layouts, and searches that know only some spectra as well.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,30 +15,58 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.replay.ensemble import EnsemblePredictor
 from aquasurf_ray.analysis.replay.features import embedding_of, made_once, spectrum_rows
+from aquasurf_ray.analysis.replay.spectra_on_demand import PartlyKnown, SpectraOnDemandPolicy
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, Features
+from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.layout import Combination
-from aquasurf_ray.surrogate.metric_space import FeatureDistances, PartlyKnown
-from aquasurf_ray.surrogate.policy import Policy
-from aquasurf_ray.surrogate.settings import AQUASURF, SurrogateSettings, policy_of
+from aquasurf_ray.surrogate.metric_space import FeatureDistances
+from aquasurf_ray.surrogate.policy import PredictorPolicy
+from aquasurf_ray.surrogate.predictors import Predictor
+from aquasurf_ray.surrogate.settings import SurrogateSettings, predictor_of
 
 Mask = NDArray[np.bool_]
+Distances = Sequence[FeatureDistances | PartlyKnown]
 
-DRAWS = 5  # of functions whose spectrum is known
+DRAWS = 5  # different subsets of functions with a known spectrum; a search takes number seed % DRAWS
 
 
-def fitting(settings: SurrogateSettings, benchmark: Benchmark) -> SurrogateSettings:
-    """The settings with the only kind of spectra that the benchmark has, if it has one: Act-Bench's are empirical."""
+@dataclass(frozen=True)
+class ReplaySettings(SurrogateSettings):
+    """The settings of a run's surrogate and of those that only replays have.
+
+    Args:
+        regressor, space: several names joined by "+" are an ensemble by mean ranks.
+        layouts: the number of layouts of the map; a search takes number seed % layouts, because the seeds of real
+            searches differ.
+        spectra: the number of functions whose spectrum is known, drawn at random by the seed; 0 for all.
+        on_demand: 0, or the number of spectra that are computed before each suggestion for the candidates that look
+            best, up to `spectra` in all; in the metric space.
+    """
+
+    layouts: int = 1
+    spectra: int = 0
+    on_demand: int = 0
+
+
+DEFAULTS = ReplaySettings()
+"""The configuration of the AQuaSurF authors."""
+
+
+def fitting(settings: SurrogateSettings, benchmark: Benchmark) -> ReplaySettings:
+    """Return the settings for a benchmark that has only one kind of spectra, as Act-Bench has only empirical ones."""
+    replayed = ReplaySettings(**vars(settings))
     kinds = list(benchmark.spectra)
-    return replace(settings, fisher=kinds[0]) if len(kinds) == 1 else settings
+    return replace(replayed, fisher=kinds[0]) if len(kinds) == 1 else replayed
 
 
-def parse_settings(name: str, unsaid: SurrogateSettings = AQUASURF) -> SurrogateSettings:
-    """The settings that a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE says, and for the rest `unsaid`.
+def parse_settings(name: str, unsaid: ReplaySettings = DEFAULTS) -> ReplaySettings:
+    """Return the settings in a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE, and for all others those in `unsaid`.
 
     Raises:
-        AnalysisError: an unknown setting, or a value of the wrong type.
+        AnalysisError: a setting is unknown, or a value has the wrong type.
 
     >>> parse_settings("svr/outputs/umap:n_neighbors_outputs=5").n_neighbors_outputs
     5
@@ -41,11 +74,12 @@ def parse_settings(name: str, unsaid: SurrogateSettings = AQUASURF) -> Surrogate
     parts, *options = name.split(":")
     regressor, features, space = parts.split("/")
     values: dict[str, Any] = {"regressor": regressor, "features": features, "space": space}
-    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(SurrogateSettings)}
+    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(ReplaySettings)}
     for option in options:
         key, equals, text = option.partition("=")
         if key not in kinds or not equals or key in values:
-            raise AnalysisError(f"'{option}' in '{name}' is no setting; there are: {', '.join(list(kinds)[3:])}")
+            known = ", ".join(list(kinds)[3:])  # the first three are the name's own parts
+            raise AnalysisError(f"'{option}' in '{name}' is no setting; write SETTING=VALUE, each once, with: {known}")
         try:
             values[key] = kinds[key](text)
         except ValueError:
@@ -53,23 +87,42 @@ def parse_settings(name: str, unsaid: SurrogateSettings = AQUASURF) -> Surrogate
     return replace(unsaid, **values)
 
 
-def surrogate_policy(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> Policy:
-    """The policy of these settings; its own chance comes from `seed`.
+def surrogate_policy(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> PredictorPolicy:
+    """Return the policy of these settings; `seed` is its random seed.
 
     Raises:
         SurrogateError: a setting is out of its range.
         BenchmarkError: the benchmark lacks the spectra.
     """
-    return policy_of(
-        settings,
-        seed,
-        embedding=lambda: _embedding(settings, benchmark, seed),
-        features=lambda: surrogate_features(settings, benchmark, seed),
+    if settings.on_demand:
+        return _on_demand(settings, benchmark, seed)
+    members: list[Predictor] = [
+        predictor_of(
+            replace(settings, space=space, regressor=regressor),
+            seed,
+            embedding=lambda: _embedding(settings, benchmark, seed),
+            features=lambda: surrogate_features(settings, benchmark, seed),
+        )
+        for space in settings.space.split("+")
+        for regressor in settings.regressor.split("+")
+    ]
+    predictor = members[0] if len(members) == 1 else EnsemblePredictor(members)
+    return PredictorPolicy(predictor, seed, **settings.of_policy)
+
+
+def _on_demand(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> SpectraOnDemandPolicy:
+    if settings.space != "metric" or "+" in settings.regressor or settings.features == "outputs":
+        raise SurrogateError("spectra on demand need a single regressor in the metric space that uses spectra")
+    features = surrogate_features(settings, benchmark, seed)
+    (spectra,) = (feature for feature in features if isinstance(feature, PartlyKnown))
+    predictor = predictor_of(settings, seed, features=lambda: features)
+    return SpectraOnDemandPolicy(
+        predictor, spectra, budget=settings.spectra, at_once=settings.on_demand, seed=seed, **settings.of_policy
     )
 
 
-def _embedding(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> Embedding:
-    config = EmbeddingConfig(  # which checks what is cast here
+def _embedding(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> Embedding:
+    config = EmbeddingConfig(  # checks what is cast here
         features=cast(Features, settings.features),
         n_neighbors_outputs=settings.n_neighbors_outputs,
         n_neighbors_spectrum=settings.n_neighbors_spectrum,
@@ -82,11 +135,9 @@ def _embedding(settings: SurrogateSettings, benchmark: Benchmark, seed: int) -> 
     return embedding_of(benchmark, config, settings.fisher, weighting, frozenset(np.flatnonzero(~known).tolist()))
 
 
-def surrogate_features(
-    settings: SurrogateSettings, benchmark: Benchmark, seed: int
-) -> list[FeatureDistances | PartlyKnown]:
-    """The distances by outputs, then by spectra, that these settings use."""
-    EmbeddingConfig(features=cast(Features, settings.features))  # which checks the name
+def surrogate_features(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> Distances:
+    """Return the distances by outputs, then by spectra, as far as these settings use them."""
+    EmbeddingConfig(features=cast(Features, settings.features))  # checks the name
     found: list[FeatureDistances | PartlyKnown] = []
     if settings.features != "spectrum":
         rows = benchmark.outputs
@@ -96,13 +147,13 @@ def surrogate_features(
         spectra = spectrum_rows(benchmark, settings.fisher, weighting)
         key = ("spectra's distances", settings.fisher, weighting)
         feature = made_once(benchmark, key, lambda: FeatureDistances(spectra, "manhattan"))
-        some = settings.spectra or settings.on_demand
-        found.append(PartlyKnown(feature, _with_spectrum(settings, len(benchmark), seed)) if some else feature)
+        partly = settings.spectra or settings.on_demand
+        found.append(PartlyKnown(feature, _with_spectrum(settings, len(benchmark), seed)) if partly else feature)
     return found
 
 
-def _with_spectrum(settings: SurrogateSettings, n: int, seed: int) -> Mask:
-    """Of which functions the spectrum is known at the start, bool [n]."""
+def _with_spectrum(settings: ReplaySettings, n: int, seed: int) -> Mask:
+    """Return which functions have a known spectrum at the start, bool [n]."""
     known = np.ones(n, dtype=np.bool_)
     if settings.on_demand:
         known[:] = False

@@ -1,16 +1,18 @@
-"""Searches that have another benchmark's results from the start: "transfer:SOURCE" and settings.
+"""Searches that have the results of another benchmark from the start: "transfer:SOURCE" and settings.
 
     transfer:act-bench-digits                    the results of all its functions
-    transfer:act-bench-digits:search=100         only what a search of so many evaluations on it has trained
-    transfer:act-bench-digits:scores=negated     a source that misleads: its scores negated, or "shuffled"
+    transfer:act-bench-digits:search=100         only the functions that a search of 100 evaluations on it has trained
+    transfer:act-bench-digits:scores=negated     misleading results: the scores negated, or "shuffled"
+    transfer:act-bench-digits:fisher=empirical   the kind of spectra, where the benchmark has both; sampled by default
+    transfer:act-bench-digits:features=outputs   other features than "both"
 
-The search is "metric", the default one of a run, with a prior. What a source that is searched or shuffled has follows
-the seed, by one of five draws, as results differ from search to search.
+The search is "metric", the default surrogate of a run, with a prior. The results of a source that is searched or
+shuffled depend on the seed, by one of five draws, because results differ from search to search.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -21,86 +23,117 @@ from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparable_spectra import Rows, comparable_rows
 from aquasurf_ray.analysis.replay.features import made_once
+from aquasurf_ray.analysis.replay.prior_process import transferred_policy
 from aquasurf_ray.analysis.replay.prior_task import Source
 from aquasurf_ray.analysis.replay.simulation import simulate
-from aquasurf_ray.analysis.replay.surrogate_policies import DRAWS, surrogate_features, surrogate_policy
+from aquasurf_ray.analysis.replay.surrogate_policies import (
+    DRAWS,
+    ReplaySettings,
+    fitting,
+    surrogate_features,
+    surrogate_policy,
+)
+from aquasurf_ray.surrogate.embedding import Features
 from aquasurf_ray.surrogate.policy import Policy
-from aquasurf_ray.surrogate.settings import METRIC, policy_of
+from aquasurf_ray.surrogate.settings import METRIC
 
 TRANSFER = "transfer:"
 
-Misled = Literal["true", "negated", "shuffled"]
+ScoresAs = Literal["true", "negated", "shuffled"]
+FisherAs = Literal["", "sampled", "empirical"]
 
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """What a search has from elsewhere.
+    """The settings of a search with results of another benchmark.
 
     Args:
-        source: the name of a benchmark, or its path.
-        search: how many evaluations the source has, as a search of it chose them; 0 for all functions.
-        scores: "true", or what is made of them to mislead.
+        source: the name of the other benchmark, or its path.
+        search: the number of evaluations of a search on the source, which chose the functions that it has results of;
+            0 for all functions.
+        scores: "true", or "negated" or "shuffled" to mislead.
+        features: "both", "spectrum" or "outputs".
+        fisher: the kind of spectra, "sampled" or "empirical"; empty for the only kind that a benchmark has, else
+            sampled.
 
     Raises:
-        AnalysisError: a setting out of its range.
+        AnalysisError: a setting is out of its range.
     """
 
     source: str
     search: int = 0
     scores: str = "true"
+    features: str = "both"
+    fisher: str = ""
 
     def __post_init__(self) -> None:
         if self.search < 0:
-            raise AnalysisError(f"search is {self.search}; give how many evaluations, or 0 for all functions")
-        if self.scores not in get_args(Misled):
-            raise AnalysisError(f"scores is {self.scores!r}; choose one of {', '.join(get_args(Misled))}")
+            raise AnalysisError(f"search must be a number of evaluations, or 0 for all functions, got {self.search}")
+        for name, kind in (("scores", ScoresAs), ("features", Features), ("fisher", FisherAs)):
+            value, allowed = getattr(self, name), [choice for choice in get_args(kind) if choice]
+            if value not in get_args(kind):
+                raise AnalysisError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+    def surrogate(self, benchmark: Benchmark, preferred: str = "") -> ReplaySettings:
+        """Return the settings of the surrogate on a benchmark, with spectra of the preferred kind where it has them."""
+        own = replace(fitting(METRIC, benchmark), features=self.features)
+        fisher = self.fisher or (preferred if preferred in benchmark.spectra else own.fisher)
+        return replace(own, fisher=fisher)
 
 
 def parse_transfer(name: str) -> TransferSettings:
-    """The settings that a name says.
+    """Return the settings that a name gives.
 
     Raises:
-        AnalysisError: no source, an unknown setting, or a wrong value.
+        AnalysisError: there is no source, or a setting is unknown or has a wrong value.
 
     >>> parse_transfer("transfer:act-bench-digits:search=100").search
     100
     """
     source, *options = name.removeprefix(TRANSFER).split(":")
+    known = [field.name for field in fields(TransferSettings)][1:]
     values: dict[str, str] = {}
     for option in options:
         key, equals, text = option.partition("=")
-        if key not in ("search", "scores") or not equals or key in values:
-            raise AnalysisError(f"'{option}' in '{name}' is no setting; there are: search, scores")
+        if key not in known or not equals or key in values:
+            raise AnalysisError(
+                f"'{option}' in '{name}' is no setting; write SETTING=VALUE, each once, with: {', '.join(known)}"
+            )
         values[key] = text
-    if not source or not values.get("search", "0").isdecimal():
+    search = values.pop("search", "0")
+    if not source or not search.isdecimal():
         raise AnalysisError(f"'{name}' must be {TRANSFER}BENCHMARK, and search a number")
-    return TransferSettings(source, int(values.get("search", "0")), values.get("scores", "true"))
+    return TransferSettings(source, int(search), **values)
 
 
 def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int) -> Policy:
-    """The policy of these settings; its own chance comes from `seed`.
+    """Return the policy of these settings; `seed` is its random seed.
 
     Raises:
-        AnalysisError: the source is of the benchmark's own task.
-        BenchmarkError: there is no such source, or it lacks spectra.
+        AnalysisError: the source has results of the benchmark's own task.
+        BenchmarkError: there is no such source, or one of the two lacks the spectra.
     """
     draw = seed % DRAWS if settings.search or settings.scores == "shuffled" else 0
     prior = made_once(benchmark, ("prior", settings, draw), lambda: _prior(settings, benchmark, draw))
-    return policy_of(METRIC, seed, features=lambda: surrogate_features(METRIC, benchmark, seed), prior=lambda: prior)
+    surrogate = settings.surrogate(benchmark)
+    return transferred_policy(surrogate, seed, lambda: surrogate_features(surrogate, benchmark, seed), prior)
 
 
 def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
     other = _benchmark(settings.source)
     if other.task == benchmark.task:
-        raise AnalysisError(f"'{settings.source}' has results of {benchmark.task} itself; give another task's")
-    trained = _trained(other, settings.search, draw)
+        raise AnalysisError(
+            f"'{settings.source}' has results of {benchmark.task} itself; name another task's benchmark"
+        )
+    fisher = settings.surrogate(benchmark).fisher
+    trained = _trained(other, settings, fisher, draw)
     scores = other.scores[trained]
     if settings.scores == "negated":
         scores = -np.where(np.isnan(scores), np.nanmin(scores), scores)
     elif settings.scores == "shuffled":
         scores = np.random.default_rng(draw).permutation(scores)
-    source = Source(scores, other.outputs[trained], _comparable(other)[trained])
-    return source.prior(_same(other, trained, benchmark), benchmark.outputs, _comparable(benchmark))
+    source = Source(scores, other.outputs[trained], _comparable(other, settings, fisher)[trained])
+    return source.prior(_same(other, trained, benchmark), benchmark.outputs, _comparable(benchmark, settings, fisher))
 
 
 @lru_cache(maxsize=2)
@@ -108,29 +141,30 @@ def _benchmark(source: str) -> Benchmark:
     return load_benchmark(source)
 
 
-def _trained(other: Benchmark, search: int, draw: int) -> Indices:
-    """Which functions the source has results of, ascending."""
-    if not search:
+def _trained(other: Benchmark, settings: TransferSettings, fisher: str, draw: int) -> Indices:
+    """Return the functions that the source has results of, ascending."""
+    if not settings.search:
         return np.flatnonzero(other.trained.any(axis=1))
+    surrogate = settings.surrogate(other, fisher)
     trace = made_once(
         other,
-        ("search", search, draw),
-        lambda: simulate(surrogate_policy(METRIC, other, draw), other, search, seed=draw),
+        ("search", settings.search, surrogate, draw),
+        lambda: simulate(surrogate_policy(surrogate, other, draw), other, settings.search, seed=draw),
     )
     return np.union1d(trace.order, other.baselines)
 
 
 def _same(other: Benchmark, trained: Indices, benchmark: Benchmark) -> Indices:
-    """Of each of the benchmark's functions, which of those trained it is; -1 where it is none."""
+    """Return which of the trained functions each of the benchmark's functions is, or -1 where it is none."""
     row = {position: i for i, position in enumerate(trained.tolist())}
     found = made_once(benchmark, ("same", other.name), lambda: [other.find(name) for name in benchmark.functions])
     return np.array([-1 if position is None else row.get(position, -1) for position in found], dtype=np.int64)
 
 
-def _comparable(benchmark: Benchmark) -> Rows:
-    """Those of the sampled spectra, or of what there is; NaN without any."""
-    kind = METRIC.fisher if METRIC.fisher in benchmark.spectra else next(iter(benchmark.spectra), None)
-    if kind is None:
+def _comparable(benchmark: Benchmark, settings: TransferSettings, fisher: str) -> Rows:
+    """Return comparable rows of the spectra of this kind, else of the other kind; NaN without spectra."""
+    kind = fisher if fisher in benchmark.spectra else next(iter(benchmark.spectra), None)
+    if kind is None or settings.features == "outputs":
         return np.full((len(benchmark), 1), np.nan, dtype=np.float32)
     spectra = benchmark.spectra[kind]
     return made_once(benchmark, ("comparable", kind), lambda: comparable_rows(spectra))

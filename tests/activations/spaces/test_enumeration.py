@@ -176,7 +176,9 @@ def test_an_error_in_progress_ends_the_work_and_restores_the_threads(tmp_path: P
 
 def test_spaces_too_large_are_refused_at_once(tmp_path: Path) -> None:
     deep = SearchSpace.define("deep", ["unary(unary(unary(unary(unary(x)))))"])
-    with pytest.raises(SpaceError, match="space 'deep' has 14348907 names; at most 5000000 can be enumerated"):
+    with pytest.raises(
+        SpaceError, match="space 'deep' has 14,348,907 names; at most 5,000,000 can be enumerated: give fewer"
+    ):
         unique_functions(deep, cache_dir=tmp_path)
 
 

@@ -13,11 +13,11 @@ from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.replay import features as maps
 from aquasurf_ray.analysis.replay.algorithms import make_policy
 from aquasurf_ray.analysis.replay.simulation import simulate
-from aquasurf_ray.analysis.replay.surrogate_policies import parse_settings, surrogate_policy
+from aquasurf_ray.analysis.replay.surrogate_policies import ReplaySettings, parse_settings, surrogate_policy
 from aquasurf_ray.surrogate.embedding import EmbeddingConfig, embed
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.policy import SurrogatePolicy
-from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, SurrogateSettings
+from aquasurf_ray.surrogate.settings import AQUASURF, METRIC
 from aquasurf_ray.surrogate.spectra import feature_matrix
 
 
@@ -38,27 +38,33 @@ def test_aquasurf_is_the_seeds_own_configuration(synthetic_benchmark: Benchmark)
 
 
 def test_a_name_says_the_settings() -> None:
-    assert parse_settings("knr/both/umap") == SurrogateSettings()
+    assert parse_settings("knr/both/umap") == ReplaySettings()
     seeds = parse_settings("knr/both/umap:k=3:weighting=inverse:combine=union:n_neighbors_outputs=15")
-    assert seeds == AQUASURF
-    assert parse_settings("gp/both/metric:targets=ranks:acquisition=ei:pending=believer") == METRIC
+    assert seeds == ReplaySettings(**vars(AQUASURF))
+    assert parse_settings("gp/both/metric:targets=ranks:acquisition=ei:pending=believer") == ReplaySettings(
+        **vars(METRIC)
+    )
     found = parse_settings("rfr/spectrum/umap:weighting=size:n_neighbors_spectrum=9:min_dist=0.2")
-    wanted = SurrogateSettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
+    wanted = ReplaySettings("rfr", "spectrum", "umap", weighting="size", n_neighbors_spectrum=9, min_dist=0.2)
     assert found == wanted
 
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("randm", AnalysisError, "unknown search algorithm 'randm'; give random, aquasurf"),
-        ("knr/both/umap:neighbours=3", AnalysisError, "'neighbours=3' in .* is no setting; there are: weighting"),
+        ("randm", AnalysisError, "policy must be random, aquasurf, .*, got 'randm'"),
+        (
+            "knr/both/umap:neighbours=3",
+            AnalysisError,
+            "'neighbours=3' in .* is no setting; write SETTING=VALUE, each once, with: weighting",
+        ),
         ("knr/both/umap:n_neighbors_spectrum=x", AnalysisError, "must be int"),
         ("knn/both/umap", SurrogateError, "unknown regressor 'knn'"),
         ("knr/spectra/umap", SurrogateError, "features is 'spectra'"),
-        ("knr/both/plane", SurrogateError, "space is 'plane'"),
-        ("knr/both/metric:acquisition=ei", SurrogateError, "knows no uncertainty"),
-        ("gp/both/metric:balance=most", SurrogateError, "balance is 'most'"),
-        ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand are for one regressor"),
+        ("knr/both/plane", SurrogateError, "space must be umap or metric, got 'plane'"),
+        ("knr/both/metric:acquisition=ei", SurrogateError, "has no uncertainty"),
+        ("gp/both/metric:balance=most", SurrogateError, "balance must be .* a share between 0 and 1, got 'most'"),
+        ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand need a single regressor"),
         ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; say fisher=empirical or fisher=sampled"),
     ],
 )
@@ -147,7 +153,7 @@ def test_some_spectra_are_the_same_for_all_algorithms(synthetic_benchmark: Bench
 
 
 def test_layouts_follow_the_seed(synthetic_benchmark: Benchmark) -> None:
-    settings = SurrogateSettings(features="outputs", layouts=2)
+    settings = ReplaySettings(features="outputs", layouts=2)
     versions = [surrogate_policy(settings, synthetic_benchmark, seed).suggest().embedding_version for seed in (0, 1, 2)]  # type: ignore[union-attr]
     assert versions[0] == versions[2] != versions[1]
 

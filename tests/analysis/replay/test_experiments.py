@@ -8,10 +8,9 @@ import pytest
 from aquasurf_ray.analysis.benchmarks.parquet import SHIPPED
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay import features as maps
-from aquasurf_ray.analysis.replay.algorithms import make_policy
+from aquasurf_ray.analysis.replay.algorithms import check_policy, make_policy
 from aquasurf_ray.analysis.replay.comparison import compare
 from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, Experiment, Variant, experiments_named, section
-from aquasurf_ray.analysis.replay.policy_names import check_policy
 from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.analysis.replay.transfer import TRANSFER, parse_transfer
 from aquasurf_ray.surrogate.embedding import Embedding, embedding_version

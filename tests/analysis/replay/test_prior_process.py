@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aquasurf_ray.analysis.replay.comparable_spectra import comparable_rows
-from aquasurf_ray.analysis.replay.prior_process import DOUBT, TransferredProcess, trust
+from aquasurf_ray.analysis.replay.prior_process import DOUBT, TransferredProcess, transferred_policy, trust
 from aquasurf_ray.analysis.replay.prior_task import Source
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
@@ -29,9 +31,10 @@ def space() -> MetricSpace:
 
 def policy(prior: np.ndarray | None) -> PredictorPolicy:
     features = [FeatureDistances(POINTS, "euclidean")]
-    given = None if prior is None else lambda: prior
-    settings = SurrogateSettings("gp", "outputs", "metric", acquisition="ei", targets="ranks", pending="believer")
-    return policy_of(settings, 3, features=lambda: features, prior=given)
+    settings = replace(METRIC, features="outputs")
+    if prior is None:
+        return policy_of(settings, 3, features=lambda: features)
+    return transferred_policy(settings, 3, lambda: features, prior)
 
 
 def test_trust_is_the_shrunk_rank_correlation_and_never_negative() -> None:
@@ -95,11 +98,12 @@ def test_candidates_of_which_the_source_says_nothing_are_expected_to_be_middling
 
 
 def test_a_prior_is_for_the_process_in_the_metric_space_alone() -> None:
-    for settings in (SurrogateSettings("knr", space="metric"), SurrogateSettings("gp", space="umap+metric")):
-        with pytest.raises(SurrogateError, match="results of another task are for gp/metric"):
-            policy_of(settings, 0, prior=lambda: PRIOR)
     distances = [FeatureDistances(POINTS, "euclidean")] * 2
-    predictor = policy_of(METRIC, 0, features=lambda: distances, prior=lambda: PRIOR)._predictor
+    with pytest.raises(SurrogateError, match="unknown regressor 'knr'; choose one of gp"):
+        transferred_policy(SurrogateSettings("knr", space="metric"), 0, lambda: distances, PRIOR)
+    with pytest.raises(SurrogateError, match="space is 'umap', but the candidates have no map"):
+        transferred_policy(SurrogateSettings("gp", space="umap"), 0, lambda: distances, PRIOR)
+    predictor = transferred_policy(METRIC, 0, lambda: distances, PRIOR)._predictor
     assert isinstance(predictor, MetricPredictor)
     assert isinstance(predictor._regress, TransferredProcess)
 

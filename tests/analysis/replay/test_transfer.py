@@ -12,8 +12,7 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.replay import transfer
-from aquasurf_ray.analysis.replay.algorithms import make_policy
-from aquasurf_ray.analysis.replay.policy_names import check_policy
+from aquasurf_ray.analysis.replay.algorithms import check_policy, make_policy
 from aquasurf_ray.analysis.replay.prior_process import TransferredProcess
 from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.surrogate.policy import normal_ranks
@@ -53,7 +52,7 @@ def test_functions_have_their_ranks_in_the_source_whatever_they_are_called_there
 
 def test_a_searched_source_has_what_the_search_trained(synthetic_benchmark: Benchmark, source: Path) -> None:
     other = transfer.load_benchmark(source)
-    trained = transfer._trained(other, 12, 3)
+    trained = transfer._trained(other, transfer.TransferSettings("other", 12), "sampled", 3)
     assert set(trained) > set(other.baselines.tolist())
     assert len(trained) == 12 + len(other.baselines)
     trace = simulate(make_policy("metric", other, 3), other, 12, seed=3)
@@ -80,8 +79,9 @@ def test_a_good_source_is_followed_and_a_bad_one_is_not(synthetic_benchmark: Ben
     [
         ("transfer:", AnalysisError, "must be transfer:BENCHMARK"),
         ("transfer:x:search=few", AnalysisError, "must be transfer:BENCHMARK, and search a number"),
-        ("transfer:x:k=3", AnalysisError, "'k=3' in .* is no setting; there are: search, scores"),
-        ("transfer:x:scores=wrong", AnalysisError, "scores is 'wrong'; choose one of true, negated, shuffled"),
+        ("transfer:x:k=3", AnalysisError, "'k=3' in .* is no setting; .*: search, scores, features, fisher"),
+        ("transfer:x:scores=wrong", AnalysisError, "scores must be one of true, negated, shuffled, got 'wrong'"),
+        ("transfer:x:fisher=exact", AnalysisError, "fisher must be one of sampled, empirical, got 'exact'"),
         ("transfer:act-bench-nothing", BenchmarkError, "no benchmark 'act-bench-nothing'"),
     ],
 )
@@ -94,5 +94,29 @@ def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: 
 
 
 def test_results_of_the_task_itself_are_no_source(synthetic_benchmark: Benchmark, source: Path) -> None:
-    with pytest.raises(AnalysisError, match="has results of other itself; give another task's"):
+    with pytest.raises(AnalysisError, match="has results of other itself; name another task's benchmark"):
         make_policy(f"transfer:{source}", replace(synthetic_benchmark, task="other"), 0)
+
+
+def searched(name: str, benchmark: Benchmark) -> list[int]:
+    trace = simulate(make_policy(name, benchmark, 1), benchmark, 12, seed=1)
+    return [int(candidate) for candidate in trace.order]
+
+
+def test_spectra_of_the_only_kind_that_a_benchmark_has_are_used(synthetic_benchmark: Benchmark, source: Path) -> None:
+    """A file of Act-Bench has empirical spectra only; the same search with both kinds needs to be told so."""
+    name = f"transfer:{source}:search=8"
+    empirical = replace(synthetic_benchmark, spectra={"empirical": synthetic_benchmark.spectra["empirical"]})
+    found = searched(name, empirical)
+    assert found == searched(f"{name}:fisher=empirical", synthetic_benchmark)
+    assert found != searched(name, synthetic_benchmark), "both kinds: sampled ones are used"
+    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; say fisher=empirical"):
+        make_policy(f"{name}:fisher=sampled", empirical, 1)
+
+
+def test_a_benchmark_without_spectra_is_searched_by_outputs(synthetic_benchmark: Benchmark, source: Path) -> None:
+    name = f"transfer:{source}"
+    bare = replace(synthetic_benchmark, spectra={})
+    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; it has none: search by features"):
+        make_policy(name, bare, 1)
+    assert searched(f"{name}:features=outputs", bare) == searched(f"{name}:features=outputs", synthetic_benchmark)

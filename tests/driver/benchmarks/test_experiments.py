@@ -6,10 +6,10 @@ import importlib
 import re
 from pathlib import Path
 
+from evidence_page import tables_of
 from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray.analysis import write_benchmark
-from aquasurf_ray.analysis.evidence_page import tables_of
 from aquasurf_ray.analysis.replay.comparison import compare
 from aquasurf_ray.analysis.replay.experiments import Experiment, Variant
 from aquasurf_ray.driver.benchmarks import experiments as evidence

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from evidence_page import TableOrder, table_orders, tables_of, with_tables
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.evidence_page import TableOrder, table_orders, tables_of, with_tables
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS
 from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, experiments_named
 

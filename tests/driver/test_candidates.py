@@ -1,0 +1,50 @@
+"""The candidates of a run come out of its space, and a space that cannot be enumerated is refused in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aquasurf_ray.activations import SearchSpace
+from aquasurf_ray.driver.candidates import candidate_rows, function_table, space_rows
+from aquasurf_ray.driver.errors import BadUse
+
+
+@pytest.fixture
+def too_large(tmp_path: Path) -> Path:
+    """Five nested unary operators of 27: 27^5 = 14,348,907 names."""
+    path = tmp_path / "deep.yaml"
+    path.write_text('schemas: ["unary(unary(unary(unary(unary(x)))))"]\n', encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "enumerate_",
+    [
+        lambda path: function_table(str(path)),
+        lambda path: candidate_rows(SearchSpace.load(path), 10, seed=0),
+        lambda path: space_rows(SearchSpace.load(path)),
+    ],
+    ids=["function_table", "candidate_rows", "space_rows"],
+)
+def test_a_space_that_is_too_large_is_bad_use(too_large: Path, enumerate_: Callable[[Path], object]) -> None:
+    with pytest.raises(
+        BadUse, match=r"space 'deep' has 14,348,907 names; at most 5,000,000 can be enumerated: give few"
+    ):
+        enumerate_(too_large)
+
+
+def test_the_command_says_so_in_one_line(
+    too_large: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from aquasurf_ray.cli.main import run
+
+    monkeypatch.setattr("sys.argv", ["aquasurf", "space", str(too_large), "--count"])
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 2
+    assert "14,348,907 names" in " ".join(lines)
