@@ -28,6 +28,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Recipe, Splits, Task, load_task
 from aquasurf_ray.tasks.networks.resnet56 import resnet56
 from aquasurf_ray.workers.engine.feed import TrainingFeed
@@ -35,7 +36,7 @@ from aquasurf_ray.workers.engine.form import named_form
 from aquasurf_ray.workers.engine.loop import TrainingLoop
 from aquasurf_ray.workers.engine.ranks import Alone
 
-RELU = Activation("relu(x)")
+RELU = Activation(REFERENCE)
 
 
 def random_images() -> Splits:
@@ -70,7 +71,7 @@ def by_hand(task: Task, device: torch.device) -> Iterator[float]:
     """The same of a plain loop."""
     splits, recipe = task.splits(), task.recipe
     torch.manual_seed(0)
-    network = task.network(lambda: Activation("relu(x)")).to(device)
+    network = task.network(lambda: Activation(REFERENCE)).to(device)
     (x, y), (u, v) = ([t.to(device) for t in split.tensors] for split in (splits.train, splits.validation))
     optimizer = torch.optim.SGD(
         network.parameters(), recipe.learning_rate, recipe.momentum, 0.0, recipe.weight_decay, nesterov=True

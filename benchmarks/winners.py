@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE
 
 TOP = 5
@@ -44,7 +45,7 @@ def winners(benchmark: Benchmark, run: int, evaluations: int, top: int) -> tuple
     best = trained[np.argsort(-seen, kind="stable")[:top]]
     both = benchmark.seed_scores[best][:, [first, second]].mean(axis=1)
     confirmed = int(best[np.argmax(np.nan_to_num(both, nan=-np.inf))])
-    relu = benchmark.find("relu(x)")
+    relu = benchmark.find(REFERENCE)
 
     def judged(function: int, chosen_by: float) -> Winner:
         score = benchmark.seed_scores[function, third]

@@ -23,9 +23,10 @@ import ray
 import torch
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task, load_task
-from aquasurf_ray.workers.cost import RELU, measure_cost
+from aquasurf_ray.workers.cost import measure_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
 from aquasurf_ray.workers.engine.fast_form import fast_form
@@ -237,7 +238,7 @@ class Worker:
         choose = fast_form if self.settings.fast_activations else None
         form = chosen_form(choose, feed, activation, kept=None)
         cost = measure_cost(feed, activation, factory=form.factory)
-        if function == RELU:  # the unit itself, and not what one measurement of it makes of another
+        if function == REFERENCE:  # the unit itself, and not what one measurement of it makes of another
             return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
         return cost
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import ActivationFactory, Task
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
@@ -23,7 +24,6 @@ from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.messages import FunctionCost
 from aquasurf_ray.workers.network import untrained_network
 
-RELU = "relu(x)"
 MIN_ROUNDS = 3
 MAX_ROUNDS = 15
 ENOUGH_SECONDS = 0.1
@@ -51,7 +51,7 @@ def measure_cost(
         True
     """
     task, seed, device, arithmetic = feed.task, feed.seed, feed.device, feed.arithmetic
-    makers = factory or partial(Activation, activation.name), partial(Activation, RELU)
+    makers = factory or partial(Activation, activation.name), partial(Activation, REFERENCE)
     with process_settings(task.recipe, device), seeded(seed, device):
         networks = [arithmetic.prepared(untrained_network(task, make, seed=seed, device=device)) for make in makers]
         batch = feed.first_step(networks[1])

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, default_collate
 
 from aquasurf_ray.activations import form_factory
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.task import ActivationFactory, ExampleSet
 from aquasurf_ray.workers.engine.batches import has_batch_of_one
@@ -107,7 +108,7 @@ def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> 
 
 
 def _relu_network(task: Task, device: torch.device) -> nn.Module:
-    return untrained_network(task, form_factory("relu(x)", "recomputed"), seed=0, device=device)
+    return untrained_network(task, form_factory(REFERENCE, "recomputed"), seed=0, device=device)
 
 
 @contextmanager

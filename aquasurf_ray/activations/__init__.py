@@ -17,11 +17,13 @@ from aquasurf_ray.activations.module import Activation
 from aquasurf_ray.activations.registry import all_operators, register_binary, register_nary, register_unary, unregister
 from aquasurf_ray.activations.rendering import latex, words
 from aquasurf_ray.activations.spaces.enumeration import unique_functions
-from aquasurf_ray.activations.spaces.space import BASELINES, SPACES, SearchSpace
+from aquasurf_ray.activations.spaces.space import SPACES, SearchSpace
 from aquasurf_ray.activations.spaces.table import FunctionTable
+from aquasurf_ray.baselines import BASELINES, REFERENCE
 
 __all__ = [
     "BASELINES",
+    "REFERENCE",
     "SPACES",
     "Activation",
     "ActivationError",

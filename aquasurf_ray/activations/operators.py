@@ -168,6 +168,6 @@ _nary("max_n", torch.maximum, r"\max\left(#*\right)", "the largest of #*", ", ",
 _nary("min_n", torch.minimum, r"\min\left(#*\right)", "the smallest of #*", ", ", Symmetry.ALL)
 
 ALL_UNARY = tuple(entry.name for entry in all_operators("unary"))
-SEED_UNARY = ALL_UNARY[: ALL_UNARY.index("hard_sigmoid") + 1]
+PAPER_UNARY = ALL_UNARY[: ALL_UNARY.index("hard_sigmoid") + 1]
 BINARY = tuple(entry.name for entry in all_operators("binary"))
 NARY = tuple(entry.name for entry in all_operators("nary"))

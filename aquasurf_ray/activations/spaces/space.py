@@ -32,22 +32,11 @@ import yaml
 from aquasurf_ray.activations.errors import ActivationError, SpaceError
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.identity import operator_digest
-from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, SEED_UNARY, VALUES_VERSION
+from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, PAPER_UNARY, VALUES_VERSION
 from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, operator_named, shortened, suggestion
 from aquasurf_ray.activations.spaces.schema import OperatorLists, Schema, parse_schema
+from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.plain_yaml import read_yaml
-
-BASELINES: tuple[str, ...] = (
-    "elu(x)",
-    "relu(x)",
-    "selu(x)",
-    "sigmoid(x)",
-    "softplus(x)",
-    "softsign(x)",
-    "swish(x)",
-    "tanh(x)",
-)
-"""The functions that every search evaluates first."""
 
 _THREE_NODE = ("binary(unary(x),unary(x))",)
 _FOUR_NODE = (
@@ -80,7 +69,7 @@ class SearchSpace:
         schemas: Sequence[str] = (),
         *,
         names: Sequence[str] = (),
-        unary: Sequence[str] = SEED_UNARY,
+        unary: Sequence[str] = PAPER_UNARY,
         binary: Sequence[str] = BINARY,
         nary: Sequence[str] = NARY,
         modules: Sequence[str] = (),

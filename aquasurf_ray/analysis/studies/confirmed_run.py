@@ -19,9 +19,8 @@ from aquasurf_ray.analysis.studies.confirmation import (
     shrinkage_model,
     with_holm,
 )
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import Run, Store, TaskMetric
-
-REFERENCE = "relu(x)"
 
 
 @dataclass(frozen=True)

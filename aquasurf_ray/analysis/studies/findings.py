@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -22,7 +23,6 @@ from aquasurf_ray.store import (
 from aquasurf_ray.store.records.runs import EmbeddingRecord
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
-REFERENCE = "relu(x)"
 CURVES = 5
 
 

@@ -13,7 +13,8 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import REFERENCE, baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import Run, Store, TaskMetric
 
 

@@ -13,14 +13,13 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.analysis.report.charts.chart import Chart
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.workers.inspection import Inspection, inspect_training
 from aquasurf_ray.workers.result import Epoch
 from aquasurf_ray.workers.training import FunctionFault, is_functions_fault, reason_of
-
-REFERENCE = "relu(x)"
 
 EpochCallback = Callable[[str, int, float], None]
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
@@ -27,7 +28,7 @@ from aquasurf_ray.workers.network import refuse_batch_of_one, refuse_splits_with
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
 from aquasurf_ray.workers.training import TrainingResult, train
 
-FUNCTIONS = ("relu(x)", "mul(sigmoid(x),elu(x))")
+FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")
 STEPS_TRAINED = 2
 LARGEST_CPU_BATCH = 64
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.task_check import sentence
 from aquasurf_ray.tasks import Task, TaskError, load_task
@@ -49,7 +50,7 @@ def task_summary(name: str) -> dict[str, Any]:
 
 def _network(task: Task) -> dict[str, Any]:
     try:
-        network = untrained_network(task, lambda: Activation("relu(x)"), seed=0, device=torch.device("cpu"))
+        network = untrained_network(task, lambda: Activation(REFERENCE), seed=0, device=torch.device("cpu"))
         replacement = getattr(task.network, "replacement", None)  # `aquasurf_ray.tasks.replacement` reports one
     except TaskError:
         raise

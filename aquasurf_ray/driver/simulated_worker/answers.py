@@ -20,6 +20,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.messages import CostReply, FunctionCost, SpectrumReply, TrainingJob
 from aquasurf_ray.workers.result import Epoch, TrainingResult, final_metrics
@@ -145,8 +146,8 @@ class Answers:
 
     def cost(self, function: str) -> CostReply:
         """A cost; relu's is the unit."""
-        ratio = self._mean_seconds(self._row(function)) / self._mean_seconds(self._row("relu(x)"))
-        ratio = 1.0 if function == "relu(x)" or not math.isfinite(ratio) else ratio
+        ratio = self._mean_seconds(self._row(function)) / self._mean_seconds(self._row(REFERENCE))
+        ratio = 1.0 if function == REFERENCE or not math.isfinite(ratio) else ratio
         memory = round(ACTIVATION_BYTES * max(1.0, ratio))
         cost = FunctionCost(function, DEVICE, STEP_SECONDS * ratio, STEP_SECONDS, memory, ACTIVATION_BYTES)
         return CostReply(function, "done", None, cost, self._simulation.cost_seconds / self._simulation.scale)

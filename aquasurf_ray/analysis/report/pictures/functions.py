@@ -7,7 +7,8 @@ import numpy as np
 from aquasurf_ray.activations import Activation, ActivationError
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
-from aquasurf_ray.analysis.studies.findings import REFERENCE, Findings
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.baselines import REFERENCE
 
 SHOWN = 6
 _X = np.linspace(-5.0, 5.0, 401)

@@ -1,0 +1,21 @@
+"""The functions that every search trains first, and the one that all others are compared with.
+
+They are names alone, so that nothing needs PyTorch to know them.
+"""
+
+from __future__ import annotations
+
+BASELINES: tuple[str, ...] = (
+    "elu(x)",
+    "relu(x)",
+    "selu(x)",
+    "sigmoid(x)",
+    "softplus(x)",
+    "softsign(x)",
+    "swish(x)",
+    "tanh(x)",
+)
+"""The eight baselines of the paper (Bingham and Miikkulainen 2023), in the order in which they are trained."""
+
+REFERENCE = "relu(x)"
+"""The baseline that gains, costs and gradients are relative to."""
