@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from compose_schema import Compose
+from installed_package import ROOT, copied, instructions
 from pydantic import ValidationError
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERAY = sorted((DEPLOY / "kuberay").glob("*.yaml"))
 DOCUMENTS = [(path.name, document) for path in KUBERAY for document in yaml.safe_load_all(path.read_text())]
@@ -191,12 +191,6 @@ def test_every_option_of_ray_start_is_one_that_ray_has():
         start.make_context("ray start", ["--no-such-option"])
 
 
-def instructions():
-    """The Dockerfile's instructions with their arguments, lines joined, comments left out."""
-    text = re.sub(r"^#.*\n", "", (DEPLOY / "docker" / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
-    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
-
-
 def test_the_image_has_no_root_no_remote_files_and_no_secrets():
     found = instructions()
     assert [argument for name, argument in found if name == "USER"] == ["10001"]
@@ -210,17 +204,13 @@ def test_the_image_has_no_root_no_remote_files_and_no_secrets():
     assert sum(argument.startswith("${BASE}") for name, argument in found if name == "FROM") == 2
 
 
-def copied():
-    """What the Dockerfile copies from the repository."""
-    copies = [shlex.split(argument) for name, argument in instructions() if name == "COPY" and "--from" not in argument]
-    return [source for *sources, _ in copies for source in sources]
-
-
 def test_what_the_image_copies_is_there_is_the_whole_distribution_and_is_let_through():
     assert all((ROOT / source).exists() for source in copied())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-    assert packages | {"pyproject.toml", "constraints.txt"} <= set(copied())
+    linked = {path.readlink().name for path in (ROOT / "aquasurf_ray").iterdir() if path.is_symlink()}
+    assert linked == {"store", "surrogate", "workers"}
+    assert packages | linked | {"pyproject.toml", "constraints.txt"} <= set(copied())
     ignore = (DEPLOY / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert "*" in ignore
     assert {line[1:] for line in ignore if line.startswith("!")} == set(copied())

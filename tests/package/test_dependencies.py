@@ -5,52 +5,19 @@ Packages that another dependency happens to bring are not ours to use: a later v
 
 from __future__ import annotations
 
-import ast
-import os
 import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
+from our_imports import ROOT, Import, imports, our_imports
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOR_DEVELOPERS = {"dev", "docs"}
 DISTRIBUTIONS = packages_distributions()
 RAY_EXTRAS = {"ray.tune": "ray[tune]", "ray.train": "ray[train]", "ray.job_submission": "ray[default]"}
-
-
-@dataclass(frozen=True)
-class Import:
-    """An import of `module`. It is `optional` where it is inside a function or only for the type checker."""
-
-    module: str
-    optional: bool
-    place: str
-
-
-def imports(source: str, file: str) -> Iterator[Import]:
-    """All absolute imports in a module's source."""
-    pending = [(node, False) for node in ast.parse(source).body]
-    while pending:
-        node, optional = pending.pop()
-        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types(node)
-        pending += [(child, optional or inside) for child in ast.iter_child_nodes(node)]
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            yield Import(name, optional, f"{file}:{node.lineno}")
-
-
-def _is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def distribution(module: str) -> str | None:
@@ -91,14 +58,8 @@ def undeclared(found: Iterator[Import], always: set[str], optional: set[str]) ->
     for each in found:
         needed = distribution(each.module)
         if needed is not None and needed not in (always | optional if each.optional else always):
-            missing[needed] = each.place
+            missing[needed] = f"{each.importer}:{each.line}"
     return missing
-
-
-def our_imports() -> Iterator[Import]:
-    for folder, _, files in os.walk(ROOT / "aquasurf_ray", followlinks=True):
-        for path in (Path(folder) / file for file in files if file.endswith(".py")):
-            yield from imports(path.read_text(), str(path.relative_to(ROOT)))
 
 
 ALWAYS = declared(PROJECT["dependencies"])
@@ -112,7 +73,8 @@ OPTIONAL = {
 
 def test_every_import_of_ours_is_declared() -> None:
     found = list(our_imports())
-    assert {each.place.split("/")[1] for each in found} >= {"workers", "surrogate", "store", "driver", "tune"}
+    rooms = {each.importer.split(".")[1] for each in found if "." in each.importer}
+    assert rooms >= {"workers", "surrogate", "store", "driver", "tune"}
     assert undeclared(iter(found), ALWAYS, OPTIONAL) == {}
 
 
@@ -125,17 +87,17 @@ def test_every_dependency_is_one_that_we_import() -> None:
 @pytest.mark.parametrize(
     ("source", "missing"),
     [
-        ("import numpy as np, polars", {"polars": "a.py:1"}),
+        ("import numpy as np, polars", {"polars": "a:1"}),
         ("from ray import get", {}),
-        ("from ray import tune", {"ray[tune]": "a.py:1"}),
+        ("from ray import tune", {"ray[tune]": "a:1"}),
         ("if TYPE_CHECKING:\n    import plotly", {}),
         ("def draw():\n    from plotly import graph_objects", {}),
-        ("import plotly.io", {"plotly": "a.py:1"}),
-        ("class A:\n    def b(self):\n        import polars", {"polars": "a.py:3"}),
+        ("import plotly.io", {"plotly": "a:1"}),
+        ("class A:\n    def b(self):\n        import polars", {"polars": "a:3"}),
     ],
 )
 def test_an_import_that_nothing_declares_is_found(source: str, missing: dict[str, str]) -> None:
-    assert undeclared(imports(source, "a.py"), {"numpy", "ray"}, {"plotly"}) == missing
+    assert undeclared(imports(source, "a"), {"numpy", "ray"}, {"plotly"}) == missing
 
 
 def test_every_requirement_has_a_pinned_version() -> None:
