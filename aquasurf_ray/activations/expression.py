@@ -1,19 +1,23 @@
 """The expression language: an immutable tree, its parser and its spelling.
 
-    expression = "x" | operator "(" expression { "," expression } ")"
+    expression = "x" | number | operator "(" expression { "," expression } ")"
 
-White space may stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e`
+A number is a decimal constant such as `0.5`, `-2` or `1e-3`. It is spelled with the fewest digits that read back to the
+same float64. An operator whose arguments are all numbers is computed at once (`add(1,0.5)` is `1.5`), so a constant is
+always a leaf. White space may stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e`
 holds for every expression. Texts may come from anywhere (files, databases, other people): the parser keeps its own
 stack, so that no input exhausts Python's, and bounds on length and depth hold for parsed and for built trees alike.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from aquasurf_ray.activations.errors import ExpressionError
@@ -30,7 +34,7 @@ from aquasurf_ray.activations.registry import (
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
 
-_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[(),]")
+_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[(),]|-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 Node = TypeVar("Node")
@@ -38,21 +42,27 @@ Node = TypeVar("Node")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Expression:
-    """A function of x as a tree: the variable (`operator` is None), or an operator applied to arguments.
+    """A function of x as a tree: the variable, a number (`value` is set), or an operator applied to arguments.
 
     Equality, hash, order in a pickle and in a digest all rest on the canonical spelling, so expressions are
     equal if they are spelled alike, not if they compute the same: that is what `fingerprint` is for.
 
     Raises:
         OperatorError: if the operator is unknown.
-        ExpressionError: if it does not take this number of arguments, or the tree exceeds the bounds.
+        ExpressionError: if it does not take this number of arguments, the tree exceeds the bounds, or a number is not
+            finite.
 
     >>> Expression("negative", (Expression(),))
     parse('negative(x)')
+    >>> Expression("mul", (Expression(value=0.50), Expression()))
+    parse('mul(0.5,x)')
+    >>> Expression("exp", (Expression(value=1.0),)).value
+    2.718281828459045
     """
 
     operator: str | None = field(default=None, compare=False)
     arguments: tuple[Expression, ...] = field(default=(), compare=False)
+    value: float | None = field(default=None, compare=False)
     text: str = field(init=False)
     n_operators: int = field(init=False, compare=False)
     depth: int = field(init=False, compare=False)
@@ -60,7 +70,12 @@ class Expression:
     def __post_init__(self) -> None:
         text, n_operators, depth = VARIABLE, 0, 0
         if self.operator is not None or self.arguments:
-            _check_arguments(operator_named(self.operator or ""), self.arguments)
+            entry = operator_named(self.operator or "")
+            _check_arguments(entry, self.arguments)
+            self._fold(entry)
+        if self.value is not None:
+            text = spelled(self.value)
+        elif self.operator is not None:
             text = f"{self.operator}({','.join(argument.text for argument in self.arguments)})"
             n_operators = 1 + sum(argument.n_operators for argument in self.arguments)
             depth = 1 + max(argument.depth for argument in self.arguments)
@@ -69,6 +84,22 @@ class Expression:
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "n_operators", n_operators)
         object.__setattr__(self, "depth", depth)
+
+    def _fold(self, entry: Operator) -> None:
+        """Become a number where a built-in operator is applied to numbers only."""
+        numbers = [argument.value for argument in self.arguments]
+        if entry.built_in and None not in numbers:
+            result = entry.function(*(torch.tensor(number, dtype=torch.float64) for number in numbers)).item()
+            if not math.isfinite(result):
+                called = f"{entry.name}({','.join(argument.text for argument in self.arguments)})"
+                raise ExpressionError(f"{called} is {result}; constants must be finite", 1)
+            for name, content in (("operator", None), ("arguments", ()), ("value", result)):
+                object.__setattr__(self, name, content)
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether the expression is x itself."""
+        return self.operator is None and self.value is None
 
     def __str__(self) -> str:
         return self.text
@@ -106,11 +137,31 @@ def parse(text: str) -> Expression:
         ...
     aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
     """
-    return parse_tree(text, _expression_node, Expression())
+    return parse_tree(text, _expression_node, Expression(), lambda value: Expression(value=value))
 
 
-def parse_tree(text: str, build: Callable[[str, Sequence[Node], int], Node], variable: Node) -> Node:
-    """Parse any language of nested calls over x: `build(name, arguments, position)` makes a node bottom up.
+def spelled(value: float) -> str:
+    """The shortest decimal number that reads back to the same float64; zero has no sign.
+
+    Raises:
+        ExpressionError: if the value is not finite.
+
+    >>> spelled(0.50), spelled(6.0), spelled(-0.0), spelled(1e-7)
+    ('0.5', '6', '0', '1e-07')
+    """
+    if not math.isfinite(value):
+        raise ExpressionError(f"constants must be finite, got {value}", 1)
+    return repr(float(value) + 0.0).removesuffix(".0")
+
+
+def parse_tree(
+    text: str,
+    build: Callable[[str, Sequence[Node], int], Node],
+    variable: Node,
+    number: Callable[[float], Node],
+) -> Node:
+    """Parse any language of nested calls over x and numbers: `build(name, arguments, position)` makes a node bottom up,
+    and `number(value)` a leaf.
 
     Raises:
         ExpressionError: if the text is not well formed, or too long or too deep; `build` may raise more.
@@ -125,17 +176,15 @@ def parse_tree(text: str, build: Callable[[str, Sequence[Node], int], Node], var
     open_calls: list[tuple[_Token, list[Node]]] = []
     while True:
         name = tokens.next()
-        if not name.is_name:
-            raise _unexpected(name, "an operator or x")
-        if tokens.peek().text == "(":
+        if not (name.is_name or name.is_number):
+            raise _unexpected(name, "an operator, a number or x")
+        if name.is_name and tokens.peek().text == "(":
             tokens.next()
             open_calls.append((name, []))
             if len(open_calls) > MAX_DEPTH:
                 raise ExpressionError(f"expression nests deeper than {MAX_DEPTH} at {name.position}", name.position)
             continue
-        if name.text != VARIABLE:
-            raise _lone_name(name)
-        node = variable
+        node = _leaf(name, variable, number)
         while open_calls:
             open_calls[-1][1].append(node)
             separator = tokens.next()
@@ -151,15 +200,30 @@ def parse_tree(text: str, build: Callable[[str, Sequence[Node], int], Node], var
             return node
 
 
+def _leaf(token: _Token, variable: Node, number: Callable[[float], Node]) -> Node:
+    if token.is_number:
+        value = float(token.text)
+        if not math.isfinite(value):
+            raise ExpressionError(f"number {shortened(token.text)} at {token.position} is too large", token.position)
+        return number(value)
+    if token.text != VARIABLE:
+        raise _lone_name(token)
+    return variable
+
+
 class _Token(NamedTuple):
-    """A name or a punctuation mark; the end of the text is the empty token."""
+    """A name, a number or a punctuation mark; the end of the text is the empty token."""
 
     text: str
     position: int
 
     @property
     def is_name(self) -> bool:
-        return self.text[:1] not in ("", "(", ")", ",")
+        return self.text[:1].isalpha() or self.text[:1] == "_"
+
+    @property
+    def is_number(self) -> bool:
+        return bool(self.text) and self.text[-1].isdigit() | (self.text[-1] == ".") and not self.is_name
 
 
 class _Tokens:
@@ -240,9 +304,25 @@ once. Tensors are released as early as a hand-written function would release the
 """
 
 
+class Number(NamedTuple):
+    """A constant as a function of x: a tensor of x's type and device without dimensions, or, if `full`, of x's shape."""
+
+    value: float
+    full: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.new_full(x.shape if self.full else (), self.value)
+
+
 def program_of(expression: Expression) -> Program:
-    """The steps that compute an expression; the result of the last one is its value."""
+    """The steps that compute an expression; the result of the last one is its value.
+
+    A constant function is computed as `add(zero(x),c)`, so that it has x's shape and a gradient, which is 0.
+    """
     registers: dict[Expression, int] = {}
+    if expression.value is not None:
+        zero = operator_named("zero").function
+        return (Step(zero, (0,), ()), Step(Number(expression.value), (0,), (0,)), Step(torch.add, (1, 2), (1, 2)))
     steps: list[tuple[Elementwise, tuple[int, ...]]] = []
     _append_steps(expression, registers, steps)
     last_use = {register: step for step, (_, arguments) in enumerate(steps) for register in arguments}
@@ -271,7 +351,14 @@ def _append_steps(
     if expression.operator is None:
         return 0
     if expression not in registers:
-        arguments = tuple(_append_steps(argument, registers, steps) for argument in expression.arguments)
-        steps.append((operator_named(expression.operator).function, arguments))
+        entry = operator_named(expression.operator)
+        arguments = []
+        for argument in expression.arguments:
+            if argument.value is None:
+                arguments.append(_append_steps(argument, registers, steps))
+            else:  # an operator of the user's own is promised arguments of one shape
+                steps.append((Number(argument.value, full=not entry.built_in), (0,)))
+                arguments.append(len(steps))
+        steps.append((entry.function, tuple(arguments)))
         registers[expression] = len(steps)
     return registers[expression]

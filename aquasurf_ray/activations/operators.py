@@ -7,6 +7,7 @@ the order in which spaces enumerate their names, so new lines go to the end of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -65,6 +66,11 @@ def _elish(x: Tensor) -> Tensor:
 
 def _leakyrelu(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.01)
+
+
+def _sinc(x: Tensor) -> Tensor:
+    # Without pi, as activation functions have it; PyTorch's is sin(pi x) / (pi x), and is 1 at 0 with gradient 0.
+    return torch.sinc(x / math.pi)
 
 
 def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Elementwise:
@@ -151,6 +157,11 @@ _unary("elish", _elish, r"\operatorname{ELiSH}\left(#1\right)")
 _unary("leakyrelu", _leakyrelu, r"\operatorname{LeakyReLU}\left(#1\right)", "leaky relu of #1")
 _unary("mish", functional.mish, r"\operatorname{Mish}\left(#1\right)")
 _unary("gelu", functional.gelu, r"\operatorname{GELU}\left(#1\right)")
+_unary("sin", torch.sin, r"\sin\left(#1\right)", "sine of #1")
+_unary("cos", torch.cos, r"\cos\left(#1\right)", "cosine of #1")
+_unary("sinc", _sinc, r"\operatorname{sinc}\left(#1\right)", "sin(u)/u at #1")
+# NaN below 0: a function that leaves the square root's domain diverges, instead of silently being another one.
+_unary("sqrt", torch.sqrt, r"\sqrt{#1}", "square root of #1")
 
 _TERMS = (Level.SUM, Level.PRODUCT)
 _FACTORS = (Level.PRODUCT, Level.PRODUCT)
@@ -167,7 +178,9 @@ _nary("prod_n", torch.mul, "#*", "the product of #*", r" \cdot ", Symmetry.FIRST
 _nary("max_n", torch.maximum, r"\max\left(#*\right)", "the largest of #*", ", ", Symmetry.ALL)
 _nary("min_n", torch.minimum, r"\min\left(#*\right)", "the smallest of #*", ", ", Symmetry.ALL)
 
-ALL_UNARY = tuple(entry.name for entry in all_operators("unary"))
+EVERY_UNARY = tuple(entry.name for entry in all_operators("unary"))
+ALL_UNARY = EVERY_UNARY[: EVERY_UNARY.index("gelu") + 1]
+"""The operators of the built-in spaces, whose names, counts and fingerprints never change."""
 PAPER_UNARY = ALL_UNARY[: ALL_UNARY.index("hard_sigmoid") + 1]
 BINARY = tuple(entry.name for entry in all_operators("binary"))
 NARY = tuple(entry.name for entry in all_operators("nary"))

@@ -39,6 +39,8 @@ def words(expression: Expression | str) -> str:
 
 
 def _latex(expression: Expression) -> tuple[str, Level]:
+    if expression.value is not None:
+        return _latex_number(expression.text)
     if expression.operator is None:
         return VARIABLE, Level.ATOM
     entry = operator_named(expression.operator)
@@ -50,9 +52,15 @@ def _latex(expression: Expression) -> tuple[str, Level]:
     return _filled(entry.latex, arguments, entry.joiner.join), entry.level
 
 
+def _latex_number(text: str) -> tuple[str, Level]:
+    mantissa, _, exponent = text.partition("e")
+    latex = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+    return latex, Level.SUM if text.startswith("-") else Level.PRODUCT if exponent else Level.ATOM
+
+
 def _words(expression: Expression) -> str:
     if expression.operator is None:
-        return VARIABLE
+        return expression.text
     arguments = []
     for argument in expression.arguments:
         text = _words(argument)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from aquasurf_ray.activations import Activation, all_operators
-from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, PAPER_UNARY
+from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, EVERY_UNARY, NARY, PAPER_UNARY
 
 Array = NDArray[np.float64]
 
@@ -49,6 +49,10 @@ UNARY: dict[str, Callable[[Array], Array]] = {
     "leakyrelu": lambda x: np.where(x > 0, x, x / 100.0),
     "mish": lambda x: x * np.tanh(np.logaddexp(0.0, x)),
     "gelu": lambda x: x * special.ndtr(x),
+    "sin": lambda x: np.exp(1j * x).imag,
+    "cos": lambda x: np.exp(1j * x).real,
+    "sinc": lambda x: np.sign(x) * special.spherical_jn(0, np.abs(x)) * np.sign(x) + (x == 0),
+    "sqrt": lambda x: np.power(x, 0.5),
 }
 BINARY_FORMULAS: dict[str, Callable[[Array, Array], Array]] = {
     "add": lambda a, b: a + b,
@@ -83,7 +87,8 @@ def values(name: str, *arguments: Array) -> Array:
 def test_the_table_is_the_seeds_and_every_operator_has_a_formula() -> None:
     assert (len(PAPER_UNARY), len(ALL_UNARY), len(BINARY), len(NARY)) == (27, 31, 7, 4)
     assert ALL_UNARY[27:] == ("elish", "leakyrelu", "mish", "gelu")
-    assert set(FORMULAS) == {*ALL_UNARY, *BINARY, *NARY}
+    assert EVERY_UNARY == (*ALL_UNARY, "sin", "cos", "sinc", "sqrt")
+    assert set(FORMULAS) == {*EVERY_UNARY, *BINARY, *NARY}
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -137,7 +142,7 @@ def test_limits_at_infinity() -> None:
 def test_gradient_is_the_functions(operator: object) -> None:
     entry = next(entry for entry in all_operators() if entry is operator)
     n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
-    points = torch.tensor(SMOOTH[entry.kind], dtype=torch.float64)
+    points = torch.tensor(SMOOTH["nary" if entry.name == "sqrt" else entry.kind], dtype=torch.float64)
     inputs = [(points.roll(i) + 0.01 * i).requires_grad_() for i in range(n_arguments)]
     assert torch.autograd.gradcheck(entry.function, inputs)
 
@@ -164,7 +169,7 @@ def test_a_constant_exponent_does_not_spoil_gradients() -> None:
 def test_operator_runs_forward_and_backward_in_every_float_type(operator: object, dtype: torch.dtype) -> None:
     entry = next(entry for entry in all_operators() if entry is operator)
     n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
-    points = torch.tensor(SMOOTH[entry.kind], dtype=torch.float64)
+    points = torch.tensor(SMOOTH["nary" if entry.name == "sqrt" else entry.kind], dtype=torch.float64)
     exact = [points.roll(i) for i in range(n_arguments)]
     inputs = [x.to(dtype).requires_grad_() for x in exact]
     result = entry.function(*inputs)

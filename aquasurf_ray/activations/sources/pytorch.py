@@ -62,6 +62,10 @@ class {class_name}(nn.Module):
         "leakyrelu": "F.leaky_relu({0}, 0.01)",
         "mish": "F.mish({0})",
         "gelu": "F.gelu({0})",
+        "sin": "torch.sin({0})",
+        "cos": "torch.cos({0})",
+        "sinc": "torch.sinc({0} / torch.pi)",
+        "sqrt": "torch.sqrt({0})",
         "add": "({0} + {1})",
         "sub": "({0} - {1})",
         "mul": "({0} * {1})",
@@ -71,6 +75,7 @@ class {class_name}(nn.Module):
         "min": "torch.minimum({0}, {1})",
     },
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
+    bounds={"max": "torch.clamp({0}, min={1})", "min": "torch.clamp({0}, max={1})"},
     definitions={"bessel_i0e": _HALF.format(order="i0e"), "bessel_i1e": _HALF.format(order="i1e")},
 )
 

@@ -16,6 +16,8 @@ from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.registry import VARIABLE
 from aquasurf_ray.activations.rendering import latex, words
 
+_LITERAL = re.compile(r"\(?-?[0-9.]+(?:e[+-]?[0-9]+)?\)?")
+
 
 @dataclass(frozen=True)
 class Language:
@@ -30,6 +32,7 @@ class Language:
         operators: a template for each operator of one or two arguments.
         joiners: for each operator of many arguments, the two-argument operator that folds them from left to right.
         definitions: what an operator needs to have defined above, by operator.
+        bounds: a template for `max` and `min` of an argument and a number, where that differs from `operators`.
     """
 
     title: str
@@ -39,6 +42,7 @@ class Language:
     operators: Mapping[str, str]
     joiners: Mapping[str, str]
     definitions: Mapping[str, str] = field(default_factory=dict)
+    bounds: Mapping[str, str] = field(default_factory=dict)
 
 
 def source(expression: Expression | str, language: Language) -> str:
@@ -106,7 +110,7 @@ class _Body:
     def text(self, expression: Expression) -> str:
         """The expression as an argument; what occurs twice is computed above and named."""
         if expression.operator is None:
-            return VARIABLE
+            return VARIABLE if expression.value is None else _literal(expression.value)
         if expression in self._names:
             return self._names[expression]
         text = self._filled(expression.operator, [self.text(argument) for argument in expression.arguments])
@@ -120,11 +124,20 @@ class _Body:
     def _filled(self, operator: str, arguments: list[str]) -> str:
         self.used.add(operator)
         if operator in self._language.joiners:
-            template = self._language.operators[self._language.joiners[operator]]
-            result = arguments[0]
+            joiner, result = self._language.joiners[operator], arguments[0]
             for argument in arguments[1:]:
-                result = template.format(result, argument)
+                result = self._applied(joiner, [result, argument])
             return result
+        return self._applied(operator, arguments)
+
+    def _applied(self, operator: str, arguments: list[str]) -> str:
+        bound = self._language.bounds.get(operator)
+        numbers = [argument for argument in arguments if _LITERAL.fullmatch(argument)]
+        if bound and len(numbers) == 2:
+            chosen = {"max": max, "min": min}[operator](float(number.strip("()")) for number in numbers)
+            return _literal(chosen)
+        if bound and numbers:
+            return bound.format(*(argument for argument in arguments if argument not in numbers), *numbers)
         template = self._language.operators.get(operator, "")
         if not template:
             raise OperatorError(
@@ -132,6 +145,15 @@ class _Body:
                 "from the module that registers it"
             )
         return template.format(*arguments)
+
+
+def _literal(value: float) -> str:
+    """A number as the languages have it; in parentheses if it has a sign.
+
+    >>> _literal(2.0), _literal(-0.5)
+    ('2.0', '(-0.5)')
+    """
+    return f"({value!r})" if value < 0 else repr(value)
 
 
 def _bare(text: str) -> str:

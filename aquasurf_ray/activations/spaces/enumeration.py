@@ -134,6 +134,8 @@ class _Engine:
 
     def rows(self, schema: Schema) -> Rows:
         """The row of every name of a schema."""
+        if schema.value is not None:
+            return np.array([self._number(schema.value)])
         if not schema.choices:
             return np.zeros(1, dtype=np.int64)
         if schema not in self._known:
@@ -147,6 +149,16 @@ class _Engine:
             if None in self._row_of:
                 self.undefined[self._row_of[None]] = True
         return self._known[schema]
+
+    def _number(self, value: float) -> int:
+        """The row of a constant."""
+        line = torch.full_like(self.values[0], value)
+        fresh: list[Tensor] = []
+        row = self._row(_bits(line), line, fresh)
+        if fresh:
+            self.values = torch.cat([self.values, line[None]])
+            self.undefined = torch.cat([self.undefined, torch.zeros(1, dtype=torch.bool)])
+        return row
 
     def combinations(self, schema: Schema) -> Rows:
         """The rows of the arguments of every name under one choice at the root: shape (m, n_arguments)."""
@@ -203,7 +215,7 @@ def _applications(space: SearchSpace, engine: _Engine) -> list[_Application]:
     first = 0
     for schema in [*space.schemas, *(_as_schema(parse(name)) for name in space.own_names)]:
         choices = [operator_named(choice) for choice in schema.choices] or [operator_named("identity")]
-        arguments = engine.combinations(schema) if schema.choices else np.zeros((1, 1), dtype=np.int64)
+        arguments = engine.combinations(schema) if schema.choices else engine.rows(schema)[:, None]
         for entry in choices:
             applications.append(_Application(entry, arguments, first))
             first += len(arguments)
@@ -212,7 +224,7 @@ def _applications(space: SearchSpace, engine: _Engine) -> list[_Application]:
 
 def _as_schema(expression: Expression) -> Schema:
     if expression.operator is None:
-        return Schema()
+        return Schema(value=expression.value)
     return Schema((expression.operator,), tuple(map(_as_schema, expression.arguments)))
 
 

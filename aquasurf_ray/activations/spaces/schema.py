@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aquasurf_ray.activations.errors import ExpressionError, SpaceError
-from aquasurf_ray.activations.expression import Expression, parse_tree
+from aquasurf_ray.activations.expression import Expression, parse_tree, spelled
 from aquasurf_ray.activations.registry import SLOTS, VARIABLE, Kind, find_operator, shortened, suggestion
 
 OperatorLists = Mapping[Kind, tuple[str, ...]]
@@ -24,10 +24,16 @@ OperatorLists = Mapping[Kind, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Schema:
-    """One node: the operators to choose from and the schemas of their arguments; x if there are neither."""
+    """One node: the operators to choose from and the schemas of their arguments; x or a number if there are neither."""
 
     choices: tuple[str, ...] = ()
     arguments: tuple[Schema, ...] = ()
+    value: float | None = None
+
+    @property
+    def leaf(self) -> str:
+        """The spelling of a node without choices."""
+        return VARIABLE if self.value is None else spelled(self.value)
 
     @cached_property
     def n_names(self) -> int:
@@ -46,27 +52,27 @@ class Schema:
         ['relu(x)', 'elu(x)']
         """
         if not self.choices:
-            yield VARIABLE
+            yield self.leaf
             return
-        spelled = [list(argument.names()) for argument in self.arguments]
+        names = [list(argument.names()) for argument in self.arguments]
         for choice in self.choices:
-            for combination in itertools.product(*spelled):
+            for combination in itertools.product(*names):
                 yield f"{choice}({','.join(combination)})"
 
     def name_at(self, index: int) -> str:
         """The expression of one index."""
         if not self.choices:
-            return VARIABLE
-        spelled = []
+            return self.leaf
+        names = []
         for argument in reversed(self.arguments):
             index, remainder = divmod(index, argument.n_names)
-            spelled.append(argument.name_at(remainder))
-        return f"{self.choices[index]}({','.join(reversed(spelled))})"
+            names.append(argument.name_at(remainder))
+        return f"{self.choices[index]}({','.join(reversed(names))})"
 
     def generates(self, expression: Expression) -> bool:
         """Whether the expression is one of its names."""
         if not self.choices or expression.operator is None:
-            return not self.choices and expression.operator is None
+            return not self.choices and expression.operator is None and self.leaf == str(expression)
         return (
             expression.operator in self.choices
             and len(expression.arguments) == len(self.arguments)
@@ -76,7 +82,7 @@ class Schema:
     def overlaps(self, other: Schema) -> bool:
         """Whether the two have a name in common."""
         if not self.choices or not other.choices:
-            return not self.choices and not other.choices
+            return not self.choices and not other.choices and self.leaf == other.leaf
         return (
             not set(self.choices).isdisjoint(other.choices)
             and len(self.arguments) == len(other.arguments)
@@ -104,7 +110,7 @@ def parse_schema(text: str, lists: OperatorLists) -> Schema:
         return Schema(choices, tuple(arguments))
 
     try:
-        return parse_tree(text, node, Schema())
+        return parse_tree(text, node, Schema(), lambda value: Schema(value=value))
     except ExpressionError as error:
         raise SpaceError(f"schema {shortened(str(text))}: {error}") from error
 
