@@ -2,11 +2,12 @@
 
     expression = "x" | number | operator "(" expression { "," expression } ")"
 
-A number is a decimal constant such as `0.5`, `-2` or `1e-3`. It is spelled with the fewest digits that read back to the
-same float64. An operator whose arguments are all numbers is computed at once (`add(1,0.5)` is `1.5`), so a constant is
-always a leaf. White space may stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e`
-holds for every expression. Texts may come from anywhere (files, databases, other people): the parser keeps its own
-stack, so that no input exhausts Python's, and bounds on length and depth hold for parsed and for built trees alike.
+A number is a decimal constant such as `0.5`, `-2` or `1e-3`. It is spelled with the fewest digits that read back to
+the same float64. An operator whose arguments are all numbers is computed at once (`add(1,0.5)` is `1.5`), so a
+constant is always a leaf. White space may stand between tokens. `str` prints the one canonical spelling, without
+spaces, and `parse(str(e)) == e` holds for every expression. Texts may come from anywhere (files, databases, other
+people): the parser keeps its own stack, so that no input exhausts Python's, and bounds on length and depth hold for
+parsed and for built trees alike.
 """
 
 from __future__ import annotations
@@ -304,8 +305,9 @@ once. Tensors are released as early as a hand-written function would release the
 """
 
 
-class Number(NamedTuple):
-    """A constant as a function of x: a tensor of x's type and device without dimensions, or, if `full`, of x's shape."""
+@dataclass(frozen=True)
+class Number:
+    """A constant as a function of x: a tensor of x's type and device, and of its shape if `full`, else without one."""
 
     value: float
     full: bool = False

@@ -27,6 +27,10 @@ FUNCTIONS = (
     "mul(erfc(x),tanh(x))",
     "sub(x,mul(sub(x,tanh(x)),exp(negative(square(x)))))",
     "pow(div(relu(x),add(one(x),abs(x))),square(tanh(x)))",
+    "mul(x,sigmoid(mul(1.702,x)))",
+    "min(max(x,-1),1)",
+    "max_n(0.5,-2,x)",
+    "sub(pow(2,x),mul(x,-1e-3))",
 )
 RUN = """
 import importlib, sys
