@@ -46,7 +46,6 @@ from aquasurf_ray.store.records.answers import (
 from aquasurf_ray.store.records.imports import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.records.runs import (
-    AttemptRecord,
     Claim,
     CostRecord,
     EmbeddingRecord,
@@ -76,7 +75,6 @@ from aquasurf_ray.store.store import Store
 from aquasurf_ray.store.verbs.roles import Roles
 
 __all__ = [
-    "AttemptRecord",
     "BadRecord",
     "BadUrl",
     "BenchmarkEntry",

@@ -29,8 +29,7 @@ def import_file(
     file: Annotated[
         str,
         typer.Argument(
-            help="An Act-Bench file (JSON), a SQLite database with one table of it, a benchmark in Parquet, or the "
-            "name of one that is shipped."
+            help="An Act-Bench file (JSON), a benchmark in Parquet, or the name of a benchmark that is shipped."
         ),
     ],
     task: Annotated[str, typer.Option(help="What was trained: a task by name, or package.module:function.")],

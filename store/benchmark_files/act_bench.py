@@ -1,10 +1,10 @@
-"""The Act-Bench file format: one JSON object, a function's name to its figures (section 5 of the paper's data set).
+"""The Act-Bench file format: one JSON object, a function's name to its metrics (section 5 of the paper's data set).
 
 Losses and accuracies that are not there, and losses that are not numbers, are the bare words NaN and Infinity, as
-Python's json writes them. Several seeds of a function become the median of each figure; a seed without the figure
+Python's json writes them. Several seeds of a function become the median of each metric; a seed without the metric
 stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
 
-Trainings that were stopped early are not written: the format has nowhere to say so, and their figures compare with no
+Trainings that were stopped early are not written: the format has nowhere to say so, and their metrics compare with no
 others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores come beside them.
 """
 
@@ -22,7 +22,7 @@ from aquasurf_ray.store.records.runs import EvaluationRecord, TaskMetric
 Cdf = Callable[[bytes], Sequence[float]]
 Title = tuple[str, str, bool]  # in the file, our column, and whether more is better
 
-FIGURES: tuple[Title, ...] = (
+METRICS: tuple[Title, ...] = (
     ("Train Accuracy", "train_accuracy", True),
     ("Validation Accuracy", "val_accuracy", True),
     ("Train Loss", "train_loss", False),
@@ -53,7 +53,7 @@ class Entry:
 def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
     """Writes the entries one after the other; returns how many."""
     titles = titles_of(metric)
-    return _write(file, ((entry.name, json.dumps(to_figures(entry, cdf, titles))) for entry in entries))
+    return _write(file, ((entry.name, json.dumps(to_metrics(entry, cdf, titles))) for entry in entries))
 
 
 def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: TaskMetric) -> int:
@@ -67,8 +67,8 @@ def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: T
 
 
 def titles_of(metric: TaskMetric) -> tuple[Title, ...]:
-    """The figures that are written for a task of this metric."""
-    return FIGURES if metric.name == "accuracy" else FIGURES + SCORES
+    """The metrics that are written for a task with this objective."""
+    return METRICS if metric.name == "accuracy" else METRICS + SCORES
 
 
 def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:
@@ -83,21 +83,21 @@ def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:
 
 
 def _imported(entry: BenchmarkEntry, titles: Sequence[Title]) -> str:
-    figures: dict[str, Any] = {title: getattr(entry.result, column) for title, column, _ in titles}
-    figures |= {title: math.nan for title, _, _ in SCORES if title in figures and figures[title] is None}
-    text = json.dumps(figures | {ALIASES: list(entry.aliases), CDF: entry.cdf_values().tolist()})
+    metrics: dict[str, Any] = {title: getattr(entry.result, column) for title, column, _ in titles}
+    metrics |= {title: math.nan for title, _, _ in SCORES if title in metrics and metrics[title] is None}
+    text = json.dumps(metrics | {ALIASES: list(entry.aliases), CDF: entry.cdf_values().tolist()})
     return text if entry.other == "{}" else f"{text[:-1]}, {entry.other[1:]}"
 
 
-def to_figures(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = FIGURES) -> dict[str, Any]:
+def to_metrics(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = METRICS) -> dict[str, Any]:
     """What the file says of one function under these titles."""
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         title: median([getattr(record, column) for record in entry.records], more_is_better)
         for title, column, more_is_better in titles
     }
-    figures[ALIASES] = list(entry.aliases)
-    figures[CDF] = [] if cdf is None or entry.feature is None else [float(value) for value in cdf(entry.feature)]
-    return figures
+    metrics[ALIASES] = list(entry.aliases)
+    metrics[CDF] = [] if cdf is None or entry.feature is None else [float(value) for value in cdf(entry.feature)]
+    return metrics
 
 
 def median(values: Sequence[float | None], more_is_better: bool) -> float:

@@ -1,8 +1,8 @@
-"""Reading a benchmark that was trained elsewhere: an Act-Bench file of JSON, or a SQLite database of the same content.
+"""Read a benchmark that was trained elsewhere: an Act-Bench file, which is one JSON object.
 
-Every entry is checked as it comes: what it says is a figure is a number or null, accuracies are in [0, 1], names are
-text, the CDF is a flat list of numbers of any length. What functions the names mean is not this room's affair.
-A figure that is null or absent is None; an entry whose validation score is not a number is `diverged`.
+Each entry is checked as it is read: metrics are numbers or null, accuracies lie in [0, 1], names are text, and the CDF
+is a flat list of numbers of any length. Which functions the names mean is decided by the caller. A metric that is null
+or absent is None; an entry whose validation score is not a number is `diverged`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 
 from aquasurf_ray.store.benchmark_files.act_bench import ALIASES, CDF, titles_of
 from aquasurf_ray.store.benchmark_files.json_members import Progress, read_members
-from aquasurf_ray.store.benchmark_files.sqlite_table import MAGIC, read_rows
 from aquasurf_ray.store.errors import BenchmarkFileError
 from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.store.records.packed import pack
@@ -26,19 +25,20 @@ from aquasurf_ray.store.records.runs import EvaluationResult, TaskMetric
 from aquasurf_ray.store.verbs.fence import LONGEST_NAME
 
 ACCURACY = TaskMetric()
+_SQLITE = b"SQLite format 3\x00"  # the first bytes of every such file
 
 
 def read_benchmark(
     path: str | Path, metric: TaskMetric = ACCURACY, progress: Progress | None = None
 ) -> Iterator[BenchmarkEntry]:
-    """The entries of a benchmark file, one after the other; one of them is in memory at a time.
+    """Yield the entries of a benchmark file, with one of them in memory at a time.
 
     Args:
-        metric: what the trainings were judged by. Where it is not accuracy, the scores are the file's own.
-        progress: called with what is read and what there is to read, in bytes or in rows.
+        metric: the metric of the task. Where it is not accuracy, the scores are those of the file.
+        progress: called with the bytes read so far and the size of the file.
 
     Raises:
-        BenchmarkFileError: not such a file, or a broken one; the text says where.
+        BenchmarkFileError: not such a file, or a damaged one; the text says where.
 
     Example:
         >>> import tempfile
@@ -53,19 +53,18 @@ def read_benchmark(
         if path.exists() and not path.is_file():
             raise BenchmarkFileError(f"'{path}' is no regular file; give one")
         with path.open("rb") as file:
-            is_database = file.read(len(MAGIC)) == MAGIC
-        if is_database:
-            for name, values, place in read_rows(path, progress):
-                yield _entry(name, values, metric, f"'{path.name}', {place}")
-        else:
-            for member in read_members(path, progress):
-                yield _entry(member.key, member.value, metric, f"'{path.name}', byte {member.offset}")
+            if file.read(len(_SQLITE)) == _SQLITE:
+                raise BenchmarkFileError(
+                    f"'{path}' is a SQLite database; import reads Act-Bench files (JSON) and our Parquet"
+                )
+        for member in read_members(path, progress):
+            yield _entry(member.key, member.value, metric, f"'{path.name}', byte {member.offset}")
     except OSError as error:
         raise BenchmarkFileError(f"'{path}' cannot be read: {error.strerror or error}") from None
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
 
     Raises:
         BenchmarkFileError: it cannot be read.
@@ -84,12 +83,12 @@ def _entry(name: str, values: Mapping[str, Any], metric: TaskMetric, place: str)
         raise BenchmarkFileError(f"{place}: a name of {len(name)} characters; 1 to {LONGEST_NAME} are expected")
     place = f"{place}, entry {name!a:.60}"
     titles = titles_of(metric)
-    figures = {column: _figure(title, values.get(title), place) for title, column, _ in titles}
+    metrics = {column: _number(title, values.get(title), place) for title, column, _ in titles}
     cdf = _numbers(values.get(CDF), place)
     known = {ALIASES, CDF, *(title for title, _, _ in titles)}
     return BenchmarkEntry(
         name=name,
-        result=_result(figures, metric),
+        result=_result(metrics, metric),
         aliases=_names(values.get(ALIASES), place),
         cdf=pack(cdf),
         cdf_length=len(cdf),
@@ -98,7 +97,7 @@ def _entry(name: str, values: Mapping[str, Any], metric: TaskMetric, place: str)
     )
 
 
-def _figure(title: str, value: Any, place: str) -> float | None:
+def _number(title: str, value: Any, place: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -114,15 +113,15 @@ def _figure(title: str, value: Any, place: str) -> float | None:
     return number
 
 
-def _result(figures: dict[str, float | None], metric: TaskMetric) -> EvaluationResult:
+def _result(metrics: dict[str, float | None], metric: TaskMetric) -> EvaluationResult:
     if metric.name == ACCURACY.name:
         of_split = {"score": "val", "train_score": "train", "test_score": "test"}
-        figures |= {score: figures[f"{split}_accuracy"] for score, split in of_split.items()}
-    score = figures.pop("score")
+        metrics |= {score: metrics[f"{split}_accuracy"] for score, split in of_split.items()}
+    score = metrics.pop("score")
     if score is not None and math.isfinite(score):
-        return EvaluationResult("done", score=score, **figures)  # type: ignore[arg-type]
+        return EvaluationResult("done", score=score, **metrics)  # type: ignore[arg-type]
     reason = f"the file gives {'no' if score is None else f'{score:g} as'} validation {_word(metric)}"
-    return EvaluationResult("diverged", reason=reason, **figures)  # type: ignore[arg-type]
+    return EvaluationResult("diverged", reason=reason, **metrics)  # type: ignore[arg-type]
 
 
 def _word(metric: TaskMetric) -> str:
@@ -158,7 +157,7 @@ def _other(values: dict[str, Any], place: str) -> str:
     try:
         return json.dumps(values)
     except (RecursionError, ValueError):
-        raise BenchmarkFileError(f"{place}: what is not known of it is nested too deeply") from None
+        raise BenchmarkFileError(f"{place}: its unknown values are nested too deeply") from None
 
 
 def _shown(value: Any) -> str:

@@ -387,21 +387,6 @@ class EmbeddingRecord:
 
 
 @dataclass(frozen=True)
-class AttemptRecord:
-    """One try of an evaluation on one worker."""
-
-    evaluation_id: int
-    run_id: int
-    number: int
-    worker: str | None
-    node: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    outcome: Literal["done", "diverged", "failed", "interrupted", "superseded"] | None
-    error: str | None
-
-
-@dataclass(frozen=True)
 class EventRecord:
     """One line of a run's log."""
 

@@ -22,10 +22,9 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.engine import insert_or_skip
-from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, RunEvaluation
+from aquasurf_ray.store.database.schema import Epoch, Evaluation, RunEvaluation
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.runs import (
-    AttemptRecord,
     Claim,
     ClaimState,
     EpochRecord,
@@ -41,7 +40,7 @@ from aquasurf_ray.store.records.runs import (
 from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
 from aquasurf_ray.store.verbs.fence import EventRow, FencedRun, StoreCore, chunks
 from aquasurf_ray.store.verbs.leases import lease_is_live
-from aquasurf_ray.store.verbs.requests import Link, link_all, queued_for
+from aquasurf_ray.store.verbs.requests import Link, link_all
 from aquasurf_ray.store.verbs.results import (
     CHANGE,
     FINISH,
@@ -132,20 +131,6 @@ class EvaluationVerbs(StoreCore):
             taken = _take_all(connection, lease, run, ours)
             run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
             return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
-
-        return self._fenced(lease, body)
-
-    def claim_queued(self, lease: Lease) -> Claim | None:
-        """Claims what waits in the run's queue: what was interrupted first, then proposals in order."""
-
-        def body(connection: sa.Connection, run: FencedRun) -> Claim | None:
-            found = queued_for(connection, run.id, run.task_id)
-            if found is None:
-                return None
-            record = _take_all(connection, lease, run, [_read(connection, found.evaluation_id)])[found.evaluation_id]
-            data = {"origin": found.origin, "queued": True}
-            run.events.append(EventRow("claimed", record.id, record.function_id, data))
-            return Claim(record.id, "claimed", record, found.origin)
 
         return self._fenced(lease, body)
 
@@ -300,12 +285,6 @@ class EvaluationVerbs(StoreCore):
     def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
         """The learning curve, by epoch."""
         return self._read(lambda connection: read_curve(connection, evaluation_id))
-
-    def attempts(self, evaluation_id: int) -> tuple[AttemptRecord, ...]:
-        """All tries, in order."""
-        columns = [getattr(Attempt, field.name) for field in fields(AttemptRecord)]
-        query = sa.select(*columns).where(Attempt.evaluation_id == evaluation_id).order_by(Attempt.number)
-        return self._read(lambda connection: tuple(AttemptRecord(*row) for row in connection.execute(query)))
 
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
         return self._read(lambda connection: _read(connection, evaluation_id))

@@ -38,14 +38,6 @@ class FunctionVerbs(StoreCore):
         """
         return self._read(lambda connection: read_task(connection, task_id))
 
-    def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order they were added."""
-
-        def body(connection: sa.Connection) -> list[TaskRecord]:
-            return [TaskRecord(*row) for row in connection.execute(sa.select(*TASK_COLUMNS).order_by(Task.id))]
-
-        return self._read(body)
-
     def add_functions(self, rows: Sequence[FunctionRow]) -> list[int]:
         """Their numbers, in the order of `rows`.
 

@@ -1,7 +1,7 @@
 """Which evaluations a run wants, in what order and why: baselines, proposals by hand, suggestions of the surrogate.
 
-`propose` is the one write that needs no lease: another process puts functions into a run's queue, and its driver meets
-them in `claim_queued`.
+`propose` is the one write that needs no lease: another process puts functions into a run's queue, and its driver finds
+them when it next reads the run's log.
 """
 
 from __future__ import annotations
@@ -27,26 +27,6 @@ _NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(_REQUESTS.c.position) + 
     _REQUESTS.c.run_id == sa.bindparam("at_run")
 )
 _ADD = sa.insert(_REQUESTS).inline()
-_BEGUN = (RunEvaluation.origin != "proposal") | (Evaluation.attempts > 0) | Evaluation.started_at.is_not(None)
-_NEXT_QUEUED = (
-    sa.select(Evaluation.id, RunEvaluation.origin)
-    .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
-    .where(
-        Evaluation.task_id == sa.bindparam("at_task"),
-        Evaluation.status == "queued",
-        RunEvaluation.run_id == sa.bindparam("at_run"),
-    )
-    .order_by(sa.case((_BEGUN, 0), else_=1), RunEvaluation.position)
-    .limit(1)
-    .with_for_update(of=Evaluation, skip_locked=True)
-)
-
-
-class QueuedRequest(NamedTuple):
-    """A queued evaluation that a run wants."""
-
-    evaluation_id: int
-    origin: Origin
 
 
 class RequestVerbs(StoreCore):
@@ -121,12 +101,6 @@ def _known(connection: sa.Connection, run_id: int, evaluation_ids: Sequence[int]
 def _row(link: Link) -> dict[str, Any]:
     row = {"evaluation_id": link.evaluation_id, "origin": link.origin, "reused": link.reused}
     return row | _reason(link.suggestion)
-
-
-def queued_for(connection: sa.Connection, run_id: int, task_id: int) -> QueuedRequest | None:
-    """The next queued evaluation of the run, locked: what was begun before, then proposals by position."""
-    row = connection.execute(_NEXT_QUEUED, {"at_run": run_id, "at_task": task_id}).one_or_none()
-    return None if row is None else QueuedRequest(row.id, row.origin)
 
 
 def to_suggestion(row: Any) -> SuggestionRecord | None:

@@ -41,7 +41,10 @@ class RunVerbs(StoreCore):
             if not added:
                 _require_same(run, new)
                 return run
-            _append_candidates(connection, run.id, candidate_ids)
+            numbers = dict.fromkeys(candidate_ids)  # each once, in this order
+            rows = [{"run_id": run.id, "position": i, "function_id": number} for i, number in enumerate(numbers)]
+            for part in chunks(rows):
+                connection.execute(sa.insert(RunCandidate), part)
             log(connection, run.id, "created", data={"candidates": len(candidate_ids), "budget": new.budget})
             return read_run(connection, new.name, created=True)
 
@@ -62,17 +65,6 @@ class RunVerbs(StoreCore):
             return [to_run(row) for row in connection.execute(sa.select(*RUN_COLUMNS).order_by(RunTable.id))]
 
         return self._read(body)
-
-    def add_candidates(self, lease: Lease, function_ids: Sequence[int]) -> int:
-        """Appends functions that the run does not have yet; returns how many."""
-
-        def body(connection: sa.Connection, run: Any) -> int:
-            added = _append_candidates(connection, run.id, function_ids)
-            if added:
-                log(connection, run.id, "candidates", data={"function_ids": added})
-            return len(added)
-
-        return self._fenced(lease, body)
 
     def candidates(self, run_id: int) -> list[FunctionRecord]:
         """The functions that the run may train, in order."""
@@ -146,16 +138,6 @@ def read_candidates(connection: sa.Connection, run_id: int) -> list[FunctionReco
         .order_by(RunCandidate.position)
     )
     return [FunctionRecord(*row) for row in connection.execute(query)]
-
-
-def _append_candidates(connection: sa.Connection, run_id: int, function_ids: Sequence[int]) -> list[int]:
-    query = sa.select(RunCandidate.function_id).where(RunCandidate.run_id == run_id)
-    known = set(connection.execute(query).scalars())
-    new = [number for number in dict.fromkeys(function_ids) if number not in known]
-    rows = [{"run_id": run_id, "position": len(known) + i, "function_id": number} for i, number in enumerate(new)]
-    for part in chunks(rows):
-        connection.execute(sa.insert(RunCandidate), part)
-    return new
 
 
 def _require_same(run: Run, new: NewRun) -> None:

@@ -44,10 +44,6 @@ class SpectrumVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def record_spectrum(self, lease: Lease, spectrum: SpectrumRecord) -> bool:
-        """Writes one spectrum; False if the task had it."""
-        return self.record_spectra(lease, [spectrum]) == 1
-
     def spectra(
         self, task_id: int, function_ids: Iterable[int], fisher: Fisher = "sampled", seed: int = 0
     ) -> dict[int, SpectrumRecord]:
@@ -56,17 +52,6 @@ class SpectrumVerbs(StoreCore):
             lambda connection: {
                 row.function_id: SpectrumRecord(*row)
                 for row in _select(connection, SPECTRUM_COLUMNS, task_id, function_ids, fisher, seed)
-            }
-        )
-
-    def spectrum_statuses(
-        self, task_id: int, function_ids: Iterable[int], fisher: Fisher = "sampled", seed: int = 0
-    ) -> dict[int, str]:
-        """Which spectra there are, as 'done' or 'diverged' by function, without their features."""
-        columns = (Spectrum.function_id, Spectrum.status)
-        return self._read(
-            lambda connection: {
-                row.function_id: row.status for row in _select(connection, columns, task_id, function_ids, fisher, seed)
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shlex
@@ -211,34 +212,12 @@ def test_a_search_finds_none_of_it_and_trains_itself(here, capsys):
         assert [row.score for row in store.leaderboard(run_id=store.run("bench").id)] == [0.9, 0.8]
 
 
-def test_a_database_is_imported_too(here, capsys):
-    connection = sqlite3.connect(here / "authors.db")
-    connection.execute(
-        "CREATE TABLE t (name, val_acc, test_loss, equivalent_activation_functions, fisher_log_eigenvalue_cdf, gpu)"
-    )
-    rows = [
-        ("max(x,zero(x))", 0.9, None, "['relu(x)', 'tanh(x)']", "[0.0, 0.1, nan, 1.0]", 3),
-        ("tanh(x)", None, "nan", "[]", None, None),
-        ("erf(x)", None, None, None, None, None),
-    ]
-    connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?)", rows)
-    connection.commit()
-    connection.close()
-    code, out, err = run(capsys, "import", "authors.db", *TASK, "--json")
-    document = json.loads(out)
-    assert (code, err) == (0, "")
-    assert (document["entries"], document["left_out"], document["unequal"], document["unknown"]) == (
-        2,
-        1,
-        1,
-        {"gpu": 2},
-    )
-    assert document["missing"]["test_loss"] == 1
-    run(capsys, "export", "authors", "--format", "act-bench", "-o", "out.json")
-    first, second = json.loads((here / "out.json").read_text()).values()
-    assert repr(first[CDF]) == "[0.0, 0.1, nan, 1.0]"
-    assert (first["Validation Accuracy"], first["Test Loss"], first["gpu"]) == (0.9, None, 3)
-    assert math.isnan(second["Test Loss"])
+def test_a_sqlite_database_is_refused_in_one_line(here, capsys):
+    with contextlib.closing(sqlite3.connect(here / "authors.db")) as connection:
+        connection.execute("CREATE TABLE t (name, val_acc)")
+    code, out, err = run(capsys, "import", "authors.db", *TASK)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "is a SQLite database; import reads Act-Bench files (JSON) and our Parquet" in err
 
 
 def test_operators_of_ones_own(here, capsys, monkeypatch):

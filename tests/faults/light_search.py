@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from store_reading import attempts_of
+
 from aquasurf_ray.store import Store, StoreError
 
 BASELINES = 8
@@ -34,7 +36,7 @@ def assert_whole(url, budget=BUDGET, kept=None):
     with Store.open(url, create=False) as store:
         run = store.run("one")
         requests = store.snapshot(run.id).evaluations
-        outcomes = Counter(a.outcome for w in requests for a in store.attempts(w.evaluation.id))
+        outcomes = Counter(a.outcome for w in requests for a in attempts_of(store, w.evaluation.id))
         logged = Counter(e.evaluation_id for e in store.events(run.id) if e.kind in ("result", "diverged"))
     assert (run.status, run.lease_owner) == ("finished", None)
     assert Counter(w.evaluation.status for w in requests).keys() <= {"done", "diverged"}, "nothing is left open"

@@ -30,8 +30,9 @@ def main(url, name, n):
         functions = store.add_functions([FunctionRow(f"f{i}", f"f{i}(x)", 1) for i in range(n)])
         run = store.create_run(NewRun(name, "search", task, {}, "digest", 0, n, None, "0.1.0"), functions)
         lease = store.acquire_lease(run.id, this_process(), lease_seconds=60)
-        while (claim := store.claim_queued(lease)) is not None:
-            train(store, lease, claim)
+        for left in store.snapshot(run.id).evaluations:
+            if left.evaluation.status == "queued":
+                train(store, lease, store.claim(lease, left.evaluation.function_id, 0, left.origin))
         done = {item.evaluation.function_id for item in store.snapshot(run.id).evaluations}
         for start in range(0, n, BATCH):  # always the same batches, so that a half one could be told
             left = [function for function in functions[start : start + BATCH] if function not in done]

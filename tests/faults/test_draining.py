@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from live_search import wait_for, workers_of
 from long_task import EPOCHS, MODULE, n_trained
+from store_reading import attempts_of
 
 from aquasurf_ray.store import Store
 
@@ -23,7 +24,7 @@ def evaluation(folder):
     with Store.open(f"sqlite:///{folder}/aquasurf.db", create=False) as store:
         run = store.run("one")
         (request,) = store.snapshot(run.id).evaluations
-        return run, request.evaluation, store.attempts(request.evaluation.id), store.curve(request.evaluation.id)
+        return run, request.evaluation, attempts_of(store, request.evaluation.id), store.curve(request.evaluation.id)
 
 
 @pytest.mark.parametrize("by", ["SIGTERM", "stop"])

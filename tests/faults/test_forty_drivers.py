@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
+from store_reading import attempts_of
 
 from aquasurf_ray.store import Store
 
@@ -28,7 +29,7 @@ def test_forty_drivers_train_each_function_once_without_a_deadlock(started, post
         runs = store.runs()
         requests = {run.name: store.snapshot(run.id).evaluations for run in runs}
         evaluations = {w.evaluation.id: w.evaluation for found in requests.values() for w in found}
-        outcomes = Counter(a.outcome for number in evaluations for a in store.attempts(number))
+        outcomes = Counter(a.outcome for number in evaluations for a in attempts_of(store, number))
         trained = Counter(e.kind for run in runs for e in store.events(run.id))
     assert {(run.status, run.lease_owner) for run in runs} == {("finished", None)}
     assert {len(found) for found in requests.values()} == {BUDGET + BASELINES}, "each budget is met exactly"

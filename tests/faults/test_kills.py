@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from store_reading import attempts_of
 
 from aquasurf_ray.store import Store, StoreError
 
@@ -131,7 +132,7 @@ def check_the_end(store_url, kept, budget):
     with Store.open(store_url, create=False) as store:
         (run,) = store.runs()
         status, requests = store.status(run.id), store.snapshot(run.id).evaluations
-        outcomes = Counter(a.outcome for w in requests for a in store.attempts(w.evaluation.id))
+        outcomes = Counter(a.outcome for w in requests for a in attempts_of(store, w.evaluation.id))
     assert run.status == "finished"
     assert run.lease_owner is None
     assert status.by_status.keys() <= {"done", "diverged"}, "nothing is left running or queued"

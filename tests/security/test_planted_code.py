@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_reading import attempts_of
 
 from aquasurf_ray.store import (
     CostRecord,
@@ -50,7 +51,7 @@ def whole(tmp_path_factory):
         functions = opened.add_functions([FunctionRow("f", "relu(x)", 1, ("max(x,zero(x))",))])
         run = opened.create_run(NewRun("one", "search", task, {}, "digest", 0, 1, "storage", "0.1.0"), functions)
         lease = opened.acquire_lease(run.id, this_process())
-        opened.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"12345678"))
+        opened.record_spectra(lease, [SpectrumRecord(functions[0], "sampled", 0, "done", b"12345678")])
         opened.record_costs(lease, [CostRecord(functions[0], "cpu", 1.0, 1.0, 5, 5)])
         opened.save_embedding(lease, EmbeddingRecord("version", task, {}, np.array(functions), np.zeros((1, 2))))
         claim = opened.claim(lease, functions[0], 0, "suggestion")
@@ -75,8 +76,8 @@ def plantable():
 
 def read_everything(opened):
     """All that a search and the commands read of a store; what is broken may be refused, in a sentence."""
-    reads = [opened.runs, opened.tasks, lambda: opened.find_function("relu(x)")]
-    reads += [lambda: opened.embedding("version"), lambda: opened.attempts(1), lambda: opened.curve(1)]
+    reads = [opened.runs, lambda: opened.task(1), lambda: opened.find_function("relu(x)")]
+    reads += [lambda: opened.embedding("version"), lambda: attempts_of(opened, 1), lambda: opened.curve(1)]
     reads += [lambda: opened.snapshot(1), lambda: opened.status(1), lambda: opened.events(1)]
     reads += [lambda: opened.leaderboard(run_id=1), lambda: opened.function_history("relu(x)")]
     reads += [lambda: opened.activity(1), lambda: opened.failure_causes(1)]

@@ -6,6 +6,7 @@ import re
 
 import psycopg
 import pytest
+from store_reading import claim_next
 
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import (
@@ -57,7 +58,7 @@ def search_something(url):
         functions = store.add_functions([FunctionRow(f"f{i}", f"f{i}(x)", 1, (f"g{i}(x)",)) for i in range(3)])
         run = store.create_run(NewRun("one", "search", task, {}, "digest", 0, 3, None, "0.1.0"), functions)
         lease = store.acquire_lease(run.id, this_process())
-        store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"12345678"))
+        store.record_spectra(lease, [SpectrumRecord(functions[0], "sampled", 0, "done", b"12345678")])
         epochs = (EpochRecord(1, val_loss=0.5),)
         for stopped in ("below the median", None):
             claim = store.claim(lease, functions[0], 0, "suggestion", accept_stopped=False)
@@ -66,7 +67,7 @@ def search_something(url):
             assert store.record_result(lease, claim.evaluation_id, result)
         store.renew_lease(lease)
         store.propose(run.id, functions[1:], 0)
-        while (claim := store.claim_queued(lease)) is not None:
+        while (claim := claim_next(store, lease)) is not None:
             store.start(lease, claim.evaluation_id, "worker")
             store.record_failure(lease, claim.evaluation_id, "the machine", final=True)
         store.release_lease(lease, "finished")

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from store_reading import attempts_of, claim_next
 
 from aquasurf_ray.store import (
     BadRecord,
     EmbeddingRecord,
     EpochRecord,
+    EvaluationRequest,
     EvaluationResult,
     FunctionRow,
     LeaseLost,
@@ -38,9 +40,10 @@ class TestTasksAndFunctions:
     def test_a_task_is_known_by_its_digest(self, world):
         again = world.store.add_task("digits", "1", "task-digest", {"epochs": 99})
         assert again == world.task_id
-        assert world.store.add_task("digits", "2", "other", {}) != world.task_id
+        other = world.store.add_task("digits", "2", "other", {})
+        assert other != world.task_id
         assert world.store.task(world.task_id).spec == {"epochs": 30}
-        assert [task.version for task in world.store.tasks()] == ["1", "2"]
+        assert [world.store.task(number).version for number in (world.task_id, other)] == ["1", "2"]
 
     def test_an_unknown_task_is_named(self, world):
         with pytest.raises(RecordNotFound, match="4711"):
@@ -115,13 +118,6 @@ class TestRuns:
         assert run.created_at.tzinfo == UTC
         assert abs(datetime.now(UTC) - run.created_at) < timedelta(minutes=1)
 
-    def test_candidates_are_only_appended(self, world):
-        run = world.run(candidates=world.functions[:3])
-        lease = world.lease()
-        assert world.store.add_candidates(lease, [world.functions[1], world.functions[5], world.functions[5]]) == 1
-        expected = [*world.functions[:3], world.functions[5]]
-        assert [f.id for f in world.store.candidates(run.id)] == expected
-
     def test_a_budget_can_be_raised(self, world):
         lease = world.lease()
         world.store.set_budget(lease, 80)
@@ -150,7 +146,7 @@ class TestEvaluations:
         assert (record.status, record.score, record.val_loss, record.seed) == ("done", 0.9, 0.3, 7)
         assert (record.claimed_by, record.code_version) == (lease.run_id, "0.1.0")
         assert record.created_at <= record.started_at <= record.finished_at
-        (attempt,) = world.store.attempts(claim.evaluation_id)
+        (attempt,) = attempts_of(world.store, claim.evaluation_id)
         assert (attempt.worker, attempt.node, attempt.outcome, attempt.number) == ("worker 1", "node a", "done", 1)
         assert kinds(world, lease.run_id) == ["created", "lease_taken", "claimed", "started", "result"]
 
@@ -260,7 +256,7 @@ class TestEvaluations:
         world.store.release_lease(first, "interrupted")
         assert world.store.claim(second, world.functions[0], 0, "baseline").state == "claimed"
         again = world.lease("first")
-        assert world.store.claim_queued(again) is None
+        assert claim_next(world.store, again) is None
         assert world.store.claim(again, world.functions[0], 0, "baseline").state == "taken"
         assert world.store.evaluation(claim.evaluation_id).claimed_by == second.run_id
 
@@ -270,13 +266,13 @@ class TestEvaluations:
         world.store.start(lease, claim.evaluation_id, "w")
         assert world.store.record_failure(lease, claim.evaluation_id, "worker died", final=False)
         assert not world.store.record_failure(lease, claim.evaluation_id, "worker died", final=False)
-        queued = world.store.claim_queued(lease)
+        queued = claim_next(world.store, lease)
         assert (queued.evaluation_id, queued.record.attempts, queued.origin) == (claim.evaluation_id, 1, "baseline")
         world.store.start(lease, claim.evaluation_id, "w")
         assert world.store.record_failure(lease, claim.evaluation_id, "out of memory", final=True)
         record = world.store.evaluation(claim.evaluation_id)
         assert (record.status, record.attempts, record.error) == ("failed", 2, "out of memory")
-        attempts = world.store.attempts(claim.evaluation_id)
+        attempts = attempts_of(world.store, claim.evaluation_id)
         assert [(a.number, a.outcome, a.error) for a in attempts] == [
             (1, "failed", "worker died"),
             (2, "failed", "out of memory"),
@@ -305,7 +301,7 @@ class TestEvaluations:
             assert world.store.record_result(lease, claim.evaluation_id, DONE)
             record = world.store.evaluation(claim.evaluation_id)
             assert (record.status, record.error) == ("done", None)
-        assert world.store.claim_queued(lease) is None
+        assert claim_next(world.store, lease) is None
 
     def test_some_evaluations_are_asked_about_together(self, world):
         first, second, f = world.lease("first"), world.lease("second"), world.functions
@@ -351,7 +347,7 @@ class TestProposals:
         lease = world.lease()
         claim = world.store.claim(lease, f[0], 0, "baseline")
         world.store.record_failure(lease, claim.evaluation_id, "worker died", final=False)
-        order = [world.store.claim_queued(lease) for _ in range(4)]
+        order = [claim_next(world.store, lease) for _ in range(4)]
         assert [c.function_id for c in order[:3]] == [f[0], f[3], f[1]]
         assert order[3] is None
         assert [c.origin for c in order[:3]] == ["baseline", "proposal", "proposal"]
@@ -388,20 +384,18 @@ class TestSpectraAndEmbeddings:
         one = SpectrumRecord(world.functions[0], "sampled", 0, "done", b"\x00\xff" * 50, seconds=0.5)
         bad = SpectrumRecord(world.functions[1], "sampled", 0, "diverged", reason="overflow in layer conv1")
         assert world.store.record_spectra(first, [one, bad]) == 2
-        assert not world.store.record_spectrum(second, SpectrumRecord(one.function_id, "sampled", 0, "done", b"x"))
+        assert not world.store.record_spectra(second, [SpectrumRecord(one.function_id, "sampled", 0, "done", b"x")])
         assert world.store.spectra(world.task_id, world.functions, "sampled", 0) == {
             one.function_id: one,
             bad.function_id: bad,
         }
         assert world.store.spectra(world.task_id, world.functions, "empirical", 0) == {}
-        statuses = world.store.spectrum_statuses(world.task_id, world.functions)
-        assert statuses == {one.function_id: "done", bad.function_id: "diverged"}
         assert world.store.events(first.run_id)[-1].data == {"function_ids": [one.function_id, bad.function_id]}
 
     def test_a_spectrum_needs_its_feature(self, world):
         lease = world.lease()
         with pytest.raises(BadRecord, match="must have a feature"):
-            world.store.record_spectrum(lease, SpectrumRecord(world.functions[0], "sampled", 0, "done"))
+            world.store.record_spectra(lease, [SpectrumRecord(world.functions[0], "sampled", 0, "done")])
 
     def test_embeddings_come_back_bit_for_bit(self, world):
         lease = world.lease()
@@ -494,13 +488,12 @@ def test_a_lease_that_was_given_back_writes_nothing(world):
     world.store.release_lease(lease, "finished")
     writes = [
         lambda: world.store.claim(lease, world.functions[0], 0, "baseline"),
-        lambda: world.store.claim_queued(lease),
+        lambda: world.store.claim_all(lease, [EvaluationRequest(world.functions[0], 0, "baseline")]),
         lambda: world.store.start(lease, 1),
         lambda: world.store.record_result(lease, 1, DONE),
         lambda: world.store.record_failure(lease, 1, "x", final=True),
         lambda: world.store.record_spectra(lease, []),
         lambda: world.store.record_costs(lease, []),
-        lambda: world.store.add_candidates(lease, world.functions),
         lambda: world.store.set_budget(lease, 1),
         lambda: world.store.renew_lease(lease),
         lambda: world.store.save_embedding(

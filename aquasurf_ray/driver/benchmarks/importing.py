@@ -96,7 +96,7 @@ def import_benchmark(
     """Imports a benchmark as a finished run of kind `import`.
 
     Args:
-        file: Act-Bench's JSON or SQLite, this program's Parquet, or the name of a benchmark that is shipped.
+        file: an Act-Bench file (JSON), this program's Parquet, or the name of a benchmark that is shipped.
         task: what the functions were trained on; a known task, of which only name and metric are used.
         name: of the run; by default one that tells the file.
         modules: register operators of the user's own.

@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 from scripted_worker import ScriptedWorker, WaitingWorker
+from store_reading import attempts_of
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import resume, search
@@ -79,7 +80,7 @@ def test_a_stopped_run_is_drained_and_what_was_under_way_goes_on_at_resume(here,
         records = {w.function: w.evaluation for w in store.snapshot(run.id).evaluations}
         assert [records[f].status for f in FIRST] == ["queued", "done", "queued"]
         assert {record.attempts for record in records.values()} == {0}, "nothing that was drained has failed"
-        outcomes = Counter(a.outcome for record in records.values() for a in store.attempts(record.id))
+        outcomes = Counter(a.outcome for record in records.values() for a in attempts_of(store, record.id))
         assert outcomes == {"done": 1, "interrupted": 2}
     assert resume("one", store=here, worker=ScriptedWorker, workers=2).evaluations == 12
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from scripted_worker import ScriptedWorker, score_of
+from store_reading import attempts_of
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
@@ -56,7 +57,7 @@ def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twi
     with Store.open(here) as store:
         before = {w.evaluation.id: w.evaluation.finished_at for w in finished(store)}
         claimed = [w.evaluation.id for w in store.snapshot(store.run("b").id).evaluations]
-        begun = {number for number in claimed if store.attempts(number)}
+        begun = {number for number in claimed if attempts_of(store, number)}
         assert 5 <= len(before) < 2 * N_FUNCTIONS
         assert len(begun - before.keys()) <= 1, "one worker has one training in hand when the driver stops"
     assert resume("b", store=here, worker=ScriptedWorker).evaluations == 2 * N_FUNCTIONS
@@ -65,7 +66,7 @@ def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twi
         assert (run.kind, run.status, run.budget) == ("build", "finished", 2 * N_FUNCTIONS)
         assert before.items() <= {w.evaluation.id: w.evaluation.finished_at for w in requests}.items()
         assert Counter(w.evaluation.seed for w in requests) == {0: N_FUNCTIONS, 1: N_FUNCTIONS}
-        tries = {w.evaluation.id: len(store.attempts(w.evaluation.id)) for w in requests}
+        tries = {w.evaluation.id: len(attempts_of(store, w.evaluation.id)) for w in requests}
         assert {tries[number] for number in tries.keys() - (begun - before.keys())} == {1}
         ids = [function.id for function in store.candidates(run.id)]
         for fisher in ("sampled", "empirical"):

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import scripted_worker
 from scripted_worker import ScriptedGroup, ScriptedWorker
+from store_reading import attempts_of
 
 from aquasurf_ray.activations import BASELINES, register_unary, unregister
 from aquasurf_ray.driver import evaluate, propose, resume, search
@@ -283,7 +284,7 @@ def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, 
     found = {request.function: request.evaluation for request in requests(here, "alone")}
     assert found["crowded(x)"].attempts == 1, "it failed beside another, and was alone the next time"
     with opened(here) as store:
-        tries = [a.outcome for a in store.attempts(found["crowded(x)"].id)]
+        tries = [a.outcome for a in attempts_of(store, found["crowded(x)"].id)]
     assert tries == ["failed", "done"]
 
 
@@ -298,7 +299,7 @@ def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehav
     (request,) = requests(here, "creeping")
     assert (request.evaluation.status, request.evaluation.attempts) == ("done", 1)
     with opened(here) as store:
-        assert [a.outcome for a in store.attempts(request.evaluation.id)] == ["failed"] * 5 + ["done"]
+        assert [a.outcome for a in attempts_of(store, request.evaluation.id)] == ["failed"] * 5 + ["done"]
 
 
 @pytest.mark.reliability("two-unnamed-runs")

@@ -6,7 +6,6 @@ import json
 import math
 import sqlite3
 import tracemalloc
-from random import Random
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from aquasurf_ray.store import BenchmarkFileError, TaskMetric, read_benchmark
 from aquasurf_ray.store.benchmark_files.json_members import read_members
-from aquasurf_ray.store.benchmark_files.literals import MAX_DEPTH, LiteralError, read_literal
 
 WORDS = st.text(max_size=4)
 NUMBERS = st.floats() | st.integers()
@@ -113,69 +111,11 @@ class TestJsonMembers:
         assert max(read) == 100
 
 
-class TestLiterals:
-    @given(
-        st.recursive(
-            st.floats() | st.text("abcx(),[] ", max_size=6) | st.none(), lambda v: st.lists(v, max_size=3), max_leaves=6
-        )
-    )
-    def test_what_repr_writes_is_read(self, value):
-        if depth(value) <= MAX_DEPTH:
-            assert repr(read_literal(repr(value))) == repr(value)
-
-    @given(st.lists(st.floats(width=32), max_size=20))
-    def test_arrays_as_numpy_writes_them(self, values):
-        array = np.array(values, dtype=np.float32)
-        for text in (repr(array), f"np.{array!r}", repr(array.tolist())):
-            assert np.array_equal(np.array(read_literal(text), dtype=np.float32), array, equal_nan=True)
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            *(
-                "",
-                "x",
-                "[1",
-                "1]",
-                "[1,,2]",
-                "[1 2, 3]",
-                "[0. ... 1.]",
-                "[a]",
-                "1 2",
-                "'a' 'b'",
-                "[1][0]",
-                "a=1",
-                "['a'",
-                "{1: 2}",
-            ),
-            *(
-                "__import__('os').system('true')",
-                "f(1)",
-                "array()",
-                "().__class__",
-                "lambda: 1",
-                "'\\x41'",
-                "1+1",
-                "[1 for x in y]",
-            ),
-            "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
-            "[" * 100_000,
-        ],
-    )
-    def test_all_else_is_refused(self, text):
-        with pytest.raises(LiteralError):
-            read_literal(text)
-
-
-def depth(value):
-    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
-
-
 class TestEntries:
-    def test_figures_names_and_spectra_are_taken_as_they_are(self, path):
-        figures = {"Validation Accuracy": 1, "Test Loss": math.inf, "Train Loss": math.nan, "Runtime (s)": 3.5}
+    def test_metrics_names_and_spectra_are_taken_as_they_are(self, path):
+        metrics = {"Validation Accuracy": 1, "Test Loss": math.inf, "Train Loss": math.nan, "Runtime (s)": 3.5}
         entry = {
-            **figures,
+            **metrics,
             "Equivalent Activation Functions": ["b"],
             "Fisher log eigenvalue CDF": [0, -0.0, 1],
             "New": [1],
@@ -242,84 +182,9 @@ class TestEntries:
         assert "absent.json' cannot be read: No such file" in refusal(tmp_path / "absent.json")
         assert "is no regular file" in refusal(tmp_path)
 
-
-class TestTables:
-    ROW = ("relu(x)", 0.9, "nan", "['max(x,zero(x))']", "[0.0, 0.5, nan, 1.0]", b"\x00\x01")
-    COLUMNS = "name, Val_Acc, 'train loss', equivalent_activation_functions, 'Fisher log eigenvalue CDF', pickled"
-
-    @staticmethod
-    def database(path, columns, *rows, table="results"):
-        path.unlink(missing_ok=True)
-        connection = sqlite3.connect(path)
-        table = '"{}"'.format(table.replace('"', '""'))
-        connection.execute(f"CREATE TABLE {table} ({columns})")
-        for row in rows:
-            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
-        connection.commit()
+    def test_a_sqlite_database_is_named_as_one(self, path):
+        connection = sqlite3.connect(path.with_name("results.db"))
+        connection.execute("CREATE TABLE results (name, val_acc)")
         connection.close()
-
-    def test_columns_are_understood_by_their_words(self, path):
-        self.database(path, self.COLUMNS, self.ROW, ("tanh(x)", None, None, None, None, None), table='a "b"; --')
-        seen = []
-        first, second = read_benchmark(path, progress=lambda done, total: seen.append((done, total)))
-        assert (first.name, first.result.score, first.aliases) == ("relu(x)", 0.9, ("max(x,zero(x))",))
-        assert math.isnan(first.result.train_loss)
-        assert np.array_equal(first.cdf_values(), [0.0, 0.5, math.nan, 1.0], equal_nan=True)
-        assert json.loads(first.other) == {"pickled": "0001"}
-        assert (second.result.val_accuracy, second.cdf_length, second.aliases) == (None, 0, ())
-        assert seen == [(1, 2), (2, 2)]
-
-    @pytest.mark.parametrize(
-        ("columns", "rows", "says"),
-        [
-            ("fun, val_acc", [("relu(x)", 1)], "no column holds the functions"),
-            ("name, val_acc, 'Validation Accuracy'", [], "'val_acc' and another one both mean 'Validation Accuracy'"),
-            ("name, test_loss", [("a", 1), ("a", 1)], "row 2: 'a' is there a second time"),
-            ("name, test_loss", [(None, 1)], "row 1: None is no name of a function"),
-            ("name, test_loss", [("a", "exit()")], "row 1, column 'test_loss': 'exit' at 1 is no number"),
-            ("name, fisher_log_eigenvalue_cdf", [("a", b"\x80\x04")], "must be a list of numbers, got bytes"),
-            (
-                "name, aliases",
-                [("a", "[1.0]")],
-                "row 1, entry 'a': 'Equivalent Activation Functions' must be a list of names",
-            ),
-        ],
-    )
-    def test_what_is_wrong_is_told_with_row_and_column(self, path, columns, rows, says):
-        self.database(path, columns, *rows)
-        assert says in refusal(path)
-
-    def test_databases_that_hold_something_else(self, path):
-        self.database(path, "name", ("a",))
-        with sqlite3.connect(path) as connection:
-            connection.execute("CREATE TABLE other (name)")
-        connection.close()
-        assert "one table is expected, got 2: 'results', 'other'" in refusal(path)
-        path.write_bytes(path.read_bytes()[:3000])
-        assert "the database cannot be read" in refusal(path)
-
-    def test_damage_anywhere_in_a_database_is_told(self, path):
-        self.database(path, self.COLUMNS, *[(f"f{i}", *self.ROW[1:]) for i in range(50)])
-        whole, random = path.read_bytes(), Random(0)
-        told = 0
-        for _ in range(150):
-            damaged = bytearray(whole)
-            for _ in range(random.randint(1, 30)):
-                damaged[random.randrange(len(whole) if random.random() < 0.5 else 700)] = random.randrange(256)
-            path.write_bytes(bytes([*whole[:16], *damaged[16:]]))
-            try:
-                list(read_benchmark(path))
-            except BenchmarkFileError as error:
-                told += len(str(error).splitlines()) == 1
-        assert told > 75
-
-    def test_changes_that_are_not_in_the_file_yet_are_not_passed_over(self, path):
-        self.database(path, "name", ("a",))
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("INSERT INTO results VALUES ('b')")
-        connection.commit()
-        try:
-            assert "has changes that are still in 'bench.json-wal'" in refusal(path)
-        finally:
-            connection.close()
+        says = refusal(path.with_name("results.db"))
+        assert says.endswith("is a SQLite database; import reads Act-Bench files (JSON) and our Parquet")

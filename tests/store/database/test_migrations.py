@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from store_reading import claim_next
 
 from aquasurf_ray.store import (
     EvaluationResult,
@@ -144,7 +145,7 @@ def test_runs_of_further_kinds_can_be_made_and_no_others(old_url):
 def test_the_run_goes_on_where_it_was(old_url):
     with Store.open(old_url, is_dead=lambda owner: owner.host == "h") as store:
         lease = store.acquire_lease(store.run("old").id, this_process())
-        claim = store.claim_queued(lease)
+        claim = claim_next(store, lease)
         assert claim.evaluation_id == 3
         result = EvaluationResult("done", score=0.5, test_score=0.4, precision="bfloat16", n_devices=4)
         assert store.record_result(lease, claim.evaluation_id, result)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from store_reading import attempts_of
 
 from aquasurf_ray.store import Store, this_process
 
@@ -36,7 +37,7 @@ def check_whole(store, run_id):
         evaluation = item.evaluation
         done = evaluation.status == "done"
         assert len(store.curve(evaluation.id)) == (N_EPOCHS if done else 0)
-        outcomes = [attempt.outcome for attempt in store.attempts(evaluation.id)]
+        outcomes = [attempt.outcome for attempt in attempts_of(store, evaluation.id)]
         assert outcomes.count("done") == int(done)
         n_done += done
     results = [event.evaluation_id for event in store.events(run_id) if event.kind == "result"]

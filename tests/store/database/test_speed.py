@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from store_reading import claim_next
 
 from aquasurf_ray.store import (
     CostRecord,
@@ -64,12 +65,12 @@ def test_no_decision_scans_a_table(big):
     decide(store, lease, functions[1000])
     claim = store.claim(lease, functions[1001], 0, "suggestion")
     store.record_failure(lease, claim.evaluation_id, "x", final=False)
-    store.claim_queued(lease)
+    claim_next(store, lease)
     store.observe(lease, claim.evaluation_id)
     store.evaluation_statuses([claim.evaluation_id])
     store.requests(lease.run_id, [claim.evaluation_id])
     store.renew_lease(lease)
-    store.record_spectrum(lease, SpectrumRecord(functions[0], "sampled", 0, "done", b"x"))
+    store.record_spectra(lease, [SpectrumRecord(functions[0], "sampled", 0, "done", b"x")])
     store.spectra(1, functions[:10])
     store.record_costs(lease, [CostRecord(functions[0], "cpu", 0.1, 0.1, 10, 10)])
     store.costs(1, functions[:10], "cpu")

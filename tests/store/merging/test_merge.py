@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from store_reading import attempts_of, claim_next
 
 from aquasurf_ray.store import (
     BadUrl,
@@ -218,7 +219,7 @@ def drive(opened, run, chance):
     )
     for function in chance.sample(candidates, chance.randint(1, len(candidates))):
         if chance.random() < 0.5:
-            opened.record_spectrum(lease, SpectrumRecord(function, "sampled", 0, "done", chance.randbytes(4)))
+            opened.record_spectra(lease, [SpectrumRecord(function, "sampled", 0, "done", chance.randbytes(4))])
         if chance.random() < 0.3:
             opened.record_costs(lease, [CostRecord(function, "cpu", 1 + chance.random(), 1.0, 5, 5)])
         reason = SuggestionRecord(0.5, 1, (Neighbor(chance.choice(candidates), 0.1, 0.5),), version)
@@ -377,13 +378,13 @@ def test_a_run_of_a_dead_driver_goes_on_here_with_what_it_had(new):
         run = opened.run("search")
         assert (run.status, run.lease_owner) == ("interrupted", None)
         lease = opened.acquire_lease(run.id, this_process())
-        claim = opened.claim_queued(lease)
+        claim = claim_next(opened, lease)
         assert opened.functions([claim.function_id])[claim.function_id].name == "g(x)"
         opened.start(lease, claim.evaluation_id, "another")
         opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.75))
         opened.release_lease(lease, "finished")
         assert [row.function for row in opened.leaderboard(run_id=run.id)] == ["g(x)", "f(x)"]
-        assert [attempt.outcome for attempt in opened.attempts(claim.evaluation_id)] == ["interrupted", "done"]
+        assert [attempt.outcome for attempt in attempts_of(opened, claim.evaluation_id)] == ["interrupted", "done"]
 
 
 def test_a_run_that_a_driver_works_on_is_left_out_there_and_refused_here(new):

@@ -27,7 +27,7 @@ def url(world):
         claim = world.store.claim(lease, function, 0, origin)
         epochs = (EpochRecord(1, val_loss=math.nan), EpochRecord(2, val_loss=0.5))
         world.store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=score, epochs=epochs))
-    world.store.record_spectrum(lease, SpectrumRecord(world.functions[0], "sampled", 0, "done", b"12345"))
+    world.store.record_spectra(lease, [SpectrumRecord(world.functions[0], "sampled", 0, "done", b"12345")])
     world.store.release_lease(lease, "finished")
     return world.url
 

@@ -55,7 +55,7 @@ def run(world):
         result = EvaluationResult("done", score=0.5, val_accuracy=0.5 + seed / 10, val_loss=loss)
         world.store.record_result(lease, claim.evaluation_id, result)
     feature = struct.pack("<3d", 0.0, 0.25, 1.0)
-    world.store.record_spectrum(lease, SpectrumRecord(f[0], "sampled", 0, "done", feature))
+    world.store.record_spectra(lease, [SpectrumRecord(f[0], "sampled", 0, "done", feature)])
     return lease.run_id
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from store_reading import attempts_of
 
 from aquasurf_ray.store import (
     BadRecord,
@@ -72,7 +73,7 @@ def test_the_same_group_again_changes_nothing_and_logs_nothing(held):
     assert kinds(store, lease) == ["claimed"] * 3 + ["started"] * 3 + ["result"] * 3
     assert [store.evaluation(number).score for number in ids] == [0.1 * number for number in ids]
     assert [len(store.curve(number)) for number in ids] == [3] * 3
-    assert [[a.outcome for a in store.attempts(number)] for number in ids] == [["done"]] * 3
+    assert [[a.outcome for a in attempts_of(store, number)] for number in ids] == [["done"]] * 3
 
 
 def test_of_a_group_that_cannot_be_written_nothing_is(held):
@@ -85,7 +86,7 @@ def test_of_a_group_that_cannot_be_written_nothing_is(held):
     with pytest.raises(RecordNotFound):
         store.start_all(lease, [StartRecord(first), StartRecord(999)])
     assert store.evaluation(first).status == "running"
-    assert store.curve(first) == store.attempts(first) == ()
+    assert store.curve(first) == attempts_of(store, first) == ()
     assert kinds(store, lease) == ["claimed"] * 2
 
 

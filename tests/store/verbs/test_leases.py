@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from store_reading import attempts_of, claim_next
 
 from aquasurf_ray.store import (
     EvaluationResult,
@@ -119,12 +120,12 @@ def test_what_ran_is_requeued_without_counting_as_an_attempt(world):
     assert (run.status, run.message, run.lease_owner) == ("interrupted", "stopped by Ctrl-C", None)
     statuses = [item.evaluation.status for item in world.store.snapshot(run.id).evaluations]
     assert statuses == ["queued", "queued", "done"]
-    (attempt,) = world.store.attempts(claims[0].evaluation_id)
+    (attempt,) = attempts_of(world.store, claims[0].evaluation_id)
     assert attempt.outcome == "interrupted"
     assert world.store.evaluation(claims[0].evaluation_id).attempts == 0
     again = world.lease()
-    assert [world.store.claim_queued(again).function_id for _ in range(2)] == world.functions[:2]
-    assert world.store.claim_queued(again) is None
+    assert [claim_next(world.store, again).function_id for _ in range(2)] == world.functions[:2]
+    assert claim_next(world.store, again) is None
 
 
 def test_giving_back_twice_is_once(world):

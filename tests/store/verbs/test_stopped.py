@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from store_reading import attempts_of, claim_next
 
 from aquasurf_ray.store import EpochRecord, EvaluationResult
 
@@ -74,7 +75,7 @@ def test_who_does_not_accept_it_trains_it_in_full_and_its_result_stays_in_the_lo
     assert world.store.record_result(whole, number, WHOLE)
     assert world.store.evaluation(number).complete
     assert len(world.store.curve(number)) == 3
-    assert [a.outcome for a in world.store.attempts(number)] == ["done", "done"]
+    assert [a.outcome for a in attempts_of(world.store, number)] == ["done", "done"]
     again = world.store.claim(whole, world.functions[0], 0, "suggestion", accept_stopped=False)
     assert (again.state, again.record.score) == ("reused", 0.4)
 
@@ -134,7 +135,7 @@ def test_a_proposal_can_ask_for_the_whole_training(world, stopped):
     (anew,) = world.store.propose(run.id, world.functions[:1], 0, accept_stopped=False)
     assert (anew.status, anew.added) == ("queued", False)
     assert [event.kind for event in world.store.events(run.id)] == ["created", "proposed", "reopened", "proposed"]
-    claim = world.store.claim_queued(world.lease("evaluate"))
+    claim = claim_next(world.store, world.lease("evaluate"))
     assert (claim.evaluation_id, claim.record.score) == (number, None)
     (again,) = world.store.propose(run.id, world.functions[:1], 0, accept_stopped=False)
     assert again.status == "running"
