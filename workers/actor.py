@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pynvml
 import ray
 import torch
 
@@ -32,7 +33,6 @@ from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
 from aquasurf_ray.workers.engine.fast_form import fast_form
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.form import chosen_form
-from aquasurf_ray.workers.engine.gpu_use import gpu_use
 from aquasurf_ray.workers.engine.health import HealthLimits
 from aquasurf_ray.workers.engine.ranks import Ranks
 from aquasurf_ray.workers.messages import (
@@ -194,8 +194,19 @@ class Worker:
 
     @ray.method(concurrency_group="watch")
     def gpu_use(self) -> GpuUse | None:
-        """How much of the GPU is in use now."""
-        return gpu_use(self.device)
+        """Return the memory and the share of time that all processes together use of the GPU now; None on a CPU.
+
+        Raises:
+            RuntimeError: the GPU does not answer.
+        """
+        if self.device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(self.device)
+        try:
+            percent = float(torch.cuda.utilization(self.device))
+        except (RuntimeError, pynvml.NVMLError):  # a driver that does not tell, as of a GPU in slices (MIG)
+            percent = None
+        return GpuUse((total - free) / 1e6, total / 1e6, percent)
 
     def _ready(self) -> WorkerInfo:
         try_network(self.task, self._begin(), device=self.device)

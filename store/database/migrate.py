@@ -8,6 +8,7 @@ the others wait and find the work done. Alembic is imported only when there is s
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from aquasurf_ray.store.errors import StoreTooNew, StoreTooOld, StoreUnavailable
 
 SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x6171756173757266  # "aquasurf"
+_ALEMBIC = threading.Lock()  # its `op` and `context` are global, and two threads may open two stores
 
 logger = logging.getLogger(__name__)
 
@@ -75,19 +77,13 @@ def upgrade(connection: sa.Connection, revision: str = HEAD_REVISION) -> None:
 
 
 def _run_scripts(connection: sa.Connection, target: str) -> None:
-    from alembic.operations import Operations
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+    from alembic import command
+    from alembic.config import Config
 
-    scripts = ScriptDirectory(str(SCRIPTS))
-
-    def missing(revision: object, context: object) -> list[object]:
-        return list(scripts._upgrade_revs(target, revision))  # type: ignore[arg-type]
-
-    options = {"fn": missing, "script": scripts, "target_metadata": Base.metadata, "version_table": VERSION_TABLE}
-    context = MigrationContext.configure(connection, opts=options)
-    with Operations.context(context):
-        context.run_migrations()
+    config = Config(attributes={"connection": connection})  # env.py works on it, inside our transaction
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    with _ALEMBIC:
+        command.upgrade(config, target)
 
 
 def _lock(connection: sa.Connection) -> None:

@@ -1,6 +1,6 @@
-"""What a machine says of itself: versions, limits, GPUs with what is free on them and who else is there, its clock.
+"""A machine's report on itself: versions, limits, its clock, and its GPUs with their free memory and processes.
 
-It is asked of this machine, and through Ray of every node, so it needs nothing that is not there anyway.
+`aquasurf doctor` takes one of this machine, and through Ray one of every node.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pynvml
 
 PACKAGES = ("aquasurf-ray", "torch", "ray", "numpy")
-NVIDIA_SECONDS = 20.0
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - its size is asked for, nothing is written there
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU; `processes` are the ids of those that use it, this one left out."""
+    """A GPU; `processes` are the ids of the processes that compute on it, other than this one."""
 
     index: int
     name: str
@@ -34,8 +35,8 @@ class Gpu:
 class NodeReport:
     """One machine. `open_files` is -1 where there is no limit; `shared_memory` is in bytes.
 
-    `gpu_problem` is a sentence where the driver of the GPUs and PyTorch do not agree. `time` is in seconds since 1970
-    by the machine's own clock, and `time_ahead` what that is known to be before the clock of who asked, at least.
+    `gpu_problem` is a sentence where the GPUs' driver and PyTorch do not fit each other. `time` is in seconds since
+    1970 by the machine's own clock; `time_ahead` is a lower bound of its lead over the clock of the machine that asked.
     """
 
     host: str
@@ -51,9 +52,9 @@ class NodeReport:
 
 
 def node_report(mark: str | None = None) -> NodeReport:
-    """Of the machine that this runs on; `mark` is a file that a node of a cluster looks for.
+    """Report on the machine that this runs on; `mark` is a file that a node of a cluster looks for.
 
-    Ray hides the GPUs of a node from a process that has asked for none, so PyTorch is not asked there.
+    Ray hides a node's GPUs from a process that has requested none, so PyTorch is not asked there.
     """
     gpus, problem = _gpus() if mark is None else (_listed_gpus(), None)
     return NodeReport(
@@ -106,45 +107,54 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
     import torch
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-    driver = _nvidia("--query-gpu=driver_version")[0][0]
     torchs = f"PyTorch {torch.__version__}, built {build}, can use none"
-    return (), f"{len(found)} GPUs with driver {driver}, but {torchs}; install a driver and a PyTorch that fit"
+    return (
+        (),
+        f"{len(found)} GPUs with driver {_driver_version()}, but {torchs}; install a driver and a PyTorch that fit",
+    )
 
 
 def _listed_gpus() -> tuple[Gpu, ...]:
-    listed = _nvidia("--query-gpu=index,name,memory.free,memory.total")
-    processes = _processes() if listed else {}
-    return tuple(
-        Gpu(int(index), name, int(free) << 20, int(total) << 20, processes.get(int(index), ()))
-        for index, name, free, total in listed
-        if free.isdigit() and total.isdigit()
-    )
+    """The GPUs that NVIDIA's driver lists, whatever CUDA_VISIBLE_DEVICES hides; none without a driver."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        found = [_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    finally:
+        pynvml.nvmlShutdown()
+    return tuple(gpu for gpu in found if gpu is not None)
+
+
+def _gpu(index: int) -> Gpu | None:
+    """One GPU; None where the driver has lost it, or it has no memory of its own to report."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return Gpu(index, pynvml.nvmlDeviceGetName(handle), memory.free, memory.total, _processes(handle))
+    except pynvml.NVMLError:
+        return None
+
+
+def _processes(handle: Any) -> tuple[int, ...]:
+    """The ids of the other processes that compute on a GPU; a container is shown none, nor is a GPU in slices (MIG)."""
+    try:
+        running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except pynvml.NVMLError:
+        return ()
+    return tuple(sorted(process.pid for process in running if process.pid != os.getpid()))
+
+
+def _driver_version() -> str:
+    pynvml.nvmlInit()
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _usable() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _processes() -> dict[int, tuple[int, ...]]:
-    """Who else computes on which GPU; in a container the driver shows nobody."""
-    indices = {uuid: int(index) for index, uuid in _nvidia("--query-gpu=index,uuid")}
-    found: dict[int, tuple[int, ...]] = {}
-    for uuid, pid in _nvidia("--query-compute-apps=gpu_uuid,pid"):
-        if uuid in indices and pid.isdigit() and int(pid) != os.getpid():
-            found[indices[uuid]] = (*found.get(indices[uuid], ()), int(pid))
-    return found
-
-
-def _nvidia(query: str) -> list[list[str]]:
-    """The rows of NVIDIA's own tool; none where it is not there or does not answer."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    command = [tool, query, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SECONDS, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]

@@ -1,13 +1,13 @@
-"""For developers: lets Alembic's own command write or check a migration by comparing the models with a database.
+"""Alembic runs this file for `store.database.migrate`, and for a developer who writes or checks a migration:
 
-    alembic -c store/migrations/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "What changes"
+    alembic -c store/database/migrations/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "Title"
 
-The database is brought to the last migration first. The program itself never comes here: it migrates in
-`store.database.migrate`.
+The developer's command compares the models with a scratch database, which is brought to the last migration first.
 """
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import context
 
 from aquasurf_ray.store.database.engine import WRITES, make_engine
@@ -16,17 +16,26 @@ from aquasurf_ray.store.database.schema import VERSION_TABLE, Base
 from aquasurf_ray.store.database.url import parse_url
 
 
-def run() -> None:
-    """Hands Alembic the database that `-x url=...` names."""
+def run_on(connection: sa.Connection) -> None:
+    """Run the command's migrations. The caller's transaction makes all of them take place, or none."""
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, version_table=VERSION_TABLE, render_as_batch=True
+    )
+    context.run_migrations()
+
+
+def run_for_developer() -> None:
+    """Open the database that `-x url=...` names, and bring it to the last migration before the command looks at it."""
     engine = make_engine(parse_url(context.get_x_argument(as_dictionary=True)["url"]))
     with engine.execution_options(**{WRITES: True}).connect() as connection:
         with connection.begin():
             upgrade(connection)
         with connection.begin():
-            context.configure(
-                connection=connection, target_metadata=Base.metadata, version_table=VERSION_TABLE, render_as_batch=True
-            )
-            context.run_migrations()
+            run_on(connection)
 
 
-run()
+given = context.config.attributes.get("connection")
+if given is None:
+    run_for_developer()
+else:
+    run_on(given)

@@ -11,8 +11,10 @@ import stat
 import subprocess
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import psycopg
+import pynvml
 import pytest
 import ray
 
@@ -221,20 +223,34 @@ def test_nodes_of_a_cluster(monkeypatch, changed, level, text):
     assert "the cluster asks for no token" in said(found, "warning")
 
 
-NVIDIA = """#!/bin/sh
-case "$1" in
-  *compute-apps*) echo "GPU-b, 4711" ;;
-  *uuid*) echo "0, GPU-a"; echo "1, GPU-b" ;;
-  *driver_version) echo "470.1" ;;
-  *) echo "0, NVIDIA H100, 81000, 81559"; echo "1, NVIDIA H100, 100, 81559" ;;
-esac
-"""
+class TwoGpus:
+    """NVIDIA's management library on a machine with three GPUs, of which the driver has lost the last."""
+
+    NVMLError = pynvml.NVMLError
+    nvmlInit = nvmlShutdown = staticmethod(lambda: None)
+    nvmlDeviceGetCount = staticmethod(lambda: 3)
+    nvmlDeviceGetName = staticmethod(lambda handle: "NVIDIA H100")
+    nvmlSystemGetDriverVersion = staticmethod(lambda: "470.1")
+
+    @staticmethod
+    def nvmlDeviceGetHandleByIndex(index):
+        if index == 2:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return index
+
+    @staticmethod
+    def nvmlDeviceGetMemoryInfo(handle):
+        return SimpleNamespace(free=(81000, 100)[handle] << 20, total=81559 << 20)
+
+    @staticmethod
+    def nvmlDeviceGetComputeRunningProcesses(handle):
+        if handle == 0:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=4711)]
 
 
-def test_gpus_are_read_from_nvidias_tool_and_a_pytorch_that_cannot_use_them_is_told(here, monkeypatch):
-    (here / "nvidia-smi").write_text(NVIDIA)
-    (here / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(here), prepend=os.pathsep)
+def test_gpus_are_read_from_the_driver_and_a_pytorch_that_cannot_use_them_is_told(monkeypatch):
+    monkeypatch.setattr(machine, "pynvml", TwoGpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(machine, "_usable", lambda: 0)
     assert "2 GPUs with driver 470.1, but PyTorch" in node_report().gpu_problem

@@ -1,0 +1,10 @@
+from .benchmarks.benchmark import Benchmark as Benchmark
+from .benchmarks.parquet import load_benchmark as load_benchmark
+from .benchmarks.parquet import write_benchmark as write_benchmark
+from .errors import AnalysisError as AnalysisError
+from .errors import BenchmarkError as BenchmarkError
+from .replay.algorithms import ALGORITHMS as ALGORITHMS
+from .replay.algorithms import make_policy as make_policy
+from .replay.simulation import Trace as Trace
+from .replay.simulation import draw_candidates as draw_candidates
+from .replay.simulation import simulate as simulate
