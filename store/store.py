@@ -2,7 +2,7 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `aliases`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
+`functions`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
 `queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
 """
 
@@ -27,7 +27,6 @@ from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.merging.merge import MergeVerbs
 from aquasurf_ray.store.records.runs import LeaseOwner
 from aquasurf_ray.store.verbs.activity import ActivityVerbs
-from aquasurf_ray.store.verbs.aliases import AliasVerbs
 from aquasurf_ray.store.verbs.costs import CostVerbs
 from aquasurf_ray.store.verbs.evaluations import EvaluationVerbs
 from aquasurf_ray.store.verbs.export import ExportVerbs
@@ -46,7 +45,6 @@ PATIENCE = 60.0
 
 class Store(
     FunctionVerbs,
-    AliasVerbs,
     RunVerbs,
     LeaseVerbs,
     ActivityVerbs,

@@ -21,8 +21,7 @@ from aquasurf_ray.store.benchmark_files.json_members import Progress, read_membe
 from aquasurf_ray.store.errors import BenchmarkFileError
 from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.store.records.packed import pack
-from aquasurf_ray.store.records.runs import EvaluationResult, TaskMetric
-from aquasurf_ray.store.verbs.fence import LONGEST_NAME
+from aquasurf_ray.store.records.runs import LONGEST_NAME, EvaluationResult, TaskMetric
 
 ACCURACY = TaskMetric()
 _SQLITE = b"SQLite format 3\x00"  # the first bytes of every such file

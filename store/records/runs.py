@@ -23,6 +23,7 @@ EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
 Origin = Literal["baseline", "proposal", "suggestion", "import"]
 Fisher = Literal["sampled", "empirical"]
 ClaimState = Literal["claimed", "reused", "taken", "failed"]
+LONGEST_NAME = 2_000  # characters of a task, run or function: PostgreSQL cannot index much longer text
 
 
 @dataclass(frozen=True)

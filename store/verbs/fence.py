@@ -18,7 +18,7 @@ from aquasurf_ray.store.database.columns import dump_json, load_json, utc_now
 from aquasurf_ray.store.database.schema import Event, Run, table
 from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.errors import BadRecord, LeaseLost
-from aquasurf_ray.store.records.runs import Lease, LeaseOwner
+from aquasurf_ray.store.records.runs import LONGEST_NAME, Lease, LeaseOwner
 
 T = TypeVar("T")
 _RUNS, _EVENTS = table(Run), table(Event)
@@ -36,7 +36,6 @@ _LAST_EVENTS = (
     .limit(sa.bindparam("at_most"))
 )
 _LOG = sa.insert(_EVENTS).inline()
-LONGEST_NAME = 2_000  # characters; PostgreSQL cannot index much longer text
 CHUNK = 500  # rows or values in one statement; SQLite allows 999 values in older versions
 
 

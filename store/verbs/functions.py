@@ -63,6 +63,20 @@ class FunctionVerbs(StoreCore):
         """The function with this fingerprint, name or alias."""
         return self._read(lambda connection: find_function(connection, text))
 
+    def aliases(self, function_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """The other names of these functions, in alphabetical order; functions without one are left out."""
+        wanted = sorted(set(function_ids))
+
+        def body(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
+            found: dict[int, tuple[str, ...]] = {}
+            for part in chunks(wanted):
+                query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(part)).order_by(Alias.name)
+                for row in connection.execute(query):
+                    found[row.function_id] = (*found.get(row.function_id, ()), row.name)
+            return found
+
+        return self._read(body)
+
 
 def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> list[int]:
     """`FunctionVerbs.add_functions`, in the caller's transaction."""
