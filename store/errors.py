@@ -1,4 +1,4 @@
-"""What can go wrong in the store, split by what the caller can do about it.
+"""The errors of the store, grouped by what the caller can do about them.
 
 StoreError
 ├── BadUrl                the URL itself is wrong (also a ValueError)

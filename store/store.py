@@ -82,19 +82,19 @@ class Store(
         clock: Clock | None = None,
         is_dead: Callable[[LeaseOwner], bool] = process_is_dead,
     ) -> Store:
-        """Opens a store, and makes or upgrades its schema.
+        """Open a store, and create or upgrade its schema.
 
         Args:
             url: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`.
-            create: make the database if it is empty.
+            create: create the schema if the database is empty.
             migrate: upgrade a database of an earlier version.
             patience: seconds that a verb waits for a locked or restarting database.
-            clock: for waiting; this machine's by default.
-            is_dead: tells whether the process that holds a lease is known to be gone.
+            clock: the clock to wait by; this machine's by default.
+            is_dead: returns whether the process that holds a lease is known to be gone.
 
         Raises:
             BadUrl: not such a URL.
-            StoreUnavailable: no server, no such folder, no permission, or nothing there and `create` is False.
+            StoreUnavailable: no server, no such folder, no permission, or no store there and `create` is False.
             WrongDatabase: another program's; StoreTooNew, StoreTooOld: of another version of this one.
         """
         parsed = parse_url(url)
@@ -108,10 +108,10 @@ class Store(
 
     @staticmethod
     def exists(url: str) -> bool:
-        """Whether there is a store at a URL. Nothing is made or changed.
+        """Return whether there is a store at a URL. Nothing is created or changed.
 
         Raises:
-            BadUrl, StoreUnavailable, WrongDatabase: none can be made there either.
+            BadUrl, StoreUnavailable, WrongDatabase: none can be created there either.
         """
         parsed = parse_url(url)
         database = Database(parsed, SystemClock(), PATIENCE)
@@ -124,7 +124,7 @@ class Store(
             database.close()
 
     def close(self) -> None:
-        """Closes the connections; harmless twice."""
+        """Close the connections; closing twice does no harm."""
         self._database.close()
 
     def __enter__(self) -> Store:
@@ -150,7 +150,7 @@ def _prepare(database: Database, url: StoreUrl, create: bool, migrate: bool) -> 
 
 
 def _reach(database: Database, url: StoreUrl, create: bool) -> None:
-    """Looks whether the database is there, or can be made."""
+    """Check that the database is there, or can be created."""
     if url.kind == "sqlite":
         database.retrying(lambda: check_sqlite_file(url, create))
     else:

@@ -1,4 +1,4 @@
-"""What crosses between a driver and its workers, beside the results of trainings (`workers.result`).
+"""The messages between a driver and its workers, except the results of trainings (`workers.result`).
 
 Plain data, in a module that imports neither PyTorch nor Ray: a worker that answers from a table instead of training
 needs nothing more, and starts in a fraction of a second.
@@ -19,7 +19,7 @@ Status = Literal["done", "diverged"]
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker needs to know of a run.
+    """A run's settings for its workers.
 
     Args:
         task: the task itself, or its name for `load_task`.
@@ -52,8 +52,8 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Where a worker runs. `placement_group` is the id, in hexadecimal, of what Ray holds for its processes, if it
-    has several; it is to be removed when the worker is gone."""
+    """A worker's place. `placement_group` is the hexadecimal id of the group that Ray reserves for a worker of several
+    processes; the driver removes it when the worker is gone."""
 
     node: str
     pid: int
@@ -75,7 +75,7 @@ class SpectrumReply:
 
 @dataclass(frozen=True)
 class FunctionCost:
-    """What one function costs on one kind of device.
+    """The cost of one function on one kind of device.
 
     Attributes:
         function: its name.
@@ -93,18 +93,18 @@ class FunctionCost:
 
     @property
     def time_ratio(self) -> float:
-        """Step time in units of relu's."""
+        """Step time relative to ReLU's."""
         return self.step_seconds / self.relu_step_seconds
 
     @property
     def memory_ratio(self) -> float:
-        """Activation memory in units of relu's."""
+        """Activation memory relative to ReLU's."""
         return self.activation_bytes / self.relu_activation_bytes
 
 
 @dataclass(frozen=True)
 class CostReply:
-    """What a function costs beside relu on the worker's device, or the reason why that cannot be measured."""
+    """A function's cost relative to ReLU on the worker's device, or the reason why it cannot be measured."""
 
     function: str
     status: Status
@@ -115,8 +115,8 @@ class CostReply:
 
 @dataclass(frozen=True)
 class GpuUse:
-    """Of a worker's GPU, all processes together: memory in units of 10^6 bytes, and the share of time at work, if that
-    is known."""
+    """The use of a worker's GPU by all processes together: memory in units of 10^6 bytes, and the percentage of time at
+    work, if that is known."""
 
     used_mb: float
     total_mb: float
@@ -125,8 +125,8 @@ class GpuUse:
 
 @dataclass(frozen=True)
 class Drained:
-    """What a training that was asked to stop gives in the place of a result: it goes on from the checkpoint that it has
-    written after `epochs` epochs; 0 of one that was not begun."""
+    """The answer of a training that was asked to stop: it will resume from its checkpoint after `epochs` epochs; 0 if
+    it had not begun."""
 
     epochs: int
 

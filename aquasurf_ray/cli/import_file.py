@@ -64,7 +64,7 @@ def _print_report(report: ImportReport, store: str | None) -> None:
         "spectra": _lengths(report),
     }
     if report.left_out:
-        said["left out"] = f"{_entries(report.left_out)} more, without any figure"
+        said["left out"] = f"{_entries(report.left_out)} more, without any metric"
     if report.repeated:
         shown = _pairs(report.repeated_examples, "is")
         said["repeated"] = f"{_entries(report.repeated)} of a function that an earlier one is of: its seeds ({shown})"

@@ -1,7 +1,7 @@
-"""A trial's last report as the store's result. Nothing is computed here.
+"""Convert a trial's last report into the store's result. Nothing is computed here.
 
-Of `train_activation` all metrics are taken over. Of a trainable that reports no `status` it is not known whether Tune's
-scheduler stopped it: its last report counts as the result of a whole training.
+All metrics that `train_activation` reports are stored. For a trainable that reports no `status` it is unknown whether
+Tune's scheduler stopped it, so its last report counts as the result of a whole training.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def evaluation_result(
     *,
     stopped_early: str | None = None,
 ) -> EvaluationResult:
-    """The result of a trial that has ended without an error; a score that is not finite is a function that diverged."""
+    """Return the result of a trial that ended without an error; a score that is not finite means that it diverged."""
     diverged = report.get("status") == "diverged" or not math.isfinite(score)
     metrics = {name: report.get(name) for name in METRICS}
     trained = sum(epoch.seconds or 0.0 for epoch in curve)

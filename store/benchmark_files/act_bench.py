@@ -5,7 +5,7 @@ Python's json writes them. Several seeds of a function become the median of each
 stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
 
 Trainings that were stopped early are not written: the format has nowhere to say so, and their metrics compare with no
-others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores come beside them.
+others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores are written next to them.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _imported(entry: BenchmarkEntry, titles: Sequence[Title]) -> str:
 
 
 def to_metrics(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = METRICS) -> dict[str, Any]:
-    """What the file says of one function under these titles."""
+    """Return the values of one function under these titles."""
     metrics: dict[str, Any] = {
         title: median([getattr(record, column) for record in entry.records], more_is_better)
         for title, column, more_is_better in titles

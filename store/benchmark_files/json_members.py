@@ -1,4 +1,4 @@
-"""The members of one large JSON object in a file, one after the other, with a window of the file in memory.
+"""Read the members of one large JSON object one after the other, with a window of the file in memory.
 
 Python's own decoder reads every value, so the bare words NaN and Infinity are numbers, which streaming parsers refuse.
 A value that is not whole yet is tried again when more of the file is there; the window grows by its own length then,
@@ -90,7 +90,7 @@ class _Window:
         self._bytes_before = 0  # of the text that the window has left behind
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._at_end = False
-        self._counted = 0, 0  # a position and the bytes of the text before it, so that counting goes on from there
+        self._counted = 0, 0  # a position and the bytes of the text before it, so that counting continues from there
         self._decoder = json.JSONDecoder(object_pairs_hook=_unique)
 
     def sign(self) -> str:
@@ -142,7 +142,7 @@ class _Window:
         return self._bytes_before + n_bytes
 
     def error(self, what: str, offset: int | None = None) -> BenchmarkFileError:
-        """What is wrong, and at which byte."""
+        """Return the error with the byte at which it was found."""
         return BenchmarkFileError(f"'{self._name}', byte {self.offset() if offset is None else offset}: {what}")
 
     def _unexpected(self, expected: str, key: str) -> BenchmarkFileError:
@@ -150,7 +150,7 @@ class _Window:
         return self.error(f"{_in(key)}{expected} is expected, {got}")
 
     def _is_certain(self, error: ValueError) -> bool:
-        """Whether more of the file would change nothing: the decoder stopped well before the end of the window."""
+        """Return whether the decoder stopped well before the window ended, so that more of the file changes nothing."""
         if not isinstance(error, json.JSONDecodeError):
             return True
         return not error.msg.startswith("Unterminated") and error.pos + _LONGEST_WORD < len(self._text)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the store needs to know of time."""
+    """The clock that the store waits by."""
 
     def monotonic(self) -> float:
         """Seconds since some instant; never goes back."""

@@ -69,7 +69,7 @@ def make_engine(url: StoreUrl) -> sa.Engine:
 
 
 def insert_or_skip(connection: sa.Connection, model: type[Base]) -> Any:
-    """INSERT that leaves a row alone where a unique one is there already; `rowcount` of one row tells which."""
+    """An INSERT that skips a row whose unique key is taken; `rowcount` of a single row says whether it was new."""
     return _insert_or_skip(connection.dialect.name, model)
 
 
@@ -122,7 +122,7 @@ def warn_of_network_file_system(path: Path) -> None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same transaction may succeed when it is run again."""
+    """Return whether the same transaction may succeed when it is run again."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     original = _original(error)
@@ -135,7 +135,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_starting_up(error: DBAPIError) -> bool:
-    """Whether a connection was refused by a server that will answer soon (`open` waits for no other)."""
+    """Return whether a connection was refused by a server that will answer soon; `open` waits for no other."""
     text = str(error.orig)
     return any(
         sign in text for sign in ("starting up", "shutting down", "recovery", "too many clients", "reserved for")
@@ -215,7 +215,7 @@ def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
 
 
 def check_place(path: Path, create: bool) -> None:
-    """Looks whether a SQLite file is there, or could be made.
+    """Check that a SQLite file is there, or can be created.
 
     Raises:
         StoreUnavailable: neither.
@@ -237,7 +237,7 @@ def _disk_is_full(path: Path | None) -> bool:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that holds `path`, or '' where the system does not tell."""
+    """The type of the file system that holds `path`, or '' where the system does not say."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text()
         target = path.absolute().parent.resolve()

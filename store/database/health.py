@@ -1,4 +1,4 @@
-"""How a store is, for people who look before a search or when one is slow. Nothing is made or changed.
+"""Examine a store for people who check it before a search, or when one is slow. Nothing is created or changed.
 
 SQLite is asked with a lock that is given back; how long a commit takes is that of a small file which is synced beside
 it and removed. PostgreSQL is asked to write a message into its log that belongs to no table.
@@ -39,7 +39,7 @@ _PROBES = 3
 
 @dataclass(frozen=True)
 class StoreHealth:
-    """What was found. `problem` is a sentence, and what comes after it is not known then.
+    """The findings. Where `problem` is a sentence, the fields after it are unknown.
 
     Args:
         url: without passwords.
@@ -122,7 +122,7 @@ def _connected(path: Path, writable: bool) -> sqlite3.Connection:
 
 
 def _sync_seconds(folder: Path) -> float:
-    """What one commit waits for the disk."""
+    """Measure how long one commit waits for the disk."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".aquasurf-") as file:
             return min(_synced(file.fileno()) for _ in range(_PROBES))
@@ -161,7 +161,7 @@ def _examine_postgres(url: StoreUrl) -> StoreHealth:
 
 
 def _rights(connection: sa.Connection) -> tuple[bool, bool]:
-    """Whether this user may write rows, or make the tables where there are none; whether nothing is forbidden."""
+    """Return whether this user may write rows, or create the tables where there are none."""
     superuser = connection.exec_driver_sql("SHOW is_superuser").scalar() == "on"
     if connection.execute(sa.select(sa.func.pg_is_in_recovery())).scalar():
         return False, superuser

@@ -1,7 +1,10 @@
-"""Whether the process that holds a lease is still there.
+"""Find out whether the process that holds a lease is still running.
 
-A process is known by host, boot, pid namespace, pid and start time; a reused pid has another start time, and a zombie
-counts as dead. Of processes on other hosts, in other containers or before a reboot nothing is known.
+A process is identified by host, boot, pid namespace, pid and start time: a reused pid has another start time, and a
+zombie counts as dead. Nothing is known of processes on other hosts, in other containers or before a reboot.
+
+The start time is read from /proc in clock ticks since boot. psutil gives it only on the wall clock, where setting the
+clock would make a living driver look like another process, and its lease would be taken.
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ from aquasurf_ray.store.records.runs import LeaseOwner
 
 
 def this_process() -> LeaseOwner:
-    """The owner record of the calling process."""
+    """Return the owner record of the calling process."""
     stat = _stat(os.getpid())
     started = None if stat is None else stat[1]
     return LeaseOwner(platform.node(), _boot_id(), os.getpid(), started, _namespace())
 
 
 def is_dead(owner: LeaseOwner) -> bool:
-    """True only if the owner is known to be gone; False if it lives or cannot be seen from here."""
+    """Return True only if the owner is known to be gone; False if it lives or cannot be seen from here."""
     if not owner.boot_id or owner.started is None:
         return False
     if (owner.host, owner.boot_id, owner.namespace) != (platform.node(), _boot_id(), _namespace()):

@@ -148,7 +148,7 @@ class Spectrum(Base):
 
 
 class Cost(Base):
-    """What one function costs on one task and kind of device, and relu beside it: step time and activation memory."""
+    """Step time and activation memory of one function, and of ReLU, on one task and kind of device."""
 
     __tablename__ = "costs"
     __table_args__ = (
@@ -229,7 +229,7 @@ class Epoch(Base):
 
 
 class ImportedEntry(Base):
-    """What a benchmark file says of an evaluation that was imported from it, beside the evaluation's figures.
+    """An imported evaluation's entry in its benchmark file, as far as the evaluation's metrics do not hold it.
 
     The file is named in the config of the run that claimed the evaluation. `cdf` is packed by `store.records.packed`,
     `other` is the text of a JSON object in which NaN and Infinity may be.
@@ -245,7 +245,7 @@ class ImportedEntry(Base):
 
 
 class RunEvaluation(Base):
-    """That a run wanted an evaluation, in what order and for what reason."""
+    """A run's request for an evaluation: its place in the order, and the reason."""
 
     __tablename__ = "run_evaluations"
     __table_args__ = (
@@ -316,7 +316,7 @@ class Event(Base):
 
 
 class StopRequest(Base):
-    """That somebody has asked the driver with this lease to stop; the last one counts."""
+    """A request that the driver with this lease stop; only the last one counts."""
 
     __tablename__ = "stop_requests"
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
@@ -326,7 +326,7 @@ class StopRequest(Base):
 
 
 class LiveRun(Base):
-    """What the driver with this lease last said of its workers; as old as it says, and no longer true once it is."""
+    """The last report of the driver with this lease on its workers, with its time."""
 
     __tablename__ = "live_runs"
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)

@@ -5,7 +5,7 @@ rolled back, waited for with back-off and jitter, and run again, for up to `pati
 while COMMIT is on its way, and then nobody knows whether it took place; so every verb is written such that running it
 again after a commit changes nothing more.
 
-SQLite goes on writing to a file that was deleted or moved away, and what it writes is lost. So each transaction first
+SQLite continues to write to a file that was deleted or moved away, and the data are lost. So each transaction first
 looks whether the file in the URL's place is still the one that was opened.
 """
 
@@ -53,7 +53,7 @@ class Database:
         return f"Database({self.url})"
 
     def write(self, body: Callable[[sa.Connection], T]) -> T:
-        """What `body` returns, once its transaction is committed.
+        """Return what `body` returns, once its transaction is committed.
 
         Raises:
             StoreError: the database refuses, or stays locked or away for longer than the patience.
@@ -61,7 +61,7 @@ class Database:
         return self.retrying(lambda: self._once(self._writer, body))
 
     def read(self, body: Callable[[sa.Connection], T]) -> T:
-        """What `body` returns, from one consistent state of the database."""
+        """Return what `body` returns, read from one consistent state of the database."""
         return self.retrying(lambda: self._once(self._reader, body))
 
     @contextmanager

@@ -43,7 +43,7 @@ def merge_evaluations(merging: Merging) -> None:
 
 
 def other_results(merging: Merging, run_ids: Sequence[int]) -> set[tuple[int, str]]:
-    """What the logs of these runs hold of results that found another one in their place: (evaluation, its JSON)."""
+    """Find the logged results of these runs that gave way to another one, as (evaluation, its JSON)."""
     query = sa.select(_EVENTS.c.evaluation_id, _EVENTS.c.data).where(
         _EVENTS.c.kind == OTHER_RESULT, _EVENTS.c.run_id.in_(run_ids)
     )
@@ -132,7 +132,7 @@ def _finished(row: Row) -> bool:
 
 
 def _figures(row: Row, curve: list[Row]) -> str:
-    """What was measured, as text, in which NaN equals NaN."""
+    """Return the measured values as text, in which NaN equals NaN."""
     return repr([row["status"], *(row[name] for name in METRICS), *(sorted(epoch.items()) for epoch in curve)])
 
 
@@ -175,7 +175,7 @@ def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
 
 
 def observed(run_id: int, evaluation_id: int, result: Row) -> Note:
-    """That a run has a result that it did not train, from here on."""
+    """Return the log line of a run that from here on has a result which it did not train."""
     data = {"status": result["status"], "score": result["score"], "merged": True}
     return Note(run_id, "observed", evaluation_id, result["function_id"], data)
 
@@ -189,7 +189,7 @@ def _copy_curves(merging: Merging, rows: Sequence[Row]) -> None:
 
 
 def _copy_entries(merging: Merging, rows: Sequence[Row]) -> None:
-    """What a benchmark file says of imported evaluations; of others there is nothing."""
+    """Copy the file entries of imported evaluations; other evaluations have none."""
     numbers = [row["id"] for row in rows]
     query = sa.select(_ENTRIES).where(_ENTRIES.c.evaluation_id.in_(numbers)).order_by(_ENTRIES.c.evaluation_id)
     entries = [_moved(merging, row) for row in merging.source.rows(query)] if numbers else []

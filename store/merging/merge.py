@@ -33,7 +33,7 @@ _FEATURES = 50  # spectra in memory at a time; one may have a megabyte
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge has brought: rows that were not here, by what they are, and what became of every run.
+    """The outcome of a merge: new rows by kind, and the outcome for every run.
 
     `results` are evaluations that were here without a result, or with one that was stopped early, and have a whole one
     now; `other_results` are different results of evaluations that had one here, which are in the log of their run.
@@ -114,7 +114,7 @@ def _same_file(one: StoreUrl, other: StoreUrl) -> bool:
 
 
 def _postgresql_database(connection: sa.Connection) -> tuple[Any, ...] | None:
-    """What tells a database of PostgreSQL from all others, however its host is spelled; None of another kind."""
+    """Return an identity of a PostgreSQL database that no spelling of its host changes; None for SQLite."""
     if connection.dialect.name != "postgresql":
         return None
     query = "SELECT oid, pg_postmaster_start_time() FROM pg_database WHERE datname = current_database()"
@@ -155,7 +155,7 @@ def _merge_functions(merging: Merging) -> None:
 
 
 def _merge_spectra(merging: Merging) -> None:
-    """Those that this store has not; of others the features are not even read."""
+    """Copy the spectra that this store lacks; the features of others are not even read."""
     columns = (Spectrum.task_id, Spectrum.function_id, Spectrum.fisher, Spectrum.seed)
     known = {tuple(row) for row in merging.here.execute(sa.select(*columns))}
     missing = [

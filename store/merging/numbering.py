@@ -1,4 +1,4 @@
-"""What a merge knows while it runs: under which number each row of the other store is in this one, and what to tell.
+"""The state of a merge: the number in this store of each row of the other one, and the report.
 
 Numbers are each store's own. So every column that holds one, and every number inside a JSON cell, is replaced; inside
 JSON they are known by their keys.
@@ -49,7 +49,7 @@ class Merging:
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str, n: int = 1) -> None:
-        """Adds to what will be told."""
+        """Add to the report."""
         self.counts[what] = self.counts.get(what, 0) + n
 
     def function(self, number: int | None) -> int | None:

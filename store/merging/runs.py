@@ -30,7 +30,7 @@ Log = list[tuple[Any, str]]
 
 @dataclass(frozen=True)
 class MergedRun:
-    """What became of a run of the other store: `name` is its name here, `was` its name there.
+    """The outcome for a run of the other store: `name` is its name here, `was` its name there.
 
     new: it was not here. further: it was, and has been brought to the other store's state. known: nothing to do.
     alive: a driver works on it there, so it is left out.
@@ -93,7 +93,7 @@ class RunMerge:
                 self._copy_other_results(pair)
 
     def report(self) -> list[MergedRun]:
-        """What became of each run."""
+        """The outcome for each run."""
         names = self._names()
         done = [MergedRun(names[pair.here], pair.theirs["name"], pair.became) for pair in self._pairs]
         return done + [MergedRun(name, name, "alive") for name in self.alive]
@@ -192,7 +192,7 @@ class RunMerge:
         }
 
     def _settle(self, pair: _Pair, evaluation_ids: Sequence[int]) -> None:
-        """What the run still wanted, and has a result here."""
+        """Mark as reused what the run had still requested and has a result here."""
         settled = [number for number in evaluation_ids if number in self._merging.settled]
         for part in chunks(settled):
             at = (_REQUESTS.c.run_id == pair.here) & _REQUESTS.c.evaluation_id.in_(part)
@@ -258,7 +258,7 @@ def _lines(connection: sa.Connection, run_id: int) -> Log:
 
 
 def _is_ours(data: Any) -> bool:
-    """Whether a merge wrote the line."""
+    """Return whether a merge wrote the line."""
     return isinstance(data, dict) and data.get("merged") is True
 
 

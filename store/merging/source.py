@@ -39,7 +39,7 @@ class Source:
         self._url = url
 
     def rows(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[Any]:
-        """What a query gives.
+        """Return the rows of a query.
 
         Raises:
             StoreError: the other store cannot be read; the text names it, not the one that is merged into.

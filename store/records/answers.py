@@ -1,4 +1,4 @@
-"""Answers to questions about runs and functions, as `queries` gives them. See `records` for the words."""
+"""Answers to questions about runs and functions, as the verbs of `queries` return them."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class RunStatus:
 
     @property
     def exhausted(self) -> bool:
-        """Whether a search has ended because its candidates were used up, before its budget was met.
+        """Return whether a search ended because its candidates were used up before its budget was met.
 
-        One that was content with less says so in its message.
+        A search that ended early because of `--until` says so in its message instead.
         """
         ended = self.run.status == "finished" and self.run.message is None
         if self.run.kind != "search" or not ended or self.run.budget is None:
@@ -82,7 +82,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class SpectrumSummary:
-    """That a task has a spectrum of a function, without the feature."""
+    """A task's spectrum of a function, without the feature."""
 
     task: str
     fisher: Fisher
@@ -95,7 +95,7 @@ class SpectrumSummary:
 
 @dataclass(frozen=True)
 class TaskCost:
-    """What a function costs on a task, by name."""
+    """A function's cost on a task, which is given by name."""
 
     task: str
     cost: CostRecord
@@ -113,7 +113,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class FunctionHistory:
-    """Everything the store knows of a function, over all tasks and runs."""
+    """Everything the store knows about a function, over all tasks and runs."""
 
     function: FunctionRecord
     aliases: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What an import brings to the store's door: benchmarks made elsewhere, entry by entry. See `records` for the words."""
+"""The records of an import: benchmarks that were trained elsewhere, entry by entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a driver says of its run while it goes on, and what others ask of it."""
+"""A driver's report on its run while it works, and the requests that others make of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LiveWorker:
 
 @dataclass(frozen=True)
 class LiveRun:
-    """What a driver says of its run: its workers, finished evaluations an hour lately, and the seconds left at that
+    """A driver's report on its run: its workers, recently finished evaluations per hour, and the seconds left at that
     rate; None where nothing has been finished yet. `ending` says why it gives out no more work, if that is so."""
 
     workers: tuple[LiveWorker, ...] = ()
@@ -46,7 +46,7 @@ class LiveRun:
 
 @dataclass(frozen=True)
 class StopRequest:
-    """That the process `asked_by` wants the run to stop."""
+    """A request by the process `asked_by` that the run stop."""
 
     asked_by: LeaseOwner
     asked_at: datetime
@@ -54,7 +54,7 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class RunActivity:
-    """Who drives a run, and what that driver last said; ages in seconds, by the database's clock.
+    """The driver of a run and its last report; ages are in seconds by the database's clock.
 
     Attributes:
         owner: the process that holds the run; None if nobody does, and then all else is None too.
@@ -75,7 +75,7 @@ class RunActivity:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """What machines said when tries of a run's evaluations failed on them, and how often."""
+    """An error that attempts at a run's evaluations failed with, and how often."""
 
     error: str
     n: int

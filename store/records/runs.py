@@ -1,4 +1,4 @@
-"""What crosses the store's door: frozen dataclasses, in and out.
+"""The records that the store's verbs take and return, as frozen dataclasses.
 
 Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
 search maximises: the task's metric on the validation split, its sign changed where lower is better. A `diverged`
@@ -28,7 +28,7 @@ LONGEST_NAME = 2_000  # characters of a task, run or function: PostgreSQL cannot
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """What a task is judged by.
+    """The metric of a task.
 
     >>> TaskMetric("rmse", higher_is_better=False).value(-0.25)
     0.25
@@ -61,7 +61,7 @@ class TaskRecord:
 
     @property
     def metric(self) -> TaskMetric:
-        """What the task is judged by."""
+        """The metric of the task."""
         return TaskMetric.of_spec(self.spec)
 
 
@@ -179,8 +179,8 @@ class SuggestionRecord:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """That a worker begins an evaluation. `stop_rule` has pairs (epoch, lowest score), `settings` what is particular to
-    this training."""
+    """A worker's start of an evaluation. `stop_rule` has pairs (epoch, lowest score); `settings` are those of this
+    training alone."""
 
     evaluation_id: int
     worker: str | None = None
@@ -252,20 +252,20 @@ class EvaluationRecord(TrainingMetrics):
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result: done or diverged."""
+        """Return whether there is a result: done or diverged."""
         return self.status in ("done", "diverged")
 
     def is_held_by(self, run_id: int) -> bool:
-        """Whether the run has claimed it, and it is not finished."""
+        """Return whether the run has claimed it and it is not finished."""
         return self.status == "running" and self.claimed_by == run_id
 
     @property
     def complete(self) -> bool:
-        """Whether the result is that of a whole training, not of one that was stopped early or not let begin."""
+        """Return whether the result is a whole training's, neither stopped early nor refused by the health gate."""
         return self.finished and self.stopped_early is None
 
     def usable(self, accept_stopped: bool, accept_refused: bool) -> bool:
-        """Whether a run takes the result for its own: a whole one always, others where it says so."""
+        """Return whether a run accepts the result: a whole one always, others where the run says so."""
         return self.complete or (self.finished and (accept_stopped if self.status == "done" else accept_refused))
 
 
@@ -281,10 +281,10 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class Claim:
-    """What became of a request to train a function.
+    """The answer to a request to train a function.
 
     `claimed`: it is ours, train it. `reused`: it has a result already, in `record`. `taken`: another run trains it;
-    ask `Store.observe` later. `failed`: this run gave it up before.
+    ask `Store.observe` later. `failed`: this run gave up on it before.
     """
 
     evaluation_id: int
@@ -300,7 +300,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What became of a function put into a run's queue by hand; `status` is its evaluation's."""
+    """The answer to a function that was put into a run's queue by hand; `status` is that of its evaluation."""
 
     function_id: int
     evaluation_id: int
@@ -323,7 +323,7 @@ class RequestedEvaluation:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the surrogate re-reads: candidates in order, and evaluations in the order they were wanted."""
+    """All that a driver reads when it begins: candidates in order, and evaluations in the order they were requested."""
 
     run: Run
     candidates: tuple[FunctionRecord, ...]
@@ -347,10 +347,10 @@ class SpectrumRecord:
 
 @dataclass(frozen=True)
 class CostRecord:
-    """What a function costs in a task's network on one kind of device, beside relu measured in the same minutes.
+    """A function's cost in a task's network on one kind of device, with that of ReLU measured in the same minutes.
 
     A step is a forward pass, a backward pass and an optimiser step on one training batch; the bytes are what autograd
-    keeps for the backward pass, parameters left out.
+    saves for the backward pass, without the parameters.
 
     >>> cost = CostRecord(1, "cpu", 0.03, 0.02, 600, 400)
     >>> round(cost.time_ratio, 6), cost.memory_ratio
@@ -367,12 +367,12 @@ class CostRecord:
 
     @property
     def time_ratio(self) -> float:
-        """Step time relative to relu's."""
+        """Step time relative to ReLU's."""
         return self.step_seconds / self.relu_step_seconds
 
     @property
     def memory_ratio(self) -> float:
-        """Activation memory relative to relu's."""
+        """Activation memory relative to ReLU's."""
         return self.activation_bytes / self.relu_activation_bytes
 
 

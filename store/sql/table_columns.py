@@ -95,7 +95,7 @@ _ROWS = {
     "attempts": "one try of an evaluation on a worker",
     "epochs": "an epoch of an evaluation",
     "events": "a line of a run's log",
-    "imported_entries": "what an Act-Bench file says of an evaluation, beside its figures",
+    "imported_entries": "the entry of an Act-Bench file from which an evaluation was imported",
     "run_evaluations": "an evaluation that a run wanted",
     "stop_requests": "the last request to stop the run",
     "live_runs": "what the driver of a run last said of its workers",

@@ -1,1 +1,1 @@
-"""What can be done with a store, one subject a file: `Store` has all of these as methods."""
+"""The verbs of a store, one subject per file: `Store` has all of these as methods."""

@@ -1,8 +1,8 @@
-"""Who drives a run now, what that driver says of itself, and requests that it stop.
+"""The driver of a run: its reports on its workers, and requests that it stop.
 
 Other processes see a driver through the store only, so it reports its workers every few seconds. A report and a request
-carry the token of the lease that they belong to: what an earlier driver of the run said or was asked for counts for
-nothing, so a request never stops the session that comes after.
+carry the token of the lease that they belong to: reports and requests of an earlier driver are ignored, so a
+request never stops the session that comes after.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ASKED = sa.select(StopTable.asked_by, StopTable.asked_at).where(
 
 
 class ActivityVerbs(StoreCore):
-    """Asking drivers to stop, and asking what they do."""
+    """Stop requests, and reports of drivers."""
 
     def request_stop(self, run_id: int, asked_by: LeaseOwner) -> bool:
         """Asks the driver of a run to stop; False, and nothing is written, if nobody drives it.
@@ -49,11 +49,11 @@ class ActivityVerbs(StoreCore):
         return self._write(body)
 
     def stop_request(self, lease: Lease) -> StopRequest | None:
-        """What the holder of the lease is asked for."""
+        """Return the request that the holder of the lease stop, if there is one."""
         return self._read(lambda connection: _stop_request(connection, lease.run_id, lease.token))
 
     def report(self, lease: Lease, live: LiveRun) -> None:
-        """Says what a driver does now, in the place of what it said before.
+        """Replace the driver's report on its run.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -66,7 +66,7 @@ class ActivityVerbs(StoreCore):
         self._fenced(lease, body)
 
     def activity(self, run_id: int) -> RunActivity:
-        """Who drives a run, and what is known of it.
+        """Return the driver of a run and its last report.
 
         Raises:
             RunNotFound: no run has this number.

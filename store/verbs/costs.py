@@ -1,4 +1,4 @@
-"""What functions cost: step time and activation memory in a task's network, on one kind of device, beside relu's.
+"""Costs of functions: step time and activation memory in a task's network on one kind of device, and those of ReLU.
 
 A cost belongs to a task, a function and a device, is measured once, and is shared by all runs.
 """
@@ -27,7 +27,7 @@ class CostVerbs(StoreCore):
         """Writes costs in one transaction; those that the task has already stay. Returns how many were new.
 
         Raises:
-            BadRecord: a time or a size that is not positive and finite (a function may keep no bytes, relu keeps some).
+            BadRecord: a time or a size that is not positive and finite (only ReLU must save some bytes).
             LeaseLost: another driver took the run over.
         """
         for cost in costs:
@@ -42,7 +42,7 @@ class CostVerbs(StoreCore):
         return self._fenced(lease, body)
 
     def costs(self, task_id: int, function_ids: Iterable[int], device: str | None = None) -> dict[int, CostRecord]:
-        """The costs that there are, by function: on this device, or the last measured one on any."""
+        """Return the known costs by function: on this device, or the one measured last on any device."""
 
         known = self._read(lambda connection: read_costs(connection, task_id, function_ids))
         return {cost.function_id: cost for cost in known if device in (None, cost.device)}

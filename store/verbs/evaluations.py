@@ -8,7 +8,7 @@ One kind of result is not final: of a training that was stopped early. A run tha
 function trained in full, and `store.verbs.results.reopen` moves the earlier result from the row into the run's log.
 
 There is one row a (task, function, seed), locked while its state is decided, so of two runs that want the same
-function one trains it and the other is told so.
+function one trains it, and the claim of the other is `taken`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class EvaluationVerbs(StoreCore):
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> Claim:
-        """Says that the run wants this function trained; `Claim.state` tells what became of it.
+        """Request that this function be trained; `Claim.state` is the answer.
 
         An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
         was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full. So is
@@ -197,16 +197,16 @@ class EvaluationVerbs(StoreCore):
                 if records[number].claimed_by != run.id:
                     close_attempts(connection, number, "superseded")
             run.events.extend(_resulted(records[number], result) for number, result in written.items())
-            return {n: n in free or _is_told_again(records[n], run, result) for n, result in results.items()}
+            return {n: n in free or _was_recorded_before(records[n], run, result) for n, result in results.items()}
 
         return self._fenced(lease, body)
 
     def record_failure(
         self, lease: Lease, evaluation_id: int, error: str, *, final: bool, advanced: bool = False
     ) -> bool:
-        """Counts a machine's fault: back into the queue, or parked as failed if `final`.
+        """Count an infrastructure failure: the evaluation is queued again, or parked as failed if `final`.
 
-        A try that `advanced` left a later checkpoint than the one before; attempts count anew from it.
+        A try that `advanced` left a later checkpoint than the one before; the count of attempts restarts there.
 
         False, and nothing is changed, if the evaluation is no longer ours or has a result.
         """
@@ -253,7 +253,7 @@ class EvaluationVerbs(StoreCore):
         return self._fenced(lease, body)
 
     def evaluation_statuses(self, evaluation_ids: Collection[int]) -> dict[int, EvaluationStatus]:
-        """How these evaluations stand, by number."""
+        """Return the status of these evaluations by number."""
 
         def body(connection: sa.Connection) -> dict[int, EvaluationStatus]:
             found: dict[int, EvaluationStatus] = {}
@@ -363,14 +363,14 @@ def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
 
 
 def _is_welcome(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
-    """Whether a result is the first one, and not of a training cut short that another run may want in full."""
+    """Return whether a result is the first, and not a stopped training's that another run may want in full."""
     if record.finished:
         return False
     return not (result.stopped_early and record.status == "running" and record.claimed_by != run.id)
 
 
-def _is_told_again(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
-    """Whether this very result was recorded in a transaction whose COMMIT was not answered."""
+def _was_recorded_before(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+    """Return whether this very result was recorded in a transaction whose COMMIT was not answered."""
     return record.finished and record.claimed_by == run.id and same_result(record, result)
 
 
@@ -392,7 +392,7 @@ def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRec
 def _take_all(
     connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
 ) -> dict[int, EvaluationRecord]:
-    """Makes locked evaluations ours. Attempts count anew after another run gave one up or on an explicit retry."""
+    """Makes locked evaluations ours. Attempts restart at 0 after another run gave up, or on a retry."""
     by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
     new: dict[str, list[dict[str, Any]]] = {}
     taken = {}

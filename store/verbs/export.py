@@ -72,7 +72,7 @@ class ExportVerbs(ImportVerbs):
             return FORMATS[form](self, file, content, cdf)
 
     def _entries(self, content: _Content) -> Iterator[Entry]:
-        """Whole trainings by function, with what Act-Bench wants beside them; a part in memory at a time."""
+        """Yield the whole trainings by function with the other values of Act-Bench, a part in memory at a time."""
         run = content.run
         by_function: dict[int, list[RequestedEvaluation]] = {}
         for request in content.requests:
@@ -172,7 +172,7 @@ def _arrow_type(pyarrow: Any, name: str) -> Any:
 
 
 def _place_of(path: Path) -> Path:
-    """Where the file is to be, links followed: a move onto a device or a link would put a file in its place."""
+    """Return the file's final path, links followed: a move onto a device or a link would replace it by a file."""
     place = Path(os.path.realpath(path))
     if place.is_dir():
         raise ExportError(f"'{path}' is a folder; name a file in it")

@@ -1,4 +1,4 @@
-"""What all parts of the Store share: the database, the fence in front of every write, and the run's log.
+"""The base of all verbs: the database, the fence in front of every write, and the run's log.
 
 A driver's write begins with `fence`: an update of the run's row that only the holder of the lease can make. The row
 stays locked until the commit, so the writes of one run come one after the other, and a driver that lost its lease
@@ -40,7 +40,7 @@ CHUNK = 500  # rows or values in one statement; SQLite allows 999 values in olde
 
 
 class EventRow(NamedTuple):
-    """What a run's log gets."""
+    """A line of a run's log."""
 
     kind: str
     evaluation_id: int | None = None
@@ -65,7 +65,7 @@ class StoreCore:
         self._database = database
         self._is_dead = is_dead
         self.on_write: Callable[[float], None] = lambda seconds: None
-        """Is told the seconds that each write took, in the thread that wrote."""
+        """Called with the seconds that each write took, in the thread that wrote."""
 
     @property
     def safe_url(self) -> str:

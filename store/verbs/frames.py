@@ -1,4 +1,4 @@
-"""What a store holds as pandas DataFrames, typed by the columns that are documented here.
+"""The content of a store as pandas DataFrames, typed by the columns that are documented here.
 
 Text is pandas' `string`, whole numbers are `Int64`, both of which have NA for what is not there; numbers are float64,
 where NaN may mean either; times are aware, in UTC.

@@ -73,7 +73,7 @@ class ImportVerbs(StoreCore):
         return self._write(body)
 
     def has_imported_entries(self, run_id: int) -> bool:
-        """Whether the run is an import of a file that can be written again as it came."""
+        """Return whether the run is an import of a file that can be exported exactly as it came."""
         query = (
             sa.select(EntryTable.evaluation_id)
             .join(RunEvaluation, RunEvaluation.evaluation_id == EntryTable.evaluation_id)
@@ -83,7 +83,7 @@ class ImportVerbs(StoreCore):
         return self._read(lambda connection: connection.execute(query).first() is not None)
 
     def imported_entries(self, run_id: int) -> Iterator[BenchmarkEntry]:
-        """What the file of an import said, in its order; a part of it is in memory at a time."""
+        """Yield the entries of an imported file in its order, a part in memory at a time."""
         query = sa.select(RunEvaluation.evaluation_id).where(RunEvaluation.run_id == run_id)
         numbers = self._read(
             lambda connection: connection.execute(query.order_by(RunEvaluation.position)).scalars().all()

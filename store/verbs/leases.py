@@ -105,7 +105,7 @@ class LeaseVerbs(StoreCore):
                     raise RunHeld(_held(seen))  # somebody was faster
 
     def versions(self, run_id: int) -> dict[str, str]:
-        """What was installed in the run's last session, as its driver told; nothing where it did not."""
+        """Return the package versions of the run's last session; empty where its driver logged none."""
         query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "lease_taken")
         query = query.order_by(Event.seq.desc()).limit(1)
         data = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
@@ -195,11 +195,11 @@ class LeaseVerbs(StoreCore):
 
 
 def lease_is_live(connection: sa.Connection, run_id: int, is_dead: Callable[[LeaseOwner], bool]) -> bool:
-    """Whether the driver of another run may still finish what it claimed.
+    """Return whether the driver of another run may still finish what it claimed.
 
     Judged by the database's clock and with patience (ten lease periods), for nobody watches here; a wrong answer costs
     one training, not a result. A heartbeat from the future is as old as one from the past: after the clock was set back
-    the living beat anew within seconds, and the dead must not live until it catches up.
+    the living beat again within seconds, and the dead must not live until it catches up.
     """
     query = sa.select(Run.status, Run.lease_owner, Run.lease_seconds, Run.lease_renewed_at, utc_now().label("now"))
     row = connection.execute(query.where(Run.id == run_id)).one()

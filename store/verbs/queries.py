@@ -86,7 +86,7 @@ class QueryVerbs(StoreCore):
         return self._read(body)
 
     def requests(self, run_id: int, evaluation_ids: Collection[int]) -> list[RequestedEvaluation]:
-        """Those of these evaluations that the run wanted, in order."""
+        """Return those of these evaluations that the run requested, in order."""
 
         def body(connection: sa.Connection) -> list[RequestedEvaluation]:
             of_run = RunEvaluation.run_id == run_id
@@ -154,14 +154,14 @@ class QueryVerbs(StoreCore):
         return self._read(body)
 
     def pareto(self, *, run_id: int | None = None, task_id: int | None = None) -> list[LeaderboardRow]:
-        """Those of the leaderboard that no cheaper function beats: the front of score against step time, best first.
+        """Return the leaderboard's Pareto front of score against step time, best first.
 
         Left out are evaluations whose cost is not known and those that were stopped early.
         """
         return front(self.leaderboard(run_id=run_id, task_id=task_id))
 
     def function_history(self, text: str) -> FunctionHistory:
-        """What is known of the function with this fingerprint, name or alias.
+        """Return everything known about the function with this fingerprint, name or alias.
 
         Raises:
             RecordNotFound: the store has no such function.

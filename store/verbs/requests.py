@@ -44,7 +44,7 @@ class RequestVerbs(StoreCore):
         """Puts functions into the run's queue, in this order, from any process.
 
         A function that has a result, or is being trained, is linked to the run as it is; one that had failed is
-        queued anew, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False where the run
+        queued again, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False where the run
         wanted the function before.
 
         Raises:
@@ -64,7 +64,7 @@ class RequestVerbs(StoreCore):
 
 
 class Link(NamedTuple):
-    """That a run wants an evaluation, and whether its result was there already."""
+    """A run's request for an evaluation, and whether its result was there already."""
 
     evaluation_id: int
     origin: Origin
@@ -73,7 +73,7 @@ class Link(NamedTuple):
 
 
 def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
-    """Notes requests, each once; returns the origins they were first noted with, by evaluation.
+    """Store requests, each once, and return by evaluation the origin that it was first requested with.
 
     The caller holds the run's row.
     """
@@ -143,12 +143,12 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
 
 
 def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool], known: bool) -> Proposal:
-    anew = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
-    status: EvaluationStatus = "queued" if anew else row.status
+    again = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
+    status: EvaluationStatus = "queued" if again else row.status
     if row.status == "failed":
         unparked = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}
         connection.execute(sa.update(Evaluation).where(Evaluation.id == row.id).values(unparked))
-    elif anew:
+    elif again:
         reopen(connection, run_id, row.id)
     if not known:
         link_all(connection, run_id, [Link(row.id, "proposal", None, status in ("done", "diverged"))])

@@ -82,7 +82,7 @@ def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochReco
 
 
 def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
-    """Queues a finished evaluation as if it were new, and keeps its result in the log of the run that wants it so.
+    """Queue a finished evaluation as if it were new, and move its result to the log of the run that requests this.
 
     The caller holds the rows of the run and of the evaluation.
     """

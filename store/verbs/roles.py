@@ -46,7 +46,7 @@ class Roles:
             raise BadRecord(f"role '{self.driver}' cannot be both; give two names")
 
     def statements(self) -> list[str]:
-        """What the owner of the tables runs, in order, in one transaction."""
+        """Return the statements that the owner of the tables runs, in order, in one transaction."""
         both = f"{self.driver}, {self.analyst}"
         tables = ", ".join(sorted(Base.metadata.tables))
         return [

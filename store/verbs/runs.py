@@ -1,4 +1,4 @@
-"""Runs: made once under a name and a configuration, then only gone on with."""
+"""Runs: created once under a name and a configuration, then only resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunVerbs(StoreCore):
     """Creating, finding and extending runs."""
 
     def create_run(self, new: NewRun, candidate_ids: Sequence[int] = ()) -> Run:
-        """The new run, or the one of this name and configuration that exists; its field `created` tells which.
+        """Return the new run, or the existing one of this name and configuration; its field `created` says which.
 
         Raises:
             RunExists: a run of this name has another configuration; the text names what differs.

@@ -81,7 +81,7 @@ def test_what_was_found_is_said(here, good, capsys):
         "act bench (1).json is now run 'act-bench-1' of task all-cnn-c/cifar10: 3 entries",
         "functions 2 different ones, 1 entry diverged",
         "spectra 1 of 3 numbers, 1 empty, 1 of other lengths (1)",
-        "left out 1 entry more, without any figure",
+        "left out 1 entry more, without any metric",
         "repeated 1 entry of a function that an earlier one is of: its seeds (relu(x) is max(x,zero(x)))",
         "not equal names called equal that are not here, but kept: 1 (tanh(x) is not max(x,zero(x)))",
         "unknown 'Epochs' in 1; kept, and written by export",
@@ -143,8 +143,8 @@ def test_a_second_time_it_is_known(here, good, capsys):
     [
         (json.dumps(GOOD)[:250], "in entry 'max(x,zero(x))': the file ends: it was cut short"),
         ("", "byte 0: the file is empty"),
-        ("{}", "'bad.json' has no entry with any figure"),
-        ('{"relu(x)": {"Epochs": 3}}', "'bad.json' has no entry with any figure"),
+        ("{}", "'bad.json' has no entry with any metric"),
+        ('{"relu(x)": {"Epochs": 3}}', "'bad.json' has no entry with any metric"),
         ("[1, 2]", "byte 0: a JSON object is expected, got '['"),
         (
             json.dumps(GOOD).replace('tanh(x)":', 'tahn(x)":'),

@@ -1,6 +1,6 @@
 """A benchmark of this program's own format as what the store imports: a training of each seed, and the spectra.
 
-The format tells neither why a training diverged nor an absent figure from one that is no number, so figures that are
+The format tells neither why a training diverged nor an absent metric from one that is no number, so metrics that are
 no number are not there. Outputs are left out: they follow from the functions. Spectra come in the compact form that a
 search computes, as exact as the file has them (see `analysis.packing`).
 """
@@ -16,7 +16,7 @@ from aquasurf_ray.analysis import Benchmark, BenchmarkError, load_benchmark
 from aquasurf_ray.store import BenchmarkEntry, BenchmarkFileError, EvaluationResult, TaskMetric
 from aquasurf_ray.store.records.runs import Fisher
 
-_OF_FIGURE = {
+_OF_METRIC = {
     "train_score": "train_score",
     "train_loss": "train_loss",
     "val_loss": "val_loss",
@@ -68,14 +68,14 @@ def _seeds(benchmark: Benchmark) -> list[int]:
 
 def _result(benchmark: Benchmark, i: int, j: int) -> EvaluationResult:
     tables = {"score": benchmark.seed_scores, "test_score": benchmark.test_scores, "seconds": benchmark.seconds}
-    tables |= {column: benchmark.figures[name] for name, column in _OF_FIGURE.items() if name in benchmark.figures}
-    figures: dict[str, Any] = {column: _number(values[i, j]) for column, values in tables.items()}
+    tables |= {column: benchmark.figures[name] for name, column in _OF_METRIC.items() if name in benchmark.figures}
+    metrics: dict[str, Any] = {column: _number(values[i, j]) for column, values in tables.items()}
     if benchmark.metric == "accuracy":
-        figures |= {accuracy: figures.get(score) for score, accuracy in _ACCURACIES.items()}
-    score = figures.pop("score")
+        metrics |= {accuracy: metrics.get(score) for score, accuracy in _ACCURACIES.items()}
+    score = metrics.pop("score")
     if score is not None and math.isfinite(score):
-        return EvaluationResult("done", score=score, **figures)
-    return EvaluationResult("diverged", reason="the benchmark has no score of it", **figures)
+        return EvaluationResult("done", score=score, **metrics)
+    return EvaluationResult("diverged", reason="the benchmark has no score of it", **metrics)
 
 
 def _number(value: float) -> float | None:

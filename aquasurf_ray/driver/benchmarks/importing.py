@@ -41,7 +41,7 @@ from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.registry import BUILT_IN
 
 EXAMPLES = 20
-_FIGURES = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "test_accuracy", "test_loss", "seconds")
+_METRICS = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "test_accuracy", "test_loss", "seconds")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class ImportReport:
     """What an import found. Where the file was known, `created` is False and the counts are 0.
 
     Attributes:
-        entries: imported; `left_out` more have no figure at all, and were not.
+        entries: imported; `left_out` more have no metric at all, and were not.
         functions: different functions by our fingerprints.
         repeated: entries that are a function of an earlier entry, with examples (name, earlier name).
         unequal: names held to be equal that are not here, with examples (name, entry).
-        missing: how many entries lack a figure, by column.
+        missing: how many entries lack a metric, by column.
         unknown: how many entries have a field that this program does not know, by its title.
         cdf_lengths: how many entries have a CDF of so many numbers.
         spectra: how many functions have a spectrum of a kind of Fisher information, in a file of our own.
@@ -119,7 +119,7 @@ def import_benchmark(
     own = is_parquet(path)
     found = _own_found(path, metric) if own else _found(path, metric, progress)
     if not found.entries:
-        raise BenchmarkFileError(f"'{path.name}' has no entry with any figure; nothing is imported")
+        raise BenchmarkFileError(f"'{path.name}' has no entry with any metric; nothing is imported")
     if file_digest(path) != digest:
         raise BenchmarkFileError(f"'{path}' was changed while it was read; import it again")
     report = found.report(ImportReport("", task_name, path.name, digest, created=True))
@@ -163,15 +163,15 @@ class _Found:
         """Takes an entry in.
 
         Args:
-            seed: of an entry of our own format, in which a figure that is not there is no news.
+            seed: of an entry of our own format, in which a missing metric is not reported.
 
         Raises:
             BenchmarkFileError: a name is no expression.
         """
         expression, digest = self._read(entry.name, entry.place)
         aliases = [(name, *self._read(name, f"{entry.place}, equal name {name!a:.60}")) for name in entry.aliases]
-        lacking = [column for column in _FIGURES if getattr(entry.result, column) is None]
-        if len(lacking) == len(_FIGURES):
+        lacking = [column for column in _METRICS if getattr(entry.result, column) is None]
+        if len(lacking) == len(_METRICS):
             self._left_out += 1
             return
         self._missing.update(lacking if seed is None else ())

@@ -1,4 +1,4 @@
-"""Turns what the workers and the surrogate answer into the store's records. Nothing is computed here."""
+"""Convert the answers of workers and of the surrogate into the store's records. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:
-    """A worker's spectrum, or the reason why there is none."""
+    """Return a worker's spectrum, or the reason why there is none."""
     return SpectrumRecord(
         function_id=function_id,
         fisher=config.fisher,
@@ -38,7 +38,7 @@ def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig
 
 
 def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord:
-    """What a worker has measured of a function's cost."""
+    """Return a worker's measurement of a function's cost."""
     return CostRecord(
         function_id=function_id,
         device=cost.device,
@@ -51,7 +51,7 @@ def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord
 
 
 def suggestion_record(suggestion: Suggestion, candidates: list[FunctionRecord]) -> SuggestionRecord:
-    """Why a function was suggested, with the store's numbers in the place of indices."""
+    """Return why a function was suggested, with the store's ids in place of indices."""
     return SuggestionRecord(
         predicted_score=suggestion.predicted_score,
         rank=suggestion.rank,
