@@ -81,7 +81,7 @@ def test_the_same_search_is_the_same_run_and_trains_nothing(old):
     before = rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished")
     assert rows(old, "SELECT digest FROM tasks") == [(load_task("digits").digest,)]
     result = search("digits", name="finished", candidates=40, evaluations=6, workers=1)
-    assert (result.name, result.budget, result.evaluations) == ("finished", 6, 6)
+    assert (result.name, result.budget, result.evaluations) == ("finished", 6, 6 + BASELINES)
     assert before == (rows(old, "SELECT name, config_digest FROM runs"), rows(old, RESULTS, "finished"))
 
 
