@@ -216,7 +216,7 @@ def test_a_sqlite_database_is_refused_in_one_line(here, capsys):
     with contextlib.closing(sqlite3.connect(here / "authors.db")) as connection:
         connection.execute("CREATE TABLE t (name, val_acc)")
     code, out, err = run(capsys, "import", "authors.db", *TASK)
-    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "is a SQLite database; import reads Act-Bench files (JSON) and our Parquet" in err
 
 
