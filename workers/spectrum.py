@@ -11,8 +11,10 @@ Knows neither Ray nor SQL. `surrogate.spectra` makes the features that are store
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,9 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aquasurf_ray.activations import lean_factory
-from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.tasks import Splits, Task, TaskError
+from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.objective import Likelihood
+from aquasurf_ray.tasks.targets import IGNORED, Loss, class_rows, counted_targets
 from aquasurf_ray.workers.fisher.capture import collect_factors
+from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import (
     NoLayers,
     NonFiniteSpectrum,
@@ -30,11 +35,13 @@ from aquasurf_ray.workers.fisher.errors import (
     SpectrumError,
     SpectrumInputError,
 )
-from aquasurf_ray.workers.fisher.factors import LayerFactors
-from aquasurf_ray.workers.fisher.likelihood import likelihood_named
+from aquasurf_ray.workers.fisher.factors import BlockFactors
+from aquasurf_ray.workers.fisher.likelihood import likelihood_named, require_real
 from aquasurf_ray.workers.network import spectrum_batch, untrained_network
 
 __all__ = [
+    "Coverage",
+    "FisherSpectrum",
     "LayerSpectrum",
     "NoLayers",
     "NonFiniteSpectrum",
@@ -76,64 +83,121 @@ class LayerSpectrum:
         return np.sort((a[:, :, None] + g[:, None, :]).ravel())
 
 
+class FisherSpectrum(list[LayerSpectrum]):
+    """The spectra of a network's weights, in the network's order, and what they cover.
+
+    Attributes:
+        coverage: which share of the trained weights has a block, and the names of the others.
+    """
+
+    def __init__(self, layers: Iterable[LayerSpectrum], coverage: Coverage) -> None:
+        super().__init__(layers)
+        self.coverage = coverage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FisherSpectrum, (list(self), self.coverage)
+
+
 def fisher_spectrum(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor | None = None,
     *,
     fisher: Fisher = "sampled",
     seed: int = 0,
     likelihood: Likelihood = "categorical",
-) -> list[LayerSpectrum]:
-    """The spectra of all Linear, Conv1d and Conv2d layers, in the order of `model.named_modules()`.
+    like: Tensor | None = None,
+    training_loss: Loss | None = None,
+) -> FisherSpectrum:
+    """The spectra of all trained weights that are used in matrix products or convolutions.
 
-    Other weights have no block, so they are left out: embeddings, norms, parameters that a module holds beside its
-    layers. Layers of torch that multiply by a matrix and have no block all the same (transposed convolutions,
-    recurrent layers, `nn.MultiheadAttention`) are named by the warning.
+    A block belongs to a weight, whatever modules or functions use it: `workers.fisher.products` lists the operations,
+    `workers.fisher.uses` says what counts as a use. What has no block (tables that are read, recurrent layers, norms)
+    is left out; `coverage` of the result counts and names it, and a warning names the matrices among it.
 
     The model is used in the mode it is given, normally training mode (batch norm then normalises by the batch), and is
-    left as it was found: parameters, gradients, buffers, hooks, and torch's global generators.
+    left as it was found: parameters, gradients, buffers and hooks; so are the global generators of torch, NumPy and
+    Python.
 
     Args:
-        model: returns outputs [n, ..., c]; every dimension between is a position (tokens).
-        inputs: one batch [n, ...].
-        targets: for "empirical" only. Categorical: int64 labels [n, ...]; otherwise numbers shaped as the outputs.
+        model: returns outputs [n, ..., c], or [n, c, ...] if the targets say so, or a tuple, dictionary or dataclass
+            with them (`aquasurf_ray.tasks.outputs`); all other dimensions are positions (tokens, pixels).
+        inputs: one batch: a tensor [n, ...], a tuple for several arguments, or a dictionary for keyword arguments.
+        targets: for "empirical" only. Categorical: int64 labels [n, ...], one-hot or probabilities like the outputs;
+            otherwise numbers shaped as the outputs.
         fisher: "sampled" draws the targets from the model's own prediction, which is the Fisher information matrix;
             "empirical" takes them from `targets`.
         seed: of the drawn targets and of dropout masks. One seed, one result.
-        likelihood: what the outputs are. "categorical": logits over the last dimension; "gaussian": means, of
-            variance 1 each; "bernoulli": each the logit of a yes. `workers.fisher.likelihood` fixes the scale.
+        likelihood: what the outputs are. "categorical": logits; "gaussian": means, of variance 1 each; "bernoulli":
+            each the logit of a yes. `workers.fisher.likelihood` fixes the scale.
+        like: for "sampled" only, the targets of the data: their shape says which dimension holds the classes, and
+            where they do not count (-100), the drawn ones do not either.
+        training_loss: decides where the shape of the targets fits two dimensions, and which label does not count.
 
     Returns:
-        One `LayerSpectrum` a layer, eigenvalues not below 1e-7 of their factor's largest one, nor e^-100.
+        One `LayerSpectrum` a weight, in the order of `model.named_parameters()`. Eigenvalues are not below 1e-7 of
+        their factor's largest one, nor e^-100.
 
     Warns:
-        SkippedLayerWarning: layers that get no gradient, or have no block, named.
+        SkippedLayerWarning: matrices without a block, or with uses that their block does not count, named; or less
+            than half of the weights covered.
 
     Raises:
         SpectrumInputError: wrong or missing targets, an empty batch, outputs that the likelihood does not take.
-        NoLayers: no layer gets a gradient.
+        NoLayers: no weight has a block with a gradient.
         NonFiniteSpectrum: the network overflows; says where.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
-        >>> [(s.name, s.n_weights) for s in fisher_spectrum(model, torch.randn(16, 8))]
-        [('0', 36), ('2', 15)]
+        >>> spectra = fisher_spectrum(model, torch.randn(16, 8))
+        >>> [(s.name, s.n_weights) for s in spectra], str(spectra.coverage)
+        ([('0', 36), ('2', 15)], '2 of 2 matrices, 100% of 51 weights')
     """
-    _check(inputs, targets, fisher)
+    n_samples = _checked_size(inputs, targets, fisher, like)
     distribution = likelihood_named(likelihood)
+    given = targets if targets is not None else like
 
     def loss(outputs: Tensor) -> Tensor:
-        if targets is not None:
-            return distribution.loss(outputs, targets)
-        return distribution.loss(outputs, distribution.sample(outputs, torch.Generator().manual_seed(seed)))
+        labels = None
+        if likelihood == "categorical":
+            outputs, labels = _rows(outputs, given, training_loss)
+        elif targets is not None:
+            labels = targets
+        if targets is not None and labels is not None:
+            return distribution.loss(outputs, labels)
+        drawn = distribution.sample(outputs, torch.Generator().manual_seed(seed))
+        if labels is not None and not labels.is_floating_point():
+            drawn = torch.where(labels.to(drawn.device) == IGNORED, IGNORED, drawn)
+        return distribution.loss(outputs, drawn)
 
-    return [_spectrum(factors, len(inputs)) for factors in collect_factors(model, inputs, loss, seed=seed)]
+    padded = likelihood == "categorical" and given is not None and not bool(counted_targets(given, training_loss).all())
+    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padded=padded)
+    text = coverage.warning()
+    if text is not None:
+        warnings.warn(text, SkippedLayerWarning, stacklevel=2)
+    return FisherSpectrum([_spectrum(block, n_samples) for block in blocks], coverage)
+
+
+def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -> tuple[Tensor, Tensor | None]:
+    """Logits [rows, classes], and the targets of the rows: labels, -100 where they do not count, or probabilities."""
+    require_real(outputs, "logits (batch, ..., classes)", min_dim=2)
+    if targets is None:
+        return outputs.reshape(-1, outputs.shape[-1]), None
+    if targets.is_complex():
+        raise SpectrumInputError(f"targets must be class labels, one-hot or probabilities, got {targets.dtype}")
+    targets = targets.to(outputs.device)
+    counted = counted_targets(targets, training_loss)
+    if not bool(counted.all()):
+        targets = torch.where(counted, targets, IGNORED)
+    try:
+        return class_rows(outputs, targets, training_loss)
+    except TaskError as error:
+        raise SpectrumInputError(f"{error} for logits {tuple(outputs.shape)}") from error
 
 
 def task_spectrum(
     task: Task, splits: Splits, function: str, *, seed: int, device: torch.device, fisher: Fisher = "sampled"
-) -> list[LayerSpectrum]:
+) -> FisherSpectrum:
     """The spectrum of the task's untrained network with a function, on its spectrum batch, all drawn from `seed`.
 
     Images have the memory format that the recipe trains in.
@@ -146,23 +210,40 @@ def task_spectrum(
     if task.recipe.channels_last and inputs.dim() == 4:
         network = network.to(memory_format=torch.channels_last)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    labels = targets if fisher == "empirical" else None
-    return fisher_spectrum(network, inputs, labels, fisher=fisher, seed=seed, likelihood=task.objective.likelihood)
+    empirical = fisher == "empirical"
+    return fisher_spectrum(
+        network,
+        inputs,
+        targets if empirical else None,
+        fisher=fisher,
+        seed=seed,
+        likelihood=task.objective.likelihood,
+        like=None if empirical else targets,
+        training_loss=task.objective.loss,
+    )
 
 
-def _check(inputs: Tensor, targets: Tensor | None, fisher: str) -> None:
+def _checked_size(inputs: Inputs, targets: Tensor | None, fisher: str, like: Tensor | None) -> int:
+    """The number of samples of a call that makes sense."""
     if fisher not in ("sampled", "empirical"):
         raise SpectrumInputError(f"fisher must be 'sampled' or 'empirical', got {fisher!r}")
     if fisher == "empirical" and targets is None:
         raise SpectrumInputError("fisher='empirical' needs targets, got None")
     if fisher == "sampled" and targets is not None:
-        raise SpectrumInputError("fisher='sampled' draws its own targets, got some; leave them out")
-    if not isinstance(inputs, Tensor) or inputs.dim() < 2 or inputs.numel() == 0:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise SpectrumInputError(
+            "fisher='sampled' draws its own targets, got some; leave them out, or pass them as like"
+        )
+    if fisher == "empirical" and like is not None:
+        raise SpectrumInputError("like is for fisher='sampled'; fisher='empirical' takes the targets themselves")
+    tensors = tensors_of(inputs)
+    odd = next((t for t in tensors if not isinstance(t, Tensor) or t.dim() == 0 or t.numel() == 0), None)
+    if not tensors or odd is not None:
+        got = tuple(odd.shape) if isinstance(odd, Tensor) else type(inputs if odd is None else odd).__name__
         raise SpectrumInputError(f"inputs must be a non-empty batch (n, ...), got {got}")
+    return len(tensors[0])
 
 
-def _spectrum(factors: LayerFactors, n_samples: int) -> LayerSpectrum:
+def _spectrum(factors: BlockFactors, n_samples: int) -> LayerSpectrum:
     return LayerSpectrum(
         name=factors.name,
         n_weights=factors.n_weights,

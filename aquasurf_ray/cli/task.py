@@ -118,7 +118,7 @@ def _print_task(document: dict[str, Any]) -> None:
     for key, value in lines.items():
         print(fill(value, WIDTH, initial_indent=f"{key:<12}", subsequent_indent=" " * 12, break_on_hyphens=False))
     _print_kept(network["kept"])
-    print(f"\n{len(network['layers'])} layers with a Fisher block:")
+    print(f"\n{len(network['layers'])} modules with trained matrices:")
     print_table(("layer", "kind", "weights"), [list(layer.values()) for layer in network["layers"]])
 
 

@@ -5,13 +5,16 @@ same two names and one entry in `LIKELIHOODS`. The loss is the negative log-like
 and values, never averaged: the Fisher is made of per-sample gradients.
 
     likelihood     outputs                      targets                                gradient by the outputs
-    categorical    logits [n, ..., classes]     int64 classes [n, ...]                 softmax(f) - onehot(y)
+    categorical    logits [rows, classes]       classes [rows], or probabilities       softmax(f) - onehot(y)
     gaussian       means [n, ..., values]       numbers like the outputs               f - y (variance 1)
     bernoulli      logits of a yes [n, ...]     yes or no, or the probability of yes   sigmoid(f) - y
 
-Dimensions between are positions (tokens, pixels). Targets are drawn in float64 on the CPU, so that one seed draws the
-same on every device. Where a network's training loss is a multiple of this one (the squared error is twice it), its
-Fisher would be the square of that: the log-eigenvalues of all functions shift alike, which no distance sees.
+`aquasurf_ray.tasks.targets` says which dimension of a network's outputs holds the classes, and which targets count.
+Dimensions between are positions (tokens, pixels). A logit of minus infinity rules a class out: it has probability 0, is
+never drawn and has no gradient. Any other output that is not finite is an overflow. Targets are drawn in float64 on the
+CPU, so that one seed draws the same on every device. Where a network's training loss is a multiple of this one (the
+squared error is twice it), its Fisher would be the square of that: the log-eigenvalues of all functions shift alike,
+which no distance sees.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aquasurf_ray.tasks.objective import IGNORED
-from aquasurf_ray.workers.fisher.errors import SpectrumInputError
+from aquasurf_ray.tasks.targets import IGNORED
+from aquasurf_ray.workers.fisher.errors import NonFiniteSpectrum, SpectrumInputError
 
 
 class Likelihood(Protocol):
@@ -39,39 +42,52 @@ class Likelihood(Protocol):
 
 
 class Categorical:
-    """Softmax over the last dimension: outputs [..., classes] are logits, targets [...] are int64 class labels."""
+    """Softmax over the last dimension: outputs [rows, classes] are logits, targets int64 class labels [rows], or
+    probabilities like the logits."""
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        logits = self._checked(outputs).detach().to("cpu", torch.float64)
-        probabilities = logits.reshape(-1, logits.shape[-1]).softmax(-1)
-        labels = torch.multinomial(probabilities, 1, generator=generator)
-        return labels.reshape(logits.shape[:-1]).to(outputs.device)
+        probabilities = self._checked(outputs).detach().to("cpu", torch.float64).softmax(-1)
+        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1).to(outputs.device)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         logits = self._checked(outputs)
-        if targets.shape != logits.shape[:-1]:
+        if targets.is_floating_point():
+            return self._expected_loss(logits, targets)
+        labels = self._labels(targets, logits)
+        return functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
+
+    @staticmethod
+    def _expected_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
+        weights = probabilities.to(logits)
+        if not bool((weights >= 0).all()) or not bool(weights.isfinite().all()):
             raise SpectrumInputError(
-                f"targets must have shape {tuple(logits.shape[:-1])} for these logits, got {tuple(targets.shape)}"
+                "targets must be class labels, one-hot or probabilities, got negative numbers or NaN"
             )
-        labels = self._labels(targets, logits.shape[-1]).to(logits.device)
-        return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="sum")
+        unlikely = torch.where(weights > 0, logits.log_softmax(-1), torch.zeros_like(logits))
+        if bool(unlikely.isneginf().any()):
+            raise SpectrumInputError("targets give a probability to a class whose logit is minus infinity")
+        return -(weights * unlikely).sum()
 
     @staticmethod
     def _checked(outputs: Tensor) -> Tensor:
-        _require_real(outputs, "logits (batch, ..., classes)", min_dim=2)
+        if bool((outputs.isnan() | outputs.isposinf()).any()) or bool(outputs.isneginf().all(-1).any()):
+            raise NonFiniteSpectrum("network", "output")
         return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
     @staticmethod
-    def _labels(targets: Tensor, n_classes: int) -> Tensor:
-        if targets.is_floating_point() or targets.is_complex():
-            raise SpectrumInputError(f"targets must be integer class labels, got {targets.dtype}")
-        counted = targets[targets != IGNORED]
-        if counted.numel() == 0:
+    def _labels(targets: Tensor, logits: Tensor) -> Tensor:
+        n_classes = logits.shape[-1]
+        counted = targets != IGNORED
+        if not bool(counted.any()):
             raise SpectrumInputError(f"targets must not all be {IGNORED}, which does not count")
-        low, high = int(counted.min()), int(counted.max())
+        low, high = int(targets[counted].min()), int(targets[counted].max())
         if low < 0 or high >= n_classes:
             raise SpectrumInputError(f"targets must lie in [0, {n_classes}), got {low} to {high}")
-        return targets.long()
+        labels = targets.long().to(logits.device)
+        chosen = logits.detach().gather(-1, labels.clamp(min=0)[:, None])[:, 0]
+        if bool((chosen.isneginf() & (labels != IGNORED)).any()):
+            raise SpectrumInputError("targets name a class whose logit is minus infinity")
+        return labels
 
 
 class Gaussian:
@@ -91,8 +107,8 @@ class Gaussian:
 
     @staticmethod
     def _checked(outputs: Tensor) -> Tensor:
-        _require_real(outputs, "means (batch, ...)")
-        return outputs.double()
+        require_real(outputs, "means (batch, ...)")
+        return _finite(outputs)
 
 
 class Bernoulli:
@@ -116,8 +132,8 @@ class Bernoulli:
 
     @staticmethod
     def _checked(outputs: Tensor) -> Tensor:
-        _require_real(outputs, "logits (batch, ...)")
-        return outputs.double()
+        require_real(outputs, "logits (batch, ...)")
+        return _finite(outputs)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {"categorical": Categorical(), "gaussian": Gaussian(), "bernoulli": Bernoulli()}
@@ -134,9 +150,20 @@ def likelihood_named(name: str) -> Likelihood:
     return LIKELIHOODS[name]
 
 
-def _require_real(outputs: Tensor, expected: str, *, min_dim: int = 1) -> None:
+def require_real(outputs: Tensor, expected: str, *, min_dim: int = 1) -> None:
+    """Refuse outputs that are no real numbers.
+
+    Raises:
+        SpectrumInputError: they are of another type, or have too few dimensions.
+    """
     if outputs.dim() < min_dim or not outputs.is_floating_point():
         raise SpectrumInputError(f"the model must return real {expected}, got {outputs.dtype} {tuple(outputs.shape)}")
+
+
+def _finite(outputs: Tensor) -> Tensor:
+    if not bool(outputs.detach().isfinite().all()):
+        raise NonFiniteSpectrum("network", "output")
+    return outputs.double()
 
 
 def _fitting(targets: Tensor, outputs: Tensor) -> Tensor:

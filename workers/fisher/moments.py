@@ -1,7 +1,7 @@
 """Second moments of rows in mixed precision, and their eigenvalues above a floor.
 
 The format: data are *rows*, a matrix [n, d] with one position of one sample a row; a second moment is the float64
-matrix sum_i x_i x_i' [d, d], or [d + 1, d + 1] where a homogeneous coordinate of 1 stands for a bias.
+matrix sum_i x_i x_i' [d, d], or [d + b, d + b] where homogeneous coordinates of 1 stand for b biases.
 
 Precision. A spectrum spans seven decades (the floor below), and products that are summed in float32 err by about 1e-7
 of the largest eigenvalue, so data are converted to float64 a block of rows at a time. (Rounding of float32 data
@@ -12,6 +12,7 @@ where float32 products do. Data are scaled by a power of two first where their s
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import scipy.linalg
@@ -34,7 +35,7 @@ to fewer than four digits, and one below 1e-7 not at all.
 ABSOLUTE_FLOOR = math.exp(-100.0)
 """No eigenvalue of a factor is given as less, also where the factor is all zero.
 
--100 is the lower end of the range on which the seed's own features count log-eigenvalues.
+-100 is the lower end of the range on which the paper's own features count log-eigenvalues.
 """
 
 
@@ -66,71 +67,89 @@ def row_moment(left: Tensor, right: Tensor | None = None) -> Tensor:
 
 
 class SecondMoment:
-    """The growing second moment of rows with `dim` features, plus a homogeneous coordinate if `with_bias`.
+    """The growing second moment of rows with `dim` features, and of constants of 1 that stand for biases.
+
+    Rows may carry a constant: a coordinate that is 1 in them and 0 in all rows without it. A bias is the constant of
+    the rows that it is added to, so a weight that is used with two biases has two.
 
     While it has seen fewer rows than features it keeps the rows themselves, because the small Gram matrix has the same
     non-zero eigenvalues: a dense layer with 25,088 inputs and a batch of 128 costs a 128-square matrix, not 5 GB.
     """
 
-    def __init__(self, dim: int, *, with_bias: bool) -> None:
+    def __init__(self, dim: int) -> None:
         self.dim = dim
-        self.with_bias = with_bias
-        self._kept: list[Tensor] = []
+        self._kept: list[tuple[Tensor, Hashable]] = []
         self._n_kept = 0
-        self._matrix: Tensor | None = None
+        self._products: Tensor | None = None
+        self._sums: dict[Hashable, Tensor] = {}
+        self._counts: dict[Hashable, int] = {}
 
-    @property
-    def size(self) -> int:
-        """Features, the homogeneous coordinate included."""
-        return self.dim + self.with_bias
+    def keeps(self, n_rows: int, n_constants: int) -> bool:
+        """Whether `n_rows` further rows would still be fewer than the features, constants included."""
+        return self._products is None and self._n_kept + n_rows < self.dim + n_constants
 
-    def keeps(self, n_rows: int) -> bool:
-        """Whether `n_rows` further rows would still be fewer than the features."""
-        return self._matrix is None and self._n_kept + n_rows < self.size
-
-    def add_rows(self, rows: Tensor, scale: float = 1.0) -> None:
-        """Add rows [n, dim], which are `scale` times the data."""
-        if self.keeps(len(rows)):
-            self._kept.append(rows.to(torch.float64, copy=True) / scale)
+    def add_rows(self, rows: Tensor, scale: float = 1.0, constant: Hashable = None, n_constants: int = 0) -> None:
+        """Add rows [n, dim], which are `scale` times the data, with a constant unless it is None."""
+        if self.keeps(len(rows), n_constants):
+            self._kept.append((rows.to(torch.float64, copy=True) / scale, constant))
             self._n_kept += len(rows)
         else:
-            self.add_sums(row_moment(rows), self._sums(rows), len(rows), scale)
+            sums = None if constant is None else rows.sum(0, dtype=torch.float64)
+            self.add_sums(row_moment(rows), sums, len(rows), scale, constant)
 
-    def _sums(self, rows: Tensor) -> Tensor:
-        """The sum of rows [n, dim], which only a bias needs: [dim] float64, else empty."""
-        return (rows if self.with_bias else rows[:, :0]).sum(0, dtype=torch.float64)
-
-    def add_sums(self, products: Tensor, sums: Tensor, n_rows: int, scale: float = 1.0) -> None:
+    def add_sums(
+        self, products: Tensor, sums: Tensor | None, n_rows: int, scale: float = 1.0, constant: Hashable = None
+    ) -> None:
         """Add sum_i x_i x_i' [dim, dim] and sum_i x_i [dim], float64, of n rows x_i that are `scale` times the data.
 
-        Without a bias the sums are not read.
+        Without a constant the sums are not read.
         """
-        matrix = self._own_matrix(products.device)
-        d = self.dim
-        matrix[:d, :d].add_(products, alpha=scale**-2)
-        if self.with_bias:
-            matrix[:d, d] += sums / scale
-            matrix[d, :d] += sums / scale
-            matrix[d, d] += n_rows
+        self._own_products(products.device).add_(products, alpha=scale**-2)
+        if constant is not None and sums is not None:
+            self._sums[constant] = self._sums.get(constant, 0) + sums / scale
+            self._counts[constant] = self._counts.get(constant, 0) + n_rows
 
-    def _own_matrix(self, device: torch.device) -> Tensor:
-        if self._matrix is None:
-            self._matrix = torch.zeros(self.size, self.size, dtype=torch.float64, device=device)
+    def _own_products(self, device: torch.device) -> Tensor:
+        if self._products is None:
+            self._products = torch.zeros(self.dim, self.dim, dtype=torch.float64, device=device)
             kept, self._kept = self._kept, []
-            for rows in kept:
-                self.add_sums(row_moment(rows), self._sums(rows), len(rows))
-        return self._matrix
+            for rows, constant in kept:
+                self.add_sums(row_moment(rows), rows.sum(0), len(rows), constant=constant)
+        return self._products
 
-    def eigenvalues(self, divisor: float) -> NDArray[np.float64]:
-        """All `size` eigenvalues of the moment divided by `divisor`, ascending, raised to the floor."""
-        if self._matrix is not None:
-            found = symmetric_eigenvalues(self._matrix)
+    def rename(self, constant: Hashable, name: Hashable) -> None:
+        """Give the rows with a constant another one: the bias that was added to them later."""
+        self._kept = [(rows, name if own == constant else own) for rows, own in self._kept]
+        if constant in self._sums:
+            self._sums[name] = self._sums.get(name, 0) + self._sums.pop(constant)
+            self._counts[name] = self._counts.get(name, 0) + self._counts.pop(constant)
+
+    def eigenvalues(self, divisor: float, constants: Sequence[Hashable] = ()) -> NDArray[np.float64]:
+        """All eigenvalues of the moment of rows with these constants, divided by `divisor`: ascending, not below the
+        floor, [dim + constants]."""
+        if self._products is not None:
+            found = symmetric_eigenvalues(self._bordered(self._products, constants))
         elif self._kept:
-            rows = torch.cat(self._kept)
-            found = symmetric_eigenvalues(rows @ rows.T + float(self.with_bias))
+            rows = torch.cat([rows for rows, _ in self._kept])
+            gram = rows @ rows.T
+            for constant in constants:
+                ones = torch.cat([rows.new_full((len(rows),), float(own == constant)) for rows, own in self._kept])
+                gram += ones[:, None] * ones
+            found = symmetric_eigenvalues(gram)
         else:
             found = np.zeros(0)
-        return floored(np.concatenate([np.zeros(self.size - len(found)), found / divisor]))
+        size = self.dim + len(constants)
+        return floored(np.concatenate([np.zeros(max(0, size - len(found))), found[-size:] / divisor]))
+
+    def _bordered(self, products: Tensor, constants: Sequence[Hashable]) -> Tensor:
+        d = self.dim
+        matrix = products.new_zeros(d + len(constants), d + len(constants))
+        matrix[:d, :d] = products
+        for i, constant in enumerate(constants, d):
+            if constant in self._sums:
+                matrix[:d, i] = matrix[i, :d] = self._sums[constant]
+                matrix[i, i] = self._counts[constant]
+        return matrix
 
 
 def symmetric_eigenvalues(matrix: Tensor) -> NDArray[np.float64]:

@@ -12,9 +12,9 @@ samples, and added up in float64: the errors are random, so that they grow with 
 the largest eigenvalue with the size itself, and log-eigenvalues above the floor keep an error below 0.01. With few
 channels, and on other devices than a CPU (where float32 may mean TensorFloat-32), everything is float64.
 
-Features are ordered by tap, then channel: [tap_y, tap_x, channel]. Everything is two-dimensional; a 1-D convolution is
-one of height 1. The slow path, `patch_rows`, makes the patches in small chunks of samples; it serves short images with
-many channels and kernels whose taps share nothing, such as patch embeddings.
+Features are ordered by tap, then channel: [tap_y, tap_x, channel]. A 1-D convolution is a two-dimensional one of
+height 1. The slow path, `patch_rows`, makes the patches in small chunks of samples, for any number of axes; it serves
+3-D convolutions, short images with many channels, and kernels whose taps share nothing, such as patch embeddings.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, pairwise, product
+from math import prod
 
 import torch
 from torch import Tensor
@@ -63,21 +64,30 @@ class Axis:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Both axes of a convolution."""
+    """The axes of a convolution, two or three."""
 
-    y: Axis
-    x: Axis
+    axes: tuple[Axis, ...]
+
+    @property
+    def y(self) -> Axis:
+        return self.axes[-2]
+
+    @property
+    def x(self) -> Axis:
+        return self.axes[-1]
 
     @property
     def n_taps(self) -> int:
-        return self.y.taps * self.x.taps
+        return prod(axis.taps for axis in self.axes)
 
     @property
     def n_outputs(self) -> int:
-        return self.y.outputs * self.x.outputs
+        return prod(axis.outputs for axis in self.axes)
 
     def shares_products(self) -> bool:
-        """Whether classes are few enough for `patch_moment` to be cheaper than making the patches."""
+        """Whether there are two axes, and classes few enough for `patch_moment` to be cheaper than the patches."""
+        if len(self.axes) > 2:
+            return False
         pairs = self.n_taps * (self.n_taps + 1) // 2
         return self.n_taps == 1 or len(tap_classes(self)) < 0.8 * pairs
 
@@ -125,7 +135,7 @@ def patch_moment(images: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
 
     Args:
         images: [n, c, height, width], float32 or float64.
-        geometry: both axes, sizes equal to height and width.
+        geometry: two axes, sizes equal to height and width.
     """
     n_taps, channels = geometry.n_taps, images.shape[1]
     blocks = torch.zeros(n_taps, channels, n_taps, channels, dtype=torch.float64, device=images.device)
@@ -227,14 +237,14 @@ def _patch_sum(images: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _padded(images: Tensor, geometry: Geometry) -> Tensor:
-    y, x = geometry.y, geometry.x
-    return functional.pad(images, (x.before, x.after, y.before, y.after))
+    return functional.pad(images, [end for axis in reversed(geometry.axes) for end in (axis.before, axis.after)])
 
 
 def _windows(padded: Tensor, geometry: Geometry) -> Iterator[Tensor]:
-    """For every tap, the pixels that it reads: [n, c, outputs y, outputs x]."""
-    for u, v in product(range(geometry.y.taps), range(geometry.x.taps)):
-        yield padded[:, :, _reads(geometry.y, u), _reads(geometry.x, v)]
+    """For every tap, the pixels that it reads: [n, c, outputs of each axis]."""
+    for taps in product(*(range(axis.taps) for axis in geometry.axes)):
+        reads = (_reads(axis, tap) for axis, tap in zip(geometry.axes, taps, strict=True))
+        yield padded[(slice(None), slice(None), *reads)]
 
 
 def _reads(axis: Axis, tap: int) -> slice:
@@ -242,9 +252,15 @@ def _reads(axis: Axis, tap: int) -> slice:
     return slice(first, first + axis.stride * (axis.outputs - 1) + 1, axis.stride)
 
 
+def samples_at_once(data: Tensor) -> int:
+    """How many samples [n, ...] make a chunk of bounded size."""
+    return max(1, CHUNK_ELEMENTS * len(data) // max(1, data.numel()))
+
+
 def patch_rows(images: Tensor, geometry: Geometry) -> Iterator[Tensor]:
-    """The patches themselves as rows [m, t c], a chunk of samples at a time."""
-    per_sample = geometry.n_outputs * geometry.n_taps * images.shape[1]
-    for chunk in torch.split(images, max(1, CHUNK_ELEMENTS // max(1, per_sample))):
+    """The patches of images [n, c, ...] as rows [m, t c], ordered by sample, then position: a chunk of samples at a
+    time."""
+    features = geometry.n_taps * images.shape[1]
+    for chunk in torch.split(images, max(1, CHUNK_ELEMENTS // max(1, geometry.n_outputs * features))):
         windows = torch.stack(list(_windows(_padded(chunk, geometry), geometry)))
-        yield windows.permute(1, 3, 4, 0, 2).reshape(-1, geometry.n_taps * images.shape[1])
+        yield windows.flatten(3).permute(1, 3, 0, 2).reshape(-1, features)

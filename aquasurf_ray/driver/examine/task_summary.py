@@ -13,7 +13,6 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.task_check import sentence
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.objective import name_of
-from aquasurf_ray.workers.fisher.factors import Layer, n_weights
 from aquasurf_ray.workers.network import untrained_network
 
 
@@ -21,8 +20,9 @@ def task_summary(name: str) -> dict[str, Any]:
     """The task as JSON-ready values.
 
     `network` holds the number of parameters, the names of the activations that were replaced, those that were kept with
-    the reasons (None where the network factory does not report them), and the layers with a Fisher block. `data` holds
-    the number of examples a split, or a problem, in which case there is no digest.
+    the reasons (None where the network factory does not report them), and the modules that hold trained matrices;
+    `task check` says which of those have a Fisher block. `data` holds the number of examples a split, or a problem, in
+    which case there is no digest.
 
     Raises:
         BadUse: there is no such task, or its network cannot be built.
@@ -56,11 +56,12 @@ def _network(task: Task) -> dict[str, Any]:
         raise
     except Exception as error:  # the user's own code: whatever it raises is a reason to refuse the task
         raise TaskError(f"network of task '{task.name}' cannot be built: {sentence(error)}") from error
-    layers = [
-        {"layer": name, "kind": type(module).__name__, "weights": n_weights(module)}
-        for name, module in network.named_modules()
-        if isinstance(module, Layer) and module.weight.requires_grad
-    ]
+    layers = []
+    for name, module in network.named_modules():
+        trained = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if any(p.dim() > 1 for p in trained):
+            n_weights = sum(p.numel() for p in trained)
+            layers.append({"layer": name, "kind": type(module).__name__, "weights": n_weights})
     modules = [name for name, module in network.named_modules() if isinstance(module, Activation)]
     kept = None if replacement is None else [{"name": k.name, "reason": k.reason} for k in replacement.kept]
     return {

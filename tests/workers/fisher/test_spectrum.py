@@ -208,7 +208,7 @@ def test_other_float_types(dtype):
 
 
 class Branches(nn.Module):
-    """One layer on the way to the loss, one detached, one under no_grad, one unused, one of a kind not covered."""
+    """A layer and a transposed convolution that the loss sees; a layer detached, one under no_grad, one unused."""
 
     def __init__(self):
         super().__init__()
@@ -222,19 +222,23 @@ class Branches(nn.Module):
 
 
 def test_layers_without_a_gradient_are_skipped_by_name():
-    with pytest.warns(SkippedLayerWarning, match="left out of the spectrum: detached, quiet, unused, transposed"):
+    named = r"left out of the spectrum: detached \(no gradient\), quiet \(no gradient\), unused \(no gradient\)$"
+    with pytest.warns(SkippedLayerWarning, match=named):
         spectra = fisher_spectrum(Branches(), torch.randn(5, 4))
-    assert [s.name for s in spectra] == ["used"]
+    assert [s.name for s in spectra] == ["used", "transposed"]
+    assert str(spectra.coverage) == "2 of 5 matrices, 27.4% of 62 weights"
+    assert spectra.coverage.is_small
 
 
-def test_frozen_layers_are_skipped_and_frozen_biases_not_counted():
+def test_frozen_layers_and_biases_have_no_block_and_are_not_counted():
     model = network()
     model[0].requires_grad_(False)
     model[3].bias.requires_grad_(False)
-    with pytest.warns(SkippedLayerWarning, match="spectrum: 0$"):
-        (last,) = fisher_spectrum(model, batch())
+    spectra = fisher_spectrum(model, batch())
+    (last,) = spectra
     assert last.n_weights == 64 * 3
     assert last.input_eigenvalues.shape == (64,)
+    assert str(spectra.coverage) == "1 of 1 matrices, 100% of 192 weights"
 
 
 def test_parallel_branches_each_get_their_gradient():
@@ -288,7 +292,7 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda y: (y, y), "must return a tensor, got tuple"),
+        (lambda y: ([], None), "must return a tensor, or a tuple, .*, got tuple"),
         (lambda y: y.sum(1), r"real logits \(batch, ..., classes\), got torch.float32 \(5,\)"),
         (lambda y: y.to(torch.complex64), "got torch.complex64"),
         (lambda y: y.argmax(1, keepdim=True), "got torch.int64"),
@@ -307,10 +311,10 @@ def test_outputs_that_are_no_logits_are_refused(change, message):
         ({"targets": torch.zeros(5, dtype=torch.long)}, "draws its own targets"),
         (
             {"fisher": "empirical", "targets": torch.zeros(4, dtype=torch.long)},
-            r"shape \(5,\) for these logits, got \(4,\)",
+            r"shape \(5,\), got \(4,\) for logits \(5, 3\)",
         ),
         ({"fisher": "empirical", "targets": torch.full((5,), 3)}, r"must lie in \[0, 3\), got 3 to 3"),
-        ({"fisher": "empirical", "targets": torch.zeros(5)}, "integer class labels, got torch.float32"),
+        ({"fisher": "empirical", "targets": torch.zeros(5, 2)}, r"shape \(5, 3\), got \(5, 2\) for logits"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -324,19 +328,22 @@ def test_inputs_that_are_no_batch_are_refused(inputs):
         fisher_spectrum(nn.Linear(4, 3), inputs)
 
 
-def test_models_without_layers_or_gradients_are_refused():
-    with pytest.raises(NoLayers, match="no trainable Linear"):
+def test_models_without_matrices_or_gradients_are_refused():
+    with pytest.raises(NoLayers, match="no trained matrix"):
         fisher_spectrum(nn.Flatten(), torch.randn(5, 4))
-    with pytest.raises(NoLayers, match="do not depend"), pytest.warns(SkippedLayerWarning):
+    with pytest.raises(NoLayers, match=r"no weight .* gets a gradient; left out: layer \(no gradient\)"):
         fisher_spectrum(Returns(torch.detach), torch.randn(5, 4))
 
 
-def test_embeddings_and_tokens():
+def test_embeddings_have_no_block_and_are_named():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 6), nn.GELU(), nn.Linear(6, 4))
     tokens = torch.randint(7, (8, 9))
-    assert [s.n_weights for s in fisher_spectrum(model, tokens)] == [36, 28]
-    assert [s.n_weights for s in fisher_spectrum(model, tokens, tokens % 4, fisher="empirical")] == [36, 28]
+    for targets in (None, tokens % 4):
+        with pytest.warns(SkippedLayerWarning, match=r"left out of the spectrum: 0 \(embedding\)$"):
+            spectra = fisher_spectrum(model, tokens, targets, fisher="sampled" if targets is None else "empirical")
+        assert [s.n_weights for s in spectra] == [36, 28]
+        assert str(spectra.coverage) == "2 of 3 matrices, 64.6% of 99 weights"
 
 
 class Attention(nn.Module):
@@ -371,23 +378,40 @@ def character_model(attention):
     return nn.Sequential(OrderedDict(layers))
 
 
-def test_a_transformer_has_a_block_for_each_linear_layer_and_none_for_embeddings_and_norms():
-    spectra = fisher_spectrum(character_model(Attention(6)), torch.randint(7, (8, 9)))
-    expected = {"attention.query_key_value": 7 * 18, "attention.out": 7 * 6, "up": 7 * 12, "head": 13 * 7}
-    assert {s.name: s.n_weights for s in spectra} == expected
+EXPECTED = {"up": 7 * 12, "head": 13 * 7}
 
 
 @pytest.mark.parametrize(
-    ("module", "named"),
+    ("module", "blocks", "named"),
     [
-        (TorchAttention(6, 2, batch_first=True), "attention, attention.out_proj"),
-        (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), "attention.self_attn, attention.self_attn.out_proj"),
-        (FirstOutput(6, 6, batch_first=True), "attention"),
+        (Attention(6), {"attention.query_key_value": 7 * 18, "attention.out": 7 * 6}, ""),
+        (
+            TorchAttention(6, 2, batch_first=True),
+            {"attention.in_proj_weight": 7 * 18, "attention.out_proj": 7 * 6},
+            "",
+        ),
+        (
+            nn.TransformerEncoderLayer(6, 2, 8, batch_first=True),
+            {
+                "attention.self_attn.in_proj_weight": 7 * 18,
+                "attention.self_attn.out_proj": 7 * 6,
+                "attention.linear1": 7 * 8,
+                "attention.linear2": 9 * 6,
+            },
+            "",
+        ),
+        (
+            FirstOutput(6, 6, batch_first=True),
+            {},
+            r", attention.weight_ih_l0 \(lstm\), attention.weight_hh_l0 \(lstm\)",
+        ),
     ],
-    ids=["attention", "encoder layer", "lstm"],
+    ids=["layers", "torch's attention", "encoder layer", "lstm"],
 )
-def test_layers_of_torch_whose_projections_have_no_block_are_named(module, named):
-    with pytest.warns(SkippedLayerWarning, match=f"left out of the spectrum: {named}$"):
-        spectra = fisher_spectrum(character_model(module), torch.randint(7, (8, 9)))
-    assert {"up", "head"} <= {s.name for s in spectra}
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_text_networks_have_a_block_for_each_projection_and_the_rest_is_named(module, blocks, named, training):
+    model = character_model(module).train(training)
+    with pytest.warns(SkippedLayerWarning, match=rf"left out of the spectrum: embedding \(embedding\){named}$"):
+        spectra = fisher_spectrum(model, torch.randint(7, (8, 9)))
+    assert {s.name: s.n_weights for s in spectra} == blocks | EXPECTED
     assert all(np.isfinite(s.log_eigenvalues()).all() for s in spectra)

@@ -1,0 +1,109 @@
+"""Which share of a network's trained weights a spectrum covers, and what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aquasurf_ray.workers.fisher.uses import Block
+
+SMALL_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a spectrum covers of the weights that are trained (frozen ones count nowhere).
+
+    Attributes:
+        n_matrices: trained parameters of two dimensions or more.
+        n_covered_matrices: those with a block.
+        n_weights: elements of all trained parameters.
+        n_covered_weights: those in a block.
+        left_out: matrices without a block, with the reason.
+        also_used: matrices with a block, with uses that the block does not count.
+
+    Example:
+        >>> str(Coverage(9, 9, 124_439_808, 122_822_090, {}, {}))
+        '9 of 9 matrices, 98.7% of 124,439,808 weights'
+    """
+
+    n_matrices: int
+    n_covered_matrices: int
+    n_weights: int
+    n_covered_weights: int
+    left_out: dict[str, str]
+    also_used: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, shapes: Mapping[str, Sequence[int]], blocks: Sequence[Block], other_uses: Mapping[str, set[str]]
+    ) -> Coverage:
+        """From the shapes of the trained parameters, the blocks, and what else parameters are used for."""
+        covered: dict[str, int] = {}
+        for block in blocks:
+            for name, n in block.names.items():
+                covered[name] = covered.get(name, 0) + n
+        uses = {name: set(found) for name, found in other_uses.items()}
+        for block in blocks:
+            if block.is_differentiated:
+                uses.setdefault(next(iter(block.names)), set()).add("derivative in forward")
+        matrices = [name for name, shape in shapes.items() if len(shape) > 1]
+        sizes = {name: _size(shape) for name, shape in shapes.items()}
+        return cls(
+            n_matrices=len(matrices),
+            n_covered_matrices=sum(name in covered for name in matrices),
+            n_weights=sum(sizes.values()),
+            n_covered_weights=sum(min(n, sizes[name]) for name, n in covered.items()),
+            left_out={name: _listed(uses.get(name)) or "no gradient" for name in matrices if name not in covered},
+            also_used={name: _listed(uses.get(name)) for name in matrices if name in covered and uses.get(name)},
+        )
+
+    @property
+    def share(self) -> float:
+        """Covered weights as a share of all that are trained."""
+        return self.n_covered_weights / max(1, self.n_weights)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a search should be warned: less than half of the weights."""
+        return self.share < SMALL_SHARE
+
+    def __str__(self) -> str:
+        percent = int(1000 * self.share) / 10  # never rounded up to 100
+        return f"{self.n_covered_matrices} of {self.n_matrices} matrices, {percent:g}% of {self.n_weights:,} weights"
+
+    def left_out_text(self) -> str:
+        """Names and reasons of the matrices without a block."""
+        return _named(self.left_out)
+
+    def warning(self) -> str | None:
+        """What to say of a spectrum that is not whole; None where every matrix has a block with all its uses."""
+        says = []
+        if self.left_out:
+            says.append(f"left out of the spectrum: {self.left_out_text()}")
+        if self.also_used:
+            says.append(f"uses that no block counts: {_named(self.also_used)}")
+        if not says and not self.is_small:
+            return None
+        small = "less than half of the weights: " if self.is_small else ""
+        return "; ".join([f"the spectrum covers {small}{self}", *says])
+
+
+def _size(shape: Sequence[int]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total
+
+
+def _listed(uses: set[str] | None) -> str:
+    return ", ".join(sorted(uses or ()))
+
+
+def _named(reasons: Mapping[str, str]) -> str:
+    return ", ".join(f"{_short(name)} ({reason})" for name, reason in reasons.items())
+
+
+def _short(name: str) -> str:
+    """A layer's name for its weight."""
+    return name.removesuffix(".weight")
