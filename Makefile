@@ -7,16 +7,16 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup search test test-faults reliability test-deploy lint audit evidence
 
 help:
-	@echo "make search        set up and run a search on the digits task (CPU, SQLite), with its result printed"
-	@echo "make test          set up and run the tests"
-	@echo "make test-faults   the long ones: whole searches under faults of every kind"
-	@echo "make reliability   puts what they counted into docs/reliability.md"
-	@echo "make test-deploy   searches on a real Slurm and on whole Ray clusters, where the packages for them are installed"
-	@echo "make evidence      the tables of docs/evidence.md, from the shipped benchmark, put into the page"
-	@echo "make audit         known weaknesses of the pinned dependencies, where the data can be reached"
-	@echo "make lint          ruff, mypy and the import contracts"
-	@echo "make test-docs     every block of code in README and docs is run, in order, page by page"
-	@echo "make docs          the site of the documentation, into build/site"
+	@echo "make search        set up, run a search on the digits task (CPU, SQLite) and print its result"
+	@echo "make test          set up and run the tests, except for the slow ones"
+	@echo "make test-faults   the slow tests, and whole searches under faults of every kind"
+	@echo "make reliability   put the counts of the last make test-faults into docs/reliability.md"
+	@echo "make test-deploy   run searches on a real Slurm and on whole Ray clusters, where their packages are installed"
+	@echo "make evidence      recompute the tables of docs/evidence.md from the shipped benchmark"
+	@echo "make audit         list known vulnerabilities of the pinned dependencies, where the data can be reached"
+	@echo "make lint          run ruff, mypy and the import contracts"
+	@echo "make test-docs     run every code block of README and docs, in order, page by page"
+	@echo "make docs          build the documentation site into build/site"
 
 setup: $(STAMP)
 
@@ -36,14 +36,15 @@ search: $(STAMP)
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 test: $(STAMP)
-	$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not faults and not deploy and not docs"
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --durations=25 \
+		-m "not slow and not faults and not deploy and not docs"
 
 FAULTS := build/faults.jsonl
 FAULT_TESTS :=
 
 test-faults: $(STAMP)
 	@rm -f $(FAULTS)
-	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "faults or reliability" $(FAULT_TESTS); code=$$?; \
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "slow or faults or reliability" $(FAULT_TESTS); code=$$?; \
 		$(BIN)/python tests/fixtures/reliability.py $(FAULTS) --print; exit $$code
 
 reliability: $(STAMP)

@@ -68,8 +68,7 @@ class Warnings(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._texts: deque[str] = deque(maxlen=WARNINGS_KEPT)
-        for name in ("aquasurf_ray", "surrogate", "workers"):
-            logging.getLogger(name).addHandler(self)
+        logging.getLogger("aquasurf_ray").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps one."""

@@ -4,37 +4,66 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from functools import partial
 
 import pytest
-from pages import PAGES, ROOT, all_blocks, aquasurf, blocks, commands, commands_in_text
+from pages import PAGES, ROOT, all_blocks, blocks, commands, commands_in_text
+
+from aquasurf_ray.activations import unregister
+from aquasurf_ray.cli.main import main
 
 
-def test_the_readmes_own_network_is_searched(tmp_path):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder whose modules this process forgets afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for module in tmp_path.glob("*.py"):
+        sys.modules.pop(module.stem, None)
+
+
+@pytest.fixture
+def printed(capsys):
+    """Runs a command in this process and returns what it prints."""
+
+    def output(*words):
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
+    return output
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_the_readmes_own_network_is_searched(folder, printed):
     task, use = blocks("README.md", "python")
-    (tmp_path / "mytask.py").write_text(task)
+    (folder / "mytask.py").write_text(task)
     command = next(b for b in blocks("README.md", "") if "mytask" in b).split()
     assert command[:3] == ["aquasurf", "search", "mytask:rings_task"]
     small = ["--candidates", "16", "--evaluations", "2", "--workers", "1", "--json"]
-    document = json.loads(aquasurf(*command[1:3], *small, folder=tmp_path))
+    document = json.loads(printed(*command[1:3], *small))
     assert document["status"] == "finished"
     assert document["evaluations"] == 10
     assert document["best_score"] > 0.8
-    subprocess.run([sys.executable, "-c", use], cwd=tmp_path, check=True)
+    exec(use, {})
 
 
-def test_a_space_of_ones_own_with_operators_of_ones_own(tmp_path):
+@pytest.mark.usefixtures("ray_here")
+def test_a_space_of_ones_own_with_operators_of_ones_own(folder, printed, request):
     (space,) = blocks("docs/spaces.md", "yaml")
     (operators,) = blocks("docs/spaces.md", "python")
-    (tmp_path / "myoperators.py").write_text(operators)
-    (tmp_path / "myspace.yaml").write_text(space.replace('["elu(x)"]', '["elu(x)", "mul(x,bump(x))"]'))
-    assert "mul(x,bump(x))" in aquasurf("space", "myspace.yaml", folder=tmp_path).splitlines()
+    (folder / "myoperators.py").write_text(operators)
+    (folder / "myspace.yaml").write_text(space.replace('["elu(x)"]', '["elu(x)", "mul(x,bump(x))"]'))
+    request.addfinalizer(partial(unregister, "bump"))
+    assert "mul(x,bump(x))" in printed("space", "myspace.yaml").splitlines()
     options = ["--candidates", "30", "--evaluations", "24", "--workers", "1", "--features", "outputs", "--json"]
-    document = json.loads(aquasurf("search", "digits", "--space", "myspace.yaml", *options, folder=tmp_path))
+    document = json.loads(printed("search", "digits", "--space", "myspace.yaml", *options))
     assert document["status"] == "finished"
-    trained = aquasurf("query", "SELECT function FROM leaderboard", "--format", "csv", folder=tmp_path)
-    assert "bump" in trained
+    assert "bump" in printed("query", "SELECT function FROM leaderboard", "--format", "csv")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])

@@ -111,7 +111,7 @@ print([name for name in {("aquasurf_ray", *OURS_ONCE)} if find_spec(name)])
     assert output([sys.executable, "-c", code], tmp_path, without_the_repository()) == "['aquasurf_ray']\n"
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_users_own_store_workers_and_surrogate_are_used_beside_ours(
     folder: Path, environment: dict[str, str]
 ) -> None:

@@ -25,7 +25,7 @@ print(sum(smooth_knn_dist.stats.cache_hits.values()), coordinates.tobytes().hex(
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # three processes compile UMAP
 def test_a_second_process_compiles_nothing_again_and_gives_the_same_map():
     def run(script: str) -> tuple[int, str]:
         command = [sys.executable, "-c", script]

@@ -212,7 +212,8 @@ def test_a_missing_row_has_one_version_whatever_its_bits() -> None:
 
 def test_importing_the_room_is_cheap() -> None:
     heavy = ("umap", "numba", "sklearn", "torch", "ray")
-    program = f"import sys, surrogate.embedding, surrogate.policy; print([m for m in {heavy} if m in sys.modules])"
+    modules = "aquasurf_ray.surrogate.embedding, aquasurf_ray.surrogate.policy"
+    program = f"import sys, {modules}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 
@@ -292,3 +293,13 @@ def test_a_drained_training_without_a_place_for_checkpoints_or_in_its_last_epoch
         if storage is None:
             worker._remember = lambda epoch, worker=worker: worker.drain()
         assert len(worker.train(job()).epochs) == 3
+
+
+def test_warnings_of_a_users_own_module_are_not_reported_as_ours():
+    collected = actor.Warnings()
+    try:
+        logging.getLogger("workers").warning("of a user's workers.py")
+        logging.getLogger("aquasurf_ray.workers.actor").warning("of ours")
+    finally:
+        logging.getLogger("aquasurf_ray").removeHandler(collected)
+    assert collected.take() == ["aquasurf_ray.workers.actor: of ours"]

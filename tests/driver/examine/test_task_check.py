@@ -29,7 +29,7 @@ def small_batches(monkeypatch):
 
 def marked(name):
     large = data_set_of(name) in ("imagenet", "imagenette")
-    return pytest.param(name, marks=pytest.mark.faults if large else ())
+    return pytest.param(name, marks=pytest.mark.slow if large else ())
 
 
 @pytest.mark.parametrize("name", map(marked, task_names()))
