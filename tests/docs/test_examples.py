@@ -91,4 +91,5 @@ def test_every_command_a_page_names_is_one_with_these_options(page):
         command = get_command(app)
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
-        command.make_context("aquasurf", words)  # raises what it would say of a wrong option
+        if words != ["--help"]:
+            command.make_context("aquasurf", words)  # raises the error of a wrong option

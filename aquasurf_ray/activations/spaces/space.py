@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -246,6 +247,10 @@ def _texts(key: str, value: object) -> list[str]:
 
 
 def _import(module: str) -> None:
+    """Import a user's module, from the working folder first: an installed `aquasurf`, unlike `python -m`, has no entry
+    for it in `sys.path`."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(module)
     except ImportError as error:
