@@ -29,7 +29,6 @@ def test_a_file_is_written_and_named(tmp_path, capsys) -> None:
         (["swish(x)", "-o", "/dev/null"], "no plain file"),
         (["swish(x)", "-o", "/nowhere/f.py"], "there is no folder '/nowhere'"),
         (["swish(x)", "-o", "/proc/f.py"], "'/proc/f.py' cannot be written"),
-        (["bessel_i0e(x)", "--form", "onnx", "-o", "f.onnx"], "no counterpart"),
         (["swish(x)", "--form", "fortran"], "fortran"),
     ],
 )

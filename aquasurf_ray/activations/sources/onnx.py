@@ -1,57 +1,132 @@
-"""A function as an ONNX model, exported by PyTorch: float32 tensors of shape [batch, features], both sizes free."""
+"""A function as an ONNX model: float32 tensors of shape [batch, features], both sizes free, with doubles between them.
+
+Between input and output all is in double precision, so that the result is the float64 value, rounded once. An operator
+that a user registered is translated by PyTorch's exporter, and computes in float32 what the exporter makes of it.
+"""
 
 from __future__ import annotations
 
-import warnings
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aquasurf_ray.activations.errors import ActivationError
 from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.module import Activation
+from aquasurf_ray.activations.registry import Operator, operator_named
+from aquasurf_ray.activations.sources.onnx_operators import BINARY, FOLDED, UNARY
+from aquasurf_ray.activations.sources.onnx_registered import OPSET, exported_graph
 
-NAMES = ("x", "y")
-_WITHOUT = ("bessel_i0e", "bessel_i1e")
+INPUT, OUTPUT = "x", "y"
+_IR_VERSION = 8  # the one of this opset
 
 
 def export_onnx(expression: Expression | str, path: Path) -> None:
     """Writes the function's model, with the input "x" and the output "y".
 
     Raises:
-        ActivationError: the ONNX packages are not installed, an operator has no counterpart in ONNX, or the file cannot
-            be written.
+        ActivationError: the ONNX packages are not installed, PyTorch's exporter cannot translate a registered operator,
+            or the file cannot be written.
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    lacking = [name for name in _WITHOUT if f"{name}(" in str(expression)]
-    if lacking:
-        raise ActivationError(f"ONNX has no counterpart of '{lacking[0]}'; take the PyTorch, JAX or TensorFlow source")
-    size = torch.export.Dim("batch"), torch.export.Dim("features")
+    data = onnx_model([expression]).SerializeToString()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own, about its own parts
-            program = torch.onnx.export(
-                Activation(expression).eval(),
-                (torch.linspace(-3.0, 3.0, 12).reshape(3, 4),),
-                dynamo=True,
-                dynamic_shapes=({0: size[0], 1: size[1]},),
-                input_names=[NAMES[0]],
-                output_names=[NAMES[1]],
-                custom_translation_table={torch.ops.aten.log_sigmoid.default: _log_sigmoid},
-                verbose=False,
-            )
-            if program is None:
-                raise ActivationError(f"PyTorch has exported nothing for '{expression}'")
-            program.save(str(path))
-    except ImportError as error:
-        raise ActivationError(f"ONNX needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
+        path.write_bytes(data)
     except OSError as error:
         raise ActivationError(f"model '{path}' cannot be written: {error.strerror or error}") from None
 
 
-def _log_sigmoid(x: Any) -> Any:
-    """The exporter's own takes the logarithm of a sigmoid, which runtimes round to 0 from -18 on."""
-    from onnxscript import opset18
+def onnx_model(expressions: Sequence[Expression]) -> Any:
+    """The model of one function, or of several with the outputs "y", "y1", "y2" and so on.
 
-    return opset18.Neg(opset18.Softplus(opset18.Neg(x)))
+    Raises:
+        ActivationError: the ONNX packages are not installed, or PyTorch cannot translate a registered operator.
+    """
+    try:
+        from onnx import TensorProto, checker, helper
+    except ImportError as error:
+        raise ActivationError(f"ONNX needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
+    graph = _Graph()
+    registers: dict[Expression, str] = {Expression(): graph.Cast(INPUT, to=TensorProto.DOUBLE)}
+    outputs = []
+    for number, expression in enumerate(expressions):
+        value = _written(graph, expression, registers)
+        outputs.append(graph.add("Cast", (value,), f"{OUTPUT}{number or ''}", to=TensorProto.FLOAT))
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", "features"]) for n in (INPUT, *outputs)]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "activation", tensors[:1], tensors[1:], graph.constants),
+        producer_name="aquasurf-ray",
+        doc_string=str(expressions[0]),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    checker.check_model(model)
+    return model
+
+
+class _Graph:
+    """Writes a node for each call of an ONNX operator (`graph.Exp(x)`); values are known by name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self._constants: dict[float, Any] = {}
+        self._others: list[Any] = []
+
+    @property
+    def constants(self) -> list[Any]:
+        return [*self._constants.values(), *self._others]
+
+    def __getattr__(self, operator: str) -> Any:
+        return lambda *arguments, **attributes: self.add(operator, arguments, f"v{len(self.nodes)}", **attributes)
+
+    def add(self, operator: str, arguments: Sequence[str | float], result: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        names = [name if isinstance(name, str) else self._constant(name) for name in arguments]
+        self.nodes.append(helper.make_node(operator, names, [result], **attributes))
+        return result
+
+    def insert(self, other: Any, arguments: Sequence[str]) -> str:
+        """Takes over the nodes and constants of a graph, applied to values of this one; returns its output."""
+        prefix = f"g{len(self.nodes)}_"
+        names: dict[str, str] = {"": "", **dict(zip((value.name for value in other.input), arguments, strict=True))}
+        for constant in other.initializer:
+            self._others.append(type(constant).FromString(constant.SerializeToString()))
+            self._others[-1].name = names[constant.name] = prefix + constant.name
+        for node in other.node:
+            names |= {name: prefix + name for name in node.output if name}
+            copy = type(node).FromString(node.SerializeToString())
+            copy.name = prefix + node.name
+            copy.input[:] = [names[name] for name in node.input]
+            copy.output[:] = [names[name] for name in node.output]
+            self.nodes.append(copy)
+        return names[other.output[0].name]
+
+    def _constant(self, value: float) -> str:
+        from onnx import TensorProto, helper
+
+        if value not in self._constants:
+            name = f"c{len(self._constants)}"
+            self._constants[value] = helper.make_tensor(name, TensorProto.DOUBLE, [], [value])
+        return str(self._constants[value].name)
+
+
+def _written(graph: _Graph, expression: Expression, registers: dict[Expression, str]) -> str:
+    """The name of the expression's value; what occurs twice is computed once."""
+    if expression not in registers:
+        operator = operator_named(expression.operator or "")
+        arguments = [_written(graph, argument, registers) for argument in expression.arguments]
+        registers[expression] = _applied(graph, operator, arguments)
+    return registers[expression]
+
+
+def _applied(graph: _Graph, operator: Operator, arguments: list[str]) -> str:
+    if operator.name in UNARY:
+        return str(UNARY[operator.name](graph, *arguments))
+    binary = BINARY.get(FOLDED.get(operator.name, operator.name))
+    if binary is not None:
+        return str(functools.reduce(functools.partial(binary, graph), arguments))
+    from onnx import TensorProto
+
+    values = [graph.Cast(argument, to=TensorProto.FLOAT) for argument in arguments]
+    return str(graph.Cast(graph.insert(exported_graph(operator, len(values)), values), to=TensorProto.DOUBLE))

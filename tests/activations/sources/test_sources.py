@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from aquasurf_ray.activations import Activation, ActivationError, parse
+from aquasurf_ray.activations import Activation, parse
 from aquasurf_ray.activations.errors import OperatorError
 from aquasurf_ray.activations.operators import BINARY, EVERY_UNARY, NARY
-from aquasurf_ray.activations.sources import LANGUAGES, class_name, export_onnx, source
+from aquasurf_ray.activations.sources import LANGUAGES, class_name, source
 from aquasurf_ray.activations.sources.writer import function_name
 
 X = np.concatenate([np.linspace(-6.0, 6.0, 97), [-50.0, 50.0]]).astype(np.float32)
@@ -38,7 +38,6 @@ import numpy
 found = [importlib.import_module(f"function_{number}").Y for number in range(int(sys.argv[1]))]
 numpy.save("y.npy", numpy.stack(found))
 """
-TOLERANCE = {"rtol": 2e-5, "atol": 2e-6}
 
 
 def ours(function: str, x: np.ndarray = X) -> np.ndarray:
@@ -100,37 +99,9 @@ def test_the_sources_of_other_frameworks_have_the_same_values(language, framewor
     subprocess.run([sys.executable, "run.py", str(len(FUNCTIONS))], cwd=tmp_path, check=True, timeout=240)
     found = np.load(tmp_path / "y.npy")
     for function, values in zip(FUNCTIONS, found, strict=True):
-        np.testing.assert_allclose(values, ours(function), **TOLERANCE, err_msg=function)
-
-
-@pytest.mark.parametrize(
-    "function", ["mul(erfc(x),tanh(x))", "elish(x)", "pow(sigmoid(x),tanh(x))", "max_n(x,exp(x),x)"]
-)
-def test_the_onnx_model_has_the_same_values_for_any_shape(function, tmp_path):
-    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
-    pytest.importorskip("onnxscript", reason="needs onnxscript")
-    export_onnx(function, tmp_path / "f.onnx")
-    session = runtime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
-    for shape in ((3, 32), (1, 96)):
-        x = X[:96].reshape(shape)
-        (found,) = session.run(["y"], {"x": x})
-        np.testing.assert_allclose(found, ours(function, x), rtol=1e-4, atol=1e-5)
-
-
-def test_the_onnx_model_of_log_sigmoid_goes_on_where_a_runtime_rounds_the_sigmoid_to_nothing(tmp_path):
-    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
-    pytest.importorskip("onnxscript", reason="needs onnxscript")
-    export_onnx("log_sigmoid(x)", tmp_path / "f.onnx")
-    session = runtime.InferenceSession(tmp_path / "f.onnx", providers=["CPUExecutionProvider"])
-    x = np.array([[-1000.0, -50.0, -20.0, -1.0, 0.0, 50.0]], dtype=np.float32)
-    (found,) = session.run(["y"], {"x": x})
-    np.testing.assert_allclose(found, np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), rtol=1e-5)
-
-
-def test_what_onnx_lacks_is_told_before_anything_is_written(tmp_path):
-    with pytest.raises(ActivationError, match="no counterpart of 'bessel_i0e'"):
-        export_onnx("add(x,bessel_i0e(x))", tmp_path / "f.onnx")
-    assert not list(tmp_path.iterdir())
+        expected = Activation(function)(torch.from_numpy(X).double())  # JAX's gelu keeps digits that PyTorch's loses
+        absolute = 1e-37 if function.count("(") == 1 else 2e-6  # JAX rounds to zero below; a difference loses digits
+        np.testing.assert_allclose(values, expected, rtol=2e-5, atol=absolute, err_msg=function)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
