@@ -75,7 +75,7 @@ class _Stepper:
 
     def __init__(self, task: Task, network: nn.Module, batch: Step, arithmetic: Arithmetic) -> None:
         self.network, self.batch, self.arithmetic = network, batch, arithmetic
-        self.loss = task.objective.training_loss(task.recipe.label_smoothing)
+        self.loss = task.objective.on(batch.targets.device).training_loss(task.recipe.label_smoothing)
         self.optimizer = make_optimizer(network, task.recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # all the work, and nothing moves

@@ -6,87 +6,87 @@ the same seed starts from. torch's global generator is seeded inside and left as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, TensorDataset
 
 from aquasurf_ray.activations import form_factory
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
-from aquasurf_ray.tasks.task import ActivationFactory, ExampleSet
+from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
+from aquasurf_ray.tasks.loaders import Examples, drawn_batch, leading_batches, n_examples
+from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.targets import ignored_label
+from aquasurf_ray.tasks.task import ActivationFactory
 from aquasurf_ray.workers.engine.batches import has_batch_of_one
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
 
 
 def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, device: torch.device) -> nn.Module:
-    """The network in training mode on `device`, its weights drawn on the CPU from `seed` so that all devices agree."""
+    """Return the network in training mode on `device`, its weights drawn on the CPU, so that all devices agree."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = task.network(activation)
     return network.to(device).train()
 
 
-def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """`task.spectrum_batch_size` training inputs (n, ...) and targets (n, ...), drawn without replacement."""
-    examples = splits.for_spectrum()
-    n_train = len(examples)  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(n_train, generator=generator)[: task.spectrum_batch_size].tolist()
-    return _collated(task, examples, chosen, device)
+def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.device) -> tuple[Inputs, torch.Tensor]:
+    """Draw `task.spectrum_batch_size` training inputs (n, ...) and targets (n, ...), as training gets them."""
+    return _sent(drawn_batch(splits.for_spectrum(), task.spectrum_batch_size, seed), device)
 
 
 def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
-    """A `DataLoader` that drops its last batch may have none left.
+    """Refuse a split without a batch, such as that of a `DataLoader` that drops its only one.
 
     Raises:
         TaskError: one of the three has none.
     """
-    for name in ("train", "validation", "test"):
-        examples = getattr(splits, name)
+    for name, examples in splits.named().items():
         if isinstance(examples, DataLoader) and len(examples) == 0:
             raise TaskError(
                 f"{name} split of task '{task.name}' gives no batch: its DataLoader drops the last one, and has "
-                f"{len(examples.dataset)} examples for batches of {examples.batch_size}"  # type: ignore[arg-type]
+                f"{n_examples(examples)} examples for batches of {examples.batch_size}"
             )
 
 
-def _collated(
-    task: Task, examples: ExampleSet, indices: Iterable[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Examples by number as a batch on the device, put together as a `DataLoader` does it."""
-    items = [examples[i] for i in indices]
-    odd = next((item for item in items if not isinstance(item, tuple | list) or len(item) != 2), None)
-    if odd is not None:
-        got = f"{len(odd)} parts" if isinstance(odd, tuple | list) else type(odd).__name__
-        raise TaskError(f"items of the training split of task '{task.name}' must be (input, target) pairs, got {got}")
-    inputs, targets = default_collate(items)
-    return inputs.to(device), targets.to(device)
+def refuse_splits_without_targets(task: Task, splits: Splits) -> None:
+    """Refuse a split without a target that counts. Each is read as far as its first one; a split in memory, as a whole.
+
+    Raises:
+        TaskError: one of the three has none, or items of a form that networks are not called with.
+    """
+    for name, examples in splits.named().items():
+        with _naming(task, name):
+            _counting_batch(task, examples)
 
 
 def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Tries what belongs to the task and not to any function, so that its own mistakes are told first: the network with
-    relu on two training examples, the objective on what comes out, the optimiser, and whether each split has batches.
+    """Try what belongs to the task and not to any function, so that the task's own mistakes are reported first: the
+    network with relu on two training examples, the objective on its outputs, the optimiser, and whether each split has
+    batches with targets that count.
 
     Raises:
         TaskError: one of them raises, the loss is no scalar, a split has no batch, or a batch of one is refused.
         torch.OutOfMemoryError: the device is full.
     """
     refuse_splits_without_batches(task, splits)
+    refuse_splits_without_targets(task, splits)
     network = _relu_network(task, device)
-    examples = splits.for_spectrum()
-    inputs, labels = _collated(task, examples, range(min(2, len(examples))), device)  # type: ignore[arg-type]
+    with _naming(task, "training"):
+        inputs, labels = _sent(_counting_batch(task, splits.for_spectrum()), device)
+    objective = task.objective.on(device)
     with _refusing(task, "optimizer"):
         make_optimizer(network, task.recipe)
-    with _refusing(task, "network"):
-        outputs = network(inputs)
+    with _refusing(task, "network", f"the task's own examples, {form_of(inputs)}"):
+        outputs = output_of(call_network(network, inputs))
     with _refusing(task, "objective"):
-        loss = task.objective.loss(outputs, labels)
+        loss = objective.loss(outputs, labels)
         if loss.dim() > 0:
             raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
-        metric = task.objective.metric.begin(device)
+        metric = objective.begin_metric(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
     with _refusing(task, "backward pass"):  # recomputed forms need their input as it was, and not changed in place
@@ -95,20 +95,49 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
 
 
 def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Tries the network on one example where a training epoch has such a batch, which batch norm does not take.
+    """Try the network on one example where a training epoch has such a batch, which batch norm does not take.
 
     Raises:
         TaskError: it raises.
     """
     if not has_batch_of_one(splits.train, task.recipe.batch_size):
         return
-    inputs, _ = _collated(task, splits.for_spectrum(), [0], device)
+    inputs, _ = _sent(next(leading_batches(splits.for_spectrum(), 1)), device)
     with _refusing(task, "network", "a training batch of one example (change batch_size, or drop_last=True)"):
-        _relu_network(task, device)(inputs)
+        call_network(_relu_network(task, device), inputs)
+
+
+def _counting_batch(task: Task, examples: Examples) -> tuple[Inputs, torch.Tensor]:
+    """The first two examples in a row of which a target counts."""
+    if isinstance(examples, TensorDataset):
+        inputs, targets = batch_of(examples.tensors)
+        counted = task.objective.counted(targets).flatten(1) if targets.dim() > 1 else task.objective.counted(targets)
+        places = (counted.any(1) if counted.dim() > 1 else counted).nonzero()
+        if len(places):
+            first = max(0, min(int(places[0]), len(targets) - 2))
+            return inputs[first : first + 2], targets[first : first + 2]
+    else:
+        for inputs, targets in leading_batches(examples, 2):
+            if task.objective.counted(targets).any():
+                return inputs, targets
+    raise TaskError(f"no target counts: all are {ignored_label(task.objective.loss)}")
+
+
+def _sent(batch: tuple[Inputs, torch.Tensor], device: torch.device) -> tuple[Inputs, torch.Tensor]:
+    inputs, targets = batch
+    return map_tensors(inputs, lambda tensor: tensor.to(device)), targets.to(device)
 
 
 def _relu_network(task: Task, device: torch.device) -> nn.Module:
     return untrained_network(task, form_factory(REFERENCE, "recomputed"), seed=0, device=device)
+
+
+@contextmanager
+def _naming(task: Task, split: str) -> Iterator[None]:
+    try:
+        yield
+    except TaskError as error:
+        raise TaskError(f"{split} split of task '{task.name}': {error}") from error
 
 
 @contextmanager

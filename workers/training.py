@@ -112,7 +112,15 @@ def train(
         with process_settings(task.recipe, device):
             probe(activation, device)
             splits = splits or task.splits()
-            feed = TrainingFeed(task, splits, device, seed=seed, loader_workers=loader_workers, share=team.share)
+            feed = TrainingFeed(
+                task,
+                splits,
+                device,
+                seed=seed,
+                loader_workers=loader_workers,
+                share=team.share,
+                total=team.total_weight,
+            )
             if gate is not None:
                 check_health(feed, activation, limits=gate)
             loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)

@@ -1,27 +1,37 @@
-"""What a network and its data look like from outside, as small JSON-ready dictionaries: the body of `Task.spec()`.
+"""The identity of a network and its data, as small JSON-ready dictionaries: the body of `Task.spec()`.
 
 Two descriptions are equal on every machine and in every process where the task is the same: they hold names, shapes,
 settings, sizes and labels, and no weights, pixels or targets that are real numbers, whose last bits follow the
-processor and the decoder, and which augmentation draws anew at each reading. What that leaves unseen is said under
-`Task.version`.
+processor and the decoder, and which augmentation draws again at each reading. `Task.version` covers the rest.
+
+A user's `DataLoader` is described by its data set, and, unless it is plain (see `aquasurf_ray.tasks.loaders`), by the
+indices that its sampler gives; a `collate_fn` by the batch that it makes, where `default_collate` would make another.
+So plain loaders, and data sets, keep the digest that they had in version 0.1.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, default_collate
+
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.inputs import input_and_target
+from aquasurf_ray.tasks.loaders import Examples, example_set, given_batches, is_plain, n_examples
+from aquasurf_ray.tasks.objective import name_of
+from aquasurf_ray.tasks.seeding import seeded
 
 N_EXAMPLES = 8
 
 
 def network_identity(network: nn.Module) -> dict[str, Any]:
-    """The number of weights, and a digest of every module's name, class and plain settings and every tensor's shape.
+    """Return the number of weights, and a digest: the name, class and plain settings of modules, the shapes of tensors.
 
     Settings are public attributes made of numbers, text and tuples of these: strides, dropout probabilities, and
     whatever a module of one's own keeps.
@@ -37,23 +47,89 @@ def network_identity(network: nn.Module) -> dict[str, Any]:
     return {"n_weights": sum(p.numel() for p in network.parameters()), "digest": _digest([modules, weights, buffers])}
 
 
-def data_identity(splits: Mapping[str, Dataset[tuple[torch.Tensor, ...]]]) -> dict[str, Any]:
-    """The size of each split, and a digest of the form and labels of the first examples of all splits but the last.
+def data_identity(splits: Mapping[str, Examples]) -> dict[str, Any]:
+    """Return the size of each split, and a digest of the order, the form and the labels of the first examples.
 
-    The last one is the test split, which is read once, after a training.
+    Of the last split, the test split, no example is read: that happens once, after a training.
 
     Raises:
         ValueError: a split is empty.
+        TaskError: a split cannot be indexed.
     """
-    sizes = {name: len(split) for name, split in splits.items()}  # type: ignore[arg-type]
+    sizes = {name: n_examples(split) for name, split in splits.items()}
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"split '{name}' has no examples")
-    first = [[_example(splits[name], i) for i in range(min(N_EXAMPLES, sizes[name]))] for name in list(sizes)[:-1]]
-    return {**sizes, "digest": _digest(first)}
+    train, *_ = splits
+    orders = {name: _order(split, name == train) for name, split in splits.items()}
+    read = [(splits[name], orders[name]) for name in list(splits)[:-1]]
+    first = [[_item(example_set(split)[i]) for i in _first_indices(split, order)] for split, order in read]
+    made = [_collated_differently(split, order) for split, order in read]
+    if not any(made) and not any(orders.values()):
+        return {**sizes, "digest": _digest(first)}
+    return {**sizes, "digest": _digest([first, orders, made])}
 
 
-def _settings(module: nn.Module) -> dict[str, Any]:
+def _order(split: Examples, is_train: bool) -> dict[str, Any] | None:
+    """What a loader's sampler gives; None of data sets and plain loaders.
+
+    A sampler that gives something else each time, whatever is seeded, is known by its settings only. In validation and
+    test the order makes no difference.
+    """
+    if not isinstance(split, DataLoader) or is_plain(split):
+        return None
+    batches, again = ([list(map(_index, batch)) for batch in given_batches(split)] for _ in range(2))
+    if batches != again:
+        samplers = [split.batch_sampler, split.sampler]
+        return {"sampler": [[type(s).__name__, _settings(s)] for s in samplers if hasattr(s, "__dict__")]}
+    if is_train:
+        return {"batches": batches}
+    indices = [index for batch in batches for index in batch]
+    return {"indices": sorted(indices) if all(isinstance(i, int) for i in indices) else indices}
+
+
+def _first_indices(split: Examples, order: dict[str, Any] | None) -> list[Any]:
+    if order is None or "sampler" in order:
+        return list(range(min(N_EXAMPLES, len(example_set(split)))))  # type: ignore[arg-type]
+    indices = order.get("indices") or list(dict.fromkeys(i for batch in order["batches"] for i in batch))
+    return indices[:N_EXAMPLES]
+
+
+def _collated_differently(split: Examples, order: dict[str, Any] | None) -> list[Any] | None:
+    """The name of a loader's `collate_fn` and the batch that it makes of the first examples; None where that is the
+    batch of `default_collate`."""
+    if not isinstance(split, DataLoader) or split.collate_fn is default_collate or split.batch_sampler is None:
+        return None
+    whole = example_set(split)
+    indices = _first_indices(split, order)
+    with seeded(0, torch.device("cpu")):
+        batch = split.collate_fn([whole[i] for i in indices])
+    try:
+        with seeded(0, torch.device("cpu")):
+            plain = default_collate([whole[i] for i in indices])
+    except (TypeError, RuntimeError, ValueError):  # it takes no texts, no None and no tensors of different shapes
+        plain = None
+    return None if _equal(batch, plain) else [name_of(split.collate_fn), _item(batch)]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)
+
+
+def _index(index: Any) -> Any:
+    try:
+        return operator.index(index)
+    except TypeError:  # a data set may have other keys than numbers
+        return str(index)
+
+
+def _settings(module: object) -> dict[str, Any]:
     public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
     return {key: value for key, value in public.items() if _is_plain(value)}
 
@@ -68,9 +144,28 @@ def _form(tensor: torch.Tensor) -> tuple[list[int], str]:
     return list(tensor.shape), str(tensor.dtype)
 
 
-def _example(split: Dataset[tuple[torch.Tensor, ...]], index: int) -> list[Any]:
-    inputs, target = map(torch.as_tensor, split[index][:2])
-    return [_form(inputs), _form(target) if target.is_floating_point() else target.tolist()]
+def _item(item: Any) -> list[Any]:
+    """The form of an item's inputs, and its target."""
+    if isinstance(item, tuple | list) and len(item) >= 2:
+        return [_described(item[0], values=False), _described(item[1], values=True)]
+    try:
+        inputs, target = input_and_target(item)
+    except TaskError:  # no pair, so that whatever it is, a collate_fn makes one of it
+        return [_described(item, values=False)]
+    return [_described(inputs, values=False), _described(target, values=True)]
+
+
+def _described(value: Any, values: bool) -> Any:
+    """Shape and type of what can be a tensor, or its values where these are labels; of all else, the type's name."""
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        if isinstance(value, Mapping):
+            return {str(key): _described(part, values) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [_described(part, values) for part in value]
+        return value if values and isinstance(value, str) else type(value).__name__
+    return tensor.tolist() if values and not tensor.is_floating_point() else _form(tensor)
 
 
 def _digest(content: object) -> str:

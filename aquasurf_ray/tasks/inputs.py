@@ -23,7 +23,7 @@ Inputs = Any
 """A tensor, or a tuple, list or dictionary of tensors."""
 
 TARGET_KEYS = ("labels", "label", "targets", "target")
-PAIR = "an (input, target) pair, or a dictionary with the target under 'labels'"
+PAIRS = "(input, target) pairs, or dictionaries with the target under 'labels'"
 
 
 def input_and_target(item: Any) -> tuple[Any, Any]:
@@ -38,16 +38,17 @@ def input_and_target(item: Any) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
         key = next((key for key in TARGET_KEYS if key in item), None)
         if key is None:
-            raise TaskError(f"items must be {PAIR}, got a dict with {', '.join(map(repr, item)) or 'no entry'}")
+            raise TaskError(f"items must be {PAIRS}, got a dict with {', '.join(map(repr, item)) or 'no entry'}")
         return {k: v for k, v in item.items() if k != key}, item[key]
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[0], item[1]
     if isinstance(item, tuple | list):
         types = ", ".join(type(part).__name__ for part in item)
         raise TaskError(
-            f"items must be {PAIR}, got {len(item)} parts ({types}); several inputs go into a tuple: ((a, b), target)"
+            f"items must be (input, target) pairs, got {len(item)} parts ({types}); "
+            "several inputs go into a tuple or a dictionary: ((a, b), target)"
         )
-    raise TaskError(f"items must be {PAIR}, got {type(item).__name__}")
+    raise TaskError(f"items must be {PAIRS}, got {type(item).__name__}")
 
 
 def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
@@ -65,6 +66,8 @@ def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
             )
     if not isinstance(target, Tensor):
         raise TaskError(f"targets must be one tensor, got {_kind(target)}")
+    if target.dim() == 0:
+        raise TaskError("the targets of a batch must have shape (n, ...), got ()")
     return inputs, target
 
 

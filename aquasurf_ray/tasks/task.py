@@ -26,18 +26,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.identity import data_identity, network_identity
+from aquasurf_ray.tasks.inputs import Inputs
+from aquasurf_ray.tasks.loaders import Examples as Examples
+from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
 
 ActivationFactory = Callable[[], nn.Module]
 NetworkFactory = Callable[[ActivationFactory], nn.Module]
-ExampleSet = Dataset[tuple[torch.Tensor, ...]]
-Examples = ExampleSet | DataLoader[tuple[torch.Tensor, ...]]
-Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+Augmentation = Callable[[Inputs, torch.Generator], Inputs]
 
 FIRST_SETTINGS = frozenset(
     {"epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "warmup_fraction", "label_smoothing"}
@@ -51,33 +51,22 @@ _loading = threading.RLock()  # a worker trains in one thread and answers in ano
 class Splits:
     """Training, validation and test examples. The test split is read once, after the last epoch.
 
+    Each is a data set, or a `DataLoader`, whose sampler, batches and `collate_fn` are then used as they are.
     `unaugmented` are the training examples as a spectrum sees them, where `train` draws random transformations.
     """
 
     train: Examples
     validation: Examples
     test: Examples
-    unaugmented: ExampleSet | None = None
+    unaugmented: Examples | None = None
 
-    def for_spectrum(self) -> ExampleSet:
-        """What spectra are taken on."""
-        return self.unaugmented if self.unaugmented is not None else example_set(self.train)
+    def for_spectrum(self) -> Examples:
+        """Return the examples that spectra are taken on; see `aquasurf_ray.tasks.loaders.drawn_batch`."""
+        return self.unaugmented if self.unaugmented is not None else self.train
 
-    def example_sets(self) -> dict[str, ExampleSet]:
-        """The three splits as data sets that can be indexed, whoever makes their batches."""
-        return {name: example_set(getattr(self, name)) for name in ("train", "validation", "test")}
-
-
-def example_set(examples: Examples) -> ExampleSet:
-    """The data set itself, or the one behind a `DataLoader`.
-
-    Raises:
-        TaskError: examples that come one after the other, and cannot be asked for by number.
-    """
-    found = examples.dataset if isinstance(examples, DataLoader) else examples
-    if isinstance(found, IterableDataset):
-        raise TaskError(f"data sets must be indexable and have a length, got the iterable {type(found).__name__}")
-    return found
+    def named(self) -> dict[str, Examples]:
+        """Return the three splits by name; `n_examples` tells how many examples each gives."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 @dataclass(frozen=True)
@@ -208,7 +197,7 @@ class Task:
     def _data_identity(self) -> dict[str, Any]:
         splits = self.splits()
         with self._refusing("data", "be read"), _seeded():
-            return data_identity(splits.example_sets())
+            return data_identity(splits.named())
 
     def _load(self) -> Splits:
         with self._refusing("data", "be loaded"), _seeded():

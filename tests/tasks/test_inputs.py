@@ -47,8 +47,8 @@ def test_a_batch_of_any_form_is_given_to_the_network_as_its_form_says(item, args
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ((X, X, Y), r"an \(input, target\) pair, .* got 3 parts \(Tensor, Tensor, Tensor\); several inputs go into"),
-        ({"a": X}, r"a dictionary with the target under 'labels', got a dict with 'a'"),
+        ((X, X, Y), r"must be \(input, target\) pairs, got 3 parts \(Tensor, Tensor, Tensor\); several inputs go into"),
+        ({"a": X}, r"dictionaries with the target under 'labels', got a dict with 'a'"),
         (X, "got Tensor"),
         ("text", "got str"),
         (({"a": ["b", "c"]}, Y), "got str under 'a.0'"),

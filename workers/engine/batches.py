@@ -5,10 +5,13 @@ Three kinds of splits, each with a source of batches of its own:
 - a `TensorDataset` is indexed as a whole. It is moved to a GPU once if it takes at most a quarter of the memory that
   is free there, and else goes there batch by batch through pinned memory.
 - any other data set goes through a `DataLoader` with `loader_workers` processes. Each batch is read with the global
-  generators (torch, NumPy, Python) set from the epoch and its first example, so what a transformation draws does not
-  depend on the number of processes.
-- a `DataLoader` of the user is used as it is, batch size included; only its generators are set at the begin of each
-  pass, and left as they were.
+  generators (torch, NumPy, Python) set from the epoch and its first example, so the random draws of a transformation
+  do not depend on the number of processes.
+- a `DataLoader` of the user is used as it is, batch size included; only its generators, and those of its samplers, are
+  set at the begin of each pass, and restored afterwards.
+
+A batch counts for the sum of its examples' weights (`Objective.weights`): the number of its targets that count. It is
+found on the CPU, so that no step waits for the GPU to know whether it has any.
 
 Where w processes train together, each gets its share of every batch: the first n mod w processes one example more than
 the others. A batch that does not give two examples to each (an epoch's last, often) goes to all of them as a whole,
@@ -18,8 +21,7 @@ example it is left out, another one each time. A user's own `DataLoader` says it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -28,20 +30,32 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from aquasurf_ray.tasks import TaskError
-from aquasurf_ray.tasks.task import Examples, ExampleSet
+from aquasurf_ray.tasks.inputs import Inputs, batch_of, map_tensors, part_of
+from aquasurf_ray.tasks.loaders import Examples, ExampleSet, example_set, given_batches, is_plain, sampler_seeded
+from aquasurf_ray.tasks.targets import example_weights
 from aquasurf_ray.workers.engine.seeding import seeded, stream_seed
 
 RESIDENT_SHARE = 0.25
 CPU = torch.device("cpu")
 
+Weigh = Callable[[Tensor], Tensor]
+"""Targets (n, ...) -> what each example counts for, float64 (n,) on the CPU."""
+Total = Callable[[float], float]
+"""A number of this process -> the sum of those of all processes, which all call it."""
+
 
 class Batch(NamedTuple):
-    """Inputs and targets on the device, which count for `n` of the `n_together` examples of one step."""
+    """Inputs and targets on the device, which count for `n` of the `n_together` of one step.
 
-    inputs: Tensor
+    `share` is what the loss of this batch counts for in a sum over all processes; `examples` are those of the step.
+    """
+
+    inputs: Inputs
     targets: Tensor
     n: float
-    n_together: int
+    n_together: float
+    share: float
+    examples: int
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,19 @@ class Share:
     of: int = 1
 
     def part(self, n: int) -> tuple[slice, float]:
-        """Which examples of a batch of n, and for how many they count.
+        """Return which examples of a batch of n this process gets, and what share of them counts here.
 
         >>> [Share(i, 3).part(7) for i in range(3)]
-        [(slice(0, 3, None), 3.0), (slice(3, 5, None), 2.0), (slice(5, 7, None), 2.0)]
+        [(slice(0, 3, None), 1.0), (slice(3, 5, None), 1.0), (slice(5, 7, None), 1.0)]
         >>> Share(1, 3).part(4)
-        (slice(0, 4, None), 1.3333333333333333)
+        (slice(0, 4, None), 0.3333333333333333)
         """
         if n < 2 * self.of:
-            return slice(0, n), n / self.of
+            return slice(0, n), 1 / self.of
         size, larger = divmod(n, self.of)
         begin = self.index * size + min(self.index, larger)
         end = begin + size + (self.index < larger)
-        return slice(begin, end), float(end - begin)
+        return slice(begin, end), 1.0
 
 
 WHOLE = Share()
@@ -75,73 +89,109 @@ class BatchSource(Protocol):
 
     n_batches: int
 
-    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        """One training epoch. The order is drawn from `order`; all else that is random, from `seed`."""
+    def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
+        """Give one training epoch. The order is drawn from `order`; all else that is random, from `seed`.
+
+        `epoch` is for samplers that count, `global_seed` what the first process's global generators begin it with.
+        """
         ...
 
     def in_order(self) -> Iterator[Batch]:
-        """One pass in the split's own order."""
+        """Give one pass in the split's own order."""
         ...
 
-    def first(self, order: torch.Generator, seed: int) -> Batch:
-        """The first batch of that training epoch."""
-        return next(self.shuffled(order, seed))
+    def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
+        """Return the first batch of a first epoch in which a target of this process counts. No other process is asked.
+
+        Raises:
+            TaskError: there is none.
+        """
+        ...
 
 
 def batch_source(
-    examples: Examples, batch_size: int, device: torch.device, *, loader_workers: int = 0, share: Share = WHOLE
+    examples: Examples,
+    batch_size: int,
+    device: torch.device,
+    *,
+    weigh: Weigh = example_weights,
+    loader_workers: int = 0,
+    share: Share = WHOLE,
+    total: Total | None = None,
 ) -> BatchSource:
-    """The source that fits the kind of split.
+    """Return the source that fits the kind of split.
+
+    Without `total`, processes that read their share only take all of a batch's examples to count one.
 
     Raises:
-        TaskError: a `DataLoader` without a length.
+        TaskError: a `DataLoader` without a length, or one that cannot be indexed.
     """
     if isinstance(examples, DataLoader):
-        return _UsersLoader(examples, device, share)
+        return _UsersLoader(examples, device, weigh, share)
     if isinstance(examples, TensorDataset):
-        return _InMemory(examples.tensors, batch_size, device, share)
-    return _Read(examples, batch_size, device, loader_workers, share)
+        return _InMemory(examples.tensors, batch_size, device, weigh, share)
+    return _Read(example_set(examples), batch_size, device, weigh, loader_workers, share, total)
 
 
 class _InMemory(BatchSource):
-    def __init__(self, tensors: Sequence[Tensor], batch_size: int, device: torch.device, share: Share) -> None:
+    def __init__(
+        self, tensors: Sequence[Tensor], batch_size: int, device: torch.device, weigh: Weigh, share: Share
+    ) -> None:
+        inputs, targets = batch_of(tuple(tensors))
         resident = device.type == "cuda" and _fits(tensors, device)
-        self._inputs, self._targets = (t.to(device) if resident else t for t in tensors[:2])
+        self._weights = weigh(targets)
+        self._inputs, self._targets = (t.to(device) if resident else t for t in (inputs, targets))
         self._batch_size, self._device, self._share = batch_size, device, share
-        self.n_batches = _n_batches(len(self._inputs), batch_size)
+        self.n_batches = _n_batches(len(targets), batch_size)
 
-    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        permutation = torch.randperm(len(self._inputs), generator=order).to(self._inputs.device)
+    def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
+        permutation = torch.randperm(len(self._targets), generator=order)
         for chosen in torch.split(permutation, self._batch_size)[: self.n_batches]:
-            part, n = self._share.part(len(chosen))
-            mine = chosen[part]
-            yield self._batch(self._inputs[mine], self._targets[mine], n, len(chosen))
+            yield self._batch(chosen, *self._share.part(len(chosen)))
 
     def in_order(self) -> Iterator[Batch]:
-        size = self._batch_size
-        for inputs, targets in zip(torch.split(self._inputs, size), torch.split(self._targets, size), strict=True):
-            yield self._batch(inputs, targets, len(inputs), len(inputs))
+        for start in range(0, len(self._targets), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            inputs, targets = self._inputs[part], self._targets[part]
+            n = float(self._weights[part].sum())
+            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, n, 1.0, len(targets))
 
-    def _batch(self, inputs: Tensor, targets: Tensor, n: float, n_together: int) -> Batch:
-        if inputs.device != self._device:
-            inputs, targets = _sent(inputs, self._device), _sent(targets, self._device)
-        return Batch(inputs, targets, n, n_together)
+    def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
+        return _first_that_counts(self.shuffled(order, seed))
+
+    def _batch(self, chosen: Tensor, part: slice, share: float) -> Batch:
+        weights = self._weights[chosen]
+        mine = chosen[part].to(self._inputs.device)
+        inputs, targets = _sent(self._inputs[mine], self._device), _sent(self._targets[mine], self._device)
+        n = float(weights[part].sum()) * share
+        return Batch(inputs, targets, n, float(weights.sum()), share, len(chosen))
 
 
 class _Read(BatchSource):
     def __init__(
-        self, examples: ExampleSet, batch_size: int, device: torch.device, loader_workers: int, share: Share
+        self,
+        examples: ExampleSet,
+        batch_size: int,
+        device: torch.device,
+        weigh: Weigh,
+        loader_workers: int,
+        share: Share,
+        total: Total | None,
     ) -> None:
         self._examples, self._batch_size, self._device = examples, batch_size, device
-        self._loader_workers, self._share = loader_workers, share
+        self._weigh, self._loader_workers, self._share, self._total = weigh, loader_workers, share, total
         self._size = len(examples)  # type: ignore[arg-type]
         self.n_batches = _n_batches(self._size, batch_size)
 
-    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        yield from self._batches(self._permuted(order), self._share, seed, self._loader_workers)
+    def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
+        for batch in self._batches(self._permuted(order), self._share, seed, self._loader_workers):
+            yield batch._replace(n_together=self._total(batch.n)) if self._total else batch
 
-    def first(self, order: torch.Generator, seed: int) -> Batch:
-        return next(self._batches(self._permuted(order)[:1], self._share, seed, 0))
+    def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
+        chunks = self._permuted(order)
+        return _first_that_counts(
+            batch for chunk in chunks for batch in self._batches([chunk], self._share, seed, n_processes=0)
+        )
 
     def in_order(self) -> Iterator[Batch]:
         whole = torch.arange(self._size)
@@ -160,61 +210,77 @@ class _Read(BatchSource):
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(seed),
         )
-        for (inputs, targets), chunk, (_, n) in zip(loader, chunks, parts, strict=True):
-            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, len(chunk))
+        for batch, chunk, (_, counted) in zip(loader, chunks, parts, strict=True):
+            inputs, targets = batch_of(batch)
+            n = float(self._weigh(targets).sum()) * counted
+            n_together = n if share.of == 1 else len(chunk)
+            yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, n_together, counted, len(chunk))
 
 
-class _SeededExamples(Dataset[tuple[Tensor, ...]]):
-    """A data set whose transformations draw what they draw from the epoch and the batch alone."""
+class _SeededExamples(Dataset[Any]):
+    """A data set whose transformations draw from the epoch and the batch alone."""
 
     def __init__(self, examples: ExampleSet, seed: int) -> None:
         self._examples, self._seed = examples, seed
 
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, ...]]:
+    def __getitems__(self, indices: list[int]) -> list[Any]:
         all_at_once = getattr(self._examples, "__getitems__", None)
         with seeded(stream_seed(self._seed, indices[0]), CPU):
             return all_at_once(indices) if all_at_once else [self._examples[i] for i in indices]
 
 
 class _UsersLoader(BatchSource):
-    def __init__(self, loader: DataLoader[tuple[Tensor, ...]], device: torch.device, share: Share) -> None:
-        self._loader, self._device, self._share = loader, device, share
+    def __init__(self, loader: DataLoader[Any], device: torch.device, weigh: Weigh, share: Share) -> None:
+        self._loader, self._device, self._weigh, self._share = loader, device, weigh, share
         try:
             self.n_batches = len(loader)
         except TypeError as error:
             raise TaskError(f"a DataLoader must have a length, which schedules need: {error}") from error
+        example_set(loader)
 
-    def shuffled(self, order: torch.Generator, seed: int) -> Iterator[Batch]:
-        yield from self._batches(self._share, seed)
+    def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
+        with sampler_seeded(self._loader, seed, epoch):
+            loaded = self._loader if self._share.of == 1 else self._alike_on_all(seed, global_seed)
+            for count, batch in enumerate(loaded, start=1):
+                if count > self.n_batches:
+                    raise TaskError(f"a DataLoader gives more batches than its length, which is {self.n_batches}")
+                yield self._batch(batch, self._share)
 
     def in_order(self) -> Iterator[Batch]:
-        yield from self._batches(WHOLE, 0)
+        with sampler_seeded(self._loader, 0):
+            for batch in self._loader:
+                yield self._batch(batch, WHOLE)
 
-    def _batches(self, share: Share, seed: int) -> Iterator[Batch]:
-        with _generators_set(self._loader, seed):
-            for inputs, targets in self._loader:
-                part, n = share.part(len(targets))
-                yield Batch(_sent(inputs[part], self._device), _sent(targets[part], self._device), n, len(targets))
+    def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
+        return _first_that_counts(self.shuffled(order, seed, 1, global_seed))
+
+    def _alike_on_all(self, seed: int, global_seed: int) -> Iterator[Any]:
+        """The loader's batches, whose global generators are the same on all processes: samplers may draw from them."""
+        with seeded(global_seed, CPU):
+            batches = iter(self._loader)
+            batch = next(batches, None)
+        count = 0
+        while batch is not None:
+            yield batch
+            count += 1
+            with seeded(stream_seed(seed, count, "loader"), CPU):
+                batch = next(batches, None)
+
+    def _batch(self, batch: Any, share: Share) -> Batch:
+        inputs, targets = batch_of(batch)
+        weights, size = self._weigh(targets), len(targets)
+        part, counted = share.part(size)
+        if part != slice(0, size):
+            inputs, targets = part_of(inputs, part, size), targets[part]
+        n = float(weights[part].sum()) * counted
+        return Batch(_sent(inputs, self._device), _sent(targets, self._device), n, float(weights.sum()), counted, size)
 
 
-@contextmanager
-def _generators_set(loader: DataLoader[Any], seed: int) -> Iterator[None]:
-    """The loader's own generators set to `seed`. One that has none draws its order from torch's global generator."""
-    owners = (loader, loader.sampler, getattr(loader.batch_sampler, "sampler", None))
-    found = {id(g): g for g in (getattr(o, "generator", None) for o in owners) if isinstance(g, torch.Generator)}
-    without: list[Any] = [o for o in owners[1:] if o is not None and getattr(o, "generator", found) is None]
-    for owner in without:  # it would draw from torch's global generator, which differs from rank to rank
-        owner.generator = torch.Generator().manual_seed(seed)
-    before = [(generator, generator.get_state()) for generator in found.values()]
-    for generator in found.values():
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in before:
-            generator.set_state(state)
-        for owner in without:
-            owner.generator = None
+def _first_that_counts(batches: Iterator[Batch]) -> Batch:
+    batch = next((batch for batch in batches if batch.n > 0), None)
+    if batch is None:
+        raise TaskError("no target of the training split counts")
+    return batch
 
 
 def _n_batches(n: int, batch_size: int) -> int:
@@ -227,20 +293,23 @@ def _n_batches(n: int, batch_size: int) -> int:
 
 
 def has_batch_of_one(examples: Examples, batch_size: int) -> bool:
-    """Whether a training epoch has a batch of one example; False where a `DataLoader` makes batches of another kind."""
+    """Return whether a training epoch has a batch of one example; False of loaders whose items are batches."""
     if not isinstance(examples, DataLoader):
         return batch_size == 1 or len(examples) == 1  # type: ignore[arg-type]
     size = examples.batch_size
-    if size is None or size == 1:
-        return size == 1
-    return not examples.drop_last and len(examples.sampler) % size == 1  # type: ignore[arg-type]
+    if not is_plain(examples) or size is None:
+        return examples.batch_sampler is not None and any(len(batch) == 1 for batch in given_batches(examples))
+    return size == 1 or (not examples.drop_last and len(examples.sampler) % size == 1)  # type: ignore[arg-type]
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; from pinned memory, so that the processor need not wait for the copy."""
-    if device.type == "cuda" and not tensor.is_cuda and not tensor.is_pinned():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+def _sent(inputs: Inputs, device: torch.device) -> Inputs:
+    """The tensors on the device; from pinned memory, so that the processor need not wait for the copy."""
+    if device.type != "cuda":
+        return map_tensors(inputs, lambda tensor: tensor.to(device))
+    return map_tensors(
+        inputs,
+        lambda t: (t if t.is_cuda or t.is_pinned() else t.pin_memory()).to(device, non_blocking=True),
+    )
 
 
 def _fits(tensors: Sequence[Tensor], device: torch.device) -> bool:

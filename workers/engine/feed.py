@@ -1,7 +1,7 @@
-"""What a network is fed in a training step: the batch augmented, mixed, and in the recipe's memory format.
+"""The feed of a training: in each step, a batch, augmented, mixed, and in the recipe's memory format.
 
-There is one feed for all that belongs to a training. The health gate, the choice of a form and the price take the first
-step from it, and so see exactly what the training would begin with.
+There is one feed for all that belongs to a training. The health gate, the choice of a form and the cost measurement
+take the first step from it, and so see exactly what the training would begin with.
 Augmentation and mixing draw from a generator on the CPU that is set from seed, epoch and rank; processes that train
 together therefore augment their shares differently from one process that trains alone.
 """
@@ -15,28 +15,38 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.tasks import Splits, Task
-from aquasurf_ray.workers.engine.batches import WHOLE, Batch, Share, batch_source
+from aquasurf_ray.tasks.inputs import Inputs, call_network, part_of
+from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.targets import counted_targets, example_weights
+from aquasurf_ray.workers.engine.batches import WHOLE, Batch, Share, Total, batch_source
 from aquasurf_ray.workers.engine.mixing import BatchMixing
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.engine.seeding import seeded, stream_seed
 
 
 class Step(NamedTuple):
-    """What one step trains on.
+    """The batch that one step trains on.
 
-    `targets` are what the loss sees, `labels` what they were before mixing. They count for `n` of the step's
-    `n_together` examples.
+    `targets` are what the loss is given, `labels` the targets before mixing. They count for `n` of the step's
+    `n_together`; `share` and `examples` are those of `Batch`.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     labels: Tensor
     n: float
-    n_together: int
+    n_together: float
+    share: float
+    examples: int
 
 
 class TrainingFeed:
-    """The steps of each epoch of one training, and what they follow from: task, splits, seed, device, arithmetic."""
+    """The steps of each epoch of one training, and all that they follow from: task, splits, seed, device, arithmetic.
+
+    Args:
+        share: which part of each batch is this process's.
+        total: adds up a number over all processes that train together.
+    """
 
     def __init__(
         self,
@@ -47,65 +57,96 @@ class TrainingFeed:
         seed: int,
         loader_workers: int = 0,
         share: Share = WHOLE,
+        total: Total | None = None,
     ) -> None:
         self.task, self.splits, self.device, self.seed = task, splits, device, seed
         self.loader_workers = loader_workers
         self.arithmetic = Arithmetic(task.recipe, device)
+        self.objective = task.objective.on(device)
         self._share = share
+        self._mixes = task.recipe.mixup > 0 or task.recipe.cutmix > 0
         self._source = batch_source(
-            splits.train, task.recipe.batch_size, device, loader_workers=loader_workers, share=share
+            splits.train,
+            task.recipe.batch_size,
+            device,
+            weigh=_counted_examples if self._mixes else task.objective.weights,
+            loader_workers=loader_workers,
+            share=share,
+            total=total,
         )
         self._mixing: BatchMixing | None = None
         self.n_steps = self._source.n_batches
 
     def epoch_seed(self, epoch: int) -> int:
-        """What torch's global generator is set to for an epoch: it draws the dropout masks, here and on other ranks."""
+        """Return the seed of torch's global generator for an epoch: it draws the dropout masks, each rank its own."""
         if self._share.index == 0:
-            return self.seed * 1_000_003 + epoch
+            return self._first_epoch_seed(epoch)
         return stream_seed(self.seed, epoch, self._share.index, "masks")  # torch's CPU generator reads 32 bits only
 
-    def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Iterator[Step]:
-        """The steps of an epoch, the order drawn from `order`. The network is asked once for its number of classes, if
-        labels are mixed.
+    def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Iterator[Step | None]:
+        """Give the steps of an epoch, the order drawn from `order`; None for a batch without any target that counts, on
+        all processes alike. The network is asked once for its number of classes, if labels are mixed.
 
         Raises:
             TaskError: mixing, and no images with class labels.
         """
         draws = self._draws(epoch)
-        for batch in self._source.shuffled(order, stream_seed(self.seed, epoch)):
-            yield self._step(batch, draws, network)
+        batches = self._source.shuffled(order, stream_seed(self.seed, epoch), epoch, self._first_epoch_seed(epoch))
+        for batch in batches:
+            yield self._step(batch, draws, network) if batch.n_together > 0 else None
 
     def first_step(self, network: nn.Module) -> Step:
-        """The step that a training with `network` begins with; see `epoch`."""
+        """Return the step that a training with `network` begins with; on several processes, this one's first step with
+        targets that count. See `epoch`."""
         order = torch.Generator().manual_seed(self.seed)
-        return self._step(self._source.first(order, stream_seed(self.seed, 1)), self._draws(1), network)
+        batch = self._source.first(order, stream_seed(self.seed, 1), self._first_epoch_seed(1))
+        return self._step(batch, self._draws(1), network)
+
+    def _first_epoch_seed(self, epoch: int) -> int:
+        return self.seed * 1_000_003 + epoch
 
     def _draws(self, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.seed, epoch, self._share.index))
 
     def _step(self, batch: Batch, draws: torch.Generator, network: nn.Module) -> Step:
-        inputs, labels, n, n_together = batch
+        inputs, labels = batch.inputs, batch.targets
         if self.task.augment is not None:
             inputs = self.task.augment(inputs, draws)
-        inputs, targets = self._mixed(inputs, labels, draws, network)
-        return Step(self.arithmetic.formatted(inputs), targets, labels, n, n_together)
+        targets = labels
+        if self._mixes and batch.n > 0:
+            inputs, labels = _labelled(inputs, labels, all_are=batch.n == len(labels))
+            inputs, targets = self._mixed(inputs, labels, draws, network)
+        counts = batch.n, batch.n_together, batch.share, batch.examples
+        return Step(self.arithmetic.formatted(inputs), targets, labels, *counts)
 
     def _mixed(
-        self, inputs: Tensor, labels: Tensor, draws: torch.Generator, network: nn.Module
+        self, inputs: Inputs, labels: Tensor, draws: torch.Generator, network: nn.Module
     ) -> tuple[Tensor, Tensor]:
-        recipe = self.task.recipe
-        if recipe.mixup == 0 and recipe.cutmix == 0:
-            return inputs, labels
         if self._mixing is None:
-            self._mixing = BatchMixing(recipe, _n_outputs(network, inputs, self.device))
+            self._mixing = BatchMixing(self.task.recipe, _n_outputs(network, inputs, len(labels), self.device))
         return self._mixing(inputs, labels, draws)
 
 
+def _counted_examples(targets: Tensor) -> Tensor:
+    """What mixed examples count for: one each, whatever their classes weigh, and nothing without a label."""
+    if targets.is_floating_point():
+        return torch.ones(len(targets), dtype=torch.float64)
+    return example_weights(targets).clamp(max=1.0)
+
+
+def _labelled(inputs: Inputs, labels: Tensor, *, all_are: bool) -> tuple[Inputs, Tensor]:
+    """The examples that have a label: the others cannot be mixed with any."""
+    if all_are or labels.is_floating_point():
+        return inputs, labels
+    chosen = counted_targets(labels.reshape(len(labels), -1)[:, 0]).nonzero()[:, 0]
+    return part_of(inputs, chosen, len(labels)), labels[chosen]
+
+
 @torch.no_grad()
-def _n_outputs(network: nn.Module, inputs: Tensor, device: torch.device) -> int:
+def _n_outputs(network: nn.Module, inputs: Inputs, n: int, device: torch.device) -> int:
     """The width of the outputs; in evaluation mode, which leaves batch norm's statistics alone."""
     was_training = network.training
     with seeded(0, device):
-        width: int = network.eval()(inputs[:1]).shape[-1]
+        width: int = output_of(call_network(network.eval(), part_of(inputs, slice(0, 1), n))).shape[-1]
     network.train(was_training)
     return width

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation, lean_factory
-from aquasurf_ray.tasks import Task
+from aquasurf_ray.tasks.inputs import call_network
+from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
-from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
+from aquasurf_ray.workers.engine.precision import process_settings
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.faults import FunctionFault
 from aquasurf_ray.workers.network import untrained_network
@@ -155,11 +156,11 @@ def _measured(feed: TrainingFeed, activation: Activation) -> Health:
     with seeded(feed.epoch_seed(1), device):
         step = feed.first_step(network)
         recorder.start()
-        outputs, loss = _forward(feed.task, network, arithmetic, step)
+        outputs, loss = _forward(feed, network, step)
         recorder.stop()
         if arithmetic.precision != "float32":
             with torch.no_grad():
-                outputs = network(step.inputs)
+                outputs = output_of(call_network(network, step.inputs))
     ends = recorder.inputs
     trained = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, [*trained, *ends], allow_unused=True)
@@ -172,9 +173,9 @@ def _measured(feed: TrainingFeed, activation: Activation) -> Health:
     )
 
 
-def _forward(task: Task, network: nn.Module, arithmetic: Arithmetic, step: Step) -> tuple[Tensor, Tensor]:
-    outputs = arithmetic.forward(network, step.inputs)
-    loss = task.objective.training_loss(task.recipe.label_smoothing)(outputs, step.targets)
+def _forward(feed: TrainingFeed, network: nn.Module, step: Step) -> tuple[Tensor, Tensor]:
+    outputs = feed.arithmetic.forward(network, step.inputs)
+    loss = feed.objective.training_loss(feed.task.recipe.label_smoothing)(outputs, step.targets)
     if not loss.isfinite():
         share = 1 - outputs.isfinite().double().mean().item()
         raise Unhealthy(f"non-finite-forward: first training loss is {loss.item()}, {share:.1%} of outputs not finite")
@@ -205,6 +206,7 @@ def _gain(ends: tuple[Tensor | None, ...]) -> float:
 
 def _spread(outputs: Tensor) -> float:
     values = outputs.double()
+    values = torch.where(values == -torch.inf, 0.0, values)  # classes that are ruled out
     if len(values) < 2:
         return math.inf
     size = values.square().mean().sqrt().item()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.activations import FastForm
+from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
@@ -63,7 +65,8 @@ class TrainingLoop:
         self.n_steps = self.feed.n_steps * self.recipe.epochs
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.schedule = make_schedule(self.optimizer, self.recipe, self.n_steps)
-        self.loss = task.objective.training_loss(self.recipe.label_smoothing)
+        self.objective = feed.objective
+        self.loss = self.objective.training_loss(self.recipe.label_smoothing)
         self.history: list[Epoch] = []
         self.throughput = Throughput()
         self._sources: dict[str, BatchSource] = {}
@@ -194,31 +197,49 @@ class TrainingLoop:
         )
 
     def _train_steps(self, number: int, model: torch.nn.Module) -> tuple[float, float]:
-        """Mean loss over all processes' examples, and the score over this one's."""
+        """The mean loss over all processes' targets that count, and the score over this one's."""
         started = time.monotonic()
         self.network.train()
-        metric = self.task.objective.metric.begin(self.device)
+        metric = self.objective.begin_metric(self.device)
         total = torch.zeros((), device=self.device, dtype=torch.float64)
-        n_examples = 0
+        counted, counted_here = 0.0, 0.0
+        count = 0
         for count, step in enumerate(self.feed.epoch(number, self.order, self.network), start=1):
+            if step is None:
+                self._skip_step()
+                continue
             loss, outputs = self.step(model, step)
-            total += loss * step.n
-            metric.update(outputs, step.labels)
-            n_examples += step.n_together
-            if count % STEPS_BETWEEN_LOSS_CHECKS == 0 or count == self.feed.n_steps:
+            if step.n > 0:
+                total += loss * (step.share if self.objective.sums else step.n)
+                metric.update(outputs, step.labels)
+            counted += step.n_together
+            counted_here += step.n
+            self.throughput.examples += step.examples
+            if count % STEPS_BETWEEN_LOSS_CHECKS == 0:
                 _stop_if_not_finite(self.team.total(total), number, count)
-        mean_loss = self.team.total(total).item() / n_examples
-        self.throughput.examples += n_examples
+        if counted == 0:
+            raise TaskError(f"no target of the training split counts in epoch {number}")
+        together = self.team.total(total)
+        _stop_if_not_finite(together, number, count)
         self.throughput.seconds += time.monotonic() - started
-        return mean_loss, self.task.objective.metric.score(float(metric.compute()))
+        score = self.objective.metric.score(float(metric.compute())) if counted_here > 0 else math.nan
+        return together.item() / counted, score
 
     def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:
-        """One update of the weights; returns the loss and the outputs before it, detached, on the device."""
+        """Update the weights once; return the loss and the outputs before it, detached, on the device.
+
+        A process of several whose share of the batch has no target that counts gives gradients of zero to the others.
+        """
         outputs = self.arithmetic.forward(model, step.inputs)
-        loss = self.loss(outputs, step.targets)
         self.optimizer.zero_grad(set_to_none=True)
-        weight = step.n * self.team.size / step.n_together  # shares differ by one example
-        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        if step.n > 0:
+            loss = self.loss(outputs, step.targets)
+            part = step.share if self.objective.sums else step.n / step.n_together
+            weight = part * self.team.size  # shares differ by one example, or in their targets that count
+            torch.autograd.backward(loss if weight == 1 else loss * weight)
+        else:
+            loss = outputs.new_zeros(())
+            torch.autograd.backward(outputs, torch.zeros_like(outputs))
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
@@ -227,16 +248,23 @@ class TrainingLoop:
             self.averaged.update_parameters(self.network)
         return loss.detach(), outputs.detach()
 
+    def _skip_step(self) -> None:
+        """Go on to the next step's learning rate, with the weights as they are."""
+        with warnings.catch_warnings():  # PyTorch expects an optimiser's step before the schedule's
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.schedule.step()
+
     def _evaluated(self, split: str) -> tuple[float, float]:
         if split not in self._sources:  # each split goes to the device once, and the test split at the end only
             self._sources[split] = batch_source(
                 getattr(self.feed.splits, split),
                 evaluation_batch_size(self.recipe.batch_size),
                 self.device,
+                weigh=self.task.objective.weights,
                 loader_workers=self.feed.loader_workers,
             )
         network = self.network if self.averaged is None else self.averaged
-        return evaluate(network, self._sources[split], self.task.objective, self.arithmetic, self.device)
+        return evaluate(network, self._sources[split], self.objective, self.arithmetic, self.device)
 
     def _accuracy(self, score: float) -> float | None:
         """The score, where it is an accuracy."""

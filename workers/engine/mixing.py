@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.tasks import Recipe, TaskError
+from aquasurf_ray.tasks.inputs import Inputs, form_of
 from aquasurf_ray.workers.engine.seeding import seeded
 
 CPU = torch.device("cpu")
@@ -40,17 +41,20 @@ class BatchMixing:
             transform(alpha=alpha, num_classes=n_classes) for transform, alpha in alphas if alpha > 0
         ]
 
-    def __call__(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed inputs, and targets as probabilities (n, classes).
+    def __call__(self, inputs: Inputs, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return mixed inputs, and targets as probabilities (n, classes).
 
         Raises:
             TaskError: these are no images with class labels.
         """
-        if inputs.dim() != 4 or targets.dim() not in (1, 2):
+        if not isinstance(inputs, Tensor) or inputs.dim() != 4 or targets.dim() not in (1, 2):
+            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else form_of(inputs)
             raise TaskError(
                 f"mixup and cutmix take images (n, c, h, w) and labels (n,), "
-                f"got {tuple(inputs.shape)} and {tuple(targets.shape)}; set both to 0"
+                f"got {got} and {tuple(targets.shape)}; set both to 0"
             )
+        if not targets.is_floating_point() and targets.shape[1:].numel() == 1:
+            targets = targets.flatten()
         seed, coin = torch.randint(SEEDS, (2,), generator=generator).tolist()
         with seeded(seed, CPU):
             mixed, probabilities = self._transforms[coin % len(self._transforms)](inputs, targets)

@@ -1,7 +1,7 @@
-"""How a recipe's numbers are computed: autocast, TF32, deterministic algorithms, memory format.
+"""The arithmetic of a recipe: autocast, TF32, deterministic algorithms, memory format.
 
 Losses and metrics are always computed in float32 at least, whatever the forward pass used. Settings of the process
-are changed for one training only, and then are as they were found.
+are changed for one training only, and restored after it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.tasks import Recipe
+from aquasurf_ray.tasks.inputs import Inputs, call_network, map_tensors
+from aquasurf_ray.tasks.outputs import output_of
 
 FLOAT_OF_HALF = (torch.float16, torch.bfloat16)
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -35,33 +37,33 @@ class Arithmetic:
         self._device = device
         self.precision = used_precision(recipe, device)
 
-    def formatted(self, tensor: Tensor) -> Tensor:
-        """Inputs in the recipe's memory format; what is not a batch of images stays as it is."""
-        if self._recipe.channels_last and tensor.dim() == 4:
-            return tensor.contiguous(memory_format=torch.channels_last)
-        return tensor
+    def formatted(self, inputs: Inputs) -> Inputs:
+        """Return inputs in the recipe's memory format; tensors that are no batch of images stay as they are."""
+        if not self._recipe.channels_last:
+            return inputs
+        return map_tensors(inputs, lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
     def prepared(self, network: nn.Module) -> nn.Module:
-        """The network, its filters in the recipe's memory format."""
+        """Return the network, its filters in the recipe's memory format."""
         if not self._recipe.channels_last:
             return network
         return network.to(memory_format=torch.channels_last)
 
-    def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """The network's outputs: computed in the recipe's precision, given in float32 at least."""
+    def forward(self, network: nn.Module, inputs: Inputs) -> Tensor:
+        """Return the network's outputs: computed in the recipe's precision, given in float32 at least."""
         with self.autocast():
-            outputs: Tensor = network(inputs)
+            outputs = output_of(call_network(network, inputs))
         return outputs.float() if outputs.dtype in FLOAT_OF_HALF else outputs
 
     def autocast(self) -> AbstractContextManager[None]:
-        """What forward passes run under."""
+        """Return the context that forward passes run in."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
 
 def used_precision(recipe: Recipe, device: torch.device) -> UsedPrecision:
-    """What `recipe.precision` means on a device: `auto` is bfloat16 on GPUs that have it, float32 elsewhere."""
+    """Return what `recipe.precision` means on a device: `auto` is bfloat16 on GPUs that have it, float32 elsewhere."""
     if recipe.precision != "auto":
         return recipe.precision
     if device.type != "cuda":

@@ -1,17 +1,19 @@
 """Several processes that train one network together, each on its share of every batch.
 
-Gradients are averaged by PyTorch's DistributedDataParallel, and each process weighs its loss by its share, so that an
-update is the one that a single process would make, also for a last batch that is smaller. All processes keep the same
+Gradients are averaged by PyTorch's DistributedDataParallel, and each process weighs its loss by the share of targets
+that count in its part of the batch, so that an update is the one that a single process would make, also for a last
+batch that is smaller and for examples with different numbers of targets. All processes keep the same
 weights, optimiser and averages. Batch norm normalises over all shares on GPUs (SyncBatchNorm); PyTorch has that for
 GPUs only, so on CPUs each process normalises over its own share, and evaluation uses rank 0's running statistics.
 
-There are two groups of processes, both made for one training: one for gradients, with the backend of the group that
-the caller has made, and one on gloo for messages. All processes send a message at the same points: after each epoch,
-at the end, or when they fail. A process that fails first breaks up its gradient group, so that the others, which wait
-for its gradients, get an error at once and come to the messages too (on gloo; on NCCL after `STEP_TIMEOUT` at the
-latest). There all of them learn the cause and take it for their own: the function's fault becomes everybody's result,
-a machine's fault becomes everybody's `RankError`. Nobody waits for ever: for the others to begin and for a step at most
-`STEP_TIMEOUT`, for a message at most the task's time limit.
+There are three groups of processes, all made for one training: one for gradients, with the backend of the group that
+the caller has made, and two on gloo, for messages and for the weights of batches that no process knows as a whole. All
+processes send a message at the same points: after each epoch, at the end, or when they fail. A process that fails first
+breaks up the other two groups, so that the others, which wait for its gradients, get an error at once and come to the
+messages too (on gloo; on NCCL after `STEP_TIMEOUT` at the latest). There all of them learn the cause and take it for
+their own: the function's fault becomes everybody's result, an infrastructure failure becomes everybody's `RankError`.
+Nobody waits for ever: for the others to begin and for a step at most `STEP_TIMEOUT`, for a message at most the task's
+time limit.
 
 PyTorch 2.6 ends a group while it holds the interpreter's lock, and joins threads that may be about to ask for it, to
 free a tensor that Python has seen and dropped. So what goes through a group is kept here until the group is gone.
@@ -87,6 +89,10 @@ class Alone:
         """The sum over all processes."""
         return value
 
+    def total_weight(self, weight: float) -> float:
+        """Return the sum over all processes of what their batches count for, without the GPU."""
+        return weight
+
     def from_first(self, value: Value) -> Value:
         """What rank 0 says. All processes come here, and learn here that one has failed."""
         return value
@@ -126,10 +132,13 @@ class Together(Alone):
         self._is_settled = False
         self._total = torch.zeros((), dtype=torch.float64, device=ranks.device)
         self._sent: list[Tensor] = []
+        self._weight = torch.zeros((), dtype=torch.float64)
         self._gradients: Any = None
+        self._weights: Any = None
         self._messages: Any = None
         try:
             self._gradients = dist.new_group(timeout=STEP_TIMEOUT)
+            self._weights = dist.new_group(backend="gloo", timeout=STEP_TIMEOUT)
             self._messages = dist.new_group(backend="gloo", timeout=longest_wait)
         except RuntimeError as error:
             self.close()
@@ -148,6 +157,11 @@ class Together(Alone):
         """See `Alone.total`."""
         self._dist.all_reduce(self._total.copy_(value), group=self._gradients)
         return self._total.clone()
+
+    def total_weight(self, weight: float) -> float:
+        """See `Alone.total_weight`."""
+        self._dist.all_reduce(self._weight.fill_(weight), group=self._weights)
+        return self._weight.item()
 
     def from_first(self, value: Value) -> Value:
         """See `Alone.from_first`.
@@ -182,11 +196,11 @@ class Together(Alone):
         return error if failure.rank == self.rank else self._error(failure)
 
     def close(self) -> None:
-        """Ends both groups, of which one may be gone already."""
-        for group in (self._gradients, self._messages):
+        """End the groups, of which some may be gone already."""
+        for group in (self._gradients, self._weights, self._messages):
             if group is not None:
                 self._dist.destroy_process_group(group)
-        self._gradients = self._messages = None
+        self._gradients = self._weights = self._messages = None
 
     def _exchanged(self, message: Any) -> list[Any]:
         text = bytearray(pickle.dumps(message))
@@ -214,16 +228,17 @@ class Together(Alone):
         return RankError(f"rank {failure.rank} of {self.size} failed: {failure.reason}")
 
     def _break_up(self, error: Exception) -> None:
-        """Ends the gradient group. Its connections close with the last object that holds it, so those go too."""
+        """End the groups that others wait in during a step. Connections close with the last object that has them."""
         if self._gradients is None:
             return
         cause: BaseException | None = error
         while cause is not None:
             traceback.clear_frames(cause.__traceback__)
             cause = cause.__cause__ or cause.__context__
-        with suppress(RuntimeError):  # a group that is broken already cannot be ended in good order
-            self._dist.destroy_process_group(self._gradients)
-        self._gradients = None
+        for group in (self._gradients, self._weights):
+            with suppress(RuntimeError):  # a group that is broken already cannot be ended in good order
+                self._dist.destroy_process_group(group)
+        group = self._gradients = self._weights = None
         gc.collect()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from aquasurf_ray.tasks import Objective
+from aquasurf_ray.tasks import Objective, TaskError
 from aquasurf_ray.workers.engine.batches import BatchSource
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.engine.seeding import seeded
@@ -14,7 +14,7 @@ LARGEST_BATCH = 1024
 
 
 def evaluation_batch_size(batch_size: int) -> int:
-    """Four training batches, up to 1024 examples: without gradients, that takes less memory than one training step."""
+    """Return four training batches, up to 1024 examples: without gradients, they need less memory than one step."""
     return max(batch_size, min(4 * batch_size, LARGEST_BATCH))
 
 
@@ -22,22 +22,36 @@ def evaluation_batch_size(batch_size: int) -> int:
 def evaluate(
     network: nn.Module, source: BatchSource, objective: Objective, arithmetic: Arithmetic, device: torch.device
 ) -> tuple[float, float]:
-    """Mean loss, and the metric's score, which is higher where the network is better.
+    """Return the mean loss over the targets that count, and the metric's score, which is higher where the network is
+    better.
 
-    The loss is NaN where the network overflowed: a batch's loss is not finite, and neither are its outputs. It is
-    infinite where finite outputs lie too far from the targets for float32, which is a bad prediction and no fault;
-    -inf for classes that a network rules out is no fault either, as long as no example is of such a class.
+    The loss is NaN where the network overflowed: neither a batch's loss nor its outputs are sound. It is infinite where
+    sound outputs lie too far from the targets for float32, which is a bad prediction and no fault. Logits of minus
+    infinity are sound: they rule a class out.
+
+    Raises:
+        TaskError: no target counts.
     """
     network.eval()
-    metric = objective.metric.begin(device)
+    metric = objective.begin_metric(device)
     total = torch.zeros((), device=device, dtype=torch.float64)
-    n_examples = 0.0
+    counted = 0.0
     with seeded(0, device):
-        for inputs, targets, n, _ in source.in_order():
-            outputs = arithmetic.forward(network, arithmetic.formatted(inputs))
-            loss = objective.loss(outputs, targets)
-            sound = loss.isfinite() | outputs.isfinite().all()
-            total += torch.where(sound, loss, torch.nan) * n
-            metric.update(outputs, targets)
-            n_examples += n
-    return total.item() / n_examples, objective.metric.score(float(metric.compute()))
+        for batch in source.in_order():
+            if batch.n == 0:
+                continue
+            outputs = arithmetic.forward(network, arithmetic.formatted(batch.inputs))
+            loss = objective.loss(outputs, batch.targets)
+            loss = torch.where(loss.isfinite() | _are_sound(outputs, objective), loss, torch.nan)
+            total += loss if objective.sums else loss * batch.n
+            metric.update(outputs, batch.targets)
+            counted += batch.n
+    if counted == 0:
+        raise TaskError("no target of the split that is evaluated counts")
+    return total.item() / counted, objective.metric.score(float(metric.compute()))
+
+
+def _are_sound(outputs: Tensor, objective: Objective) -> Tensor:
+    if objective.likelihood == "categorical":
+        return (outputs < torch.inf).all()
+    return outputs.isfinite().all()

@@ -22,6 +22,7 @@ from aquasurf_ray.driver.examine.machine import SHARED_MEMORY, Gpu, NodeReport, 
 from aquasurf_ray.driver.examine.task_check import sentence
 from aquasurf_ray.driver.verbs.setup import DEFAULT_STORAGE, loaded_task
 from aquasurf_ray.store import StoreHealth, examine
+from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.workers.engine.checkpoints import CheckpointError, check_storage, mark_storage
 
 Level = Literal["ok", "warning", "problem"]
@@ -199,7 +200,7 @@ def _free_bytes(place: str) -> int | None:
 
 def _data(task: str, config: SearchConfig) -> Iterator[Finding]:
     loaded = loaded_task(task, config)  # which reads the data, for the digest
-    sizes = {name: len(split) for name, split in loaded.splits().example_sets().items()}  # type: ignore[arg-type]
+    sizes = {name: n_examples(split) for name, split in loaded.splits().named().items()}
     shown = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
     where = data_folder(config)
     yield Finding("data", "ok", f"{loaded.name}: {shown}, digest {loaded.digest}{f', in {where}' if where else ''}")

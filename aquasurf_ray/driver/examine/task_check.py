@@ -9,22 +9,29 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
+from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors
+from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
 from aquasurf_ray.tasks.objective import name_of
-from aquasurf_ray.tasks.task import Examples, example_set
-from aquasurf_ray.workers.network import refuse_batch_of_one, refuse_splits_without_batches, untrained_network
+from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.replacement import ModelNetwork
+from aquasurf_ray.workers.network import (
+    refuse_batch_of_one,
+    refuse_splits_without_batches,
+    refuse_splits_without_targets,
+    untrained_network,
+)
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
 from aquasurf_ray.workers.training import TrainingResult, train
 
@@ -150,22 +157,27 @@ class _Check:
     def data(self) -> str:
         """Loads the splits, and identifies the task by them."""
         refuse_splits_without_batches(self.task, self._splits())
-        sizes = {name: len(split) for name, split in self._splits().example_sets().items()}  # type: ignore[arg-type]
+        sizes = {name: n_examples(split) for name, split in self._splits().named().items()}
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         return f"examples: {listed}; task digest {self.task.digest}"
 
     def batch(self) -> str:
         """Takes one training batch through the network to the loss."""
         inputs, targets = self._first_batch()
-        with torch.no_grad():
-            outputs = self._with(FUNCTIONS[0])(inputs)
-        if not isinstance(outputs, Tensor):
-            raise TaskError(f"the network must return a tensor, got {type(outputs).__name__}")
+        network = self._with(FUNCTIONS[0])
+        try:
+            with torch.no_grad():
+                outputs = output_of(call_network(network, inputs))
+        except TaskError:
+            raise
+        except Exception as error:  # the network may be the user's own, and takes what it takes
+            raise TaskError(f"the network does not take {_given(inputs)}: {sentence(error)}") from error
         loss = self._loss(outputs, targets)
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
-        return f"inputs {_form(inputs)}, targets {_form(targets)}, outputs {_form(outputs)}, loss {loss:.4g}"
+        forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
+        return "; ".join([f"{forms}, loss {loss:.4g}", *self._stay(inputs)])
 
     def spectrum(self) -> str:
         """One Fisher spectrum of the untrained network."""
@@ -179,12 +191,12 @@ class _Check:
     def training(self) -> str:
         """Two steps of training, then validation and test."""
         size = self._batch_size()
-        n = STEPS_TRAINED * size
         splits = self._splits()
         cut = Splits(
-            train=first_examples(splits.train, n, size),
-            validation=first_examples(splits.validation, n, size),
-            test=first_examples(splits.test, n, size),
+            *(
+                some_batches(split, STEPS_TRAINED, size, skipped=self._first_that_counts(split)[0])
+                for split in splits.named().values()
+            )
         )
         result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
         if result.status == "diverged" or result.score is None:
@@ -207,29 +219,42 @@ class _Check:
         own = examples.batch_size if isinstance(examples, DataLoader) else None
         size = own or self.task.recipe.batch_size
         most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
-        n = len(example_set(examples))  # type: ignore[arg-type]
+        n = n_examples(examples)
         if n < STEPS_TRAINED:
             raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
         size = min(most, n // STEPS_TRAINED)
         return size - size % 2 if size > 2 else size
 
-    def _first_batch(self) -> tuple[Tensor, Tensor]:
-        size = self._batch_size()
-        examples = first_examples(self._splits().train, size, size)
-        loader = examples if isinstance(examples, DataLoader) else DataLoader(examples, batch_size=size)
-        batch: Any = next(iter(loader))
-        if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(isinstance(t, Tensor) for t in batch):
-            parts = [type(part).__name__ for part in batch] if isinstance(batch, list | tuple) else type(batch).__name__
-            raise TaskError(f"a batch of the training split must be two tensors, inputs and targets, got {parts}")
-        inputs, targets = batch
-        return inputs.to(self.device), targets.to(self.device)
+    def _first_batch(self) -> tuple[Inputs, Tensor]:
+        """The first training batch with a target that counts."""
+        refuse_splits_without_targets(self.task, self._splits())
+        _, inputs, targets = self._first_that_counts(self._splits().train)
+        return map_tensors(inputs, lambda tensor: tensor.to(self.device)), targets.to(self.device)
+
+    def _first_that_counts(self, examples: Examples) -> tuple[int, Inputs, Tensor]:
+        """The number of the split's first batch with a target that counts, and the batch."""
+        for number, (inputs, targets) in enumerate(leading_batches(examples, self._batch_size())):
+            if self.task.objective.counted(targets).any():
+                return number, inputs, targets
+        raise TaskError("no target counts")
+
+    def _stay(self, inputs: Inputs) -> list[str]:
+        """The activations that the model's own code calls, where `network_from` was given no example to find them."""
+        network = self.task.network
+        if not isinstance(network, ModelNetwork) or network.example is not None:
+            return []
+        calls = [call for call in network.calls(inputs) if not call.is_gate]
+        if not calls:
+            return []
+        named = ", ".join(f"{call.function} in '{call.module}' ({call.place})" for call in calls)
+        return [f"not replaced, since the model's own code calls them: {named}; make them modules"]
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> float:
         loss = self.task.objective.loss
         try:
-            return float(loss(outputs, targets))
+            return float(self.task.objective.on(self.device).loss(outputs, targets))
         except Exception as error:  # the loss may be the user's, and the targets of any kind
-            forms = f"outputs {_form(outputs)} and targets {_form(targets)}"
+            forms = f"outputs {form_of(outputs)} and targets {form_of(targets)}"
             raise TaskError(f"the loss '{name_of(loss)}' does not take {forms}: {sentence(error)}") from error
 
 
@@ -239,22 +264,16 @@ def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, de
     return train(short, Activation(function), splits=splits, seed=0, device=device)
 
 
-def first_examples(examples: Examples, n: int, batch_size: int) -> Examples:
-    """At most `n` examples from the start of a split, in memory or through a loader as the split is."""
-    whole = example_set(examples)
-    n = min(n, len(whole))  # type: ignore[arg-type]
-    if isinstance(examples, DataLoader):
-        return DataLoader(Subset(whole, range(n)), batch_size=batch_size, collate_fn=examples.collate_fn)
-    if isinstance(whole, TensorDataset):
-        return TensorDataset(*(tensor[:n] for tensor in whole.tensors))
-    return Subset(whole, range(n))
-
-
 def _counts(network: nn.Module) -> tuple[int, int]:
     """Parameters, and modules that are the searched function."""
     n_weights = sum(parameter.numel() for parameter in network.parameters())
     return n_weights, sum(isinstance(module, Activation) for module in network.modules())
 
 
-def _form(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+def _given(inputs: Inputs) -> str:
+    """How the network was called, for a message."""
+    if isinstance(inputs, Mapping):
+        return f"a dict of inputs, as network(**inputs): {form_of(inputs)}"
+    if isinstance(inputs, tuple | list):
+        return f"a tuple of inputs, as network(*inputs): {form_of(inputs)}"
+    return f"inputs {form_of(inputs)}"

@@ -12,6 +12,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.task_check import sentence
 from aquasurf_ray.tasks import Task, TaskError, load_task
+from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.tasks.objective import name_of
 from aquasurf_ray.workers.network import untrained_network
 
@@ -76,7 +77,7 @@ def _network(task: Task) -> dict[str, Any]:
 def _data_and_digest(task: Task) -> tuple[dict[str, Any], str | None]:
     try:
         splits = task.splits()
-        sizes = {name: len(split) for name, split in splits.example_sets().items()}  # type: ignore[arg-type]
+        sizes = {name: n_examples(split) for name, split in splits.named().items()}
         return {**sizes, "problem": None}, task.digest
     except TaskError as error:
         return {"train": None, "validation": None, "test": None, "problem": sentence(error)}, None

@@ -1,4 +1,4 @@
-"""Puts the searched activation function into an existing network, and says what was replaced and what was not.
+"""Puts the searched activation function into an existing network, and reports which activations were replaced.
 
 Three places hold activations: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
 functions (`nn.TransformerEncoderLayer.activation`), and calls in the middle of a block's own code. The first two are
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import (
     ACTIVATION_CALLS,
     ACTIVATIONS,
@@ -27,7 +28,7 @@ from aquasurf_ray.tasks.replacement.activation_kinds import (
     is_of,
     reason_to_keep,
 )
-from aquasurf_ray.tasks.replacement.called_activations import activation_calls
+from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
 from aquasurf_ray.tasks.task import ActivationFactory
 
 Only = type[nn.Module] | str | Sequence[type[nn.Module] | str] | None
@@ -39,7 +40,7 @@ REWRITTEN = {
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that could pass for an activation and was left alone, and why."""
+    """A module or call that could pass for an activation and was left alone, and why."""
 
     name: str
     reason: str
@@ -47,7 +48,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Replacement:
-    """What became of a network's activations: the names of those replaced, and those that stay with the reason."""
+    """The activations of a network: the names of those that were replaced, and those that stay, with the reason."""
 
     replaced: tuple[str, ...]
     kept: tuple[Kept, ...]
@@ -168,10 +169,25 @@ class ModelNetwork:
 
     @cached_property
     def replacement(self) -> Replacement:
-        """What becomes of the model's activations. torch's global generator on the CPU stays as it is."""
+        """Return which of the model's activations are replaced. torch's global generator is left as it is."""
         with torch.random.fork_rng(devices=[]):
             inputs = None if self.example is None else torch.zeros(2, *self.example)
             return replace_activations(self.make(), nn.Identity, self.only, inputs=inputs)
+
+    def calls(self, inputs: Inputs) -> list[ActivationCall]:
+        """Return the activations that the model's own code calls, where no replacement reaches them, found by running
+        it on a batch. torch's global generator on the CPU is left as it is."""
+        new: list[nn.Module] = []
+
+        def make() -> nn.Module:
+            new.append(nn.Identity())
+            return new[-1]
+
+        with torch.random.fork_rng(devices=[]):
+            model = self.make()
+            report = replace_activations(model, make, self.only)
+            model.to(tensors_of(inputs)[0].device)
+            return _calls_beyond(model, inputs, report, new)
 
 
 def network_from(
@@ -240,16 +256,12 @@ def _with_calls(
     Raises:
         TaskError: the model fails; or an activation is called by its own code, and all were to be replaced.
     """
-    known = [kept.name for kept in report.kept]
     try:
-        called = activation_calls(model, inputs, outside=new)
+        calls = _calls_beyond(model, inputs, report, new)
     except Exception as error:  # the model's own code: whatever it raises is a reason to refuse it
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise TaskError(f"{type(model).__name__} fails on inputs of shape {tuple(inputs.shape)}: {reason}") from error
-    calls = [
-        call for call in called if not any(call.module == name or call.module.startswith(f"{name}.") for name in known)
-    ]
-    stray = [f"{call.function} in '{call.module}'" for call in calls if not call.is_gate]
+    stray = [f"{call.function} in '{call.module}' ({call.place})" for call in calls if not call.is_gate]
     if stray and not may_stay:
         raise TaskError(
             f"{type(model).__name__} calls activations in its own code, where nothing reaches them: {_some(stray)};"
@@ -260,6 +272,17 @@ def _with_calls(
         for call in calls
     ]
     return replace(report, kept=(*report.kept, *found))
+
+
+def _calls_beyond(
+    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]
+) -> list[ActivationCall]:
+    """The activations that are called outside of the new modules and of those that are known to stay."""
+    known = [kept.name for kept in report.kept]
+    called = activation_calls(model, inputs, outside=new)
+    return [
+        call for call in called if not any(call.module == name or call.module.startswith(f"{name}.") for name in known)
+    ]
 
 
 def _nothing_matched(model: nn.Module, selection: _Selection, kept: Sequence[Kept]) -> str:

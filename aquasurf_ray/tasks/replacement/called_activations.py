@@ -1,4 +1,4 @@
-"""Runs a network once and writes down every activation function that it calls, and which module called it.
+"""Runs a network once and records every activation function that it calls, which module called it, and where.
 
 Two views at once, because each has a blind spot: functions as Python calls them (`softsign` is a division to the
 operators below) and operators as they are carried out (scripted code and fused kernels are no calls of Python's).
@@ -6,18 +6,23 @@ operators below) and operators as they are carried out (scripted code and fused 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATION_CALLS, GATE_CALLS, called_name
 
+TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 ALIASES = {"log_sigmoid_forward": "logsigmoid", "prelu_kernel": "prelu", "rrelu_with_noise": "rrelu"}
 Record = Callable[[object], None]
 
@@ -26,11 +31,13 @@ Record = Callable[[object], None]
 class ActivationCall:
     """One activation function that a module calls, by the module's name in the network and the function's in PyTorch.
 
-    `is_gate` tells functions into [0, 1] from the others.
+    `is_gate` tells functions into [0, 1] from the others. `place` is the file and line of the call, or, where PyTorch's
+    own code calls the function, of the call into it.
     """
 
     module: str
     function: str
+    place: str = field(default="", compare=False, repr=False)
 
     @property
     def is_gate(self) -> bool:
@@ -39,13 +46,13 @@ class ActivationCall:
 
 
 def activation_calls(
-    network: nn.Module, inputs: Tensor, *, outside: Collection[nn.Module] = ()
+    network: nn.Module, inputs: Inputs, *, outside: Collection[nn.Module] = ()
 ) -> tuple[ActivationCall, ...]:
-    """The activation functions called in one pass in training mode, sorted, each caller and function once.
+    """Return the activation functions called in one pass in training mode, sorted, each caller and function once.
 
     Args:
         network: left as it was found: mode and buffers, and torch's generator on the CPU.
-        inputs: a batch (n, ...), n at least 2 where there is batch norm.
+        inputs: a batch (n, ...) in any form of `aquasurf_ray.tasks.inputs`, n at least 2 where there is batch norm.
         outside: modules not to look into, nor into what they call.
 
     >>> network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -61,7 +68,7 @@ def activation_calls(
         name = ALIASES.get(name, name)
         caller, is_ignored = entered[-1]
         if not is_ignored and (name in ACTIVATION_CALLS or name in GATE_CALLS):
-            calls.add(ActivationCall(caller, name))
+            calls.add(ActivationCall(caller, name, _place()))
 
     with ExitStack() as stack:
         for name, module in network.named_modules():
@@ -69,8 +76,18 @@ def activation_calls(
         stack.enter_context(_left_as_found(network))
         stack.enter_context(_Functions(record))
         stack.enter_context(_Operators(record))
-        network(inputs)
+        call_network(network, inputs)
     return tuple(sorted(calls))
+
+
+def _place() -> str:
+    """File and line of the innermost call that is not PyTorch's own; relative to the working folder, if inside."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((TORCH, __file__)):
+        frame = frame.f_back
+    path = Path(frame.f_code.co_filename)
+    here = Path.cwd()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{frame.f_lineno}"
 
 
 class _Functions(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -50,9 +51,24 @@ def assert_same(result, expected):
         assert epoch.learning_rate == other.learning_rate
     assert result.test_loss == pytest.approx(expected.test_loss, rel=1e-4)
     assert result.score == pytest.approx(expected.score, abs=0.005)
+    assert not math.isnan(result.test_loss)
 
 
-@pytest.mark.parametrize("case", ["everything", "small_batches", "stopped", "resumed", "drained"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "everything",
+        "small_batches",
+        "stopped",
+        "resumed",
+        "drained",
+        "padded_tensors",
+        "padded_data_set",
+        "padded_loader",
+        "class_weights",
+        "sum_of_losses",
+    ],
+)
 def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
     first, second, _ = together[case]
     expected = alone(case, tmp_path)

@@ -1,0 +1,265 @@
+"""The examples that a split gives: those of a data set, or those that a `DataLoader` of the user makes of one.
+
+A loader's `sampler` or `batch_sampler` says which examples there are and in which batches, its `collate_fn` what a
+batch is made of. Training reads the loader itself; this module answers all other questions about it: how many examples
+it gives, a batch of them for a spectrum, its first batches for a check.
+
+A loader is *plain* if its sampler gives each example of its data set once. The examples of any other come from one pass
+over its sampler, with the global generators and those that the sampler holds set from a seed, and restored afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
+
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.inputs import Inputs, batch_of, part_of
+from aquasurf_ray.tasks.seeding import NUMPY_SEEDS, seeded
+
+ExampleSet = Dataset[Any]
+Examples = ExampleSet | DataLoader[Any]
+
+CPU = torch.device("cpu")
+OF_TORCH = (BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+def example_set(examples: Examples) -> ExampleSet:
+    """Return the data set itself, or the one behind a `DataLoader`.
+
+    Raises:
+        TaskError: its examples cannot be asked for by number, or the loader's sampler leaves some to other processes.
+    """
+    found = examples.dataset if isinstance(examples, DataLoader) else examples
+    if isinstance(found, IterableDataset):
+        raise TaskError(f"data sets must be indexable and have a length, got the iterable {type(found).__name__}")
+    if isinstance(examples, DataLoader):
+        for sampler in _samplers(examples):
+            if isinstance(sampler, DistributedSampler) and sampler.num_replicas > 1:
+                raise TaskError(
+                    f"a DistributedSampler must have num_replicas=1, got {sampler.num_replicas}: "
+                    "the processes of a training share each batch by themselves"
+                )
+    return found
+
+
+def is_plain(loader: DataLoader[Any]) -> bool:
+    """Return whether the loader's sampler gives each example of its data set once, in batches of one size."""
+    batches = loader.batch_sampler
+    if type(batches) is not BatchSampler:
+        return False
+    sampler: Any = batches.sampler
+    if type(sampler) not in (RandomSampler, SequentialSampler):
+        return False
+    n = len(sampler.data_source)
+    once = type(sampler) is SequentialSampler or (not sampler.replacement and sampler.num_samples == n)
+    return once and n == len(example_set(loader))  # type: ignore[arg-type]
+
+
+def n_examples(examples: Examples) -> int:
+    """Return how many examples a pass gives: those of the data set, or the loader's sampler."""
+    whole = example_set(examples)
+    if not isinstance(examples, DataLoader) or is_plain(examples):
+        return len(whole)  # type: ignore[arg-type]
+    return sum(map(len, given_batches(examples)))
+
+
+def given_batches(loader: DataLoader[Any], seed: int = 0) -> list[list[Any]]:
+    """Return the indices of one pass over the loader, a list a batch. One seed, one pass.
+
+    A loader without automatic batches (`batch_size=None`) has one index a batch.
+    """
+    with sampler_seeded(loader, seed), seeded(seed, CPU):
+        if loader.batch_sampler is None:
+            return [[index] for index in loader.sampler]
+        return [list(batch) for batch in loader.batch_sampler]
+
+
+def drawn_batch(examples: Examples, n: int, seed: int) -> tuple[Inputs, Tensor]:
+    """Draw a batch of n examples as training gets them, or of all where there are fewer; put together by the loader's
+    `collate_fn`.
+
+    They are drawn without replacement from what one pass gives, so that only a sampler that repeats examples has some
+    of them repeated.
+
+    Returns:
+        Inputs (n, ...) and targets (n, ...), on the CPU.
+
+    Raises:
+        TaskError: items have a form that networks are not called with.
+    """
+    order = torch.Generator().manual_seed(seed)
+    whole = example_set(examples)
+    if not isinstance(examples, DataLoader) or is_plain(examples):
+        return collated(examples, torch.randperm(len(whole), generator=order)[:n].tolist(), seed)  # type: ignore[arg-type]
+    given = [index for batch in given_batches(examples, seed) for index in batch]
+    if examples.batch_sampler is not None:
+        return collated(examples, [given[i] for i in torch.randperm(len(given), generator=order)[:n]], seed)
+    with sampler_seeded(examples, seed), seeded(seed, CPU):
+        inputs, targets = batch_of(next(iter(examples)))  # the items are batches, which cannot be joined
+    return part_of(inputs, slice(0, n), len(targets)), targets[:n]
+
+
+def collated(examples: Examples, indices: list[Any], seed: int = 0) -> tuple[Inputs, Tensor]:
+    """Read examples by number and put them together as the split does, what is random in it drawn from `seed`.
+
+    Raises:
+        TaskError: items have a form that networks are not called with.
+    """
+    whole = example_set(examples)
+    collate = examples.collate_fn if isinstance(examples, DataLoader) else default_collate
+    with seeded(seed, CPU):
+        return batch_of(collate([whole[i] for i in indices]))
+
+
+def leading_batches(examples: Examples, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
+    """Read the split from its start, in batches of at most `batch_size` examples.
+
+    Raises:
+        TaskError: items have a form that networks are not called with.
+    """
+    if isinstance(examples, DataLoader) and examples.batch_sampler is None:
+        with sampler_seeded(examples, 0), seeded(0, CPU):
+            for inputs, targets in map(batch_of, examples):
+                yield part_of(inputs, slice(0, batch_size), len(targets)), targets[:batch_size]
+    else:
+        yield from (collated(examples, chunk) for chunk in _chunks(examples, batch_size))
+
+
+def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: int = 0) -> Examples:
+    """Return a split with some of the `leading_batches` of this one.
+
+    They are in memory, or come through a loader with the `collate_fn`, as this split's do.
+    """
+    whole = example_set(examples)
+    if not isinstance(examples, DataLoader):
+        start = skipped * batch_size
+        end = min(start + n_batches * batch_size, len(whole))  # type: ignore[arg-type]
+        if isinstance(whole, TensorDataset):
+            return TensorDataset(*(tensor[start:end] for tensor in whole.tensors))
+        return Subset(whole, range(start, end))
+    chosen = slice(skipped, skipped + n_batches)
+    if examples.batch_sampler is None:
+        given = [batch[0] for batch in given_batches(examples)[chosen]]
+        return DataLoader(whole, batch_size=None, sampler=given, collate_fn=examples.collate_fn)
+    return DataLoader(whole, batch_sampler=_chunks(examples, batch_size)[chosen], collate_fn=examples.collate_fn)
+
+
+def _chunks(examples: Examples, size: int) -> list[list[Any]]:
+    """The indices of a split, or of one pass of its loader, in batches of at most `size`."""
+    if isinstance(examples, DataLoader) and not is_plain(examples):
+        batches = given_batches(examples)
+    else:
+        batches = [list(range(n_examples(examples)))]
+    return [batch[start : start + size] for batch in batches for start in range(0, len(batch), size)]
+
+
+@contextmanager
+def sampler_seeded(loader: DataLoader[Any], seed: int, epoch: int = 1) -> Iterator[None]:
+    """Set all that the order of one pass over a loader depends on, but for the process's global generators.
+
+    Every generator that the loader or a sampler holds is set to `seed`; PyTorch's samplers that hold none, and would
+    draw from the global one, hold one meanwhile. A sampler with `set_epoch` gets the epoch; one that counts its passes
+    in a whole number has made epoch - 1 of them. Generators and whole numbers are restored.
+    """
+    samplers = _samplers(loader)
+    held = {
+        id(value): value
+        for owner in (loader, *samplers)
+        for value in vars(owner).values()
+        if isinstance(value, torch.Generator | np.random.Generator | np.random.RandomState | random.Random)
+    }
+    without = [s for s in samplers if isinstance(s, OF_TORCH) and getattr(s, "generator", held) is None]
+    before = [(generator, _state(generator)) for generator in held.values()]
+    counters = [(sampler, _counters(sampler)) for sampler in samplers]
+    try:
+        if epoch > 1 and any(hasattr(s, "set_epoch") or type(s) not in OF_TORCH for s in samplers):
+            _skip_passes(loader, counters, epoch - 1)
+        for sampler in without:
+            sampler.generator = torch.Generator().manual_seed(seed)
+        for generator in held.values():
+            _set(generator, seed)
+        for sampler in samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+        yield
+    finally:
+        for generator, state in before:
+            _restore(generator, state)
+        for sampler in without:
+            sampler.generator = None
+        for sampler, numbers in counters:
+            vars(sampler).update(numbers)
+
+
+def _skip_passes(loader: DataLoader[Any], counters: list[tuple[Any, dict[str, int]]], n: int) -> None:
+    """Make n passes over the sampler, if it counts them."""
+    with seeded(0, CPU):
+        for _ in range(n):
+            for _ in loader.sampler if loader.batch_sampler is None else loader.batch_sampler:
+                pass
+            if all(_counters(sampler) == numbers for sampler, numbers in counters):
+                return
+
+
+def _counters(sampler: Any) -> dict[str, int]:
+    return {name: value for name, value in vars(sampler).items() if type(value) is int}
+
+
+def _samplers(loader: DataLoader[Any]) -> list[Any]:
+    """The loader's sampler and batch sampler, and those that these hold."""
+    found: list[Any] = []
+    waiting = [loader.batch_sampler, loader.sampler]
+    while waiting:
+        sampler = waiting.pop()
+        if hasattr(sampler, "__dict__") and not any(sampler is known for known in found):
+            found.append(sampler)
+            waiting += [value for value in vars(sampler).values() if isinstance(value, Sampler)]
+    return found
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _set(generator: Any, seed: int) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    else:
+        generator.seed(seed % NUMPY_SEEDS)
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)
