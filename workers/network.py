@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import form_factory
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
-from aquasurf_ray.tasks.loaders import Examples, drawn_batch, leading_batches, n_examples
+from aquasurf_ray.tasks.loaders import Examples, drawn_batch, example_set, in_memory, leading_batches, n_examples
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.targets import ignored_label
 from aquasurf_ray.tasks.task import ActivationFactory
@@ -42,9 +42,10 @@ def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
     """Refuse a split without a batch, such as that of a `DataLoader` that drops its only one.
 
     Raises:
-        TaskError: one of the three has none.
+        TaskError: one of the three has none, or cannot be indexed.
     """
     for name, examples in splits.named().items():
+        example_set(examples)
         if isinstance(examples, DataLoader) and len(examples) == 0:
             raise TaskError(
                 f"{name} split of task '{task.name}' gives no batch: its DataLoader drops the last one, and has "
@@ -80,7 +81,8 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
     objective = task.objective.on(device)
     with _refusing(task, "optimizer"):
         make_optimizer(network, task.recipe)
-    with _refusing(task, "network", f"the task's own examples, {form_of(inputs)}"):
+    examples = "the task's own examples"
+    with _refusing(task, "network", examples if isinstance(inputs, torch.Tensor) else f"{examples}, {form_of(inputs)}"):
         outputs = output_of(call_network(network, inputs))
     with _refusing(task, "objective"):
         loss = objective.loss(outputs, labels)
@@ -109,8 +111,9 @@ def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> 
 
 def _counting_batch(task: Task, examples: Examples) -> tuple[Inputs, torch.Tensor]:
     """The first two examples in a row of which a target counts."""
-    if isinstance(examples, TensorDataset):
-        inputs, targets = batch_of(examples.tensors)
+    tensors = in_memory(examples)
+    if tensors is not None:
+        inputs, targets = batch_of(tensors)
         counted = task.objective.counted(targets).flatten(1) if targets.dim() > 1 else task.objective.counted(targets)
         places = (counted.any(1) if counted.dim() > 1 else counted).nonzero()
         if len(places):

@@ -64,6 +64,15 @@ def example_set(examples: Examples) -> ExampleSet:
     return found
 
 
+def in_memory(examples: Examples) -> tuple[Tensor, ...] | None:
+    """Return the tensors of a `TensorDataset`; None of other splits, and where a subclass makes items of its own."""
+    if not isinstance(examples, TensorDataset):
+        return None
+    methods = ("__getitem__", "__getitems__", "__len__")
+    is_own = any(getattr(type(examples), name, None) is not getattr(TensorDataset, name, None) for name in methods)
+    return None if is_own else examples.tensors
+
+
 def is_plain(loader: DataLoader[Any]) -> bool:
     """Return whether the loader's sampler gives each example of its data set once, in batches of one size."""
     batches = loader.batch_sampler
@@ -130,7 +139,14 @@ def collated(examples: Examples, indices: list[Any], seed: int = 0) -> tuple[Inp
     whole = example_set(examples)
     collate = examples.collate_fn if isinstance(examples, DataLoader) else default_collate
     with seeded(seed, CPU):
-        return batch_of(collate([whole[i] for i in indices]))
+        return batch_of(collate(read_items(whole, indices)))
+
+
+def read_items(examples: ExampleSet, indices: list[Any]) -> list[Any]:
+    """Read examples by number, all at once where the data set can, as a `DataLoader` does."""
+    all_at_once = getattr(examples, "__getitems__", None)
+    items: list[Any] = all_at_once(indices) if all_at_once else [examples[i] for i in indices]
+    return items
 
 
 def leading_batches(examples: Examples, batch_size: int) -> Iterator[tuple[Inputs, Tensor]]:
@@ -156,8 +172,9 @@ def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: i
     if not isinstance(examples, DataLoader):
         start = skipped * batch_size
         end = min(start + n_batches * batch_size, len(whole))  # type: ignore[arg-type]
-        if isinstance(whole, TensorDataset):
-            return TensorDataset(*(tensor[start:end] for tensor in whole.tensors))
+        tensors = in_memory(examples)
+        if tensors is not None:
+            return TensorDataset(*(tensor[start:end] for tensor in tensors))
         return Subset(whole, range(start, end))
     chosen = slice(skipped, skipped + n_batches)
     if examples.batch_sampler is None:
@@ -190,7 +207,7 @@ def sampler_seeded(loader: DataLoader[Any], seed: int, epoch: int = 1) -> Iterat
         for value in vars(owner).values()
         if isinstance(value, torch.Generator | np.random.Generator | np.random.RandomState | random.Random)
     }
-    without = [s for s in samplers if isinstance(s, OF_TORCH) and getattr(s, "generator", held) is None]
+    without: list[Any] = [s for s in samplers if isinstance(s, OF_TORCH) and getattr(s, "generator", held) is None]
     before = [(generator, _state(generator)) for generator in held.values()]
     counters = [(sampler, _counters(sampler)) for sampler in samplers]
     try:

@@ -94,6 +94,8 @@ def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) 
     shapes = {d: _without(outputs.shape, d) for d in {1, last}}
     if _is_like_outputs(targets, outputs):
         fitting = list(shapes)
+    elif targets.is_floating_point():
+        fitting = []
     else:
         fitting = [d for d, shape in shapes.items() if targets.shape == shape]
         fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]

@@ -1,12 +1,12 @@
-"""What a network is trained on: the Task and its data splits.
+"""The task: a network, the data that it is trained on, and everything else that decides a result.
 
 A task is network + data + objective + recipe + version. Everything that decides a result, apart from the function and
 the seed, belongs to the task, because results compare only within one task: `Task.digest` identifies it in the store.
 It is computed where it is asked for, by the driver and by each worker, and both must get the same, so
 `aquasurf_ray.tasks.identity` looks at nothing that differs from machine to machine.
-The formats are those of `torch.utils.data`: every item of a split is an (input, target) pair without the batch
-dimension, and what targets are is the objective's affair: class labels, numbers, tokens. A split may also be a
-`DataLoader`, which then makes the batches itself.
+The formats are those of `torch.utils.data`: a split is a data set, or a `DataLoader`, which then makes the batches
+itself. `aquasurf_ray.tasks.inputs` lists the forms of items and batches; the objective decides what targets are: class
+labels, numbers, tokens.
 
 This room knows no activation functions. A network factory gets a callable that makes one new activation module at
 each call, and must use it wherever the network would have had its own activation.
@@ -84,8 +84,8 @@ class Task:
         augment: a random transformation of a training batch: (inputs, a generator on the CPU to draw from) -> inputs,
             on the device where the batch is.
         version: raise it when results change in a way that `spec` does not show: other code in the network's
-            `forward`, other initial weights, other pre-processing or augmentation, or other examples of the same
-            number, form and first labels.
+            `forward`, other initial weights, other pre-processing or augmentation, another batch size of a `DataLoader`
+            of your own, or other examples of the same number, form and first labels.
         spectrum_batch_size: training examples that a spectrum is taken on.
         time_limit: seconds after which one training counts as hanging.
 

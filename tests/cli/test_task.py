@@ -15,8 +15,8 @@ from aquasurf_ray.tasks import TaskError, registry
 TASKS = '''
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
-from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, network_from
 
 print("a module that prints")
 GRADIENT_STEPS = []  # the sizes of the batches that the network was trained on
@@ -65,6 +65,30 @@ class Named(Dataset):
     def __getitem__(self, i):
         return {"image": torch.zeros(4)}
 
+class Pairs(Dataset):
+    def __init__(self, form):
+        self.form, self.data = form, examples()
+    def __len__(self):
+        return 100
+    def __getitem__(self, i):
+        return self.form(*self.data[i])
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        yield from examples()
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.activation, self.last = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)
+    def forward(self, x):
+        return self.last(torch.tanh(self.activation(self.first(x)))) * torch.sigmoid(x[:, :1])  # line 42
+
+def half_unlabelled(n):
+    labels = torch.arange(n) % 3
+    labels[:n // 2] = -100
+    return labels
+
 class Reporting:
     """A network factory that says what it replaced and kept."""
     class replacement:
@@ -79,6 +103,15 @@ one = of_data(lambda: examples(1))
 loaders = of_data(lambda: DataLoader(examples(), 32, shuffle=True, collate_fn=collated))
 triples = of_data(Triples)
 named = of_data(Named)
+no_labels = lambda n: torch.full((n,), -100)
+unlabelled = of_data(lambda: examples(targets=no_labels))
+unlabelled_test = lambda: task(lambda: Splits(examples(), examples(), examples(targets=no_labels)))
+late = of_data(lambda: examples(targets=half_unlabelled))
+streamed = of_data(lambda: DataLoader(Streamed(), 16))
+two_inputs = of_data(lambda: Pairs(lambda x, y: ((x[:2], x[2:]), y)))
+by_name = of_data(lambda: Pairs(lambda x, y: {"x": x, "label": y}))
+functional = of_network(network_from(Functional))
+functional_example = of_network(network_from(Functional, example=(4,)))
 halves = of_data(lambda: examples(targets=lambda n: torch.full((n,), 0.5)))
 other_labels = of_data(lambda: examples(targets=lambda n: torch.full((n,), 3)))
 nowhere = of_data(lambda: examples(scale=float("nan")))
@@ -151,7 +184,16 @@ def test_json_is_one_document(mine, capsys):
         ("fickle", "network", "it must not depend on the function"),
         ("without_data", "data", "no file x.bin in /data; get it with: aquasurf task check mine --download"),
         ("narrow", "batch", "shapes cannot be multiplied (16x4 and 5x3)"),
-        ("triples", "batch", "must be two tensors, inputs and targets, got ['Tensor', 'Tensor', 'Tensor']"),
+        (
+            "triples",
+            "batch",
+            "items must be (input, target) pairs, got 3 parts (Tensor, Tensor, Tensor); several inputs",
+        ),
+        ("named", "batch", "dictionaries with the target under 'labels', got a dict with 'image'"),
+        ("two_inputs", "batch", "the network does not take a tuple of inputs, as network(*inputs): ((16, 2) float32,"),
+        ("unlabelled", "batch", "train split of task 'mine': no target counts: all are -100"),
+        ("unlabelled_test", "batch", "test split of task 'mine': no target counts: all are -100"),
+        ("streamed", "data", "data sets must be indexable and have a length, got the iterable Streamed"),
         ("halves", "batch", "the loss 'cross_entropy' does not take outputs (16, 3) float32 and targets (16,) float32"),
         ("other_labels", "batch", "IndexError: Target 3 is out of bounds"),
         ("nowhere", "batch", "the loss of the untrained network is nan with relu(x)"),
@@ -182,6 +224,36 @@ def test_layers_that_no_gradient_reaches_are_named(mine, capsys):
     code, out, _ = run(capsys, "check", "mytasks:half_dead")
     assert code == 0
     assert "left out of the spectrum: unused" in out
+
+
+def test_activations_that_a_models_own_code_calls_are_named_with_file_and_line(mine, capsys):
+    line = 1 + TASKS[: TASKS.index("# line 42")].count("\n")
+    code, out, _ = run(capsys, "check", "mytasks:functional")
+    assert code == 0, out
+    batch = next(row for row in out.splitlines() if row.startswith("batch"))
+    assert (
+        f"not replaced, since the model's own code calls them: tanh in '' (mytasks.py:{line}); make them mod" in batch
+    )
+    assert "sigmoid" not in batch, "a gate"
+    code, out, _ = run(capsys, "check", "mytasks:functional_example")
+    assert code == 1
+    assert (
+        f"Functional calls activations in its own code, where nothing reaches them: tanh in '' (mytasks.py:{line})"
+        in out
+    )
+
+
+def test_examples_without_targets_at_the_start_are_no_problem(mine, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:late")
+    assert code == 0, out
+    assert "2 steps of 16 examples" in out
+
+
+def test_inputs_by_name_are_given_by_name(mine, capsys):
+    _, out, _ = run(capsys, "check", "mytasks:by_name")
+    batch = next(row for row in out.splitlines() if row.startswith("batch"))
+    assert batch.split()[1] == "ok"
+    assert "inputs {'x': (16, 4) float32}, targets (16,) int64, outputs (16, 3) float32" in batch
 
 
 def test_a_large_batch_is_cut_on_a_cpu_and_kept_even(mine):

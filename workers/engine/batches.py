@@ -27,11 +27,20 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, map_tensors, part_of
-from aquasurf_ray.tasks.loaders import Examples, ExampleSet, example_set, given_batches, is_plain, sampler_seeded
+from aquasurf_ray.tasks.loaders import (
+    Examples,
+    ExampleSet,
+    example_set,
+    given_batches,
+    in_memory,
+    is_plain,
+    read_items,
+    sampler_seeded,
+)
 from aquasurf_ray.tasks.targets import example_weights
 from aquasurf_ray.workers.engine.seeding import seeded, stream_seed
 
@@ -128,8 +137,9 @@ def batch_source(
     """
     if isinstance(examples, DataLoader):
         return _UsersLoader(examples, device, weigh, share)
-    if isinstance(examples, TensorDataset):
-        return _InMemory(examples.tensors, batch_size, device, weigh, share)
+    tensors = in_memory(examples)
+    if tensors is not None:
+        return _InMemory(tensors, batch_size, device, weigh, share)
     return _Read(example_set(examples), batch_size, device, weigh, loader_workers, share, total)
 
 
@@ -224,9 +234,8 @@ class _SeededExamples(Dataset[Any]):
         self._examples, self._seed = examples, seed
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        all_at_once = getattr(self._examples, "__getitems__", None)
         with seeded(stream_seed(self._seed, indices[0]), CPU):
-            return all_at_once(indices) if all_at_once else [self._examples[i] for i in indices]
+            return read_items(self._examples, indices)
 
 
 class _UsersLoader(BatchSource):

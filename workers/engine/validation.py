@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aquasurf_ray.tasks import Objective, TaskError
 from aquasurf_ray.workers.engine.batches import BatchSource
@@ -25,9 +25,10 @@ def evaluate(
     """Return the mean loss over the targets that count, and the metric's score, which is higher where the network is
     better.
 
-    The loss is NaN where the network overflowed: neither a batch's loss nor its outputs are sound. It is infinite where
-    sound outputs lie too far from the targets for float32, which is a bad prediction and no fault. Logits of minus
-    infinity are sound: they rule a class out.
+    The loss is NaN where the network overflowed: a batch's loss is not finite, and neither are its outputs. It is
+    infinite where finite outputs lie too far from the targets for float32, which is a bad prediction and no fault;
+    logits of minus infinity for classes that a network rules out are no fault either, as long as no example is of such
+    a class.
 
     Raises:
         TaskError: no target counts.
@@ -42,16 +43,10 @@ def evaluate(
                 continue
             outputs = arithmetic.forward(network, arithmetic.formatted(batch.inputs))
             loss = objective.loss(outputs, batch.targets)
-            loss = torch.where(loss.isfinite() | _are_sound(outputs, objective), loss, torch.nan)
+            loss = torch.where(loss.isfinite() | outputs.isfinite().all(), loss, torch.nan)
             total += loss if objective.sums else loss * batch.n
             metric.update(outputs, batch.targets)
             counted += batch.n
     if counted == 0:
         raise TaskError("no target of the split that is evaluated counts")
     return total.item() / counted, objective.metric.score(float(metric.compute()))
-
-
-def _are_sound(outputs: Tensor, objective: Objective) -> Tensor:
-    if objective.likelihood == "categorical":
-        return (outputs < torch.inf).all()
-    return outputs.isfinite().all()

@@ -272,13 +272,3 @@ def test_logits_of_minus_infinity_rule_classes_out_and_are_no_overflow():
     assert [result.status for result in found] == ["done", "done"]
     assert found[0].val_loss == pytest.approx(found[1].val_loss, rel=1e-6)
     assert found[0].score == found[1].score
-
-
-def test_a_ruled_out_class_that_an_example_has_makes_the_loss_infinite_and_no_overflow():
-    inputs, labels = possible(1).tensors
-    labels[5] = 1 if inputs[5, 0, 0, 0] > 1 else 0
-    splits = Splits(possible(0), TensorDataset(inputs, labels), possible(2))
-    recipe = Recipe(epochs=1, batch_size=16, learning_rate=0.01)
-    result = train(Task("ruled", partial(RulesOut, low=-math.inf), lambda: splits, recipe), TANH)
-    assert (result.status, result.val_loss) == ("done", math.inf)
-    assert math.isfinite(result.test_loss)
