@@ -41,12 +41,12 @@ import numpy as np
 import psutil
 
 from aquasurf_ray.activations import SearchSpace, outputs
-from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.pool import Job, Outcome, Slot
 from aquasurf_ray.driver.config import make_config
+from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
@@ -55,7 +55,7 @@ from aquasurf_ray.driver.simulated_worker.answers import Answers
 from aquasurf_ray.driver.simulated_worker.pool import HostedPool, LocalPool
 from aquasurf_ray.driver.suggestions.surrogates import Makings
 from aquasurf_ray.driver.verbs.setup import create_run
-from aquasurf_ray.store import FunctionRow, Store
+from aquasurf_ray.store import Claim, FunctionRow, Store
 from aquasurf_ray.surrogate.settings import SURROGATES
 from aquasurf_ray.tasks import load_task
 from aquasurf_ray.workers.messages import TrainingJob
@@ -177,7 +177,7 @@ def _measured(trial: Trial, simulation: Simulation, rows: list[FunctionRow]) -> 
         before = _database_bytes(store, trial)
         meter.start()
         with StopSignal() as stop:
-            result = execute(store, order, Workers(trial.workers, 1.0, 0.0), Silent(), stop)
+            result = execute(store, order, Workers(trial.workers, 1.0, 0.0), Events(), stop)
         meter.stop()
         counted = _database_bytes(store, trial) - before
     row = {
@@ -288,8 +288,8 @@ class Meter:
 
 def _metered(kind: type, meter: Meter) -> Callable[..., Any]:
     class Metered(kind):  # type: ignore[misc]
-        def submit(self, slot: Slot, job: Job, limit: float | None) -> None:
-            super().submit(slot, job, limit)
+        def submit(self, slot: Slot, job: Job, limit: float | None, claim: Claim | None = None) -> None:
+            super().submit(slot, job, limit, claim)
             meter.given(slot, job)
 
         def poll(self, timeout: float) -> Any:

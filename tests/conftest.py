@@ -130,14 +130,13 @@ def ray_here() -> Iterator[None]:
     import ray
 
     from aquasurf_ray.driver.cluster.connection import connected
-    from aquasurf_ray.driver.run import session as execution
-    from aquasurf_ray.driver.suggestions import embedder
+    from aquasurf_ray.driver.suggestions import embedder, surrogates
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
         with connected(None):
             process = embedder.start_process()  # loading UMAP takes seconds, so one process serves all tests
-            patch.setattr(execution, "Embedder", lambda: embedder.Embedder(process))
+            patch.setattr(surrogates, "Embedder", lambda: embedder.Embedder(process))
             yield
             ray.shutdown(wait_for_processes=True)  # or Python warns that processes still run
     assert not ray.is_initialized()

@@ -85,9 +85,9 @@ def build(
     chosen = task_of(options, EXAMPLE)
     from aquasurf_ray.driver import build_benchmark
 
-    with progress(as_json) as reporter:
+    with progress(as_json) as callbacks:
         result = build_benchmark(
-            chosen, space=space, seeds=seeds, fisher=fisher, output=output, reporter=reporter, **options
+            chosen, space=space, seeds=seeds, fisher=fisher, output=output, callbacks=callbacks, **options
         )
     if as_json:
         print_json(run_document(result.name, store))

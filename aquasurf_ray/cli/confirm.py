@@ -75,6 +75,6 @@ def confirm(
     options = given(locals(), "as_json", "name", "top")
     from aquasurf_ray.driver import confirm as start
 
-    with progress(as_json) as reporter:
-        result = start(name, top=top, reporter=reporter, **options)
+    with progress(as_json) as callbacks:
+        result = start(name, top=top, callbacks=callbacks, **options)
     print_confirmation(result.name, store, as_json)

@@ -76,6 +76,6 @@ def evaluate(
     chosen = task_of(options, "aquasurf evaluate 'swish(x)' --task digits")
     from aquasurf_ray.driver import evaluate as train
 
-    with progress(as_json) as reporter:
-        result = train(functions, chosen, seeds=seeds, reporter=reporter, **options)
+    with progress(as_json) as callbacks:
+        result = train(functions, chosen, seeds=seeds, callbacks=callbacks, **options)
     print_result(result, options.get("store"), as_json)

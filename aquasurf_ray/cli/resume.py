@@ -82,8 +82,8 @@ def resume(
     changes = _without_settled(options, name, store)
     from aquasurf_ray.driver import resume as go_on
 
-    with progress(as_json) as reporter:
-        result = go_on(name, store=store, reporter=reporter, **changes)
+    with progress(as_json) as callbacks:
+        result = go_on(name, store=store, callbacks=callbacks, **changes)
     print_result(result, store, as_json)
 
 

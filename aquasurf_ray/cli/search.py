@@ -132,6 +132,6 @@ def search(
     chosen = task_of(options, "aquasurf search digits")
     from aquasurf_ray.driver import search as start
 
-    with progress(as_json) as reporter:
-        result = start(chosen, reporter=reporter, **options)
+    with progress(as_json) as callbacks:
+        result = start(chosen, callbacks=callbacks, **options)
     print_result(result, options.get("store"), as_json)

@@ -80,8 +80,8 @@ def transfer(
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer
     from aquasurf_ray.driver.verbs.transfer import transfer as start
 
-    with progress(form is not Table.table) as reporter:
-        result = start(source, to, top=top, seeds=seeds, reporter=reporter, **options)
+    with progress(form is not Table.table) as callbacks:
+        result = start(source, to, top=top, seeds=seeds, callbacks=callbacks, **options)
     with open_store(store) as opened:
         found = read_transfer(opened, source, result.name)
     _PRINTERS[form](found)

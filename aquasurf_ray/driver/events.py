@@ -1,43 +1,383 @@
-"""What happens in a run, told to those who write it down: the log (`logs`) and the metrics (`metrics`).
+"""Events: everything that a run tells of itself, in typed records, delivered to callbacks.
 
-An occurrence has a name and fields, plain values. Whoever tells of one knows nothing of who listens.
+A callback is any object with a method `on_event(event)`. The progress bar, the JSON log, the Prometheus metrics, the
+trackers and the live status in the store are callbacks, and so is a class of your own: `search(..., callbacks=[...])`.
 
-began           kind, task, version, host, pid, workers, cpus, gpus, budget, store, address
-worker-ready    worker, node, pid, device
-worker-lost     worker, cause; it is replaced
-worker-gone     worker, why; it is given up, or given back to other runs
-started         evaluation, function, seed, origin, worker, node
-ended           evaluation, function, status, score, seconds, worker, reason, stopped_early
-failed          evaluation, function, error, attempts, final, worker
-drained         evaluation, function, epochs, worker
-spectra, costs  functions, seconds, worker, fault
-suggested       function, predicted_score, seconds
-ending          why
-run-ended       status, message, seconds
-note            text, as shown to people
-warning, error  logger, text: of this program's own loggers, or with worker, of a worker's
+The name of an event and its fields are what the JSON log writes, so they are an interface: fields may be added, and
+none is renamed. Fields that hold more than plain values are for callbacks only and are not written to the log.
+
+Events are delivered one after the other, in the thread that created the `Events`. Those that another thread emits (the
+heartbeat of the lease, a tracker) wait until that thread emits the next one.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from aquasurf_ray.store import EvaluationResult
+
+NOT_LOGGED = {"logged": False}
+OWN_LOGGERS = ("aquasurf_ray",)
+
+logger = logging.getLogger(__name__)
 
 
-class Observe(Protocol):
-    """Takes note of an occurrence; must be quick, and never raises."""
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run. `name` is its name in the log; an event that is not `logged` has none there."""
 
-    def __call__(self, event: str, /, **fields: object) -> None: ...
+    name: ClassVar[str]
+    logged: ClassVar[bool] = True
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that the log writes."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.metadata.get("logged", True)}
 
 
-def ignore(event: str, /, **fields: object) -> None:
-    """Takes no note."""
+@dataclass(frozen=True)
+class RunBegan(Event):
+    """A driver has begun a session of the run; `workers` have `cpus` and `gpus` each."""
+
+    name = "began"
+    kind: str
+    task: str
+    version: str
+    host: str
+    pid: int
+    workers: int
+    cpus: float
+    gpus: float
+    budget: int
+    store: str
+    address: str | None
 
 
-def to_all(*observers: Observe) -> Observe:
-    """Tells several of each occurrence."""
+@dataclass(frozen=True)
+class WorkerReady(Event):
+    """A worker has loaded its data and can take work."""
 
-    def tell(event: str, /, **fields: object) -> None:
-        for observe in observers:
-            observe(event, **fields)
+    name = "worker-ready"
+    worker: str
+    node: str
+    pid: int
+    device: str
 
-    return tell
+
+@dataclass(frozen=True)
+class WorkerLost(Event):
+    """A worker died, hung or raised; it is replaced."""
+
+    name = "worker-lost"
+    worker: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class WorkerGone(Event):
+    """A worker is not replaced: it cannot work, or was given back to other runs."""
+
+    name = "worker-gone"
+    worker: str
+    why: str
+
+
+@dataclass(frozen=True)
+class EvaluationStarted(Event):
+    """A training was given to a worker."""
+
+    name = "started"
+    evaluation: int
+    function: str
+    seed: int
+    origin: str
+    worker: str
+    node: str | None
+
+
+@dataclass(frozen=True)
+class EvaluationEnded(Event):
+    """A training came to a result, which is in the store.
+
+    `number` counts the results that this run has recorded, from 1; it is None where another run had recorded one
+    before. `best` is the highest score of the run so far, and `result` has the learning curve.
+    """
+
+    name = "ended"
+    evaluation: int
+    function: str
+    worker: str
+    status: str
+    score: float | None
+    seconds: float | None
+    reason: str | None
+    stopped_early: str | None
+    seed: int = field(metadata=NOT_LOGGED)
+    number: int | None = field(metadata=NOT_LOGGED)
+    best: float | None = field(metadata=NOT_LOGGED)
+    result: EvaluationResult = field(metadata=NOT_LOGGED, repr=False)
+
+
+@dataclass(frozen=True)
+class EvaluationFailed(Event):
+    """A training failed on its worker, through no fault of the function. `final` says that it is not retried."""
+
+    name = "failed"
+    error: str
+    attempts: int
+    final: bool
+    evaluation: int
+    function: str
+    worker: str
+
+
+@dataclass(frozen=True)
+class EvaluationDrained(Event):
+    """A training was interrupted after so many epochs, with a checkpoint, because the run ends."""
+
+    name = "drained"
+    epochs: int
+    evaluation: int
+    function: str
+    worker: str
+
+
+@dataclass(frozen=True)
+class SpectraComputed(Event):
+    """A batch of spectra came back from a worker, or the `fault` that lost it."""
+
+    name = "spectra"
+    functions: int
+    seconds: float
+    worker: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class CostsMeasured(Event):
+    """A batch of costs came back from a worker, or the `fault` that lost it."""
+
+    name = "costs"
+    functions: int
+    seconds: float
+    worker: str
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class FunctionSuggested(Event):
+    """The surrogate suggested a function; `seconds` is the time that this took."""
+
+    name = "suggested"
+    function: str
+    predicted_score: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunEnding(Event):
+    """The run ends before its budget is met: no more work is given out."""
+
+    name = "ending"
+    why: str
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """The session is over. `status` is how the run stands, `message` why it ended before its budget was met."""
+
+    name = "run-ended"
+    status: str
+    message: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """One line for people."""
+
+    name = "note"
+    text: str
+
+
+@dataclass(frozen=True)
+class WorkerWarning(Event):
+    """A warning that was logged on a worker."""
+
+    name = "warning"
+    worker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LoggedWarning(Event):
+    """A warning of one of this package's own loggers, in the driver."""
+
+    name = "warning"
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LoggedError(Event):
+    """An error of one of this package's own loggers, in the driver."""
+
+    name = "error"
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunProgress(Event):
+    """How the run stands now, up to ten times a second; not in the log."""
+
+    name = "progress"
+    logged = False
+    view: RunView
+
+
+@dataclass(frozen=True)
+class StoreWritten(Event):
+    """The store has committed a transaction; not in the log."""
+
+    name = "store-written"
+    logged = False
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunView:
+    """The state of a run at one moment.
+
+    `best` is a function's name and the value of `metric`, `running` one text for each busy worker. A run without a
+    limit on the cost wants no costs. Of the `evaluations`, `reused` cost no training here: they come in at once, and
+    say nothing of the time that others take. `training` and `queued` count evaluations, `workers` counts them by state.
+    """
+
+    spectra: int
+    spectra_wanted: int
+    evaluations: int
+    evaluations_wanted: int
+    best: tuple[str, float] | None
+    running: tuple[str, ...]
+    failed: int
+    stopped_early: int = 0
+    reused: int = 0
+    costs: int = 0
+    costs_wanted: int = 0
+    metric: str = "accuracy"
+    training: int = 0
+    queued: int = 0
+    workers: Mapping[str, int] = field(default_factory=dict)
+
+    def best_text(self) -> str:
+        """Return the best value and its function; a metric other than accuracy is named."""
+        if self.best is None:
+            return ""
+        function, value = self.best
+        return f"{value:.4f} {function}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {function}"
+
+
+class Callback(Protocol):
+    """Whatever wants to know what happens in a run.
+
+    `on_event` is called in the driver's thread, which gives out no work meanwhile: a callback that waits for a network
+    does so in a thread of its own.
+    """
+
+    def on_event(self, event: Event) -> None:
+        """Take in an event."""
+
+
+class Events:
+    """The callbacks of a run, and the way to them.
+
+    Args:
+        callbacks: those that the caller of a verb brings. One that raises is reported once, by a note, and ends
+            nothing.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
+        self._callbacks: list[Callback] = [_Guarded(callback, self) for callback in callbacks]
+        self._waiting: deque[Event] = deque()
+        self._thread = threading.get_ident()
+        self._delivering = False
+
+    def emit(self, event: Event) -> None:
+        """Deliver an event to every callback, after those that were emitted before it."""
+        self._waiting.append(event)
+        if threading.get_ident() == self._thread and not self._delivering:
+            self._deliver()
+
+    def note(self, text: str) -> None:
+        """Emit one line for people."""
+        self.emit(Note(text))
+
+    @contextmanager
+    def subscribed(self, callback: Callback) -> Iterator[None]:
+        """Deliver events to one of the driver's own callbacks too, whose errors end the run."""
+        self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            self._callbacks.remove(callback)
+
+    @contextmanager
+    def with_warnings(self) -> Iterator[None]:
+        """Emit the warnings of this package's own loggers meanwhile."""
+        handler = _Handler(self)
+        loggers = [logging.getLogger(name) for name in OWN_LOGGERS]
+        for each in loggers:
+            each.addHandler(handler)
+        try:
+            yield
+        finally:
+            for each in loggers:
+                each.removeHandler(handler)
+
+    def _deliver(self) -> None:
+        """A callback may emit events itself; they follow the one that it is given."""
+        self._delivering = True
+        try:
+            while self._waiting:
+                event = self._waiting.popleft()
+                for callback in list(self._callbacks):
+                    callback.on_event(event)
+        finally:
+            self._delivering = False
+
+
+class _Guarded:
+    """A callback of the caller's. Its first exception becomes a note; it is given the following events all the same."""
+
+    def __init__(self, callback: Callback, events: Events) -> None:
+        self._callback, self._events, self._noted = callback, events, False
+
+    def on_event(self, event: Event) -> None:
+        try:
+            self._callback.on_event(event)
+        except Exception as error:  # the caller's own code: whatever is wrong with it may not end a run of days
+            if not self._noted:
+                self._noted = True
+                what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                self._events.note(f"callback {type(self._callback).__name__} failed, the run continues: {what}")
+
+
+class _Handler(logging.Handler):
+    """Turns log records into events, and still shows them where nothing else would."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = LoggedError if record.levelno >= logging.ERROR else LoggedWarning
+        self._events.emit(kind(record.name, record.getMessage()))
+        if not logging.getLogger().handlers and logging.lastResort:
+            logging.lastResort.handle(record)  # as it would be if this handler were not there

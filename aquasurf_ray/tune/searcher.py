@@ -1,6 +1,6 @@
 """`ActivationSearch`: the search as a Ray Tune `Searcher`.
 
-What it knows is in the store. Its own state, which Tune saves with the experiment's and `Tuner.restore` reads, is a
+Its knowledge is in the store. Its own state, which Tune saves with the experiment's and `Tuner.restore` reads, is a
 small JSON document: which trial trains which function with which seed, the learning curves of trials that are under
 way, the name of the run. Everything it was made with (task, settings, their domains) is pickled with the Tuner.
 """
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Trial:
-    """What a trial of Tune trains, and what it has reported; `epochs` are emptied when it has ended."""
+    """The function and the seed of a Tune trial, and its reports; `epochs` are emptied when it has ended."""
 
     function: str
     seed: int
@@ -57,8 +57,8 @@ class ActivationSearch(Searcher):
         task: for `train_activation`: a task, its name, or `package.module:function`.
         config: other settings of each trial, values or Tune domains. With a task they are fields of its recipe. Fixed
             ones belong to the task; domains are drawn at random, by the seed, and a function's score is its best.
-        trainable: instead of a task, what a trainable of your own is called in the store. What changes its results must
-            be in `config` then, or results are taken for equal that are not.
+        trainable: instead of a task, the name of your own trainable in the store. Everything that changes its results
+            must be in `config` then, or different results are taken for equal ones.
         draws: trials of each function, with different draws of the domains.
         trials: how many there are to be; the Tuner's `num_samples` is -1 then. Without it Tune alone knows.
         metric, mode: what trials report, and "max" or "min"; with a task `score` and "max" by default. The surrogate
@@ -116,7 +116,7 @@ class ActivationSearch(Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
     ) -> bool:
-        """Takes Tune's metric and mode where it was made with none. Its settings are those that it was made with.
+        """Take Tune's metric and mode where it was made with none. Its settings are those that it was made with.
 
         Raises:
             BadUse: the `param_space` of the Tuner has settings of the search, which `Tuner.restore` would forget.
@@ -135,15 +135,15 @@ class ActivationSearch(Searcher):
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Suggests nothing while so many trials are open."""
+        """Suggest nothing while so many trials are open."""
         self._max_concurrent = max_concurrent
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The configuration of a new trial; None where none can be had now, FINISHED where none is left.
+        """Return the configuration of a new trial; None where there is none now, FINISHED where none is left.
 
         Raises:
-            BadUse, StoreError: the run cannot be made, or is another process's.
+            BadUse, StoreError: the run cannot be created, or another process has it.
         """
         if self._max_concurrent is not None and self._n_open() >= self._max_concurrent:
             return None
@@ -163,13 +163,13 @@ class ActivationSearch(Searcher):
         return {**self._conditions(), **settings, ACTIVATION: function.name, "seed": claim.record.seed}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Keeps a point of the trial's learning curve."""
+        """Keep a point of the trial's learning curve."""
         trial = self._trials.get(trial_id)
         if trial is not None and not trial.ended:
             self._note_epoch(trial, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Records what has come of a trial: its last report, or that it failed."""
+        """Record the end of a trial: its last report, or that it failed."""
         trial = self._trials.get(trial_id) or _trial_of_report(result)
         if trial is None:
             logger.warning("trial %s ended, which this search has not suggested", trial_id)
@@ -197,7 +197,7 @@ class ActivationSearch(Searcher):
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
     ) -> None:
-        """Takes in a result from elsewhere, as that of its function; it is in the store when the search begins."""
+        """Add a result from elsewhere, as that of its function; it is in the store when the search begins."""
         function_row(parameters[ACTIVATION])
         if not error:
             self._given.append((dict(parameters), float(value), pruned))
@@ -205,7 +205,7 @@ class ActivationSearch(Searcher):
     # -- what Tune saves
 
     def get_state(self) -> dict[str, Any]:
-        """The state, as values that JSON can hold."""
+        """Return the state, as values that JSON can hold."""
         return {
             "version": VERSION,
             "name": self._name,
@@ -217,7 +217,7 @@ class ActivationSearch(Searcher):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Takes a state over.
+        """Take over a state.
 
         Raises:
             BadUse: it is of another version.
@@ -231,14 +231,14 @@ class ActivationSearch(Searcher):
         self.close()
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes the state as a JSON file."""
+        """Write the state as a JSON file."""
         Path(checkpoint_path).write_text(json.dumps(self.get_state(), indent=1))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Reads the state back.
+        """Read the state back.
 
         Raises:
-            BadUse: the file holds none, so that nobody goes on with a search that has forgotten what it knew.
+            BadUse: the file holds none; a search without its state would start over unnoticed.
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
@@ -257,8 +257,8 @@ class ActivationSearch(Searcher):
         return self._name
 
     def close(self, status: RunStatusName = "interrupted") -> None:
-        """Gives the run back to whoever wants to go on with it. Tune tells no search of its end, so this is done by
-        itself after the last of `trials`, and else when the process ends."""
+        """Release the run, for another process to resume. Tune reports its end to no search, so this happens after the
+        last of `trials`, and otherwise when the process ends."""
         if self._session is not None:
             self._session.close(status)
             self._session = None
@@ -277,7 +277,7 @@ class ActivationSearch(Searcher):
         return self._study_made
 
     def _opened(self) -> Session:
-        """The session; after an interruption, with the trials that Tune goes on with claimed again."""
+        """Return the session; after an interruption, with the trials that Tune continues claimed again."""
         if self._session is not None and not self._session.closed:
             return self._session
         import_modules(self._config.modules)
@@ -308,7 +308,7 @@ class ActivationSearch(Searcher):
         return settings
 
     def _conditions(self) -> dict[str, Any]:
-        """What `train_activation` needs beside the function and the recipe."""
+        """Return what `train_activation` needs in addition to the function and the recipe."""
         if self._task is None:
             return {}
         config = self._config
@@ -352,7 +352,7 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
-    """What a trial trains that is not known by its number, from the configuration that its report repeats."""
+    """Return the trial of a report whose number is unknown, from the configuration that the report repeats."""
     known = result or {}
     function = known.get(f"config/{ACTIVATION}")
     return None if function is None else Trial(function_row(function).name, int(known.get("config/seed", 0)))

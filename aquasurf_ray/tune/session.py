@@ -1,7 +1,8 @@
-"""The run of a Tune search in the store: whoever holds its lease says what is tried next, and records what comes of it.
+"""The run of a Tune search in the store: the holder of its lease claims what is tried next, and records the results.
 
-It is a run of kind `search`, made of the driver's own parts: what is queued goes first (interrupted, or proposed with
-`aquasurf enqueue`), then baselines, then suggestions of the surrogate. The workers of its pool compute spectra only.
+It is a run of kind `search`, made of the driver's own parts: its queue comes first (interrupted evaluations, and those
+requested with `aquasurf enqueue`), then baselines, then suggestions of the surrogate. The workers of its pool compute
+spectra only.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import Any
 from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_row, load_space
 from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
 from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, store_url
+from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
-from aquasurf_ray.driver.run.other_runs import Sharing
+from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
-from aquasurf_ray.driver.suggestions.embedder import Embedder
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.driver.suggestions.surrogates import MapSurrogate, MetricSurrogate
+from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.driver.verbs.setup import free_name, known_run
 from aquasurf_ray.store import (
     Claim,
@@ -57,9 +59,9 @@ _held: dict[tuple[str, str], Session] = {}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a session does: the configuration, the study, and how many draws of its tuned settings a function gets.
+    """The plan of a session: the configuration, the study, and how many draws of its tuned settings a function gets.
 
-    `points` are functions to begin with, in the place of the baselines.
+    `points` are functions to begin with, instead of the baselines.
     """
 
     config: SearchConfig
@@ -70,63 +72,51 @@ class Plan:
 
 
 class TuneClaims(Claims):
-    """Whatever its origin, a trial may be stopped by Tune's scheduler, so results of that kind are results."""
+    """Claims of a run whose trainings Tune's scheduler may stop, whatever their origin: their results are accepted."""
 
     def may_stop(self, origin: Origin) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
 
-class Session:
-    """A run that this process holds, from `open_session` to `close`."""
+class NotesToLog:
+    """A callback that hands notes to this module's logger: Tune has the terminal."""
 
-    def __init__(self, plan: Plan, store: Store, run: Run, lease: Lease, keeper: LeaseKeeper, stack: ExitStack) -> None:
-        config = plan.config
-        self.name = run.name
+    def on_event(self, event: Event) -> None:
+        """Log a note as a warning."""
+        if isinstance(event, Note):
+            logger.warning(event.text)
+
+
+class Session:
+    """A run that this process holds, from `open_session` to `close`.
+
+    Args:
+        stack: closes everything that the session has started.
+    """
+
+    def __init__(self, plan: Plan, context: RunContext, keeper: LeaseKeeper, stack: ExitStack) -> None:
+        self.name = context.run.name
         self.closed = False
-        self._plan, self._store, self._lease, self._keeper, self._stack = plan, store, lease, keeper, stack
-        ids = [function.id for function in store.candidates(run.id)]
-        wants_spectra = config.features != "outputs"
-        spectra = (
-            store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed) if wants_spectra else {}
-        )
-        self._history = History.of(store.snapshot(run.id), spectra)
-        if config.surrogate == "metric":
-            self._suggester = Suggester(config, self._history, MetricSurrogate(config, self._history))
-        else:
-            surrogate = MapSurrogate(config, run.task_id, store, lease, self._history, Embedder())
-            self._suggester = Suggester(config, self._history, surrogate)
+        self._plan, self._context, self._keeper, self._stack = plan, context, keeper, stack
+        self._store, self._lease, self._history = context.store, context.lease, context.history
+        self._suggester = Suggester(context, surrogate_of(context))
         stack.callback(self._suggester.close)
-        missing = wants_spectra and bool(self._history.without_spectrum(len(ids)))
-        pool = WorkerPool(
-            _worker_settings(plan), plan.spectrum_workers if missing else 0, Resources(config.cpus_per_worker)
-        )
-        stack.callback(pool.close)
-        baselines = tuple(_records(store)) if plan.points is None else ()
-        budget = Budget(baselines, sys.maxsize)  # how many trials there are is Tune's affair
-        self._claims = TuneClaims(config, budget, store, lease, self._history, pool, self._suggester)
-        self._sharing = Sharing(config, store, lease, self._history, self._claims)
-        self._pool: WorkerPool | None = pool if missing else None
-        self._preparation = Preparation(
-            config,
-            store,
-            lease,
-            self._history,
-            pool,
-            spectra=missing,
-            costs=False,
-            note=logger.warning,
-            given_up=lambda fault: None,  # the note has said it
-        )
+        baselines = tuple(_records(context.store)) if plan.points is None else ()
+        budget = Budget(baselines, sys.maxsize)  # Tune decides how many trials there are
+        self._claims = TuneClaims(context, budget, self._suggester)
+        self._other_runs = OtherRuns(context, self._claims)
+        self._pool: WorkerPool | None = context.pool if context.pool.slots else None
+        self._preparation = Preparation(context, spectra=self._pool is not None, costs=False)
 
     def next(self) -> Claim | None:
-        """What to train next, claimed; None where there is nothing now.
+        """Claim the next evaluation; None where there is nothing to train now.
 
         Raises:
             LeaseLost, StoreError: the run is no longer ours, or the store cannot be reached.
         """
         self._keeper.check()
-        self._sharing.look_around()
+        self._other_runs.sync()
         self._prepare(0.0)
         self._suggester.prepare()
         claim = self._further_draw() or self._claims.next_for(TUNE)
@@ -135,37 +125,37 @@ class Session:
         return claim
 
     def exhausted(self) -> bool:
-        """Whether nothing will ever be left to try: all candidates have a result, and no trial is open."""
+        """Return whether nothing is left to try: all candidates have a result, and no trial is open."""
         asked_for = self._history.evaluations.asked_for
         return not self._history.evaluations.n_open and all(f.id in asked_for for f in self._history.candidates)
 
     def function(self, function_id: int) -> FunctionRecord:
-        """A function by its number."""
+        """Return a function by its number."""
         return self._claims.function(function_id)
 
     def begin(self, claim: Claim, trial: str, settings: dict[str, Any]) -> None:
-        """Notes that a trial is to train what was claimed."""
+        """Record that a trial trains a claimed evaluation."""
         self._store.start(self._lease, claim.evaluation_id, f"trial {trial}", settings=settings)
 
     def take_back(self, function: str, seed: int) -> None:
-        """Claims what a trial of an earlier session trains on, unless its result is there."""
+        """Claim the evaluation of a trial that Tune continues from an earlier session, unless its result is there."""
         (function_id,) = self._store.add_functions([function_row(function)])
         claim = self._claim(function_id, seed, self._origin(function_id), retry_failed=True)
         if claim.state == "claimed":
-            self._store.start(self._lease, claim.evaluation_id, "a trial that Tune goes on with")
+            self._store.start(self._lease, claim.evaluation_id, "a trial that Tune continues")
 
     def record(self, function: str, seed: int, result: EvaluationResult) -> bool:
-        """Writes a result; False where another one was there before, which stays."""
+        """Record a result; False where another one was there before, which stays."""
         number = self._evaluation(function, seed)
         recorded = self._store.record_result(self._lease, number, result)
         if recorded:
-            self._sharing.keep(self._history.evaluations[number], result)
+            self._other_runs.update(self._history.evaluations[number], result)
         else:
-            self._sharing.adopt(self._history.evaluations[number])
+            self._other_runs.read(self._history.evaluations[number])
         return recorded
 
     def fail(self, function: str, seed: int, error: str, *, final: bool) -> None:
-        """Notes a fault that is not the function's: it is given up, or waits to be tried again."""
+        """Record an infrastructure failure: the evaluation is given up if it is `final`, or queued again."""
         number = self._evaluation(function, seed)
         self._store.record_failure(self._lease, number, error, final=final)
         record = self._store.evaluation(number)
@@ -174,7 +164,7 @@ class Session:
         self._history.evaluations.put(changed)
 
     def close(self, status: RunStatusName) -> None:
-        """Gives the run back; harmless twice."""
+        """Release the run; harmless twice."""
         if self.closed:
             return
         self.closed = True
@@ -182,13 +172,13 @@ class Session:
         try:
             self._stack.close()
             self._store.release_lease(self._lease, status)
-        except (LeaseLost, StoreError) as error:  # often at the end of the process: there is nobody to raise to
-            logger.warning("run '%s' is not given back: %s", self.name, error)
+        except (LeaseLost, StoreError) as error:  # often at the end of the process, where nobody catches it
+            logger.warning("run '%s' is not released: %s", self.name, error)
         finally:
             self._store.close()
 
     def _evaluation(self, function: str, seed: int) -> int:
-        """The number of a trial's evaluation, which becomes ours if it was not."""
+        """Return the number of a trial's evaluation, which becomes ours if it was not."""
         (function_id,) = self._store.add_functions([function_row(function)])
         for number, known in self._history.evaluations.items():
             if known.function_id == function_id and known.seed == seed:
@@ -198,7 +188,7 @@ class Session:
     def _claim(self, function_id: int, seed: int, origin: Origin, *, retry_failed: bool = False) -> Claim:
         accepted = self._claims.accepted(origin)
         claim = self._store.claim(self._lease, function_id, seed, origin, retry_failed=retry_failed, **accepted)
-        self._claims.take_note(claim)
+        self._claims.update(claim)
         return claim
 
     def _origin(self, function_id: int) -> Origin:
@@ -206,7 +196,7 @@ class Session:
         return next(known, "proposal")
 
     def _further_draw(self) -> Claim | None:
-        """The next draw of the tuned settings for a function that has had too few."""
+        """Claim the next draw of the tuned settings for a function that has had too few."""
         if self._plan.draws == 1:
             return None
         seeds: defaultdict[int, set[int]] = defaultdict(set)
@@ -221,23 +211,23 @@ class Session:
         return None
 
     def _prepare(self, timeout: float) -> None:
-        """Has the workers compute spectra, and lets them go when all are there."""
+        """Have the workers compute spectra, and close the pool when all are there."""
         if self._pool is None:
             return
         for slot in self._pool.idle():
             self._preparation.submit(slot)
         outcomes = self._pool.poll(timeout)
-        self._preparation.keep_spectra(outcomes)
+        self._preparation.store(outcomes)
         for outcome in outcomes:
             self._preparation.settle(outcome)
-        self._preparation.look_around()
+        self._preparation.sync()
         if not self._preparation.spectra_missing():
             self._pool.close()
             self._pool = None
 
 
 def open_session(plan: Plan, name: str | None) -> Session:
-    """Takes the run, which is made if there is none of this name.
+    """Open the run of this name, which is created if there is none.
 
     Raises:
         BadUse, StoreError: the configuration is wrong, the store cannot be used, the run of this name is another one,
@@ -263,12 +253,27 @@ def open_session(plan: Plan, name: str | None) -> Session:
             ids = store.add_functions([function_row(text) for text in plan.points])
             store.propose(run.id, ids, config.training_seed)
         stack = ExitStack()
-        keeper = stack.enter_context(LeaseKeeper(store, lease, config.lease_seconds))
         undo.callback(stack.close)
-        session = Session(plan, store, run, lease, keeper, stack)
+        keeper = stack.enter_context(LeaseKeeper(store, lease, config.lease_seconds))
+        session = Session(plan, _context(plan, store, run, lease, stack), keeper, stack)
         undo.pop_all()
     _held[store.safe_url, run.name] = session
     return session
+
+
+def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack) -> RunContext:
+    """Return the context of the session; its pool has workers only where spectra are missing."""
+    config, snapshot, spectra = plan.config, store.snapshot(run.id), {}
+    ids = [function.id for function in snapshot.candidates]
+    if config.features != "outputs":
+        spectra = store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
+    history = History.of(snapshot, spectra)
+    missing = config.features != "outputs" and bool(history.without_spectrum(len(ids)))
+    events = Events((NotesToLog(),))
+    n_workers = plan.spectrum_workers if missing else 0
+    pool = WorkerPool(_worker_settings(plan), n_workers, Resources(config.cpus_per_worker), events=events)
+    stack.callback(pool.close)
+    return RunContext(run, config, store, lease, history, pool, events)
 
 
 def _run(store: Store, plan: Plan, name: str | None) -> Run:

@@ -1,4 +1,4 @@
-"""What a Tune experiment studies, in the store's terms: the task whose results its trials are.
+"""The study of a Tune experiment, in the store's terms: the task whose results its trials are.
 
 A trial is a function and other settings. Fixed settings are part of the task: `epochs=5` makes the task of that recipe,
 which `aquasurf search` would call the same. Settings that are tuned together with the function make a task of their

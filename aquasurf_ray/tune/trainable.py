@@ -3,7 +3,7 @@
 Reported are the figures of `workers.result`, under their names: `epoch`, `epochs`, `score` (what a search maximises),
 `train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with the last
 epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
-`examples_per_second`, `peak_memory_mb`. What is not known is left out. A function that diverges ends its trial with
+`examples_per_second`, `peak_memory_mb`. Unknown values are left out. A function that diverges ends its trial with
 scores and losses that are NaN, and no error: it is a result, which a search learns from.
 """
 
@@ -74,7 +74,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
 
 
 class _Reports:
-    """What a trial tells Tune: a report an epoch, of which the last has the final figures too."""
+    """Reports to Tune, one per epoch; the last one has the final metrics too."""
 
     def __init__(self, task: Task) -> None:
         self._epochs = task.recipe.epochs
@@ -86,7 +86,7 @@ class _Reports:
 
     def epoch(self, checkpoint: Checkpoint) -> None:
         """Reports the epoch that was remembered."""
-        assert self._last is not None  # noqa: S101 - an epoch is told before its checkpoint is made
+        assert self._last is not None  # noqa: S101 - an epoch is reported before its checkpoint is made
         tune.report(self._figures(self._last), checkpoint=checkpoint)
 
     def end(self, result: TrainingResult, checkpoint: Checkpoint | None) -> None:

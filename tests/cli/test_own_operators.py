@@ -130,7 +130,7 @@ def handed_over(monkeypatch):
 
     calls = []
 
-    def stand_in(*arguments, reporter, **options):
+    def stand_in(*arguments, callbacks, **options):
         calls.append((arguments, options))
         raise RunFailed("stopped here")
 

@@ -35,13 +35,19 @@ def long_digits():
 
 if __name__ == "__main__":
     Path("space.yaml").write_text(SPACE + "modules: [hostile_operators]\n")
-    reporter = Lines()
+    callbacks = [Lines()]
     with connected(None):
         search("digits", name="hostile", space="space.yaml", candidates=len(AT_ONCE), evaluations=len(AT_ONCE),
-               workers=2, max_attempts=2, reporter=reporter, **MODULES)  # fmt: skip
+               workers=2, max_attempts=2, callbacks=callbacks, **MODULES)  # fmt: skip
         evaluate(
-            ["late_nan(x)"], long_digits(), name="late", workers=1, fast_activations="off", reporter=reporter, **MODULES
+            ["late_nan(x)"],
+            long_digits(),
+            name="late",
+            workers=1,
+            fast_activations="off",
+            callbacks=callbacks,
+            **MODULES,
         )
         with contextlib.suppress(RunFailed):  # says that one of the two failed
             evaluate(["forever(x)", "relu(tanh(x))"], "digits", name="endless", workers=1, time_limit=20.0,
-                     max_attempts=1, reporter=reporter, **MODULES)  # fmt: skip
+                     max_attempts=1, callbacks=callbacks, **MODULES)  # fmt: skip

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,16 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob
+from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob, Work
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
-from aquasurf_ray.driver.run import session as execution
-from aquasurf_ray.driver.run import spec as specs
-from aquasurf_ray.driver.verbs import build as benchmark_build
-from aquasurf_ray.driver.verbs import confirm as confirmations
-from aquasurf_ray.driver.verbs import evaluate as evaluations
-from aquasurf_ray.driver.verbs import resume as resumed
-from aquasurf_ray.driver.verbs import search as runs
-from aquasurf_ray.driver.verbs import setup as orders
+from aquasurf_ray.driver.run import session as sessions
+from aquasurf_ray.driver.run import summary
+from aquasurf_ray.driver.verbs import setup
 from aquasurf_ray.workers.messages import TrainingJob
 
 SPECTRUM_SECONDS = 0.002
@@ -50,7 +45,7 @@ class LightActor:
 class LightPool:
     """Stands in for `WorkerPool`; a slot's future is the moment at which its job is done."""
 
-    def __init__(self, settings, n, resources, worker, note, observe):
+    def __init__(self, settings, n, resources, worker, events):
         self.settings, self.n, self.resources, self.worker = settings, n, resources, worker
         self.training_seconds = float(os.environ.get("LIGHT_SECONDS", "0.05"))
         self.kill_at, self.n_trainings = int(os.environ.get("LIGHT_KILL", "0")), 0
@@ -68,7 +63,7 @@ class LightPool:
     def others(self, slot):
         return {other.number for other in self.slots} - {slot.number}
 
-    def submit(self, slot, job, limit):
+    def submit(self, slot, job, limit, claim=None):
         seconds = 0.0
         if isinstance(job, TrainingJob):
             self.n_trainings += 1
@@ -77,13 +72,13 @@ class LightPool:
             seconds = self.training_seconds
         elif isinstance(job, SpectraJob):
             seconds = SPECTRUM_SECONDS * len(job.functions)
-        slot.state, slot.job, slot.future = "busy", job, time.monotonic() + seconds
+        slot.state, slot.work, slot.future = "busy", Work(job, 0.0, limit, claim), time.monotonic() + seconds
 
     def forget(self, slot, job):
         return None
 
-    def epochs(self, most):
-        return {}
+    def update_epochs(self, most):
+        return None
 
     def answers(self, futures):
         return {}
@@ -104,28 +99,31 @@ class LightPool:
         return None
 
     def _answer(self, slot):
-        job, slot.job, slot.future, slot.state = slot.job, None, None, "idle"
-        if job is None:
+        work, slot.work, slot.future, slot.state = slot.work, None, None, "idle"
+        if work is None:
             slot.info = slot.actor.work.ready()
             return None
+        job = work.job
         try:
             if isinstance(job, TrainingJob):
-                return Outcome(slot.number, job, slot.actor.work.train(job))
+                return Outcome(slot.number, work, slot.actor.work.train(job))
             ask = slot.actor.work.spectra if isinstance(job, SpectraJob) else slot.actor.work.costs
-            return Outcome(slot.number, job, ask(list(job.functions)))
+            return Outcome(slot.number, work, ask(list(job.functions)))
         except Exception as error:
-            return Outcome(slot.number, job, fault=cause_of(error))
+            return Outcome(slot.number, work, fault=cause_of(error))
 
 
 def without_ray():
     """Puts the light pool in the place of the real one."""
-    light = partial(specs.RunSpec, make_pool=LightPool)
-    for verb in (runs, resumed, evaluations, confirmations, benchmark_build):
-        verb.RunSpec = light
-    orders.connected = lambda address: nullcontext()
-    orders.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
+
+    def execute(store, spec, *session):
+        return sessions.execute(store, replace(spec, make_pool=LightPool), *session)
+
+    setup.execute = execute
+    setup.connected = lambda address: nullcontext()
+    setup.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
     if "LIGHT_VERSION" in os.environ:
-        orders.version = execution.version = lambda name: os.environ["LIGHT_VERSION"]
+        setup.version = sessions.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
 
 
 if __name__ == "__main__":

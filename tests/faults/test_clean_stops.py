@@ -35,7 +35,7 @@ def assert_stops_cleanly(driver, folder, number):
     assert time.monotonic() - asked < 15
     assert driver.returncode == 1
     assert out == ""
-    assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; go on with: aquasurf resume one"
+    assert err.splitlines()[-1] == f"aquasurf: stopped by {number.name}; to continue: aquasurf resume one"
     assert "Traceback" not in err
     assert counts(folder)["running"] == 0
     _, alive = psutil.wait_procs(processes, timeout=10)

@@ -42,7 +42,7 @@ def assert_ends_with(driver, *says):
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     assert last.startswith("aquasurf: ")
-    for text in (*says, "go on with: aquasurf resume one"):
+    for text in (*says, "to continue: aquasurf resume one"):
         assert text in last
 
 
@@ -191,7 +191,7 @@ def test_a_run_goes_on_under_a_newer_version_of_the_code_and_results_say_which_m
     driver.wait()
     kept = results(url)
     said = assert_ends_well(light("resume", "one", "--store", url, LIGHT_VERSION="9.9.9"), url, kept)
-    assert "run 'one' was begun by version 0.1.0 and goes on under 9.9.9" in said
+    assert "run 'one' was begun by version 0.1.0 and continues under 9.9.9" in said
     with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection:
         versions = dict(connection.execute("SELECT code_version, count(*) FROM evaluations GROUP BY 1").fetchall())
     assert versions == {"0.1.0": len(kept), "9.9.9": 28 - len(kept)}

@@ -44,7 +44,7 @@ def test_a_long_training_stops_after_its_epoch_and_no_epoch_is_trained_twice(fol
     _, err = driver.communicate(timeout=60)
     assert time.monotonic() - asked < 60
     assert driver.returncode == 1
-    assert err.splitlines()[-1].endswith("; go on with: aquasurf resume one")
+    assert err.splitlines()[-1].endswith("; to continue: aquasurf resume one")
     run, record, attempts, _ = evaluation(folder)
     assert (run.status, run.lease_owner, record.status, record.attempts) == ("interrupted", None, "queued", 0)
     assert [attempt.outcome for attempt in attempts] == ["interrupted"]

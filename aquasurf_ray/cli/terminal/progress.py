@@ -8,23 +8,26 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.callbacks.progress import Reporter
+    from aquasurf_ray.driver.events import Callback
 
 
 @contextmanager
-def progress(as_json: bool) -> Iterator[Reporter]:
-    """Bars on a terminal, lines elsewhere, nothing beside JSON; always gives the terminal back.
+def progress(as_json: bool) -> Iterator[list[Callback]]:
+    """Yield the callbacks that show progress: bars on a terminal, lines elsewhere, none where JSON is printed.
+
+    The terminal is given back in any case.
 
     Meanwhile standard output is standard error: Ray and the user's own code may print, and only results go there.
     """
-    from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Silent
+    from aquasurf_ray.driver.callbacks.progress import Bars, Lines
 
-    reporter: Reporter = Silent() if as_json else Bars() if sys.stderr.isatty() else Lines()
+    shown = None if as_json else Bars() if sys.stderr.isatty() else Lines()
     try:
         with redirect_stdout(sys.stderr):
-            yield reporter
+            yield [shown] if shown else []
     finally:
-        reporter.close()
+        if shown:
+            shown.close()
 
 
 @contextmanager

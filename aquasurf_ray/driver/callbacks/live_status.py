@@ -1,23 +1,21 @@
-"""What other processes are told of a run that goes on: its workers and what they do, its rate, the time left.
+"""The live status of a run in the store: its workers and their work, its rate, the time left.
 
-The driver is the only one who can ask its workers, and the store the only place where others look. So it reports every
-few seconds; a report carries its age, by which people see whether it still holds. Workers are asked in turns, without
-being waited for: an answer is in the next report.
+Only the driver can ask its workers, and the store is where other processes look. So the driver reports every few
+seconds; a report carries its age, which shows whether it still holds. Workers are asked in turns, without waiting for
+them: an answer is in the next report.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from aquasurf_ray.driver.callbacks.progress import RunView
-from aquasurf_ray.driver.cluster.pool import CostsJob, Job, Slot, WorkerPool
-from aquasurf_ray.driver.events import Observe
-from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store
+from aquasurf_ray.driver.cluster.pool import CostsJob, Job, Slot, Work
+from aquasurf_ray.driver.events import Event, RunEnding, RunProgress, RunView, WorkerWarning
+from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
@@ -26,50 +24,46 @@ RATE_SECONDS = 3600.0
 RATE_COUNT = 10
 
 
-class LiveReport:
-    """The reports of one driver.
+class LiveStatus:
+    """The reports of one driver, each few seconds and, when the run is ending, at once."""
 
-    Args:
-        observe: is told of the workers' own warnings, where somebody wants to know.
-    """
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._reported_at: float | None = None
+        self._ending: str | None = None
+        self._rate = Rate(context.clock)
+        self._questions = _Questions(context)
 
-    def __init__(
-        self,
-        store: Store,
-        lease: Lease,
-        pool: WorkerPool,
-        observe: Observe | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store, self._lease, self._pool, self._clock = store, lease, pool, clock
-        self._reported: float | None = None
-        self._rate = Rate(clock)
-        self._asking = _Asking(pool, observe)
+    def on_event(self, event: Event) -> None:
+        """Report how the run stands, if the last report is old."""
+        if isinstance(event, RunEnding):
+            self._ending, self._reported_at = event.why, None
+        elif isinstance(event, RunProgress) and self._is_old():
+            self._report(event.view)
 
-    def look_around(self, view: Callable[[], RunView], ending: str | None = None) -> None:
-        """Reports if the last report is old, or at once when the run is `ending`."""
-        now = self._clock()
-        if ending is None and self._reported is not None and now - self._reported < REPORT_SECONDS:
-            return
-        self._reported = now
-        self._asking.take_in()
-        seen = view()
-        per_hour = self._rate.per_hour(seen.evaluations - seen.reused)
-        left = seconds_left(seen.evaluations, seen.evaluations_wanted, per_hour)
-        workers = tuple(self._worker(slot, now) for slot in self._pool.live())
-        self._store.report(self._lease, LiveRun(workers, per_hour, left, ending))
-        self._asking.ask()
+    def _is_old(self) -> bool:
+        return self._reported_at is None or self._context.clock() - self._reported_at >= REPORT_SECONDS
+
+    def _report(self, view: RunView) -> None:
+        self._reported_at = self._context.clock()
+        self._questions.read_answers()
+        per_hour = self._rate.per_hour(view.evaluations - view.reused)
+        left = seconds_left(view.evaluations, view.evaluations_wanted, per_hour)
+        workers = tuple(self._worker(slot, self._reported_at) for slot in self._context.pool.live())
+        self._context.store.report(self._context.lease, LiveRun(workers, per_hour, left, self._ending))
+        self._questions.ask()
 
     def _worker(self, slot: Slot, now: float) -> LiveWorker:
-        epoch, gpu = self._asking.epoch(slot), self._asking.gpu.get(slot.number)
+        gpu = self._questions.gpu.get(slot.number)
+        since = slot.started if slot.work is None else slot.work.started
         return LiveWorker(
             name=slot.name,
             state=slot.state,
-            seconds=0.0 if slot.state == "idle" else now - slot.started,
-            node=slot.info.node if slot.info else None,
+            seconds=0.0 if slot.state == "idle" else now - since,
+            node=slot.node,
             device=slot.info.device if slot.info else None,
             job=job_text(slot.job) if slot.job else None,
-            epoch=epoch,
+            epoch=slot.work.epoch if slot.work else None,
             gpu_percent=gpu.percent if gpu else None,
             gpu_used_mb=gpu.used_mb if gpu else None,
             gpu_total_mb=gpu.total_mb if gpu else None,
@@ -77,8 +71,9 @@ class LiveReport:
 
 
 class Rate:
-    """Trainings finished an hour, over the last hour, over the last ten if they took longer, or as long as this has
-    been asked. Over an hour alone, trainings of two hours would have no rate most of the time, and a wrong one else.
+    """Trainings finished per hour: over the last hour, or the last ten trainings if they took longer.
+
+    Over an hour alone, trainings of two hours would have no rate most of the time, and a wrong one otherwise.
 
     >>> seconds = iter([0.0, 60.0, 120.0])
     >>> rate = Rate(lambda: next(seconds))
@@ -91,7 +86,7 @@ class Rate:
         self._seen: deque[tuple[float, int]] = deque()
 
     def per_hour(self, done: int) -> float | None:
-        """With so many done by now; None while none has been finished since the first question."""
+        """Return the rate with so many done by now; None while none has been finished since the first call."""
         now = self._clock()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS and done - self._seen[1][1] >= RATE_COUNT:
@@ -101,7 +96,7 @@ class Rate:
 
 
 def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None:
-    """What the rest takes at this rate; proposals may bring a run beyond what it wanted.
+    """Return the seconds that the rest takes at this rate; requests may bring a run beyond what it wanted.
 
     >>> seconds_left(10, 20, 60.0), seconds_left(21, 20, 60.0), seconds_left(10, 20, None)
     (600.0, 0.0, None)
@@ -109,45 +104,38 @@ def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None
     return max(wanted - done, 0) * 3600 / per_hour if per_hour else None
 
 
-@dataclass(frozen=True)
-class _Question:
-    """Who was asked, and amid which work: an answer to another job is of no use."""
+class _Question(NamedTuple):
+    """Who was asked about what, and during which work."""
 
-    slot: int
-    started: float
-    of: str
+    about: Literal["epoch", "gpu", "warnings"]
+    slot: Slot
+    work: Work | None
 
 
-class _Asking:
-    """What workers say of themselves: the epoch of those that train, the GPU use of those that have one, warnings."""
+class _Questions:
+    """What workers report about themselves: the epoch of their training, the use of their GPU, warnings."""
 
-    def __init__(self, pool: WorkerPool, observe: Observe | None) -> None:
-        self._pool, self._observe = pool, observe
+    def __init__(self, context: RunContext) -> None:
+        self._pool, self._events = context.pool, context.events
         self._asked: dict[Any, _Question] = {}
         self._turn = 0
-        self._epochs: dict[int, tuple[float, int]] = {}
         self.gpu: dict[int, GpuUse] = {}
 
-    def epoch(self, slot: Slot) -> int | None:
-        """The last whole epoch of the training that the worker is at."""
-        started, epoch = self._epochs.get(slot.number, (None, None))
-        return epoch if slot.state == "busy" and started == slot.started else None
-
     def ask(self) -> None:
-        """Asks the next ones."""
-        self._asked.clear()  # who has not answered by now is busy or gone
+        """Ask the next workers."""
+        self._asked.clear()  # a worker that has not answered by now is busy or gone
         for slot in self._next():
             if isinstance(slot.job, TrainingJob):
-                self._put(slot, "epoch", slot.actor.progress.remote())
+                self._asked[slot.actor.progress.remote()] = _Question("epoch", slot, slot.work)
             if slot.info is not None and slot.info.device != "cpu" and hasattr(self._pool.worker, "gpu_use"):
-                self._put(slot, "gpu", slot.actor.gpu_use.remote())
-            if self._observe is not None and hasattr(self._pool.worker, "warnings"):
-                self._put(slot, "warnings", slot.actor.warnings.remote())
+                self._asked[slot.actor.gpu_use.remote()] = _Question("gpu", slot, slot.work)
+            if hasattr(self._pool.worker, "warnings"):
+                self._asked[slot.actor.warnings.remote()] = _Question("warnings", slot, slot.work)
 
-    def take_in(self) -> None:
-        """The answers that have come."""
+    def read_answers(self) -> None:
+        """Read the answers that have come."""
         for future, answer in self._pool.answers(list(self._asked)).items():
-            self._note(self._asked[future], answer)
+            self._read(self._asked[future], answer)
 
     def _next(self) -> Sequence[Slot]:
         live = [slot for slot in self._pool.live() if slot.state != "starting"]
@@ -155,21 +143,18 @@ class _Asking:
         self._turn = (self._turn + len(turn)) % max(len(live), 1)
         return turn
 
-    def _put(self, slot: Slot, of: str, future: Any) -> None:
-        self._asked[future] = _Question(slot.number, slot.started, of)
-
-    def _note(self, question: _Question, answer: Any) -> None:
-        if question.of == "gpu" and answer is not None:
-            self.gpu[question.slot] = answer
-        elif question.of == "epoch" and answer is not None:
-            self._epochs[question.slot] = question.started, answer.epoch
-        elif question.of == "warnings" and self._observe is not None:
+    def _read(self, question: _Question, answer: Any) -> None:
+        if question.about == "gpu" and answer is not None:
+            self.gpu[question.slot.number] = answer
+        elif question.about == "epoch" and answer is not None and question.work is not None:
+            question.work.epoch = answer.epoch  # of that work, which may have ended: then nobody reads it
+        elif question.about == "warnings":
             for text in answer:
-                self._observe("warning", worker=f"worker-{question.slot}", text=text)
+                self._events.emit(WorkerWarning(question.slot.name, text))
 
 
 def job_text(job: Job) -> str:
-    """What a worker does, in words."""
+    """Return a job in words."""
     if isinstance(job, TrainingJob):
         return f"trains {job.function}"
     what = "costs" if isinstance(job, CostsJob) else "spectra"

@@ -1,21 +1,26 @@
-"""What Prometheus can be told of a run, through Ray's own metrics.
+"""Metrics of a run for Prometheus, through Ray's own metrics.
 
-Ray's agent on the driver's node exports them with its own, where Ray was installed with `ray[default]`, under names
+Ray's agent on the driver's node exports them together with its own, if Ray was installed as `ray[default]`, under names
 that begin with `ray_aquasurf_`; in the instance that a search starts for itself it listens on the loopback address.
-Without an agent nothing listens and nothing is exported. The tag `run` has the run's name; Ray takes tags in ASCII, so
-of other letters it has their numbers. Ray keeps of a histogram how many values fell between two boundaries, so its sum
-is that of the middles.
+Without an agent nothing listens and nothing is exported. The tag `run` has the name of the run; Ray takes tags in
+ASCII, so other letters are escaped. Ray keeps only the buckets of a histogram, so its sum is that of their middles.
 """
 
 from __future__ import annotations
 
-from collections import Counter as Counts
 from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from aquasurf_ray.driver.callbacks.progress import RunView
-from aquasurf_ray.driver.cluster.pool import WorkerPool
+from aquasurf_ray.driver.events import (
+    EvaluationEnded,
+    EvaluationFailed,
+    Event,
+    FunctionSuggested,
+    RunProgress,
+    RunView,
+    StoreWritten,
+)
 
 WORKER_STATES = ("starting", "idle", "busy", "retired")
 SUGGESTION_SECONDS = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0]
@@ -23,7 +28,7 @@ TRAINING_SECONDS = [1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0]
 WRITE_SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0]
 
 
-class RunMetrics:
+class PrometheusMetrics:
     """The metrics of one session of a run."""
 
     def __init__(self, run: str) -> None:
@@ -37,30 +42,28 @@ class RunMetrics:
         self._training = self._made_histogram("training_seconds", "Time of a training", TRAINING_SECONDS)
         self._write = self._made_histogram("store_write_seconds", "Time of a write to the store", WRITE_SECONDS)
 
-    def __call__(self, event: str, /, **fields: Any) -> None:
-        """Counts what happened."""
-        if event == "ended":
-            self._evaluations.inc(1, self._tags | {"status": fields["status"]})
-            if fields["seconds"]:
-                self._training.observe(fields["seconds"], self._tags)
-        elif event == "failed" and fields["final"]:
+    def on_event(self, event: Event) -> None:
+        """Count what happened, and set the gauges."""
+        if isinstance(event, EvaluationEnded):
+            self._evaluations.inc(1, self._tags | {"status": event.status})
+            if event.seconds:
+                self._training.observe(event.seconds, self._tags)
+        elif isinstance(event, EvaluationFailed) and event.final:
             self._evaluations.inc(1, self._tags | {"status": "failed"})
-        elif event == "suggested":
-            self._suggestion.observe(fields["seconds"], self._tags)
+        elif isinstance(event, FunctionSuggested):
+            self._suggestion.observe(event.seconds, self._tags)
+        elif isinstance(event, StoreWritten):
+            self._write.observe(event.seconds, self._tags)
+        elif isinstance(event, RunProgress):
+            self._set(event.view)
 
-    def store_wrote(self, seconds: float) -> None:
-        """The store has written something; in whatever thread."""
-        self._write.observe(seconds, self._tags)
-
-    def look(self, view: RunView, pool: WorkerPool, running: int, queued: int) -> None:
-        """How the run stands now."""
-        self._running.set(running, self._tags)
-        self._queued.set(queued, self._tags)
+    def _set(self, view: RunView) -> None:
+        self._running.set(view.training, self._tags)
+        self._queued.set(view.queued, self._tags)
         if view.best:
             self._best.set(view.best[1], self._tags | {"metric": _ascii(view.metric)})
-        states: Counts[str] = Counts(slot.state for slot in pool.slots)
         for state in WORKER_STATES:
-            self._workers.set(states[state], self._tags | {"state": state})
+            self._workers.set(view.workers.get(state, 0), self._tags | {"state": state})
 
     def _made(self, kind: Any, name: str, description: str, *tags: str) -> Any:
         return kind(f"aquasurf_{name}", description=description, tag_keys=("run", *tags))
@@ -70,7 +73,7 @@ class RunMetrics:
 
 
 def _ascii(text: str) -> str:
-    r"""A tag as Ray takes it.
+    r"""Return a tag as Ray takes it.
 
     >>> print(_ascii("digits-1"), _ascii("déjà"))
     digits-1 d\xe9j\xe0

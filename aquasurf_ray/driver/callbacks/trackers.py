@@ -1,7 +1,7 @@
-"""Results of a run shown in TensorBoard or MLflow while it goes: `--log-to tensorboard:FOLDER`, `--log-to mlflow:URI`.
+"""Results of a run in TensorBoard or MLflow while it is running: `--log-to tensorboard:FOLDER`, `--log-to mlflow:URI`.
 
-A tracker is told of a result after the store has it. It works in a thread of its own, so that a slow server never makes
-a worker wait, and its failures are noted and cost nothing but what it would have shown. The store remains what counts;
+A tracker gets a result after the store has it. It works in a thread of its own, so that a slow server never makes a
+worker wait, and where it fails, only what it would have shown is missing. The store remains the record;
 `aquasurf report` needs no tracker.
 """
 
@@ -12,50 +12,38 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aquasurf_ray.driver.events import EvaluationEnded, Event, Events
+
 if TYPE_CHECKING:
-    from aquasurf_ray.store import EpochRecord, EvaluationResult
+    from aquasurf_ray.store import EpochRecord
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 LONGEST_WAIT = 30.0
-FIGURES = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
-
-
-@dataclass(frozen=True)
-class TrackedResult:
-    """A result that a run has recorded.
-
-    `number` counts the run's results from 1; `best` is the highest score so far, this one's included, if any.
-    """
-
-    number: int
-    function: str
-    seed: int
-    best: float | None
-    result: EvaluationResult
+METRICS = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
 
 
 class Tracker(Protocol):
-    """Somewhere that results are shown."""
+    """A place where results are shown."""
 
-    def result(self, tracked: TrackedResult) -> None:
-        """Shows a result."""
+    def result(self, ended: EvaluationEnded) -> None:
+        """Show a result; its `number` counts the results of the run from 1."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Take note that no more results come."""
 
 
 def check_target(target: str) -> str:
-    """The target, if it is one and its package is there.
+    """Return the target, if it is one and its package is installed.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none, or its package is not installed.
     """
     kind, _, where = target.partition(":")
     if kind not in PACKAGES or not where:
@@ -66,41 +54,36 @@ def check_target(target: str) -> str:
 
 
 class Trackers:
-    """All trackers of a run; `result` returns at once."""
+    """The trackers of a run, for as long as this context lasts. At its end it waits for them, half a minute at most."""
 
-    def __init__(self, targets: Sequence[str], run: str, note: Callable[[str], None]) -> None:
-        self._threads = [_TrackerThread(target, run, note) for target in targets]
+    def __init__(self, targets: Sequence[str], run: str, events: Events) -> None:
+        self._threads = [_TrackerThread(target, run, events) for target in targets]
 
-    def result(self, tracked: TrackedResult) -> None:
-        """Hands a result on."""
-        for thread in self._threads:
-            thread.results.put(tracked)
+    def __enter__(self) -> Trackers:
+        return self
 
-    def close(self) -> None:
-        """Waits for what is under way, half a minute at most."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for thread in self._threads:
             thread.results.put(None)
         end = time.monotonic() + LONGEST_WAIT
         for thread in self._threads:
             thread.end(max(0.0, end - time.monotonic()))
 
-
-@contextmanager
-def tracking(targets: Sequence[str], run: str, note: Callable[[str], None]) -> Iterator[Trackers]:
-    """The trackers for the length of a run."""
-    trackers = Trackers(targets, run, note)
-    try:
-        yield trackers
-    finally:
-        trackers.close()
+    def on_event(self, event: Event) -> None:
+        """Hand a result that this run has recorded to the trackers; returns at once."""
+        if isinstance(event, EvaluationEnded) and event.number is not None:
+            for thread in self._threads:
+                thread.results.put(event)
 
 
 class _TrackerThread:
-    """One tracker, in its thread. What fails first is noted, and what comes after is still tried."""
+    """One tracker, in its thread. Its first failure is noted, and further results are still tried."""
 
-    def __init__(self, target: str, run: str, note: Callable[[str], None]) -> None:
-        self.results: queue.SimpleQueue[TrackedResult | None] = queue.SimpleQueue()
-        self._target, self._run, self._note = target, run, note
+    def __init__(self, target: str, run: str, events: Events) -> None:
+        self.results: queue.SimpleQueue[EvaluationEnded | None] = queue.SimpleQueue()
+        self._target, self._run, self._events = target, run, events
         self._noted = False
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
@@ -112,11 +95,11 @@ class _TrackerThread:
 
     def _work(self) -> None:
         tracker: Tracker | None = None
-        while (tracked := self.results.get()) is not None:
+        while (ended := self.results.get()) is not None:
             try:
                 tracker = tracker or _open(self._target, self._run)
-                tracker.result(tracked)
-            except Exception as error:  # somebody else's library and server: none of it may stop the run
+                tracker.result(ended)
+            except Exception as error:  # a library and a server of somebody else's: none of it may stop the run
                 self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
         try:
             if tracker is not None:
@@ -128,7 +111,7 @@ class _TrackerThread:
         if not self._noted:
             self._noted = True
             kind = self._target.partition(":")[0]
-            self._note(f"{kind} does not get all results, the run goes on without it: {why}")
+            self._events.note(f"{kind} does not get all results, the run continues without it: {why}")
 
 
 class TensorBoardTracker:
@@ -141,15 +124,15 @@ class TensorBoardTracker:
         self._folder = Path(folder) / _file_name(run)
         self._run = self._new(str(self._folder))
 
-    def result(self, tracked: TrackedResult) -> None:
+    def result(self, ended: EvaluationEnded) -> None:
         """See `Tracker`."""
-        for name, value in _figures(tracked).items():
-            self._run.add_scalar(name, value, tracked.number)
-        self._run.add_text("function", f"`{tracked.function}` {tracked.result.reason or ''}", tracked.number)
+        for name, value in _metrics(ended).items():
+            self._run.add_scalar(name, value, ended.number)
+        self._run.add_text("function", f"`{ended.function}` {ended.result.reason or ''}", ended.number)
         self._run.flush()
-        if tracked.result.epochs:
-            curve = self._new(str(self._folder / f"{tracked.number:05}-{_file_name(tracked.function)}-{tracked.seed}"))
-            for epoch in tracked.result.epochs:
+        if ended.result.epochs:
+            curve = self._new(str(self._folder / f"{ended.number:05}-{_file_name(ended.function)}-{ended.seed}"))
+            for epoch in ended.result.epochs:
                 for name, value in _point(epoch).items():
                     curve.add_scalar(f"epoch/{name}", value, epoch.epoch)
             curve.close()
@@ -160,7 +143,7 @@ class TensorBoardTracker:
 
 
 class MlflowTracker:
-    """An experiment of the run's name, with a run for each result: parameters, figures, learning curve by epoch."""
+    """An experiment of the run's name, with a run for each result: parameters, metrics, learning curve by epoch."""
 
     def __init__(self, uri: str, run: str) -> None:
         from mlflow.tracking import MlflowClient
@@ -169,22 +152,22 @@ class MlflowTracker:
         known = self._client.get_experiment_by_name(run)
         self._experiment = known.experiment_id if known else self._client.create_experiment(run)
 
-    def result(self, tracked: TrackedResult) -> None:
+    def result(self, ended: EvaluationEnded) -> None:
         """See `Tracker`."""
         from mlflow.entities import Metric, Param, RunTag
 
-        run = self._client.create_run(self._experiment, run_name=tracked.function).info.run_id
+        run = self._client.create_run(self._experiment, run_name=ended.function).info.run_id
         now = int(1000 * time.time())
-        metrics = [Metric(name, value, now, tracked.number) for name, value in _figures(tracked).items()]
-        for epoch in tracked.result.epochs:
+        metrics = [Metric(name, value, now, ended.number or 0) for name, value in _metrics(ended).items()]
+        for epoch in ended.result.epochs:
             metrics += [Metric(f"epoch_{name}", value, now, epoch.epoch) for name, value in _point(epoch).items()]
-        parameters = [Param("function", tracked.function), Param("seed", str(tracked.seed))]
-        tags = [RunTag("status", tracked.result.status), RunTag("reason", tracked.result.reason or "")]
+        parameters = [Param("function", ended.function), Param("seed", str(ended.seed))]
+        tags = [RunTag("status", ended.result.status), RunTag("reason", ended.result.reason or "")]
         for start in range(0, max(len(metrics), 1), 1000):  # a request holds no more
             self._client.log_batch(
                 run, metrics=metrics[start : start + 1000], params=parameters if not start else (), tags=tags
             )
-        self._client.set_terminated(run, "FINISHED" if tracked.result.status == "done" else "FAILED")
+        self._client.set_terminated(run, "FINISHED" if ended.result.status == "done" else "FAILED")
 
     def close(self) -> None:
         """See `Tracker`."""
@@ -199,8 +182,8 @@ def _open(target: str, run: str) -> Tracker:
     return TRACKERS[kind](where, run)
 
 
-def _figures(tracked: TrackedResult) -> dict[str, float]:
-    values = {name: getattr(tracked.result, name) for name in FIGURES} | {"best_score": tracked.best}
+def _metrics(ended: EvaluationEnded) -> dict[str, float]:
+    values = {name: getattr(ended.result, name) for name in METRICS} | {"best_score": ended.best}
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 

@@ -24,9 +24,9 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers a run has, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
+    """The number of workers of a run, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
 
-    `shared` says that the number is what fits, on a cluster where others may be.
+    `shared` says that as many were taken as fit, on a cluster that other runs may use too.
     """
 
     n: int
@@ -36,14 +36,15 @@ class Workers:
     shared: bool = False
 
     def most_in(self, resources: dict[str, float]) -> int:
-        """How many such workers fit into resources of Ray's."""
+        """Return how many such workers fit into these resources of Ray's."""
         n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
 
 
 def fitting_workers(config: SearchConfig) -> Workers:
-    """The configured workers, or as many as the connected cluster holds: one a GPU, else one for each share of cores,
-    or as many times fewer as an evaluation takes processes.
+    """Return the configured workers, or as many as the connected cluster has room for.
+
+    That is one per GPU, or one per `cpus_per_worker` cores without GPUs, divided by the processes of an evaluation.
 
     Raises:
         BadUse: more than the cluster has room for in all.
@@ -94,7 +95,7 @@ def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int
 
 
 def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -> Workers:
-    """The configured workers, after a wait of at most `wait_for_nodes` seconds for the nodes that they need.
+    """Return the workers, after a wait of at most `wait_for_nodes` seconds for the nodes that they need.
 
     Raises:
         BadUse: the cluster did not become large enough, or `workers` is not given.
@@ -117,7 +118,7 @@ def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -
 
 
 def _bundles(config: SearchConfig, n_workers: int) -> list[dict[str, float]]:
-    """What each process of each worker asks for.
+    """Return what each process of each worker asks for.
 
     >>> from aquasurf_ray.driver.config import make_config
     >>> _bundles(make_config({"task": "digits", "gpus_per_worker": 0.5, "cpus_per_worker": 2}), 2)

@@ -1,9 +1,9 @@
-"""Connecting to Ray: a private instance on this machine, bound to the loopback address, or a cluster by address.
+"""Connects to Ray: a private instance on this machine, bound to the loopback address, or a cluster by address.
 
 The private instance starts no dashboard, no job server and no usage reports. Ray's own token authentication stays as
 the user's environment has it (on by default since Ray 2.60). Ray replaces a loopback address by the machine's public
-one unless clusters are switched off, as it does by itself on macOS; we use that switch on Linux too, since otherwise
-each of its servers listens on every interface.
+address unless clusters are switched off, as they are on macOS. We use that switch on Linux too, since otherwise each of
+Ray's servers listens on every interface.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
 
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
-SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # which workers need not know: the driver alone speaks to the database
-AUTHENTICATION = "RAY_AUTH_MODE"  # unset, Ray shows this machine's token to no explicit address
+SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # workers do not need them: only the driver talks to the database
+AUTHENTICATION = "RAY_AUTH_MODE"  # while unset, Ray sends this machine's token to no explicit address
 RAYS_WORDS = ("auto", "local")
 HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
 CONNECT_SECONDS = 5.0
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Ray for the length of a run. An instance that this process has already is used and left alone.
+    """Connect to Ray for the length of a run. An instance that this process has already is used, and stays.
 
     Raises:
         BadUse: no cluster answers at `address`.
@@ -53,13 +53,16 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def host_of(address: str) -> str:
-    """The host in a cluster's address; the address itself where it names none, such as `auto`."""
+    """Return the host in a cluster's address; the address itself where it names none, such as `auto`."""
     found = HOST_AND_PORT.fullmatch(address)
     return address if found is None else found["host"]
 
 
 def _check_listening(address: str) -> None:
-    """Ray itself tries for a minute, and tells of each try on standard error. Clients of other kinds are its affair."""
+    """Check that something listens: Ray itself tries for a minute, with a message on standard error for each attempt.
+
+    Addresses of other forms are left to Ray.
+    """
     found = HOST_AND_PORT.fullmatch(address)
     if found is None and address not in RAYS_WORDS and ("://" not in address or address.startswith("http")):
         raise BadUse(f"'{address}' is no address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto")
@@ -82,7 +85,7 @@ def _connect(address: str | None) -> None:
                 ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except SystemExit as error:  # Ray's own answer to SIGTERM, which `ray.init` puts in the place of ours
+    except SystemExit as error:  # Ray's own handler of SIGTERM, by which `ray.init` replaces ours
         if error.code != signal.SIGTERM:
             raise
         ray.shutdown()
@@ -103,11 +106,11 @@ def _connect(address: str | None) -> None:
 
 @contextmanager
 def _private_instance() -> Iterator[None]:
-    """The surroundings in which Ray's processes start; this process's own are restored afterwards.
+    """Set the environment in which Ray's processes start, and restore that of this process afterwards.
 
     The cluster switch is read once, at import, in this process, and from the environment in its children. Ray's logger
-    is kept from announcing at each start that token authentication is on. Ray's processes, and the workers that they
-    start, inherit nothing that opens the database.
+    does not announce at each start that token authentication is on. Ray's processes, and the workers that they start,
+    inherit nothing that opens the database.
     """
     rays = logging.getLogger("ray")
     before = ray_constants.ENABLE_RAY_CLUSTER, rays.level

@@ -1,13 +1,13 @@
-"""How runs on one cluster share it: each holds at most its share of the workers that fit there.
+"""Shares a cluster between runs: each has at most its share of the workers that fit there.
 
 The share of a run is the number of workers of its kind that the whole cluster has room for, divided by the number of
-runs there, rounded up. A run whose number of workers is not fixed begins with what is free now, one worker at least. A
-few times a minute it counts the runs: what it has above its share it gives back, each worker after its current job, and
-below its share it starts workers as long as there is room. So a newcomer gets its part when the trainings under way are
-done, and what a run leaves behind is used by the others. A run with a fixed number keeps it, and counts as one.
+runs there, rounded up. A run without a fixed number of workers begins with those that are free now, one at least. A few
+times a minute it counts the runs: above its share it gives workers back, each after its current job, and below its
+share it starts workers as long as there is room. So a new run gets its share when the current trainings are done, and
+the other runs use what a finished run leaves. A run with a fixed number of workers keeps it, and counts as one.
 
-Runs see each other by the names of their workers, which Ray lists while their driver lives, those that still wait for
-room included.
+Runs see each other by the names of their workers, which Ray lists while their driver lives, including those that still
+wait for room.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ray.util import list_named_actors
 
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import ACTOR_PREFIX, WorkerPool
+from aquasurf_ray.driver.events import Events
 
-LOOK_SECONDS = 5.0
+UPDATE_SECONDS = 5.0
 
 
 class FairShare:
@@ -30,40 +31,40 @@ class FairShare:
 
     Args:
         workers: what a worker of the run asks of Ray.
-        note: is told when the share changes what the run has.
+        events: gets a note when the number of workers changes.
     """
 
     def __init__(
         self,
         pool: WorkerPool,
         workers: Workers,
-        note: Callable[[str], None],
+        events: Events,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pool, self._workers, self._note, self._clock = pool, workers, note, clock
-        self._looked = clock()
+        self._pool, self._workers, self._events, self._clock = pool, workers, events, clock
+        self._updated_at = clock()
 
-    def look_around(self) -> None:
-        """Gives workers back or starts some, if it is time to look again."""
-        if self._clock() - self._looked < LOOK_SECONDS:
+    def update(self) -> None:
+        """Give workers back or start some, every few seconds."""
+        if self._clock() - self._updated_at < UPDATE_SECONDS:
             return
-        self._looked = self._clock()
+        self._updated_at = self._clock()
         others = n_other_runs(self._pool.name)
         share = fair_share(self._workers.most_in(cluster_resources()), others + 1)
         live = len(self._pool.live())
         if self._pool.give_back(max(0, live - share)):
-            self._note(f"{others + 1} runs share the cluster: this one goes down to {share} workers")
+            self._events.note(f"{others + 1} runs share the cluster: this one goes down to {share} workers")
         if live < share and not self._pool.waits_for_room():
             room = self._workers.most_in(available_resources())
             more = min(share - live - self._pool.n_retired(), room)
             for _ in range(more):
                 self._pool.grow()
             if more > 0:
-                self._note(f"there is room for more: this run goes up to {len(self._pool.live())} workers")
+                self._events.note(f"there is room for more: this run goes up to {len(self._pool.live())} workers")
 
 
 def fair_share(most: int, n_runs: int) -> int:
-    """Of `most` workers, that of one run among `n_runs`; one at least.
+    """Return the share of one run among `n_runs` in `most` workers; one at least.
 
     >>> fair_share(8, 3), fair_share(8, 1), fair_share(2, 5)
     (3, 8, 1)
@@ -72,25 +73,25 @@ def fair_share(most: int, n_runs: int) -> int:
 
 
 def first_workers(workers: Workers) -> int:
-    """How many workers a run begins with: what is free now of its share, one at least."""
+    """Return how many workers a run begins with: what is free now of its share, one at least."""
     share = fair_share(workers.most_in(cluster_resources()), n_other_runs(None) + 1)
     return max(1, min(share, workers.most_in(available_resources())))
 
 
 def n_other_runs(name: str | None) -> int:
-    """Runs on the cluster beside the one whose workers have this name."""
+    """Return the number of runs on the cluster other than the one whose workers have this name."""
     names = [actor["name"] for actor in list_named_actors(all_namespaces=True)]
     runs = {name.rpartition("/")[0] for name in names if name.startswith(ACTOR_PREFIX)}
     return len(runs - {name})
 
 
 def cluster_resources() -> dict[str, float]:
-    """All that the connected cluster has."""
+    """Return all resources of the connected cluster."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
 
 def available_resources() -> dict[str, float]:
-    """What nobody holds now."""
+    """Return the resources that are free now."""
     found: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     return found

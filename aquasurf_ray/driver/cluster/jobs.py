@@ -1,7 +1,7 @@
-"""Runs on a cluster that is reached over HTTP: commands sent there by Ray Jobs, followed, stopped and listed.
+"""Runs on a cluster that is reached over HTTP: commands are submitted as Ray Jobs, followed, stopped and listed.
 
-The driver then runs on the cluster's head node and needs nobody's terminal: who follows its log may leave, and come
-back. Ray shows a job's command to whoever has the cluster's token, so a command with a password in it is refused.
+The driver then runs on the cluster's head node and needs no terminal: whoever follows its log may leave, and come back.
+Ray shows a job's command to everybody who has the cluster's token, so a command with a password in it is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aquasurf_ray.driver.errors import BadUse, RunFailed
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray lets them win over an address that is given
 STOP_SECONDS = 90
-"""What a driver has to drain before Ray kills it; Ray's own 3 seconds would always kill."""
+"""Time that a driver has to drain before Ray kills it; Ray's default of 3 seconds is too short for any checkpoint."""
 NOT_SHIPPED = (".git", ".venv", "/data", "/aquasurf-storage", "*.db", "*.db-wal", "*.db-shm", "__pycache__")
 LOST_SECONDS = 60.0
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&]password=")
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Return whether the job is over."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -63,14 +63,14 @@ class Jobs:
         self.address = _checked(address or os.environ.get(ADDRESS_VARIABLES[0]) or DEFAULT_ADDRESS)
 
     def submit(self, command: Sequence[str], working_dir: Path | None = None) -> str:
-        """Starts an `aquasurf` command on the cluster's head node, and returns the job's id.
+        """Start an `aquasurf` command on the cluster's head node, and return the job's id.
 
         Args:
             command: without `aquasurf`; it gets `--address auto`, and writes to the head's AQUASURF_STORE.
             working_dir: a folder that is copied to the cluster, for the driver and the workers to import from.
 
         Raises:
-            BadUse: a command that cannot do its work there.
+            BadUse: the command cannot work there.
         """
         check_command(command, Path.cwd() if working_dir is None else None)
         environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
@@ -82,7 +82,7 @@ class Jobs:
         return id
 
     def job(self, id: str) -> Job:
-        """How a job stands.
+        """Return the state of a job.
 
         Raises:
             BadUse: there is none of this id.
@@ -91,29 +91,29 @@ class Jobs:
             return _job(self._client.get_job_info(id))
 
     def all(self) -> list[Job]:
-        """The cluster's submitted jobs, the latest last."""
+        """Return the cluster's submitted jobs, the latest last."""
         with self._answering():
             details = self._client.list_jobs()
         return [_job(one) for one in sorted(details, key=lambda one: one.start_time or 0) if one.submission_id]
 
     def stop(self, id: str) -> None:
-        """Asks a job's driver to drain, as SIGTERM does; returns at once."""
+        """Ask a job's driver to drain, as SIGTERM does; return at once."""
         self.job(id)
         with self._answering():
             self._client.stop_job(id)
 
     def follow(self, id: str, write: Callable[[str], object]) -> Job:
-        """Writes a job's log from its beginning until the job has ended, and returns how it did.
+        """Write a job's log from its beginning until the job has ended, and return its state.
 
         Raises:
             BadUse: there is no such job.
-            RunFailed: the cluster has not answered for a minute; the job may go on.
+            RunFailed: the cluster has not answered for a minute; the job may still be running.
         """
         self.job(id)
         return asyncio.run(self._follow(id, write))
 
     async def _follow(self, id: str, write: Callable[[str], object]) -> Job:
-        """A connection that breaks is made anew, and what was written already is skipped."""
+        """Reconnect where the connection breaks, and skip what was written already."""
         written, heard = 0, time.monotonic()
         while True:
             try:
@@ -129,7 +129,8 @@ class Jobs:
             except _broken_connections() as error:
                 if time.monotonic() - heard > LOST_SECONDS:
                     raise RunFailed(
-                        f"the cluster at {self.address} does not answer any more: {_line(error)}; job '{id}' may go on"
+                        f"the cluster at {self.address} does not answer any more: {_line(error)}; "
+                        f"job '{id}' may still be running"
                     ) from None
             await asyncio.sleep(0.5)
 
@@ -168,17 +169,17 @@ class Jobs:
 
 
 def entrypoint(command: Sequence[str]) -> str:
-    """The line for the shell on the head node. Without a store of the cluster's own, a file in the home folder is it:
-    the folder that a job is started in is deleted with it."""
+    """Return the line for the shell on the head node. Where AQUASURF_STORE is not set there, the store is a file in the
+    home folder: the folder that a job is started in is deleted with the job."""
     store = 'AQUASURF_STORE="${AQUASURF_STORE:-sqlite:///$HOME/aquasurf.db}"'
     return f"{store} exec aquasurf {shlex.join(command)} --address auto"
 
 
 def check_command(command: Sequence[str], folder: Path | None) -> None:
-    """Refuses what cannot work on the cluster. `folder`, if given, is where we are and is not shipped.
+    """Refuse a command that cannot work on the cluster. `folder` is the working folder, if it is not shipped.
 
     Raises:
-        BadUse: it has a password, an address, or names something that is only here.
+        BadUse: it has a password or an address in it, or names a file that is only here.
     """
     if any(PASSWORD.search(argument) for argument in command):
         raise BadUse(
@@ -186,14 +187,14 @@ def check_command(command: Sequence[str], folder: Path | None) -> None:
             " set AQUASURF_STORE where the cluster's head node is started"
         )
     if any(argument.split("=")[0] == "--address" for argument in command):
-        raise BadUse("--address is the cluster's own affair; its dashboard goes before: submit --dashboard URL -- ...")
+        raise BadUse("--address is set on the cluster; name its dashboard instead: submit --dashboard URL -- ...")
     here = None if folder is None else next((one for one in _named_here(command, folder)), None)
     if here is not None:
         raise BadUse(f"'{here}' is in this folder and not on the cluster; ship the folder with: --working-dir .")
 
 
 def _named_here(command: Sequence[str], folder: Path) -> Iterator[str]:
-    """The arguments that are files of the folder, or begin with a module of it."""
+    """Yield the arguments that are files of the folder, or begin with a module of it."""
     for before, argument in pairwise(("", *command)):
         option, _, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
         top = re.split(r"\W", value)[0] if ":" in value or "--modules" in (before, option) else ""
@@ -203,7 +204,7 @@ def _named_here(command: Sequence[str], folder: Path) -> Iterator[str]:
 
 
 def _name_in(command: Sequence[str]) -> str | None:
-    """The run that the command names."""
+    """Return the run that the command names."""
     for position, argument in enumerate(command):
         if argument.startswith("--name="):
             return argument.removeprefix("--name=")
@@ -224,7 +225,7 @@ def _job(details: Any) -> Job:
 
 
 def _command_of(line: str) -> str:
-    """The command as it was given, of a job that we submitted; else the whole line."""
+    """Return the command of a job as it was submitted by us, else the whole line."""
     return line.partition(" exec ")[2].removesuffix(" --address auto") or line
 
 
@@ -244,7 +245,7 @@ def _without(variables: Sequence[str]) -> Iterator[None]:
 
 
 def _broken_connections() -> tuple[type[Exception], ...]:
-    """What the job client raises where a connection breaks, or none comes about."""
+    """Return what the job client raises where a connection breaks or cannot be made."""
     if find_spec("aiohttp") is None:
         raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
     import aiohttp

@@ -1,10 +1,10 @@
 """The workers of a run: started, given jobs, watched, and replaced when they die or hang.
 
-A slot is a place for one worker. It is `starting` until its actor has loaded the data, then `idle` or `busy` with one
-job, `retired` for good when its workers cannot start, or fail on whatever they are given, and `left` when it was given
-back to others, until it is taken again. `poll` turns what
-happened into outcomes: a reply, or a fault of the machine with its text. The pool decides nothing about retries and
-knows no store; any class with the methods of `workers.actor.Worker` can stand in for it.
+A slot is a place for one worker. It is `starting` until its actor has loaded the data, then `idle`, or `busy` with its
+`Work`. It is `retired` for good when its workers cannot start or fail on every job, and `left` when it was given back
+to other runs, until it is taken again. `poll` turns what happened into outcomes: a reply, or the text of an
+infrastructure failure. The pool decides nothing about retries and asks no store; any class with the methods of
+`workers.actor.Worker` can stand in for a worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import PlacementGroupID
@@ -23,9 +23,12 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from aquasurf_ray.driver.cluster.ray_errors import CREATION_ERROR, cause_of
 from aquasurf_ray.driver.errors import WorkersFailed
-from aquasurf_ray.driver.events import Observe, ignore
+from aquasurf_ray.driver.events import Events, WorkerGone, WorkerLost, WorkerReady
 from aquasurf_ray.workers.actor import Worker, worker_actor
 from aquasurf_ray.workers.messages import TrainingJob, WorkerInfo, WorkerSettings
+
+if TYPE_CHECKING:
+    from aquasurf_ray.store import Claim
 
 START_ATTEMPTS = 3
 FAILED_ON = 3
@@ -52,14 +55,34 @@ class CostsJob:
 Job = TrainingJob | SpectraJob | CostsJob
 
 
+@dataclass(eq=False)
+class Work:
+    """What a slot is busy with since `started`.
+
+    `limit` is the number of seconds that it may take. `claim` is the evaluation that it trains, or that it measures the
+    cost of before it is trained; None for a batch of candidates. `epoch` is the last whole epoch that is known.
+    """
+
+    job: Job
+    started: float
+    limit: float | None = None
+    claim: Claim | None = None
+    epoch: int | None = None
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: a reply, or the text of a fault that is the machine's and not the function's."""
+    """The end of a slot's work: a reply, or the text of an infrastructure failure."""
 
     slot: int
-    job: Job
+    work: Work
     reply: Any = None
     fault: str | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job that ended."""
+        return self.work.job
 
     @property
     def worker(self) -> str:
@@ -69,28 +92,38 @@ class Outcome:
 
 @dataclass
 class Slot:
-    """A place for one worker, and what it does now."""
+    """A place for one worker, and what it does now. `started` is when its worker was last started."""
 
     number: int
     actor: Any
     state: Literal["starting", "idle", "busy", "retired", "left"]
     future: Any
     started: float
-    job: Job | None = None
-    limit: float | None = None
     info: WorkerInfo | None = None
-    start_attempts: int = 1
-    failed_on: set[tuple[str, ...]] = field(default_factory=set)
-    leaving: bool = False
+    work: Work | None = None
+    start_attempts: int = field(default=1, init=False)
+    failed_on: set[tuple[str, ...]] = field(default_factory=set, init=False)
+    leaving: bool = field(default=False, init=False)
 
     @property
     def name(self) -> str:
+        """The worker's name in notes, events and the store."""
         return f"worker-{self.number}"
+
+    @property
+    def job(self) -> Job | None:
+        """The job under way."""
+        return None if self.work is None else self.work.job
+
+    @property
+    def node(self) -> str | None:
+        """The machine that the worker runs on, once it has started."""
+        return None if self.info is None else self.info.node
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker asks of Ray."""
+    """The resources that one worker asks of Ray."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -102,8 +135,7 @@ class WorkerPool:
 
     Args:
         worker: the class that the actors are made of.
-        note: is told of workers that are given up.
-        observe: is told of workers that come and go.
+        events: gets the workers that come and go.
         clock: seconds that only go up.
     """
 
@@ -111,8 +143,7 @@ class WorkerPool:
     n: int
     resources: Resources = field(default_factory=Resources)
     worker: type = Worker
-    note: Callable[[str], None] = logger.warning
-    observe: Observe = ignore
+    events: Events = field(default_factory=Events)
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
@@ -124,43 +155,43 @@ class WorkerPool:
         self.slots = [self._new_slot(number) for number in range(1, self.n + 1)]
 
     def idle(self) -> list[Slot]:
-        """Slots that can take a job now."""
+        """Return the slots that can take a job now."""
         return [slot for slot in self.slots if slot.state == "idle" and not slot.leaving]
 
     def busy(self) -> list[Slot]:
-        """Slots that have a job."""
+        """Return the slots that have a job."""
         return [slot for slot in self.slots if slot.state == "busy"]
 
     def live(self) -> list[Slot]:
-        """Slots that have a worker, or wait for one."""
+        """Return the slots that have a worker, or wait for one."""
         return [slot for slot in self.slots if slot.state not in ("retired", "left")]
 
     def others(self, slot: Slot) -> set[int]:
-        """Numbers of the other live slots."""
+        """Return the numbers of the other live slots."""
         return {other.number for other in self.live()} - {slot.number}
 
-    def submit(self, slot: Slot, job: Job, limit: float | None) -> None:
-        """Gives an idle slot a job that may take `limit` seconds."""
+    def submit(self, slot: Slot, job: Job, limit: float | None, claim: Claim | None = None) -> None:
+        """Give an idle slot a job that may take `limit` seconds, for a claimed evaluation if there is one."""
         if isinstance(job, TrainingJob):
             slot.future = slot.actor.train.remote(job)
         elif isinstance(job, CostsJob):
             slot.future = slot.actor.costs.remote(list(job.functions))
         else:
             slot.future = slot.actor.spectra.remote(list(job.functions))
-        slot.state, slot.job, slot.limit, slot.started = "busy", job, limit, self.clock()
+        slot.state, slot.work = "busy", Work(job, self.clock(), limit, claim)
 
     def forget(self, slot: Slot, job: TrainingJob) -> None:
-        """Lets the worker delete the checkpoints of a stored evaluation; only `close` waits for it."""
+        """Let the worker delete the checkpoints of a stored evaluation; only `close` waits for it."""
         if self._forgetting:
             done = set(self._wait(self._forgetting, len(self._forgetting), 0))
             self._forgetting = [future for future in self._forgetting if future not in done]
         self._forgetting.append(slot.actor.forget.remote(job))
 
     def poll(self, timeout: float) -> list[Outcome]:
-        """Waits for something to happen, `timeout` seconds at most, and returns the jobs that ended.
+        """Wait for something to happen, `timeout` seconds at most, and return the jobs that ended.
 
         Raises:
-            WorkersFailed: the last worker cannot start, or fails on whatever it is given.
+            WorkersFailed: the last worker cannot start, or fails on every job.
         """
         waiting = {slot.future: slot for slot in self.slots if slot.future is not None}
         outcomes = []
@@ -175,42 +206,41 @@ class WorkerPool:
             time.sleep(timeout)
         return outcomes + self._overdue()
 
-    def epochs(self, most: int) -> dict[int, int]:
-        """Epochs done of running trainings by slot number, of at most `most` workers, if they answer within 50 ms."""
+    def update_epochs(self, most: int) -> None:
+        """Ask at most `most` workers for the last epoch of their training, and note what they answer within 50 ms."""
         training = [slot for slot in self.busy() if isinstance(slot.job, TrainingJob)][:most]
-        asked = {slot.actor.progress.remote(): slot.number for slot in training}
+        asked = {slot.actor.progress.remote(): slot.work for slot in training}
         if not asked:
-            return {}
-        found = {}
+            return
         for future in self._wait(list(asked), len(asked), 0.05):
             try:
                 epoch = self._get(future)
             except RayError:
-                continue  # the training's own future tells of the worker's death
-            if epoch is not None:
-                found[asked[future]] = epoch.epoch
-        return found
+                continue  # the future of the training itself reports the worker's death
+            work = asked[future]
+            if epoch is not None and work is not None:
+                work.epoch = epoch.epoch
 
     def answers(self, futures: Sequence[Any]) -> dict[Any, Any]:
-        """What workers have answered by now to questions that were put to their actors; nobody is waited for."""
+        """Return what workers have answered so far to questions that were put to their actors, without waiting."""
         found = {}
         for future in self._wait(list(futures), len(futures), 0) if futures else []:
             try:
                 found[future] = self._get(future)
             except RayError:
-                continue  # the work's own future tells of the worker's death
+                continue  # the future of the job itself reports the worker's death
         return found
 
     def n_retired(self) -> int:
-        """Slots that are out of use because of their machines."""
+        """Return how many slots are retired."""
         return sum(slot.state == "retired" for slot in self.slots)
 
     def waits_for_room(self) -> bool:
-        """Whether a worker is still to start, for which the cluster may have no room."""
+        """Return whether a worker has yet to start, for which the cluster may have no room."""
         return any(slot.state == "starting" for slot in self.slots)
 
     def grow(self) -> None:
-        """One more worker."""
+        """Start one more worker."""
         left = next((slot for slot in self.slots if slot.state == "left"), None)
         if left is None:
             self.slots.append(self._new_slot(len(self.slots) + 1))
@@ -219,8 +249,8 @@ class WorkerPool:
         self.n = len(self.live())
 
     def give_back(self, n: int) -> int:
-        """Lets so many workers go, and no others: at once those that have no work, the rest after it. Returns how many
-        more are on their way than were before. The last one stays."""
+        """Let `n` workers go, and no others: those without work at once, the rest after their current job. The last
+        worker stays. Return how many are leaving that were not leaving before."""
         order = {"starting": 0, "idle": 1, "busy": 2}
         live = sorted(self.live(), key=lambda slot: (not slot.leaving, order[slot.state]))
         going = live[: min(n, len(live) - 1)]
@@ -230,13 +260,13 @@ class WorkerPool:
         for slot in going:
             if slot.state != "busy":
                 self._leave(slot, "left")
-                self.observe("worker-gone", worker=slot.name, why="given back")
+                self.events.emit(WorkerGone(slot.name, "given back"))
         self.n = len(self.live())
         return new
 
     def drain(self) -> None:
-        """No more work: who has nothing to do goes, and trainings stop after their epoch, with a checkpoint, and answer
-        `Drained`. Workers that die from now on are not replaced. A class without `drain` is let train to the end."""
+        """Give out no more work: idle workers leave; trainings stop after their epoch, with a checkpoint, and answer
+        `Drained`. Workers that die from now on are not replaced. A worker class without `drain` trains to the end."""
         self._draining = True
         for slot in self.live():
             if slot.state != "busy":
@@ -245,12 +275,12 @@ class WorkerPool:
                 slot.actor.drain.remote()
 
     def close(self) -> None:
-        """Kills the workers with whatever they do, after a moment for the deletions under way."""
+        """Kill the workers and their jobs, after a moment for the deletions under way."""
         if self._forgetting:
             self._wait(self._forgetting, len(self._forgetting), FORGETTING_SECONDS)
         for slot in self.live():
             self._kill(slot)
-            slot.future, slot.job, slot.state = None, None, "starting"
+            slot.future, slot.work, slot.state = None, None, "starting"
 
     def _new_slot(self, number: int) -> Slot:
         actor = self._new_actor(number)
@@ -263,7 +293,7 @@ class WorkerPool:
         return options.remote(self.settings)
 
     def _wait(self, futures: list[Any], n: int, timeout: float) -> list[Any]:
-        """Those that are there: at once when `n` are, or after `timeout` seconds."""
+        """Return the futures that are ready, as soon as `n` are, or after `timeout` seconds."""
         ready: list[Any] = ray.wait(futures, num_returns=n, timeout=timeout)[0]
         return ready
 
@@ -271,8 +301,8 @@ class WorkerPool:
         return ray.get(future)
 
     def _kill(self, slot: Slot) -> None:
-        """Kills the actor and, with the place that Ray holds for them, the processes of an actor that has several: Ray
-        keeps the place of a killed actor's children until the driver ends."""
+        """Kill the actor and, with their placement group, the processes of an actor that has several: Ray keeps the
+        placement group of a killed actor's children until the driver ends."""
         ray.kill(slot.actor)
         if slot.info is not None and slot.info.placement_group is not None:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(slot.info.placement_group)))
@@ -282,31 +312,32 @@ class WorkerPool:
             reply = self._get(slot.future)
         except RayError as error:
             return self._fault(slot, cause_of(error), raised=isinstance(error, RayTaskError))
-        job = slot.job
-        slot.state, slot.job, slot.future, slot.limit = "idle", None, None, None
-        if job is None:
+        work = slot.work
+        slot.state, slot.work, slot.future = "idle", None, None
+        if work is None:
             slot.info, slot.start_attempts = reply, 1
-            self.observe("worker-ready", worker=slot.name, node=reply.node, pid=reply.pid, device=reply.device)
+            self.events.emit(WorkerReady(slot.name, reply.node, reply.pid, reply.device))
             return None
         slot.failed_on.clear()
-        return Outcome(slot.number, job, reply=reply)
+        return Outcome(slot.number, work, reply=reply)
 
     def _fault(self, slot: Slot, text: str, *, raised: bool) -> Outcome | None:
         """A worker that raised, died or hung is replaced: a new process has a new memory and a new GPU context."""
-        job = slot.job
-        if job is None:
+        work = slot.work
+        if work is None:
             self._start_failed(slot, text, raised=raised)
             return None
         if self._draining or slot.leaving:
             self._leave(slot, "left")
-            return Outcome(slot.number, job, fault=text)
+            return Outcome(slot.number, work, fault=text)
+        job = work.job
         slot.failed_on.add((job.function,) if isinstance(job, TrainingJob) else job.functions)
         if len(slot.failed_on) >= FAILED_ON and len(self.live()) > 1:
             self._retire(slot, f"failed on {FAILED_ON} different functions in a row; the last: {text}")
         else:
-            self.observe("worker-lost", worker=slot.name, cause=text)
+            self.events.emit(WorkerLost(slot.name, text))
             self._replace(slot)
-        return Outcome(slot.number, job, fault=text)
+        return Outcome(slot.number, work, fault=text)
 
     def _start_failed(self, slot: Slot, text: str, *, raised: bool) -> None:
         if not raised and CREATION_ERROR not in text and slot.start_attempts < START_ATTEMPTS:
@@ -317,26 +348,27 @@ class WorkerPool:
         self._retire(slot, f"cannot start: {text.removeprefix(CREATION_ERROR)}")
 
     def _retire(self, slot: Slot, why: str) -> None:
-        """Takes a slot out of use.
+        """Take a slot out of use.
 
         Raises:
             WorkersFailed: it was the last one.
         """
         self._leave(slot, "retired")
-        self.observe("worker-gone", worker=slot.name, why=why)
+        self.events.emit(WorkerGone(slot.name, why))
         if not self.live():
             raise WorkersFailed(f"{slot.name} {why}")
-        self.note(f"{slot.name} is given up, {len(self.live())} of {self.n} workers are left: it {why}")
+        self.events.note(f"{slot.name} is retired, {len(self.live())} of {self.n} workers are left: it {why}")
 
     def _leave(self, slot: Slot, state: Literal["retired", "left"]) -> None:
         self._kill(slot)
-        slot.state, slot.job, slot.future, slot.limit = state, None, None, None
+        slot.state, slot.work, slot.future = state, None, None
 
     def _overdue(self) -> list[Outcome]:
         now, outcomes = self.clock(), []
         for slot in self.busy():
-            if slot.limit is not None and now - slot.started > slot.limit:
-                text = f"time limit of {slot.limit:g} s passed, worker killed"
+            work = slot.work
+            if work is not None and work.limit is not None and now - work.started > work.limit:
+                text = f"time limit of {work.limit:g} s passed, worker killed"
                 outcome = self._fault(slot, text, raised=False)
                 if outcome is not None:
                     outcomes.append(outcome)
@@ -346,5 +378,5 @@ class WorkerPool:
         logger.info("replacing %s", slot.name)
         self._kill(slot)
         slot.actor = self._new_actor(slot.number)
-        slot.state, slot.job, slot.limit, slot.info = "starting", None, None, None
+        slot.state, slot.work, slot.info = "starting", None, None
         slot.future, slot.started = slot.actor.ready.remote(), self.clock()

@@ -1,4 +1,4 @@
-"""What Ray's errors say, in one line without its traceback and colours."""
+"""Puts Ray's errors into one line, without tracebacks and colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 500
 
 
 def cause_of(error: BaseException) -> str:
-    """The exception that was raised in the other process, or how that process was lost.
+    """Return the exception that was raised in the other process, or how that process was lost.
 
     >>> cause_of(ValueError("two\\nlines"))
     'ValueError: two'
@@ -24,15 +24,15 @@ def cause_of(error: BaseException) -> str:
     return one_line(f"{type(error).__name__}: {lines[0]}")
 
 
-def is_mended_elsewhere(cause: str) -> bool:
-    """Whether another try can go better, as `cause_of` tells it: what is wrong with a task is wrong on every worker.
+def can_be_retried(cause: str) -> bool:
+    """Return whether a retry can succeed after this cause: what is wrong with a task is wrong on every worker.
 
-    >>> is_mended_elsewhere("TaskError: the split is empty"), is_mended_elsewhere("RayActorError: gone")
+    >>> can_be_retried("TaskError: the split is empty"), can_be_retried("RayActorError: gone")
     (False, True)
     """
     return not cause.startswith("TaskError: ")
 
 
 def one_line(text: str) -> str:
-    """White space folded, colours taken out, cut at 500 characters."""
+    """Return the text with white space folded and without colours, cut at 500 characters."""
     return " ".join(COLOUR.sub("", text).split())[:LONGEST]

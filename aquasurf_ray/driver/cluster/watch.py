@@ -1,10 +1,10 @@
-"""Notices that Ray itself is gone, before it ends this process without a word or leaves it waiting for ever.
+"""Notices that Ray itself is gone, before it ends this process without a message or leaves it waiting for ever.
 
-Measured with Ray 2.60: a driver whose cluster has lost its head (the GCS server) goes on for a minute, since its
-workers answer it directly; then Ray's own code ends the process, with no chance to give the run's lease back or to say
-how to go on. A driver whose own node has lost its raylet hears of no worker any more, and waits. So a thread asks both
-for a sign of life every few seconds. One that comes back in time was never missed. Only silence that was listened to
-counts: a driver that was suspended has not heard Ray either, and Ray is there when it wakes.
+Measured with Ray 2.60: a driver whose cluster has lost its head (the GCS server) keeps running for a minute, since its
+workers answer it directly. Then Ray's own code ends the process, with no chance to release the run's lease or to say
+how to resume. A driver whose own node has lost its raylet gets no answer from any worker, and waits. So a thread
+connects to both every few seconds. A process that comes back in time was never missed. Time in which this process was
+suspended does not count: Ray is there when it wakes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ LOOK_SECONDS = INTERVAL_SECONDS + 2 * ANSWER_SECONDS  # from one look to the nex
 class RayWatch:
     """A context in which Ray's processes are watched.
 
-    What never answered here is not watched, as a head that is reached through a Ray client.
+    A process that never answered is not watched, such as a head that is reached through a Ray client.
 
     Args:
-        how_to_go_on: ends the message of the error.
-        watched: what it is, and its host and port; head and node of the connected cluster by default.
+        resume: the command that continues the run, for the message of the error.
+        watched: host and port by the name of a process; head and node of the connected cluster by default.
     """
 
     def __init__(
         self,
-        how_to_go_on: str,
+        resume: str,
         *,
         watched: Mapping[str, str] | None = None,
         patience: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._how_to_go_on, self._patience, self._clock = how_to_go_on, patience, clock
+        self._resume, self._patience, self._clock = resume, patience, clock
         self._watched = _connected() if watched is None else watched
         self._silent: dict[str, float] = {}  # seconds, of what has answered once
         self._looked = self._clock()
@@ -58,16 +58,16 @@ class RayWatch:
         self._stopped.set()
 
     def check(self) -> None:
-        """Raises RunFailed once one of them has not answered for too long."""
+        """Raise RunFailed once one of the processes has not answered for too long."""
         for what, silent in list(self._silent.items()):
             if silent > self._patience:
                 raise RunFailed(
                     f"{what} at {self._watched[what]} is gone: no answer for {silent:.0f} s; "
-                    f"once Ray runs again: {self._how_to_go_on}"
+                    f"once Ray runs again: {self._resume}"
                 )
 
     def look(self) -> None:
-        """Asks each once."""
+        """Connect to each process once."""
         answered = {what: _answers(address) for what, address in self._watched.items()}
         now = self._clock()
         listened = min(now - self._looked, LOOK_SECONDS)  # more has passed where this process was suspended

@@ -1,42 +1,40 @@
-"""Which evaluation a worker gets next, claimed in the store before it is given out.
+"""Decides which evaluation a worker gets next, and claims it in the store before it is given out.
 
-In this order: what is held for another worker than the one that failed on it, what is queued (interrupted, to be
-retried, or proposed), a baseline, a suggestion of the surrogate. What the store says of a claim is taken note of in the
-run's history, whatever it is.
+In this order: claims that are reserved for a worker other than the one that failed on them, the queue (interrupted
+evaluations, retries and requests), a baseline, a suggestion of the surrogate. Whatever the store answers to a claim is
+put into the run's history.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from aquasurf_ray.driver.cluster.pool import Slot, WorkerPool
-from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.driver.events import Observe, ignore
+from aquasurf_ray.driver.cluster.pool import Slot
+from aquasurf_ray.driver.events import FunctionSuggested
 from aquasurf_ray.driver.run.converters import suggestion_record
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
-from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord, Lease, Store
+from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.runs import Origin
 
-MOST_AT_ONCE = 32  # claims in one transaction: what waits for the database meanwhile waits for milliseconds
+MOST_AT_ONCE = 32  # claims in one transaction: others wait milliseconds for the database meanwhile, not longer
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run is to do: its baselines, and how many evaluations beside them."""
+    """The work of a run: its baselines, and the number of evaluations after them."""
 
     baselines: tuple[FunctionRecord, ...]
     evaluations: int
 
 
 class Accepted(TypedDict):
-    """Results that are not of whole trainings and satisfy a run, as the store asks for it."""
+    """Which results of incomplete trainings a run accepts, as arguments for the store."""
 
     accept_stopped: bool
     accept_refused: bool
@@ -45,78 +43,72 @@ class Accepted(TypedDict):
 class Claims:
     """The evaluations of one run that wait for a worker."""
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        budget: Budget,
-        store: Store,
-        lease: Lease,
-        history: History,
-        pool: WorkerPool,
-        suggester: Suggester | None,
-        observe: Observe = ignore,
-    ) -> None:
-        self._observe = observe
-        self._config, self._budget, self._suggester = config, budget, suggester
-        self._store, self._lease, self._history, self._pool = store, lease, history, pool
-        self._held: deque[Claim] = deque()
+    def __init__(self, context: RunContext, budget: Budget, suggester: Suggester | None) -> None:
+        self._context, self._budget, self._suggester = context, budget, suggester
+        self._history = context.history
+        self._reserved: deque[Claim] = deque()
         self._failed_on: dict[int, set[int]] = {}
-        self._functions = {function.id: function for function in history.candidates}
+        self._functions = {function.id: function for function in context.history.candidates}
 
     def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
-        """One to be trained by this worker, the first of `n_waiting`; those that need no training now are noted on the
-        way."""
+        """Return a claim for this worker, the first of `n_waiting`, or None.
+
+        Evaluations that turn out to need no training, because another run has them, are put into the history.
+        """
         while True:
             claim = self._next(slot, n_waiting)
             if claim is None:
                 return None
-            self.take_note(claim)
+            self.update(claim)
             if claim.state == "claimed":
                 return claim
 
-    def hold(self, claim: Claim) -> None:
-        """Keeps a claim of ours for the next worker that has not failed on it."""
-        self._held.append(claim)
+    def reserve(self, claim: Claim) -> None:
+        """Reserve a claim of ours for the next worker that has not failed on it."""
+        self._reserved.append(claim)
 
-    def held_functions(self) -> list[int]:
-        """What will be trained next."""
-        return [claim.function_id for claim in self._held]
+    def reserved_functions(self) -> list[int]:
+        """Return the functions of the reserved claims, which are trained next."""
+        return [claim.function_id for claim in self._reserved]
 
     def failed_on(self, evaluation_id: int, slot: int) -> None:
-        """The worker failed on it; another one gets it next, where there is one."""
+        """Note that the worker failed on the evaluation; another one gets it next, where there is one."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
 
-    def ask_again(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
-        """Takes an evaluation over if the run that was to train it has died or given it up; `retry_failed` says that
-        it may have been this very run."""
+    def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
+        """Claim an evaluation whose run has died or has not finished it.
+
+        Args:
+            retry_failed: whether an evaluation that has failed for good, here or in another run, is claimed again.
+        """
         request = EvaluationRequest(evaluation.function_id, evaluation.seed, evaluation.origin)
-        self._keep(self._claim_all([request], retry_failed=retry_failed))
+        self._reserve_all(self._claim_all([request], retry_failed=retry_failed))
 
     def next_baseline(self) -> FunctionRecord | None:
-        """The first that was not asked for yet."""
-        taken = self._history.evaluations.asked_for
-        return next((f for f in self._budget.baselines if f.id not in taken), None)
+        """Return the first baseline that has no evaluation yet."""
+        known = self._history.evaluations.asked_for
+        return next((f for f in self._budget.baselines if f.id not in known), None)
 
     def may_stop(self, origin: Origin) -> bool:
-        """Whether trainings of this origin may end early; what people asked for, and baselines, are trained in full."""
-        return self._config.early_stop == "median" and origin == "suggestion"
+        """Return whether trainings of this origin may be stopped early: suggestions, but no requests or baselines."""
+        return self._context.config.early_stop == "median" and origin == "suggestion"
 
     def is_gated(self, origin: Origin) -> bool:
-        """Whether the health gate is asked before trainings of this origin; baselines are trained whatever it says."""
-        return self._config.health_gate == "on" and origin != "baseline"
+        """Return whether trainings of this origin pass the health gate first; baselines are trained in any case."""
+        return self._context.config.health_gate == "on" and origin != "baseline"
 
     def accepted(self, origin: Origin) -> Accepted:
-        """Which results of trainings that are not whole the run takes from others: those that it would give itself."""
+        """Return which results of other runs are accepted: those that this run could have come to itself."""
         return Accepted(accept_stopped=self.may_stop(origin), accept_refused=self.is_gated(origin))
 
     def function(self, function_id: int) -> FunctionRecord:
-        """A candidate, or a function that the user proposed from outside the candidates."""
+        """Return a candidate, or a function from outside the candidates that a user requested."""
         if function_id not in self._functions:
-            self._functions.update(self._store.functions([function_id]))
+            self._functions.update(self._context.store.functions([function_id]))
         return self._functions[function_id]
 
-    def take_note(self, claim: Claim) -> None:
-        """Puts what the store said into the run's history."""
+    def update(self, claim: Claim) -> None:
+        """Put the store's answer to a claim into the run's history."""
         record = claim.record
         evaluation = EvaluationState(
             evaluation_id=claim.evaluation_id,
@@ -136,69 +128,68 @@ class Claims:
 
     def _next(self, slot: Slot, n_waiting: int) -> Claim | None:
         return (
-            self._held_for_another(slot)
+            self._take_reserved(slot)
             or self._claim_queued(slot, n_waiting)
             or self._claim_baseline()
             or self._claim_suggestion(n_waiting)
         )
 
-    def _held_for_another(self, slot: Slot) -> Claim | None:
-        fitting = next((claim for claim in self._held if not self._avoids(claim, slot)), None)
+    def _take_reserved(self, slot: Slot) -> Claim | None:
+        fitting = next((claim for claim in self._reserved if not self._avoids(claim, slot)), None)
         if fitting is not None:
-            self._held.remove(fitting)
+            self._reserved.remove(fitting)
         return fitting
 
     def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
-        """One that this worker has not failed on; the others that were claimed with it are held."""
+        """Claim as many as workers wait, and return one that this worker has not failed on; the others are reserved."""
         while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
             claims = self._claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
             mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
-            self._keep([claim for claim in claims if claim is not mine])
+            self._reserve_all([claim for claim in claims if claim is not mine])
             if mine is not None:
                 return mine
         return None
 
     def _avoids(self, claim: Claim, slot: Slot) -> bool:
-        """Whether the worker failed on it before and another one has not."""
+        """Return whether the worker failed on it before and another live one has not."""
         failed_on = self._failed_on.get(claim.evaluation_id, set())
-        return slot.number in failed_on and not self._pool.others(slot) <= failed_on
+        return slot.number in failed_on and not self._context.pool.others(slot) <= failed_on
 
     def _claim_baseline(self) -> Claim | None:
         function = self.next_baseline()
         if function is None:
             return None
-        return self._claim_all([EvaluationRequest(function.id, self._config.training_seed, "baseline")])[0]
+        return self._claim_all([EvaluationRequest(function.id, self._context.config.training_seed, "baseline")])[0]
 
     def _claim_suggestion(self, n_waiting: int) -> Claim | None:
-        """One for a worker and, where suggestions are ready, one for each of those that wait too, held for them."""
+        """Claim suggestions for the workers that wait, as many as are ready; return one, and reserve the others."""
         if self._suggester is None:
             return None
         left = self._budget.evaluations - self._history.counted()
         if left <= 0:
             return None
-        candidates, started = self._history.candidates, time.monotonic()
+        candidates, started = self._history.candidates, self._context.clock()
         made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
-        took = time.monotonic() - started
+        took = self._context.clock() - started
         requests = []
         for suggestion in made:
             function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
-            said = {"function": function.name, "predicted_score": record.predicted_score}
-            self._observe("suggested", **said, seconds=took / len(made))
-            requests.append(EvaluationRequest(function.id, self._config.training_seed, "suggestion", record))
+            self._context.events.emit(FunctionSuggested(function.name, record.predicted_score, took / len(made)))
+            requests.append(EvaluationRequest(function.id, self._context.config.training_seed, "suggestion", record))
         claims = self._claim_all(requests)
-        self._keep(claims[1:])
+        self._reserve_all(claims[1:])
         return claims[0] if claims else None
 
     def _claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
-        """What becomes of requests of one origin."""
+        """Claim evaluations of one origin in one transaction."""
         if not requests:
             return []
         accepted = self.accepted(requests[0].origin)
-        return self._store.claim_all(self._lease, requests, retry_failed=retry_failed, **accepted)
+        return self._context.store.claim_all(self._context.lease, requests, retry_failed=retry_failed, **accepted)
 
-    def _keep(self, claims: Sequence[Claim]) -> None:
-        """Takes note of claims, and holds those that are ours for the workers that wait."""
+    def _reserve_all(self, claims: Sequence[Claim]) -> None:
+        """Put claims into the history, and reserve those that are ours for the workers that wait."""
         for claim in claims:
-            self.take_note(claim)
+            self.update(claim)
             if claim.state == "claimed":
-                self.hold(claim)
+                self.reserve(claim)

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """A context in which the lease is renewed six times a lease period.
+    """A context in which the lease is renewed six times per lease period.
 
-    A renewal that fails because the database is away is tried again at the next beat; one that finds the lease taken
-    over ends the thread, and `check` raises from then on.
+    A renewal that fails because the database is unreachable is retried at the next beat. If another driver has taken
+    the lease over, the thread ends, and `check` raises from then on.
     """
 
     def __init__(self, store: Store, lease: Lease, lease_seconds: float) -> None:
@@ -40,7 +40,7 @@ class LeaseKeeper:
         self._thread.join(timeout=5)
 
     def check(self) -> None:
-        """Raises LeaseLost once another driver has taken the run over."""
+        """Raise LeaseLost once another driver has taken the run over."""
         if self._lost is not None:
             raise self._lost
 
@@ -53,7 +53,7 @@ class LeaseKeeper:
                 return
             except StoreError as error:
                 logger.warning("lease not renewed, trying again: %s", error)
-            except Exception as error:  # a thread that died silently would let the lease run out unnoticed
+            except Exception as error:  # a thread that died silently would let the lease expire unnoticed
                 self._lost = error
                 return
 

@@ -1,7 +1,7 @@
-"""When the training of a suggestion is hopeless: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
+"""Stops trainings of suggestions early: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
 
-After a quarter and after half of its epochs, a training must have a score that is no lower than the median of what the
-finished trainings of the task had after as many, those that the rule has ended there included: without them, the
+After a quarter and after half of its epochs, a training must have a score no lower than the median score of the task's
+finished trainings after as many epochs. Trainings that the rule has stopped there are included: without them, the
 median would be that of the survivors, and rise with each one. The scores come from the store, so that a driver that
 resumes makes the same rule.
 """
@@ -19,10 +19,10 @@ ENOUGH = 5
 
 
 def median_rule(epochs: int, scores_after: Callable[[int], Sequence[float]]) -> StopRule | None:
-    """The rule for a training of so many epochs, or None while there is too little to compare with.
+    """Return the rule for a training of so many epochs, or None while there is too little to compare with.
 
     Args:
-        scores_after: the scores that finished trainings had after an epoch, which counts from 1; higher is better.
+        scores_after: returns the scores of finished trainings after an epoch (from 1); higher is better.
 
     >>> rule = median_rule(30, lambda epoch: [0.1 * epoch, 0.2, 0.3, 0.4, 0.5])
     >>> [(epoch, round(score, 3)) for epoch, score in rule.thresholds], rule.text

@@ -23,7 +23,7 @@ class StopSignal:
         return self
 
     def install(self) -> None:
-        """Takes the signals over, also again from a library that took them meanwhile, as `ray.init` does."""
+        """Install the handlers, again if a library has replaced them meanwhile, as `ray.init` does."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before.setdefault(number, signal.signal(number, self._handle))

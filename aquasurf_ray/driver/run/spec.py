@@ -1,4 +1,4 @@
-"""What a run is carried out with, and how it ended."""
+"""A run as a driver is to carry it out, and how it ended."""
 
 from __future__ import annotations
 
@@ -14,13 +14,30 @@ from aquasurf_ray.workers.actor import Worker
 
 
 @dataclass(frozen=True)
+class RunSpec:
+    """A run that is in the store, with everything that one session of it takes.
+
+    `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
+    class that does the work, `make_pool` makes the pool of workers.
+    """
+
+    run: Run
+    config: SearchConfig
+    task: Task
+    import_task: bool
+    budget: int
+    worker: type = Worker
+    make_pool: Callable[..., WorkerPool] = WorkerPool
+
+
+@dataclass(frozen=True)
 class RunResult:
-    """How a run ended: the best function with its score, how much was done, and what stood in the way.
+    """How a run ended: the best function with its score, how much was done, and what was not.
 
     A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
     were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
-    `confirmation` is the run that confirmed the best ones, if that was asked for. `ended` says why the run ended before
-    its budget was met, where it was started with such an end.
+    `confirmation` is the run that confirmed the best functions, if that was asked for. `ended` says why the run ended
+    before its budget was met, where it was started with such a stop condition.
     """
 
     name: str
@@ -37,20 +54,3 @@ class RunResult:
     kind: RunKind = "search"
     confirmation: str | None = None
     ended: str | None = None
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """A run to carry out, with everything that it takes.
-
-    `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work, `make_pool` what holds the workers.
-    """
-
-    run: Run
-    config: SearchConfig
-    task: Task
-    import_task: bool
-    budget: int
-    worker: type = Worker
-    make_pool: Callable[..., WorkerPool] = WorkerPool

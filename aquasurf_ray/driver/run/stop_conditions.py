@@ -1,35 +1,32 @@
-"""Why a run ends before its budget is met: a signal, a request from another process, its time, or a score good enough.
+"""Stop conditions: a signal, a request from another process, a time budget that is spent, a score that is reached.
 
-The loop asks between two steps. Whatever the reason, it gives out no more work then, and what is under way has
-`GRACE_SECONDS` to come to its end or to a checkpoint. The time budget is that of a session: each `resume` has it anew.
+The loop asks between two steps. Whichever condition is met, no more work is given out then, and work under way has
+`GRACE_SECONDS` to finish or to reach a checkpoint. The time budget is that of a session: it restarts at each `resume`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.duration import duration_text
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.until import Until
-from aquasurf_ray.store import Lease, Store
 from aquasurf_ray.store.records.runs import RunStatusName
 
 GRACE_SECONDS = 45.0
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class End:
-    """Why a run ends now, and how it stands then.
+    """The stop condition that a run has met, and how the run stands then.
 
-    Args:
+    Attributes:
         text: for people, as in "stopped by SIGTERM".
         status: `finished` where nothing more is wanted, else `interrupted`.
-        is_stop: somebody has stopped it, and it did not end by what it was started with.
-        deadline: when the work under way is given up, on the clock of the loop.
+        is_stop: whether somebody stopped the run, rather than a condition that it was started with.
+        deadline: when work under way is cut off, on the clock of the run.
     """
 
     text: str
@@ -38,50 +35,38 @@ class End:
     deadline: float
 
 
-class Ends:
-    """The ends of one session of a run.
+class StopConditions:
+    """The stop conditions of one session of a run.
 
     Args:
-        started: when the session began, on the same clock.
+        signal: where SIGINT and SIGTERM arrive.
+        started: when the session began, on the clock of the run.
     """
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        store: Store,
-        lease: Lease,
-        signal: StopSignal,
-        started: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._store, self._lease, self._signal, self._started, self._clock = store, lease, signal, started, clock
-        self._time_budget = config.time_budget
-        self._until = Until.parse(config.until) if config.until else None
-        self._looked = clock()
+    def __init__(self, context: RunContext, signal: StopSignal, started: float) -> None:
+        self._context, self._signal, self._started = context, signal, started
+        self._until = Until.parse(context.config.until) if context.config.until else None
+        self._polled_at = context.clock()
 
-    def reached(self, best: tuple[str, float] | None) -> End | None:
-        """The end that is reached now, if one is.
-
-        Args:
-            best: the best function so far and its score, which is higher where better.
-        """
-        stopped = self._stopped_by()
+    def met(self) -> End | None:
+        """Return the condition that is met now, if one is."""
+        stopped, best, budget = self._stopped_by(), self._context.history.best(), self._context.config.time_budget
         if stopped is not None:
             return self._end(f"stopped by {stopped}", "interrupted", is_stop=True)
         if self._until and best and self._until.is_met(best[1]):
             return self._end(f"{self._until} is reached by {best[0]}", "finished")
-        if self._time_budget is not None and self._clock() - self._started >= self._time_budget:
-            return self._end(f"the time budget of {duration_text(self._time_budget)} is spent", "interrupted")
+        if budget is not None and self._context.clock() - self._started >= budget:
+            return self._end(f"the time budget of {duration_text(budget)} is spent", "interrupted")
         return None
 
     def _stopped_by(self) -> str | None:
         if self._signal.received is not None:
             return self._signal.received
-        if self._clock() - self._looked < LOOK_SECONDS:
+        if self._context.clock() - self._polled_at < POLL_SECONDS:
             return None
-        self._looked = self._clock()
-        request = self._store.stop_request(self._lease)
+        self._polled_at = self._context.clock()
+        request = self._context.store.stop_request(self._context.lease)
         return None if request is None else f"'aquasurf stop' from {request.asked_by.host}"
 
     def _end(self, text: str, status: RunStatusName, *, is_stop: bool = False) -> End:
-        return End(text, status, is_stop, self._clock() + GRACE_SECONDS)
+        return End(text, status, is_stop, self._context.clock() + GRACE_SECONDS)

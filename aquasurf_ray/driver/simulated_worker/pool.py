@@ -122,7 +122,6 @@ class LocalPool(WorkerPool):
     """
 
     sleep: Callable[[float], None] = time.sleep
-    busy_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self._desk = Desk(self.worker.simulation, self.settings.fisher)  # type: ignore[attr-defined]
@@ -174,7 +173,7 @@ class _Method:
 class HostedPool(WorkerPool):
     """Simulated workers in few processes of Ray's, `SLOTS_A_HOST` in each."""
 
-    hosts: list[Any] = field(default_factory=list)
+    hosts: list[Any] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         simulation = self.worker.simulation  # type: ignore[attr-defined]

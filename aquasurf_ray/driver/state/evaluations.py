@@ -1,7 +1,7 @@
-"""A run's evaluations, with what each decision asks about them kept up to date: more of them make no answer slower.
+"""The evaluations of a run, indexed by what each decision asks about them: no answer gets slower with their number.
 
-`put` is the only way in. An entry is replaced as a whole when something becomes of it, and the counts, the set of open
-ones and the queue follow. Entries are never taken out.
+`put` is the only way in. An entry is replaced as a whole when its state changes, and the counts, the set of open
+evaluations and the queue follow. Entries are never removed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OPEN = frozenset({"queued", "running"})
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """One evaluation of the run: what was asked for, by whom, and what has become of it.
+    """One evaluation of the run: the function and seed, who asked for it, and its state.
 
     `stopped_early` says why a rule ended the training before its last epoch, if one did. `begun` says whether the run
-    did more than to put it into its queue, so that it goes before what is new there; `ours` whether this run trains
-    it, rather than another.
+    did more than queue it, so that it comes before new entries of the queue; `ours` whether this run trains it, rather
+    than another.
     """
 
     evaluation_id: int
@@ -42,12 +42,12 @@ class EvaluationState:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether another run trains it, as far as is known here."""
+        """Return whether another run trains it, as far as is known here."""
         return self.status == "running" and not self.ours
 
 
 class RunEvaluations(Mapping[int, EvaluationState]):
-    """By number, in the order in which they were asked for."""
+    """Evaluations by number, in the order in which they were asked for."""
 
     def __init__(self, evaluations: tuple[EvaluationState, ...] = ()) -> None:
         self._by_id: dict[int, EvaluationState] = {}
@@ -75,7 +75,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return len(self._by_id)
 
     def put(self, evaluation: EvaluationState) -> None:
-        """Takes in a new evaluation, or what has become of a known one."""
+        """Add an evaluation, or replace the known state of one."""
         number, before = evaluation.evaluation_id, self._by_id.get(evaluation.evaluation_id)
         self._order.setdefault(number, len(self._order))
         self._asked_for.add(evaluation.function_id)
@@ -83,8 +83,8 @@ class RunEvaluations(Mapping[int, EvaluationState]):
             self._count(before, -1)
         self._by_id[number] = evaluation
         self._count(evaluation, 1)
-        _keep(self._open, number, evaluation.status in OPEN)
-        _keep(self._elsewhere, number, evaluation.elsewhere)
+        _set_member(self._open, number, evaluation.status in OPEN)
+        _set_member(self._elsewhere, number, evaluation.elsewhere)
         if evaluation.status == "queued" and (before is None or _rank(before) != _rank(evaluation)):
             heapq.heappush(self._queue, (not evaluation.begun, self._order[number], number))
         if evaluation.status in FINAL and (before is None or before.status not in FINAL):
@@ -93,14 +93,14 @@ class RunEvaluations(Mapping[int, EvaluationState]):
             self._scores[evaluation.function_id][number] = evaluation.score
         else:
             self._scores[evaluation.function_id].pop(number, None)
-        self._note_best(before, evaluation)
+        self._update_best(before, evaluation)
 
     def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
-        """How many have one of these statuses, without those of the origin `but`."""
+        """Return how many have one of these statuses, without those of the origin `but`."""
         return sum(n for (origin, now), n in self._counts.items() if now in status and origin != but)
 
     def n_of(self, origin: Origin) -> int:
-        """How many have this origin, whatever became of them."""
+        """Return how many have this origin, whatever their status."""
         return sum(n for (of, _), n in self._counts.items() if of == origin)
 
     @property
@@ -110,28 +110,28 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
     @property
     def open(self) -> list[EvaluationState]:
-        """Those that are queued, or running here or in another run."""
+        """The evaluations that are queued, or running here or in another run."""
         return [self._by_id[number] for number in self._open]
 
     @property
     def n_open(self) -> int:
-        """How many are queued or running."""
+        """How many evaluations are queued or running."""
         return len(self._open)
 
     @property
     def elsewhere(self) -> list[EvaluationState]:
-        """Those that another run trains."""
+        """The evaluations that another run trains."""
         return [self._by_id[number] for number in self._elsewhere]
 
     @property
     def best(self) -> EvaluationState | None:
-        """The one with the highest score; of equal ones the one that was asked for first."""
+        """The evaluation with the highest score; of equal ones, the one that was asked for first."""
         return self._best
 
     def next_queued(self, most: int) -> list[EvaluationState]:
-        """Those to be trained next: what was begun before, then in the order in which they were asked for.
+        """Return the evaluations to train next: those begun before, then in the order in which they were asked for.
 
-        They have one origin. They stay queued until `put` says otherwise.
+        They have one origin, and stay queued until `put` says otherwise.
         """
         found: dict[tuple[bool, int, int], EvaluationState] = {}
         while self._queue and len(found) < most:
@@ -148,12 +148,12 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return [evaluation for evaluation in found.values() if first and evaluation.origin == first.origin]
 
     def ended(self, after: int = 0) -> list[EvaluationState]:
-        """Those that came to a result, in that order, without the first `after`; one that was trained anew comes
-        again."""
+        """Return the evaluations that came to a result, in that order, without the first `after`; one that was
+        retrained is there twice."""
         return [self._by_id[number] for number in self._ended[after:]]
 
     def score_of(self, function_id: int) -> float | None:
-        """The best score of the function; None where all of its trainings diverged, or none has a result."""
+        """Return the best score of the function; None where all of its trainings diverged, or none has a result."""
         return max(self._scores[function_id].values(), default=None)
 
     def _count(self, evaluation: EvaluationState, by: int) -> None:
@@ -161,7 +161,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         self.n_reused += by * evaluation.reused
         self.n_stopped_early += by * (evaluation.stopped_early is not None and evaluation.status == "done")
 
-    def _note_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
+    def _update_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
         if self._best is not None and before is self._best:
             self._best = max((e for e in self._by_id.values() if _is_scored(e)), key=self._merit, default=None)
         elif _is_scored(evaluation) and (self._best is None or self._merit(evaluation) > self._merit(self._best)):
@@ -173,12 +173,12 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
 
 def wanted(snapshot: Snapshot) -> RunEvaluations:
-    """The run's evaluations as the store has them."""
+    """Return the evaluations of a run as the store has them."""
     return RunEvaluations(tuple(state_of(request) for request in snapshot.evaluations))
 
 
 def state_of(request: RequestedEvaluation) -> EvaluationState:
-    """An evaluation as the store has it; that it runs says nothing of who trains it."""
+    """Return an evaluation as the store has it. Where it is running, the store does not say in which run."""
     evaluation = request.evaluation
     return EvaluationState(
         evaluation_id=evaluation.id,
@@ -203,7 +203,7 @@ def _rank(evaluation: EvaluationState) -> tuple[str, bool]:
     return evaluation.status, evaluation.begun
 
 
-def _keep(numbers: dict[int, None], number: int, belongs: bool) -> None:
+def _set_member(numbers: dict[int, None], number: int, belongs: bool) -> None:
     if belongs:
         numbers[number] = None
     else:

@@ -1,4 +1,4 @@
-"""What a run knows: its candidates, their spectra and its evaluations, as read from the store and kept up to date."""
+"""The history of a run: its candidates, their spectra and costs, and its evaluations, as the store has them."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRec
 
 @dataclass
 class History:
-    """The run's picture of itself.
+    """Everything that a driver knows of its run.
 
-    `costs` are keyed by function and device, and hold those of the devices that the run's workers have. What is given
-    up is not tried again in this session.
+    `costs` are keyed by function and device, and hold those of the devices that the run's workers have. The functions
+    in `spectra_failed` and `costs_failed` are not tried again in this session.
     """
 
     candidates: list[FunctionRecord]
     evaluations: RunEvaluations = field(default_factory=RunEvaluations)
     spectra: dict[int, SpectrumRecord] = field(default_factory=dict)
-    spectra_given_up: set[int] = field(default_factory=set)
+    spectra_failed: set[int] = field(default_factory=set)
     costs: dict[int, dict[str, CostRecord]] = field(default_factory=dict)
-    costs_given_up: set[int] = field(default_factory=set)
+    costs_failed: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, snapshot: Snapshot, spectra: dict[int, SpectrumRecord]) -> History:
-        """From the store's snapshot of the run and the spectra of its candidates."""
+        """Make a history from the store's snapshot of the run and the spectra of its candidates."""
         return cls(list(snapshot.candidates), wanted(snapshot), spectra)
 
     def __post_init__(self) -> None:
         self.position = {function.id: i for i, function in enumerate(self.candidates)}
-        self._no_spectrum = self._no_cost = self.candidates  # as they were when last asked about; they only get fewer
+        self._no_spectrum = self._no_cost = self.candidates  # as of the last call; they only get fewer
 
     def counted(self) -> int:
-        """Evaluations that use up budget: all but baselines and those that machines failed to do."""
+        """Return how many evaluations use up budget: all but baselines and those that failed on their workers."""
         return self.evaluations.n(status=FINAL | OPEN, but="baseline")
 
     def n_finished(self, *, baselines: bool) -> int:
-        """Evaluations that are done or diverged, with or without the baselines."""
+        """Return how many evaluations are done or diverged, with or without the baselines."""
         return self.evaluations.n(but=None if baselines else "baseline")
 
     def n_failed(self) -> int:
-        """Evaluations given up after too many faults of machines."""
+        """Return how many evaluations were given up after too many infrastructure failures."""
         return self.evaluations.n(status={"failed"})
 
     def best(self) -> tuple[str, float] | None:
-        """Name and score of the best function so far."""
+        """Return the name and the score of the best function so far."""
         best = self.evaluations.best
         return None if best is None or best.score is None else (best.function, best.score)
 
     def without_spectrum(self, n: int) -> list[FunctionRecord]:
-        """Those of the first `n` candidates whose spectrum is still to be computed, in order."""
-        known, given_up = self.spectra, self.spectra_given_up
-        self._no_spectrum = [f for f in self._no_spectrum if f.id not in known and f.id not in given_up]
+        """Return those of the first `n` candidates whose spectrum is still to be computed, in order."""
+        known, failed = self.spectra, self.spectra_failed
+        self._no_spectrum = [f for f in self._no_spectrum if f.id not in known and f.id not in failed]
         return self._first(n, self._no_spectrum)
 
     def without_cost(self, n: int) -> list[FunctionRecord]:
-        """Those of the first `n` candidates whose cost is still to be measured, in order."""
-        known, given_up = self.costs, self.costs_given_up
-        self._no_cost = [f for f in self._no_cost if f.id not in known and f.id not in given_up]
+        """Return those of the first `n` candidates whose cost is still to be measured, in order."""
+        known, failed = self.costs, self.costs_failed
+        self._no_cost = [f for f in self._no_cost if f.id not in known and f.id not in failed]
         return self._first(n, self._no_cost)
 
-    def learn_costs(self, records: Iterable[CostRecord]) -> None:
-        """Takes in what is stored, or was just measured."""
+    def add_costs(self, records: Iterable[CostRecord]) -> None:
+        """Add costs from the store."""
         for record in records:
             self.costs.setdefault(record.function_id, {})[record.device] = record
 
     def ruled_out(self, max_cost: float | None) -> set[int]:
-        """Candidates that cost more than `max_cost` times relu on some device, or whose cost cannot be measured."""
+        """Return the candidates that cost more than `max_cost` times relu on some device, or cannot be measured."""
         if max_cost is None:
             return set()
-        return {f.id for f in self.candidates if f.id in self.costs_given_up or self._is_dear(f.id, max_cost)}
+        return {f.id for f in self.candidates if f.id in self.costs_failed or self._is_too_costly(f.id, max_cost)}
 
     def _first(self, n: int, functions: list[FunctionRecord]) -> list[FunctionRecord]:
         return [f for f in functions if self.position[f.id] < n]
 
-    def _is_dear(self, function_id: int, max_cost: float) -> bool:
+    def _is_too_costly(self, function_id: int, max_cost: float) -> bool:
         measured: Mapping[str, CostRecord] = self.costs.get(function_id, {})
         return any(cost.time_ratio > max_cost for cost in measured.values())

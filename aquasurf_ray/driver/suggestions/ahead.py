@@ -1,13 +1,13 @@
-"""Suggestions for many workers, made ahead of time in a process of their own.
+"""Suggestions for many workers, made ahead of time in another process.
 
 With few workers a suggestion is made when it is asked for, from all results, and one worker and one seed give one
-sequence. Many workers ask for suggestions faster than a surrogate can make them one by one, and what is suggested
-depends on who is first anyway. Here suggestions are made in batches, each as if those before it were running already,
-by a process that is told the results as they come, and are kept ready: twice as many as were taken while the last batch
-was made. So a decision takes one from a queue, and a suggestion knows all results but those of the last seconds.
+sequence. Many workers ask for suggestions faster than a surrogate can make them one by one, and the order then depends
+on which worker is first anyway. So suggestions are made in batches, each as if those before it were running already, by
+a process that gets the results as they come. Twice as many are kept ready as were taken while the last batch was made.
+A decision takes one from a queue, and a suggestion knows all results except those of the last seconds.
 
-As long as the candidates that the plan asks for are not ready (their spectra are being computed, their map is being
-drawn), and there are workers with nothing else to do, suggestions come from the candidates that were ready before.
+As long as the planned candidates are not ready (their spectra or their map are being computed) and workers have nothing
+else to do, suggestions come from the candidates that were ready before.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import RunFailed
-from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.prefixes import SUGGESTIONS_A_STAGE
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import Makings, Surrogate
@@ -47,8 +46,7 @@ class SuggestionProcess:
         pending: frozenset[int],
         allowed: Mask,
     ) -> list[Suggestion]:
-        """Observes what is new, and makes `n` suggestions; with a policy that has observed nothing, if one is to be
-        made."""
+        """Observe new results and make `n` suggestions, with a new policy if there are `makings` for one."""
         if makings is not None:
             self._policy = makings.policy()
         assert self._policy is not None  # noqa: S101 - the first call has makings
@@ -64,8 +62,8 @@ class AheadSuggester(Suggester):
         budget: suggestions that the run can take in all.
     """
 
-    def __init__(self, config: SearchConfig, history: History, surrogate: Surrogate, budget: int) -> None:
-        super().__init__(config, history, surrogate)
+    def __init__(self, context: RunContext, surrogate: Surrogate, budget: int) -> None:
+        super().__init__(context, surrogate)
         self._budget = budget
         self._ready: deque[Suggestion] = deque()
         self._process: Any = None
@@ -85,7 +83,7 @@ class AheadSuggester(Suggester):
         return self._prefix_of(self._history.evaluations.n_of("suggestion") + len(self._ready))
 
     def prepare(self) -> None:
-        """Takes up a batch that is finished, and begins the next one if it is wanted."""
+        """Take over a batch that is finished, and begin the next one if more suggestions are needed."""
         n = self.prefix()
         self._surrogate.prepare(n)
         if self._future is not None:
@@ -94,8 +92,8 @@ class AheadSuggester(Suggester):
             self._begin(n)
 
     def suggest(self) -> Suggestion | None:
-        """The next one that is ready, or None."""
-        taken = self._not_to_be_had()
+        """Return the next suggestion that is ready, or None."""
+        taken = self._unavailable()
         while self._ready:
             suggestion = self._ready.popleft()
             if self._history.candidates[suggestion.candidate].id not in taken:
@@ -104,24 +102,24 @@ class AheadSuggester(Suggester):
         return None
 
     def suggest_some(self, most: int) -> list[Suggestion]:
-        """As many of those that are ready."""
+        """Return at most `most` of the suggestions that are ready."""
         some: list[Suggestion] = []
         while len(some) < most and (suggestion := self.suggest()) is not None:
             some.append(suggestion)
         return some
 
     def left_idle(self, n: int) -> None:
-        """So many workers wait for a suggestion."""
+        """Take note that `n` workers wait for a suggestion."""
         self._idle = n
 
     def close(self) -> None:
-        """Ends the process and what the surrogate has started."""
+        """End the process, and those of the surrogate."""
         if self._process is not None:
             ray.kill(self._process)
         super().close()
 
     def _n_wanted(self) -> int:
-        """How many more suggestions are to be made; none while enough are ready."""
+        """Return how many more suggestions are needed; none while enough are ready."""
         enough = self._idle + max(1, 2 * self._taken)
         left = self._budget - self._history.counted() - len(self._ready)
         return min(enough - len(self._ready), LARGEST_BATCH, left) if len(self._ready) <= enough / 2 else 0
@@ -139,19 +137,19 @@ class AheadSuggester(Suggester):
         if self._process is None:
             self._process = SuggestionProcess.remote()  # type: ignore[attr-defined]
         pending = self._pending(used) | {suggestion.candidate for suggestion in self._ready}
-        told = self._new_results(used), size, pending, self._allowed(used)
-        self._future = self._process.suggest.remote(makings, *told)
+        arguments = self._new_results(used), size, pending, self._allowed(used)
+        self._future = self._process.suggest.remote(makings, *arguments)
         self._taken = 0
 
     def _makings(self, n: int) -> Makings | None:
-        unpriced = self._config.max_cost is not None and self._history.without_cost(n)
-        return None if unpriced else self._surrogate.makings(n)
+        unmeasured = self._config.max_cost is not None and self._history.without_cost(n)
+        return None if unmeasured else self._surrogate.makings(n)
 
     def _take_up(self) -> None:
-        """Puts what was made into the queue.
+        """Put the suggestions of the finished batch into the queue.
 
         Raises:
-            RunFailed: it could not be made, or the process died in every attempt.
+            RunFailed: the batch failed, or the process died in every attempt.
         """
         ready, _ = ray.wait([self._future], timeout=0)
         if not ready:

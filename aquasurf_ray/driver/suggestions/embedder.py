@@ -1,7 +1,7 @@
-"""The process that computes embeddings beside the search, so that dispatching never waits for UMAP.
+"""The process that computes embeddings, so that the driver never waits for UMAP.
 
-UMAP's imports take seconds, and its compilation more the first time on a machine, so one process is started when an
-embedding comes into sight, and kept. If it dies, another one computes the embedding again.
+UMAP's imports take seconds, and its compilation more the first time on a machine, so one process is started shortly
+before the first embedding, and kept. If it dies, another one computes the embedding again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EmbedderProcess:
     """Runs `surrogate.embedding.embed` for the driver."""
 
     def warm_up(self) -> None:
-        """Loads UMAP and lets numba compile it, on twenty random points."""
+        """Load UMAP and have numba compile it, on twenty random points."""
         points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
         embed(points, points, EmbeddingConfig())
 
@@ -34,7 +34,7 @@ class EmbedderProcess:
 
 
 def start_process() -> Any:
-    """A new process, which begins to load UMAP."""
+    """Start a process, which begins to load UMAP."""
     process: Any = EmbedderProcess  # Ray gives the class its `remote`, which its type hints do not say
     started = process.remote()
     started.warm_up.remote()
@@ -42,7 +42,7 @@ def start_process() -> Any:
 
 
 class Embedder:
-    """Asks for one embedding at a time and is polled for it.
+    """Has one embedding computed at a time, and is polled for it.
 
     Args:
         process: an `EmbedderProcess` to use and leave running; by default one of its own is started when needed.
@@ -56,18 +56,18 @@ class Embedder:
         self._attempts = 0
 
     def warm_up(self) -> None:
-        """Starts the process, if there is none, because an embedding will be asked for soon."""
+        """Start the process, if there is none, because an embedding will be needed soon."""
         if self._process is None:
             self._process = start_process()
 
     def start(self, outputs: np.ndarray, spectra: np.ndarray, config: EmbeddingConfig) -> None:
-        """Begins an embedding of outputs (n, 1000) and spectra (n, d)."""
+        """Begin an embedding of outputs (n, 1000) and spectra (n, d)."""
         self.warm_up()
         self._request, self._attempts = (outputs, spectra, config), 1
         self._future = self._process.embed.remote(*self._request)
 
     def poll(self) -> Embedding | None:
-        """The embedding once it is there.
+        """Return the embedding once it is finished.
 
         Raises:
             RunFailed: it could not be computed, or its process died in every attempt.
@@ -81,16 +81,16 @@ class Embedder:
         try:
             embedding: Embedding = ray.get(future)
         except RayError as error:
-            self._again_after(error)
+            self._retry_after(error)
             return None
         return embedding
 
     def close(self) -> None:
-        """Ends the process, if it is its own."""
+        """End the process, if it is its own."""
         if self._own and self._process is not None:
             ray.kill(self._process)
 
-    def _again_after(self, error: RayError) -> None:
+    def _retry_after(self, error: RayError) -> None:
         if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS or self._request is None:
             raise RunFailed(f"the candidates' embedding cannot be computed: {cause_of(error)}") from None
         self._attempts += 1

@@ -1,4 +1,4 @@
-"""Features of the first n candidates of a run as arrays, row i of candidate i; what was made for fewer is kept."""
+"""Features of the first n candidates of a run as arrays, row i for candidate i; rows are computed once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_matrix
 Floats = NDArray[np.float32]
 
 
-AT_ONCE = 16  # candidates whose features are made ready between two decisions: a few milliseconds
+AT_ONCE = 16  # candidates whose features are computed between two decisions: a few milliseconds
 
 
 class CandidateFeatures:
-    """What the surrogate sees of the candidates of one run."""
+    """The features of the candidates of one run."""
 
     def __init__(self, config: SearchConfig, history: History) -> None:
         self._history = history
@@ -29,27 +29,27 @@ class CandidateFeatures:
         self.needs_spectra = config.features != "outputs"
 
     def n_missing(self, n: int) -> int:
-        """How many of the first `n` lack a spectrum that is needed and still to be computed."""
+        """Return how many of the first `n` lack a spectrum that is needed and can still be computed."""
         return len(self._history.without_spectrum(n)) if self.needs_spectra else 0
 
     def advance(self, n: int) -> None:
-        """Makes outputs of a few more of the first `n` candidates ready; called again and again."""
+        """Compute the outputs of a few more of the first `n` candidates."""
         self._make_outputs(min(n, len(self._outputs) + AT_ONCE))
 
     def outputs(self, n: int) -> Floats:
-        """Their values on the fixed sample, float32 [n, 1000]; NaN where undefined."""
+        """Return the functions' values on the fixed sample, float32 [n, 1000]; NaN where undefined."""
         self._make_outputs(n)
         return np.stack(self._outputs[:n])
 
     def packed_spectra(self, n: int) -> tuple[bytes | None, ...]:
-        """The first `n` candidates' spectra as they are stored; None where there is none."""
+        """Return the spectra of the first `n` candidates as they are stored; None where there is none."""
         if not self.needs_spectra:
             return (None,) * n
         records = (self._history.spectra.get(function.id) for function in self._history.candidates[:n])
         return tuple(None if record is None else record.feature for record in records)
 
     def spectra(self, n: int) -> Floats:
-        """See `spectrum_rows`."""
+        """Return the spectra of the first `n` candidates as rows; see `spectrum_rows`."""
         return spectrum_rows(self.packed_spectra(n), self._layer_weighting)
 
     def _make_outputs(self, n: int) -> None:
@@ -58,7 +58,7 @@ class CandidateFeatures:
 
 
 def spectrum_rows(packed: Sequence[bytes | None], weighting: LayerWeighting) -> Floats:
-    """Rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is none."""
+    """Return rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is none."""
     features = [SpectrumFeature.from_bytes(data) if data else None for data in packed]
     if not any(features):
         return np.full((len(packed), 1), np.nan, dtype=np.float32)

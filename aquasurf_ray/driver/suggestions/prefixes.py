@@ -1,4 +1,4 @@
-"""What to do next, as pure decisions: which candidates, how many of them must have a spectrum by when.
+"""How many candidates a suggestion chooses from.
 
 The embedding is computed for growing prefixes of the candidate list, so that the search starts before all spectra are
 known: a quarter of the candidates (32 at least, 256 at most) for the first eight suggestions, then twice as many for
@@ -16,10 +16,10 @@ SUGGESTIONS_A_STAGE = 8
 
 
 def prefix_length(suggestion: int, n_candidates: int, first: int | None = None) -> int:
-    """How many candidates the embedding for the suggestion with this number (from 0) covers.
+    """Return how many candidates the suggestion with this number (from 0) chooses from.
 
-    `first` is the number for the first suggestions; as many as there are candidates gives the paper's way, all
-    spectra first.
+    `first` is the number for the first suggestions; as many as there are candidates gives the procedure of the paper,
+    all spectra first.
 
     >>> [prefix_length(i, 200) for i in (0, 7, 8, 16, 40)]
     [50, 50, 100, 200, 200]
@@ -30,11 +30,3 @@ def prefix_length(suggestion: int, n_candidates: int, first: int | None = None) 
         first = min(max(FIRST_PREFIX_AT_LEAST, math.ceil(n_candidates / 4)), FIRST_PREFIX_AT_MOST)
     stage = min(suggestion // SUGGESTIONS_A_STAGE, 32)
     return min(n_candidates, first << stage)
-
-
-def batch_size(seconds_a_function: float | None, n_open: int, n_workers: int) -> int:
-    """How many spectra to give a worker at once: about one second's work, and no more than its share of the rest."""
-    if seconds_a_function is None:
-        return 1
-    affordable = int(1.0 / max(seconds_a_function, 1e-3))
-    return max(1, min(affordable, math.ceil(n_open / n_workers), 64))

@@ -1,7 +1,6 @@
-"""Joins a run's history with its surrogate: which candidates to choose from, what came out so far, the next suggestion.
+"""Joins a run's history with its surrogate: the candidates to choose from, the results so far, the next suggestion.
 
-What takes seconds is done by the surrogate once for each prefix of the candidates. Suggestions are then a matter of
-milliseconds in the driver.
+The surrogate does what takes seconds once for each prefix of the candidates. A suggestion then takes milliseconds.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from collections.abc import Set
 
 import numpy as np
 
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
-from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 from aquasurf_ray.driver.suggestions.surrogates import Surrogate
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 
 class Suggester:
-    """Asked for a suggestion, it answers or says that it is not ready."""
+    """Makes suggestions, or says that it is not ready."""
 
-    def __init__(self, config: SearchConfig, history: History, surrogate: Surrogate) -> None:
-        self._config = config
-        self._history = history
+    def __init__(self, context: RunContext, surrogate: Surrogate) -> None:
+        self._config, self._history = context.config, context.history
         self._surrogate = surrogate
         self._policy: PredictorPolicy | None = None
         self._policy_n = 0
@@ -35,25 +32,25 @@ class Suggester:
         return self._config.features != "outputs"
 
     def prefix(self) -> int:
-        """How many candidates the next suggestion chooses from: what the plan says, or more where those are used up."""
+        """Return how many candidates the next suggestion chooses from: as planned, or more where those are used up."""
         return self._prefix_of(self._history.evaluations.n_of("suggestion"))
 
     def _prefix_of(self, suggestion: int) -> int:
-        candidates, taken = self._history.candidates, self._not_to_be_had()
+        candidates, taken = self._history.candidates, self._unavailable()
         n = prefix_length(suggestion, len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
         return n
 
     def prepare(self) -> None:
-        """Has the surrogate begin what the next suggestion needs, if it can."""
+        """Have the surrogate begin what the next suggestion needs, if it can."""
         self._surrogate.prepare(self.prefix())
 
     def suggest(self) -> Suggestion | None:
-        """The next suggestion, or None while the surrogate is not ready or when all candidates are used up.
+        """Return the next suggestion, or None while the surrogate is not ready or when all candidates are used up.
 
-        In a run that minds the price it waits for the costs of all candidates that it chooses from: none is trained
-        unseen, and what is suggested does not depend on which costs happen to be known.
+        With a limit on the cost it waits for the costs of all candidates that it chooses from: none is trained
+        unmeasured, and the suggestion does not depend on which costs happen to be known.
         """
         n = self.prefix()
         if self._config.max_cost is not None and self._history.without_cost(n):
@@ -66,25 +63,24 @@ class Suggester:
         return policy.suggest(pending=self._pending(n), allowed=self._allowed(n))
 
     def suggest_some(self, most: int) -> list[Suggestion]:
-        """What can be suggested now, at most so many: one where each takes the results of those before it into account
-        as they come."""
+        """Return at most `most` suggestions: one here, so that the next one knows its result."""
         suggestion = self.suggest() if most > 0 else None
         return [] if suggestion is None else [suggestion]
 
     def left_idle(self, n: int) -> None:
-        """So many workers have nothing to do at all; what is suggested does not depend on it."""
+        """Take note that `n` workers have nothing to do; suggestions here do not depend on it."""
 
     @property
     def makes_some(self) -> bool:
-        """Whether suggestions are being made elsewhere."""
+        """Whether suggestions are being made in another process."""
         return False
 
     def close(self) -> None:
-        """Ends what the surrogate has started."""
+        """End the processes of the surrogate."""
         self._surrogate.close()
 
-    def _not_to_be_had(self) -> Set[int]:
-        """Functions that were asked for, and those that cost too much."""
+    def _unavailable(self) -> Set[int]:
+        """Return the functions that have an evaluation, and those that cost too much."""
         if self._config.max_cost is None:
             return self._history.evaluations.asked_for
         return self._history.evaluations.asked_for | self._history.ruled_out(self._config.max_cost)
@@ -97,19 +93,19 @@ class Suggester:
         return self._policy
 
     def _new_results(self, n: int) -> list[tuple[int, float | None]]:
-        """Positions and scores of what has come out, among the first `n`, since this was asked last; of several seeds,
-        the best score."""
+        """Return positions and scores of the results among the first `n` candidates since the last call; of several
+        seeds, the best score."""
         new = self._history.evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
         positions = ((self._history.position.get(e.function_id), e) for e in new)
         return [
             (position, self._history.evaluations.score_of(evaluation.function_id))
             for position, evaluation in positions
-            if position is not None and position < n and evaluation.status in FINAL  # not what is trained anew
+            if position is not None and position < n and evaluation.status in FINAL  # not one that is being retrained
         ]
 
     def _allowed(self, n: int) -> Mask:
-        taken = self._not_to_be_had()
+        taken = self._unavailable()
         return np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
 
     def _pending(self, n: int) -> frozenset[int]:

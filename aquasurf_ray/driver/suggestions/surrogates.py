@@ -1,8 +1,8 @@
-"""The two surrogates that a run can have, by what they stand on: a map of the candidates, or their own metric space.
+"""The two surrogates that a run can have: one on a map of the candidates, one on the distances of their features.
 
-Either makes a policy for the first n candidates once their spectra are known. The map of so many is looked up in the
-store by the digest of its content before it is computed, and is computed in the embedder's process. The metric space
-needs no other process: distances are computed to the functions that were trained, when they are first asked for.
+Either makes a policy for the first n candidates once their spectra are known. A map is looked up in the store by the
+digest of its content before it is computed in the embedder's process. The distances need no other process: only those
+to trained functions are computed, when they are first needed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.embedder import Embedder
 from aquasurf_ray.driver.suggestions.features import CandidateFeatures, spectrum_rows
-from aquasurf_ray.store import EmbeddingRecord, Lease, Store
+from aquasurf_ray.store import EmbeddingRecord
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embedding_version
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
@@ -27,11 +27,11 @@ from aquasurf_ray.surrogate.settings import SURROGATES, SurrogateSettings, polic
 
 @dataclass(frozen=True, eq=False)
 class Makings:
-    """Of a policy: data that can be sent to another process; what the settings do not ask for is None.
+    """The data that a policy is made of, which can be sent to another process; unused features are None.
 
     Attributes:
         outputs: float32 [n, 1000].
-        spectra: of n candidates, as they are stored.
+        spectra: those of n candidates, as they are stored.
     """
 
     settings: SurrogateSettings
@@ -41,7 +41,7 @@ class Makings:
     spectra: tuple[bytes | None, ...] | None = None
 
     def policy(self) -> PredictorPolicy:
-        """A policy that has observed nothing."""
+        """Return a policy that has observed nothing."""
         return policy_of(self.settings, self.seed, embedding=self._map, features=self._distances)
 
     def _map(self) -> Embedding:
@@ -59,20 +59,20 @@ class Makings:
 
 
 class Surrogate(Protocol):
-    """What a run's suggestions stand on."""
+    """The data of a run's suggestions."""
 
     def prepare(self, n: int) -> None:
-        """Called again and again: does, or has done, what a policy for the first `n` candidates takes."""
+        """Begin or continue what a policy for the first `n` candidates needs; called at each step."""
 
     def makings(self, n: int) -> Makings | None:
-        """What a policy for the first `n` candidates is made of; None while it cannot be had."""
+        """Return what a policy for the first `n` candidates is made of; None while it is not ready."""
 
     def close(self) -> None:
-        """Ends what was started."""
+        """End the processes that were started."""
 
 
 def settings_of(config: SearchConfig) -> SurrogateSettings:
-    """The settings of the run's surrogate; a regressor that knows no uncertainty goes by what it expects."""
+    """Return the settings of the run's surrogate; a regressor without uncertainty uses the predicted mean."""
     own = replace(
         SURROGATES[config.surrogate],
         regressor=config.regressor,
@@ -82,25 +82,24 @@ def settings_of(config: SearchConfig) -> SurrogateSettings:
     return own if config.regressor == "gp" else replace(own, acquisition="mean", pending="liar")
 
 
+def surrogate_of(context: RunContext) -> Surrogate:
+    """Return the surrogate that the run is configured with."""
+    return MetricSurrogate(context) if context.config.surrogate == "metric" else MapSurrogate(context, Embedder())
+
+
 class MapSurrogate:
     """A regressor on a map of the candidates, one map a prefix."""
 
-    def __init__(
-        self, config: SearchConfig, task_id: int, store: Store, lease: Lease, history: History, embedder: Embedder
-    ) -> None:
-        self._config = config
-        self._task_id = task_id
-        self._store = store
-        self._lease = lease
-        self._candidates = history.candidates
-        self._embedder = embedder
-        self._features = CandidateFeatures(config, history)
+    def __init__(self, context: RunContext, embedder: Embedder) -> None:
+        config = context.config
+        self._context, self._config, self._embedder = context, config, embedder
+        self._features = CandidateFeatures(config, context.history)
         self._embedding_config = EmbeddingConfig(features=config.features, seed=config.seed)
         self._embeddings: dict[int, Embedding] = {}
         self._awaited: int | None = None
 
     def prepare(self, n: int) -> None:
-        """Takes up a finished embedding, and begins the one that is needed next, if it can."""
+        """Take over a finished embedding, and begin the one that is needed next, if its spectra are there."""
         done = self._embedder.poll()
         if done is not None and self._awaited is not None:
             self._embeddings = {self._awaited: done}
@@ -121,13 +120,13 @@ class MapSurrogate:
         return None if embedding is None else Makings(settings_of(self._config), self._config.seed, embedding)
 
     def close(self) -> None:
-        """Ends the embedder's process."""
+        """End the embedder's process."""
         self._embedder.close()
 
     def _begin(self, n: int) -> None:
         features = self._features.outputs(n), self._features.spectra(n)
         version = embedding_version(*features, self._embedding_config)
-        known = self._store.embedding(version)
+        known = self._context.store.embedding(version)
         if known is None:
             self._awaited = n
             self._embedder.start(*features, self._embedding_config)
@@ -137,26 +136,26 @@ class MapSurrogate:
             self._embeddings = {n: Embedding(coordinates=coordinates, version=version, placed=placed)}
 
     def _save(self, n: int, embedding: Embedding) -> None:
-        ids = [function.id for function in self._candidates[:n]]
+        ids = [function.id for function in self._context.history.candidates[:n]]
         record = EmbeddingRecord(
             version=embedding.version,
-            task_id=self._task_id,
+            task_id=self._context.run.task_id,
             config={"features": self._config.features, "seed": self._config.seed},
             function_ids=np.array(ids, dtype=np.int64),
             coordinates=embedding.coordinates,
         )
-        self._store.save_embedding(self._lease, record)
+        self._context.store.save_embedding(self._context.lease, record)
 
 
 class MetricSurrogate:
     """A regressor on the distances of the features themselves."""
 
-    def __init__(self, config: SearchConfig, history: History) -> None:
-        self._config = config
-        self._features = CandidateFeatures(config, history)
+    def __init__(self, context: RunContext) -> None:
+        self._config = context.config
+        self._features = CandidateFeatures(context.config, context.history)
 
     def prepare(self, n: int) -> None:
-        """Makes some outputs ready, so that they need not all be made at once when they are asked for."""
+        """Compute the outputs of a few candidates, so that they are not all left for the suggestion that needs them."""
         self._features.advance(n)
 
     def makings(self, n: int) -> Makings | None:
@@ -172,4 +171,4 @@ class MetricSurrogate:
         )
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: no process was started."""

@@ -1,23 +1,24 @@
-"""Building a benchmark: every unique function of a space trained with several seeds, and their spectra.
+"""build_benchmark(...): trains every unique function of a space with several seeds, and computes their spectra.
 
-A build is a run like any other, of kind "build": it has a lease, resumes, and takes over what the store has. Seeds come
-one after the other, so that a build that is cut short has all functions with the first seeds. Nothing is left out for
-being hopeless: there is no health gate and no early stop.
+A build is a run like any other, of kind "build": it has a lease, resumes, and uses results that the store has. Seeds
+come one after the other, so that an interrupted build has all functions with the first seeds. Every training is
+completed: there is no health gate and no early stop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
-from aquasurf_ray.driver.callbacks.progress import Reporter
 from aquasurf_ray.driver.candidates import load_space, space_rows
-from aquasurf_ray.driver.config import digest, make_config
+from aquasurf_ray.driver.config import digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.verbs.setup import carry_out, check_seeds, create_run, loaded_task, name_of, store_of
+from aquasurf_ray.driver.verbs.setup import Command, check_seeds, find_or_create, loaded_task, name_of
 from aquasurf_ray.store import Store
 from aquasurf_ray.store.records.runs import Fisher
 from aquasurf_ray.tasks import Task
@@ -31,20 +32,21 @@ def build_benchmark(
     seeds: int = 3,
     fisher: str = "sampled",
     output: Path | None = None,
-    reporter: Reporter | None = None,
+    callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
 ) -> RunResult:
-    """Trains every unique function of a space, and the baselines, with seeds 0, 1, ..., `seeds` - 1.
+    """Train every unique function of a space, and the baselines, with seeds 0, 1, ..., `seeds` - 1.
 
     Args:
         fisher: of the spectra: "sampled", "empirical", or both with a comma between them.
         output: the file that the benchmark is written to at the end, `.parquet`, or `.json` for Act-Bench.
+        callbacks: see `search`.
         **options: the conditions of `SearchConfig`, for example `workers=2`, and `modules`.
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
-        RunFailed: some trainings or spectra could not be had; `resume` tries them again.
+        RunFailed: some trainings or spectra failed; `resume` tries them again.
     """
     check_seeds(seeds)
     if output is not None:
@@ -66,13 +68,11 @@ def build_benchmark(
     }
     name = config.name or f"build-{digest(identity)[:8]}"
 
-    def order(store: Store) -> RunSpec:
-        run = create_run(store, config, loaded, "build", name, identity, rows)
-        return RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker)
-
-    with store_of(config) as store:
-        result = carry_out(store, name, config, order, reporter)
-        if output is not None:
+    with Command(config, callbacks) as command:
+        run = find_or_create(command, "build", name, config, loaded, identity, rows)
+        result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))
+    if output is not None:
+        with Store.open(store_url(config.store), create=False) as store:
             export_benchmark(store, name, output)
     return result
 

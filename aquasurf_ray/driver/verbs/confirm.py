@@ -1,30 +1,29 @@
-"""Confirming winners: the best functions of a run, and the baselines, trained anew with seeds of their own.
+"""confirm(...): retrains the best functions of a run, and the baselines, with further seeds.
 
 A confirmation is a run of kind "confirm", so it has a lease, resumes, and its trainings are evaluations of the task
-like any other. Its seeds follow the one that the functions were selected on, which is not among them. Which functions
-it has is settled when it begins: a search that goes on and finds better ones has another confirmation then.
+like any other. Its seeds follow the seed that the functions were selected on, which is not among them. Its functions
+are chosen when it begins: a search that continues and finds better ones has another confirmation then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
-from aquasurf_ray.driver.callbacks.progress import Reporter
-from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.setup import (
-    carry_out,
+    Command,
     check_seeds,
-    check_storage_of,
-    create_run,
+    find_or_create,
     loaded_task,
-    stored_config,
+    stored_values,
     unique_rows,
 )
 from aquasurf_ray.store import LeaderboardRow, Run, Store
@@ -33,8 +32,8 @@ from aquasurf_ray.workers.actor import Worker
 
 TOP = 5
 SEEDS = 5
-OF_THE_SEARCH = frozenset({"name", "evaluations", "confirm", "seeds", "until"})
-"""Conditions of a search that its confirmation does not take over."""
+FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
+"""Settings of a confirmation, whatever those of the run were: every training is completed."""
 
 
 def confirm(
@@ -44,14 +43,15 @@ def confirm(
     seeds: int = SEEDS,
     store: str | None = None,
     task: Task | None = None,
-    reporter: Reporter | None = None,
+    callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **changes: Any,
 ) -> RunResult:
-    """Trains the `top` best functions of a run and the baselines with `seeds` seeds that they were not selected on.
+    """Train the `top` best functions of a run and the baselines with `seeds` seeds that they were not selected on.
 
     Args:
         task: needed only where the run was started from Python with a `Task` that has no import path.
+        callbacks: see `search`.
         **changes: `workers`, and the other conditions of `SearchConfig`; those of the run by default.
 
     Raises:
@@ -59,70 +59,50 @@ def confirm(
         RunFailed: some could not be trained; `resume` tries them again.
         StoreError: no such run.
     """
-    with Store.open(store_url(store), create=False) as opened:
-        conditions = changes | {"store": store}
-        return confirm_in(opened, name, conditions, top=top, seeds=seeds, task=task, reporter=reporter, worker=worker)
-
-
-def confirm_in(
-    store: Store,
-    name: str,
-    conditions: dict[str, Any],
-    *,
-    top: int,
-    seeds: int,
-    task: Task | None,
-    reporter: Reporter | None,
-    worker: type,
-) -> RunResult:
-    """`confirm` in an open store, under `conditions` in the place of the run's own."""
     if top < 1:
         raise BadUse(f"top: at least one function is needed, got {top}")
     check_seeds(seeds)
-    run = store.run(name)
-    best = winners(store, run, top)
-    if len(best) < top and reporter is not None:
-        reporter.note(
-            f"run '{name}' has no {top} functions with a score beside the baselines; confirmed are {len(best)}"
-        )
-    before = stored_config(run)
-    import_modules(before.modules)
-    rows = unique_rows([*(row.function for row in best), *BASELINES])
-    fixed = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "seeds": seeds, "until": None}
-    own = {**before.model_dump(), "time_budget": None, **conditions, **fixed}
-    config = make_config({**own, "evaluations": len(rows) * seeds})
-    loaded = loaded_task(task or config.task, config)
-    if loaded.digest != run.config["task_digest"]:
-        raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began, so its winners are of another")
-    identity = {
-        **config.identity(),
-        "task_digest": loaded.digest,
-        "confirms": name,
-        "functions": sorted(row.name for row in rows),
-        "seeds": seeds,
-        "first_seed": config.training_seed + 1,
-    }
-    own_name = f"{name}-confirm-{digest(identity)[:8]}"
-    check_storage_of(config)
-
-    def order(store: Store) -> RunSpec:
-        made = create_run(store, config, loaded, "confirm", own_name, identity, rows)
-        return RunSpec(made, config, loaded, task is None, config.evaluations, worker)
-
-    return carry_out(store, own_name, config, order, reporter)
+    with Store.open(store_url(store), create=False) as opened:
+        run = opened.run(name)
+        check_confirmable(run)
+        config = make_config({**stored_values(run), "time_budget": None, **changes, "store": store, "seeds": seeds})
+        with Command(config, callbacks, opened) as command:
+            return _confirm(command, opened, run, config, top, task, worker)
 
 
-def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
-    """The best `n` functions of a run that are no baselines, by their score with the run's training seed.
+def confirm_best(
+    command: Command, result: RunResult, config: SearchConfig, task: Task | None, worker: type
+) -> RunResult:
+    """Confirm the best functions of a search that has finished, if its configuration asks for it.
 
-    Raises:
-        BadUse: there is none that came to a score.
+    The confirmation has the conditions of the search, and the time that is left of its budget.
     """
+    store = command.store
+    if config.confirm is None or store is None:
+        return result
+    run = store.run(result.name)
+    if run.status != "finished":
+        return result
+    left = None if config.time_budget is None else max(config.time_budget - result.seconds, 1.0)
+    config = config.model_copy(update={"time_budget": left})
+    return replace(result, confirmation=_confirm(command, store, run, config, config.confirm or TOP, task, worker).name)
+
+
+def check_confirmable(run: Run) -> None:
+    """Raise BadUse for a run without winners of its own."""
     if "task_digest" not in run.config:
         raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
     if run.kind == "confirm":
         raise BadUse(f"run '{run.name}' is a confirmation itself; confirm the run '{run.config['confirms']}'")
-    seed, baselines = stored_config(run).training_seed, baseline_ids(store).values()
+
+
+def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
+    """Return the best `n` functions of a run that are no baselines, by their score with the run's training seed.
+
+    Raises:
+        BadUse: there is none with a score.
+    """
+    seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store).values()
     rows = store.leaderboard(run_id=run.id)
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
@@ -130,19 +110,31 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     return found[:n]
 
 
-def confirming(
-    store: Store, config: SearchConfig, task: Task | None, reporter: Reporter | None, worker: type
-) -> Callable[[RunResult], RunResult]:
-    """What a search does with its result: it has its best functions confirmed, if that is wanted."""
-
-    def then(result: RunResult) -> RunResult:
-        if config.confirm is None or store.run(result.name).status != "finished":
-            return result
-        same = {key: getattr(config, key) for key in CONDITIONS - OF_THE_SEARCH}
-        if config.time_budget is not None:
-            same["time_budget"] = max(config.time_budget - result.seconds, 1.0)
-        top, seeds = config.confirm, config.seeds
-        made = confirm_in(store, result.name, same, top=top, seeds=seeds, task=task, reporter=reporter, worker=worker)
-        return replace(result, confirmation=made.name)
-
-    return then
+def _confirm(
+    command: Command, store: Store, run: Run, config: SearchConfig, top: int, task: Task | None, worker: type
+) -> RunResult:
+    """Carry out the confirmation of a run, with the settings that `config` shares with it and `config.seeds` seeds."""
+    best = winners(store, run, top)
+    if len(best) < top:
+        command.events.note(
+            f"run '{run.name}' has no {top} functions with a score beside the baselines; confirmed are {len(best)}"
+        )
+    import_modules(config.modules)
+    rows = unique_rows([*(row.function for row in best), *BASELINES])
+    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
+    loaded = loaded_task(task or config.task, config)
+    if loaded.digest != run.config["task_digest"]:
+        raise BadUse(
+            f"task '{loaded.name}' is not what it was when run '{run.name}' began, so its winners are of another task"
+        )
+    identity = {
+        **config.identity(),
+        "task_digest": loaded.digest,
+        "confirms": run.name,
+        "functions": sorted(row.name for row in rows),
+        "seeds": config.seeds,
+        "first_seed": config.training_seed + 1,
+    }
+    name = f"{run.name}-confirm-{digest(identity)[:8]}"
+    confirmation = find_or_create(command, "confirm", name, config, loaded, identity, rows)
+    return command.execute(RunSpec(confirmation, config, loaded, task is None, config.evaluations, worker))

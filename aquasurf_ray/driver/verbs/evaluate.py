@@ -1,24 +1,15 @@
-"""Training given functions, and nothing else: a run without a surrogate."""
+"""evaluate(...): trains given functions, and nothing else: a run without a surrogate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aquasurf_ray.driver.callbacks.progress import Reporter
 from aquasurf_ray.driver.config import digest, make_config
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.verbs.setup import (
-    carry_out,
-    check_seeds,
-    create_run,
-    loaded_task,
-    name_of,
-    store_of,
-    unique_rows,
-)
-from aquasurf_ray.store import Store
+from aquasurf_ray.driver.verbs.setup import Command, check_seeds, find_or_create, loaded_task, name_of, unique_rows
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
@@ -28,11 +19,14 @@ def evaluate(
     task: str | Task,
     *,
     seeds: int = 1,
-    reporter: Reporter | None = None,
+    callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
 ) -> RunResult:
-    """Trains the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; what is known already is not repeated.
+    """Train the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; known results are not repeated.
+
+    Args:
+        callbacks: see `search`.
 
     Raises:
         BadUse: a function that cannot be parsed, or another wrong option.
@@ -50,10 +44,6 @@ def evaluate(
         "seeds": seeds,
     }
     name = config.name or f"evaluate-{digest(identity)[:8]}"
-
-    def order(store: Store) -> RunSpec:
-        run = create_run(store, config, loaded, "evaluate", name, identity, rows)
-        return RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker)
-
-    with store_of(config) as store:
-        return carry_out(store, name, config, order, reporter)
+    with Command(config, callbacks) as command:
+        run = find_or_create(command, "evaluate", name, config, loaded, identity, rows)
+        return command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))

@@ -1,4 +1,4 @@
-"""Putting functions into the queue of a run, whether a driver has it or not."""
+"""propose(...): puts functions into the queue of a run, whether a driver has it now or not."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.setup import (
-    stored_config,
-    unique_rows,
-)
+from aquasurf_ray.driver.verbs.setup import stored_config, unique_rows
 from aquasurf_ray.store import Proposal, Store
 
 
 def propose(name: str, functions: Sequence[str], *, store: str | None = None) -> list[tuple[str, Proposal]]:
-    """Puts functions into a run's queue, to be trained next; returns each with what became of it.
+    """Put functions into a run's queue, to be trained next; return each with its status there.
 
     Raises:
         BadUse: a function that cannot be parsed; none is queued then.

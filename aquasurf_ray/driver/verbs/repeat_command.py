@@ -1,8 +1,7 @@
-"""The command that makes a run once more, from what is stored of it: every option that has not its default value.
+"""The command that repeats a run, from its stored configuration: every option that differs from its default.
 
-The configuration of a run that is no search has more than its command takes: of it are told the conditions of training.
-
-No URL and no address is repeated: they may hold a password, and say nothing about the result.
+The configuration of a run that is no search has more settings than its command takes: only the conditions of training
+are repeated. No URL and no address is: they may hold a password, and do not change the result.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _OF_TRAINING = CONDITIONS - {"seeds", "confirm", "until"} | {"modules"}
 
 
 def command_of(run: Run) -> str:
-    """The command, for a shell."""
+    """Return the command, for a shell."""
     return shlex.join(["aquasurf", *_words(run)])
 
 
@@ -43,14 +42,14 @@ def _words(run: Run) -> list[str]:
 
 
 def _imported(file: str) -> str:
-    """A shipped benchmark goes by its name."""
+    """Return the file of an import; for a shipped benchmark, its name."""
     return file.removesuffix(".parquet") if (SHIPPED / file).is_file() else file
 
 
-def _options(config: dict[str, Any], told: frozenset[str]) -> list[str]:
+def _options(config: dict[str, Any], repeated: frozenset[str]) -> list[str]:
     fields = SearchConfig.model_fields
     words: list[str] = []
-    for key in (key for key in config if key in fields and key in told - _NOT_REPEATED):
+    for key in (key for key in config if key in fields and key in repeated - _NOT_REPEATED):
         value, default = config[key], fields[key].default
         if value is None or value == (list(default) if isinstance(default, tuple) else default):
             continue

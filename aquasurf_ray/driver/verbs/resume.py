@@ -1,23 +1,19 @@
-"""Resuming a run after any interruption, with a larger budget or under other conditions if asked."""
+"""resume(name): continues a run after any interruption, with a larger budget or under other conditions if asked."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
-from aquasurf_ray.driver.callbacks.progress import Reporter
-from aquasurf_ray.driver.config import make_config, store_url
+from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.until import Until
-from aquasurf_ray.driver.verbs.confirm import confirming
-from aquasurf_ray.driver.verbs.setup import (
-    carry_out,
-    check_storage_of,
-    loaded_task,
-    stored_config,
-)
+from aquasurf_ray.driver.verbs.confirm import confirm_best
+from aquasurf_ray.driver.verbs.setup import Command, loaded_task, stored_values
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -28,46 +24,52 @@ def resume(
     *,
     store: str | None = None,
     task: Task | None = None,
-    reporter: Reporter | None = None,
+    callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **changes: Any,
 ) -> RunResult:
-    """Goes on with a run. A finished run whose budget is not raised is left as it is.
+    """Continue a run. A finished run whose budget is not raised is left as it is.
 
-    An `until` that the run was started with and has reached is over: it goes on to its budget, or to another `until`.
+    An `until` that the run was started with and has reached no longer holds: the run continues to its budget, or to
+    another `until`.
 
     Args:
         task: needed only where the run was started from Python with a `Task` that has no import path.
+        callbacks: see `search`.
         **changes: `evaluations`, `workers`, and the other conditions of `SearchConfig` that may change.
 
     Raises:
-        BadUse: a change that would make it another run, or a task that is not what it was.
+        BadUse: a change that would make it another run, or a task that has changed.
         StoreError: no such run, or another driver has it.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
-        before = stored_config(run)
-        config = make_config({**before.model_dump(), **changes, "store": store})
-        if "until" not in changes and _is_spent(opened, run, config.until):
+        config = make_config({**stored_values(run), **changes, "store": store})
+        if "until" not in changes and _is_reached(opened, run, config.until):
             config = config.model_copy(update={"until": None})
-        old, new = before.identity(), config.identity()
-        changed = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+        changed = [key for key in changes if key not in CONDITIONS and _differs(run, config, key)]
         if changed:
             raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
         loaded = loaded_task(task or config.task, config)
         if loaded.digest != run.config["task_digest"]:
             raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
-        check_storage_of(config)
         if changes.get("confirm") and run.kind != "search":
             raise BadUse(f"run '{name}' is no search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
         budget = _raised_budget(run, changes.get("evaluations"))
-        order = RunSpec(run, config, loaded, task is None, budget, worker)
-        then = confirming(opened, config, task, reporter, worker)
-        return carry_out(opened, name, config, lambda _: order, reporter, then)
+        with Command(config, callbacks, opened) as command:
+            result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
+            return confirm_best(command, result, config, task, worker)
 
 
-def _is_spent(store: Store, run: Run, until: str | None) -> bool:
-    """Whether the run is as good as that already."""
+def _differs(run: Run, config: SearchConfig, key: str) -> bool:
+    """Return whether a setting is not the one that the run was created with."""
+    default = SearchConfig.model_fields[key].get_default()
+    before, now = stored_values(run).get(key, default), config.model_dump(mode="json")[key]
+    return bool((list(before) if isinstance(before, tuple) else before) != now)
+
+
+def _is_reached(store: Store, run: Run, until: str | None) -> bool:
+    """Return whether the run has reached this condition already."""
     best = store.status(run.id).best if until else None
     return until is not None and best is not None and Until.parse(until).is_met(best.score)
 
@@ -79,5 +81,7 @@ def _raised_budget(run: Run, evaluations: int | None) -> int:
     if not KINDS[run.kind].suggests:
         raise BadUse(f"run '{run.name}' trains what it was started with, so its evaluations cannot be changed")
     if evaluations < budget:
-        raise BadUse(f"run '{run.name}' has a budget of {budget} already, got {evaluations}; give as much or more")
+        raise BadUse(
+            f"run '{run.name}' already has a budget of {budget}; --evaluations can only raise it, got {evaluations}"
+        )
     return evaluations

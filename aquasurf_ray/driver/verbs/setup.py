@@ -1,29 +1,33 @@
-"""From a configuration to an order that `execute` carries out: the task is loaded, the run made or found, Ray started.
+"""The steps that all verbs have in common, from a configuration to the first training.
 
-Everything that is wrong with a request is told before Ray starts.
+    find or create the run -> say so if it is finished -> connect to Ray -> execute -> confirm
+
+Everything that is wrong with a command is reported before Ray starts, as far as it can be known by then.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from aquasurf_ray.driver.callbacks.json_log import check_log
-from aquasurf_ray.driver.callbacks.progress import Reporter, Silent
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.cluster.capacity import Workers, workers_after_waiting
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.fair_share import first_workers
 from aquasurf_ray.driver.config import LATER, SearchConfig, data_folder, digest, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
-from aquasurf_ray.driver.run.session import execute, finished
+from aquasurf_ray.driver.events import Callback, Events
+from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
+from aquasurf_ray.driver.run.summary import finished
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
@@ -35,56 +39,107 @@ DEFAULT_STORAGE = "aquasurf-storage"
 DATA_FOLDER = "AQUASURF_DATA"
 
 
-def carry_out(
-    store: Store,
-    name: str | None,
-    config: SearchConfig,
-    make_order: Callable[[Store], RunSpec],
-    reporter: Reporter | None,
-    then: Callable[[RunResult], RunResult] = lambda result: result,
-) -> RunResult:
-    """Starts Ray unless the run is finished, and makes no new run before its workers are known to fit.
+class Command:
+    """One command that carries out runs: its store, its callbacks, and Ray with the workers, which is joined once.
 
-    Args:
-        then: what is to be done with the result, while Ray is still there if it was started.
-    """
-    reporter = reporter or Silent()
-    if any(run.name == name for run in store.runs()):  # what is wrong with it is told before Ray starts
-        result = finished(store, make_order(store), reporter)
-        if result is not None:
-            return then(result)
-    with StopSignal() as stop, connected(config.address):
-        workers = _workers(config, stop)
-        return then(execute(store, make_order(store), workers, reporter, stop))
-
-
-@contextmanager
-def store_of(config: SearchConfig) -> Iterator[Store]:
-    """The database that a run is to be in. A new one is made only when the workers are known to fit, so that bad use
+    A database that does not exist is created only when the workers are known to fit, so that a command that is refused
     leaves nothing behind.
 
+    Args:
+        config: the conditions of the command: the store, the storage, the log, the cluster and the workers.
+        callbacks: those of the caller.
+        store: a store that is open already, and stays open.
+
     Raises:
-        BadUse, StoreError: storage, database or cluster cannot be used.
+        BadUse, StoreError: the storage, the log or the database cannot be used.
     """
-    check_storage_of(config)
-    url = store_url(config.store)
-    with ExitStack() as stack:
-        if not Store.exists(url):
-            with StopSignal() as stop:
-                stack.enter_context(connected(config.address))
-                _workers(config, stop)
-        yield stack.enter_context(Store.open(url))
+
+    def __init__(self, config: SearchConfig, callbacks: Iterable[Callback] = (), store: Store | None = None) -> None:
+        check_storage_of(config)
+        self.events = Events(callbacks)
+        self._config, self._store = config, store
+        self._stop = StopSignal()
+        self._stack = ExitStack()
+        self._workers: Workers | None = None
+
+    def __enter__(self) -> Command:
+        if self._store is None and Store.exists(store_url(self._config.store)):
+            self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def store(self) -> Store | None:
+        """The database; None while it does not exist."""
+        return self._store
+
+    def find(
+        self, kind: RunKind, name: str | None, config: SearchConfig, task: Task, identity: dict[str, Any]
+    ) -> Run | None:
+        """Return the run of this name, or None where there is none.
+
+        Raises:
+            RunExists: it is another run; the text names the differences.
+        """
+        if self._store is None or name is None or all(run.name != name for run in self._store.runs()):
+            return None
+        return create_run(self._store, config, task, kind, name, identity, ())
+
+    def connect(self) -> tuple[Store, Workers]:
+        """Join Ray, count the workers, and create the database if there is none; once, however often it is called.
+
+        Raises:
+            BadUse: no cluster answers, or the workers do not fit.
+            Interrupted: by a signal meanwhile.
+        """
+        if self._workers is None:
+            self._stack.enter_context(self._stop)
+            self._stack.enter_context(connected(self._config.address))
+            self._workers = self._count_workers()
+        return self._store or self._open(), self._workers
+
+    def execute(self, spec: RunSpec) -> RunResult:
+        """Carry a run out, unless it is finished."""
+        if self._store is not None:
+            result = finished(self._store, spec, self.events)
+            if result is not None:
+                return result
+        store, workers = self.connect()
+        return execute(store, spec, workers, self.events, self._stop)
+
+    def _open(self) -> Store:
+        self._store = self._stack.enter_context(Store.open(store_url(self._config.store)))
+        return self._store
+
+    def _count_workers(self) -> Workers:
+        self._stop.install()  # again: `ray.init` has taken the signals over
+        workers = workers_after_waiting(self._config, lambda: self._stop.received)
+        if workers.shared:
+            workers = replace(workers, n=first_workers(workers))
+        if self._stop.received:
+            raise Interrupted(f"stopped by {self._stop.received} while Ray started; nothing was begun")
+        return workers
 
 
-def _workers(config: SearchConfig, stop: StopSignal) -> Workers:
-    """What the run asks of the Ray that has just started."""
-    stop.install()
-    workers = workers_after_waiting(config, lambda: stop.received)
-    if workers.shared:
-        workers = replace(workers, n=first_workers(workers))
-    if stop.received:
-        raise Interrupted(f"stopped by {stop.received} while Ray started; nothing was begun")
-    return workers
+def find_or_create(
+    command: Command,
+    kind: RunKind,
+    name: str,
+    config: SearchConfig,
+    task: Task,
+    identity: dict[str, Any],
+    rows: Sequence[FunctionRow],
+) -> Run:
+    """Return the run of this name, or a new one with these functions, which is created when its workers are there."""
+    run = command.find(kind, name, config, task, identity)
+    if run is not None:
+        return run
+    store, _ = command.connect()
+    return create_run(store, config, task, kind, name, identity, rows)
 
 
 def create_run(
@@ -96,7 +151,11 @@ def create_run(
     identity: dict[str, Any],
     rows: Sequence[FunctionRow],
 ) -> Run:
-    """The new run, or the one of this name and identity that exists."""
+    """Return a new run, or the one of this name and identity that exists.
+
+    Raises:
+        RunExists: a run of this name has another identity.
+    """
     new = NewRun(
         name=name,
         kind=kind,
@@ -115,7 +174,7 @@ def create_run(
 def create_unnamed_run(
     store: Store, config: SearchConfig, task: Task, kind: RunKind, identity: dict[str, Any], rows: Sequence[FunctionRow]
 ) -> Run:
-    """A new run under the first free name. Who takes the same name at the same time has it, and the next is tried."""
+    """Return a new run under the first free name. If another process takes that name first, the next one is tried."""
     while True:
         name = free_name(store, task.name)
         try:
@@ -127,39 +186,49 @@ def create_unnamed_run(
 
 
 def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run | None:
-    """The run of this name if it has this identity; the candidates need not be drawn again then."""
+    """Return the run of this name if it has this identity; its candidates need not be drawn again then."""
     runs = {run.name: run for run in store.runs()}
     run = runs.get(name or "")
     return run if run is not None and run.config_digest == digest(identity) else None
 
 
 def free_name(store: Store, base: str) -> str:
-    """`digits-1`, `digits-2`, ...: the first that is free."""
+    """Return the first free name among `digits-1`, `digits-2`, ..."""
     taken = {run.name for run in store.runs()}
     return next(name for n in range(1, len(taken) + 2) if (name := f"{base}-{n}") not in taken)
 
 
-def stored_config(run: Run) -> SearchConfig:
-    """The configuration that the run was last started with; of an earlier version, what its runs do.
+def stored_values(run: Run) -> dict[str, Any]:
+    """Return the settings that the run was created with, for `make_config`; those that an earlier version did not have
+    at the values that its runs behave by.
 
     Raises:
         BadUse: the run was imported.
     """
     if run.kind == "import":
         raise BadUse(f"run '{run.name}' was imported: its functions were trained elsewhere, and it trains none")
-    return make_config({**LATER, **{k: value for k, value in run.config.items() if k in SearchConfig.model_fields}})
+    return {**LATER, **{key: value for key, value in run.config.items() if key in SearchConfig.model_fields}}
+
+
+def stored_config(run: Run) -> SearchConfig:
+    """Return the configuration that the run was created with; see `stored_values`."""
+    return make_config(stored_values(run))
 
 
 def name_of(task: str | Task) -> str:
-    """What the store and the configuration call the task."""
+    """Return the name of the task in the store and in configurations."""
     return task.name if isinstance(task, Task) else task
 
 
 def loaded_task(task: str | Task, config: SearchConfig) -> Task:
-    """The task, known to be whole: its digest needs its network and its data."""
+    """Return the task, checked as a whole: its digest needs its network and its data.
+
+    Raises:
+        BadUse: it cannot be loaded, or `until` does not fit its metric.
+    """
     import_modules(config.modules)
     try:
-        with _data_looked_for_in(data_folder(config)):
+        with _data_folder_set(data_folder(config)):
             loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
             _ = loaded.digest
     except TaskError as error:
@@ -171,7 +240,11 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
 
 
 def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
-    """The functions, each once."""
+    """Return the functions as the store keeps them, each once.
+
+    Raises:
+        BadUse: there are none, or one cannot be parsed.
+    """
     rows = {row.fingerprint: row for row in map(function_row, functions)}
     if not rows:
         raise BadUse("no functions given; name at least one, such as 'swish(x)'")
@@ -179,7 +252,11 @@ def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
 
 
 def check_storage_of(config: SearchConfig) -> None:
-    """On a cluster the place may be one that only its nodes can reach. The log is this machine's."""
+    """Check that the log can be written, and the storage on this machine; a cluster may have one that it alone reaches.
+
+    Raises:
+        BadUse: one of them cannot be written.
+    """
     if config.log is not None:
         check_log(config.log)
     if config.address is not None:
@@ -191,7 +268,7 @@ def check_storage_of(config: SearchConfig) -> None:
 
 
 def check_seeds(seeds: int) -> None:
-    """Raises BadUse for none."""
+    """Raise BadUse unless there is at least one seed."""
     if seeds < 1:
         raise BadUse(f"seeds: at least one is needed, got {seeds}")
 
@@ -201,8 +278,8 @@ def _storage(config: SearchConfig) -> str:
 
 
 @contextmanager
-def _data_looked_for_in(folder: str | None) -> Iterator[None]:
-    """The folder of data sets while a task loads them here; workers have it among their settings."""
+def _data_folder_set(folder: str | None) -> Iterator[None]:
+    """Set the environment variable of the data folder while a task is loaded; workers have it in their settings."""
     before = os.environ.get(DATA_FOLDER)
     if folder is not None:
         os.environ[DATA_FOLDER] = folder

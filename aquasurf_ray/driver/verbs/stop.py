@@ -1,4 +1,4 @@
-"""Asking a run's driver, wherever it is, to stop: through the store, which it looks at about once a second."""
+"""request_stop(...): asks the driver of a run to stop, through the store, which the driver polls once a second."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ POLL_SECONDS = 0.5
 class StopAnswer:
     """The outcome of a stop request; `text` is the same for people.
 
-    `asked`: its driver was told. `stopped`: it has stopped since. `finished`, `not-running`: nobody drives it. `dead`:
-    its driver is gone, and the run free to be resumed. `silent`: its driver was told, and gives no sign of life.
+    `asked`: its driver was asked. `stopped`: it has stopped since. `finished`, `not-running`: no driver has the run.
+    `dead`: its driver has died, and the run can be resumed. `silent`: its driver was asked, but gives no sign of life.
     """
 
     run: str
@@ -27,32 +27,32 @@ class StopAnswer:
 
 
 def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> StopAnswer:
-    """Asks the driver of a run to stop as on SIGTERM; nothing happens where nobody drives it.
+    """Ask the driver of a run to stop, as on SIGTERM; nothing happens where no driver has it.
 
     Args:
-        wait: until it has stopped, is dead, or has given no sign of life for as long as its lease.
+        wait: return only when it has stopped or died, or has given no sign of life for the time of its lease.
 
     Raises:
         StoreError: no such run, or no store.
-        BadUse: Ray Tune drives it, which looks at no requests.
+        BadUse: Ray Tune drives it, which reads no requests.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
         activity = opened.activity(run.id)
         if activity.owner is not None and is_dead(activity.owner):
             return _dead(name, activity)
-        if activity.owner is not None and run.budget is None:  # how many trials there are is Tune's affair
+        if activity.owner is not None and run.budget is None:  # Ray Tune decides how many trials there are
             owner = activity.owner
             raise BadUse(
                 f"run '{name}' is Ray Tune's: stop the process of its Tuner, {owner.host} pid {owner.pid} (Ctrl-C); "
-                "Tuner.restore goes on"
+                "Tuner.restore continues it"
             )
         if not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))
         while wait and _silence(activity) is None:
             time.sleep(POLL_SECONDS)
             activity = opened.activity(run.id)
-            if activity.stop_request is None:  # its lease is no more
+            if activity.stop_request is None:  # its lease is released
                 return _stopped(opened.run(name))
             if activity.owner is not None and is_dead(activity.owner):
                 return _dead(name, activity)
@@ -82,7 +82,7 @@ def _not_running(run: Run) -> StopAnswer:
 
 
 def _silence(activity: RunActivity) -> float | None:
-    """Seconds without a heartbeat, if they are more than the lease."""
+    """Return the seconds without a heartbeat, if they are more than the lease."""
     age, lease = activity.heartbeat_age, activity.lease_seconds
     return age if age is not None and lease is not None and age > lease else None
 

@@ -1,18 +1,19 @@
-"""Transfer: the best functions of a run, and the baselines, trained on another task with several seeds.
+"""transfer(...): trains the best functions of a run, and the baselines, on another task with several seeds.
 
 The trainings are an `evaluate` run of the other task, so it has a lease, resumes, and shares what other runs of that
-task have trained. What is told of it, `Transfer`, is read from the store again, so it can be had in other forms later.
+task have trained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
-from aquasurf_ray.driver.callbacks.progress import Reporter
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.evaluate import evaluate
@@ -31,15 +32,16 @@ def transfer(
     top: int = TOP,
     seeds: int = SEEDS,
     store: str | None = None,
-    reporter: Reporter | None = None,
+    callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
 ) -> RunResult:
-    """Trains the `top` best functions of a run and the baselines on another task, with seeds 0, 1, ...
+    """Train the `top` best functions of a run and the baselines on another task, with seeds 0, 1, ...
 
     Args:
         source: the run's name.
         to: the other task; the run's own is allowed, and gives its functions further seeds.
+        callbacks: see `search`.
         **options: conditions of `SearchConfig`, such as `workers` and `address`.
 
     Raises:
@@ -55,7 +57,7 @@ def transfer(
         import_modules(modules)
         best = [row.function for row in _best(opened, run, top)]
     options = {"modules": modules, "health_gate": "off"} | options
-    return evaluate([*best, *BASELINES], to, seeds=seeds, store=store, reporter=reporter, worker=worker, **options)
+    return evaluate([*best, *BASELINES], to, seeds=seeds, store=store, callbacks=callbacks, worker=worker, **options)
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:

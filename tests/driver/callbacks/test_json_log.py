@@ -11,9 +11,10 @@ import pytest
 from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.driver import resume, search
-from aquasurf_ray.driver.callbacks.json_log import RunLog, run_log
+from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.run import session as execution
+from aquasurf_ray.driver.events import Events, FunctionSuggested, Note
+from aquasurf_ray.driver.run import session
 from aquasurf_ray.store import Store
 
 SECRET = "a-secret-word"
@@ -58,7 +59,7 @@ def test_the_log_has_what_happened_and_no_password(postgres_url, tmp_path, monke
 @pytest.mark.usefixtures("ray_here")
 def test_a_run_that_fails_says_so_last(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(execution, "_search", lambda *_: 1 / 0)
+    monkeypatch.setattr(session, "_run_loop", lambda *_: 1 / 0)
     options = {"store": f"sqlite:///{tmp_path}/runs.db", "name": "one", "log": "run.jsonl", "workers": 1}
     with pytest.raises(ZeroDivisionError):
         search("digits", worker=ScriptedWorker, candidates=4, evaluations=1, cpus_per_worker=0.2, **options)
@@ -77,33 +78,33 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, caplog):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(BadUse, match=f"log: '{pipe}' cannot be written: nobody reads this pipe"):
-        RunLog(str(pipe), "one")
+        JsonLog(str(pipe), "one")
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    log = RunLog(str(pipe), "one")
-    log("began")
-    assert json.loads(os.read(reader, 1000))["event"] == "began"
+    log = JsonLog(str(pipe), "one")
+    log.on_event(Note("first"))
+    assert json.loads(os.read(reader, 1000))["event"] == "note"
     for _ in range(1000):  # more than a pipe holds
-        log("ended", text="x" * 1000)
+        log.on_event(Note("x" * 1000))
     os.close(reader)
     assert caplog.messages == [f"log '{pipe}' ends here: Resource temporarily unavailable"]
 
 
 def test_own_warnings_go_to_the_log_and_numbers_that_json_lacks_are_words(tmp_path, caplog):
-    path = tmp_path / "log"
-    with run_log(str(path), "one") as log:
-        log("ended", score=float("nan"), functions=("a", 1))
+    path, events = tmp_path / "log", Events()
+    with JsonLog(str(path), "one") as log, events.subscribed(log), events.with_warnings():
+        events.emit(FunctionSuggested("relu(x)", float("nan"), 0.5))
         logging.getLogger("aquasurf_ray.store.database.transactions").warning("the database is %s", "locked")
         logging.getLogger("another").warning("not ours")
     logging.getLogger("store").warning("after the end")
     first, second = map(json.loads, path.read_text().splitlines())
-    assert (first["score"], first["functions"]) == ("nan", ["a", 1])
+    assert (first["predicted_score"], first["seconds"]) == ("nan", 0.5)
     assert (second["event"], second["logger"], second["text"]) == (
         "warning", "aquasurf_ray.store.database.transactions", "the database is locked",
     )  # fmt: skip
 
 
 def test_a_full_disk_ends_the_log_and_nothing_else(caplog):
-    log = RunLog("/dev/full", "one")
-    log("began")
-    log("ended")
+    log = JsonLog("/dev/full", "one")
+    log.on_event(Note("first"))
+    log.on_event(Note("second"))
     assert caplog.messages == ["log '/dev/full' ends here: No space left on device"]

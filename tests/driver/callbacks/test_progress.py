@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from aquasurf_ray.driver.callbacks.live_status import Rate
-from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, RunView, sentence
+from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, sentence
+from aquasurf_ray.driver.events import Note, RunProgress, RunView
 
 VIEW = RunView(
     spectra=50,
@@ -49,9 +50,9 @@ def test_the_rate_of_a_run_whose_trainings_take_whatever_is_right_at_any_moment(
 def test_results_of_other_runs_are_no_part_of_the_pace(capsys):
     now = [0.0]
     bars = Bars(clock=lambda: now[0])
-    bars.update(replace(VIEW, evaluations=0))
+    bars.on_event(RunProgress(replace(VIEW, evaluations=0)))
     now[0] = 10.0
-    bars.update(replace(VIEW, evaluations=28, reused=27))
+    bars.on_event(RunProgress(replace(VIEW, evaluations=28, reused=27)))
     bars.close()
     assert "10.0 s each, 3:20 left" in capsys.readouterr().err
 
@@ -66,7 +67,7 @@ def test_lines_come_at_intervals_on_standard_error(capsys):
     now = [0.0]
     lines = Lines(interval=10.0, clock=lambda: now[0])
     for now[0] in (1.0, 9.0, 11.0, 12.0, 22.0):
-        lines.update(VIEW)
+        lines.on_event(RunProgress(VIEW))
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "spectra 50/208, evaluations 3/48, best 0.9312 swish(x)\n" * 2
@@ -75,8 +76,8 @@ def test_lines_come_at_intervals_on_standard_error(capsys):
 def test_costs_are_shown_where_they_are_wanted(capsys):
     lines, bars = Lines(interval=0.0), Bars()
     for view in (VIEW, replace(VIEW, costs=20, costs_wanted=208, stopped_early=1)):
-        lines.update(view)
-        bars.update(view)
+        lines.on_event(RunProgress(view))
+        bars.on_event(RunProgress(view))
     bars.close()
     shown = capsys.readouterr().err
     assert "spectra 50/208, evaluations 3/48, best" in shown
@@ -86,8 +87,8 @@ def test_costs_are_shown_where_they_are_wanted(capsys):
 
 def test_bars_show_both_phases_and_leave_standard_output_alone(capsys):
     bars = Bars()
-    bars.update(VIEW)
-    bars.note("a note [with brackets]")
+    bars.on_event(RunProgress(VIEW))
+    bars.on_event(Note("a note [with brackets]"))
     bars.close()
     captured = capsys.readouterr()
     assert captured.out == ""

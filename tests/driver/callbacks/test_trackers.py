@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import threading
 import warnings
+from dataclasses import replace
 
 import pytest
+from recorder import Recorder
 from scripted_worker import EPOCHS, ScriptedWorker, curve_of, score_of
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import evaluate
 from aquasurf_ray.driver.callbacks import trackers
-from aquasurf_ray.driver.callbacks.trackers import TrackedResult, tracking
+from aquasurf_ray.driver.callbacks.trackers import Trackers
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import EvaluationEnded, Events
 from aquasurf_ray.store import EpochRecord, EvaluationResult
 
 CURVE = (EpochRecord(1, val_loss=2.0, val_accuracy=0.4), EpochRecord(2, val_loss=math.nan, val_accuracy=0.5))
@@ -22,7 +25,29 @@ DONE = EvaluationResult(
     "done", score=0.5, val_accuracy=0.5, val_loss=1.5, test_accuracy=0.45, seconds=3.0, epochs=CURVE
 )
 DIVERGED = EvaluationResult("diverged", reason="loss is nan", seconds=1.0)
-RESULTS = [TrackedResult(1, "relu(x)", 0, 0.5, DONE), TrackedResult(2, "cosh(cosh(x))", 0, 0.5, DIVERGED)]
+
+
+def ended(number, function, result):
+    """The event of the run's first, second, ... result."""
+    return EvaluationEnded(
+        evaluation=number, function=function, worker="worker-1", status=result.status, score=result.score,
+        seconds=result.seconds, reason=result.reason, stopped_early=None, seed=0, number=number, best=0.5,
+        result=result,
+    )  # fmt: skip
+
+
+RESULTS = [ended(1, "relu(x)", DONE), ended(2, "cosh(cosh(x))", DIVERGED)]
+
+
+def track(targets, run, results):
+    """Shows the results, and returns the notes that the trackers made."""
+    recorder = Recorder()
+    events = Events([recorder])
+    with Trackers(targets, run, events) as trackers:
+        for result in results:
+            trackers.on_event(result)
+    events.note("the end")  # delivers what the trackers' threads emitted
+    return recorder.notes[:-1]
 
 
 def scalars(folder):
@@ -36,11 +61,8 @@ def scalars(folder):
 
 
 def test_tensorboard_shows_scores_by_number_and_the_learning_curves(tmp_path):
-    notes = []
-    with tracking([f"tensorboard:{tmp_path}"], "my run", notes.append) as told:
-        for tracked in RESULTS:
-            told.result(tracked)
-    assert notes == []
+    not_recorded = replace(ended(1, "elu(x)", DONE), number=None)
+    assert track([f"tensorboard:{tmp_path}"], "my run", [not_recorded, *RESULTS]) == []
     run = scalars(tmp_path / "my_run")
     assert run["score"] == [(1, 0.5)]
     assert run["best_score"] == [(1, 0.5), (2, 0.5)]
@@ -56,12 +78,11 @@ def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypat
         warnings.simplefilter("ignore")  # its own, at import
         mlflow = pytest.importorskip("mlflow.tracking", reason="needs mlflow-skinny")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    notes, uri = [], f"file://{tmp_path}/mlruns"
-    for tracked in RESULTS:  # as two sessions of one run
-        with warnings.catch_warnings(), tracking([f"mlflow:{uri}"], "one", notes.append) as told:
+    uri = f"file://{tmp_path}/mlruns"
+    for result in RESULTS:  # as two sessions of one run
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            told.result(tracked)
-    assert notes == []
+            assert track([f"mlflow:{uri}"], "one", [result]) == []
     client = mlflow.MlflowClient(uri)
     found = client.search_runs([client.get_experiment_by_name("one").experiment_id])
     runs = {run.data.params["function"]: run for run in found}
@@ -86,12 +107,8 @@ def test_a_tracker_that_fails_is_noted_once_and_stops_nothing(monkeypatch):
             raise RuntimeError("again")
 
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", Broken)
-    notes = []
-    with tracking(["mlflow:http://nowhere"], "one", notes.append) as told:
-        for tracked in RESULTS:
-            told.result(tracked)
-    (note,) = notes
-    assert "mlflow does not get all results, the run goes on" in note
+    (note,) = track(["mlflow:http://nowhere"], "one", RESULTS)
+    assert "mlflow does not get all results, the run continues" in note
     assert "no route to host" in note
 
 
@@ -107,9 +124,7 @@ def test_a_tracker_that_hangs_keeps_nobody(monkeypatch):
 
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", Hanging)
     monkeypatch.setattr(trackers, "LONGEST_WAIT", 0.1)
-    notes = []
-    with tracking(["mlflow:http://slow"], "one", notes.append) as told:
-        told.result(RESULTS[0])
+    notes = track(["mlflow:http://slow"], "one", RESULTS[:1])
     released.set()
     assert len(notes) == 1
     assert "is still busy" in notes[0]

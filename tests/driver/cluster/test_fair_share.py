@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from recorder import Recorder
 from scripted_worker import WaitingWorker
 
 from aquasurf_ray.driver.cluster import fair_share
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare, first_workers, n_other_runs
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.events import Events
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
 
 
@@ -72,15 +74,15 @@ class Counted:
 )
 def test_a_run_keeps_to_its_share(cluster, pool, others, free, then):
     cluster(others, free)
-    now, notes = 0.0, []
-    share = FairShare(pool, GPU_WORKERS, notes.append, lambda: now)
+    now, recorder = 0.0, Recorder()
+    share = FairShare(pool, GPU_WORKERS, Events([recorder]), lambda: now)
     before = pool.n
-    share.look_around()
+    share.update()
     assert pool.n == before, "it does not look all the time"
     now = 60.0
-    share.look_around()
+    share.update()
     assert pool.n == then
-    assert len(notes) == (then != before)
+    assert len(recorder.notes) == (then != before)
 
 
 def ready(pool, n):

@@ -168,5 +168,5 @@ def test_a_log_whose_connection_breaks_is_written_once(following):
 def test_a_cluster_that_stays_away_is_told_of(following, monkeypatch):
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr(jobs.time, "monotonic", lambda: float(next(clock)))
-    with pytest.raises(RunFailed, match=r"does not answer any more: .* job 'one' may go on"):
+    with pytest.raises(RunFailed, match=r"does not answer any more: .* job 'one' may still be running"):
         following(BrokenLine("", [0] * 100)).follow("one", str)

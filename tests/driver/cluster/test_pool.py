@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
+from recorder import Recorder
 from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.driver.cluster.pool import Resources, SpectraJob, WorkerPool
 from aquasurf_ray.driver.errors import WorkersFailed
+from aquasurf_ray.driver.events import Events
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -75,9 +77,9 @@ def test_faults_of_the_machine_are_told_and_the_worker_works_again(pool, functio
 
 
 def test_a_worker_that_fails_on_three_functions_in_a_row_is_given_up_unless_it_is_the_last():
-    notes = []
+    recorder = Recorder()
     settings = WorkerSettings(task="broken-machine")
-    pool = WorkerPool(settings, 2, Resources(cpus=0.3), worker=ScriptedWorker, note=notes.append)
+    pool = WorkerPool(settings, 2, Resources(cpus=0.3), worker=ScriptedWorker, events=Events([recorder]))
     try:
         for function in ("relu(x)", "relu(x)", "elu(x)", "tanh(x)"):
             assert [slot.number for slot in pool.live()] == [1, 2]
@@ -85,7 +87,7 @@ def test_a_worker_that_fails_on_three_functions_in_a_row_is_given_up_unless_it_i
             pool.submit(pool.slots[0], training(function), None)
             until(pool, lambda outcomes: outcomes)
         assert [slot.number for slot in pool.live()] == [2]
-        assert "worker-1 is given up, 1 of 2 workers are left: it failed on 3 different functions" in notes[0]
+        assert "worker-1 is retired, 1 of 2 workers are left: it failed on 3 different functions" in recorder.notes[0]
         for function in ("relu(x)", "elu(x)", "tanh(x)", "selu(x)"):
             assert give(pool, training(function)).fault is not None
         assert len(pool.live()) == 1

@@ -7,6 +7,7 @@ from collections import Counter
 from statistics import median
 
 import pytest
+from recorder import Recorder
 from scripted_worker import EPOCHS, ScriptedWorker, curve_of, price_of
 
 from aquasurf_ray.activations import BASELINES
@@ -17,22 +18,6 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 DEAREST = 0.8
 """About three in ten of the scripted functions cost less."""
-
-
-class Listening:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self):
-        self.notes, self.views = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def update(self, view):
-        self.views.append(view)
-
-    def close(self):
-        return None
 
 
 @pytest.fixture
@@ -65,11 +50,11 @@ def cost_events(here, name):
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory):
-    """A run that stops trainings early: what it returned, its reporter, and its database, which is not to change."""
-    folder, reporter = tmp_path_factory.mktemp("hasty"), Listening()
+    """A run that stops trainings early: what it returned, its recorder, and its database, which is not to change."""
+    folder, recorder = tmp_path_factory.mktemp("hasty"), Recorder()
     url = f"sqlite:///{folder}/runs.db"
-    result = scripted(url, name="hasty", early_stop="median", storage=str(folder), reporter=reporter)
-    return result, reporter, url
+    result = scripted(url, name="hasty", early_stop="median", storage=str(folder), callbacks=[recorder])
+    return result, recorder, url
 
 
 def test_every_trained_function_has_its_cost_measured_once(hasty):
@@ -94,14 +79,14 @@ def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_o
 
 
 def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(here):
-    reporter = Listening()
-    scripted(here, name="cheap", max_cost=DEAREST, evaluations=5, reporter=reporter)
+    recorder = Recorder()
+    scripted(here, name="cheap", max_cost=DEAREST, evaluations=5, callbacks=[recorder])
     found = requests(here, "cheap")
     assert Counter(w.origin for w in found) == {"baseline": 8, "suggestion": 5}
     assert all(price_of(w.function) <= DEAREST for w in found if w.origin == "suggestion")
     assert [w.function for w in found[:8]] == list(BASELINES), "baselines are trained whatever they cost"
     assert any(price_of(name) > DEAREST for name in BASELINES)
-    assert reporter.views[-1].costs_wanted == 48
+    assert recorder.views[-1].costs_wanted == 48
     seen, first = 0, next(w.suggested_at for w in found if w.origin == "suggestion")
     for event in cost_events(here, "cheap"):
         seen += len(event.data["function_ids"]) if event.at <= first else 0
@@ -109,8 +94,8 @@ def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(h
 
 
 def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
-    reporter = Listening()
-    result = scripted(here, name="cheap", max_cost=DEAREST, features="outputs", evaluations=40, reporter=reporter)
+    recorder = Recorder()
+    result = scripted(here, name="cheap", max_cost=DEAREST, features="outputs", evaluations=40, callbacks=[recorder])
     names, costs = candidates_and_costs(here, "cheap")
     affordable = {name for name in names.values() if price_of(name) <= DEAREST}
     trained = {w.function for w in requests(here, "cheap")}
@@ -118,15 +103,15 @@ def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
     assert costs.keys() == set(names.values()), "all were looked at"
     assert result.exhausted
     assert result.too_dear == len(set(names.values()) - trained)
-    assert f"but for {result.too_dear} that cost more than 0.8 times relu" in reporter.notes[-1]
+    assert f"but for {result.too_dear} that cost more than 0.8 times relu" in recorder.notes[-1]
 
 
 def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(hasty):
-    result, reporter, url = hasty
+    result, recorder, url = hasty
     found = requests(url, "hasty")
     ended = [w for w in found if w.evaluation.stopped_early]
     assert result.evaluations == 20, "a stopped training counts"
-    assert result.stopped_early == reporter.views[-1].stopped_early == len(ended) > 0
+    assert result.stopped_early == recorder.views[-1].stopped_early == len(ended) > 0
     before: dict[int, list[float]] = {2: [], 4: []}
     for request in found:  # with one worker, each was stopped or not by those before it
         curve, ends = curve_of(request.function), EPOCHS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from aquasurf_ray.driver.cluster.pool import Slot
-from aquasurf_ray.driver.run.exclusive_retry import Quiet
+from aquasurf_ray.driver.run.exclusive_retry import ExclusiveRetry
 from aquasurf_ray.workers.messages import WorkerInfo
 
 
@@ -32,33 +32,33 @@ def pool():
 
 
 def test_an_evaluation_waits_until_its_machine_is_quiet_and_the_machine_is_kept_until_it_ended(pool):
-    quiet, (first, second, third), claim = Quiet(pool), pool.slots, Claimed(7)
-    quiet.want(7)
+    retry, (first, second, third), claim = ExclusiveRetry(pool), pool.slots, Claimed(7)
+    retry.require(7)
     second.state = third.state = "busy"
-    assert quiet.keep(first, claim)
-    assert [quiet.keeps_back(slot) for slot in pool.slots] == [True, True, False]
-    assert quiet.ready() == []
+    assert retry.reserve(first, claim)
+    assert [retry.is_reserved(slot) for slot in pool.slots] == [True, True, False]
+    assert retry.ready() == []
     second.state = "idle"
-    assert quiet.ready() == [(first, claim)], "another machine's work does not disturb"
-    assert quiet.ready() == [], "given back once"
-    assert quiet.keeps_back(second), "while it trains"
-    quiet.ended(3)
-    assert quiet.keeps_back(second)
-    quiet.ended(1)
-    assert not quiet.keeps_back(second)
+    assert retry.ready() == [(first, claim)], "another machine's work does not disturb"
+    assert retry.ready() == [], "given back once"
+    assert retry.is_reserved(second), "while it trains"
+    retry.release(3)
+    assert retry.is_reserved(second)
+    retry.release(1)
+    assert not retry.is_reserved(second)
 
 
 def test_on_a_quiet_machine_it_begins_at_once_and_the_machine_is_kept(pool):
-    quiet = Quiet(pool)
-    quiet.want(7)
-    assert not quiet.keep(pool.slots[0], Claimed(7))
-    assert quiet.keeps_back(pool.slots[1])
-    quiet.ended(1)
-    assert not quiet.keeps_back(pool.slots[1])
+    retry = ExclusiveRetry(pool)
+    retry.require(7)
+    assert not retry.reserve(pool.slots[0], Claimed(7))
+    assert retry.is_reserved(pool.slots[1])
+    retry.release(1)
+    assert not retry.is_reserved(pool.slots[1])
 
 
 def test_nothing_is_kept_for_others(pool):
-    quiet = Quiet(pool)
+    retry = ExclusiveRetry(pool)
     pool.slots[1].state = "busy"
-    assert not quiet.keep(pool.slots[0], Claimed(8))
-    assert not any(map(quiet.keeps_back, pool.slots))
+    assert not retry.reserve(pool.slots[0], Claimed(8))
+    assert not any(map(retry.is_reserved, pool.slots))

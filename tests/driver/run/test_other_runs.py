@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget, Claims
-from aquasurf_ray.driver.run.other_runs import Sharing
+from aquasurf_ray.driver.run.other_runs import OtherRuns
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
 
@@ -36,7 +38,7 @@ class Driver:
     lease: object
     history: History
     claims: Claims
-    sharing: Sharing
+    other_runs: OtherRuns
 
     def status(self, evaluation_id):
         return self.history.evaluations[evaluation_id].status
@@ -48,8 +50,9 @@ def driver(store, name, functions):
     store.propose(run.id, functions, 0)
     lease = store.acquire_lease(run.id, this_process(), lease_seconds=60)
     config, history = SearchConfig(task="t", health_gate="off"), History.of(store.snapshot(run.id), {})
-    claims = Claims(config, Budget((), len(functions)), store, lease, history, Alone(), None)
-    return Driver(store, lease, history, claims, Sharing(config, store, lease, history, claims))
+    context = RunContext(run, config, store, lease, history, Alone(), Events())
+    claims = Claims(context, Budget((), len(functions)), None)
+    return Driver(store, lease, history, claims, OtherRuns(context, claims))
 
 
 @pytest.fixture
@@ -67,10 +70,10 @@ def test_what_another_run_trains_is_waited_for_and_taken_over_when_it_is_there(s
     one, two = driver(store, "one", ids), driver(store, "two", ids)
     claim = one.claims.next_for(Slot())
     assert two.claims.next_for(Slot()).function_id == ids[1], "the first is under way elsewhere"
-    two.sharing.look_around(now=True)
+    two.other_runs.sync(now=True)
     assert [e.function_id for e in two.history.evaluations.elsewhere] == [ids[0]]
     store.record_result(one.lease, claim.evaluation_id, DONE)
-    two.sharing.look_around(now=True)
+    two.other_runs.sync(now=True)
     assert (two.status(claim.evaluation_id), two.history.best()) == ("done", ("f0(x)", 0.5))
     assert [w.reused for w in store.snapshot(two.lease.run_id).evaluations] == [True, False]
     assert two.history.evaluations.n_reused == 1, "the driver counts as the store does"
@@ -82,7 +85,7 @@ def test_what_another_run_gives_back_is_queued_here(store):
     claim = one.claims.next_for(Slot())
     assert two.claims.next_for(Slot()) is None
     store.record_failure(one.lease, claim.evaluation_id, "lost", final=False)
-    two.sharing.look_around(now=True)
+    two.other_runs.sync(now=True)
     assert two.claims.next_for(Slot()).evaluation_id == claim.evaluation_id
 
 
@@ -92,7 +95,7 @@ def test_what_a_dead_run_was_training_is_taken_over(store, monkeypatch):
     claim = one.claims.next_for(Slot())
     assert two.claims.next_for(Slot()) is None
     monkeypatch.setattr(store, "_is_dead", lambda owner: True)
-    two.sharing.look_around(now=True)
+    two.other_runs.sync(now=True)
     assert two.claims.next_for(Slot()).evaluation_id == claim.evaluation_id
 
 
@@ -110,10 +113,10 @@ def test_proposals_are_met_and_those_of_what_had_failed_are_queued_again(store):
     one = driver(store, "one", ids[:1])
     claim = one.claims.next_for(Slot())
     store.record_failure(one.lease, claim.evaluation_id, "lost", final=True)
-    one.sharing.adopt(one.history.evaluations[claim.evaluation_id])
+    one.other_runs.read(one.history.evaluations[claim.evaluation_id])
     assert one.claims.next_for(Slot()) is None
     store.propose(one.lease.run_id, [*ids[1:], ids[0]], 0)
-    one.sharing.look_around(now=True)
+    one.other_runs.sync(now=True)
     order = [one.claims.next_for(Slot()).function_id for _ in ids]
     assert order == ids, "what was begun before comes first, then the order of proposals"
     assert one.claims.next_for(Slot()) is None
@@ -127,10 +130,10 @@ def test_a_look_and_a_decision_cost_the_same_however_long_the_queue_is(store):
 
     def statements(name, n):
         one = driver(store, name, functions(store, n, name))
-        one.sharing.look_around(now=True)
+        one.other_runs.sync(now=True)
         seen.clear()
         sa.event.listen(engine, "before_cursor_execute", note)
-        one.sharing.look_around(now=True)
+        one.other_runs.sync(now=True)
         one.claims.next_for(Slot())
         sa.event.remove(engine, "before_cursor_execute", note)
         return len(seen)

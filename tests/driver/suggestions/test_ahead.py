@@ -9,11 +9,11 @@ import pytest
 
 from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
-from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.pool import SpectraJob
 from aquasurf_ray.driver.config import SearchConfig, make_config
+from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
@@ -94,7 +94,7 @@ def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_made_ahead(
         rows = candidate_rows(space, 100, 0)
         run = create_run(store, config, task, "search", "many", config.identity(), rows)
         order = RunSpec(run, config, task, True, 80, simulated(failing), make_pool=LocalPool)
-        result = execute(store, order, Workers(40, 1.0, 0.0), Silent(), stop)
+        result = execute(store, order, Workers(40, 1.0, 0.0), Events(), stop)
         assert result.evaluations + result.failed == 88
         requests = store.snapshot(run.id).evaluations
         assert len({request.evaluation.function_id for request in requests}) == len(requests) == 88
@@ -156,7 +156,8 @@ def ahead(monkeypatch):
     monkeypatch.setattr(suggesting_ahead, "SuggestionProcess", SimpleNamespace(remote=lambda: process))
     history = History([FunctionRecord(i, f"f{i}", f"f{i}(x)", 1) for i in range(200)])
     surrogate = GrowingSurrogate(50)
-    synthetic_benchmark = AheadSuggester(SearchConfig(task="t", features="outputs"), history, surrogate, budget=60)
+    context = SimpleNamespace(config=SearchConfig(task="t", features="outputs"), history=history)
+    synthetic_benchmark = AheadSuggester(context, surrogate, budget=60)
     return synthetic_benchmark, surrogate, process, history
 
 

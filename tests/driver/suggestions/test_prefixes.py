@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquasurf_ray.driver.suggestions.prefixes import batch_size, prefix_length
+from aquasurf_ray.driver.run.candidate_queue import batch_size
+from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 
 
 @given(st.integers(1, 6000), st.integers(0, 500))

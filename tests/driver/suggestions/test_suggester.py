@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ class LineSurrogate:
 def asked(history):
     """A new suggester's first suggestion, and what its policy was told before, in order."""
     surrogate = LineSurrogate()
-    made = suggester.Suggester(SearchConfig(task="t", features="outputs"), history, surrogate)
+    context = SimpleNamespace(config=SearchConfig(task="t", features="outputs"), history=history)
+    made = suggester.Suggester(context, surrogate)
     made.prepare()
     return made.suggest(), surrogate.observed
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 
 import pytest
@@ -13,6 +15,7 @@ from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.driver import build_benchmark, resume
 from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.events import EvaluationEnded
 from aquasurf_ray.store import Store
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -30,20 +33,15 @@ def here(tmp_path, monkeypatch):
 
 
 class Impatient:
-    """A reporter that stops the run after so many trainings."""
+    """A callback that stops the run, as Ctrl-C does, after so many trainings."""
 
     def __init__(self, n):
-        self.n = n
+        self.n, self.stopped = n, False
 
-    def note(self, text):
-        return None
-
-    def update(self, view):
-        if view.evaluations >= self.n:
-            raise Interrupted("enough for today")
-
-    def close(self):
-        return None
+    def on_event(self, event):
+        if isinstance(event, EvaluationEnded) and event.number >= self.n and not self.stopped:
+            self.stopped = True
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def built(here, **options):
@@ -53,7 +51,7 @@ def built(here, **options):
 
 def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twice(here, tmp_path):
     with pytest.raises(Interrupted):
-        built(here, seeds=2, fisher="sampled,empirical", reporter=Impatient(5))
+        built(here, seeds=2, fisher="sampled,empirical", callbacks=[Impatient(5)])
     with Store.open(here) as store:
         before = {w.evaluation.id: w.evaluation.finished_at for w in finished(store)}
         claimed = [w.evaluation.id for w in store.snapshot(store.run("b").id).evaluations]

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from recorder import Recorder
 from scipy import stats
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
 from aquasurf_ray.driver import confirm, resume, search
-from aquasurf_ray.driver.callbacks.progress import Silent
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
 
@@ -112,26 +112,14 @@ def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_come
         confirm(first.name, store=here)
 
 
-class Noting(Silent):
-    """A reporter that keeps what it is told."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-
 def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
-    budgets = []
+    budgets, recorder = [], Recorder()
     monkeypatch.setattr(
-        "aquasurf_ray.driver.verbs.confirm.carry_out",
-        lambda store, name, config, *_: budgets.append(config.evaluations),
+        "aquasurf_ray.driver.verbs.setup.Command.execute", lambda command, spec: budgets.append(spec.budget)
     )
-    reporter = Noting()
-    confirmed(here, top=9, seeds=3, reporter=reporter)
+    confirmed(here, top=9, seeds=3, callbacks=[recorder])
     assert budgets == [3 * len(NAMES + BASELINES)]
-    assert reporter.notes == ["run 'one' has no 9 functions with a score beside the baselines; confirmed are 6"]
+    assert recorder.notes == ["run 'one' has no 9 functions with a score beside the baselines; confirmed are 6"]
 
 
 def test_bad_use_is_told_before_anything_is_trained(here):

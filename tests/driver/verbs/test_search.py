@@ -18,6 +18,7 @@ from aquasurf_ray.activations import BASELINES, register_unary, unregister
 from aquasurf_ray.driver import evaluate, propose, resume, search
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, WorkersFailed
+from aquasurf_ray.driver.events import Note
 from aquasurf_ray.driver.run import session as execution
 from aquasurf_ray.driver.verbs import setup as orders
 from aquasurf_ray.store import RunExists, RunHeld, Store, this_process
@@ -110,7 +111,7 @@ def test_a_finished_run_is_left_alone_and_a_larger_budget_is_met(here):
     before = functions(here, "one")
     assert resume("one", store=here, worker=ScriptedWorker, evaluations=18).evaluations == 26
     assert functions(here, "one")[:20] == before
-    with pytest.raises(BadUse, match="has a budget of 18 already, got 5"):
+    with pytest.raises(BadUse, match="already has a budget of 18; --evaluations can only raise it, got 5"):
         resume("one", store=here, evaluations=5)
 
 
@@ -125,26 +126,21 @@ def test_an_extended_run_suggests_what_a_longer_one_would_have(here, tmp_path):
 def test_a_second_run_trains_nothing_that_is_known(here):
     scripted(here, name="one", workers=1)
     notes = []
-    scripted(here, name="two", workers=1, reporter=Listening(notes))
+    scripted(here, name="two", workers=1, callbacks=[Listening(notes)])
     assert functions(here, "two") == functions(here, "one")
     assert all(w.reused for w in requests(here, "two"))
     assert any("48 spectra" in note and "used again" in note for note in notes)
 
 
 class Listening:
-    """A reporter that keeps its notes."""
+    """A callback that keeps notes."""
 
     def __init__(self, notes):
         self.notes = notes
 
-    def note(self, text):
-        self.notes.append(text)
-
-    def update(self, view):
-        self.last = view
-
-    def close(self):
-        return None
+    def on_event(self, event):
+        if isinstance(event, Note):
+            self.notes.append(event.text)
 
 
 def test_a_name_taken_by_another_configuration_is_refused(here):
@@ -179,7 +175,7 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(here, tmp_path, monkeypatch):
 
 def test_the_budget_ends_where_the_candidates_do(here):
     notes = []
-    result = scripted(here, name="one", candidates=3, evaluations=12, reporter=Listening(notes))
+    result = scripted(here, name="one", candidates=3, evaluations=12, callbacks=[Listening(notes)])
     assert (result.evaluations, result.exhausted) == (11, True)
     assert notes[-1].endswith("before the budget of 12 is met; a run of another name can have more candidates")
     with opened(here) as store:
@@ -189,7 +185,7 @@ def test_the_budget_ends_where_the_candidates_do(here):
 def test_a_space_that_is_smaller_than_asked_for_is_told(here, tmp_path):
     notes, space = [], space_file(tmp_path, "tanh(tanh(x))", "relu(tanh(x))")
     options = {"candidates": 3, "evaluations": 1, "features": "outputs"}
-    scripted(here, name="one", space=space, reporter=Listening(notes), **options)
+    scripted(here, name="one", space=space, callbacks=[Listening(notes)], **options)
     assert notes[0] == "the space has 2 functions beside the baselines; all are candidates"
 
 
@@ -393,14 +389,14 @@ def test_spectra_that_kill_their_worker_are_done_without(here, tmp_path, misbeha
     space = space_file(tmp_path, "die(x)", *FILLERS)
     notes = []
     options = {"candidates": 7, "evaluations": 3, "store": here, "name": "spectra", "workers": 1}
-    result = search("digits", worker=ScriptedWorker, space=space, reporter=Listening(notes), **options)
+    result = search("digits", worker=ScriptedWorker, space=space, callbacks=[Listening(notes)], **options)
     assert result.evaluations == 11
-    assert any(note.startswith("die(x) goes without a spectrum") for note in notes)
+    assert any(note.startswith("die(x) stays without a spectrum") for note in notes)
 
 
 def test_the_first_suggestion_is_trained_before_all_spectra_are_there(here, tmp_path, misbehaving):
     space, notes = space_file(tmp_path, "hang(x)", *FILLERS), []
-    options = {"candidates": 7, "first_candidates": 9, "evaluations": 1, "seed": 10, "reporter": Listening(notes)}
+    options = {"candidates": 7, "first_candidates": 9, "evaluations": 1, "seed": 10, "callbacks": [Listening(notes)]}
     assert scripted(here, name="one", space=space, **options).evaluations == 9
     with opened(here) as store:
         run = store.run("one")
@@ -408,7 +404,7 @@ def test_the_first_suggestion_is_trained_before_all_spectra_are_there(here, tmp_
         known = store.spectra(run.task_id, [f.id for f in candidates], fisher="sampled", seed=0)
     assert candidates[-1].name == "hang(x)", "or its batch might hold one of the first nine"
     assert "hang(x)" in {f.name for f in candidates if f.id not in known}, "its spectrum never comes"
-    assert not any("goes without" in note for note in notes)
+    assert not any("stays without" in note for note in notes)
 
 
 def test_evaluate_trains_what_is_given_with_every_seed(here):

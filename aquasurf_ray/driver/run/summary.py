@@ -1,0 +1,145 @@
+"""What a driver says of a run at the beginning and at the end of a session, and the result that it returns."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from aquasurf_ray.driver.cluster.capacity import Workers
+from aquasurf_ray.driver.events import Events, RunBegan
+from aquasurf_ray.driver.run.spec import RunResult, RunSpec
+from aquasurf_ray.driver.run_kinds import KINDS
+from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.until import Until
+from aquasurf_ray.store import Store, this_process
+
+
+def finished(store: Store, spec: RunSpec, events: Events) -> RunResult | None:
+    """Return the result of a run that has nothing left to do, with a note that says so; None for any other run."""
+    run = spec.run
+    if run.status != "finished" or spec.budget != run.budget:
+        return None
+    history = History.of(store.snapshot(run.id), {})
+    if not KINDS[run.kind].suggests and history.evaluations.n_open:
+        return None
+    if run.message is not None:  # it ended before its budget was met
+        best, until = history.best(), Until.parse(spec.config.until) if spec.config.until else None
+        if until is None or best is None or not until.is_met(best[1]):
+            return None
+        events.note(f"run '{run.name}' is finished: {until} is reached by {best[0]}")
+        return result_of(spec, history, time.monotonic(), exhausted=False, ended=run.message)
+    events.note(f"run '{run.name}' is finished: {history.n_finished(baselines=True)} evaluations")
+    return result_of(spec, history, time.monotonic(), exhausted=False)
+
+
+def result_of(
+    spec: RunSpec, history: History, started: float, *, exhausted: bool, ended: str | None = None
+) -> RunResult:
+    """Return the result of a session that began at `started` on the monotonic clock."""
+    return RunResult(
+        name=spec.run.name,
+        budget=spec.budget,
+        evaluations=history.n_finished(baselines=True),
+        best=history.best(),
+        seconds=time.monotonic() - started,
+        exhausted=exhausted,
+        reused=history.evaluations.n_reused,
+        failed=history.n_failed(),
+        stopped_early=history.evaluations.n_stopped_early,
+        diverged=history.evaluations.n(status={"diverged"}),
+        kind=spec.run.kind,
+        ended=ended,
+        too_dear=len(history.ruled_out(spec.config.max_cost) - history.evaluations.asked_for),
+    )
+
+
+def beginning_of(store: Store, spec: RunSpec, workers: Workers) -> RunBegan:
+    """Return the first event of a session."""
+    me = this_process()
+    return RunBegan(
+        kind=spec.run.kind,
+        task=spec.task.name,
+        version=version("aquasurf-ray"),
+        host=me.host,
+        pid=me.pid,
+        workers=workers.n,
+        cpus=workers.cpus * workers.n_ranks,
+        gpus=workers.gpus * workers.n_ranks,
+        budget=spec.budget,
+        store=store.safe_url,
+        address=spec.config.address,
+    )
+
+
+def note_known(history: History, spec: RunSpec, events: Events) -> None:
+    """Note what a session begins with: where checkpoints are, another version of the code, results that are there."""
+    run = spec.run
+    if spec.config.address is not None and spec.config.storage is None:
+        events.note(f"epoch checkpoints are written to {run.storage} on each node; --storage names one place for all")
+    begun, now = run.code_version, version("aquasurf-ray")
+    if begun != now:
+        events.note(f"run '{run.name}' was begun by version {begun} and continues under {now}")
+    n_spectra, n_evaluations = len(history.spectra), history.n_finished(baselines=True)
+    known = [f"{n_spectra} spectra of its candidates"] * bool(n_spectra)
+    known += [f"{n_evaluations} evaluations of its own"] * bool(n_evaluations)
+    if known:
+        events.note(f"run '{run.name}': {' and '.join(known)} are in the store already and are used again")
+
+
+def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterator[str]:
+    """Yield what is said of a run that has ended; `resume` is the command that continues it."""
+    done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
+    if result.ended is None:
+        yield f"run '{result.name}' is finished: {done}"
+    else:
+        yield f"run '{result.name}' ends, {result.ended}: {done}; to continue: {resume}"
+    status = f"aquasurf status {shlex.quote(result.name)}"
+    if result.reused:
+        yield f"{result.reused} of them were taken from other runs of the task, without training"
+    if result.diverged:
+        yield f"{result.diverged} diverged; for the reasons: {status}"
+    if result.failed:
+        yield f"{result.failed} functions failed on their workers; for the reasons: {status}"
+    if result.stopped_early:
+        yield f"{result.stopped_early} were stopped early, below the median of others"
+    if result.exhausted:
+        yield _exhausted(result, max_cost)
+
+
+def resume_command(store: Store, spec: RunSpec) -> str:
+    """Return the command that continues the run; a URL with a password is not repeated."""
+    command = f"aquasurf resume {shlex.quote(spec.run.name)}"
+    if spec.config.address is not None:
+        command += f" --address {shlex.quote(spec.config.address)}"
+    if spec.config.store is None:
+        return command
+    shown = store.safe_url
+    return f"{command} --store {shlex.quote(shown) if '***' not in shown else '(the same URL)'}"
+
+
+def missing(history: History) -> str | None:
+    """Return what a run lacks that was to train everything it was given; None where nothing is missing."""
+    failed = [e.function for e in history.evaluations.values() if e.status == "failed"]
+    if failed:
+        return f"{len(failed)} of {len(history.evaluations)} evaluations failed on their workers, the first {failed[0]}"
+    lost = [function.name for function in history.candidates if function.id in history.spectra_failed]
+    if lost:
+        return f"{len(lost)} of {len(history.candidates)} spectra failed on their workers, the first {lost[0]}"
+    return None
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error as the message of a run."""
+    return str(error) or type(error).__name__
+
+
+def _exhausted(result: RunResult, max_cost: float | None) -> str:
+    trained = f"all candidates are trained before the budget of {result.budget} is met"
+    if max_cost is None or not result.too_dear:
+        return f"{trained}; a run of another name can have more candidates"
+    return (
+        f"{trained}, but for {result.too_dear} that cost more than {max_cost:g} times relu; "
+        "a run of another name can have more candidates, or a larger max-cost"
+    )

@@ -1,0 +1,38 @@
+"""The context of a run in the hands of one driver: what all of its parts share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aquasurf_ray.driver.cluster.pool import WorkerPool
+from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.events import Events
+from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.store import Lease, Run, Store
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A run, and the means to carry it out.
+
+    Attributes:
+        run: its row in the store, as it was when the session began.
+        config: the configuration of this session.
+        store: the open database, where everything is written before it counts.
+        lease: the right to write to the run; the store refuses a driver that has lost it.
+        history: the candidates, their spectra and costs, and the evaluations, as the store has them.
+        pool: the workers.
+        events: the callbacks.
+        clock: seconds that only go up.
+    """
+
+    run: Run
+    config: SearchConfig
+    store: Store
+    lease: Lease
+    history: History
+    pool: WorkerPool
+    events: Events
+    clock: Callable[[], float] = time.monotonic

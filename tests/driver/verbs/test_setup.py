@@ -1,0 +1,204 @@
+"""What verbs decide before the first training: which run, whether it is finished, when Ray is needed. Without Ray."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from contextlib import contextmanager
+
+import pytest
+from recorder import Recorder
+from scripted_worker import ScriptedWorker
+
+from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.driver import build_benchmark, confirm, evaluate, resume, search
+from aquasurf_ray.driver.cluster.capacity import Workers
+from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.run.spec import RunResult
+from aquasurf_ray.driver.verbs import setup
+from aquasurf_ray.store import EvaluationResult, RunExists, Store, this_process
+
+SMALL = {"candidates": 4, "evaluations": 2, "features": "outputs"}
+
+
+class Cluster:
+    """In the place of Ray and of everything that needs it: counts how often it is joined, and what is executed."""
+
+    def __init__(self):
+        self.joined, self.counted, self.left, self.specs = [], 0, 0, []
+        self.fits = True
+
+    @contextmanager
+    def connected(self, address):
+        self.joined.append(address)
+        try:
+            yield
+        finally:
+            self.left += 1
+
+    def workers(self, config, stopped):
+        self.counted += 1
+        if not self.fits:
+            raise BadUse("workers: too many")
+        return Workers(2, 1.0, 0.0)
+
+    def execute(self, store, spec, workers, events, stop):
+        """Gives every baseline and candidate of the run a result, as a loop would."""
+        self.specs.append(spec)
+        lease = store.acquire_lease(spec.run.id, this_process(), lease_seconds=60)
+        seeds = range(
+            int(spec.run.config.get("first_seed", 0)), int(spec.run.config.get("first_seed", 0)) + spec_seeds(spec)
+        )
+        for number, function in enumerate(store.candidates(spec.run.id)):
+            for seed in seeds:
+                claim = store.claim(lease, function.id, seed, "suggestion")
+                if claim.state == "claimed":
+                    store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=number / 100))
+        if spec.budget != spec.run.budget:
+            store.set_budget(lease, spec.budget)
+        store.release_lease(lease, "finished")
+        return RunResult(spec.run.name, spec.budget, 0, None, 0.0, False, 0, 0, kind=spec.run.kind)
+
+
+def spec_seeds(spec):
+    return 1 if spec.run.kind == "search" else int(spec.run.config.get("seeds", 1))
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    made = Cluster()
+    monkeypatch.setattr(setup, "connected", made.connected)
+    monkeypatch.setattr(setup, "workers_after_waiting", made.workers)
+    monkeypatch.setattr(setup, "execute", made.execute)
+    return made
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AQUASURF_STORE", raising=False)
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+def runs(here):
+    with Store.open(here, create=False) as store:
+        return {run.name: run for run in store.runs()}
+
+
+def test_a_new_search_joins_ray_once_and_creates_database_and_run_after_that(here, cluster, tmp_path):
+    result = search("digits", store=here, address="auto", storage=str(tmp_path), **SMALL)
+    assert (result.name, cluster.joined, cluster.counted, cluster.left) == ("digits-1", ["auto"], 1, 1)
+    (spec,) = cluster.specs
+    assert (spec.budget, spec.import_task, spec.run.kind, spec.task.name) == (2, True, "search", "digits")
+    with Store.open(here) as store:
+        assert [function.name for function in store.candidates(spec.run.id)][:8] == list(BASELINES)
+        assert len(store.candidates(spec.run.id)) == 12
+
+
+def test_workers_that_do_not_fit_leave_no_database(here, cluster, tmp_path):
+    cluster.fits = False
+    with pytest.raises(BadUse, match="too many"):
+        search("digits", store=here, **SMALL)
+    assert (cluster.specs, cluster.left) == ([], 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_says_so_without_ray_until_its_budget_is_raised(here, cluster):
+    search("digits", name="one", store=here, **SMALL)
+    recorder = Recorder()
+    again = search("digits", name="one", store=here, callbacks=[recorder], **SMALL)
+    resumed = resume("one", store=here, callbacks=[recorder])
+    assert len(cluster.joined) == 1
+    assert again.evaluations == resumed.evaluations == 12
+    assert recorder.notes == ["run 'one' is finished: 12 evaluations"] * 2
+    assert resume("one", store=here, evaluations=4).budget == 4
+    assert len(cluster.joined) == 2
+
+
+def test_a_name_that_another_configuration_has_is_refused_before_ray_starts(here, cluster):
+    search("digits", name="one", store=here, **SMALL)
+    with pytest.raises(RunExists, match=r"run 'one' exists with another configuration \(seed 0 -> 1\)"):
+        search("digits", name="one", store=here, seed=1, **SMALL)
+    with pytest.raises(RunExists, match="is of kind 'search', not 'evaluate'"):
+        evaluate(["relu(x)"], "digits", name="one", store=here)
+    with pytest.raises(BadUse, match="cannot change its seed, features; start another run"):
+        resume("one", store=here, seed=1, features="both", workers=3)
+    with pytest.raises(BadUse, match="already has a budget of 2; --evaluations can only raise it, got 1"):
+        resume("one", store=here, evaluations=1)
+    assert len(cluster.joined) == 1
+
+
+def test_a_resumed_run_may_repeat_its_own_settings_and_gets_the_new_conditions(here, cluster):
+    search("digits", name="one", store=here, modules=["math"], **SMALL)
+    resume("one", store=here, seed=0, modules=["math"], fisher="sampled", evaluations=3, max_attempts=7)
+    assert cluster.specs[-1].config.max_attempts == 7
+    assert cluster.specs[-1].config.modules == ("math",)
+    assert runs(here)["one"].budget == 3
+
+
+def test_an_evaluation_has_a_name_of_its_content_and_is_found_by_it(here, cluster):
+    first = evaluate(["tanh(x)", "relu(x)"], "digits", seeds=2, store=here)
+    again = evaluate(["relu(x)", "tanh(x)", "relu(x)"], "digits", seeds=2, store=here)
+    assert first.name == again.name
+    assert first.name.startswith("evaluate-")
+    assert (len(cluster.joined), cluster.specs[0].budget) == (1, 4)
+
+
+def test_a_build_has_every_function_of_its_space_with_every_seed(here, cluster, tmp_path):
+    (tmp_path / "space.yaml").write_text("name: own\nnames:\n  - tanh(tanh(x))\n  - relu(x)\n")
+    build_benchmark("digits", space="space.yaml", seeds=2, store=here)
+    assert cluster.specs[0].budget == 2 * (len(BASELINES) + 1), "relu is a baseline"
+    assert cluster.specs[0].config.health_gate == "off"
+
+
+def test_the_best_are_confirmed_in_the_same_ray_as_the_search(here, cluster):
+    result = search("digits", name="one", confirm=2, seeds=3, store=here, early_stop="median", **SMALL)
+    assert (len(cluster.joined), cluster.counted) == (1, 1)
+    _, spec = cluster.specs
+    assert result.confirmation == spec.run.name == next(name for name in runs(here) if name.startswith("one-confirm-"))
+    assert spec.budget == 3 * (len(BASELINES) + 2)
+    assert (spec.config.early_stop, spec.config.health_gate, spec.run.config["first_seed"]) == ("off", "off", 1)
+    with Store.open(here) as store:
+        confirmed = {function.name for function in store.candidates(spec.run.id)}
+        best = [row.function for row in store.leaderboard(run_id=store.run("one").id) if row.seed == 0][:2]
+    assert confirmed == {*BASELINES, *best}, "the last candidates have the highest scores"
+    assert confirm("one", top=2, seeds=3, store=here).name == spec.run.name
+    assert len(cluster.joined) == 1, "it is finished"
+
+
+def test_the_confirmation_has_the_time_that_the_search_has_left(here, cluster):
+    search("digits", name="one", confirm=1, seeds=1, store=here, time_budget=60, **SMALL)
+    assert [spec.config.time_budget for spec in cluster.specs] == [60, 60], "the search took no time"
+
+
+def test_a_signal_while_ray_starts_begins_nothing(here, cluster, tmp_path, monkeypatch):
+    def interrupted(config, stopped):
+        signal.raise_signal(signal.SIGTERM)
+        return Workers(1, 1.0, 0.0)
+
+    monkeypatch.setattr(setup, "workers_after_waiting", interrupted)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM while Ray started; nothing was begun"):
+        search("digits", store=here, **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_search_with_a_confirmation_validates_counts_and_joins_once(here, monkeypatch):
+    calls = []
+
+    def counted(module, name):
+        original = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *arguments, **options: (calls.append(name), original(*arguments, **options))[1]
+        )
+
+    verb = importlib.import_module("aquasurf_ray.driver.verbs.search")
+    for module in (verb, setup, importlib.import_module("aquasurf_ray.driver.verbs.confirm")):
+        counted(module, "make_config")
+    counted(setup, "connected")
+    counted(setup, "workers_after_waiting")
+    options = {"cpus_per_worker": 0.4, "workers": 1, "confirm": 1, "seeds": 1, "store": here, "name": "one"}
+    for _ in range(2):  # the second time the run is found, and finished
+        result = search("digits", worker=ScriptedWorker, **options, **SMALL)
+    assert result.confirmation in runs(here)
+    assert sorted(calls) == ["connected", "make_config", "make_config", "workers_after_waiting"]
