@@ -45,8 +45,8 @@ def test_without_a_store_of_its_own_the_cluster_keeps_runs_in_the_home_folder(sh
     [
         (["search", "digits", "--store", "postgresql+psycopg://me:secret@host/db"], "has a password in it"),
         (["search", "digits", "--store=postgresql://host/db?password=secret"], "has a password in it"),
-        (["search", "digits", "--address", "10.0.0.1:6379"], "is the cluster's own affair"),
-        (["search", "digits", "--address=auto"], "is the cluster's own affair"),
+        (["search", "digits", "--address", "10.0.0.1:6379"], "is set on the cluster"),
+        (["search", "digits", "--address=auto"], "is set on the cluster"),
         (["search", "mine:task"], "'mine:task' is in this folder"),
         (["search", "package.mine:task"], "'package.mine:task' is in this folder"),
         (["search", "digits", "--modules", "mine"], "'mine' is in this folder"),

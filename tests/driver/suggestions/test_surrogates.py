@@ -12,7 +12,7 @@ from aquasurf_ray.driver import config as configuration
 from aquasurf_ray.driver import evaluate, resume, search
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.run import session as execution
+from aquasurf_ray.driver.suggestions import surrogates
 from aquasurf_ray.driver.suggestions.surrogates import settings_of
 from aquasurf_ray.driver.surrogate_names import REGRESSORS, SurrogateName
 from aquasurf_ray.store import Store
@@ -28,7 +28,7 @@ def here(tmp_path, monkeypatch, ray_here):
 @pytest.fixture
 def no_embedder(monkeypatch):
     """Whoever makes one fails."""
-    monkeypatch.setattr(execution, "Embedder", None)
+    monkeypatch.setattr(surrogates, "Embedder", None)
 
 
 def scripted(here, **options):
