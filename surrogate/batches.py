@@ -1,14 +1,14 @@
-"""Many suggestions at once from one fit: a Gaussian process that takes in believed results one block after the other.
+"""Many suggestions from one fit: a Gaussian process that takes predicted scores for results, one block after the other.
 
-To be given a result that is just what it expects leaves a Gaussian process's expectations as they are and makes it
-surer around the point (Ginsbourger et al. 2010, "Kriging believer"). So for all suggestions of a batch, and for what is
-pending, one fit is enough: each further point only takes from the variance of the others,
+A result that equals the expected value leaves the expectations of a Gaussian process unchanged and only reduces its
+variance around the point (Ginsbourger et al. 2010, "Kriging believer"). So one fit is enough for all suggestions of a
+batch and for the pending ones: each further point only reduces the variance of the others,
 
     var(x) -= k(c, x)² / (k(c, c) + v)          k: the posterior covariance, c: the point believed, v: the noise
 
-which costs a row of the Cholesky factor in the place of a new fit. Length and noise are those of the results alone; of
-many results they are chosen on some. The process learns from at most `MOST_RESULTS`: the best half of so many, and an
-even draw of the others, so that a batch costs the same after two thousand results and after ten thousand.
+which costs a row of the Cholesky factor instead of a new fit. Length and noise are chosen on the results alone, and on
+a part of them where there are many. The process learns from at most `MOST_RESULTS` results: one half are the best, the
+others an even draw of the rest, so that a batch costs the same after two thousand results and after ten thousand.
 
 Format: n candidates, m results, p points believed; everything by candidate is float64 [n].
 """
@@ -31,17 +31,17 @@ _MORE_NOISE = (1.0, 10.0, 100.0, 1e4)
 
 
 class BelievingProcess:
-    """A Gaussian process on a metric space, fitted to results, that can be told to believe in candidates.
+    """A Gaussian process on a metric space, fitted to results, that can take expected values for results.
 
     Args:
-        space: where the candidates lie.
-        known: results' candidates [m], m >= 1.
-        targets: their values [m].
+        space: the space of the candidates.
+        known: the candidates with results [m], m >= 1.
+        targets: the values of the results [m].
         kernel: see `GaussianProcess`.
 
     Attributes:
         mean: expected values [n].
-        best: the largest target, or expected value of a candidate believed in.
+        best: the largest target or believed value.
     """
 
     def __init__(self, space: MetricSpace, known: Indices, targets: Floats, kernel: Kernel = "exponential") -> None:
@@ -66,12 +66,12 @@ class BelievingProcess:
 
     @property
     def deviation(self) -> Floats:
-        """Of the values without noise, [n]."""
+        """The standard deviation of the values without noise, [n]."""
         deviation: Floats = self._unit * np.sqrt(self._scale * np.maximum(self._left, 0.0))
         return deviation
 
     def believe(self, candidates: Indices) -> None:
-        """Takes the candidates' expected values for results."""
+        """Take the candidates' expected values for results."""
         if not len(candidates):
             return
         above = self._explained[: self._n_rows]
@@ -83,7 +83,7 @@ class BelievingProcess:
         self.best = max(self.best, float(self.mean[candidates].max()))
 
     def _append(self, rows: Floats) -> None:
-        """Below the others; room is made for many at once."""
+        """Append rows to the factor; memory is allocated for many at once."""
         end = self._n_rows + len(rows)
         if end > len(self._explained):
             room = np.empty((end + max(64, len(rows)), self._explained.shape[1]))
@@ -97,10 +97,11 @@ class BelievingProcess:
 
 
 def chosen_results(targets: Floats, most: int) -> Indices:
-    """Which results to learn from, ascending: all of up to `most`, else the best half of so many and others evenly.
+    """Return the results to learn from, ascending: all of up to `most`; else half of `most` are the best, and the other
+    half an even draw of the rest.
 
-    >>> chosen_results(np.array([5.0, 1.0, 2.0, 9.0, 3.0, 4.0, 0.0, 8.0]), 4).tolist()
-    [0, 3, 6, 7]
+        >>> chosen_results(np.array([5.0, 1.0, 2.0, 9.0, 3.0, 4.0, 0.0, 8.0]), 4).tolist()
+        [0, 3, 6, 7]
     """
     if len(targets) <= most:
         return np.arange(len(targets))
@@ -111,7 +112,7 @@ def chosen_results(targets: Floats, most: int) -> Indices:
 
 
 def _factor(matrix: Floats, noise: float) -> tuple[Floats, float]:
-    """The lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor."""
+    """Return the lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor."""
     for more in _MORE_NOISE:
         with_noise = matrix.copy()
         with_noise.flat[:: len(matrix) + 1] += more * noise
@@ -119,4 +120,4 @@ def _factor(matrix: Floats, noise: float) -> tuple[Floats, float]:
             return cholesky(with_noise, lower=True, overwrite_a=True, check_finite=False), more * noise
         except np.linalg.LinAlgError:
             continue
-    raise np.linalg.LinAlgError(f"distances of {len(matrix)} candidates are of no Gaussian process")
+    raise np.linalg.LinAlgError(f"the distances of {len(matrix)} candidates give no positive definite kernel")

@@ -2,7 +2,7 @@
 
 umap-learn compiles most of what a layout needs at its first use, which takes eight seconds of a core in each process.
 numba can keep compiled code in a cache on disk, under the processor's name and the source file's time and size; it is
-switched on here from outside, and what runs is the same code.
+switched on here from outside; the code that runs is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def keep_umap_compiled() -> int:
-    """Switches the cache on, once a process, and returns for how many functions: none where no folder is writable."""
+    """Turn on the cache, once a process, and return the number of cached functions: 0 where no folder is writable."""
     from numba.core.registry import CPUDispatcher
 
     modules = [importlib.import_module(name) for name in MODULES]
@@ -26,7 +26,7 @@ def keep_umap_compiled() -> int:
     try:
         for function in functions:
             function.enable_caching()
-    except RuntimeError as error:  # numba finds no place to write to
-        logger.info("UMAP is compiled anew in each process: %s", error)
+    except RuntimeError as error:  # numba finds no folder that it can write to
+        logger.info("UMAP is compiled again in each process: %s", error)
         return 0
     return len(functions)

@@ -1,10 +1,10 @@
-"""The two distances between activation functions: of their Fisher spectra and of their outputs.
+"""The two distances between activation functions: that of their Fisher spectra and that of their outputs.
 
-    spectra   d(a, b) = sum over layers l of c_l W1(a_l, b_l)      c_l = 1 / w_l in the seed
+    spectra   d(a, b) = sum over layers l of c_l W1(a_l, b_l)      c_l = 1 / w_l in the paper
     outputs   d(a, b) = sqrt(mean over i of (a_i - b_i)^2)
 
-W1 is the 1-D Wasserstein distance between the log-eigenvalues of a layer, w_l the layer's number of weights. These are
-the exact values, from full lists; `surrogate.spectra` approximates the first from stored features.
+W1 is the 1-D Wasserstein distance between the log-eigenvalues of a layer, w_l the layer's number of weights. The values
+here are exact, from full lists; `surrogate.spectra` approximates the first distance from stored features.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FeatureError(SurrogateError):
 
 
 class LayerSpectrum(Protocol):
-    """What the surrogate needs to know of one layer's spectrum."""
+    """The part of a layer's spectrum that the surrogate needs."""
 
     @property
     def name(self) -> str: ...
@@ -35,15 +35,15 @@ class LayerSpectrum(Protocol):
     def n_weights(self) -> int: ...
 
     def log_eigenvalues(self) -> Floats:
-        """Sorted log-eigenvalues [n_weights]."""
+        """Return the sorted log-eigenvalues [n_weights]."""
         ...
 
 
 def layer_coefficients(n_weights: Sequence[int], layer_weighting: LayerWeighting) -> Floats:
-    """The coefficient c_l of every layer, [layers].
+    """Return the coefficient c_l of every layer, [layers].
 
-    "inverse" is 1 / w_l, the seed's formula; "uniform" is 1 / layers, a mean over layers; "size" is w_l / sum of w, a
-    mean over weights, which is what the seed's code does in effect.
+    "inverse" is 1 / w_l, the paper's formula; "uniform" is 1 / layers, a mean over layers; "size" is w_l / sum of w, a
+    mean over weights, which is what the paper's code computes in effect.
 
     >>> layer_coefficients([1, 3], "size").tolist()
     [0.25, 0.75]
@@ -61,10 +61,10 @@ def layer_coefficients(n_weights: Sequence[int], layer_weighting: LayerWeighting
 def spectrum_distance(
     a: Sequence[LayerSpectrum], b: Sequence[LayerSpectrum], layer_weighting: LayerWeighting = "inverse"
 ) -> float:
-    """The exact distance between two spectra of one network.
+    """Return the exact distance between two spectra of one network.
 
     Raises:
-        FeatureError: the spectra have other layers, or log-eigenvalues are not finite.
+        FeatureError: the spectra differ in layers, or log-eigenvalues are not finite.
     """
     layers = [(layer.name, layer.n_weights) for layer in a]
     if layers != [(layer.name, layer.n_weights) for layer in b]:
@@ -75,7 +75,7 @@ def spectrum_distance(
 
 
 def wasserstein(a: Floats, b: Floats) -> float:
-    """W1 between two samples of the same size, sorted ascending: the mean distance of equal ranks.
+    """Return W1 between two samples of the same size, sorted ascending: the mean distance of equal ranks.
 
     >>> wasserstein(np.array([0.0, 1.0]), np.array([1.0, 3.0]))
     1.5
@@ -89,7 +89,7 @@ def wasserstein(a: Floats, b: Floats) -> float:
 
 
 def output_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Root mean square difference of two functions' outputs [n] on one sample of inputs.
+    """Return the root mean square difference of two functions' outputs [n] on one sample of inputs.
 
     >>> output_distance([0.0, 0.0], [3.0, 4.0])
     3.5355339059327378

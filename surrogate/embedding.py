@@ -1,20 +1,21 @@
-"""The map of candidates that the regressors work on: UMAP of outputs and of spectra, united into two dimensions.
+"""The map of the candidates that regressors work on: UMAP of outputs and of spectra, joined in two dimensions.
 
-Invariants: an embedding depends on features and config alone, never on scores, so one is computed per candidate set, is
-known by its content digest (`embedding_version`) before it is computed, and row i is candidate i. The caller caches it.
+Invariants: an embedding depends on features and config alone, never on scores, so one is computed for each set of
+candidates; its content digest (`embedding_version`) is known before it is computed; row i is candidate i. The caller
+caches it.
 
-For complete features and seed 42 the coordinates are those of umap-learn's `+` of two fits (the authors' way; `+` has
-seed 42 built in), and for one feature those of `UMAP(..., random_state=seed).fit`: see `surrogate.layout`. Where
-features are missing or extreme:
+For complete features and seed 42 the coordinates are those of umap-learn's `+` of two fits (the method of the paper's
+authors; `+` has seed 42 built in), and for one feature those of `UMAP(..., random_state=seed).fit`: see
+`surrogate.layout`. Where features are missing or extreme:
 
-- values beyond +-1e15 (float32 overflow included) are held there, so that squared distances stay finite;
+- values beyond +-1e15 (float32 overflow included) are clipped, so that squared distances stay finite;
 - a function that is NaN anywhere is left out of the outputs graph, one without a finite spectrum out of the spectrum
-  graph; the union then knows it by its other feature alone;
+  graph; in the union it then has its other feature alone;
 - a candidate with neither, or without any neighbour, is not placed: its coordinates are NaN;
 - fewer than four candidates are placed by principal coordinates, since UMAP needs more.
 
 umap-learn and numba take seconds to import, so they are imported when first needed. Call `embed` from
-one thread at a time: numba's own threads are not made for more.
+one thread at a time: numba's own threads do not support more.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ _MIN_FOR_UMAP = 4
 
 @dataclass(frozen=True)
 class EmbeddingConfig:
-    """How candidates are mapped; the defaults are the settings of the AQuaSurF authors.
+    """The settings of the map; the defaults are those of the AQuaSurF authors.
 
     Args:
-        features: which features count.
-        n_neighbors_outputs: size of a neighbourhood in outputs, the candidate itself included.
-        n_neighbors_spectrum: the same for spectra.
+        features: the features in use.
+        n_neighbors_outputs: the size of a neighbourhood in outputs, the candidate itself included.
+        n_neighbors_spectrum: the size of a neighbourhood in spectra.
         min_dist: how close UMAP packs points, 0 to 1.
-        combine: the fuzzy graphs' union (umap-learn's `+`) or intersection (its `*`).
-        seed: of the layout; 42 is the seed that umap-learn's `+` uses.
+        combine: the union (umap-learn's `+`) or the intersection (its `*`) of the fuzzy graphs.
+        seed: the random seed of the layout; umap-learn's `+` uses 42.
 
     Raises:
         SurrogateError: a setting is out of its range.
@@ -78,7 +79,7 @@ class EmbeddingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Where each candidate lies: coordinates float32 [n, 2] (NaN where not placed), their version, placed bool [n]."""
+    """The place of each candidate: coordinates float32 [n, 2] (NaN if none), their version, placed bool [n]."""
 
     coordinates: Floats
     version: str
@@ -94,7 +95,7 @@ class Embedding:
 
 
 def embedding_version(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> str:
-    """The content digest of what `embed` would return, without computing it; arguments as for `embed`."""
+    """Return the content digest of the embedding that `embed` would return, without computing it."""
     features = _features(outputs, spectra, config)
     digest = hashlib.sha256()
     settings = {"algorithm": _ALGORITHM, "umap": metadata.version("umap-learn"), **asdict(config)}
@@ -107,7 +108,7 @@ def embedding_version(outputs: Floats, spectra: Floats, config: EmbeddingConfig)
 
 
 def embed(outputs: Floats, spectra: Floats, config: EmbeddingConfig | None = None) -> Embedding:
-    """Maps candidates to two dimensions; the same arguments give the same coordinates on one machine.
+    """Map candidates to two dimensions; the same arguments give the same coordinates on one machine.
 
     Args:
         outputs: float32 [n, s], each function's values on the fixed sample; NaN where undefined.
@@ -162,7 +163,8 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _principal_coordinates(features: list[Feature]) -> Floats:
-    """Classical scaling (Torgerson 1952) of the mean of the features' distances, each relative to its largest."""
+    """Return the classical scaling (Torgerson 1952) of the mean of the features' distances, each relative to its
+    largest."""
     n = len(features[0].usable)
     distances = [_relative_distances(feature) for feature in features if feature.usable.any()]
     if n < 2 or not distances:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class SurrogateError(ValueError):
-    """The surrogate was asked for something that its arguments do not allow; the text names the value received."""
+    """The arguments do not allow what was requested of the surrogate; the text names the value received."""

@@ -1,8 +1,8 @@
-"""A random forest, tree for tree scikit-learn's `RandomForestRegressor` of that seed, without what surrounds it.
+"""A random forest with the very trees of scikit-learn's `RandomForestRegressor` of the same seed, at less overhead.
 
 A search fits a hundred small trees before each suggestion. scikit-learn spends most of that time on clones, checks and
-joblib's tasks; here one estimator grows all trees, and these are asked directly. Trees, bootstrap samples and
-predictions are the same, bit for bit: tests/surrogate/test_forest.py holds them against each other.
+joblib's tasks; here one estimator grows all trees, which then predict directly. Trees, bootstrap samples and
+predictions are the same, bit for bit: tests/surrogate/test_forest.py compares them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class RandomForest:
     """The mean of trees (Breiman 2001), each grown to the end on a bootstrap sample, all columns at each split.
 
     Args:
-        seed: of the trees and their samples.
-        n_trees: how many.
+        seed: the random seed of the trees and their samples.
+        n_trees: the number of trees.
     """
 
     def __init__(self, seed: int, n_trees: int = N_TREES) -> None:
@@ -37,7 +37,7 @@ class RandomForest:
         self._trees: list[Any] = []
 
     def fit(self, points: Array, scores: Array) -> Self:
-        """Grows the trees from points [m, d] and their scores [m]; all finite, m >= 1."""
+        """Grow the trees from points [m, d] and their scores [m]; all finite, m >= 1."""
         from sklearn import config_context
         from sklearn.tree import DecisionTreeRegressor
 
@@ -58,7 +58,7 @@ class RandomForest:
         return self
 
     def predict(self, points: Array) -> Predictions:
-        """The mean of the trees' predictions for points [n, d]: float64 [n]."""
+        """Return the mean of the trees' predictions for points [n, d]: float64 [n]."""
         x = np.ascontiguousarray(points, dtype=np.float32)
         total = np.zeros(len(x))
         for tree in self._trees:

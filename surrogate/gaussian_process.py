@@ -3,8 +3,8 @@
     score(x) = mean + deviation * f(x) + noise      f ~ GP(0, s² k(d / l)), noise ~ N(0, s² v)
 
 Scores are standardised. The scale s² has a closed form (the profile likelihood's, y'(K + vI)⁻¹y / m); length l and
-noise v are those of a fixed grid that have the largest marginal likelihood, so that nothing is random and nothing
-iterates. Lengths are relative to the median distance between the training points.
+noise v are the values on a fixed grid with the largest marginal likelihood, so that the fit is neither random nor
+iterative. Lengths are relative to the median distance between the training points.
 
 Kernels: "matern52" for Euclidean distances; "exponential", exp(-d / l), which is positive definite for every distance
 of negative type (Schoenberg 1938), as are the Euclidean, the Manhattan, and sums of the two.
@@ -29,12 +29,12 @@ Kernel = Literal["matern52", "exponential"]
 
 LENGTHS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 NOISES = (1e-3, 1e-2, 1e-1, 1.0)
-_LAST_NOISES = (10.0, 100.0, 1e4)  # where a matrix of distances of no negative type defeats all of the grid
+_LAST_NOISES = (10.0, 100.0, 1e4)  # tried after the grid, for distances that are not of negative type
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One point of the grid: the lower Cholesky factor of K + vI [m, m], (K + vI)⁻¹y [m], and what it is worth."""
+    """One point of the grid: the lower Cholesky factor of K + vI [m, m], (K + vI)⁻¹y [m], and its likelihood."""
 
     length: float
     noise: float
@@ -48,12 +48,12 @@ class GaussianProcess:
     """A Gaussian process whose length and noise are chosen on a grid.
 
     Args:
-        kernel: of distances.
-        lengths: to choose from, in median distances between training points.
-        noises: to choose from, variances in units of s².
+        kernel: the kernel of distances.
+        lengths: the lengths to choose from, in median distances between training points.
+        noises: the noise variances to choose from, in units of s².
 
     After fitting, `length` (in units of the distances), `noise`, `variance` (s² of the standardised scores) and
-    `log_likelihood` (of the standardised scores) are those that were chosen.
+    `log_likelihood` (of the standardised scores) have the chosen values.
 
     >>> process = GaussianProcess(lengths=[0.5], noises=[1e-3])
     >>> process.fit(np.array([[0.0], [1.0], [2.0]]), np.array([0.0, 1.0, 0.5])).predict(np.array([[1.0], [30.0]]))
@@ -93,26 +93,26 @@ class GaussianProcess:
         return self._fit.log_likelihood
 
     def fit(self, points: Array, scores: Array) -> Self:
-        """Learns from points [m, d] by their Euclidean distances, and scores [m]."""
+        """Learn from points [m, d], by their Euclidean distances, and scores [m]."""
         self._points = np.asarray(points, dtype=np.float64)
         if self._points.ndim != 2:
             raise SurrogateError(f"points have shape {self._points.shape}; expected (m, d)")
         return self.fit_distances(cdist(self._points, self._points), scores)
 
     def predict(self, points: Array) -> Floats:
-        """The scores expected at points [n, d]: float64 [n]."""
+        """Return the expected scores at points [n, d]: float64 [n]."""
         if self._points is None:
-            raise SurrogateError("the process was fitted to distances; ask predict_distances")
+            raise SurrogateError("the process was fitted to distances; call predict_distances")
         return self.predict_distances(cdist(self._points, np.asarray(points, dtype=np.float64)))
 
     def predict_with_deviation(self, points: Array) -> tuple[Floats, Floats]:
-        """The same, and the standard deviation of the score without noise: float64 [n] each."""
+        """Return the expected scores and the standard deviations of the scores without noise: float64 [n] each."""
         if self._points is None:
-            raise SurrogateError("the process was fitted to distances; ask predict_distances_with_deviation")
+            raise SurrogateError("the process was fitted to distances; call predict_distances_with_deviation")
         return self.predict_distances_with_deviation(cdist(self._points, np.asarray(points, dtype=np.float64)))
 
     def fit_distances(self, distances: Array, scores: Array) -> Self:
-        """Learns from distances between the training points [m, m] and their scores [m]; all finite, m >= 1."""
+        """Learn from distances between the training points [m, m] and their scores [m]; all finite, m >= 1."""
         among, y = np.asarray(distances, dtype=np.float64), np.asarray(scores, dtype=np.float64)
         if y.ndim != 1 or not len(y) or among.shape != (len(y), len(y)):
             raise SurrogateError(f"distances have shape {among.shape}, scores {y.shape}; expected (m, m) and (m,)")
@@ -131,12 +131,12 @@ class GaussianProcess:
         return self
 
     def predict_distances(self, distances: Array) -> Floats:
-        """The scores expected at points of distances [m, n] from the training points: float64 [n]."""
+        """Return the expected scores at points with distances [m, n] to the training points: float64 [n]."""
         expected: Floats = self._covariance(distances, self._fit.length).T @ self._fit.weights
         return self._mean + self._deviation * expected
 
     def predict_distances_with_deviation(self, distances: Array) -> tuple[Floats, Floats]:
-        """The same, and the standard deviation of the score without noise: float64 [n] each."""
+        """Return the expected scores and the standard deviations of the scores without noise: float64 [n] each."""
         similarity = self._covariance(distances, self._fit.length)
         expected: Floats = similarity.T @ self._fit.weights
         explained = solve_triangular(self._fit.factor, similarity, lower=True, overwrite_b=True, check_finite=False)
@@ -148,7 +148,7 @@ class GaussianProcess:
 
 
 def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
-    """The kernel's values at these distances, float64 of their shape."""
+    """Return the kernel's values at these distances, float64 of the same shape."""
     scaled = np.asarray(distances, dtype=np.float64) / length
     if kernel == "exponential":
         return np.asarray(np.exp(-scaled), dtype=np.float64)
@@ -157,7 +157,7 @@ def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
 
 
 def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
-    """The fit of one length and noise; None where the matrix is not positive definite."""
+    """Return the fit for one length and noise; None if the matrix is not positive definite."""
     m = len(y)
     matrix = similarity.copy()
     matrix.flat[:: m + 1] += noise
@@ -176,11 +176,13 @@ def _noisy_fit(similarity: Floats, length: float, y: Floats) -> _Fit:
         fit = _fit(similarity, noise, length, y)
         if fit is not None:
             return fit
-    raise SurrogateError(f"distances of {len(y)} points are of no Gaussian process, not even with noise of 10000")
+    raise SurrogateError(
+        f"the distances of {len(y)} points give no positive definite kernel, not even with noise of 10000"
+    )
 
 
 def _median_distance(among: Floats) -> float:
-    """Between different points that are apart; 1 where there are none."""
+    """Return the median of the positive distances between different points; 1 where there are none."""
     apart = among[np.triu_indices(len(among), k=1)]
     apart = apart[apart > 0]
     return float(np.median(apart)) if len(apart) else 1.0

@@ -1,14 +1,14 @@
-"""UMAP of one or two features in two dimensions, made of umap-learn's own parts.
+"""UMAP of one or two features in two dimensions, assembled from umap-learn's own parts.
 
-Format: a `Feature` has one row a candidate and says which rows are usable; graphs are sparse [n, n] with empty rows for
-the others, so that candidates known by one feature alone take part in the union.
+Format: a `Feature` has one row a candidate and marks the usable rows; graphs are sparse [n, n] with empty rows for the
+others, so that a candidate with only one usable feature still takes part in the union.
 
 For complete data the coordinates equal umap-learn's to the last bit: those of `UMAP.fit` for one feature, those of `+`
 or `*` for two fits with transform_mode="graph" (with newer SciPy, a fit that is laid out loses weak edges on the way).
-They differ where umap-learn's own would change from call to call, since its spectral initialisation does: ARPACK starts
-again from unseeded noise on degenerate graphs, and graphs of two features in more than four pieces draw from NumPy's
-global state. There the layout starts from seeded random positions, as umap-learn's does for a union in pieces.
-And neighbours are exact at any size, where umap-learn approximates from 4,096 candidates on.
+They differ in two cases. Where umap-learn's spectral initialisation changes from call to call (ARPACK restarts from
+unseeded noise on degenerate graphs, and graphs of two features in more than four pieces draw from NumPy's global
+state), the layout starts from seeded random positions, as umap-learn's does for a union in pieces. And neighbours are
+exact at any size, while umap-learn approximates them from 4,096 candidates on.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Combination = Literal["union", "intersection"]
 
-_EPOCHS = 500  # umap-learn's own for up to 10,000 points
-_MAX_PIECES = 4  # that umap-learn places by rule when it has no data; more come from NumPy's global random state
+_EPOCHS = 500  # umap-learn's number for up to 10,000 points
+_MAX_PIECES = 4  # without data, umap-learn places these by a rule; for more it uses NumPy's global random state
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Feature:
         name: "outputs" or "spectrum".
         rows: float32 [n, d], finite where usable.
         usable: bool [n].
-        metric: how rows compare.
-        n_neighbors: size of a neighbourhood, the candidate itself included.
+        metric: the metric between rows.
+        n_neighbors: the size of a neighbourhood, the candidate itself included.
     """
 
     name: str
@@ -54,26 +54,26 @@ class Feature:
     n_neighbors: int
 
     def subset(self, mask: Mask) -> Feature:
-        """The same view of some candidates."""
+        """Return the same view of some candidates."""
         if mask.all():
             return self
         return Feature(self.name, self.rows[mask], self.usable[mask], self.metric, self.n_neighbors)
 
     def shared(self) -> Feature:
-        """The same, but with no usable row instead of a single one among many, which would have no neighbour."""
+        """Return the same view, but without its usable row if that is the only one among many and has no neighbour."""
         if self.usable.sum() != 1 or len(self.usable) == 1:
             return self
         return Feature(self.name, self.rows, np.zeros_like(self.usable), self.metric, self.n_neighbors)
 
 
 def umap_layout(features: Sequence[Feature], combine: Combination, min_dist: float, seed: int) -> Floats:
-    """Coordinates float32 [n, 2] of n >= 4 candidates, NaN for one without any neighbour.
+    """Return the coordinates of n >= 4 candidates, float32 [n, 2]; NaN for a candidate without any neighbour.
 
     Args:
         features: one or two, each with at least two usable rows; every candidate usable in one of them.
         combine: how the fuzzy graphs of two features are joined.
-        min_dist: UMAP's, 0 to 1.
-        seed: of the layout.
+        min_dist: UMAP's setting of this name, 0 to 1.
+        seed: the random seed of the layout.
     """
     with _benign_warnings_silenced():
         keep_umap_compiled()
@@ -95,11 +95,11 @@ def _combined_graph(features: Sequence[Feature], combine: Combination) -> Any:
 
 
 def _fuzzy_graph(feature: Feature) -> Any:
-    """UMAP's fuzzy simplicial set of the usable rows, [n, n] with empty rows for the others."""
+    """Return UMAP's fuzzy simplicial set of the usable rows, [n, n] with empty rows for the others."""
     from umap.umap_ import fuzzy_simplicial_set
 
     rows = np.ascontiguousarray(feature.subset(feature.usable).rows)
-    # umap-learn's rule for small sets is m - 1; two points still get to see one another
+    # umap-learn's rule for small sets is m - 1; at least 2, so that two points are neighbours
     k = feature.n_neighbors if len(rows) > feature.n_neighbors else max(2, len(rows) - 1)
     indices, distances = nearest_neighbors(rows, k, feature.metric)
     graph, _, _ = fuzzy_simplicial_set(
@@ -145,7 +145,7 @@ def _lay_out(graph: Any, data: Feature | None, min_dist: float, seed: int) -> Fl
 
 
 def _spectral_start(graph: Any, data: Feature | None, random_state: np.random.RandomState) -> Floats | None:
-    """umap-learn's spectral initial positions [n, 2], drawing its noise from random_state; None for random ones."""
+    """Return umap-learn's spectral start [n, 2], with noise from random_state; None for random positions."""
     from umap.umap_ import noisy_scale_coords
 
     pruned = _without_weak_edges(graph)
@@ -171,7 +171,7 @@ def _spectral_layout(pruned: Any, data: Feature | None, random_state: np.random.
 
 
 def _without_weak_edges(graph: Any) -> Any:
-    """The graph without the edges that the layout drops: those below 1/epochs of the strongest."""
+    """Return the graph without the edges that the layout drops: those below 1/epochs of the strongest."""
     pruned = graph.tocoo(copy=True)
     pruned.sum_duplicates()
     pruned.data[pruned.data < pruned.data.max() / float(_EPOCHS)] = 0.0
@@ -185,7 +185,7 @@ def _pieces(graph: Any) -> int:
 
 @contextmanager
 def _benign_warnings_silenced() -> Iterator[None]:
-    """umap-learn warns of what is dealt with here (no TensorFlow, random initialisation, many components)."""
+    """Silence umap-learn's warnings about cases handled here (no TensorFlow, random start, many components)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         warnings.filterwarnings("ignore", message="Spectral initialisation failed", category=UserWarning)

@@ -1,12 +1,12 @@
-"""Distances between candidates by their features themselves, without a map.
+"""Distances between candidates by their features directly, without a map.
 
     d(a, b) = sum over features f of  balance_f d_f(a, b) / m_f          m_f: the median of d_f
 
 where d_f is Manhattan between rows of spectra (their distance, see `surrogate.spectra.feature_matrix`) and Euclidean
 between outputs. A candidate that lacks a feature is at the median distance from all others there: neither near nor far.
 
-Rows of distances are computed when they are asked for and kept, so that a space of many candidates costs little, and
-one that serves many searches is soon complete.
+Rows of distances are computed at first use and kept, so that a space of many candidates costs little, and one that
+serves many searches is soon complete.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_BLOCK_ELEMENTS = 2**17  # of an intermediate array: half a megabyte, whatever the number of candidates
-_KEPT_BYTES = 2**29  # of rows a feature: all of them for up to eleven thousand candidates
+_BLOCK_ELEMENTS = 2**17  # size of an intermediate array: half a megabyte, whatever the number of candidates
+_KEPT_BYTES = 2**29  # memory for the rows of a feature: all of them for up to eleven thousand candidates
 _ALGORITHM = 1  # raise it when the same features would give other distances
-_N_FOR_MEDIAN = 100  # rows, evenly over the candidates; exact up to as many
+_N_FOR_MEDIAN = 100  # rows, spread evenly over the candidates; the median is exact up to this number
 
 
 class PairwiseDistances(Protocol):
@@ -53,10 +53,10 @@ class PairwiseDistances(Protocol):
 
 
 class FeatureDistances:
-    """The distances by one feature, in units of their median.
+    """The distances by one feature, relative to their median.
 
     Args:
-        rows: float32 [n, d], one row a candidate; one that is not finite is a missing feature.
+        rows: float32 [n, d], one row a candidate; a row that is not finite is a missing feature.
         metric: "euclidean" or "manhattan".
     """
 
@@ -73,7 +73,7 @@ class FeatureDistances:
         return len(self._rows)
 
     def of(self, candidate: int) -> Floats:
-        """To all candidates, float32 [n]: 1 where either lacks the feature, 0 to itself. Not to be changed."""
+        """See `PairwiseDistances.of`; the caller must not change the row."""
         row = self._kept.get(candidate)
         if row is None:
             if len(self._kept) * 4 * len(self) >= _KEPT_BYTES:
@@ -83,7 +83,7 @@ class FeatureDistances:
 
     @cached_property
     def version(self) -> str:
-        """The content digest of what the distances are made of."""
+        """The digest of the content that decides the distances."""
         return content_digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
 
     def _relative(self, candidate: int) -> Floats:
@@ -114,11 +114,11 @@ class FeatureDistances:
 
 
 class MetricSpace:
-    """Where candidates lie by one or more features.
+    """The distances between candidates by one or more features.
 
     Args:
-        features: the distances by each.
-        balances: how much each counts; 1 by default.
+        features: the distances by each feature.
+        balances: the factor of each feature; 1 by default.
     """
 
     def __init__(self, features: Sequence[PairwiseDistances], balances: Sequence[float] | None = None) -> None:
@@ -135,11 +135,11 @@ class MetricSpace:
 
     @property
     def version(self) -> str:
-        """The content digest of the space: of its features, their balances, and how they make distances."""
+        """The digest of the features, their balances, and the algorithm that combines them."""
         return content_digest(f"{_ALGORITHM} {self.balances} {[feature.version for feature in self.features]}")
 
     def distances(self, candidates: Sequence[int] | Indices, balances: Sequence[float] | None = None) -> Floats:
-        """From these candidates to all, float32 [m, n]; `balances` other than the space's own, if given."""
+        """Return the distances from these candidates to all, float32 [m, n]; `balances` replaces the space's own."""
         total = np.zeros((len(candidates), len(self)), dtype=np.float32)
         for feature, balance in zip(self.features, balances or self.balances, strict=True):
             if balance:
@@ -153,7 +153,7 @@ class MetricSpace:
 
 
 def content_digest(text: str, *arrays: NDArray[Any]) -> str:
-    """32 hexadecimal digits that change with the text and with any value."""
+    """Return 32 hexadecimal digits that change with the text and with any value."""
     digest = hashlib.sha256(text.encode())
     for array in arrays:
         digest.update(array.data)

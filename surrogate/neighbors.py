@@ -1,13 +1,13 @@
 """Exact nearest neighbours of all points among themselves, without all exact distances.
 
-Invariant: the result is that of comparing every pair, the point itself first; among equal distances the choice is
-deterministic but otherwise free. A cheap lower bound of every distance picks a few contenders a point; their exact
-distances are computed; the k nearest of them are certified by the bound of the best point left out, and points that
-fail the certificate are compared with all. Spectra are sorted quantiles, so that neighbouring columns differ alike and
-the bound is tight.
+Invariant: the result equals that of comparing every pair, the point itself first; the choice among equal distances is
+deterministic but arbitrary. A cheap lower bound of every distance selects a few contenders for each point, and their
+exact distances are computed. The k nearest contenders are certified if none of the points left out has a smaller bound;
+a point that fails the certificate is compared with all. Spectra are sorted quantiles, so neighbouring columns differ
+alike and the bound is tight.
 
 The embedding is built on these neighbours. Distances are float64 sums of float32 terms, the arithmetic of umap-learn's
-own metrics, so that graphs agree with its to the last bit.
+metrics, so that the graphs equal those of umap-learn to the last bit.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _CHUNK_ELEMENTS = 2**24  # of an intermediate array: 64 MB in float32
 
 
 def nearest_neighbors(points: Floats, k: int, metric: Metric) -> tuple[Indices, Distances]:
-    """The k nearest points of each point, itself first.
+    """Return the k nearest points of each point, itself first.
 
     Args:
         points: float32 [n, d], finite.
-        k: neighbours a point, itself included, 1 <= k <= n.
+        k: the number of neighbours, the point itself included, 1 <= k <= n.
         metric: "euclidean" or "manhattan".
 
     Returns:
@@ -59,7 +59,7 @@ def _neighbors_of_rows(
     n = len(points)
     n_contenders = min(n, k + _SPARE_CONTENDERS)
     bound = _manhattan_bound(coarse, rows) if metric == "manhattan" else _euclidean_bound(coarse, rows)
-    bound[np.arange(len(rows)), rows] = -1.0  # a point is always a contender of its own
+    bound[np.arange(len(rows)), rows] = -1.0  # a point is always its own contender
     order = np.argpartition(bound, n_contenders - 1, axis=1)[:, :n_contenders]
     indices, distances = _k_nearest(points, rows, order, k, metric)
     if n_contenders < n:
@@ -71,16 +71,16 @@ def _neighbors_of_rows(
 
 
 def _k_nearest(points: Floats, rows: Indices, contenders: Indices, k: int, metric: Metric) -> tuple[Indices, Distances]:
-    """The k nearest of each row's contenders [rows, m] by exact distance."""
+    """Return the k nearest of each row's contenders [rows, m] by exact distance."""
     distances = exact_distances(points, rows, contenders, metric)
-    distances[contenders == rows[:, None]] = -1.0  # before its duplicates
+    distances[contenders == rows[:, None]] = -1.0  # a point comes before its duplicates
     order = np.lexsort((contenders, distances), axis=1)[:, :k]
     nearest = np.take_along_axis(distances, order, axis=1)
     return np.take_along_axis(contenders, order, axis=1), np.maximum(nearest, 0.0)
 
 
 def exact_distances(points: Floats, rows: Indices, others: Indices, metric: Metric) -> Distances:
-    """Distances of points[rows] to points[others], others int [len(rows), m]: float64 [len(rows), m]."""
+    """Return the distances of points[rows] to points[others], others int [len(rows), m]: float64 [len(rows), m]."""
     result = np.empty(others.shape)
     step = max(1, _CHUNK_ELEMENTS // (others.shape[1] * points.shape[1]))
     for start in range(0, len(rows), step):
@@ -96,7 +96,7 @@ def exact_distances(points: Floats, rows: Indices, others: Indices, metric: Metr
 
 
 def _coarse(points: Floats) -> Distances:
-    """Sums of neighbouring columns: |sum of differences| never exceeds the sum of |differences|."""
+    """Return sums of neighbouring columns; |sum of differences| never exceeds the sum of |differences|."""
     width = max(1, -(-points.shape[1] // _COARSE_COLUMNS))
     sums: Distances = np.add.reduceat(points, np.arange(0, points.shape[1], width), axis=1, dtype=np.float64)
     return sums
@@ -108,7 +108,7 @@ def _manhattan_bound(coarse: Distances, rows: Indices) -> Distances:
 
 
 def _euclidean_bound(points: Distances, rows: Indices) -> Distances:
-    """sqrt(|x|^2 + |y|^2 - 2 x.y) less the rounding error that the cancellation can leave."""
+    """Return sqrt(|x|^2 + |y|^2 - 2 x.y) less the rounding error that the cancellation can leave."""
     squares = np.einsum("ij,ij->i", points, points)
     scale = squares[rows, None] + squares[None, :]
     rounding = 4 * points.shape[1] * np.finfo(np.float64).eps * scale

@@ -1,12 +1,12 @@
-"""Which candidate to train next: two verbs, `observe` what came out and `suggest` what comes next.
+"""Policies, which decide what candidate to train next, with two verbs: `observe` a result and `suggest` a candidate.
 
 Format: candidates are the indices 0..n-1 of the embedding's rows; higher scores are better; a score of None is a
 training that diverged, which is evidence: it counts as the worst finite score seen, whatever that is by then.
-Invariants: nothing observed, pending or not allowed is ever suggested, and a suggestion depends on the embedding, the
-seed, the observations and the arguments alone, not on the order of observations or on earlier calls, so that a resumed
-run goes on as it would have.
+Invariants: a candidate that was observed, is pending or is not allowed is never suggested. A suggestion depends on the
+embedding, the seed, the observations and the arguments alone, not on the order of observations or on earlier calls, so
+that a resumed run makes the suggestions that it would have made without the interruption.
 
-A search by hand, on 30 candidates in a line of which number 20 is best:
+A search by hand, on 30 candidates in a line, number 20 of which is best:
 
 >>> line = np.stack([np.arange(30.0), np.zeros(30)], axis=1).astype(np.float32)
 >>> policy = SurrogatePolicy(Embedding(line, version="line", placed=np.ones(30, dtype=bool)), seed=1)
@@ -50,7 +50,8 @@ NOTHING: frozenset[int] = frozenset()
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A trained candidate near a suggested one: its distance where it was chosen and its score (None: it diverged)."""
+    """A trained candidate near a suggested one: its distance on the map or in the space, and its score (None:
+    diverged)."""
 
     candidate: int
     distance: float
@@ -59,16 +60,16 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A candidate to train, and why.
+    """A candidate to train, and the reasons for it.
 
     Args:
-        candidate: its index.
-        predicted_score: what the regressor, fitted on results only, expects of it; None where nothing can be predicted
-            (no finite score yet, or the candidate is not placed in the embedding).
-        rank: of its predicted score among the open candidates, 1 = best, ties sharing the best rank. Above 1 where
-            the candidates before it lie too near to one that is running now.
+        candidate: the index of the candidate.
+        predicted_score: the score that the regressor, fitted on results only, expects; None where nothing can be
+            predicted (no finite score yet, or the candidate is not placed in the embedding).
+        rank: the rank of the predicted score among the open candidates, 1 = best; ties share the best rank. It is above
+            1 where the candidates before this one lie too near to one that is running now.
         neighbors: the nearest trained candidates, nearest first, at most three; empty where not placed.
-        embedding_version: of the embedding or the metric space it was chosen on; empty where the policy uses none.
+        embedding_version: the version of the embedding or metric space that was used; empty where the policy uses none.
     """
 
     candidate: int
@@ -79,16 +80,16 @@ class Suggestion:
 
 
 class Policy(Protocol):
-    """A search algorithm; write `observe` and `suggest`, inherit `suggest_batch`."""
+    """A search algorithm. Implement `observe` and `suggest`; `suggest_batch` is inherited."""
 
     def observe(self, candidate: int, score: float | None) -> None:
-        """Takes a result in; None for a diverged training. A later one of the same candidate takes its place."""
+        """Record a result; None for a diverged training. A later result of the same candidate replaces it."""
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
-        """What to train next while `pending` are running; None when nothing is left."""
+        """Return the candidate to train next while `pending` are running; None when none is left."""
 
     def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
-        """Up to n suggestions to train side by side: each is made as if those before it were running already."""
+        """Return up to n suggestions to train in parallel, each made as if those before it were running already."""
         taken, batch = set(pending), list[Suggestion]()
         while len(batch) < n and (suggestion := self.suggest(taken, allowed)) is not None:
             batch.append(suggestion)
@@ -97,25 +98,25 @@ class Policy(Protocol):
 
 
 class PredictorPolicy(Policy):
-    """Suggests the candidate of the greatest merit that a predictor finds.
+    """Suggest the candidate that a predictor gives the greatest merit.
 
-    Before the first finite score candidates are spread (the first at random, then the farthest from all taken ones).
-    While others run, the predictor is given the pending candidates as if they had come out already: as a middling
-    result, and those that crowd round a pending one wait while others are open ("liar", Ginsbourger et al. 2010); or
-    just as predicted, without waiting ("believer"), which is for predictors that mind their uncertainty; or it is given
-    results alone ("ignore").
-    Candidates that are not placed come last, in a random order. All chance, that of ties too, comes from the seed.
+    Before the first finite score, suggestions are spread out: the first is random, each further one is the farthest
+    from all taken candidates. While others run, the predictor is given the pending candidates as if they had results
+    already: middling results, where candidates crowded round a pending one wait while others are open ("liar",
+    Ginsbourger et al. 2010); or their predicted scores, without waiting ("believer"), for predictors that take their
+    uncertainty into account; or it is given the results alone ("ignore"). Candidates that are not placed come last, in
+    a random order. The seed decides every random choice, ties included.
 
     Args:
-        predictor: what is expected of the candidates.
-        seed: of ties and of the first suggestion.
-        diverged: what a diverged training teaches: "worst", the worst finite score seen; "ignore", nothing.
-        targets: what the predictor is given: "scores", or "ranks", the normal quantiles of their ranks, which tell good
-            from best where most are bad; what is predicted is a score all the same.
-        pending: "liar", "believer" or "ignore".
+        predictor: predicts the scores of the candidates.
+        seed: the random seed of ties and of the first suggestion.
+        diverged: the target of a diverged training: "worst", the worst finite score seen; "ignore", none.
+        targets: the targets of the predictor: "scores", or "ranks", the normal quantiles of their ranks, which separate
+            the best from the good where most are bad. Predictions are scores in both cases.
+        pending: "liar", "believer" or "ignore", as above.
 
     Raises:
-        SurrogateError: a setting of another name.
+        SurrogateError: a setting has an unknown value.
     """
 
     def __init__(
@@ -133,23 +134,23 @@ class PredictorPolicy(Policy):
         self._predictor, self._seed = predictor, seed
         self._diverged, self._targets, self._pending = diverged, targets, pending
         self._observations: dict[int, float | None] = {}
-        self._prediction: Prediction | None = None  # from the results so far; made when first asked for
+        self._prediction: Prediction | None = None  # from the results so far; computed at first use
         self._turn = _turns(len(predictor.placed), seed)
 
     @property
     def observations(self) -> Mapping[int, float | None]:
-        """What was observed, by candidate."""
+        """The observed scores by candidate; None for a diverged training."""
         return MappingProxyType(self._observations)
 
     def observe(self, candidate: int, score: float | None) -> None:
-        """Takes a result in.
+        """Record a result.
 
         Args:
-            candidate: its index; one beyond the predictor's is remembered and used once a predictor has it.
+            candidate: the index of the candidate; one beyond the predictor's is kept for a predictor that has it.
             score: the higher the better, finite; None for a diverged training.
 
         Raises:
-            SurrogateError: negative index, or a score that is NaN or infinite.
+            SurrogateError: the index is negative, or the score is NaN or infinite.
         """
         if candidate < 0:
             raise SurrogateError(f"candidate is {candidate}; indices begin at 0")
@@ -159,7 +160,7 @@ class PredictorPolicy(Policy):
         self._prediction = None
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
-        """The next candidate to train, or None when none is open.
+        """Return the next candidate to train, or None when none is open.
 
         Args:
             pending: candidates that are being trained now.
@@ -179,18 +180,18 @@ class PredictorPolicy(Policy):
         return self._explain(self._choose(placed, running), open_)
 
     def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
-        """Up to n suggestions to train side by side: each is made as if those before it were running already.
+        """Return up to n suggestions to train in parallel, each made as if those before it were running already.
 
-        Where the predictor is a Gaussian process by expected improvement, and believes, they are made from one fit
-        (`surrogate.batches`): what is believed has no part in the choice of the process's length and noise, as it has
-        in `suggest`.
+        If the predictor is a Gaussian process with expected improvement and `pending` is "believer", one fit makes all
+        of them (`surrogate.batches`). Unlike in `suggest`, believed results then have no part in the choice of the
+        process's length and noise.
         """
         batch = self._believed_batch(n, frozenset(pending), allowed) if n > 1 else []
         taken = {*pending, *(suggestion.candidate for suggestion in batch)}
         return batch + super().suggest_batch(n - len(batch), taken, allowed)
 
     def _believed_batch(self, n: int, pending: frozenset[int], allowed: Mask | None) -> list[Suggestion]:
-        """As many as the predictor can make from one fit; none where it is of another kind, or nothing is known."""
+        """Return the suggestions that one fit can make; none for other predictors, or before the first finite score."""
         known, scores = self._training_set()
         if not len(scores) or self._pending != "believer" or not isinstance(self._predictor, MetricPredictor):
             return []
@@ -227,21 +228,21 @@ class PredictorPolicy(Policy):
         return self._first(free if free.any() else placed, merits)
 
     def _first(self, mask: Mask, values: Scores | None = None) -> int:
-        """The candidate of the highest value within the mask, whose turn comes first among equals."""
+        """Return the candidate of the highest value within the mask; among equals, the one whose turn comes first."""
         candidates = np.flatnonzero(mask)
         if values is not None:
             candidates = candidates[values[candidates] == values[candidates].max()]
         return int(candidates[np.argmin(self._turn[candidates])])
 
     def _predict(self) -> Prediction | None:
-        """From results alone; None without a finite score of a placed candidate."""
+        """Predict from results alone; None without a finite score of a placed candidate."""
         if self._prediction is None:
             known, scores = self._training_set()
             self._prediction = self._ask(known, scores) if len(scores) else None
         return self._prediction
 
     def _with_lies(self, running: Indices, prediction: Prediction) -> Prediction:
-        """As if the running candidates had come out already."""
+        """Predict as if the running candidates had results already."""
         known, scores = self._training_set()
         predicted = prediction.scores[running]
         lies = predicted if self._pending == "believer" else _lies(scores, predicted)
@@ -267,7 +268,7 @@ class PredictorPolicy(Policy):
         return known, np.where(finite, scores, np.nanmin(scores))
 
     def _placed(self, candidates: Iterable[int]) -> Indices:
-        """Those of the candidates that the predictor places, ascending."""
+        """Return the candidates that the predictor places, ascending."""
         indices = np.unique(np.fromiter(candidates, dtype=np.int64))
         indices = indices[indices < len(self._turn)]
         return indices[self._predictor.placed[indices]]
@@ -299,15 +300,15 @@ class PredictorPolicy(Policy):
 
 
 class SurrogatePolicy(PredictorPolicy):
-    """Suggests the candidate of the best predicted score on the map: a `PredictorPolicy` of one regressor on it.
+    """Suggest the candidate of the best predicted score on the map: a `PredictorPolicy` with one regressor on it.
 
     Args:
-        embedding: where the candidates lie.
+        embedding: the map of the candidates.
         regressor: a name in `surrogate.regressors.REGRESSORS`.
-        seed: of ties, of the first suggestion and of the regressor.
+        seed: the random seed of ties, of the first suggestion and of the regressor.
 
     Raises:
-        SurrogateError: unknown regressor.
+        SurrogateError: the regressor is unknown.
     """
 
     def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
@@ -316,25 +317,25 @@ class SurrogatePolicy(PredictorPolicy):
         self._regressor = regressor
 
     def with_embedding(self, embedding: Embedding) -> SurrogatePolicy:
-        """A policy on another embedding (more candidates, more features) that has observed the same."""
+        """Return a policy on another embedding (more candidates, more features) with the same observations."""
         policy = SurrogatePolicy(embedding, self._regressor, self._seed)
         policy._observations = dict(self._observations)
         return policy
 
 
 class RandomPolicy(Policy):
-    """Candidates in a random order: the baseline of every search."""
+    """Suggest candidates in a random order: the baseline of every search."""
 
     def __init__(self, n_candidates: int, seed: int = 0) -> None:
         self._turn = _turns(n_candidates, seed)
         self._observed: set[int] = set()
 
     def observe(self, candidate: int, score: float | None) -> None:
-        """Notes that the candidate is done."""
+        """Record that the candidate is done."""
         self._observed.add(candidate)
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
-        """The open candidate whose turn comes first, or None when none is open."""
+        """Return the open candidate whose turn comes first, or None when none is open."""
         open_ = np.flatnonzero(_open_mask(len(self._turn), [*self._observed, *pending], allowed))
         if not len(open_):
             return None
@@ -342,7 +343,7 @@ class RandomPolicy(Policy):
 
 
 def _turns(n: int, seed: int) -> Indices:
-    """A seeded random order: each candidate's turn."""
+    """Return the turn of each candidate in a seeded random order."""
     return np.random.default_rng(seed).permutation(n)
 
 
@@ -355,7 +356,7 @@ def _open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
 
 
 def normal_ranks(scores: Scores) -> Scores:
-    """The normal quantiles of the scores' ranks [m], equal scores at the mean of their ranks.
+    """Return the normal quantiles of the ranks of scores [m]; equal scores share the mean of their ranks.
 
     >>> normal_ranks(np.array([0.1, 0.9, 0.1])).round(3).tolist()
     [-0.431, 0.967, -0.431]
@@ -370,7 +371,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _lies(scores: Scores, predicted: Scores) -> Scores:
-    """What pending candidates [m] are taken to have scored: what is predicted, but no more than the median result."""
+    """Return the assumed scores of pending candidates [m]: the predicted ones, but at most the median result."""
     return np.minimum(predicted, np.median(scores))
 
 

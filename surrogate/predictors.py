@@ -1,8 +1,9 @@
-"""What a policy asks: where candidates lie to one another, and what score each is expected to have.
+"""Predictors: the distances between candidates, and the score that each is expected to have.
 
-A predictor joins a place (a map of UMAP's, a metric space) with a regressor, and knows no result by itself: it is
-given the trained candidates and their scores, and gives every candidate's expected score and its merit, by which the
-policy chooses. The two are one, but for an acquisition that takes uncertainty into account and for ensembles.
+A predictor combines a space (the UMAP map or a metric space) with a regressor. It stores no results: it receives the
+trained candidates with their scores, and returns the expected score of every candidate and its merit, by which the
+policy chooses. Scores and merits are the same, except for ensembles and for acquisition functions that take uncertainty
+into account.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ _N_FOR_GAP = 500
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Of all candidates: expected scores and merits float64 [n], the higher the better; NaN where not placed."""
+    """The expected scores and merits of all candidates, float64 [n], higher is better; NaN where not placed."""
 
     scores: Scores
     merits: Scores
 
 
 class Predictor(Protocol):
-    """Where candidates lie, and what is expected of them.
+    """The distances between candidates, and their expected scores.
 
-    `placed` bool [n] says which candidates lie anywhere; `version` names the map or the space by its content; `gap` is
-    the typical distance of neighbours.
+    `placed` bool [n] marks the candidates that have a place on the map or in the space; `version` identifies the map or
+    the space by its content; `gap` is the typical distance between neighbours.
     """
 
     @property
@@ -58,15 +59,16 @@ class Predictor(Protocol):
     def gap(self) -> float: ...
 
     def nearest(self, others: Indices) -> Scores:
-        """Distance [n] of each candidate to the nearest other; infinite without others, NaN where not placed."""
+        """Return the distance of each candidate to the nearest other, [n]; infinite without others, NaN where not
+        placed."""
         ...
 
     def distances(self, candidate: int, others: Indices) -> Scores:
-        """Distances of one candidate to others, float64 [m]; all placed."""
+        """Return the distances of one candidate to others, float64 [m]; all must be placed."""
         ...
 
     def predict(self, known: Indices, scores: Scores) -> Prediction:
-        """From the results of placed candidates [m], m >= 1; the scores are finite."""
+        """Predict from the results of placed candidates [m], m >= 1; the scores must be finite."""
         ...
 
 
@@ -74,9 +76,9 @@ class MapPredictor:
     """A regressor on the coordinates of an embedding.
 
     Args:
-        embedding: where the candidates lie.
-        make: gives a new regressor for every fit.
-        acquisition: what merits are; other than "mean" only with a Gaussian process.
+        embedding: the map of the candidates.
+        make: returns a new regressor for every fit.
+        acquisition: the acquisition function, which gives the merits; other than "mean" only with a Gaussian process.
     """
 
     def __init__(self, embedding: Embedding, make: Callable[[], Regressor], acquisition: Acquisition = "mean") -> None:
@@ -88,7 +90,7 @@ class MapPredictor:
         self._acquisition = acquisition
         self._points = np.asarray(embedding.coordinates, dtype=np.float64)
         if not isinstance(make(), GaussianProcess) and acquisition != "mean":
-            raise SurrogateError(f"acquisition '{acquisition}' needs a regressor that knows its uncertainty: gp")
+            raise SurrogateError(f"acquisition '{acquisition}' needs a regressor with an uncertainty: gp")
 
     @cached_property
     def gap(self) -> float:
@@ -124,7 +126,7 @@ class MetricPredictor:
     """A regressor on the distances of a metric space; the kinds are those of `METRIC_REGRESSORS`.
 
     Args:
-        space: where the candidates lie.
+        space: the space of the candidates.
         regress: the regressor.
     """
 
@@ -135,7 +137,7 @@ class MetricPredictor:
 
     @property
     def version(self) -> str:
-        """The space's."""
+        """The version of the space."""
         return self.space.version
 
     @cached_property
@@ -163,7 +165,7 @@ class MetricPredictor:
         return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
 
     def believer(self, known: Indices, scores: Scores) -> BelievingProcess | None:
-        """A process for the suggestions of a whole batch, where the regressor is of that kind."""
+        """Return a process for the suggestions of a whole batch; None for regressors that have none."""
         regress = self._regress
         if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
             return None
@@ -204,9 +206,9 @@ class MetricProcess:
     """A Gaussian process with the kernel exp(-d / l).
 
     Args:
-        acquisition: what merits are.
-        balances: shares of the first of two features to choose from by the marginal likelihood; none for the space's
-            own.
+        acquisition: the acquisition function, which gives the merits.
+        balances: shares of the first of two features, from which the marginal likelihood chooses; empty for the balance
+            of the space.
     """
 
     acquisition: Acquisition = "mean"
@@ -228,7 +230,7 @@ class MetricProcess:
         return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
 
     def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
-        """The process of the largest marginal likelihood, and the distances [m, n] that it is to predict from."""
+        """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
         fits = []
         for mixture in mixtures or [space.balances]:
@@ -239,7 +241,7 @@ class MetricProcess:
 
 @dataclass(frozen=True)
 class MetricVectors:
-    """A support vector machine with the kernel exp(-d / median), on standardised scores, scikit-learn's defaults."""
+    """Support vectors with the kernel exp(-d / median) on standardised scores, with scikit-learn's defaults."""
 
     def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor.predict`."""
@@ -256,7 +258,7 @@ class MetricVectors:
 
 class MetricForest:
     """A random forest on the distances to landmarks, 32 candidates drawn once (a dissimilarity representation, Pekalska
-    and Duin 2002), by each feature by itself.
+    and Duin 2002), separately by each feature.
     """
 
     def __init__(self, seed: int) -> None:
@@ -279,8 +281,8 @@ def _landmark_distances(space: MetricSpace) -> Scores:
 
 
 def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Scores) -> Scores:
-    """By which to choose, [n]: the mean; the upper confidence bound mean + 2 deviations (Srinivas et al. 2010); or the
-    expected improvement over the best of the results (Mockus 1975), all in units of scores.
+    """Return the values to choose by, [n], in units of scores: the mean; the upper confidence bound, mean + 2
+    deviations (Srinivas et al. 2010); or the expected improvement over the best result (Mockus 1975).
     """
     if acquisition == "mean":
         return mean
@@ -293,7 +295,7 @@ def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Sco
 
 
 def _smallest(rows: NDArray[np.float32], k: int) -> Indices:
-    """The k rows of smallest values in each column, [k, n], ascending; of equal values the first row."""
+    """Return the k rows with the smallest values in each column, [k, n], ascending; of equal values the first row."""
     rest = rows.copy()
     chosen = np.empty((k, rows.shape[1]), dtype=np.int64)
     columns = np.arange(rows.shape[1])

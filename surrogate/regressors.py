@@ -1,8 +1,8 @@
-"""What predicts scores from coordinates: weighted nearest neighbours, random forest, support vectors, Gaussian process.
+"""Regressors of scores on coordinates: weighted nearest neighbours, random forest, support vectors, Gaussian process.
 
 Format: points float [m, 2] (any number of columns works), scores float [m], predictions float64 [n]. Every regressor
-works from one point on and predicts a constant there. A new one is a class or factory with `fit` and `predict` and one
-line in `REGRESSORS`; scikit-learn is imported only by those that use it.
+works with a single point, and then predicts a constant. A new regressor is a class or factory with `fit` and `predict`
+and one line in `REGRESSORS`; scikit-learn is imported only by the regressors that use it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Predictions = NDArray[np.float64]
 
 
 class Regressor(Protocol):
-    """Learns scores at points, predicts them elsewhere; scikit-learn's regressors already are such."""
+    """Learns scores at points and predicts them elsewhere, as scikit-learn's regressors do."""
 
     def fit(self, points: Array, scores: Array) -> Any:
-        """Learns from points [m, 2] and their scores [m]; all finite, m >= 1."""
+        """Learn from points [m, 2] and their scores [m]; all finite, m >= 1."""
 
     def predict(self, points: Array) -> Predictions:
-        """The scores expected at points [n, 2]: float64 [n]."""
+        """Return the expected scores at points [n, 2]: float64 [n]."""
 
 
 class KNeighborsRegressor:
-    """Mean of the k nearest points' scores, weighted by 1/distance (the authors' KNR, k = 3).
+    """The mean of the k nearest points' scores, weighted by 1/distance (the paper's KNR, k = 3).
 
-    A point that was trained itself gets the mean of its exact hits among the k nearest. With fewer than k points all
-    count. Equal neighbours predict exactly their score, without rounding, so that ties stay ties.
+    A training point gets the mean of its exact hits among the k nearest. With fewer than k training points, all of them
+    count. Neighbours of equal score predict exactly that score, without rounding, so that ties stay ties.
 
     >>> knr = KNeighborsRegressor(k=3).fit(np.array([[0.0, 0.0], [3.0, 0.0]]), np.array([1.0, 4.0]))
     >>> knr.predict(np.array([[1.0, 0.0]]))
@@ -50,20 +50,20 @@ class KNeighborsRegressor:
         self.k = k
 
     def fit(self, points: Array, scores: Array) -> Self:
-        """Keeps the points [m, 2] in a k-d tree."""
+        """Store the points [m, 2] in a k-d tree."""
         points, self._scores = _training_set(points, scores)
         self._tree = cKDTree(points)
         return self
 
     def predict(self, points: Array) -> Predictions:
-        """Weighted means for points [n, 2]: float64 [n]."""
+        """Return weighted means for points [n, 2]: float64 [n]."""
         neighbors = np.arange(1, min(self.k, len(self._scores)) + 1)  # a list of ranks keeps the second axis at k = 1
         distances, indices = self._tree.query(np.asarray(points, dtype=np.float64), k=neighbors)
         return weighted_means(distances, self._scores[indices])
 
 
 def weighted_means(distances: Predictions, scores: Predictions) -> Predictions:
-    """Means [n] of the neighbours' scores [n, k], weighted by 1/distance [n, k], nearest first."""
+    """Return the means [n] of the neighbours' scores [n, k], weighted by 1/distance [n, k], nearest first."""
     nearest = distances[:, :1]
     # relative to the nearest: no overflow for tiny distances, and an exact hit leaves 1 for itself, 0 for others
     weights = np.divide(nearest, distances, out=np.ones_like(distances), where=distances > 0)
@@ -74,20 +74,20 @@ def weighted_means(distances: Predictions, scores: Predictions) -> Predictions:
 
 
 class StandardizedRegressor:
-    """Another regressor, shown points and scores shifted and scaled to mean 0 and deviation 1 (a constant to 0)."""
+    """Another regressor on points and scores that are scaled to mean 0 and deviation 1 (a constant to 0)."""
 
     def __init__(self, regressor: Regressor) -> None:
         self._regressor = regressor
 
     def fit(self, points: Array, scores: Array) -> Self:
-        """Learns means and deviations, and lets the other learn the rest."""
+        """Learn means and deviations, then fit the inner regressor."""
         x, y = _training_set(points, scores)
         self._points, self._scores = _Scale.of(x), _Scale.of(y)
         self._regressor.fit(self._points.shrink(x), self._scores.shrink(y))
         return self
 
     def predict(self, points: Array) -> Predictions:
-        """The other's predictions for points [n, 2] in units of the scores: float64 [n]."""
+        """Return the inner regressor's predictions for points [n, 2] in units of the scores: float64 [n]."""
         return self._scores.expand(self._regressor.predict(self._points.shrink(np.asarray(points, dtype=np.float64))))
 
 
@@ -113,12 +113,12 @@ def _knr(seed: int) -> Regressor:
 
 
 def _rfr(seed: int) -> Regressor:
-    """The random forest of scikit-learn's defaults (100 trees), seeded, on one core."""
+    """Return a random forest with scikit-learn's defaults (100 trees), seeded, on one core."""
     return RandomForest(seed)
 
 
 def _svr(seed: int) -> Regressor:
-    """RBF support vectors with scikit-learn's defaults (C = 1, epsilon = 0.1) on standardised points and scores.
+    """Return RBF support vectors with scikit-learn's defaults (C = 1, epsilon = 0.1) on standardised points and scores.
 
     Standardising the scores makes epsilon a tenth of their spread; on raw accuracies 0.1 would be most of it.
     """
@@ -130,7 +130,7 @@ def _svr(seed: int) -> Regressor:
 
 
 def _gp(seed: int) -> Regressor:
-    """A Gaussian process with a Matérn kernel of smoothness 5/2 and noise; the seed has no say."""
+    """Return a Gaussian process with a Matérn kernel of smoothness 5/2 and noise; it uses no seed."""
     return GaussianProcess("matern52")
 
 
@@ -143,7 +143,7 @@ REGRESSORS: dict[str, Callable[[int], Regressor]] = {
 
 
 def make_regressor(name: str, seed: int = 0) -> Regressor:
-    """A new, unfitted regressor of this name.
+    """Return a new, unfitted regressor of this name.
 
     Raises:
         SurrogateError: no regressor has that name.

@@ -1,10 +1,10 @@
-"""The compact feature of a spectrum: what is stored for every function and compared with every other.
+"""The compact feature of a spectrum, which is stored for every function and compared with every other.
 
 A layer's distribution of log-eigenvalues is kept as the means of its equal-probability bins, as 16-bit multiples of a
 power of two (about 0.001) above the layer's smallest mean, so that a stored feature is read back bit for bit. The
 Manhattan distance of two layers' bin means, divided by the number of bins, is W1 exactly wherever one distribution
-lies to one side of the other throughout a bin, and a lower bound otherwise. The bins are as many as fit into
-`MAX_BYTES`, which depends on the network's layers only, so that all functions of a task compare.
+lies to one side of the other throughout a bin, and a lower bound otherwise. The number of bins is the largest that fits
+into `MAX_BYTES`; it depends on the network's layers only, so that all functions of a task can be compared.
 
 Bytes, little-endian: magic `AQSF`, version (u16), length of the header (u32), header (JSON: `bins`, `names`,
 `n_weights`), low and step of every layer (f64 [layers, 2]), levels (u16 [layers, bins]), CRC-32 of all before (u32).
@@ -67,11 +67,11 @@ class SpectrumFeature:
 
     @property
     def layout(self) -> tuple[tuple[str, ...], tuple[int, ...], int]:
-        """What two features must share to be compared: names, numbers of weights, bins."""
+        """The names, the numbers of weights and the number of bins, which two comparable features share."""
         return self.names, self.n_weights, self.quantiles.shape[1]
 
     def to_bytes(self) -> bytes:
-        """The stored form. A feature made by `compress` comes back exactly."""
+        """Return the stored form, from which a feature made by `compress` is restored exactly."""
         header = _header(self.names, self.n_weights, self.quantiles.shape[1])
         low_and_step, levels = _quantised(self.quantiles)
         body = _PREFIX.pack(_MAGIC, _VERSION, len(header)) + header
@@ -80,7 +80,7 @@ class SpectrumFeature:
 
     @staticmethod
     def from_bytes(data: bytes) -> SpectrumFeature:
-        """The feature that `to_bytes` wrote.
+        """Return the feature that `to_bytes` wrote.
 
         Raises:
             FeatureError: the bytes are cut short, damaged, or of another version.
@@ -88,14 +88,14 @@ class SpectrumFeature:
         return _read(bytes(data))
 
     def cdf(self) -> NDArray[np.float32]:
-        """The seed's own feature, see `cdf_feature`, interpolated between the bins' means."""
+        """Return the feature of the paper's code, see `cdf_feature`, interpolated between the bins' means."""
         ranks = (np.arange(self.quantiles.shape[1]) + 0.5) / self.quantiles.shape[1]
         layers = zip(self.quantiles, self.n_weights, strict=True)
         return _joined([np.interp(_cdf_ends(n), q, ranks, left=0.0, right=1.0) for q, n in layers])
 
 
 def compress(spectrum: Sequence[LayerSpectrum]) -> SpectrumFeature:
-    """The feature of a spectrum, at most `MAX_BYTES` long for up to a few hundred layers.
+    """Return the feature of a spectrum, at most `MAX_BYTES` long for up to a few hundred layers.
 
     Raises:
         FeatureError: the spectrum has no layers, or log-eigenvalues that are not finite.
@@ -116,16 +116,17 @@ def _finite(layer: LayerSpectrum) -> Floats:
 
 
 def bins_that_fit(names: Sequence[str], n_weights: Sequence[int]) -> int:
-    """The number of bins that the byte budget leaves for these layers."""
+    """Return the number of bins that the byte budget allows for these layers."""
     fixed = _PREFIX.size + len(_header(names, n_weights, MAX_BINS)) + 16 * len(names) + _CHECKSUM.size
     return max(MIN_BINS, min(MAX_BINS, (MAX_BYTES - fixed) // (2 * max(1, len(names)))))
 
 
 def bin_means(ascending: Floats, bins: int) -> Floats:
-    """Means of a sorted sample over `bins` intervals of equal probability; a value on an edge counts for both in part.
+    """Return the means of a sorted sample over `bins` intervals of equal probability; a value on an edge counts in part
+    for both.
 
-    >>> bin_means(np.array([0.0, 1.0, 2.0]), 2).round(6).tolist()
-    [0.333333, 1.666667]
+        >>> bin_means(np.array([0.0, 1.0, 2.0]), 2).round(6).tolist()
+        [0.333333, 1.666667]
     """
     n = len(ascending)
     cumulated = np.concatenate([[0.0], np.cumsum(ascending, dtype=np.float64)])
@@ -134,10 +135,10 @@ def bin_means(ascending: Floats, bins: int) -> Floats:
 
 
 def feature_distance(a: SpectrumFeature, b: SpectrumFeature, layer_weighting: LayerWeighting = "inverse") -> float:
-    """`surrogate.distances.spectrum_distance`, from features.
+    """Return `surrogate.distances.spectrum_distance` from features.
 
     Raises:
-        FeatureError: the features have other layers or bins.
+        FeatureError: the features differ in layers or bins.
     """
     if a.layout != b.layout:
         raise FeatureError(f"features must have the same layers and bins, got {_sizes(a)} and {_sizes(b)}")
@@ -148,13 +149,13 @@ def feature_distance(a: SpectrumFeature, b: SpectrumFeature, layer_weighting: La
 def feature_matrix(
     features: Sequence[SpectrumFeature | None], layer_weighting: LayerWeighting = "inverse"
 ) -> NDArray[np.float32]:
-    """Rows whose Manhattan distance is the feature distance: [n, layers * bins] float32.
+    """Return rows whose Manhattan distance is the feature distance: [n, layers * bins] float32.
 
-    A row is NaN where there is no feature, and where some layers of the network had no gradient (a function that is
-    constant cuts the network), so that the feature lacks layers that most have.
+    A row is NaN where there is no feature, and where some layers of the network had no gradient (a constant function
+    cuts the network), so that the feature lacks layers that most features have.
 
     Raises:
-        FeatureError: the features are of different networks.
+        FeatureError: the features belong to different networks.
     """
     layouts = Counter(f.layout for f in features if f is not None)
     if not layouts:
@@ -176,7 +177,7 @@ def _sizes(feature: SpectrumFeature) -> str:
 
 
 def cdf_feature(spectrum: Sequence[LayerSpectrum]) -> NDArray[np.float32]:
-    """The feature of the seed's own code, which Act-Bench files hold: the layers' CDFs, concatenated.
+    """Return the feature of the paper's own code, which Act-Bench files contain: the layers' CDFs, concatenated.
 
     A layer with w weights has a histogram of floor(w / 100) bins over log-eigenvalues from -100 to 100, normalised and
     accumulated. Values beyond the ends count in the first or last bin.
@@ -191,7 +192,7 @@ def _cdf(ascending: Floats, n_weights: int) -> Floats:
 
 
 def _cdf_ends(n_weights: int) -> Floats:
-    """The upper ends of the seed's histogram bins."""
+    """Return the upper ends of the histogram bins of the paper's code."""
     return np.linspace(*_CDF_RANGE, n_weights // _WEIGHTS_A_CDF_BIN + 1)[1:]
 
 
@@ -205,7 +206,7 @@ def _header(names: Sequence[str], n_weights: Sequence[int], bins: int) -> bytes:
 
 
 def _quantised(means: Floats) -> tuple[Floats, NDArray[np.uint16]]:
-    """(low, step) of every layer [layers, 2] and the levels [layers, bins]."""
+    """Return (low, step) of every layer [layers, 2] and the levels [layers, bins]."""
     low, high = means.min(axis=1, keepdims=True), means.max(axis=1, keepdims=True)
     step = np.maximum(2.0 ** np.ceil(np.log2(np.maximum(high - low, _FINEST_STEP) / _LEVELS)), _FINEST_STEP)
     low = np.floor(low / step) * step

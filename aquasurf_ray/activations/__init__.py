@@ -1,6 +1,6 @@
 """The expression language of activation functions: operators, expressions, modules, identity and search spaces.
 
-Knows no other room. The way of a function through it:
+Imports no other room. The path of a function through it:
 
     text -> parse -> Expression -> Activation (to train) | fingerprint (its identity) | latex, words (for people)
     Expression -> fast_factory -> Activation | RecomputedActivation | CompiledActivation (to train fast)

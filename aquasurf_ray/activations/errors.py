@@ -1,20 +1,20 @@
-"""The exceptions of the room `activations`: what a caller can do about them decides the class.
+"""The exceptions of the room `activations`, split by what a caller can do about them.
 
 ActivationError (ValueError)
 ├── ExpressionError   the text is not an expression: correct it at `.position`
-├── OperatorError     an operator is not known, or may not be registered like this
-└── SpaceError        a search space is not well formed, or too large
+├── OperatorError     an operator is unknown, or its registration is refused
+└── SpaceError        a search space is unknown, not well formed or too large
 """
 
 from __future__ import annotations
 
 
 class ActivationError(ValueError):
-    """Anything that this room refuses."""
+    """The base class of this room's errors."""
 
 
 class ExpressionError(ActivationError):
-    """A text is not an expression of the language; `position` is the 1-based column where it stops being one."""
+    """A text is not an expression of the language; `position` is the 1-based column of the first error."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
@@ -26,8 +26,8 @@ class ExpressionError(ActivationError):
 
 
 class OperatorError(ActivationError):
-    """An operator is not known, or its registration is refused."""
+    """An operator is unknown, or its registration is refused."""
 
 
 class SpaceError(ActivationError):
-    """A search space is not known, not well formed, or larger than this machine should enumerate."""
+    """A search space is unknown, not well formed, or larger than this machine should enumerate."""

@@ -45,8 +45,8 @@ Node = TypeVar("Node")
 class Expression:
     """A function of x as a tree: the variable, a number (`value` is set), or an operator applied to arguments.
 
-    Equality, hash, order in a pickle and in a digest all rest on the canonical spelling, so expressions are
-    equal if they are spelled alike, not if they compute the same: that is what `fingerprint` is for.
+    Equality, hash and pickle depend on the canonical spelling alone, so expressions are equal if they are spelled
+    alike. Whether two expressions compute the same function is decided by `fingerprint`.
 
     Raises:
         OperatorError: if the operator is unknown.
@@ -109,11 +109,11 @@ class Expression:
         return f"parse({self.text!r})"
 
     def __reduce__(self) -> tuple[Callable[[str], Expression], tuple[str]]:
-        """Pickle the text alone, so that nothing but the language crosses processes."""
+        """Pickle the text alone, so that only the language crosses processes."""
         return parse, (self.text,)
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """The function's values at `x`: a tensor of the same shape.
+        """Return the function's values at `x`: a tensor of the same shape.
 
         >>> import torch
         >>> parse("mul(x, add(x, x))").evaluate(torch.tensor([1.0, 3.0]))
@@ -126,7 +126,7 @@ class Expression:
 
 
 def parse(text: str) -> Expression:
-    """The expression that a text spells.
+    """Return the expression that a text spells.
 
     Raises:
         ExpressionError: if the text is not in the language; `position` is the 1-based column.
@@ -228,7 +228,7 @@ class _Token(NamedTuple):
 
 
 class _Tokens:
-    """The tokens of a text in order, one looked at ahead."""
+    """The tokens of a text in order, with a lookahead of one."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -317,7 +317,7 @@ class Number:
 
 
 def program_of(expression: Expression) -> Program:
-    """The steps that compute an expression; the result of the last one is its value.
+    """Return the steps that compute an expression; the result of the last step is its value.
 
     A constant function is computed as `add(zero(x),c)`, so that it has x's shape and a gradient, which is 0.
     """
@@ -335,7 +335,7 @@ def program_of(expression: Expression) -> Program:
 
 
 def run_program(program: Program, x: Tensor) -> Tensor:
-    """The value of a program at `x`, of the same shape."""
+    """Return the value of a program at `x`, of the same shape."""
     registers = {0: x}
     result = x
     for number, (function, arguments, released) in enumerate(program, start=1):

@@ -4,18 +4,18 @@ The sample is 1,000 draws of N(0, 1), rounded to float32 so that float32 and flo
 is made from raw PCG64 output and the standard library's inverse normal distribution, both of which are fixed
 algorithms, so it does not change with a version of NumPy or PyTorch.
 
-The format that is digested, `outputs`: the values clipped to [-5, 5], rounded to float32, with one zero and one NaN.
+The digested format, `outputs`: the values clipped to [-5, 5], rounded to float32, with one zero and one NaN.
 Rule "float64" evaluates in float64, so that rounding twins such as add(a,b) and its rearrangements fall together;
-rule "float32" evaluates in float32, as the seed's authors did, and tells about one function in ten twice; how many
-depends on how PyTorch's version rounds (431,193 four-node functions with 2.6, 426,102 with 2.15).
+rule "float32" evaluates in float32, as the paper's authors did, and counts about one function in ten twice; the exact
+number depends on how the version of PyTorch rounds (431,193 four-node functions with 2.6, 426,102 with 2.15).
 
 Evaluation is bitwise repeatable on one machine with one PyTorch, alone or in a block: the sample is padded to 1,024
 points, a multiple of every vector width, because PyTorch computes what is left over after the last full vector with
 other code, which rounds otherwise. Between machines, the last bits of float64 may differ, and a fingerprint differs
 where such a difference meets a rounding boundary of float32: measured once with PyTorch's scalar code in place of
 its AVX-512 code, 120 of the 1,023,524 four-node names (0.012%; with AVX2, none). Rounding to fewer bits changes that
-little (61 names with 17 of the 24 bits), because most of those are functions that amplify rounding errors. So
-compare fingerprints that were made elsewhere only together with the names.
+little (61 names with 17 of the 24 bits), because most of those are functions that amplify rounding errors. So compare
+fingerprints from other machines only together with the names.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ _logger = logging.getLogger(__name__)
 
 @cache
 def sample() -> NDArray[np.float32]:
-    """The 1,000 draws of N(0, 1) at which functions are compared: float32 of shape (1000,), read-only."""
+    """Return the 1,000 draws of N(0, 1) at which functions are compared: float32 of shape (1000,), read-only."""
     draws = _normal_draws(N_POINTS)
     draws.setflags(write=False)
     return draws
 
 
 def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.float32]:
-    """The function's values on the sample, clipped to [-5, 5]: float32 of shape (1000,).
+    """Return the function's values on the sample, clipped to [-5, 5]: float32 of shape (1000,).
 
     NaN stays NaN. A function that fails on the sample, or does not give one real number a point (possible only with
-    operators of the user's own), is undefined: NaN everywhere, with the reason in the log.
+    user-defined operators), is undefined: NaN everywhere, with the reason in the log.
 
     >>> outputs("relu(x)").min(), outputs("reciprocal(zero(x))").max()
     (np.float32(0.0), np.float32(5.0))
@@ -73,7 +73,7 @@ def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.
 
 
 def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
-    """The function's identity: 32 hexadecimal digits, equal for expressions that compute the same.
+    """Return the function's identity: 32 hexadecimal digits, equal for expressions that compute the same.
 
     >>> fingerprint("add(x,x)") == fingerprint("sub(x,negative(x))")
     True
@@ -82,13 +82,13 @@ def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
 
 
 def digest(values: NDArray[np.float32]) -> bytes:
-    """BLAKE2b of one function's rounded outputs as little-endian float32: 16 bytes."""
+    """Return BLAKE2b of one function's rounded outputs as little-endian float32: 16 bytes."""
     return hashlib.blake2b(np.ascontiguousarray(values, dtype="<f4").data, digest_size=DIGEST_BYTES).digest()
 
 
 @cache
 def padded_sample(rule: Rule) -> Tensor:
-    """The sample and 24 more draws, in the precision of the rule: shape (1024,). Not to be changed."""
+    """Return the sample and 24 more draws in the rule's precision, shape (1024,), which must not be changed."""
     if rule not in ("float64", "float32"):
         raise ValueError(f"rule must be 'float64' or 'float32', got {rule!r}")
     dtype = torch.float64 if rule == "float64" else torch.float32
@@ -96,7 +96,7 @@ def padded_sample(rule: Rule) -> Tensor:
 
 
 def rounded(values: Tensor) -> Tensor:
-    """Values of n functions, shape (n, 1024), in the form that is digested: float32 of shape (n, 1000)."""
+    """Return values of n functions, shape (n, 1024), in the digested format: float32 of shape (n, 1000)."""
     result = values[:, :N_POINTS].to(torch.float32, copy=True).contiguous()
     result.clamp_(-BOUND, BOUND).add_(0.0)  # the sum turns -0.0 into 0.0
     if result.sum().isnan():
@@ -105,10 +105,10 @@ def rounded(values: Tensor) -> Tensor:
 
 
 def apply(function: Elementwise, *arguments: Tensor, name: str) -> Tensor | None:
-    """The values of one function, or None where it fails or returns anything but one real number a point."""
+    """Return the values of one function, or None if it fails or returns anything but one real number a point."""
     try:
         values = function(*arguments)
-    except Exception as error:  # an operator of the user's own may raise anything; that is a fact about the function
+    except Exception as error:  # a user-defined operator may raise anything; that is a fact about the function
         _warn_once(f"{name} is undefined: it raised {type(error).__name__}: {error}")
         return None
     expected = arguments[0]
@@ -119,12 +119,12 @@ def apply(function: Elementwise, *arguments: Tensor, name: str) -> Tensor | None
 
 
 def undefined(like: Tensor) -> Tensor:
-    """The values of a function that has none: NaN everywhere."""
+    """Return the values of an undefined function: NaN everywhere."""
     return torch.full_like(like, torch.nan)
 
 
 def operator_digest(entry: Operator) -> str:
-    """The behaviour of one operator on the sample, by which a changed definition is told from the one before."""
+    """Return a digest of one operator's values on the sample, which changes with its definition."""
     x = padded_sample("float64")
     n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
     with exact_arithmetic():
@@ -134,7 +134,7 @@ def operator_digest(entry: Operator) -> str:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Without gradients and autocast, neither of which may have a say in a function's identity."""
+    """Turn off gradients and autocast, neither of which may affect a function's identity."""
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
 

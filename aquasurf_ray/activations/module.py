@@ -1,7 +1,7 @@
-"""An expression as a PyTorch module: what a network uses in the place of its activation function.
+"""An expression as a PyTorch module, which a network uses as its activation function.
 
-The module has no parameters and no state but the expression's text, which is all that pickling and `torch.save` keep
-of the function. It works under torch.compile (fullgraph), autocast, every float type and on any device.
+The module has no parameters, and no state but the text of the expression, which is all that pickling and `torch.save`
+store of the function. It works under torch.compile (fullgraph), autocast, every float type and on any device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Activation(nn.Module):
 
     Args:
         expression: an `Expression`, or its text.
-        inplace: accepted because networks pass it to their activations, and ignored: composed functions need
+        inplace: accepted because networks pass it to their activations, but ignored, because composed functions need
             their input again in the backward pass.
 
     Raises:
@@ -42,15 +42,15 @@ class Activation(nn.Module):
         return str(self.expression)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The function's values at `x`, of the same shape."""
+        """Return the function's values at `x`, of the same shape."""
         return run_program(self._program, x)
 
     def extra_repr(self) -> str:
-        """The expression, as `print(network)` shows it."""
+        """Return the expression, which `print(network)` shows."""
         return self.name
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the functions: those are looked up again where the module is unpickled."""
+        """Return everything but the functions, which are looked up again where the module is unpickled."""
         return {key: value for key, value in self.__dict__.items() if key != "_program"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

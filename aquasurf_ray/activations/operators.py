@@ -1,8 +1,8 @@
 """The table of built-in operators: name, PyTorch function, LaTeX and plain words, one line each.
 
-The names and meanings are those of the seed (Bingham and Miikkulainen 2023, arXiv 2301.05785) and its authors' later
-additions. Functions that PyTorch lacks, or has with another meaning, stand above the table. The order of the table is
-the order in which spaces enumerate their names, so new lines go to the end of their group.
+The names and meanings are those of the paper (Bingham and Miikkulainen 2023, arXiv 2301.05785) and its authors' later
+additions. Functions that PyTorch lacks, or has with another meaning, are defined above the table. Spaces enumerate
+their names in the order of the table, so new lines go to the end of their group.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.nn import functional
 from aquasurf_ray.activations.registry import Elementwise, Level, Operator, Symmetry, add_built_in, all_operators
 
 VALUES_VERSION = 1
-"""Raised whenever a built-in operator changes its values, because identities and caches rest on them."""
+"""The version of the values, for identities and caches: increment it if a built-in operator changes."""
 
 
 def _constant(value: float) -> Callable[[Tensor], Tensor]:
     def constant(x: Tensor) -> Tensor:
-        # Filled in, not made new: the result stays in the autograd graph, so that gradients are zero and not missing.
-        # Cloned, because masked_fill would forget the memory format.
+        # A filled copy instead of a new tensor: it stays in the autograd graph, so gradients are zero, not missing.
+        # Cloned first, because masked_fill would lose the memory format.
         return x.clone().masked_fill_(torch.ones((), dtype=torch.bool, device=x.device), value)
 
     return constant
@@ -35,19 +35,19 @@ def _identity(x: Tensor) -> Tensor:
 
 def _in_float32(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def widened(x: Tensor) -> Tensor:
-        # Some versions and devices lack a half precision kernel of the Bessel functions.
+        # Some versions and devices have no half precision kernel for the Bessel functions.
         return function(x.float()).to(x.dtype) if x.dtype in (torch.float16, torch.bfloat16) else function(x)
 
     return widened
 
 
 def _softplus(x: Tensor) -> Tensor:
-    # PyTorch switches to the identity above 20, which is only exact in float32; above 40 it is in float64.
+    # PyTorch switches to the identity above 20, which is exact in float32 only; above 40 it is exact in float64 too.
     return functional.softplus(x, threshold=40.0)
 
 
 def _log_sigmoid(x: Tensor) -> Tensor:
-    # PyTorch's own forgets the memory format of its input: show it channels_last tensors with channels last.
+    # PyTorch's function loses the memory format of its input, so channels_last tensors get channels moved last.
     moved = x.movedim(1, -1) if x.dim() > 2 and not x.is_contiguous() else x
     if moved is not x and moved.is_contiguous():
         return functional.logsigmoid(moved).movedim(-1, 1)
@@ -55,7 +55,7 @@ def _log_sigmoid(x: Tensor) -> Tensor:
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
-    # Keras's line through (0, 1/2) of slope 1/5, not PyTorch's of slope 1/6.
+    # Keras's line through (0, 1/2) has slope 1/5, PyTorch's has slope 1/6.
     return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
 
 
@@ -75,7 +75,7 @@ def _sinc(x: Tensor) -> Tensor:
 
 def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Elementwise:
     def fold(first: Tensor, *others: Tensor) -> Tensor:
-        # From left to right: floating point sums depend on the order, and identity must not.
+        # From left to right, because floating-point sums depend on the order and a function's identity must not.
         result = first
         for other in others:
             result = function(result, other)

@@ -1,16 +1,16 @@
-"""What an operator is, which ones this process knows, and how users add their own.
+"""The operators: their definition, the registry of this process, and the registration of user-defined ones.
 
 An operator is an elementwise function of one tensor (unary), two (binary) or at least two (n-ary). The parser, the
-printer, the spaces and the module all read this registry and nothing else; `operators.py` fills it with the built-in
-ones, one line each.
+printer, the spaces and the module all read this registry and nothing else; `operators.py` registers the built-in
+operators, one line each.
 
 Templates write the arguments as `#1` and `#2`, and `#*` for all of them. The two levels of an operator decide where
-LaTeX needs parentheses: `level` says how tightly the printed operator binds, `argument_levels` how tightly each
-argument must bind to stand there without parentheses.
+LaTeX needs parentheses: `level` is how tightly the printed operator binds, `argument_levels` is how tightly each
+argument must bind to need no parentheses.
 
-The registry belongs to the process: another process (a Ray worker, a second run) knows a user's operator after it has
-imported the module that registers it. So put registrations at the top level of an importable module, not into a
-script or a notebook, and name that module under `modules` in the YAML file of a space.
+The registry belongs to the process: another process (a Ray worker, a second run) knows a user-defined operator only
+after it has imported the module that registers it. So put registrations at the top level of an importable module, not
+into a script or a notebook, and name that module under `modules` in the YAML file of a space.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class Operator:
     built_in: bool = False
 
     def accepts(self, n_arguments: int) -> bool:
-        """Whether the operator can be applied to this number of arguments."""
+        """Return whether the operator takes this number of arguments."""
         if self.kind == "nary":
             return n_arguments >= _MIN_NARY_ARGUMENTS
         return n_arguments == (1 if self.kind == "unary" else 2)
 
     @property
     def takes(self) -> str:
-        """The number of arguments in words, for messages."""
+        """The number of arguments in words, for error messages."""
         return {"unary": "1 argument", "binary": "2 arguments", "nary": "2 or more arguments"}[self.kind]
 
 
@@ -88,10 +88,10 @@ _TABLE: dict[str, Operator] = {}
 
 
 def operator_named(name: str) -> Operator:
-    """The operator of this name.
+    """Return the operator of this name.
 
     Raises:
-        OperatorError: if there is none, with the nearest known name.
+        OperatorError: no operator has this name; the text suggests the nearest known name.
     """
     found = _TABLE.get(name)
     if found is None:
@@ -100,12 +100,12 @@ def operator_named(name: str) -> Operator:
 
 
 def find_operator(name: str) -> Operator | None:
-    """The operator of this name, or None."""
+    """Return the operator of this name, or None."""
     return _TABLE.get(name)
 
 
 def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
-    """All operators in the order of registration, or those of one kind.
+    """Return all operators in the order of registration, or those of one kind.
 
     >>> [operator.name for operator in all_operators("nary")]
     ['sum_n', 'prod_n', 'max_n', 'min_n']
@@ -114,12 +114,12 @@ def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
 
 
 def shortened(name: str) -> str:
-    """The name quoted for a message, cut where it is too long to be read."""
+    """Return the name in quotes for a message, cut where it is too long to read."""
     return repr(name if len(name) <= _MAX_NAME_LENGTH else name[:_MAX_NAME_LENGTH] + "...")
 
 
 def suggestion(name: str, *others: str) -> str:
-    """The end of a message about an unknown name: the nearest operator (or one of `others`), or nothing.
+    """Return the end of a message about an unknown name: the nearest operator (or one of `others`), or nothing.
 
     >>> suggestion("sigmiod")
     "; did you mean 'sigmoid'?"
@@ -144,10 +144,10 @@ def register_unary(
         function: elementwise and differentiable; gets and returns a tensor of any shape, on any device.
         latex: a template with `#1` for the argument, such as `#1^{3}`; `\operatorname{name}` if left out.
         words: a template in plain words, such as `cube of #1`.
-        replace: allow to redefine an operator registered earlier (never a built-in one): for notebooks.
+        replace: allow redefining an operator registered earlier (never a built-in one), for notebooks.
 
     Raises:
-        OperatorError: if the name is no identifier or taken, or a template lacks its argument.
+        OperatorError: the name is no identifier, or is taken, or a template lacks its argument.
     """
     _register_own("unary", name, function, latex, words, replace)
 
@@ -160,7 +160,7 @@ def register_binary(
     words: str | None = None,
     replace: bool = False,
 ) -> None:
-    """Add an operator of two arguments, `#1` and `#2` in its templates; otherwise as `register_unary`."""
+    """Add an operator of two arguments, `#1` and `#2` in its templates; see `register_unary` for the rest."""
     _register_own("binary", name, function, latex, words, replace)
 
 
@@ -172,15 +172,15 @@ def register_nary(
     words: str | None = None,
     replace: bool = False,
 ) -> None:
-    """Add an operator of two or more arguments, `#*` in its templates; otherwise as `register_unary`."""
+    """Add an operator of two or more arguments, `#*` in its templates; see `register_unary` for the rest."""
     _register_own("nary", name, function, latex, words, replace)
 
 
 def unregister(name: str) -> None:
-    """Remove an operator that a user registered.
+    """Remove a user-defined operator.
 
     Raises:
-        OperatorError: if the name is unknown or built in.
+        OperatorError: the name is unknown or built in.
     """
     if operator_named(name).built_in:
         raise OperatorError(f"operator {name!r} is built in and cannot be removed")
@@ -188,7 +188,7 @@ def unregister(name: str) -> None:
 
 
 def add_built_in(entry: Operator) -> None:
-    """Add a line of the built-in table; for `operators.py` alone."""
+    """Add a line of the built-in table; only `operators.py` calls it."""
     _TABLE[entry.name] = entry
 
 
@@ -204,7 +204,7 @@ def _register_own(
     for template in (entry.latex, entry.words):
         _check_template(name, template, places)
     if latex is not None:
-        # How tightly an unknown template binds cannot be seen: parenthesise it, and what it contains, to be safe.
+        # How tightly an unknown template binds is not known, so the template and its arguments get parentheses.
         entry = Operator(name, kind, function, latex, entry.words, Level.ANY, (Level.ATOM,))
     _TABLE[name] = entry
 

@@ -1,7 +1,7 @@
 """Expressions for people: LaTeX for papers and reports, plain words for tables and messages.
 
-Both fill the templates of the operators bottom up. LaTeX puts an argument in parentheses where it binds less tightly
-than its place asks for; plain words put every argument of two or more operands in parentheses, which keeps them
+Both fill the templates of the operators bottom up. In LaTeX, an argument is in parentheses where it binds less tightly
+than its place requires; in plain words, every argument of two or more operands is in parentheses, so that the text is
 unambiguous.
 """
 
@@ -17,7 +17,7 @@ _PLACE = re.compile(r"#([1-9*])")
 
 
 def latex(expression: Expression | str) -> str:
-    r"""The expression in LaTeX, for math mode.
+    r"""Return the expression in LaTeX, for math mode.
 
     >>> print(latex("mul(sigmoid(x),elu(negative(x)))"))
     \sigma\left(x\right) \cdot \operatorname{ELU}\left(-x\right)
@@ -28,7 +28,7 @@ def latex(expression: Expression | str) -> str:
 
 
 def words(expression: Expression | str) -> str:
-    """The expression in plain words.
+    """Return the expression in plain words.
 
     >>> words("mul(sigmoid(x),elu(x))")
     'sigmoid of x, times elu of x'

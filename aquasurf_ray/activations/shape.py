@@ -1,10 +1,10 @@
-"""The measured shape of a function: what its values on a fixed grid say of bounds, slopes and symmetry.
+"""The measured shape of a function: bounds, slopes and symmetry, by its values on a fixed grid.
 
 The grid is 4,001 even points from -20 to 20 and, for the bounds, powers of ten up to 10^4 on both sides, in float64.
-What is measured is no proof: a property that only shows between two points or further out is not seen. Right beside
-zero, where 1/x and its like have their pole, there are two points more for the bounds. A function that
-is not finite somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor
-symmetric where it is undefined.
+A measurement is no proof: a property that only shows between two points or further out is missed. For the bounds there
+are two more points right next to zero, where 1/x and similar functions have their pole. A function that is not finite
+somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor symmetric where it
+is undefined.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Shape:
-    """What was measured. All are False of a function that is undefined on the whole grid.
+    """The measured properties. All are False for a function that is undefined on the whole grid.
 
     Attributes:
         defined: finite everywhere between -20 and 20.
-        bounded_below, bounded_above: the values have a least, a greatest one.
+        bounded_below, bounded_above: the values have a lower, an upper bound.
         monotone: never falls, or never rises.
         odd, even: f(-x) = -f(x), f(-x) = f(x).
         zero_at_zero: f(0) = 0.
         smooth: the slope changes gradually between neighbouring points of the grid.
-        constant: has one value.
+        constant: all values are the same.
     """
 
     defined: bool
@@ -57,7 +57,7 @@ class Shape:
 
 
 def shape_of(expression: Expression | str) -> Shape:
-    """Measures a function.
+    """Measure a function.
 
     >>> swish = shape_of("swish(x)")
     >>> swish.bounded_below, swish.bounded_above, swish.monotone, swish.smooth
@@ -97,7 +97,7 @@ def _values(expression: Expression, points: Floats) -> Floats | None:
 
 
 def _bounded(values: Floats) -> bool:
-    """Whether the values have a greatest one: none is infinite, and both tails have stopped to grow."""
+    """Return whether the values have an upper bound: none is infinite, and neither tail still grows."""
     known = values[~np.isnan(values)]
     if np.isposinf(known).any():
         return False
@@ -107,8 +107,8 @@ def _bounded(values: Floats) -> bool:
 
 
 def _grows(tail: Floats, inside: float) -> bool:
-    """Whether a tail, outwards, rises above all before and does not slow down: what nears a bound rises by less from
-    one power of ten to the next, a logarithm by as much."""
+    """Return whether a tail, outwards, rises above all values before it and does not slow down: a function that nears a
+    bound rises by less from one power of ten to the next, a logarithm by as much."""
     before = np.fmax.accumulate(np.concatenate([[inside], tail]))
     with np.errstate(invalid="ignore"):  # infinite on the whole grid
         last, previous = before[-1] - before[-3], before[-3] - before[-5]
@@ -122,7 +122,8 @@ def _monotone(values: Floats, scale: float) -> bool:
 
 
 def _smooth(values: Floats) -> bool:
-    """A kink changes the slope at once by a part of its size; a smooth curve changes it by a step's share."""
+    """Return whether no kink is found: a kink changes the slope in one step by a large part of it, a smooth curve by a
+    share that shrinks with the step."""
     slopes = np.diff(values) / (2 * REACH / (N_POINTS - 1))
     jumps = np.abs(np.diff(slopes))
     neighbours = np.maximum(np.roll(jumps, 2), np.roll(jumps, -2))

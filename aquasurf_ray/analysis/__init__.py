@@ -1,4 +1,4 @@
-"""Benchmarks that make search algorithms comparable without training, and searches replayed on them.
+"""Benchmarks that compare search algorithms without training, searches replayed on them, studies and reports of runs.
 
 This room knows the expression language, the surrogate and the store's records, but neither Ray nor SQL. `__init__.pyi`
 lists its names, each loaded from its file when first used. The path through it:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class AnalysisError(ValueError):
-    """What was asked for cannot be analysed; the text names the value received."""
+    """A request that cannot be analysed; the text names the value received."""
 
 
 class BenchmarkError(AnalysisError):
-    """A benchmark is not well formed, not readable, or lacks what was asked of it."""
+    """A benchmark is not well formed, cannot be read, or lacks the requested data."""

@@ -1,4 +1,4 @@
-"""The file that a result goes to: whether it can be written, asked before hours of work, and its writing as a whole."""
+"""The output file of a result: a check before hours of work that it can be written, and an atomic write."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from aquasurf_ray.analysis.errors import AnalysisError
 
 
 def check_place(path: Path) -> None:
-    """Checks that a file can be made, or replaced, at this place; it is left as it is.
+    """Check that a file can be created or replaced at this path; an existing file is left unchanged.
 
     Raises:
-        AnalysisError: the place is a folder or a device, is in no folder, or is not to be written to.
+        AnalysisError: the path is a folder or a device, its folder does not exist, or writing is not permitted.
     """
     folder = path.absolute().parent
     if path.is_dir():
         raise AnalysisError(f"'{path}' is a folder; name a file in it")
     if path.exists() and not path.is_file():
-        raise AnalysisError(f"'{path}' is no plain file; name one to write")
+        raise AnalysisError(f"'{path}' is not a regular file; name one to write")
     if not folder.is_dir():
         raise AnalysisError(f"'{path}' cannot be written: there is no folder '{path.parent}'")
     for place in (folder, path) if path.exists() else (folder,):
@@ -28,10 +28,10 @@ def check_place(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file that all may read; it is there as a whole, or what was there stays.
+    """Write a file that everybody may read, whole or not at all: if writing fails, an existing file stays unchanged.
 
     Raises:
-        AnalysisError: it cannot be written.
+        AnalysisError: the file cannot be written.
     """
     check_place(path)
     try:

@@ -74,7 +74,7 @@ def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_
 
 def test_evidence_of_nothing_known_or_into_nowhere_is_refused(capsys, made_file, tmp_path):
     for options, says in (
-        (["--experiment", "layers"], "experiment: there are rivals"),
+        (["--experiment", "layers"], "experiment must be one of rivals"),
         (["-o", str(tmp_path / "absent" / "tables.md")], "cannot be written: there is no folder"),
         (["-o", str(tmp_path)], "is a folder; name a file in it"),
     ):

@@ -38,7 +38,7 @@ def test_a_report_is_written_with_the_maps_of_spectra_and_outputs(url: str, tmp_
 
 def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None:
     assert main(["plot", NAME, "progress", "-o", str(tmp_path / "p.png"), "--store", url]) == 0
-    assert "The best is" in capsys.readouterr().out
+    assert "Best: " in capsys.readouterr().out
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -46,7 +46,7 @@ def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None
     ("arguments", "said"),
     [
         (["report", "nobody", "-o", "r.html"], "nobody"),
-        (["report", NAME, "-o", "/dev/null"], "no plain file"),
+        (["report", NAME, "-o", "/dev/null"], "not a regular file"),
         (["report", NAME, "-o", "/nowhere/r.html"], "no folder"),
         (["report", NAME, "-o", "/proc/r.html"], "cannot be written"),
         (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of .png, .svg, .pdf"),

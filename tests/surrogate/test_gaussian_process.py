@@ -103,5 +103,5 @@ def test_errors_name_what_was_received() -> None:
         GaussianProcess(noises=[0.0])
     with pytest.raises(SurrogateError, match=r"distances have shape \(2, 3\), scores \(2,\)"):
         GaussianProcess().fit_distances(np.ones((2, 3)), np.ones(2))
-    with pytest.raises(SurrogateError, match="ask predict_distances"):
+    with pytest.raises(SurrogateError, match="call predict_distances"):
         GaussianProcess().fit_distances(np.zeros((1, 1)), np.ones(1)).predict(np.ones((1, 2)))

@@ -255,7 +255,7 @@ def test_errors_name_what_was_received() -> None:
         space_of(outputs, spectra, (1.0,))
     with pytest.raises(SurrogateError, match="acquisition is 'best'"):
         MetricProcess("best")  # type: ignore[arg-type]
-    with pytest.raises(SurrogateError, match="needs a regressor that knows its uncertainty"):
+    with pytest.raises(SurrogateError, match="needs a regressor with an uncertainty"):
         MapPredictor(
             Embedding(np.zeros((1, 2), dtype=np.float32), "", np.ones(1, dtype=bool)),
             lambda: make_regressor("knr"),

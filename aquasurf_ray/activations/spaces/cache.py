@@ -1,8 +1,8 @@
-"""Tables of distinct functions on disk, so that a space is enumerated once a machine.
+"""Tables of distinct functions on disk, so that a space is enumerated only once on each machine.
 
-A table is one uncompressed .npz file of plain arrays (nothing pickled), named by all that decides its content: the
-space's digest, the rule, the sample, the version of PyTorch and the processor's instruction set. It is written
-beside and moved into place, so that readers see a whole file or none; zip's checksums tell a damaged one.
+A table is one uncompressed .npz file of plain arrays (nothing pickled), named by everything that decides its content:
+the space's digest, the rule, the sample, the version of PyTorch and the processor's instruction set. It is written to a
+temporary file and moved into place, so that readers see a whole file or none; zip's checksums detect a damaged one.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32, "fla
 
 
 def default_folder() -> Path:
-    """`$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`."""
+    """Return `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`."""
     return Path(os.environ.get("AQUASURF_CACHE") or Path.home() / ".cache" / "aquasurf-ray")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write beside its place, which it takes when it is whole; its folder is made. Nothing is left of a
-    file whose writing fails.
+    """Open a temporary file that replaces `path` once it is completely written; its folder is created. If writing
+    fails, nothing is left of it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
@@ -53,14 +53,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def path_for(space_digest: str, rule: Rule, folder: Path | None) -> Path:
-    """The file of one table."""
+    """Return the path of a table's file."""
     arithmetic = (_FORMAT, rule, digest(sample()).hex(), torch.__version__, torch.backends.cpu.get_cpu_capability())
     key = hashlib.blake2b(repr((space_digest, arithmetic)).encode(), digest_size=16).hexdigest()
     return (default_folder() if folder is None else Path(folder)) / f"functions-{key}.npz"
 
 
 def read(path: Path, space: SearchSpace) -> FunctionTable | None:
-    """The table of a space from its file; None if there is none, or, with a warning, if it is damaged."""
+    """Return the table of a space from its file; None if there is no file, or, with a warning, if it is damaged."""
     if not path.exists():
         return None
     try:
@@ -68,18 +68,18 @@ def read(path: Path, space: SearchSpace) -> FunctionTable | None:
             table = FunctionTable(space, **{name: stored[name] for name in _ARRAYS})
         _check(table)
     except Exception as error:  # damage shows as any of a dozen errors of zip, NumPy and the system
-        warnings.warn(f"cached table {str(path)!r} is damaged ({error}); it is made anew", stacklevel=3)
+        warnings.warn(f"cached table {str(path)!r} is damaged ({error}) and is computed again", stacklevel=3)
         return None
     return table
 
 
 def write(path: Path, table: FunctionTable) -> None:
-    """Keep a table; a folder that cannot be written is a warning, because the table can be made again."""
+    """Store a table; a folder that cannot be written is a warning, because the table can be computed again."""
     try:
         with whole_file(path) as file:
             np.savez(file, **{name: getattr(table, name) for name in _ARRAYS})
     except OSError as error:
-        warnings.warn(f"table cannot be kept in {str(path.parent)!r}: {error.strerror or error}", stacklevel=3)
+        warnings.warn(f"table cannot be stored in {str(path.parent)!r}: {error.strerror or error}", stacklevel=3)
 
 
 def _check(table: FunctionTable) -> None:

@@ -1,6 +1,6 @@
-"""The distinct functions of a space: every name evaluated on the sample, names of equal fingerprint put together.
+"""The distinct functions of a space: every name evaluated on the sample, names of equal fingerprint grouped.
 
-Evaluating a million names one by one would take half an hour. Three facts make it seconds:
+Evaluating a million names one by one would take half an hour. Three facts reduce it to seconds:
 
 1. A function depends on the values of its sub-expressions alone. So sub-expressions are evaluated
    once, and those whose values are the same bit for bit become one *row*; an operator is applied to rows, not to
@@ -9,7 +9,7 @@ Evaluating a million names one by one would take half an hour. Three facts make 
 3. Blocks of few rows stay in the processor's cache, and both PyTorch and the digest leave Python's lock to others.
 
 The arithmetic is exactly that of `identity.fingerprint` (same operators, same padded width, one thread an operation),
-so that a table finds the fingerprint of every expression that it has a name for.
+so that a table finds the fingerprint of every expression whose name is in the space.
 
 Names appear as indices (see `space.py`), never as a list of texts: `classes` gives the class of every index.
 """
@@ -64,17 +64,17 @@ def unique_functions(
     cache_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> FunctionTable:
-    """The distinct functions of a space, from the disk if they were found before.
+    """Return the distinct functions of a space, from disk if they were computed before.
 
     Args:
-        space: the names to tell apart.
+        space: the names to deduplicate.
         rule: the arithmetic that decides which functions are equal, see `identity.py`.
-        cache_dir: where tables are kept; `$AQUASURF_CACHE`, else `~/.cache/aquasurf-ray`, if left out. A damaged
-            file, or a folder that cannot be written, is a warning and no failure.
-        progress: called with (evaluations done, evaluations in all) now and then.
+        cache_dir: the folder of the tables; by default `$AQUASURF_CACHE`, else `~/.cache/aquasurf-ray`. A damaged file,
+            or a folder that cannot be written, is a warning and not a failure.
+        progress: called with (evaluations done, evaluations in all) from time to time.
 
     Raises:
-        SpaceError: if the space is too large to be enumerated in memory.
+        SpaceError: the space is too large to be enumerated in memory.
 
     >>> space = SearchSpace.define("small", ["binary(unary(x),unary(x))"], unary=["identity", "one"], binary=["mul"])
     >>> list(unique_functions(space, cache_dir=Path(getfixture("tmp_path"))).names)
@@ -111,7 +111,7 @@ class _Application(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Values of n functions, shape (n, 1024), NaN where undefined; `start` says where they belong."""
+    """Values of n functions, shape (n, 1024), NaN where undefined; `start` is the index of the first function."""
 
     start: int
     values: Tensor
@@ -119,10 +119,10 @@ class _Block(NamedTuple):
 
 
 class _Engine:
-    """Rows of values, and what computes new ones from them. Row 0 is x.
+    """The rows of values, and the computation of new rows from them. Row 0 is x.
 
-    A function of an undefined sub-expression is undefined itself, even where the outer operator ignores its argument:
-    a network that uses it fails.
+    A function with an undefined sub-expression is undefined itself, even where the outer operator ignores its argument,
+    because a network that uses it fails.
     """
 
     def __init__(self, rule: Rule, pool: ThreadPoolExecutor) -> None:
@@ -133,7 +133,7 @@ class _Engine:
         self._known: dict[Schema, Rows] = {}
 
     def rows(self, schema: Schema) -> Rows:
-        """The row of every name of a schema."""
+        """Return the row of every name of a schema."""
         if schema.value is not None:
             return np.array([self._number(schema.value)])
         if not schema.choices:
@@ -151,7 +151,7 @@ class _Engine:
         return self._known[schema]
 
     def _number(self, value: float) -> int:
-        """The row of a constant."""
+        """Return the row of a constant."""
         line = torch.full_like(self.values[0], value)
         fresh: list[Tensor] = []
         row = self._row(_bits(line), line, fresh)
@@ -161,13 +161,13 @@ class _Engine:
         return row
 
     def combinations(self, schema: Schema) -> Rows:
-        """The rows of the arguments of every name under one choice at the root: shape (m, n_arguments)."""
+        """Return the rows of the arguments of every name, for one choice at the root: shape (m, n_arguments)."""
         grids = np.meshgrid(*[self.rows(argument) for argument in schema.arguments], indexing="ij")
         return np.stack([grid.ravel() for grid in grids], axis=1)
 
     def blocks(self, entry: Operator, arguments: Rows) -> Iterator[_Block]:
-        """The operator's values at every line of `arguments`, in order."""
-        # The operators of users need not be elementwise in fact, so they see one function at a time, as alone.
+        """Yield the operator's values at every line of `arguments`, in order."""
+        # A user-defined operator may not really be elementwise, so it gets one function at a time.
         size = _BLOCK_ROWS if entry.built_in else 1
         for start in range(0, len(arguments), size):
             lines = torch.from_numpy(arguments[start : start + size])
@@ -184,7 +184,7 @@ class _Engine:
             yield _Block(start, values, without)
 
     def _new_rows(self, entry: Operator, arguments: Rows, fresh: list[Tensor]) -> Rows:
-        """The row of the operator at every line of `arguments`; values not seen before are added to `fresh`."""
+        """Return the row of the operator at every line of `arguments`, and append values not seen before to `fresh`."""
         rows = np.empty(len(arguments), dtype=np.int64)
 
         def evaluated(first: int) -> list[_Block]:
@@ -210,7 +210,7 @@ class _Engine:
 
 
 def _applications(space: SearchSpace, engine: _Engine) -> list[_Application]:
-    """What the root of every name does."""
+    """Return the applications of operators at the root of every name."""
     applications = []
     first = 0
     for schema in [*space.schemas, *(_as_schema(parse(name)) for name in space.own_names)]:
@@ -231,7 +231,7 @@ def _as_schema(expression: Expression) -> Schema:
 def _evaluate(
     applications: Sequence[_Application], n_names: int, engine: _Engine, progress: Progress
 ) -> tuple[Rows, NDArray[np.uint8], NDArray[np.bool_]]:
-    """Digests and flags of all distinct applications, and for every name which of them is its own."""
+    """Return the application of every name, and the digests and flags of all distinct applications."""
     of_names = np.empty(n_names, dtype=np.int64)
     jobs: list[tuple[Operator, Rows]] = []
     total = 0
@@ -262,14 +262,14 @@ def _by_operator(applications: Sequence[_Application]) -> Iterator[tuple[Operato
 
 
 def _digested(engine: _Engine, entry: Operator, arguments: Rows) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Digest, and the flags (finite, constant), of the operator at every line of `arguments`."""
+    """Return the digest and the flags (finite, constant) of the operator at every line of `arguments`."""
     digests = bytearray()
     flags = np.empty((len(arguments), 2), dtype=np.bool_)
     with exact_arithmetic():
         for start, values, _ in engine.blocks(entry, arguments):
             final = rounded(values)
             stop = start + len(values)
-            # Zero times a number is zero unless the number is infinite or none; much faster than isfinite.
+            # Zero times a number is zero unless the number is infinite or NaN; much faster than isfinite.
             flags[start:stop, 0] = (values[:, :N_POINTS].mul(0.0).sum(1) == 0.0).numpy()
             flags[start:stop, 1] = (final.amin(1) == final.amax(1)).numpy()
             for line in final.numpy():
@@ -278,7 +278,7 @@ def _digested(engine: _Engine, entry: Operator, arguments: Rows) -> tuple[NDArra
 
 
 def _sorted(arguments: Rows, symmetry: Symmetry) -> Rows:
-    """Every line with those arguments in ascending order that may be swapped."""
+    """Return every line with its interchangeable arguments in ascending order."""
     if symmetry is Symmetry.ALL:
         return np.sort(arguments, axis=1)
     if symmetry is Symmetry.FIRST_TWO:
@@ -287,7 +287,7 @@ def _sorted(arguments: Rows, symmetry: Symmetry) -> Rows:
 
 
 def _distinct_lines(lines: Rows) -> tuple[Rows, Rows]:
-    """The distinct lines of a matrix of rows, and for every line which of them it is."""
+    """Return the distinct lines of a matrix of rows, and the index of every line among them."""
     if lines.shape[1] > 3:
         distinct, inverse = np.unique(lines, axis=0, return_inverse=True)
         return distinct, inverse.ravel()
@@ -297,7 +297,7 @@ def _distinct_lines(lines: Rows) -> tuple[Rows, Rows]:
 
 
 def _grouped(digests: NDArray[np.uint8]) -> tuple[Rows, Rows]:
-    """The class of every digest, and one representative of every class."""
+    """Return the class of every digest, and one representative of every class."""
     high, low = np.ascontiguousarray(digests).view(">u8").T
     order = np.lexsort((low, high))
     starts = np.ones(len(order), dtype=np.bool_)
@@ -308,7 +308,7 @@ def _grouped(digests: NDArray[np.uint8]) -> tuple[Rows, Rows]:
 
 
 def _bits(line: Tensor) -> bytes:
-    """A digest of values as they are, bit for bit."""
+    """Return a digest of the values, bit for bit."""
     return hashlib.blake2b(line.numpy().data, digest_size=DIGEST_BYTES).digest()
 
 
@@ -323,7 +323,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _one_thread_an_operation() -> Iterator[None]:
-    """Keep PyTorch from splitting an operation where a thread's share is no multiple of the vector width."""
+    """Prevent PyTorch from splitting an operation where a thread's share is no multiple of the vector width."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -37,7 +37,7 @@ class Schema:
 
     @cached_property
     def n_names(self) -> int:
-        """The number of expressions that the schema stands for."""
+        """The number of expressions of the schema."""
         return math.prod((len(self.choices), *(argument.n_names for argument in self.arguments))) if self.choices else 1
 
     @cached_property
@@ -46,7 +46,7 @@ class Schema:
         return 1 + sum(argument.n_operators for argument in self.arguments) if self.choices else 0
 
     def names(self) -> Iterator[str]:
-        """All its expressions, spelled canonically, in the order of their indices.
+        """Yield all expressions of the schema, spelled canonically, in the order of their indices.
 
         >>> list(Schema(("relu", "elu"), (Schema(),)).names())
         ['relu(x)', 'elu(x)']
@@ -60,7 +60,7 @@ class Schema:
                 yield f"{choice}({','.join(combination)})"
 
     def name_at(self, index: int) -> str:
-        """The expression of one index."""
+        """Return the expression of one index."""
         if not self.choices:
             return self.leaf
         names = []
@@ -70,7 +70,7 @@ class Schema:
         return f"{self.choices[index]}({','.join(reversed(names))})"
 
     def generates(self, expression: Expression) -> bool:
-        """Whether the expression is one of its names."""
+        """Return whether the expression is one of the schema's names."""
         if not self.choices or expression.operator is None:
             return not self.choices and expression.operator is None and self.leaf == str(expression)
         return (
@@ -80,7 +80,7 @@ class Schema:
         )
 
     def overlaps(self, other: Schema) -> bool:
-        """Whether the two have a name in common."""
+        """Return whether the two schemas have a name in common."""
         if not self.choices or not other.choices:
             return not self.choices and not other.choices and self.leaf == other.leaf
         return (
@@ -91,10 +91,10 @@ class Schema:
 
 
 def parse_schema(text: str, lists: OperatorLists) -> Schema:
-    """The schema that a text spells, its slots filled from the operator lists.
+    """Return the schema that a text spells, with its slots filled from the operator lists.
 
     Raises:
-        SpaceError: if the text is not a schema, or a slot's list is empty.
+        SpaceError: the text is not a schema, or the list of a slot is empty.
 
     >>> lists = {"unary": ("exp", "tanh"), "binary": ("add", "mul"), "nary": ()}
     >>> list(parse_schema("binary(unary(x), relu(x))", lists).names())[:2]

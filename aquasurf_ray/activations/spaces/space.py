@@ -1,18 +1,18 @@
-"""Search spaces: which functions a run may choose from, as schemas over lists of operators and names of one's own.
+"""Search spaces: the functions that a run may choose from, given by schemas over lists of operators and by extra names.
 
-Three are built in: `three-node` and `four-node` of the seed with its 27 unary operators, and `coatnet`, the four-node
-schemas with all 31. Any other is a YAML file:
+Three are built in: the paper's `three-node` and `four-node` with its 27 unary operators, and `coatnet`, the four-node
+schemas with all 31. Any other space is a YAML file:
 
-    name: small                            # the file's name if left out
-    unary: [relu, swish, tanh]             # the seed's 27, 7 and 4 operators if left out
+    name: small                            # default: the file's name
+    unary: [relu, swish, tanh]             # defaults: the paper's 27 unary, 7 binary and 4 n-ary operators
     binary: [mul]
     nary: [sum_n]
     schemas: ["binary(unary(x),unary(x))"]
-    names: ["elu(x)"]                      # functions besides those of the schemas
-    modules: [mypackage.operators]         # imported first: modules that register operators of your own
+    names: ["elu(x)"]                      # further functions
+    modules: [mypackage.operators]         # imported first: modules that register your own operators
 
-Every name of a space has an index: first those of the schemas in order, then the names of one's own. `digest`
-identifies the definition, including what registered operators compute, but not what the space is called.
+Every name of a space has an index: first the names of the schemas in order, then the extra names. `digest` identifies
+the definition, including what registered operators compute, but not the name of the space.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _KEYS = ("name", *SLOTS, "schemas", "names", "modules")
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A named set of expressions. Make one with `named`, `from_yaml`, `load` or `define`.
+    """A named set of expressions. Create one with `named`, `from_yaml`, `load` or `define`.
 
     >>> SearchSpace.named("three-node").n_names
     5103
@@ -75,10 +75,10 @@ class SearchSpace:
         nary: Sequence[str] = NARY,
         modules: Sequence[str] = (),
     ) -> SearchSpace:
-        """A space from the texts of its schemas, the operators that fill their slots, and names of one's own.
+        """Return a space from the texts of its schemas, the operators that fill their slots, and extra names.
 
         Raises:
-            SpaceError: if a schema, an operator or a name is wrong, two schemas overlap, or nothing is left.
+            SpaceError: a schema, an operator or a name is wrong, two schemas overlap, or the space is empty.
 
         >>> list(SearchSpace.define("mine", ["unary(x)"], unary=["relu", "elu"], names=["mul(x,sigmoid(x))"]).names())
         ['relu(x)', 'elu(x)', 'mul(x,sigmoid(x))']
@@ -99,10 +99,10 @@ class SearchSpace:
 
     @classmethod
     def named(cls, name: str) -> SearchSpace:
-        """A built-in space: `three-node`, `four-node` or `coatnet`.
+        """Return a built-in space: `three-node`, `four-node` or `coatnet`.
 
         Raises:
-            SpaceError: if there is none of this name.
+            SpaceError: no built-in space has this name.
         """
         if name == "three-node":
             return cls.define(name, _THREE_NODE)
@@ -114,10 +114,10 @@ class SearchSpace:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> SearchSpace:
-        """The space that a YAML file defines, with the keys of this module's first paragraph.
+        """Return the space that a YAML file defines, with the keys in this module's first paragraph.
 
         Raises:
-            SpaceError: if the file cannot be read, is not YAML, has unknown keys, or defines no valid space.
+            SpaceError: the file cannot be read, is not YAML, has unknown keys, or defines no valid space.
         """
         path = Path(path)
         try:
@@ -127,10 +127,10 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> SearchSpace:
-        """A built-in space by name, or else the space of a YAML file.
+        """Return a built-in space by name, or the space of a YAML file.
 
         Raises:
-            SpaceError: if it is neither.
+            SpaceError: the argument is neither.
         """
         is_file = isinstance(name_or_path, Path) or Path(name_or_path).suffix in (".yaml", ".yml")
         return cls.from_yaml(name_or_path) if is_file else cls.named(str(name_or_path))
@@ -152,16 +152,16 @@ class SearchSpace:
         return hashlib.blake2b(json.dumps(definition).encode(), digest_size=16).hexdigest()
 
     def names(self) -> Iterator[str]:
-        """All names in the order of their indices, spelled canonically."""
+        """Yield all names in the order of their indices, spelled canonically."""
         for schema in self.schemas:
             yield from schema.names()
         yield from self.own_names
 
     def name_at(self, index: int) -> str:
-        """The name of one index, 0 <= index < n_names.
+        """Return the name of one index, 0 <= index < n_names.
 
         Raises:
-            IndexError: if there is none.
+            IndexError: the index is out of range.
         """
         if not 0 <= index < self.n_names:
             raise IndexError(f"space {self.name!r} has {self.n_names} names, got index {index}")
@@ -172,7 +172,7 @@ class SearchSpace:
         return self.own_names[index]
 
     def __contains__(self, expression: Expression) -> bool:
-        """Whether the space has the expression under this very spelling."""
+        """Return whether the space has the expression in this exact spelling."""
         return str(expression) in self.own_names or any(schema.generates(expression) for schema in self.schemas)
 
     def _operators(self) -> set[str]:
@@ -227,7 +227,7 @@ def _read_mapping(path: Path) -> Mapping[Any, Any]:
 
 
 def _arguments(content: Mapping[Any, Any], default_name: str) -> dict[str, Any]:
-    """The arguments of `SearchSpace.define` from a file's content, the file's modules imported."""
+    """Return the arguments of `SearchSpace.define` from a file's content, after importing the file's modules."""
     unknown = [str(key) for key in content if key not in _KEYS]
     if unknown:
         raise SpaceError(f"unknown key {shortened(unknown[0])}; the keys are {', '.join(_KEYS)}")

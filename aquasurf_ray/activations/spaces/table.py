@@ -1,8 +1,8 @@
-"""The distinct functions of a space, in a fixed order, with all their names.
+"""The distinct functions of a space in a fixed order, with all their names.
 
-Functions stand in the order of their canonical names: fewest operators first, then alphabetical; a function's
-canonical name is the first of its names in the same order. Everything is kept in arrays (a four-node table takes
-about 12 MB), and names are spelled out when they are asked for.
+Functions are in the order of their canonical names: fewest operators first, then alphabetical; a function's canonical
+name is the first of its names in the same order. Everything is stored in arrays (a four-node table takes about 12 MB),
+and names are spelled out on demand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aquasurf_ray.activations.spaces.space import SearchSpace
 
 @dataclass(frozen=True, eq=False)
 class FunctionTable:
-    """The n distinct functions of a space; a function is its position in this table.
+    """The n distinct functions of a space; a function is identified by its position in this table.
 
     Attributes:
         space: the space whose names these are.
@@ -42,7 +42,7 @@ class FunctionTable:
 
     @property
     def n_names(self) -> int:
-        """The number of names that these functions have together."""
+        """The number of names of all functions."""
         return len(self.classes)
 
     @property
@@ -56,34 +56,35 @@ class FunctionTable:
         return _Fingerprints(self)
 
     def aliases(self, function: int) -> list[str]:
-        """All names of a function in the space, the canonical one first."""
+        """Return all names of a function in the space, the canonical one first."""
         order, starts = self._names_by_function
         indices = order[starts[function] : starts[function + 1]]
         return sorted(map(self.space.name_at, indices.tolist()), key=lambda name: (name.count("("), name))
 
     def find(self, fingerprint: str) -> int | None:
-        """The function of this fingerprint, or None if the space does not have it."""
+        """Return the function with this fingerprint, or None if the space does not have it."""
         try:
             return self._position.get(bytes.fromhex(fingerprint))
         except ValueError:
             return None
 
     def is_finite(self, function: int) -> bool:
-        """Whether all values of its canonical name on the sample are finite, before clipping.
+        """Return whether all values of the function's canonical name on the sample are finite, before clipping.
 
-        A property of the name: clipped, an infinite value equals a large one.
+        This is a property of the name, because a clipped infinite value equals a large one.
         """
         return bool(self.flags[function, 0])
 
     def is_constant(self, function: int) -> bool:
-        """Whether its outputs are one and the same number on the whole sample."""
+        """Return whether the function's outputs are the same number on the whole sample."""
         return bool(self.flags[function, 1])
 
     def sample(self, n: int, seed: int, include: Iterable[int] = ()) -> list[int]:
         """Choose n different functions: first those of `include` in their order, then others at random.
 
-        All functions if there are not more than n. One seed gives one order of the table, of which a larger sample
-        takes more, so that samples of the same seed contain one another; it does not depend on NumPy's version.
+        Returns all functions if there are not more than n. One seed gives one order of the table, and a sample takes
+        its first n, so that a larger sample with the same seed contains a smaller one. The order does not depend on
+        NumPy's version.
         """
         drawn = np.random.PCG64(seed).random_raw(len(self))
         wanted = dict.fromkeys([*include, *np.argsort(drawn, kind="stable").tolist()])
@@ -102,7 +103,7 @@ class FunctionTable:
 def ranked(
     space: SearchSpace, digests: NDArray[np.uint8], classes: NDArray[np.int64], flags: NDArray[np.bool_]
 ) -> FunctionTable:
-    """The table of a space from its functions in any order; `classes` and `flags` are given for every name."""
+    """Return the table of a space from its functions in any order; `classes` and `flags` are given for every name."""
     best: list[tuple[int, str, int]] = [(1 << 30, "", -1)] * len(digests)
     for index, (n_operators, name) in enumerate(_sized_names(space)):
         function = classes[index]

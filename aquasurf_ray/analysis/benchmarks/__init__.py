@@ -1,1 +1,1 @@
-"""Benchmarks: a whole space with its results and features, which answers in place of training."""
+"""Benchmarks: a whole space with its results and features, which replaces training in a replay."""

@@ -1,10 +1,10 @@
-"""Benchmarks in the format of Act-Bench: one JSON object, function names to figures.
+"""Benchmarks in the format of Act-Bench: one JSON object that maps function names to metrics.
 
-The store reads them entry by entry, so that a file of 130 MB needs little more than its arrays. Its figures are those
-of one training or medians of several; either way they are one seed here. A spectrum is a cumulative histogram of the
-log-eigenvalues from -100 to 100 for every layer, all concatenated; a new layer begins where the numbers fall, and the
-number of its bins tells its number of weights to a hundred. Lists of another length than most have are no spectra.
-Their labels are those of the data set, so that the Fisher information is the empirical one.
+The store reads the file entry by entry, so that one of 130 MB needs little more memory than its arrays. Its metrics are
+those of one training or medians of several; in both cases they count as one seed. A spectrum is a cumulative histogram
+of the log-eigenvalues from -100 to 100 for every layer, all concatenated; a new layer begins where the numbers fall,
+and its number of bins gives its number of weights to a hundred. Lists with another layout than most are not used as
+spectra. The labels are those of the data set, so the Fisher information is the empirical one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _WEIGHTS_A_BIN = 100
 
 
 def read_act_bench(path: Path) -> Benchmark:
-    """The benchmark of an Act-Bench file, JSON or SQLite; outputs are computed here.
+    """Return the benchmark of an Act-Bench file, JSON or SQLite; outputs are computed here.
 
     Raises:
-        BenchmarkError: not such a file, or a broken one; the text says where.
+        BenchmarkError: the file has another format, or is broken; the text names the place.
     """
     from aquasurf_ray.store import BenchmarkFileError, read_benchmark
 
@@ -74,7 +74,7 @@ def _outputs(entry: BenchmarkEntry) -> NDArray[np.float32]:
 
 
 def _column(values: Iterable[float | None]) -> Scores:
-    """One seed's figures [n, 1]; NaN for what is not there."""
+    """Return the values of one seed, [n, 1]; NaN for missing ones."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)[:, None]
 
 
@@ -85,7 +85,7 @@ def _spectra(cdfs: list[NDArray[np.float32]]) -> Spectra:
 
 
 def _layers(cdf: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The cumulative distributions of the layers; none where values are not finite."""
+    """Return the cumulative distributions of the layers; none if values are not finite."""
     if not len(cdf) or not np.isfinite(cdf).all():
         return []
     return np.split(cdf, np.flatnonzero(np.diff(cdf) < 0) + 1)

@@ -1,8 +1,8 @@
-"""A benchmark: all functions of a space with the results of their trainings, so that a search can be replayed on it.
+"""A benchmark: all functions of a space with the results of their trainings, on which searches can be replayed.
 
-Format: everything is by function, in one order: n functions, `seeds` trainings of each. A score is the task's metric on
-the validation split, the higher the better (the sign is changed where less is better). A training that diverged has
-the score NaN and its seconds; one that never was has NaN for both.
+Format: every array is by function, in the same order: n functions, `seeds` trainings of each. A score is the task's
+metric on the validation split, higher is better (the sign is changed for metrics where lower is better). A training
+that diverged has the score NaN and its seconds; a training that was never run has NaN for both.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ Spectra = tuple[SpectrumFeature | None, ...]
 
 @dataclass(frozen=True, eq=False)
 class Benchmark:
-    """What trainings gave, by function.
+    """The results of trainings, by function.
 
     Args:
-        name: of the benchmark.
-        task: what was trained.
-        metric: what `score` is, such as "accuracy".
+        name: the name of the benchmark.
+        task: the name of the task.
+        metric: the name of the metric, such as "accuracy".
         functions: canonical names [n].
         seed_scores: validation scores float64 [n, seeds].
-        test_scores: the same of the test split.
-        seconds: how long the trainings took, float64 [n, seeds].
+        test_scores: test scores float64 [n, seeds].
+        seconds: the durations of the trainings, float64 [n, seeds].
         outputs: values on the fixed sample of N(0, 1), float32 [n, 1000]; NaN where undefined.
-        spectra: compact spectra [n] by the kind of Fisher information, "sampled" or "empirical"; None where there is
-            none.
-        provenance: how it was made: command, versions, seeds, dates.
-        aliases: other names of each function [n]; none where left out.
-        figures: other figures of the trainings float64 [n, seeds], by name: train_score, train_loss, val_loss, ...
-        higher_is_better: whether `metric` is, so that the sign of a score is the metric's own.
+        spectra: compact spectra [n] by the kind of Fisher information, "sampled" or "empirical"; None for a function
+            without one.
+        provenance: how the benchmark was built: command, versions, seeds, dates.
+        aliases: other names of each function [n]; by default none.
+        figures: other metrics of the trainings float64 [n, seeds], by name: train_score, train_loss, val_loss, ...
+        higher_is_better: whether higher values of `metric` are better; if not, a score is the negative metric.
 
     Raises:
-        BenchmarkError: parts of different lengths, or a function twice.
+        BenchmarkError: parts have different lengths, or a function occurs twice.
     """
 
     name: str
@@ -68,7 +68,9 @@ class Benchmark:
     def __post_init__(self) -> None:
         n = len(self.functions)
         if n == 0 or len(set(self.functions)) < n:
-            raise BenchmarkError(f"a benchmark needs different functions, got {n}, {len(set(self.functions))} differ")
+            raise BenchmarkError(
+                f"a benchmark needs distinct functions, got {n}, of which {len(set(self.functions))} are distinct"
+            )
         if not self.aliases:
             object.__setattr__(self, "aliases", ((),) * n)
         shape = self.seed_scores.shape
@@ -88,22 +90,22 @@ class Benchmark:
 
     @property
     def n_seeds(self) -> int:
-        """How many trainings a function has, at most."""
+        """The largest number of trainings of a function."""
         return int(self.seed_scores.shape[1])
 
     @property
     def trained(self) -> NDArray[np.bool_]:
-        """Which trainings there are, diverged ones among them: bool [n, seeds]."""
+        """Which trainings were run, including diverged ones: bool [n, seeds]."""
         return ~np.isnan(self.seconds) | ~np.isnan(self.seed_scores)
 
     @cached_property
     def scores(self) -> Scores:
-        """Median over seeds float64 [n], a diverged seed at the worse end; NaN where the median one diverged."""
+        """The median over seeds, float64 [n], with diverged seeds as the worst; NaN if the median training diverged."""
         return _medians(self.seed_scores, self.trained)
 
     @cached_property
     def baselines(self) -> Indices:
-        """Where the eight baselines are, in their fixed order, int64 [8]; fewer in a benchmark that lacks some."""
+        """The positions of the eight baselines, in their fixed order, int64 [8]; fewer if the benchmark lacks some."""
         from aquasurf_ray.activations import BASELINES
 
         found = [self.find(name) for name in BASELINES]
@@ -111,14 +113,14 @@ class Benchmark:
 
     @cached_property
     def candidates(self) -> Indices:
-        """What a search can train beside the baselines: functions with a training, diverged or not, int64 [c]."""
+        """The positions of all trained functions but the baselines, which a search can choose from: int64 [c]."""
         return np.setdiff1d(np.flatnonzero(self.trained.any(axis=1)), self.baselines)
 
     def find(self, function: str) -> int | None:
-        """Where a function is, by any of its names or by what it computes; None if the benchmark lacks it.
+        """Return the position of a function, by any of its names or by its fingerprint; None if the benchmark lacks it.
 
         Raises:
-            ActivationError: not the name of a function.
+            ActivationError: the text is not an expression.
         """
         from aquasurf_ray.activations import fingerprint, parse
 
@@ -127,12 +129,12 @@ class Benchmark:
         return self._by_fingerprint.get(fingerprint(name)) if position is None else position
 
     def top(self, fraction: float) -> Indices:
-        """The functions whose score is at least that of the ceil(fraction * n)-th best, best first: int64 [m].
+        """Return the functions whose score is at least that of the ceil(fraction * n)-th best, best first: int64 [m].
 
-        Ties are included, so that m may be more; functions that diverged never are.
+        Ties are included, so m may be larger; functions that diverged are not.
 
         Raises:
-            BenchmarkError: a fraction outside (0, 1].
+            BenchmarkError: the fraction is outside (0, 1].
         """
         if not 0 < fraction <= 1:
             raise BenchmarkError(f"fraction is {fraction}; it must be above 0 and at most 1")
@@ -142,7 +144,7 @@ class Benchmark:
         return order[self.scores[order] >= self.scores[order[place - 1]]] if place else order
 
     def subset(self, functions: Sequence[int] | Indices) -> Benchmark:
-        """The benchmark of some of its functions, by position, in the order given."""
+        """Return the benchmark of some of the functions, by position, in the order given."""
         chosen = np.asarray(functions, dtype=np.int64)
         return replace(
             self,
@@ -157,9 +159,9 @@ class Benchmark:
         )
 
     def split(self, seed: int) -> tuple[Benchmark, Benchmark]:
-        """Two halves, drawn at random, to choose on one and to judge on the other.
+        """Return two random halves, to choose on one and to judge on the other.
 
-        They have no function in common but the baselines, with which every search begins.
+        They have only the baselines in common, with which every search begins.
         """
         others = np.setdiff1d(np.arange(len(self)), self.baselines)
         drawn = others[np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")]
@@ -199,7 +201,7 @@ class Benchmark:
 
     @cached_property
     def _by_fingerprint(self) -> dict[str, int]:
-        """Of the functions whose operators are known here."""
+        """The positions by fingerprint, of the functions whose operators are registered in this process."""
         from aquasurf_ray.activations import ActivationError, fingerprint
 
         found: dict[str, int] = {}
@@ -207,15 +209,15 @@ class Benchmark:
             try:
                 found.setdefault(fingerprint(name), i)
             except ActivationError:
-                continue  # made elsewhere, with operators of somebody's own
+                continue  # a benchmark may have functions with somebody's own operators
         return found
 
 
 def _medians(values: Scores, trained: NDArray[np.bool_]) -> Scores:
-    """Of each row's trainings, with NaN taken for the worst; NaN where that is in the middle."""
+    """Return the median of each row's trainings, with NaN as the worst; NaN if the median is NaN."""
     counted = trained.sum(axis=1)
     low = np.where(np.isnan(values), -np.inf, values)
-    low[~trained] = np.inf  # sorted behind all others
+    low[~trained] = np.inf  # sorted after all others, where the median does not look
     ascending = np.sort(low, axis=1)
     rows = np.arange(len(values))
     medians: Scores = (ascending[rows, np.maximum(counted - 1, 0) // 2] + ascending[rows, counted // 2]) / 2

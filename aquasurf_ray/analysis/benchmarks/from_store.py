@@ -1,7 +1,7 @@
-"""A benchmark out of a store: the trainings of some runs, with the spectra of their functions.
+"""A benchmark from a store: the trainings of some runs, with the spectra of their functions.
 
-Whole trainings count, and those that diverged; what was stopped early or failed by a machine's fault is left out, as if
-it were not trained. Functions stand in the order of their names, fewest operators first.
+Completed and diverged trainings count; a training that was stopped early, or failed because of the infrastructure, is
+left out, as if it had not been run. Functions are in the order of their names, fewest operators first.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def benchmark_from_run(
     space: SearchSpace | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Benchmark:
-    """What runs of one task gave, as a benchmark; a training that several of them have counts once.
+    """Return the results of runs of one task as a benchmark; a training that several runs share counts once.
 
     Args:
         store: an open store or the URL of one.
         runs: the name of a run, or of several.
-        name: of the benchmark; the first run's by default.
-        space: gives the functions all the names that they have in it, besides those that the store knows.
-        provenance: what to say of how it was made, besides task, runs and code versions.
+        name: the name of the benchmark; by default that of the first run.
+        space: adds the names that the functions have in this space to those in the store.
+        provenance: added to task, runs and code versions in the benchmark's provenance.
 
     Raises:
-        BenchmarkError: runs of different tasks, or without any finished training.
-        StoreError: no such store, no such run.
+        BenchmarkError: the runs are of different tasks, or have no finished training.
+        StoreError: there is no such store or run.
     """
     if isinstance(store, str):
         with Store.open(store, create=False) as opened:
@@ -77,7 +77,7 @@ def benchmark_from_run(
 
 
 class _Tables:
-    """Figures by function and seed: [n, seeds], NaN where there is no training or it diverged."""
+    """Metrics by function and seed: [n, seeds], NaN where there is no training or it diverged."""
 
     def __init__(self, ids: list[int], seeds: list[int], evaluations: Iterable[EvaluationRecord]) -> None:
         self._shape = len(ids), len(seeds)
@@ -85,7 +85,7 @@ class _Tables:
         self._cells = [(rows[e.function_id], columns[e.seed], e) for e in evaluations]
 
     def of(self, figure: str, missing: float = np.nan) -> Scores:
-        """One figure; `missing` where a training does not tell it."""
+        """Return one metric; `missing` for a training without it."""
         table = np.full(self._shape, np.nan)
         for row, column, evaluation in self._cells:
             value = getattr(evaluation, figure)
@@ -94,7 +94,7 @@ class _Tables:
 
 
 def _spectra(store: Store, task_id: int, ids: list[int]) -> dict[str, Spectra]:
-    """By kind of Fisher information, those kinds of which there are any."""
+    """Return the spectra by the kind of Fisher information, for the kinds that the store has."""
     spectra: dict[str, Spectra] = {}
     for fisher in get_args(Fisher):
         records = store.spectra(task_id, ids, fisher)

@@ -1,9 +1,10 @@
-"""A benchmark's file, shipped or made: Parquet with one row a function, which any reader of Parquet opens as a table.
+"""A benchmark's file, shipped or user-built: Parquet with one row a function, which any Parquet reader opens as a
+table.
 
-Columns: function, aliases, `val_score_0`, `val_score_1`, ... and the same of test_score, seconds and the other figures
+Columns: function, aliases, `val_score_0`, `val_score_1`, ... and likewise test_score, seconds and the other metrics
 (null where there was no training, NaN where it diverged), outputs and `spectrum_sampled`, `spectrum_empirical`, which
-are bytes (see `packing`; null where there is no spectrum). What belongs to all rows is JSON in the file's metadata
-under "aquasurf_benchmark". The same benchmark gives the same bytes with one version of pyarrow.
+are bytes (see `packing`; null where there is no spectrum). Data of the whole benchmark is JSON in the file's metadata
+under "aquasurf_benchmark". The same benchmark gives the same bytes with the same version of pyarrow.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Layout = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
-    """Writes the Parquet file that `load_benchmark` reads; the same benchmark gives the same bytes.
+    """Write the Parquet file that `load_benchmark` reads; the same benchmark gives the same bytes.
 
     Raises:
         BenchmarkError: the file cannot be written.
@@ -79,26 +80,26 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file begins like Parquet.
+    """Return whether a file begins like Parquet.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
 def load_benchmark(name_or_path: str | Path) -> Benchmark:
-    """A benchmark that is shipped, by name, or one in a file: this program's Parquet, or Act-Bench JSON.
+    """Return a shipped benchmark, by name, or one from a file: this program's Parquet, or Act-Bench JSON.
 
     Raises:
-        BenchmarkError: no such benchmark or file, or a file that is of another format or damaged.
+        BenchmarkError: there is no such benchmark or file, or the file is damaged or has another format.
     """
     path = benchmark_path(name_or_path)
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
         raise BenchmarkError(
-            f"no benchmark '{name_or_path}': neither a file nor one that is shipped; those are: {there}"
+            f"no benchmark '{name_or_path}': it is neither a file nor a shipped benchmark; these are: {there}"
         )
     try:
         own = is_parquet(path)
@@ -112,7 +113,7 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
 
 
 def benchmark_path(name_or_path: str | Path) -> Path:
-    """The file of a benchmark that is shipped, by its name; any other text is a path, and there may be no such file."""
+    """Return the file of a shipped benchmark, by its name; any other text is a path, which need not exist."""
     text = str(name_or_path)
     shipped = SHIPPED / f"{text}.parquet"
     return shipped if "/" not in text and shipped.is_file() else Path(text)
@@ -128,14 +129,14 @@ def _read_parquet(path: Path) -> Benchmark:
         raise BenchmarkError(f"'{path}' is damaged: {error}") from None
     metadata = table.schema.metadata or {}
     if _KEY not in metadata:
-        raise BenchmarkError(f"'{path}' is Parquet, but no benchmark: its metadata lack '{_KEY.decode()}'")
+        raise BenchmarkError(f"'{path}' is Parquet, but no benchmark: its metadata has no '{_KEY.decode()}'")
     try:
         head = json.loads(metadata[_KEY])
         if head["version"] == _VERSION:
             return _benchmark(table, head)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BenchmarkError(f"'{path}' is damaged: {type(error).__name__}: {error}") from None
-    raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads {_VERSION}")
+    raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads version {_VERSION}")
 
 
 def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
@@ -162,7 +163,7 @@ def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
 
 
 def _order_of_sample(n: int) -> NDArray[np.int64]:
-    """What puts the sample ascending, int64 [n]; the order as it is for outputs on another one."""
+    """Return the order that sorts the sample, int64 [n]; the identity for outputs on another sample."""
     from aquasurf_ray.activations import sample
 
     return np.argsort(sample(), kind="stable") if len(sample()) == n else np.arange(n)
@@ -182,13 +183,13 @@ def _numbers(table: Any, name: str, seeds: int) -> Scores:
 
 
 def _layouts(spectra: Spectra) -> list[Layout]:
-    """Which layers there are, the most frequent first: a function that cuts the network has fewer."""
+    """Return the layouts of layers, most frequent first: a function that cuts the network has fewer layers."""
     counts = Counter((feature.names, feature.n_weights) for feature in spectra if feature is not None)
     return [layout for layout, _ in counts.most_common()]
 
 
 def _packed(spectra: Spectra, layouts: list[Layout]) -> list[bytes | None]:
-    """The number of the layout in one byte, then the spectrum."""
+    """Return, for each function, the number of its layout in one byte and the packed spectrum."""
     return [None if s is None else bytes([layouts.index((s.names, s.n_weights))]) + pack_spectrum(s) for s in spectra]
 
 

@@ -1,1 +1,1 @@
-"""Searches replayed on benchmarks: algorithms, simulation, measures and comparisons."""
+"""Searches replayed on benchmarks: algorithms, simulation, measures, comparisons and experiments."""

@@ -1,9 +1,10 @@
-"""Whether one search algorithm is better than another: spreads over runs, and paired tests against a reference.
+"""Comparisons of search algorithms: spreads over runs, and paired tests against a reference.
 
 Invariants: run i of every policy has the same seed, so that differences are taken run by run. Quantiles are values
-that occur (the inverse of the empirical distribution): with every run censored at its budget, the median is Kaplan and
-Meier's, and "never" stays "never". Intervals are percentiles of 2,000 bootstrap samples of the runs. Tests are
-Wilcoxon's signed-rank (zeros ranked, Pratt 1959), corrected by Holm (1979) over the policies, measure by measure.
+that occur (the inverse of the empirical distribution): since every run is censored at its budget, the median is that of
+Kaplan and Meier, and "never" remains "never". Intervals are percentiles of 2,000 bootstrap samples of the runs. Tests
+are Wilcoxon's signed-rank tests (zeros ranked, Pratt 1959), corrected by Holm's method (1979) over the policies,
+separately for each measure.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Floats = NDArray[np.float64]
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 DIGITS = 9
-TESTED = (*(f"to_{name}" for name in TOP_FRACTIONS), "regret", "regret_of_choice")  # less is better in each
+TESTED = (*(f"to_{name}" for name in TOP_FRACTIONS), "regret", "regret_of_choice")  # lower is better for each
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one measure over the runs: median, quartiles, and the bootstrap interval (95%) of the median.
+    """The spread of one measure over the runs: median, quartiles, and the bootstrap interval (95%) of the median.
 
-    All are NaN where no run has a value.
+    All are NaN if no run has a value.
     """
 
     median: float
@@ -47,15 +48,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A policy against the reference, run by run, in a measure of which less is better.
+    """A policy against the reference, run by run, by a measure for which lower is better.
 
     Args:
-        p: of Wilcoxon's signed-rank test, two-sided.
-        p_holm: corrected for the number of policies compared.
-        wins: share of the runs in which the policy is better.
-        losses: share in which it is worse.
-        times_less: the reference's median over the policy's; NaN where the latter is 0.
-        low, high: its bootstrap interval.
+        p: the two-sided p-value of Wilcoxon's signed-rank test.
+        p_holm: the p-value, corrected for the number of policies compared.
+        wins: the share of the runs in which the policy is better.
+        losses: the share of the runs in which the policy is worse.
+        times_less: the reference's median over the policy's; NaN if the latter is 0.
+        low, high: the bootstrap interval of `times_less`.
     """
 
     p: float
@@ -69,14 +70,14 @@ class PairedTest:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several policies' runs on one benchmark.
+    """The runs of several policies on one benchmark.
 
     Args:
-        goals: what there is to find among all functions but the baselines; each run had goals of its own, where it
-            could choose from some only.
-        measures: by policy.
+        goals: the goals among all functions but the baselines; a run that could choose from some only had its own
+            goals.
+        measures: the measures by policy.
         reference: the policy that the others are tested against.
-        tests: by policy (but the reference) and measure.
+        tests: the tests by policy (all but the reference) and measure.
     """
 
     goals: Goals
@@ -91,15 +92,15 @@ class Comparison:
 
     @property
     def runs(self) -> int:
-        """How many runs each policy has."""
+        """The number of runs of each policy."""
         return len(self.measures[self.reference].best_so_far)
 
     def spread(self, policy: str, measure: str) -> Spread:
-        """Of a measure by its name in `values`."""
+        """Return the spread of a measure, by its name in `values`."""
         return spread(values(self.measures[policy], measure))
 
     def document(self) -> dict[str, Any]:
-        """All figures, for JSON."""
+        """Return all measures for JSON."""
         return {
             "runs": self.runs,
             "evaluations": self.evaluations,
@@ -124,7 +125,7 @@ MEASURES = (*TESTED, "rank_correlation", "suggest_ms", "seconds", *(f"seconds_to
 
 
 def values(measures: Measures, name: str) -> Floats:
-    """One measure of every run, by its name in `MEASURES`: float64 [runs]."""
+    """Return one measure of every run, by its name in `MEASURES`: float64 [runs]."""
     by_name: dict[str, NDArray[Any]] = {f"to_{top}": first for top, first in measures.to_top.items()}
     by_name |= {f"seconds_to_{top}": seconds for top, seconds in measures.seconds_to_top.items()}
     found = by_name[name] if name in by_name else getattr(measures, name)
@@ -132,18 +133,18 @@ def values(measures: Measures, name: str) -> Floats:
 
 
 def share_never(measures: Measures, top: str) -> float:
-    """The share of the runs that did not reach a goal, by its name in `TOP_FRACTIONS`."""
+    """Return the share of the runs that did not reach a goal, by its name in `TOP_FRACTIONS`."""
     return float(np.mean(measures.to_top[top] > measures.best_so_far.shape[1]))
 
 
 def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, reference: str) -> Comparison:
-    """Compares policies by their traces, of which those at one place have one seed.
+    """Compare policies by their traces; traces at the same index have the same seed.
 
     Raises:
         AnalysisError: the reference is not among the policies, or their runs differ in number or length.
     """
     if reference not in traces:
-        raise AnalysisError(f"reference '{reference}' was not run; there are: {', '.join(traces)}")
+        raise AnalysisError(f"reference must be one of {', '.join(traces)}, got '{reference}'")
     measures = {
         policy: measure(runs, [goals_of(benchmark.scores[run.candidates]) for run in runs])
         for policy, runs in traces.items()
@@ -163,7 +164,7 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
 
 
 def spread(runs: Floats) -> Spread:
-    """Median, quartiles and interval of values [runs]; NaN are left out."""
+    """Return median, quartiles and interval of values [runs], without NaN."""
     known = runs[~np.isnan(runs)]
     if not len(known):
         return Spread(*[float("nan")] * 5)
@@ -173,7 +174,7 @@ def spread(runs: Floats) -> Spread:
 
 
 def quantiles(samples: Floats, shares: Sequence[float]) -> Floats:
-    """Smallest values of which this share is not larger, along the last axis: [shares, ...].
+    """Return the smallest values that at least these shares do not exceed, along the last axis: [shares, ...].
 
     >>> quantiles(np.array([3.0, 1.0, 2.0, np.inf]), [0.5, 1.0]).tolist()
     [2.0, inf]
@@ -182,7 +183,7 @@ def quantiles(samples: Floats, shares: Sequence[float]) -> Floats:
 
 
 def signed_rank_p(a: Floats, b: Floats) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test of paired values [runs]; 1 where no pair differs."""
+    """Return the two-sided p-value of Wilcoxon's signed-rank test of paired values [runs]; 1 if no pair differs."""
     from scipy.stats import wilcoxon
 
     differences = a - b
@@ -217,5 +218,5 @@ def _interval(estimates: Floats) -> tuple[float, float]:
 
 
 def _resamples(n: int) -> NDArray[np.int64]:
-    """Runs drawn with replacement, the same for all policies so that pairs stay pairs: int64 [RESAMPLES, n]."""
+    """Return runs drawn with replacement, the same for all policies to preserve the pairs: int64 [RESAMPLES, n]."""
     return np.random.default_rng(0).integers(n, size=(RESAMPLES, n))

@@ -1,8 +1,8 @@
-"""A comparison as a table for people: one row a policy, the same columns on the terminal and in Markdown.
+"""A comparison as a table: one row a policy, the same columns on the terminal and in Markdown.
 
 A cell such as `23 [14, 41]` is a median with its quartiles; `>100` stands for a goal that was not reached within 100
-evaluations, and `>3.00` times fewer is a bound, since the reference's median run never got there; p-values are Holm's,
-against the reference, for the evaluations to the top 1% and 0.1% and for regret.
+evaluations, and `>3.00` times fewer is a bound, because the reference's median run never reached the goal. p-values are
+corrected by Holm's method; they are against the reference, for the evaluations to the top 1% and 0.1% and for regret.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ P_VALUES = ("to_top_1", "to_top_01", "regret")
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
-    """The cells of `COLUMNS`, policy by policy."""
+    """Return the cells of `COLUMNS`, policy by policy."""
     return [_row(comparison, policy) for policy in comparison.measures]
 
 
 def markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right.
+    """Return a Markdown table with numbers aligned right.
 
     >>> print(markdown(["policy", "n"], [["random", "12"]]))
     | policy | n |
@@ -63,7 +63,7 @@ def _row(comparison: Comparison, policy: str) -> list[str]:
 
 
 def _fewer(comparison: Comparison, policy: str) -> str:
-    """How many times fewer evaluations than the reference: a bound where the median run of one never got there."""
+    """Return how many times fewer evaluations than the reference; a bound if one median run never reached the goal."""
     top = comparison.tests[policy]["to_top_1"]
     ours, reference = (comparison.spread(name, "to_top_1").median for name in (policy, comparison.reference))
     never = ours > comparison.evaluations, reference > comparison.evaluations
@@ -76,13 +76,13 @@ def _p_values(tests: Mapping[str, PairedTest]) -> list[str]:
 
 
 def seconds_text(spread: Spread) -> str:
-    """Simulated seconds until a goal was reached, which may be never."""
+    """Return the simulated seconds until a goal was reached, or "never"."""
     low, middle, high = ("never" if math.isinf(value) else f"{value:.0f}" for value in _quartiles(spread))
     return f"{middle} [{low}, {high}]"
 
 
 def p_text(p: float) -> str:
-    """A p-value with as many digits as it deserves.
+    """Return a p-value with its significant digits.
 
     >>> p_text(0.5), p_text(0.012), p_text(0.00001)
     ('0.50', '0.012', '<0.0001')

@@ -1,6 +1,6 @@
 """Best-so-far curves of a comparison: the median of each policy's runs, with a band from quartile to quartile.
 
-Colours are those of Okabe and Ito, which people tell apart with any colour vision; the line's dashes change with each
+Colours are those of Okabe and Ito, which are distinct for every kind of colour vision; the dashes change with each
 round of colours. matplotlib is imported when a picture is drawn, and needs no display.
 """
 
@@ -27,10 +27,10 @@ GOALS = {"top_1": "top 1%", "top_01": "top 0.1%"}
 
 
 def check_format(path: Path) -> None:
-    """Checks, before anything is computed for a picture, that it can be drawn into such a file.
+    """Check, before anything is computed for a picture, that it can be drawn into this file.
 
     Raises:
-        AnalysisError: matplotlib is not installed or does not know the format, or no file can be there.
+        AnalysisError: matplotlib is not installed or does not know the format, or the file cannot be written.
     """
     _new_figure()
     if path.suffix not in FORMATS:
@@ -39,7 +39,7 @@ def check_format(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure in the format of the file's suffix; the file is there as a whole, or what was there stays.
+    """Write a figure in the format of the file's suffix, whole or not at all.
 
     Raises:
         AnalysisError: the file cannot be written.
@@ -50,14 +50,15 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw(comparison: Comparison, path: Path, *, metric: str, title: str, higher_is_better: bool = True) -> None:
-    """Writes a picture in the format of the file's suffix, one of `FORMATS`.
+    """Write a picture in the format of the file's suffix, one of `FORMATS`.
 
     Args:
-        comparison: what to draw.
-        path: of the file.
+        comparison: the comparison to draw.
+        path: the path of the file.
         metric: the name of the score, for the axis.
-        title: above the picture.
-        higher_is_better: whether the metric is; otherwise it is drawn with its own sign, the opposite of the score's.
+        title: the title above the picture.
+        higher_is_better: whether higher values of the metric are better; if not, the curves have the metric's own sign,
+            the opposite of the score's.
 
     Raises:
         AnalysisError: matplotlib is not installed, or the file cannot be written.
@@ -78,7 +79,7 @@ def _new_figure() -> Figure:
 
 
 def draw_curves(axes: Axes, comparison: Comparison, sign: float = 1.0) -> None:
-    """Curves, bands and goals on axes; scores are multiplied by `sign`."""
+    """Draw curves, bands and goals on axes; scores are multiplied by `sign`."""
     from matplotlib.ticker import MaxNLocator
 
     number = np.arange(1, comparison.evaluations + 1)

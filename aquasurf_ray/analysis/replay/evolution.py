@@ -1,9 +1,9 @@
-"""Regularised evolution over expressions, a rival of the surrogate search.
+"""Regularised evolution over expressions, a competitor of the surrogate search.
 
 Real, Aggarwal, Huang and Le 2019 (arXiv 1802.01548), algorithm 1: a population of the youngest results; the best of a
 random tournament is mutated; the oldest dies. A mutation replaces one operator by another of the same kind. A mutant
 that is known, running or not in the benchmark costs nothing and is drawn again; where the neighbourhood is exhausted,
-mutants get further away. With pending evaluations it is asynchronous evolution, as in the paper.
+mutants get more mutations. With pending evaluations this is asynchronous evolution, as in that article.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ DIVERGED = float("-inf")
 
 
 class EvolutionPolicy(Policy):
-    """Suggests a mutant of a good and young function.
+    """Suggest a mutant of a young function with a good score.
 
     A suggestion depends on the seed, on the results in the order of their observation, and on the arguments. Results
-    that were not suggested (the baselines) belong to the population too. The paper's sizes (100 and 25) are for
-    thousands of evaluations; ours are for a hundred.
+    that were not suggested (the baselines) belong to the population too. The article's sizes (100 and 25) are for
+    thousands of evaluations; the defaults here are for a hundred.
 
     Args:
         spellings: the names of the candidates.
-        seed: of all chance.
-        population: how many of the youngest results can have offspring; until there are as many, candidates are random.
-        tournament: how many of the population are drawn, of which the best is mutated.
+        seed: the random seed.
+        population: the number of youngest results that can have offspring; until there are as many, candidates are
+            random.
+        tournament: the number of results drawn from the population, of which the best is mutated.
 
     Raises:
-        SurrogateError: sizes below 1, or a tournament larger than the population.
+        SurrogateError: a size is below 1, or the tournament is larger than the population.
     """
 
     def __init__(self, spellings: Spellings, seed: int = 0, *, population: int = 20, tournament: int = 5) -> None:
         if not 1 <= tournament <= population:
-            raise SurrogateError(f"population is {population}, tournament {tournament}; expected 1 <= tournament <= it")
+            raise SurrogateError(f"tournament must be from 1 to the population {population}, got {tournament}")
         self._spellings, self._seed = spellings, seed
         self._population, self._tournament = population, tournament
-        self._scores: dict[int, float] = {}  # by candidate, the youngest last
+        self._scores: dict[int, float] = {}  # scores by candidate, the youngest last
         self._genomes: dict[int, Expression] = {}
 
     def observe(self, candidate: int, score: float | None) -> None:
-        """Takes a result in, as the youngest of the population; None for a diverged training."""
+        """Record a result as the youngest of the population; None for a diverged training."""
         self._scores.pop(candidate, None)
         self._scores[candidate] = DIVERGED if score is None else float(score)
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: NDArray[np.bool_] | None = None) -> Suggestion | None:
-        """A mutant, or a random candidate while the population grows; None when nothing is open."""
+        """Return a mutant, or a random candidate while the population grows; None when none is open."""
         running = sorted(set(pending) - self._scores.keys())
         open_ = self._open(running, allowed)
         if not open_.any():
@@ -91,7 +92,7 @@ class EvolutionPolicy(Policy):
         return best
 
     def _genome(self, candidate: int) -> Expression:
-        """The expression under which the candidate was suggested; one of its names, where it was not."""
+        """Return the expression under which the candidate was suggested; one of its names if it was not suggested."""
         suggested = self._genomes.get(candidate)
         return suggested or self._any_genome(candidate, np.random.default_rng([self._seed, candidate]))
 
@@ -108,9 +109,9 @@ class EvolutionPolicy(Policy):
 
 
 def mutated(expression: Expression, node: int, spellings: Spellings, rng: np.random.Generator) -> Expression:
-    """The expression with another operator of the same kind at one node, counted from the root in preorder.
+    """Return the expression with another operator of the same kind at one node, counted from the root in preorder.
 
-    Unchanged where the benchmark has no other operator of that kind.
+    The expression is unchanged if the benchmark has no other operator of that kind.
     """
     if expression.operator is None:
         return expression

@@ -1,8 +1,8 @@
-"""The questions that docs/evidence.md answers, each as a comparison of a few search algorithms.
+"""The experiments of docs/evidence.md: questions, each with a comparison of a few search algorithms.
 
-An experiment changes one thing of the seed's configuration, against a reference that leaves it as it is. A search on a
-map takes one of five layouts, by its seed, so that one layout's luck is not taken for the effect of a setting. A new
-experiment is one entry of `EXPERIMENTS`.
+An experiment changes one setting of the paper's configuration, against a reference without the change. A search on a
+map takes one of five layouts, by its seed, so that the luck of one layout is not mistaken for the effect of a setting.
+A new experiment is one entry of `EXPERIMENTS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.replay.comparison import Comparison
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, markdown, rows, seconds_text
 from aquasurf_ray.analysis.replay.transfer import TRANSFER
 
-SPLIT_SEED = 0  # of the halves of a benchmark: one to choose on, one to judge on
+SPLIT_SEED = 0  # the random seed of the two halves of a benchmark: one to choose on, one to judge on
 LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
@@ -28,20 +28,20 @@ ALL_FEATURES = ("spectrum", "outputs", "both")
 
 @dataclass(frozen=True, order=True)
 class Variant:
-    """A search algorithm by name, with so many trainings at the same time."""
+    """A search algorithm by name, with a number of trainings at the same time."""
 
     policy: str
     workers: int = 1
 
     @property
     def label(self) -> str:
-        """What it is called in tables."""
+        """The name of the variant in tables."""
         return self.policy if self.workers == 1 else f"{self.policy}, {self.workers} workers"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, and the variants whose comparison answers it; the first is the reference."""
+    """A question, and the variants whose comparison answers it; the first one is the reference."""
 
     question: str
     variants: tuple[Variant, ...]
@@ -57,7 +57,7 @@ def _of(question: str, policies: Iterable[str]) -> Experiment:
 
 
 def _transfer(source: str) -> list[str]:
-    """With a source's results whole, as far as a search has them, and made to mislead."""
+    """Return policies with all results of a source, with those of a search on it, and with misleading ones."""
     settings = ("", ":search=100", ":scores=negated", ":scores=shuffled")
     return ["metric", *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
 
@@ -109,7 +109,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "k": _of("How many neighbours does knr take?", [ON_MAP, *_on_map(*(f"k={k}" for k in (1, 2, 5, 10)))]),
     "combine": _of("Union or intersection of the two graphs?", [ON_MAP, *_on_map("combine=intersection")]),
     "balance": _of(
-        "How much do outputs count beside spectra, without a map?",
+        "How much do outputs count relative to spectra, without a map?",
         [METRIC, *(f"{METRIC}:balance={share}" for share in (0.1, 0.25, 0.75, 0.9)), "gp/both/metric:balance=learned"],
     ),
     "fisher": _of(
@@ -176,7 +176,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     ),
     "pending": Experiment(
-        "What are results that are still to come taken for, without a map?",
+        "Which scores are assumed for pending evaluations, without a map?",
         (
             Variant(DEFAULT),
             *(
@@ -209,29 +209,29 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 ON_DEMAND = frozenset({"grid", "from-digits", "from-digits-mlp"})
-"""Experiments that are run by name only: the grid, which has what others have and more, and those between benchmarks,
-each of which is for another one than its source."""
+"""The experiments that run only by name: the grid, which contains many of the others, and those between benchmarks,
+each of which needs another benchmark than its source."""
 
 
 def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:
-    """The experiments of these names; all but those `ON_DEMAND` where none is given.
+    """Return the experiments of these names; by default all but those in `ON_DEMAND`.
 
     Raises:
-        AnalysisError: there is none of a name.
+        AnalysisError: a name is unknown.
     """
     for name in names:
         if name not in EXPERIMENTS:
-            raise AnalysisError(f"experiment: there are {', '.join(EXPERIMENTS)}, got '{name}'")
+            raise AnalysisError(f"experiment must be one of {', '.join(EXPERIMENTS)}, got '{name}'")
     return {name: EXPERIMENTS[name] for name in (names or [name for name in EXPERIMENTS if name not in ON_DEMAND])}
 
 
 def section(name: str, experiment: Experiment, comparison: Comparison) -> str:
-    """A heading, the question and the table."""
+    """Return a heading, the question and the table."""
     return f"### {name}\n\n{experiment.question}\n\n{table(experiment, comparison)}\n"
 
 
 def table(experiment: Experiment, comparison: Comparison) -> str:
-    """The comparison in Markdown, with simulated times where workers differ."""
+    """Return the comparison in Markdown, with simulated times where the numbers of workers differ."""
     columns, cells = list(COLUMNS), rows(comparison)
     if len({variant.workers for variant in experiment.variants}) > 1:
         columns.append("seconds to top 1%")

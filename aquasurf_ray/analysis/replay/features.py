@@ -1,7 +1,7 @@
-"""Features of a benchmark's functions as arrays, and their embeddings, each made once.
+"""Features of a benchmark's functions as arrays, and their embeddings, each computed once.
 
-Both depend on no score, so all searches on a benchmark share them: in memory for as long as the benchmark lives, and
-embeddings on disk too, under the digest of their content, in `$AQUASURF_CACHE`, else `~/.cache/aquasurf-ray`.
+Neither depends on scores, so all searches on a benchmark share them: in memory as long as the benchmark exists, and
+embeddings also on disk, under the digest of their content, in `$AQUASURF_CACHE`, else `~/.cache/aquasurf-ray`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _made: WeakKeyDictionary[Benchmark, dict[Any, Any]] = WeakKeyDictionary()
 
 
 def made_once(benchmark: Benchmark, key: Any, make: Callable[[], T]) -> T:
-    """What `make` gives, kept with the benchmark under `key`."""
+    """Return the result of `make`, which is stored with the benchmark under `key`."""
     kept = _made.setdefault(benchmark, {})
     if key not in kept:
         kept[key] = make()
@@ -38,14 +38,14 @@ def made_once(benchmark: Benchmark, key: Any, make: Callable[[], T]) -> T:
 
 
 def spectrum_rows(benchmark: Benchmark, fisher: str, weighting: LayerWeighting) -> Floats:
-    """Rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is no spectrum.
+    """Return rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is no spectrum.
 
     Raises:
         BenchmarkError: the benchmark has no spectra of this kind.
     """
     if fisher not in benchmark.spectra:
         there = " or ".join(f"fisher={kind}" for kind in sorted(benchmark.spectra))
-        instead = f"say {there}" if there else "it has none: search by features 'outputs'"
+        instead = f"set {there}" if there else "it has none: search by features 'outputs'"
         raise BenchmarkError(f"benchmark '{benchmark.name}' has no {fisher} spectra; {instead}")
     spectra = benchmark.spectra[fisher]
     return made_once(benchmark, ("rows", fisher, weighting), lambda: feature_matrix(spectra, weighting))
@@ -58,7 +58,7 @@ def embedding_of(
     weighting: LayerWeighting = "inverse",
     without_spectrum: frozenset[int] = frozenset(),
 ) -> Embedding:
-    """The embedding of all functions, some of them known by their outputs alone."""
+    """Return the embedding of all functions, of which some may have outputs but no spectrum."""
 
     def make() -> Embedding:
         n = len(benchmark)
@@ -74,7 +74,7 @@ def embedding_of(
 
 
 def kept_embedding(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
-    """`surrogate.embedding.embed`, from the disk where the same features were embedded before."""
+    """Return the result of `surrogate.embedding.embed`, from disk if the same features were embedded before."""
     version = embedding_version(outputs, spectra, config)
     path = cache.default_folder() / f"embedding-{version}.npy"
     coordinates = _read(path, len(outputs))
@@ -86,24 +86,24 @@ def kept_embedding(outputs: Floats, spectra: Floats, config: EmbeddingConfig) ->
 
 
 def _read(path: Path, n: int) -> Floats | None:
-    """Coordinates [n, 2]; None if there are none, or, with a warning, if the file is damaged."""
+    """Return coordinates [n, 2]; None if there is no file, or, with a warning, if it is damaged."""
     if not path.exists():
         return None
     try:
         coordinates: Floats = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        warnings.warn(f"cached embedding '{path}' is damaged ({error}); it is made anew", stacklevel=2)
+        warnings.warn(f"cached embedding '{path}' is damaged ({error}) and is computed again", stacklevel=2)
         return None
     if coordinates.shape == (n, 2) and coordinates.dtype == np.float32:
         return coordinates
-    warnings.warn(f"cached embedding '{path}' has shape {coordinates.shape}; it is made anew", stacklevel=2)
+    warnings.warn(f"cached embedding '{path}' has shape {coordinates.shape} and is computed again", stacklevel=2)
     return None
 
 
 def _write(path: Path, coordinates: Floats) -> None:
-    """Keeps coordinates; a folder that cannot be written is a warning, because they can be made again."""
+    """Store coordinates; a folder that cannot be written is a warning, because they can be computed again."""
     try:
         with cache.whole_file(path) as file:
             np.save(file, coordinates)
     except OSError as error:
-        warnings.warn(f"embedding cannot be kept in '{path.parent}': {error.strerror or error}", stacklevel=2)
+        warnings.warn(f"embedding cannot be stored in '{path.parent}': {error.strerror or error}", stacklevel=2)

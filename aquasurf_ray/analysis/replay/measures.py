@@ -1,9 +1,9 @@
-"""What is measured of simulated searches: how soon they find the best functions, how well they predict, how fast.
+"""Measures of simulated searches: how soon they find the best functions, how well they predict, how fast they are.
 
-Format: `runs` searches of `evaluations` trainings each; truth is a function's median score over seeds, whatever score
-the search saw. Goals are among the functions that the run could choose from. The baselines, which every search knows
-before it begins, do not count. Evaluations are counted from 1 in the order of completion; a goal that is never reached
-has the value evaluations + 1, in seconds infinity.
+Format: `runs` searches of `evaluations` trainings each; the truth is a function's median score over seeds, whatever
+score the search observed. Goals are among the functions that the run could choose from. The baselines, which every
+search knows from the start, do not count. Evaluations are counted from 1 in the order of completion; a goal that is
+never reached has the value evaluations + 1, or infinite seconds.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ MIN_FOR_CORRELATION = 3
 
 @dataclass(frozen=True)
 class Goals:
-    """What there is to find among the functions that a search can choose from.
+    """The goals among the functions that a search can choose from.
 
     Args:
-        top: the score that belongs to the best of the functions, by the names of `TOP_FRACTIONS`: that of the
-            ceil(fraction * n)-th best of n.
-        best: the best score of all.
-        worst: the worst finite one.
+        top: the score of the ceil(fraction * n)-th best of n functions, by the names of `TOP_FRACTIONS`.
+        best: the best score.
+        worst: the worst finite score.
     """
 
     top: Mapping[str, float]
@@ -47,19 +46,21 @@ class Goals:
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """One policy's runs; all but `best_so_far` have one value a run.
+    """The measures of one policy's runs; all but `best_so_far` have one value a run.
 
     Args:
-        best_so_far: the truth of the best function yet, float64 [runs, evaluations]; the worst score that there is
-            as long as all have diverged.
+        best_so_far: the truth of the best function so far, float64 [runs, evaluations]; the worst score of the
+            benchmark as long as all trainings have diverged.
         to_top: evaluations until a function of the top was trained, by the names of `TOP_FRACTIONS`.
-        seconds_to_top: the same in simulated seconds.
-        regret: how far the best function found is below the best that there was.
-        regret_of_choice: how far the function that looked best is, by the scores that the search saw.
-        rank_correlation: Spearman's, of predicted score and truth of the suggested functions; NaN without predictions.
-        suggest_ms: the median processor time of a suggestion, measured.
-        distinct: how many of the runs differ at all in what they trained; fewer than the runs where a policy follows
-            from little chance, whose tests then promise more than they know.
+        seconds_to_top: simulated seconds until a function of the top was trained.
+        regret: the difference between the best score of all and the truth of the best function found.
+        regret_of_choice: the difference between the best score of all and the truth of the function with the best
+            observed score.
+        rank_correlation: Spearman's correlation of predicted score and truth of the suggested functions; NaN without
+            predictions.
+        suggest_ms: the measured median processor time of a suggestion.
+        distinct: the number of runs that differ in the functions that they trained. It is below the number of runs for
+            policies with little randomness, whose p-values are then too small.
         seconds: simulated time from the first start to the last end.
     """
 
@@ -75,7 +76,7 @@ class Measures:
 
 
 def goals_of(scores: Floats) -> Goals:
-    """The goals among functions with these scores [n], NaN where they diverged.
+    """Return the goals among functions with these scores [n], NaN where they diverged.
 
     Raises:
         AnalysisError: no function has a score.
@@ -89,10 +90,10 @@ def goals_of(scores: Floats) -> Goals:
 
 
 def measure(traces: Sequence[Trace], goals: Sequence[Goals]) -> Measures:
-    """The measures of one policy's runs, each against goals of its own, in the order of the traces.
+    """Return the measures of one policy's runs, each against its own goals, in the order of the traces.
 
     Raises:
-        AnalysisError: no trace, or traces of different lengths.
+        AnalysisError: there is no trace, or the traces have different lengths.
     """
     lengths = {len(trace.truth) for trace in traces}
     if len(lengths) != 1 or lengths == {0}:
@@ -117,7 +118,7 @@ def measure(traces: Sequence[Trace], goals: Sequence[Goals]) -> Measures:
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation of the pairs [n] that are finite on both sides; NaN for fewer than three or a constant side.
+    """Return the rank correlation of the pairs [n] with two finite values; NaN for fewer than three or a constant side.
 
     >>> spearman(np.array([1.0, 2.0, 3.0, np.nan]), np.array([10.0, 30.0, 20.0, 0.0]))
     0.5
@@ -132,7 +133,7 @@ def spearman(a: Floats, b: Floats) -> float:
 
 
 def _truth_of_choice(trace: Trace, worst: float) -> float:
-    """The truth of the first function with the best observed score; the worst there is, where it diverged."""
+    """Return the truth of the first function with the best observed score; the worst score if its median diverged."""
     chosen = trace.truth[int(np.argmax(np.where(np.isnan(trace.observed), -np.inf, trace.observed)))]
     return worst if np.isnan(chosen) else float(chosen)
 
@@ -144,6 +145,6 @@ def _first_reaching(truth: Floats, score: Floats) -> Indices:
 
 
 def _time_of(evaluation: Indices, finished: Floats) -> Floats:
-    """When the evaluations of these numbers, one a run, had come to their end; infinity for one past the last."""
+    """Return the end times of the evaluations with these numbers, one a run; infinity for one past the last."""
     padded = np.concatenate([finished, np.full((len(finished), 1), np.inf)], axis=1)
     return padded[np.arange(len(finished)), evaluation - 1]

@@ -1,8 +1,8 @@
-"""What another task's results say of this task's functions: the prior of `aquasurf_ray.analysis.replay.prior_process`.
+"""The prior of this task's functions from the results of another task, for `analysis.replay.prior_process`.
 
-A function that the other task has trained is taken at its rank there. One that it lacks is taken at the mean of those
-three that it resembles most, by outputs, which all tasks have in common, and by spectra made comparable (see
-`aquasurf_ray.analysis.replay.comparable_spectra`).
+The prior of a function that was trained on the other task is its rank there. That of any other function is the mean of
+the three functions that it resembles most, by outputs, which are the same for all tasks, and by comparable spectra
+(`analysis.replay.comparable_spectra`).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Another task's results, one row a function that was trained there.
+    """The results of another task, one row for each function that was trained there.
 
     Args:
-        scores: the higher the better, float64 [m]; NaN for what diverged.
+        scores: float64 [m], higher is better; NaN for a function that diverged.
         outputs: values on the fixed sample, float32 [m, s].
         spectra: comparable rows, float32 [m, d]; NaN where there is none.
 
     Raises:
-        SurrogateError: parts of different lengths, or none that came to a score.
+        SurrogateError: the parts have different lengths, or no function has a score.
     """
 
     scores: Scores
@@ -47,11 +47,11 @@ class Source:
             raise SurrogateError(f"none of the source's {len(self.scores)} functions has a score")
 
     def prior(self, same: Indices, outputs: Rows, spectra: Rows) -> Scores:
-        """What is to be expected of functions of the task, in normal quantiles of the source's ranks: float64 [n].
+        """Return the prior of functions of this task, in normal quantiles of the source's ranks: float64 [n].
 
         Args:
-            same: which of the source's functions each is, int64 [n]; -1 where the source lacks it.
-            outputs, spectra: of the functions, as the source's.
+            same: the index of each function in the source, int64 [n]; -1 where the source lacks it.
+            outputs, spectra: the features of the functions, in the format of the source's.
         """
         ranks = normal_ranks(np.where(np.isnan(self.scores), np.nanmin(self.scores), self.scores))
         prior = np.where(same < 0, np.nan, ranks[same])

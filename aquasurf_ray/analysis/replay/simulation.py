@@ -1,9 +1,9 @@
-"""A search replayed on a benchmark: the policy is asked and told as by the driver, and nothing is trained.
+"""A search replayed on a benchmark: the policy is used as by the driver, but nothing is trained.
 
-Trainings run on a virtual clock, in seconds, with the run times that they really took: a free worker gets the next
-suggestion, made while the others are pending; results come one at a time in the order in which trainings end (of equal
-ends, the one that began first). Suggesting takes no virtual time; what it takes of the processor is measured, which a
-busy machine makes longer only by what it does to the caches.
+Trainings run on a virtual clock, in seconds, with the durations that they really had: a free worker gets the next
+suggestion, made while the others are pending; results arrive one at a time in the order in which trainings end (of
+equal ends, the one that began first). A suggestion takes no virtual time. Its processor time is measured, which the
+load of the machine affects only through the caches.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a search did, one entry an evaluation in the order in which they ended; baselines are not among them.
+    """The evaluations of a search, in the order in which they ended, without the baselines.
 
     Args:
         order: the candidates int64 [evaluations].
-        started_at: virtual seconds from the first suggestion on, float64 [evaluations].
-        finished_at: the same, ascending.
-        predicted: what the policy expected of each when it suggested it; NaN where it did not say.
-        observed: the score that it was told; NaN where the training diverged.
+        started_at: the starts in virtual seconds since the first suggestion, float64 [evaluations].
+        finished_at: the ends in virtual seconds, ascending, float64 [evaluations].
+        predicted: the score that the policy predicted when it made the suggestion; NaN without a prediction.
+        observed: the score that the policy observed; NaN where the training diverged.
         truth: the median over seeds; NaN where the median training diverged.
-        suggest_seconds: processor seconds of each suggestion, measured.
-        candidates: what the search could choose from, baselines left out, ascending: int64 [c].
+        suggest_seconds: the measured processor seconds of each suggestion.
+        candidates: the functions that the search could choose from, without the baselines, ascending: int64 [c].
     """
 
     order: Indices
@@ -68,23 +68,24 @@ def simulate(
     observe: Observe = "seed",
     candidates: Sequence[int] | Indices | None = None,
 ) -> Trace:
-    """Runs a search of exactly `evaluations` trainings after the baselines, which are observed first.
+    """Run a search of exactly `evaluations` trainings after the baselines, which are observed first.
 
     Args:
-        policy: a fresh one, whose candidates are the benchmark's functions.
-        benchmark: what answers.
-        evaluations: how many trainings.
-        seed: chooses the trainings that are seen.
-        workers: trainings at the same time.
-        observe: "seed" tells the policy the scores of one training seed, `seed % seeds`, as in a real search; "draw"
-            draws a training seed for every function, so that many runs on few seeds differ; "median" tells the truth.
-        candidates: which functions the search may train besides the baselines; all by default. What a search does on a
-            whole benchmark hardly depends on chance, so that many runs that are to be compared need one subset each:
-            see `draw_candidates`.
+        policy: a fresh policy, whose candidates are the benchmark's functions.
+        benchmark: the benchmark with the results.
+        evaluations: the number of trainings.
+        seed: chooses the training seeds that the policy observes.
+        workers: the number of trainings at the same time.
+        observe: the scores that the policy observes: "seed", those of one training seed, `seed % seeds`, as in a real
+            search; "draw", a training seed drawn for every function, so that many runs on few seeds differ; "median",
+            the median over seeds.
+        candidates: the functions that the search may train besides the baselines; by default all. A search on a whole
+            benchmark hardly depends on chance, so many runs that are to be compared need one subset each: see
+            `draw_candidates`.
 
     Raises:
-        AnalysisError: more evaluations than functions were trained, or a policy that suggests what it may not, or
-            nothing while there is something.
+        AnalysisError: there are more evaluations than trained functions, or the policy suggests a function that is not
+            allowed, or none although some are open.
     """
     if evaluations < 1 or workers < 1:
         raise AnalysisError(f"a search needs evaluations and workers, got {evaluations} and {workers}")
@@ -95,7 +96,7 @@ def simulate(
     search.observe_first(benchmark.baselines)
     open_ = search.open
     if len(open_) < evaluations:
-        raise AnalysisError(f"{evaluations} evaluations asked for, but {len(open_)} functions are there to train")
+        raise AnalysisError(f"{evaluations} evaluations need as many functions, but the search can train {len(open_)}")
     finished = search.run(evaluations, workers)
     order = np.array([started.candidate for _, started in finished], dtype=np.int64)
     return Trace(
@@ -111,37 +112,37 @@ def simulate(
 
 
 def draw_candidates(benchmark: Benchmark, n: int, seed: int) -> Indices:
-    """A random subset of n of the benchmark's candidates, ascending: int64 [n]; all if there are not more."""
+    """Return a random subset of n of the benchmark's candidates, ascending: int64 [n]; all if there are not more."""
     others = benchmark.candidates
     drawn = np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")
     return np.sort(others[drawn[:n]])
 
 
 class _Search:
-    """One search on the virtual clock: scores and seconds [n] are what trainings give, trained [n] which there are."""
+    """One search on the virtual clock; scores and seconds [n] are those of the trainings that `trained` [n] marks."""
 
     def __init__(self, policy: Policy, scores: Scores, seconds: Scores, trained: Mask) -> None:
         self._policy = policy
         self._scores = scores
         self._seconds = seconds
         self._open = trained.copy()
-        self._allowed = trained  # what was observed or is pending the policy knows itself
+        self._allowed = trained  # the policy itself excludes observed and pending functions
         self._running: list[tuple[float, int, _Started]] = []
         self._n_started = 0
 
     @property
     def open(self) -> Indices:
-        """Which functions may still be suggested."""
+        """The functions that may still be suggested."""
         return np.flatnonzero(self._open)
 
     def observe_first(self, candidates: Indices) -> None:
-        """Tells the policy results that nobody suggested."""
+        """Let the policy observe results that it did not suggest."""
         for candidate in candidates[self._open[candidates]].tolist():
             self._policy.observe(candidate, _score(self._scores[candidate]))
             self._open[candidate] = False
 
     def run(self, evaluations: int, workers: int) -> list[tuple[float, _Started]]:
-        """The evaluations with their ends, in that order."""
+        """Return the evaluations with their ends, in the order of these."""
         finished: list[tuple[float, _Started]] = []
         now = 0.0
         while len(finished) < evaluations:
@@ -155,7 +156,7 @@ class _Search:
         return finished
 
     def _start(self, now: float) -> bool:
-        """Asks for a suggestion and trains it; False where the policy would rather wait."""
+        """Start the training of the next suggestion; return False if the policy has none now."""
         pending = frozenset(started.candidate for _, _, started in self._running)
         before = time.process_time()
         suggestion = self._policy.suggest(pending=pending, allowed=self._allowed)
@@ -173,7 +174,7 @@ class _Search:
 
 
 def _world(benchmark: Benchmark, seed: int, observe: str) -> tuple[Scores, Scores, Mask]:
-    """Scores and seconds that the search meets [n], and which functions it can train."""
+    """Return the scores and seconds of the search's trainings [n], and which functions it can train."""
     if observe not in get_args(Observe):
         raise AnalysisError(f"observe is {observe!r}; choose one of {', '.join(get_args(Observe))}")
     trained = benchmark.trained

@@ -1,9 +1,9 @@
-"""What the functions of a benchmark are called: the ground on which rival search algorithms move.
+"""The names of a benchmark's functions, the space of the search algorithms that mutate or build expressions.
 
-A benchmark has each function once, but algorithms that work on expressions meet it under any of its names. So names
-lead to candidates (through the known names, else through the fingerprint) and candidates to names. The schemas are read
-off the names: one for each shape of tree, with the operators that occur at each node. A shape all of whose functions
-have names of larger schemas too (`relu(x)` beside `max(identity(x),zero(x))`) is left out.
+A benchmark has each function once, but algorithms that work on expressions produce any of its names. So names are
+mapped to candidates (through the known names, else through the fingerprint) and candidates to names. The schemas are
+derived from the names: one for each shape of tree, with the operators that occur at each node. A shape all of whose
+functions also have names of larger schemas (`relu(x)` and `max(identity(x),zero(x))`) is left out.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Spellings:
         return len(self.names)
 
     def find(self, name: str) -> int | None:
-        """The candidate that a canonically spelled name means, or None where the benchmark lacks the function."""
+        """Return the candidate with this canonically spelled name, or None if the benchmark lacks the function."""
         if name not in self._candidates:
             self._candidates[name] = self._by_fingerprint.get(fingerprint(name))
         return self._candidates[name]
 
     @cached_property
     def schemas(self) -> tuple[Schema, ...]:
-        """The schemas that all functions can be had from, the largest first; operators stand sorted."""
+        """The schemas that generate all functions, the largest first, with sorted operators."""
         return tuple(_merged([genome for _, genome in spelled]) for spelled in self._by_shape.values())
 
     @cached_property
     def genomes(self) -> tuple[tuple[Expression, ...], ...]:
-        """The names of each candidate that the schemas have, parsed; at least one each."""
+        """The parsed names of each candidate that the schemas generate; at least one each."""
         known: list[list[Expression]] = [[] for _ in self.names]
         for spelled in self._by_shape.values():
             for candidate, genome in spelled:
@@ -60,7 +60,7 @@ class Spellings:
 
     @cached_property
     def operators(self) -> Mapping[Kind, tuple[str, ...]]:
-        """The operators that occur anywhere, sorted, by kind."""
+        """The operators that occur in any name, sorted, by kind."""
         seen: dict[Kind, set[str]] = {}
         pending = list(self.schemas)
         while pending:
@@ -72,7 +72,7 @@ class Spellings:
 
     @cached_property
     def _by_shape(self) -> Mapping[str, list[tuple[int, Expression]]]:
-        """Candidates and their parsed names by shape, without the shapes that no candidate needs."""
+        """The candidates and their parsed names by shape, without the shapes that no candidate needs."""
         shapes: dict[str, list[tuple[int, Expression]]] = {}
         for candidate, names in enumerate(self.names):
             for genome in map(parse, names):
@@ -95,10 +95,10 @@ class Spellings:
 
 
 def spellings_of(benchmark: Benchmark) -> Spellings:
-    """The names in a benchmark; the same object again for the same names.
+    """Return the names in a benchmark; the same object for the same names.
 
     Raises:
-        BenchmarkError: a name has operators that are unknown here.
+        BenchmarkError: a name has operators that this process does not know.
     """
     return _spellings(benchmark.functions, benchmark.aliases)
 
@@ -120,7 +120,7 @@ def _shape(expression: Expression) -> str:
 
 
 def _merged(expressions: Sequence[Expression]) -> Schema:
-    """The schema of expressions of one shape."""
+    """Return the schema of expressions of one shape."""
     if expressions[0].operator is None:
         return Schema()
     choices = tuple(sorted({expression.operator or "" for expression in expressions}))

@@ -1,8 +1,8 @@
-"""The tree-structured Parzen estimator (Bergstra et al. 2011) through Optuna, a rival of the surrogate search.
+"""The tree-structured Parzen estimator (Bergstra et al. 2011) through Optuna, a competitor of the surrogate search.
 
-The search space is the benchmark's schemas: which schema, where there are several, and which operator at each node, all
-categorical. Optuna is asked and told: a name of a function that is known already is answered from what is known and
-costs nothing; a name that the benchmark lacks counts for nothing. All settings are Optuna's defaults.
+The search space is the benchmark's schemas: the schema, where there are several, and the operator at each node, all
+categorical. Through Optuna's ask-and-tell interface, a name of a function that has a result is answered with that
+result at no cost; a name that the benchmark lacks is a failed trial. All settings are Optuna's defaults.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
-MAX_TRIES = 200  # names asked for one suggestion, after which a random candidate is taken
+MAX_TRIES = 200  # trials for one suggestion, after which a random candidate is taken
 DIVERGED = float("-inf")
 SCHEMA = "schema"
 
 
 class TpePolicy(Policy):
-    """Suggests what Optuna's TPE asks for.
+    """Suggest the candidate of the next trial of Optuna's TPE.
 
-    Results that were not suggested (the baselines) are shown to it under one of their names.
+    Results that were not suggested (the baselines) become trials under one of their names.
 
     Args:
         spellings: the names of the candidates.
-        seed: of all chance.
+        seed: the random seed.
 
     Raises:
         AnalysisError: Optuna is not installed.
@@ -47,19 +47,19 @@ class TpePolicy(Policy):
         self._spellings, self.study = spellings, _study(seed)
         self._rng = np.random.default_rng(seed)
         self._scores: dict[int, float] = {}
-        self._asked: dict[int, list[Trial]] = {}  # trials that wait for a candidate's result
+        self._asked: dict[int, list[Trial]] = {}  # trials that wait for the result of a candidate
 
     def observe(self, candidate: int, score: float | None) -> None:
-        """Tells Optuna a result; None for a diverged training, which is worse than any score."""
+        """Report a result to Optuna; None for a diverged training, which is worse than any score."""
         value = DIVERGED if score is None else float(score)
         self._scores[candidate] = value
         for trial in self._asked.pop(candidate, None) or [self._tried(candidate)]:
             self.study.tell(trial, value)
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: NDArray[np.bool_] | None = None) -> Suggestion | None:
-        """The candidate that Optuna asks for; None when nothing is open.
+        """Return the candidate of Optuna's next trial; None when none is open.
 
-        What was suggested before, is open still and not pending is suggested again.
+        A candidate that was suggested before, and is still open but not pending, is suggested again.
         """
         running = set(pending)
         open_ = self._open(running, allowed)
@@ -89,7 +89,7 @@ class TpePolicy(Policy):
         return candidate
 
     def _answer(self, trial: Trial, candidate: int | None) -> None:
-        """Tells what is known of a candidate that cannot be suggested."""
+        """Answer a trial whose candidate cannot be suggested."""
         from optuna.trial import TrialState
 
         if candidate in self._scores:
@@ -100,7 +100,7 @@ class TpePolicy(Policy):
             self.study.tell(trial, state=TrialState.FAIL)
 
     def _tried(self, candidate: int) -> Trial:
-        """A trial of a candidate that Optuna did not choose, under one of its names."""
+        """Return a trial of a candidate that Optuna did not choose, under one of its names."""
         genomes = self._spellings.genomes[candidate]
         genome = genomes[self._rng.integers(len(genomes))]
         self.study.enqueue_trial(_choices(genome, self._spellings.schemas))
@@ -115,7 +115,7 @@ def _study(seed: int) -> Study:
     except ImportError:
         raise AnalysisError("TPE needs Optuna: pip install 'aquasurf-ray[replay]'") from None
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each new study on standard error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs each new study to standard error
     try:
         return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     finally:
@@ -123,13 +123,13 @@ def _study(seed: int) -> Study:
 
 
 def _chosen_name(trial: Trial, schemas: tuple[Schema, ...]) -> str:
-    """The name that a trial's choices spell; schemas are chosen by number, operators by name."""
+    """Return the name that a trial's choices spell; schemas are chosen by number, operators by name."""
     number = trial.suggest_categorical(SCHEMA, range(len(schemas))) if len(schemas) > 1 else 0
     return _spelled(trial, schemas[number], str(number))
 
 
 def _spelled(trial: Trial, schema: Schema, place: str) -> str:
-    """A node's part of the name. A node's place is its schema's number and the way down to it, such as "0.1"."""
+    """Return a node's part of the name. A node's place is its schema's number and the path to it, such as "0.1"."""
     if not schema.choices:
         return VARIABLE
     operator = trial.suggest_categorical(place, schema.choices)
@@ -138,7 +138,7 @@ def _spelled(trial: Trial, schema: Schema, place: str) -> str:
 
 
 def _choices(genome: Expression, schemas: tuple[Schema, ...]) -> dict[str, str | int]:
-    """What a trial would have to choose to spell this genome."""
+    """Return the choices of a trial that spell this genome."""
     number = next(i for i, schema in enumerate(schemas) if schema.generates(genome))
     return {SCHEMA: number, **dict(_operators(genome, str(number)))}
 

@@ -1,4 +1,4 @@
-"""A run as people look at it: one page of HTML, or single pictures for papers.
+"""The report of a run: one HTML page, or single pictures for papers.
 
 store -> read_findings -> Findings -> KINDS: a Chart each -> plotly_chart -> page, or matplotlib_chart -> a file
 """

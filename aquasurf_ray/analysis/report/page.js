@@ -118,9 +118,9 @@ function showCard(event) {
     [shown.metric, table.value[number]],
     ["test", table.test[number]],
     ["predicted", table.predicted[number]],
-    ["step time, relu's", table.time_ratio[number]],
+    ["step time relative to ReLU", table.time_ratio[number]],
     ["status", table.status[number] || "not trained"],
-    ["came as", table.order[number] === null ? null : `${table.origin[number]}, number ${table.order[number]}`],
+    ["origin", table.order[number] === null ? null : `${table.origin[number]}, number ${table.order[number]}`],
   ];
   const list = element("dl");
   for (const [name, value] of rows) {
@@ -164,7 +164,7 @@ async function follow() {
       if (answer.status === 304) continue;
       fresh = await answer.json();
     } catch {
-      note.textContent = "The server has ended; this is the last state that it showed.";
+      note.textContent = "The server has stopped; this page shows its last state.";
       continue;
     }
     note.textContent = "";

@@ -1,7 +1,7 @@
-"""The report as one file of HTML: text, tables and pictures, with Plotly packed into it, so that it opens offline.
+"""The report as one HTML file: text, tables and pictures, with Plotly embedded, so that it opens offline.
 
-`document` is what the page shows, as JSON; `page` puts it, the script and the style sheet into one file. The page of a
-run that goes on (`live`) asks for the document again and draws what changed.
+`document` returns the content of the page as JSON; `page` puts it, the script and the style sheet into one file. The
+page of a running search (`live`) polls the document and redraws what has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Json = dict[str, Any]
 
 
 def document(findings: Findings) -> Json:
-    """Title, sections in order, and the table of functions; a section has an id, a title, HTML, and figures."""
+    """Return the title, the sections in order, and the table of functions; a section has an id, a title, HTML and
+    figures."""
     table = FunctionTable(findings)
     sections: list[Json] = [{"id": "best", "title": "Leaderboard", "html": leaderboard(findings), "figures": []}]
     for make in KINDS.values():
@@ -35,7 +36,7 @@ def document(findings: Findings) -> Json:
             words = f"<p>{html.escape(chart.words)}</p>"
             drawn = figures(chart, table.numbers)
             sections.append({"id": chart.kind, "title": chart.title, "html": words, "figures": drawn})
-    sections.append({"id": "again", "title": "Run it again", "html": again(findings), "figures": []})
+    sections.append({"id": "again", "title": "Reproduce this run", "html": again(findings), "figures": []})
     return {
         "title": f"Run {findings.run.name}",
         "heading": heading(findings),
@@ -46,7 +47,7 @@ def document(findings: Findings) -> Json:
 
 
 def page(shown: Json, *, live: bool = False) -> str:
-    """The whole file.
+    """Return the whole HTML file.
 
     Raises:
         AnalysisError: Plotly is not installed.
@@ -65,7 +66,7 @@ def page(shown: Json, *, live: bool = False) -> str:
 
 
 def _section(section: Json) -> str:
-    """With its words, which are there before, and without, the script."""
+    """Return a section with its text, which is readable before the script has run, and without JavaScript."""
     title, name = html.escape(section["title"]), html.escape(section["id"])
     panels = "".join(f'<div class="panel" id="{name}-{i}"></div>' for i in range(len(section["figures"])))
     words = f'<div class="words" id="{name}-words">{section["html"]}</div>'
@@ -76,14 +77,14 @@ def _section(section: Json) -> str:
 
 
 def _in_script(shown: Json) -> str:
-    """JSON that may stand in a script element, whatever is in it."""
+    """Return JSON that is safe inside a script element, whatever its content."""
     text = json.dumps(shown, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 @lru_cache(maxsize=1)
 def _plotly() -> str:
-    """The library, compressed, as base64."""
+    """Return the library, compressed, as base64."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

@@ -1,8 +1,8 @@
-"""The report of a run that goes on, served to this machine's own browser.
+"""The report of a running search, served to a browser on the same machine.
 
-The page asks for `document.json` every few seconds and gets it when the run's log has grown. Only the loopback address
-is listened on, and only requests that name it are answered, so that no page from elsewhere can read the run through
-the browser. When the database cannot be read, the page stays as it was.
+The page polls `document.json` every few seconds and gets a new document when the run's log has grown. The server
+listens on the loopback address only and answers only requests that name it as their host, so that no other web page can
+read the run through the browser. When the database cannot be read, the page keeps its last state.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 class LiveReport:
-    """A run's document, made anew when the run has gone on since it was last asked for.
+    """The document of a run, built again when the run's log has grown since the last request.
 
     Args:
         store: an open store.
-        name: of the run.
-        again: the command that makes the run once more.
+        name: the name of the run.
+        again: the command that repeats the run.
     """
 
     def __init__(self, store: Store, name: str, again: str) -> None:
@@ -42,10 +42,10 @@ class LiveReport:
         self._shown: dict[str, Any] = {}
 
     def document(self) -> dict[str, Any]:
-        """As `page.document`, with a `version` that changes with it.
+        """Return `page.document` with a `version` that changes with it.
 
         Raises:
-            StoreError: there is none yet, and the database cannot be read.
+            StoreError: there is no document yet, and the database cannot be read.
         """
         with self._lock:
             try:
@@ -53,7 +53,7 @@ class LiveReport:
             except StoreError as error:
                 if not self._shown:
                     raise
-                logger.warning("the page stays as it was: %s", error)
+                logger.warning("the page keeps its last state: %s", error)
             return self._shown
 
     def _look(self) -> None:
@@ -67,7 +67,7 @@ class LiveReport:
 
 
 def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the page on a port of this machine, a free one by default; `serve_forever` runs it.
+    """Return a server of the page on a port of this machine, a free one by default; `serve_forever` runs it.
 
     Raises:
         OSError: the port is taken.
@@ -78,7 +78,7 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
             try:
                 self._answer_request()
             except ConnectionError as error:
-                logger.debug("the browser has gone before it was answered: %s", error)
+                logger.debug("the browser closed the connection before the answer: %s", error)
             except (AnalysisError, StoreError) as error:
                 logger.warning("no page: %s", error)
                 self.send_error(503, "no page", str(error))
@@ -86,7 +86,7 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
         def _answer_request(self) -> None:
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
             if host not in _NAMES:
-                self.send_error(403, "only this machine is answered")
+                self.send_error(403, "only requests from this machine are answered")
             elif self.path == "/":
                 self._answer("text/html; charset=utf-8", page(report.document(), live=True))
             elif self.path == "/document.json":

@@ -1,4 +1,4 @@
-"""The report's own words and tables: what the run was, its best functions, and how to run it again."""
+"""The report's text and tables: the run, its best functions, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
 _NOTES = {
-    "confirmed": "Confirmed is the mean over other seeds than that which a function was selected by, and their number.",
-    "step time": "Step time is in units of relu's.",
+    "confirmed": "Confirmed: mean over the seeds that the function was not selected on, with the number of seeds.",
+    "step time": "Step time: training-step time relative to ReLU.",
 }
 
 
 def heading(findings: Findings) -> str:
-    """The run in two lines."""
+    """Return the run in two lines."""
     run, status, best = findings.run, findings.status, findings.best
     lines = [
         f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
@@ -27,29 +27,29 @@ def heading(findings: Findings) -> str:
     if best:
         lines.append(
             f"Best: <code>{_text(best.function)}</code> with {_text(findings.metric_name)} "
-            f"<b>{findings.value(best.score):.4f}</b>{_beside_relu(findings, best)}."
+            f"<b>{findings.value(best.score):.4f}</b>{_against_relu(findings, best)}."
         )
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
-def _beside_relu(findings: Findings, best: LeaderboardRow) -> str:
+def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
     if findings.reference is None or findings.reference.function == best.function:
         return ""
     return f", relu {findings.value(findings.reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
-    """The best functions and all baselines as a table; confirmed is the mean over other seeds."""
+    """Return the best functions and all baselines as a table; confirmed is the mean over other seeds."""
     rows = [row for row in findings.winners if row.rank <= SHOWN or row.baseline]
     if not rows:
         n = len(findings.status.divergences)
-        return f"<p>No training has come to a score{f'; {n} diverged' if n else ' yet'}.</p>"
+        return f"<p>No training has a score{f'; {n} diverged' if n else ' yet'}.</p>"
     columns = ("rank", "function", findings.metric_name, "test", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
-    told = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells])
-    return told + (f"<p>{' '.join(notes)}</p>" if notes else "")
+    board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells])
+    return board + (f"<p>{' '.join(notes)}</p>" if notes else "")
 
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
@@ -67,7 +67,7 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
 
 
 def again(findings: Findings) -> str:
-    """Command, configuration, versions."""
+    """Return the command, the versions and the configuration."""
     run = findings.run
     config = {key: value for key, value in run.config.items() if value is not None}
     rows = [
@@ -75,7 +75,7 @@ def again(findings: Findings) -> str:
         ["seed", str(run.seed)],
         ["training seed", str(run.config.get("training_seed", 0))],
         ["task", f"{findings.task.name}, version {findings.task.version}, digest {findings.task.digest}"],
-        ["begun", f"{run.created_at:%Y-%m-%d %H:%M} UTC"],
+        ["started", f"{run.created_at:%Y-%m-%d %H:%M} UTC"],
     ]
     return (
         f"<pre>{_text(findings.again)}</pre>{table(('what', 'value'), rows)}"
@@ -84,7 +84,7 @@ def again(findings: Findings) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of text that is escaped here.
+    """Return an HTML table, with its text escaped.
 
     >>> table(["a"], [["<"]]).removeprefix('<div class="table"><table><thead><tr><th scope="col">a</th></tr></thead>')
     '<tbody><tr><td>&lt;</td></tr></tbody></table></div>'

@@ -285,7 +285,7 @@ def test_a_damaged_file_is_a_warning_and_made_anew(tmp_path: Path, damage: str) 
         np.savez(path, digests=table.digests)
     else:
         np.savez(path, **arrays(table, **changes[damage]))
-    with pytest.warns(UserWarning, match="is damaged .* it is made anew"):
+    with pytest.warns(UserWarning, match="is damaged .* is computed again"):
         again = unique_functions(SMALL, cache_dir=tmp_path)
     assert same(again, table)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -309,6 +309,6 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match="table cannot be kept in .*: Not a directory"):
+    with pytest.warns(UserWarning, match="table cannot be stored in .*: Not a directory"):
         table = unique_functions(SMALL, cache_dir=tmp_path / "file" / "cache")
     assert len(table) > 100

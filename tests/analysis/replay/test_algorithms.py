@@ -65,7 +65,7 @@ def test_a_name_says_the_settings() -> None:
         ("knr/both/metric:acquisition=ei", SurrogateError, "has no uncertainty"),
         ("gp/both/metric:balance=most", SurrogateError, "balance must be .* a share between 0 and 1, got 'most'"),
         ("gp/both/umap:on_demand=3", SurrogateError, "spectra on demand need a single regressor"),
-        ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; say fisher=empirical or fisher=sampled"),
+        ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; set fisher=empirical or fisher=sampled"),
     ],
 )
 def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
@@ -169,7 +169,7 @@ def test_without_a_word_spectra_are_of_the_kind_that_the_benchmark_has(synthetic
             simulate(make_policy(n, b, 1), b, 12, seed=1) for n, b in ((name, empirical), (said, synthetic_benchmark))
         )
         assert len({trace.order.tobytes() for trace in searched}) == 1
-    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; say fisher=empirical"):
+    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; set fisher=empirical"):
         make_policy("knr/both/metric:fisher=sampled", empirical, 1)
     with pytest.raises(
         BenchmarkError, match="'synthetic' has no sampled spectra; it has none: search by features 'outputs'"

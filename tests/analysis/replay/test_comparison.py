@@ -93,7 +93,7 @@ def test_traces_that_do_not_match_are_refused(synthetic_benchmark):
         measure([], [])
     with pytest.raises(AnalysisError, match=r"\[1, 2\] evaluations"):
         measure([trace([0.1]), trace([0.1, 0.2])], [GOALS, GOALS])
-    with pytest.raises(AnalysisError, match="reference 'tpe' was not run; there are: random"):
+    with pytest.raises(AnalysisError, match="reference must be one of random"):
         compare({"random": runs}, synthetic_benchmark, "tpe")
     with pytest.raises(AnalysisError, match=r"different runs and evaluations: \[\(2, 5\), \(3, 5\)\]"):
         compare({"random": runs, "other": runs[:2]}, synthetic_benchmark, "random")

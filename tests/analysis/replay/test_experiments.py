@@ -53,7 +53,7 @@ def test_experiments_are_chosen_by_name_the_grid_on_demand_only():
     assert set(EXPERIMENTS) - set(experiments_named([])) == {"grid", "from-digits", "from-digits-mlp"}
     grid = {variant.policy.split(":")[0] for variant in experiments_named(["grid"])["grid"].variants}
     assert len(grid) == 4 * 3 * 2
-    with pytest.raises(AnalysisError, match=r"experiment: there are rivals, default, features, .*, got 'layers'"):
+    with pytest.raises(AnalysisError, match=r"experiment must be one of rivals, default, features, .*, got 'layers'"):
         experiments_named(["k", "layers"])
 
 

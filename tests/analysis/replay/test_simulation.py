@@ -143,7 +143,7 @@ def test_what_was_never_trained_is_not_to_be_had(synthetic_benchmark: Benchmark)
     partial = replace(synthetic_benchmark, seconds=seconds, seed_scores=scores)
     trace = simulate(RandomPolicy(60, 2), partial, 22, seed=0)
     assert sorted(trace.order) == list(range(8, 30))
-    with pytest.raises(AnalysisError, match="23 evaluations asked for, but 22"):
+    with pytest.raises(AnalysisError, match="23 evaluations need as many functions, but the search can train 22"):
         simulate(RandomPolicy(60, 2), partial, 23, seed=0)
 
 
@@ -159,7 +159,7 @@ def test_a_search_among_some_of_the_functions(synthetic_benchmark: Benchmark) ->
     trace = simulate(RandomPolicy(60, 2), synthetic_benchmark, 20, seed=0, candidates=some)
     assert sorted(trace.order) == trace.candidates.tolist() == some.tolist()
     assert len(draw_candidates(synthetic_benchmark, 99, 0)) == 52
-    with pytest.raises(AnalysisError, match="21 evaluations asked for, but 20"):
+    with pytest.raises(AnalysisError, match="21 evaluations need as many functions, but the search can train 20"):
         simulate(RandomPolicy(60, 2), synthetic_benchmark, 21, seed=0, candidates=some)
 
 

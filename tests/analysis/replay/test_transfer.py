@@ -110,7 +110,7 @@ def test_spectra_of_the_only_kind_that_a_benchmark_has_are_used(synthetic_benchm
     found = searched(name, empirical)
     assert found == searched(f"{name}:fisher=empirical", synthetic_benchmark)
     assert found != searched(name, synthetic_benchmark), "both kinds: sampled ones are used"
-    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; say fisher=empirical"):
+    with pytest.raises(BenchmarkError, match="'synthetic' has no sampled spectra; set fisher=empirical"):
         make_policy(f"{name}:fisher=sampled", empirical, 1)
 
 

@@ -164,7 +164,7 @@ def test_the_words_are_there_without_the_script(browser, file):
     context = browser.new_context(java_script_enabled=False)
     found = context.new_page()
     found.goto(file)
-    assert "The best is" in found.locator("#progress-words").inner_text()
+    assert "Best: " in found.locator("#progress-words").inner_text()
     assert "The pictures need JavaScript" in found.locator("noscript").inner_text()
     context.close()
 

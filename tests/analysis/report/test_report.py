@@ -244,7 +244,7 @@ def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
 
 
 def test_a_chart_without_panels_is_told_and_not_drawn(tmp_path):
-    with pytest.raises(AnalysisError, match=r"p\.png' is not drawn.* The network calls swish\(x\) nowhere"):
+    with pytest.raises(AnalysisError, match=r"p\.png' would be empty.* The network calls swish\(x\) nowhere"):
         draw(Chart("explain", "", "The network calls swish(x) nowhere.", ()), tmp_path / "p.png")
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,7 @@
-"""A picture as data: panels of marks in a run's own units, with the words that stand in for it.
+"""A picture as data: panels of marks in a run's own units, with a caption that describes it in words.
 
-What draws it is elsewhere (`plotly_chart` for the page, `matplotlib_chart` for papers), so both show the same. Arrays
-are float64 [n]; NaN is a gap. Colours are numbers into a palette, so that each drawer has one that suits its ground.
+`charts.plotly` draws it on the page and `charts.matplotlib` for papers, so both show the same. Arrays are float64 [n];
+NaN is a gap. Colours are indices into a palette, so that each renderer has one that suits its background.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Dash = Literal["solid", "dash", "dot"]
 Symbol = Literal["circle", "square", "diamond", "triangle-down", "x"]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which people tell apart with any colour vision; -1 is the drawer's grey."""
+"""Okabe and Ito's colours, which are distinct for every kind of colour vision; -1 is the renderer's grey."""
 
 GREY = -1
 
@@ -35,14 +35,14 @@ class Line:
     width: float = 2.0
     opacity: float = 1.0
     shown: bool = True  # in the legend
-    hover: bool = True  # answers the pointer; a line through points that do should not
+    hover: bool = True  # responds to the pointer; False for a line through points that do
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Single points. `functions` are their names, which the page shows with all that is known of them.
+    """Single points. `functions` are their names, which the page shows with all metrics of the function.
 
-    With `values` the colour is that of the value on a scale, which is drawn beside the panel if `scale` names it.
+    With `values`, the colour is that of the value on a scale, which is drawn next to the panel if `scale` names it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Points:
     scale: str = ""
     symbol: Symbol = "circle"
     size: float = 7.0
-    labels: tuple[str, ...] = ()  # written beside the points
+    labels: tuple[str, ...] = ()  # written next to the points
     shown: bool = True
 
 
@@ -94,7 +94,7 @@ class Bars:
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Stretches of time in rows: from `start` to `end`, with a text for each."""
+    """Time spans in rows: from `start` to `end`, with a text for each."""
 
     name: str
     rows: tuple[str, ...]
@@ -105,7 +105,8 @@ class Spans:
 
 
 def row_names(mark: Intervals | Bars | Spans) -> tuple[str, ...]:
-    """The names on the vertical axis, from below: row i is drawn at the height i, and so is what stands beside it."""
+    """Return the names on the vertical axis, from below: row i, and everything that belongs to it, is drawn at height
+    i."""
     return tuple(sorted(set(mark.rows))) if isinstance(mark, Spans) else mark.rows
 
 
@@ -114,7 +115,7 @@ Mark = Line | Points | Band | Intervals | Bars | Spans
 
 @dataclass(frozen=True)
 class Axis:
-    """A title with its unit, and the range that is shown at first; None fits the data."""
+    """A title with its unit, and the initial range; None fits the data."""
 
     title: str = ""
     range: tuple[float, float] | None = None
@@ -130,13 +131,13 @@ class Panel:
     y: Axis = field(default_factory=Axis)
     title: str = ""
     legend: bool = True
-    below: bool = False  # the legend, where the marks leave the lower corner free
+    below: bool = False  # puts the legend into the lower corner, for marks that leave that free
     equal: bool = False  # one unit of x is as long as one of y
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture. `words` say what is to be seen, with the figures, to those who do not see it."""
+    """A picture. `words` describe it, with its numbers, for people who cannot see it."""
 
     kind: str
     title: str

@@ -1,4 +1,4 @@
-"""A chart as a file for a paper, drawn by matplotlib: PNG, SVG, PDF, by the suffix of its name."""
+"""A chart as a file for a paper, drawn by matplotlib: PNG, SVG or PDF, by the suffix of its name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GREY = "0.6"
 
 
 def draw(chart: Chart, path: Path) -> None:
-    """Writes the chart.
+    """Write the chart to a file.
 
     Raises:
         AnalysisError: the chart has no panel, the file's suffix is not one of `FORMATS`, matplotlib is not installed,
@@ -44,7 +44,7 @@ def draw(chart: Chart, path: Path) -> None:
     """
     check_format(path)
     if not chart.panels:
-        raise AnalysisError(f"picture '{path}' is not drawn, since there is nothing on it: {chart.words}")
+        raise AnalysisError(f"picture '{path}' would be empty: {chart.words}")
     from matplotlib.figure import Figure
 
     columns = min(_COLUMNS, len(chart.panels))
@@ -87,7 +87,7 @@ def _colour(number: int) -> str:
 
 @singledispatch
 def _draw(mark: Any, axes: Axes, number: int) -> None:
-    raise TypeError(f"no way to draw a {type(mark).__name__}")
+    raise TypeError(f"a {type(mark).__name__} cannot be drawn")
 
 
 @_draw.register(Line)

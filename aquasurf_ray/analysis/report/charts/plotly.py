@@ -1,4 +1,4 @@
-"""A chart as Plotly's JSON, a figure a panel. The page's script adds the colours of its ground (light or dark).
+"""A chart as Plotly's JSON, one figure a panel. The page's script adds the colours of the theme (light or dark).
 
 Greys are written as the marker `GROUND`, which the script replaces. Arrays go as base64 of float32, as Plotly reads
 them: a third of the size of numbers in JSON, and exact enough for a screen.
@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 
 def figures(chart: Chart, numbers: Mapping[str, int]) -> list[Json]:
-    """One Plotly figure a panel; `numbers` are the functions' rows in the page's table, which a hover asks for."""
+    """Return one Plotly figure a panel; `numbers` are the rows of the functions in the page's table, used on hover."""
     return [_figure(panel, chart.height, numbers) for panel in chart.panels]
 
 
@@ -78,7 +78,7 @@ def _axis(axis: Axis) -> Json:
 
 
 def _wrapped(text: str) -> str:
-    """A row's name in lines that leave room for the picture on a phone.
+    """Return a row's name, wrapped to leave room for the picture on a phone.
 
     >>> _wrapped("sub(hard_sigmoid(x),erfc(x)) (baseline)")
     'sub(hard_sigmoid(x),erfc(x)) <br>(baseline)'
@@ -97,7 +97,7 @@ def _array(values: Floats) -> Json:
 
 @singledispatch
 def _traces(mark: Any, numbers: Mapping[str, int]) -> list[Json]:
-    raise TypeError(f"no way to draw a {type(mark).__name__}")
+    raise TypeError(f"a {type(mark).__name__} cannot be drawn")
 
 
 @_traces.register(Line)
@@ -115,7 +115,9 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
     if mark.values is not None:
         bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
         marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
-        marker |= {"line": {"width": 1, "color": GROUND}}  # the darkest and the brightest are near a ground's colour
+        marker |= {
+            "line": {"width": 1, "color": GROUND}
+        }  # the darkest and the brightest colours are close to that of a background
         marker |= {"showscale": bool(mark.scale), "colorbar": bar}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "marker": marker, "showlegend": mark.shown}
     trace |= {"x": _array(mark.x), "y": _array(mark.y)}

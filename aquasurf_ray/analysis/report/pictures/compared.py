@@ -1,4 +1,4 @@
-"""Two runs of one task in one picture: the best so far of each."""
+"""Two runs of one task in one picture: the best score so far of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aquasurf_ray.analysis.studies.run_comparison import best_so_far
 
 
 def compared(first: Findings, second: Findings, words: str) -> Chart:
-    """Best-so-far curves after the baselines."""
+    """Draw the best-so-far curves after the baselines."""
     marks: list[Mark] = []
     for colour, found in enumerate((first, second)):
         best = np.array([found.value(score) for score in best_so_far(found)])
@@ -21,4 +21,4 @@ def compared(first: Findings, second: Findings, words: str) -> Chart:
         at = np.full(2, first.value(first.reference.score))
         marks.append(Line("relu", np.array([1.0, float(longest)]), at, GREY, dash="dot", width=1.5))
     axes = Axis("evaluations after the baselines"), Axis(f"best {first.metric_name} so far")
-    return Chart("compare", f"{first.run.name} and {second.run.name}", words, (Panel(tuple(marks), *axes),))
+    return Chart("compare", f"{first.run.name} vs. {second.run.name}", words, (Panel(tuple(marks), *axes),))

@@ -1,4 +1,4 @@
-"""What is left of the best on seeds that they were not selected on."""
+"""The scores of the best functions on seeds that they were not selected on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 20
 
 
 def confirmed(findings: Findings) -> Chart | None:
-    """Means over the other seeds with their 95% intervals, beside the value that a function was selected by."""
+    """Draw the means over the other seeds with their 95% intervals, and the score that a function was selected by."""
     found = {
         row: mean
         for row in findings.winners
@@ -26,25 +26,25 @@ def confirmed(findings: Findings) -> Chart | None:
     names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
     selected = np.array([findings.value(row.score) for row in rows])
     marks = (
-        Points("selected by", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
-        Intervals("mean of the other seeds, 95% interval", names, means, ends[:, 0], ends[:, 1]),
+        Points("score at selection", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
+        Intervals("mean over other seeds, 95% interval", names, means, ends[:, 0], ends[:, 1]),
     )
     best = rows[-1]
     seeds = sorted({mean.n for mean in found.values()})
     words = (
-        f"{len(found)} functions trained with {' or '.join(map(str, seeds))} further seeds. The best mean has "
-        f"{best.function}: {findings.value(found[best].mean):.4f}, where it was selected by "
-        f"{findings.value(best.score):.4f}.{_fickle(findings)}"
+        f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
+        f"{best.function} with {findings.value(found[best].mean):.4f}, down from {findings.value(best.score):.4f} at "
+        f"selection.{_fickle(findings)}"
     )
     panel = Panel(marks, Axis(findings.metric_name), Axis())
-    return Chart("confirmed", "Confirmed with further seeds", words, (panel,), height=120 + 34 * len(rows))
+    return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
 
 
 def _fickle(findings: Findings) -> str:
-    """How many are not in the picture, as they have no mean."""
+    """Return the part of the caption that counts the functions without a mean, which the picture leaves out."""
     means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed) for row in findings.winners]
     n = sum(mean.n_diverged > 0 for mean in means)
-    return f" {n} more diverged with a further seed, and {'has' if n == 1 else 'have'} no mean." if n else ""
+    return f" {n} more diverged with an additional seed and {'has' if n == 1 else 'have'} no mean." if n else ""
 
 
 def _mean(mean: SeedMean) -> float:

@@ -1,4 +1,4 @@
-"""What functions reach against what they cost, with those that no cheaper one beats."""
+"""The scores of functions against their costs, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aquasurf_ray.store.verbs.queries import front
 
 
 def costs(findings: Findings) -> Chart | None:
-    """Value against step time, of whole trainings of functions whose cost was measured."""
+    """Draw score against step time, for completed trainings of functions with a measured cost."""
     rows = [row for row in findings.board if row.time_ratio is not None and row.stopped_early is None]
     if not rows:
         return None
@@ -32,15 +32,15 @@ def costs(findings: Findings) -> Chart | None:
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)
     y = np.array([findings.value(row.score) for row in ascending])
     marks.append(Line("Pareto front", x, y, colour=1, step=True, hover=False))
-    edge = on_the_edge(scores, "drawn on its edge")
+    edge = on_the_edge(scores, "drawn at its edge")
+    shown = [f"{r.function} {findings.value(r.score):.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]]
     words = (
-        f"{len(rows)} trainings{edge}. On the Pareto front, which no other function beats in both, {_are(len(best))}: "
-        + "; ".join(f"{r.function} {findings.value(r.score):.4f} at {r.time_ratio:.2f} times relu" for r in best[:5])
-        + "."
+        f"{len(rows)} trainings{edge}. No function beats the {_functions(len(best))} on the Pareto front in both score "
+        f"and cost: {'; '.join(shown)}."
     )
-    axes = Axis("training step, times relu's"), Axis(findings.metric_name)
-    return Chart("cost", "Result against cost", words, (Panel(tuple(marks), *axes),))
+    axes = Axis("training-step time relative to ReLU"), Axis(findings.metric_name)
+    return Chart("cost", "Score vs. cost", words, (Panel(tuple(marks), *axes),))
 
 
-def _are(n: int) -> str:
-    return f"are {n}" if n != 1 else "is one"
+def _functions(n: int) -> str:
+    return f"{n} functions" if n != 1 else "function"

@@ -1,4 +1,4 @@
-"""A function's curve in each layer of a network, over the inputs that it gets there before and after training."""
+"""A function's curve in each layer of a network, over the layer's inputs before and after training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BINS = 80
 
 
 def explained(inspection: Inspection, words: str) -> Chart:
-    """A panel a layer; of a network with many layers some, at even distances."""
+    """Draw one panel for each layer; of a network with many layers, some at even distances."""
     pairs = list(zip(inspection.before.sites, inspection.after.sites, strict=True))
     chosen = np.linspace(0, max(0, len(pairs) - 1), min(MOST_LAYERS, len(pairs))).round().astype(int)
     shown = sorted(set(chosen.tolist()))

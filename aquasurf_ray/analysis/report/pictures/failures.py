@@ -1,4 +1,4 @@
-"""Why trainings came to nothing, by cause."""
+"""Trainings without a result, by cause."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 12
 
 
 def failures(findings: Findings) -> Chart | None:
-    """Functions that diverged, and evaluations that failed on their workers, counted by cause."""
+    """Draw the number of diverged trainings and of failed evaluations by cause."""
     diverged = Counter(_cause(request.evaluation.reason) for request in findings.status.divergences)
     failed = Counter(_cause(request.evaluation.error) for request in findings.status.failures)
     if not diverged and not failed:
@@ -24,14 +24,14 @@ def failures(findings: Findings) -> Chart | None:
     rows = [(cause, n) for cause, n in counts.most_common(SHOWN)][::-1]
     bars = Bars("evaluations", tuple(cause for cause, _ in rows), np.array([n for _, n in rows], dtype=float), colour=1)
     words = (
-        f"{diverged.total()} trainings diverged, which is the function's own fault and teaches the surrogate; "
-        f"{failed.total()} failed on their workers, which says nothing about the function."
+        f"{diverged.total()} trainings diverged: the function is at fault, and the surrogate learns from it. "
+        f"{failed.total()} failed because of the infrastructure, which says nothing about the function."
     )
     panel = Panel((bars,), Axis("evaluations"), Axis(), legend=False)
     return Chart("failures", "Failures by cause", words, (panel,), height=110 + 44 * len(rows))
 
 
 def _cause(text: str | None) -> str:
-    """The first words of a reason, without the numbers that differ from case to case."""
+    """Return the first words of a reason, without the numbers that differ from case to case."""
     first = (text or "unknown").split(";")[0].split(":")[0].strip()
     return re.sub(r"\d[\d.,e+-]*", "N", first)[:60] or "unknown"

@@ -1,4 +1,4 @@
-"""Every function of a run with its curve and its figures, small enough for a page: what a hover shows."""
+"""Every function of a run with its curve and its metrics, compact enough for a page, which shows them on hover."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Bytes = NDArray[np.uint8]
 
 
 class FunctionTable:
-    """The functions of a run: candidates in their order, then what else it trained."""
+    """The functions of a run: the candidates in their order, then all others that it trained."""
 
     def __init__(self, findings: Findings) -> None:
         names = [function.name for function in findings.candidates]
@@ -32,35 +32,35 @@ class FunctionTable:
         self._findings = findings
 
     def document(self) -> dict[str, Any]:
-        """Columns, ready for JSON. `curves` are `N_POINTS` levels a function at even distances from -4 to 4: 0 is -4,
-        254 is 4, 255 is undefined."""
-        figures: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _FIGURES}
+        """Return columns for JSON. `curves` has `N_POINTS` levels a function, at even distances from -4 to 4: level 0
+        is -4, 254 is 4, 255 is undefined."""
+        columns: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _COLUMNS}
         for order, request in enumerate(self._findings.requests, start=1):
             row = self.numbers[request.function]
-            if figures["order"][row] is None:
-                self._fill(figures, row, order, request)
+            if columns["order"][row] is None:
+                self._fill(columns, row, order, request)
         for board in reversed(self._findings.board):
             row = self.numbers[board.function]
-            figures["value"][row] = _rounded(self._findings.value(board.score))
-            figures["test"][row] = _rounded(self._findings.value(board.test_score))
-            figures["time_ratio"][row] = _rounded(board.time_ratio)
+            columns["value"][row] = _rounded(self._findings.value(board.score))
+            columns["test"][row] = _rounded(self._findings.value(board.test_score))
+            columns["time_ratio"][row] = _rounded(board.time_ratio)
         curves = np.stack([curve(name) for name in self.names]) if self.names else np.zeros((0, N_POINTS), np.uint8)
         packed = base64.b64encode(curves.tobytes()).decode()
-        return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **figures}
+        return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **columns}
 
-    def _fill(self, figures: dict[str, list[Any]], row: int, order: int, request: Any) -> None:
-        figures["order"][row] = order
-        figures["status"][row] = request.evaluation.status
-        figures["origin"][row] = request.origin
+    def _fill(self, columns: dict[str, list[Any]], row: int, order: int, request: Any) -> None:
+        columns["order"][row] = order
+        columns["status"][row] = request.evaluation.status
+        columns["origin"][row] = request.origin
         if request.suggestion:
-            figures["predicted"][row] = _rounded(self._findings.value(request.suggestion.predicted_score))
+            columns["predicted"][row] = _rounded(self._findings.value(request.suggestion.predicted_score))
 
 
-_FIGURES = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")
+_COLUMNS = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")
 
 
 def curve(name: str) -> Bytes:
-    """The function's values as levels, uint8 [49]; undefined everywhere if it cannot be read here.
+    """Return the function's values as levels, uint8 [49]; undefined everywhere if it cannot be parsed here.
 
     >>> curve("relu(x)")[[0, 24, 48]].tolist()
     [127, 127, 254]

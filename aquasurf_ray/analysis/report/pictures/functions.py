@@ -1,4 +1,4 @@
-"""The best functions as curves, with their derivatives, over the density that a network's inputs have at the start."""
+"""The best functions as curves, with their derivatives, over the density of an activation's inputs at the start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Y_RANGE = (-3.0, 3.0)
 
 
 def functions(findings: Findings) -> Chart | None:
-    """The best ones that are not baselines, and relu."""
+    """Draw the best functions that are not baselines, and relu."""
     rows = findings.best_functions[:SHOWN]
     if rows and findings.reference and findings.reference not in rows:
         rows = (*rows, findings.reference)
@@ -28,16 +28,16 @@ def functions(findings: Findings) -> Chart | None:
         for number, (row, curves) in enumerate(drawn.items())
     )
     words = (
-        f"{_said([row.function for row in drawn])}, each with its derivative. The grey hill is the density of N(0,1), "
-        "which the inputs of an activation have when training begins."
+        f"{_shown([row.function for row in drawn])}, each with its derivative. The grey area is the density of N(0,1), "
+        "the distribution of an activation's inputs when training starts."
     )
     return Chart("functions", "The best functions", words, panels, height=300)
 
 
-def _said(names: list[str]) -> str:
-    """Which functions are shown.
+def _shown(names: list[str]) -> str:
+    """Return which functions are shown, for the caption.
 
-    >>> _said(["swish(x)", "relu(x)"]), _said(["swish(x)", "elu(x)"])
+    >>> _shown(["swish(x)", "relu(x)"]), _shown(["swish(x)", "elu(x)"])
     ('The best function and relu', 'The 2 best functions')
     """
     n = len([name for name in names if name != REFERENCE])
@@ -46,10 +46,10 @@ def _said(names: list[str]) -> str:
 
 
 def _drawn(name: str) -> tuple[Floats, Floats] | None:
-    """Values and derivative; None where the function cannot be read or drawn here."""
+    """Return the values and the derivative; None if the function cannot be parsed or differentiated here."""
     try:
         return values_and_slopes(Activation(name), _X)
-    except (ActivationError, RuntimeError):  # its operators are not registered here, or have no derivative
+    except (ActivationError, RuntimeError):  # its operators are not registered in this process, or have no derivative
         return None
 
 
@@ -64,5 +64,5 @@ def _panel(title: str, values: Floats, slope: Floats, *, legend: bool) -> Panel:
 
 
 def _cut(values: Floats) -> Floats:
-    """Without what lies far outside the picture, which would only draw steep lines through it."""
+    """Return the values without those far outside the picture, which would only draw steep lines through it."""
     return np.where(np.abs(values) > 10 * _Y_RANGE[1], np.nan, values)

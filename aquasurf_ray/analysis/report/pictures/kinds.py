@@ -1,4 +1,4 @@
-"""The kinds of pictures, by name, in the order of the page. A new one is a module and a line here."""
+"""The kinds of pictures by name, in the order of the page. A new kind is a module and a line here."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ KINDS: dict[str, Callable[[Findings], Chart | None]] = {
     "failures": failures,
     "usage": usage,
 }
-"""None of a kind for which the run has nothing to show yet."""
+"""Each returns None where the run has nothing to show yet."""

@@ -10,7 +10,7 @@ from aquasurf_ray.store import EpochRecord
 
 
 def learning(findings: Findings) -> Chart | None:
-    """The metric on the validation split after each epoch."""
+    """Draw the metric on the validation split after each epoch."""
     marks: list[Line] = []
     drawn: list[str] = []
     for row in (row for row in findings.board if row.baseline):
@@ -25,7 +25,7 @@ def learning(findings: Findings) -> Chart | None:
             marks.append(Line(row.function, *_curve(findings, epochs), colour=number))
     if not marks:
         return None
-    words = f"{findings.metric_name} after each epoch: {', '.join((*drawn, 'the baselines dotted'))}."
+    words = f"{findings.metric_name} after each epoch: {', '.join((*drawn, 'baselines dotted'))}."
     panel = Panel(tuple(marks), Axis("epoch"), Axis(findings.metric_name))
     return Chart("learning", "Learning curves", words, (panel,))
 

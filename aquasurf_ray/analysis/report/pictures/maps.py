@@ -1,5 +1,5 @@
-"""The candidates as maps: near each other where their spectra, their outputs, or both are alike (section 3 of the
-paper: the embedding of each feature alone, and of their union)."""
+"""Maps of the candidates, on which functions with similar spectra, outputs or both are near each other (section 3 of
+the paper: the embedding of each feature alone, and of their union)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TITLES: dict[Features, str] = {"spectrum": "by spectrum", "outputs": "by output
 
 
 def maps(findings: Findings) -> Chart | None:
-    """Three maps, coloured by the results, with the way of the search through each."""
+    """Draw up to three maps, coloured by score, with the path of the search through each."""
     if len(findings.candidates) < 2:
         return None
     places = _places(findings)
@@ -32,12 +32,12 @@ def maps(findings: Findings) -> Chart | None:
     scores = _trained(findings)
     known = np.array([scores[function.id] for function in findings.candidates if function.id in scores])
     words = (
-        f"{n} candidates, each a point; near points are functions whose {' or '.join(_kinds(shown))} are alike. "
-        f"{len(known)} are coloured by their {findings.metric_name}{on_the_edge(known, 'in its last colour')}; grey "
-        "ones were not trained, or diverged."
+        f"{n} candidates. Functions with similar {' or '.join(_kinds(shown))} are close together. "
+        f"{len(known)} are coloured by {findings.metric_name}{on_the_edge(known, 'in the lowest colour')}; grey points "
+        "were not trained, or diverged."
     )
     if any(request.origin == "suggestion" for request in findings.requests):
-        words += " The thin line is the order in which the surrogate chose them."
+        words += " The thin line follows the order of the surrogate's suggestions."
     return Chart("map", "Maps of the candidates", words, panels, height=420)
 
 
@@ -46,7 +46,7 @@ def _kinds(shown: dict[Features, Floats]) -> list[str]:
 
 
 def _places(findings: Findings) -> dict[Features, Floats]:
-    """Coordinates float64 [n, 2] of the candidates by feature, NaN where there is no place."""
+    """Return the coordinates of the candidates by feature, float64 [n, 2]; NaN where a candidate is not placed."""
     values = np.stack([_outputs(function.name) for function in findings.candidates])
     spectra, own = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
     known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
@@ -64,15 +64,15 @@ def _places(findings: Findings) -> dict[Features, Floats]:
 
 
 def _kinds_to_draw(own: Floats | None, known: bool) -> tuple[Features, ...]:
-    """A map with spectra is another one with each further spectrum, so a quick report does without, but for the run's
-    own."""
+    """Return the kinds of maps to draw. A map with spectra changes with each further spectrum, so a quick report has
+    none but the run's own."""
     if known:
         return ("spectrum", "outputs", "both")
     return ("outputs", "both") if own is not None else ("outputs",)
 
 
 def _own_map(findings: Findings) -> Floats | None:
-    """The map that the run itself made of all its candidates, if it did."""
+    """Return the map that the run itself computed of all its candidates, if there is one."""
     own = findings.embedding
     if own is None or own.config.get("features") != "both":
         return None
@@ -83,7 +83,7 @@ def _own_map(findings: Findings) -> Floats | None:
 
 
 def _outputs(name: str) -> NDArray[np.float32]:
-    """NaN of a function that cannot be read here, since the module of its operators is missing."""
+    """Return the function's outputs; NaN if the module that registers its operators is missing."""
     try:
         return outputs(name)
     except ActivationError:
@@ -91,7 +91,7 @@ def _outputs(name: str) -> NDArray[np.float32]:
 
 
 def _trained(findings: Findings) -> dict[int, float]:
-    """The best score by function."""
+    """Return the best score by function."""
     return {row.function_id: row.score for row in reversed(findings.board)}
 
 
@@ -108,7 +108,7 @@ def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Pan
     rest, done = place[~is_trained], place[is_trained]
     marks: list[Mark] = [
         Points("not trained", rest[:, 0], rest[:, 1], tuple(names[~is_trained]), GREY, size=4),
-        Line("order of the search", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45, hover=False),
+        Line("search order", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45, hover=False),
         Points(
             "trained",
             done[:, 0],

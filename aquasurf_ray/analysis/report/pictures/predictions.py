@@ -1,4 +1,4 @@
-"""What the surrogate predicted against what was measured."""
+"""The scores that the surrogate predicted against those that were measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aquasurf_ray.analysis.studies.findings import Findings
 
 
 def predictions(findings: Findings) -> Chart | None:
-    """Suggestions that came to a score; the line is where both are the same."""
+    """Draw the suggestions with a score; on the line, both scores are the same."""
     known = [
         (w.function, w.suggestion.predicted_score, w.evaluation.score)
         for w in findings.finished
@@ -27,10 +27,10 @@ def predictions(findings: Findings) -> Chart | None:
         Line("as predicted", ends, ends, GREY, dash="dash", width=1.5),
         Points("suggestions", x, y, tuple(row[0] for row in known)),
     )
-    edge = on_the_edge(measured, "drawn on its edge", floor)
+    edge = on_the_edge(measured, "drawn at its edge", floor)
     words = f"{len(known)} suggestions{_correlation(predicted, measured)}{edge}."
     axes = Axis(f"predicted {findings.metric_name}"), Axis(f"measured {findings.metric_name}")
-    return Chart("predictions", "Predicted and measured", words, (Panel(marks, *axes),))
+    return Chart("predictions", "Predicted vs. measured", words, (Panel(marks, *axes),))
 
 
 def _correlation(predicted: np.ndarray, measured: np.ndarray) -> str:
@@ -38,4 +38,4 @@ def _correlation(predicted: np.ndarray, measured: np.ndarray) -> str:
 
     if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
         return ""
-    return f"; the rank correlation of prediction and result is {spearmanr(predicted, measured).statistic:.2f}"
+    return f"; rank correlation of prediction and result: {spearmanr(predicted, measured).statistic:.2f}"

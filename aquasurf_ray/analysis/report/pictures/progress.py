@@ -1,4 +1,4 @@
-"""The best result so far over the evaluations, beside the baselines."""
+"""The best result so far over the evaluations, with the baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORST_SHARE = 0.35
 
 
 def progress(findings: Findings) -> Chart | None:
-    """All results in the order in which they came, and the best so far; poor ones lie on the picture's edge."""
+    """Draw all results in order of completion, and the best so far; scores below the axis are drawn at its edge."""
     scores = np.array([_score(request.evaluation.score) for request in findings.finished])
     if np.isnan(scores).all():
         return None
@@ -41,7 +41,7 @@ def progress(findings: Findings) -> Chart | None:
 
 
 def lowest_shown(scores: Floats) -> float:
-    """Where a picture of scores ends: what lies far below the better part would press that into a line.
+    """Return the lowest score that a picture shows: scores far below the better part would squeeze that into a line.
 
     >>> round(lowest_shown(np.array([0.1, 0.80, 0.85, 0.9])), 4)
     0.705
@@ -52,14 +52,14 @@ def lowest_shown(scores: Floats) -> float:
 
 
 def on_the_edge(scores: Floats, drawn: str, floor: float | None = None) -> str:
-    """How many results are so poor that a picture shows them as `floor`, for its words; empty where none is.
+    """Return the part of a caption that counts the scores below the axis; empty where there are none.
 
-    >>> on_the_edge(np.array([0.1, 0.80, 0.85, 0.9]), "drawn on its edge")
-    '; 1 poorer than the picture reaches, drawn on its edge'
+    >>> on_the_edge(np.array([0.1, 0.80, 0.85, 0.9]), "drawn at its edge")
+    '; 1 below the axis, drawn at its edge'
     """
     floor = lowest_shown(scores) if floor is None and len(scores) else floor
     n = int((scores < floor).sum()) if floor is not None else 0
-    return f"; {n} poorer than the picture reaches, {drawn}" if n else ""
+    return f"; {n} below the axis, {drawn}" if n else ""
 
 
 def _range(findings: Findings, floor: float, scores: Floats) -> tuple[float, float]:
@@ -73,11 +73,11 @@ def _words(findings: Findings, scores: Floats) -> str:
     text = f"{len(scores)} results" if len(scores) != 1 else "One result"
     n_diverged = int(np.isnan(scores).sum())
     text += f", {n_diverged} of them diverged" if n_diverged else ""
-    text += on_the_edge(scores, "drawn on its edge")
+    text += on_the_edge(scores, "drawn at its edge")
     if best:
-        text += f". The best is {best.function} with {findings.metric_name} {findings.value(best.score):.4f}"
+        text += f". Best: {best.function} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:
-        text += f"; relu has {findings.value(reference.score):.4f}"
+        text += f"; relu: {findings.value(reference.score):.4f}"
     return text + "."
 
 

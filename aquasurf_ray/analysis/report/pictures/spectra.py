@@ -12,7 +12,7 @@ MOST_LAYERS = 12
 
 
 def spectra(findings: Findings) -> Chart | None:
-    """Cumulative shares of the log-eigenvalues; of a network with many layers some, at even distances."""
+    """Draw cumulative shares of the log-eigenvalues; of a network with many layers, some at even distances."""
     rows = [row for row in (findings.best, findings.reference) if row is not None]
     found = {row.function: findings.spectrum(row.function_id) for row in rows}
     features = {name: feature for name, feature in found.items() if feature is not None}
@@ -21,10 +21,10 @@ def spectra(findings: Findings) -> Chart | None:
     layers = next(iter(features.values())).names
     shown = np.unique(np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int))
     panels = tuple(_panel(features, int(layer), legend=n == 0) for n, layer in enumerate(shown))
-    some = "" if len(shown) == len(layers) else f" {len(shown)} of {len(layers)} layers are shown."
+    some = "" if len(shown) == len(layers) else f" Showing {len(shown)} of {len(layers)} layers."
     words = (
-        f"The share of log-eigenvalues below each value, for {' and '.join(features)}: the further to the right, the "
-        f"more curvature; the steeper, the more even.{some}"
+        f"Share of log-eigenvalues below each value for {' and '.join(features)}. Further to the right is more "
+        f"curvature; steeper is a more even spectrum.{some}"
     )
     return Chart("spectra", "Spectra by layer", words, panels, height=240)
 

@@ -1,4 +1,4 @@
-"""When each worker trained, and what the trainings took."""
+"""The trainings of each worker over time, and the memory that they took."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aquasurf_ray.store import RequestedEvaluation
 
 
 def usage(findings: Findings) -> Chart | None:
-    """Trainings of this run by worker over time, and the memory that they took where the device tells."""
+    """Draw the trainings of this run by worker over time, and their peak memory where the device reports it."""
     own = [request for request in findings.finished if not request.reused and _times(request) is not None]
     if not own:
         return None
@@ -27,8 +27,8 @@ def usage(findings: Findings) -> Chart | None:
     if np.isfinite(memory).any():
         names = tuple(request.function for request in own)
         points = Points("peak memory", end, memory, names, colour=0)
-        panels.append(Panel((points,), time, Axis("peak memory, MB"), legend=False))
-    return Chart("usage", "Time and devices", _words(own, workers, start, end, seconds), tuple(panels))
+        panels.append(Panel((points,), time, Axis("peak memory (MB)"), legend=False))
+    return Chart("usage", "Time and hardware", _words(own, workers, start, end, seconds), tuple(panels))
 
 
 def _words(
@@ -37,7 +37,9 @@ def _words(
     trained = sum(request.evaluation.seconds or 0.0 for request in own)
     n, wall = len(set(workers)), float(end.max() - start.min()) * unit
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
-    busy = f", {trained / (n * wall):.0%} of the time of {n} worker{'s' if n > 1 else ''}" if wall > 0 else ""
+    busy = (
+        f"; {n} worker{'s were' if n > 1 else ' was'} busy {trained / (n * wall):.0%} of the time" if wall > 0 else ""
+    )
     return f"{len(own)} trainings took {_duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}."
 
 
