@@ -1,4 +1,4 @@
-"""What a network is trained on: tasks, their data, their networks, their objectives and their recipes.
+"""Tasks: networks, the data that they are trained on, their objectives and their recipes.
 
 `__init__.pyi` lists the names, each loaded from its file when first used, so that all tasks can be listed without
 PyTorch, and a task of the user's own needs neither timm nor torchvision.

@@ -33,8 +33,8 @@ N_EXAMPLES = 8
 def network_identity(network: nn.Module) -> dict[str, Any]:
     """Return the number of weights, and a digest: the name, class and plain settings of modules, the shapes of tensors.
 
-    Settings are public attributes made of numbers, text and tuples of these: strides, dropout probabilities, and
-    whatever a module of one's own keeps.
+    Settings are public attributes that are numbers, text or tuples of these: strides, dropout probabilities, and the
+    attributes of user-defined modules.
 
     >>> network_identity(nn.Linear(3, 2))["n_weights"]
     8

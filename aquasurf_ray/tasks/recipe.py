@@ -1,7 +1,7 @@
-"""How a network is trained, as data: optimiser, learning rate schedule, regularisation, precision.
+"""The training recipe of a network as data: optimiser, learning-rate schedule, regularisation, precision.
 
-A recipe says what is done and never how: `workers.training` carries it out with PyTorch's, timm's and torchvision's
-parts. Every field changes the result, so all of them belong to the task's identity.
+A recipe is declarative: `workers.training` carries it out with parts of PyTorch, timm and torchvision. Every field
+changes the result, so all of them belong to the task's identity.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ class Recipe:
     """The training settings of a task; by default SGD with Nesterov momentum under a one-cycle learning rate.
 
     Args:
-        epochs: passes over the training split.
-        batch_size: training examples a step, over all devices of an evaluation together. An epoch's last batch may have
-            less; one of a single example is left out.
+        epochs: the number of passes over the training split.
+        batch_size: the number of training examples a step, over all devices of an evaluation together. The last batch
+            of an epoch may be smaller; a batch of a single example is left out.
         learning_rate: the peak of the schedule.
         optimizer: `sgd`, `adamw`, or any name that timm's optimiser factory knows.
-        momentum: of SGD, in Nesterov's form; other optimisers have their own defaults.
+        momentum: the momentum of SGD, in Nesterov's form; other optimisers have their own defaults.
         weight_decay: decoupled for AdamW; on all weights for SGD, on matrices and filters only for the others.
-        schedule: over steps, not epochs. `one-cycle` (Smith and Topin 2018, arXiv 1708.07120) warms up along a cosine;
-            the others warm up linearly. `step` multiplies by `decay` at each of `milestones`.
+        schedule: the schedule over steps, not epochs. `one-cycle` (Smith and Topin 2018, arXiv 1708.07120) warms up
+            along a cosine; the others warm up linearly. `step` multiplies by `decay` at each of `milestones`.
         warmup_fraction: share of all steps before the peak is reached.
-        final_fraction: what a cosine ends at, as a share of the peak.
+        final_fraction: the final learning rate of a cosine, as a share of the peak.
         milestones: shares of all steps, ascending.
         decay: the factor of `step`.
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, arXiv 1512.00567).
         mixup, cutmix: the Beta distribution's alpha (arXiv 1710.09412, 1905.04899); 0 is off. With both, each batch
             gets one of them by a fair coin.
         clip_norm: the largest norm of all gradients together; None is off.
-        ema_decay: of an exponential moving average of the weights, which is then what is validated and tested.
-        precision: of the forward pass. `auto` is bfloat16 on GPUs that have it and float32 elsewhere.
+        ema_decay: the decay of an exponential moving average of the weights, which is then validated and tested.
+        precision: the float type of the forward pass. `auto` is bfloat16 on GPUs that support it and float32 elsewhere.
         tf32: whether float32 matrix products may use TF32 on GPUs that have it.
         channels_last: the memory format of images.
-        deterministic: only algorithms that give the same bits again; an error where there is none.
+        deterministic: use only bitwise reproducible algorithms; an operation without one is an error.
 
     Raises:
-        TaskError: a value out of its range, named.
+        TaskError: a value is out of its range.
     """
 
     epochs: int = 30

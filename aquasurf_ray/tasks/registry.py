@@ -1,9 +1,9 @@
-"""Finds a task by name.
+"""The registry of tasks, which finds a task by name.
 
 A built-in task has a short name. Installed packages add theirs as entry points of the group `aquasurf_ray.tasks`. Any
-network of timm is a task on any of the data sets: `timm:NETWORK/DATASET`. Anybody else's is `package.module:function`.
-What a name leads to takes no arguments and returns a `Task`. A new built-in task is one file and one line in
-`BUILT_IN`. Listing the names imports neither PyTorch nor anybody's package.
+network of timm is a task on any of the data sets: `timm:NETWORK/DATASET`. A user-defined task is
+`package.module:function`. The function takes no arguments and returns a `Task`. A new built-in task is one file and one
+line in `BUILT_IN`. Listing the names imports neither PyTorch nor any other package.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """Where a built-in task is made, on which of `DATA_SETS`, and what it is, on one line."""
+    """The import path of a built-in task, its data set in `DATA_SETS`, and a description in one line."""
 
     path: str
     data_set: str
@@ -91,19 +91,19 @@ BUILT_IN = {
 
 
 def task_names() -> list[str]:
-    """The short names that `load_task` knows: the built-in ones and those of installed packages."""
+    """Return the short names that `load_task` knows: the built-in ones and those of installed packages."""
     return sorted({*BUILT_IN, *_plug_ins()})
 
 
 def task_descriptions() -> dict[str, str]:
-    """What each of `task_names()` is, on one line. No package's code is run for it."""
+    """Return a description of each of `task_names()` in one line, without running the code of any package."""
     plug_ins = {name: f"from the installed package {_origin(entry)}" for name, entry in _plug_ins().items()}
     return dict(sorted((plug_ins | {name: task.description for name, task in BUILT_IN.items()}).items()))
 
 
 def data_set_of(name: str) -> str | None:
-    """The data set that `data_sets.download` can fetch for a task, or None where there is nothing to fetch: digits
-    come with scikit-learn, and a task that is not ours brings its own.
+    """Return the data set that `data_sets.download` can fetch for a task, or None if there is nothing to fetch: digits
+    are part of scikit-learn, and a user-defined task has its own data.
 
     >>> data_set_of("resnet56/cifar10"), data_set_of("timm:resnet18/cifar100"), data_set_of("my.tasks:mine")
     ('cifar10', 'cifar100', None)
@@ -118,26 +118,26 @@ def data_set_of(name: str) -> str | None:
 
 
 def check_name(name: str) -> None:
-    """Looks at a task's name alone, without importing anything for it.
+    """Check a task's name alone, without importing anything.
 
     Raises:
-        TaskError: no task has this name, and it is no import path.
+        TaskError: no task has this name, and it is not an import path.
     """
     if name.startswith(TIMM):
         _timm_parts(name)
     elif ":" not in name and name not in task_names():
-        raise TaskError(f"unknown task '{name}'; {_hint(name)} Your own is given as package.module:function")
+        raise TaskError(f"unknown task '{name}'; {_hint(name)} A task of your own is given as package.module:function")
 
 
 def load_task(name: str, *, import_from: Path | None = None) -> Task:
-    """The task with a short name, `timm:NETWORK/DATASET`, or made by `package.module:function`.
+    """Return the task with a short name, `timm:NETWORK/DATASET`, or the one that `package.module:function` returns.
 
     Args:
         name: a short name or an import path with one colon.
-        import_from: a folder to look for the module in first, normally the working folder.
+        import_from: a folder in which the module is looked up first, normally the working folder.
 
     Raises:
-        TaskError: nothing has that name, or what has it does not return a `Task`.
+        TaskError: nothing has that name, or the function does not return a `Task`.
     """
     check_name(name)
     from aquasurf_ray.tasks.task import Task
@@ -148,7 +148,7 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
     except TaskError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a reason to refuse the task
-        raise TaskError(f"task '{name}' could not be made: {type(error).__name__}: {error}") from error
+        raise TaskError(f"task '{name}' could not be created: {type(error).__name__}: {error}") from error
     if not isinstance(task, Task):
         raise TaskError(f"task '{name}' must return a Task, got {type(task).__name__}")
     return task
@@ -180,7 +180,7 @@ def _hint(name: str) -> str:
 
 
 def _plug_ins() -> dict[str, EntryPoint]:
-    """By name. A built-in task keeps its name."""
+    """Return the entry points by name, without those that have the name of a built-in task."""
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in BUILT_IN}
 
 

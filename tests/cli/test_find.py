@@ -95,7 +95,7 @@ def test_csv_has_every_column(find):
     ("arguments", "says"),
     [
         (["nothing"], "no run is named 'nothing'"),
-        ([NAME, "--shape", "round"], "shape 'round' is not known; there are defined, bounded-below"),
+        ([NAME, "--shape", "round"], "shape must be one of defined, bounded-below"),
         ([NAME, "--not-shape", "bounded_below"], "shape 'bounded_below' is not known"),
         ([NAME, "--contains", "erff"], "no operator is named 'erff'; did you mean 'erf'?"),
         ([NAME, "--without", "swish(x)"], "no operator is named 'swish(x)'"),

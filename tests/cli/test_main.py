@@ -75,7 +75,7 @@ def run(capsys, *arguments):
     [
         (
             ["search", "digitz"],
-            "unknown task 'digitz'; did you mean 'digits'? Your own is given as",
+            "unknown task 'digitz'; did you mean 'digits'? A task of your own is given as",
         ),
         (["search", "digits", "--name", "a\nb"], r"control characters, got 'a\nb'"),
         (["search"], "no task given"),

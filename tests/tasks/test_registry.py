@@ -147,7 +147,7 @@ def test_tasks_of_installed_packages_are_found_listed_and_blamed(tmp_path, monke
         load_task("broken")
     with pytest.raises(TaskError, match=r"task 'absent' of the installed package my-tasks 2\.1 .*AttributeError"):
         load_task("absent")
-    with pytest.raises(TaskError, match="task 'failing' could not be made: RuntimeError: no such file"):
+    with pytest.raises(TaskError, match="task 'failing' could not be created: RuntimeError: no such file"):
         load_task("failing")
     with pytest.raises(TaskError, match="'installed_tasks:wrong' must be a function that returns a Task, got int"):
         load_task("wrong")

@@ -292,7 +292,7 @@ def test_a_network_that_makes_no_activation_of_ours_is_refused():
 def test_a_task_module_that_exits_is_refused_like_any_other_error(tmp_path, monkeypatch):
     (tmp_path / "exiting_task_module.py").write_text("import sys\ndef make(): sys.exit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(TaskError, match="could not be made: SystemExit: 3"):
+    with pytest.raises(TaskError, match="could not be created: SystemExit: 3"):
         load_task("exiting_task_module:make")
 
 

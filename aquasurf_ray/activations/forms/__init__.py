@@ -1,1 +1,1 @@
-"""Forms of a function with the same values: eager, recomputed and compiled, and how one is chosen."""
+"""Forms of a function with the same values: eager, recomputed and compiled, and the choice among them."""

@@ -1,10 +1,10 @@
-"""Whether one form of an activation function computes what the eager form does: values and gradients.
+"""A check that a form of an activation function agrees with the eager form in values and gradients.
 
-The points, 8,192 of them, lie densely where networks work and thinly as far as float32 reaches, with both zeros, both
-infinities and NaN. Equal means: NaN and infinities stand in the same places, and everything else is within
-`TOLERANCES` of the eager form, absolutely or relatively, or no further than that from float64 in addition to the
-eager form's own distance: a compiled kernel that rounds half precision once is better than eager, not wrong. Where the
-input is NaN the value must be so too, and then the gradient decides nothing and is not compared.
+The 8,192 points are dense where networks work and sparse up to the range of float32, with both zeros, both infinities
+and NaN. Two forms agree if NaN and infinities are in the same places and every other value is within `TOLERANCES` of
+the eager form's, absolutely or relatively; or if it is no further from the float64 value than the eager form's plus
+that tolerance, because a compiled kernel that rounds half precision only once is better than eager, not wrong. Where
+the input is NaN, the value must be NaN too, and the gradient has no effect and is not compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHAPE = (4, 16, 8, 16)
 
 
 def disagreement(form: nn.Module, eager: Activation, *, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Where `form` differs from `eager`, in a few words; None if it does not."""
+    """Return where `form` differs from `eager`, in a few words; None if it does not."""
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x = points(device, dtype).contiguous(memory_format=memory_format)
         found = _disagreement(form, eager, x)
@@ -29,7 +29,7 @@ def disagreement(form: nn.Module, eager: Activation, *, device: torch.device, dt
 
 
 def points(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The points at which forms are compared, shape (4, 16, 8, 16)."""
+    """Return the points at which forms are compared, shape (4, 16, 8, 16)."""
     dense = torch.linspace(-12.0, 12.0, 6000, dtype=torch.float64)
     scales = torch.logspace(-30.0, 30.0, 1000, dtype=torch.float64)
     special = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan], dtype=torch.float64)

@@ -1,9 +1,9 @@
-"""Which form of a function to train with on this machine: eager, recomputed or compiled, by measurement.
+"""The choice of the form of a function to train with on this machine: eager, recomputed or compiled, by measurement.
 
-Forms are timed side by side, forward and backward, on as many elements as an activation of the network gets, and
-compared with the eager form (`aquasurf_ray.activations.forms.agreement`). Nothing is measured for trainings whose
-activations take less than `WORTH_MEASURING` seconds, and nothing is compiled unless the time that it could save is
-twice what compiling takes, so that short trainings start at once. What was measured is kept on disk.
+Forms are timed in turns, forward and backward, on as many elements as an activation of the network gets, and compared
+with the eager form (`aquasurf_ray.activations.forms.agreement`). Nothing is measured for trainings whose activations
+take less than `WORTH_MEASURING` seconds, and nothing is compiled unless the time that it could save is twice the
+compile time, so that short trainings start at once. Measurements are stored on disk.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ FORMS: dict[FormName, type[Activation]] = {
     "compiled": CompiledActivation,
 }
 SPEED_MARGIN = 1.05
-"""The recomputed form is chosen for speed too if it takes at most this share of the eager form's time: it keeps less,
-and a network spends only a part of its time in activations."""
+"""The recomputed form is chosen for speed too if it takes at most this multiple of the eager form's time: it keeps less
+memory, and a network spends only a part of its time in activations."""
 WORTH_MEASURING = 5.0
 COMPILE_SECONDS = 30.0
-"""Of two kernels; measured on a machine with other work to do: 6 to 60."""
+"""The compile time of two kernels; measured on a loaded machine: 6 to 60."""
 LOAD_SECONDS = 5.0
-"""Two kernels that are on disk: importing the compiler and finding them."""
+"""The load time of two kernels from disk, including the import of the compiler."""
 MEASURED_ELEMENTS = 2**22
-"""Times grow in proportion beyond."""
+"""Above this size, times grow in proportion."""
 LEAN = 1.01
-"""Elements kept for each element of the input, up to which the eager form keeps no more than the others."""
+"""Up to this number of elements kept for each element of the input, the eager form keeps no more than the others."""
 ROUNDS = 5
 CALLS_A_ROUND_ON_A_GPU = 10
-"""Calls before the clock is read, because a GPU works while the next call is prepared."""
+"""The calls between two readings of the clock, because a GPU computes while the next call is prepared."""
 
 
 @dataclass(frozen=True)
 class FastForm:
-    """A form to use: `factory` makes one new activation module at each call, and can be pickled; `note` says why."""
+    """The form to use: `factory` returns a new activation module at each call and can be pickled; `note` gives the
+    reason."""
 
     name: str
     factory: Callable[[], nn.Module]
@@ -62,10 +63,10 @@ class FastForm:
 
 
 def form_factory(expression: str | Expression, name: str) -> Callable[[], Activation]:
-    """The factory of a form by name, for a training that goes on in the form that it was begun in.
+    """Return the factory of a form by name, for a training that resumes in the form that it started in.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: no form has this name.
 
     >>> form_factory("relu(x)", "recomputed")()
     RecomputedActivation(relu(x))
@@ -77,9 +78,9 @@ def form_factory(expression: str | Expression, name: str) -> Callable[[], Activa
 
 
 def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
-    """The factory of the form that keeps least for the backward pass and has the eager form's bits.
+    """Return the factory of the form that keeps least for the backward pass, bit for bit equal to the eager form.
 
-    A single operator is eager: relu keeps its output, which the next layer keeps too. The others are recomputed.
+    A single operator is eager: relu keeps its output, which the next layer keeps too. Other functions are recomputed.
 
     >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
     (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))
@@ -98,24 +99,24 @@ def fast_factory(
     dtype: torch.dtype = torch.float32,
     folder: Path | None = None,
 ) -> FastForm:
-    """The form of a function that is fastest here among those that compute the same.
+    """Return the fastest form of a function on this machine, among those that agree with the eager form.
 
-    Under autocast, call it under the same autocast, with the type that the activations' inputs have there.
+    For a training under autocast, call it under the same autocast, with the type of the activations' inputs.
 
     Args:
         expression: an `Expression`, or its text.
-        device: where the network is.
-        n_elements: of one activation's input, typically: its mean over the network's activations.
-        expected_calls: forward and backward passes of single activations in the whole training.
-        prefer: "memory" takes the fastest of the forms that keep least; with "speed" the recomputed form must not take
-            more than 1.05 times the eager one's time.
-        dtype: of the activations' inputs.
-        folder: for the measurements; by default `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`.
+        device: the device of the network.
+        n_elements: the typical number of elements of an activation's input: the mean over the network's activations.
+        expected_calls: the number of forward and backward passes of single activations in the whole training.
+        prefer: "memory" chooses the fastest of the forms that keep least; with "speed", the recomputed form must not
+            take more than 1.05 times the eager form's time.
+        dtype: the type of the activations' inputs.
+        folder: the folder of the measurements; by default `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`.
 
     Raises:
         ExpressionError: the text is not an expression.
-        ValueError: a number below 1, or an unknown preference.
-        torch.OutOfMemoryError, and whatever the function itself raises.
+        ValueError: a number is below 1, or the preference is unknown.
+        torch.OutOfMemoryError, and any error of the function itself.
     """
     expression = expression if isinstance(expression, Expression) else parse(expression)
     device = torch.device(device)
@@ -151,7 +152,7 @@ def _form(expression: Expression, name: FormName, note: str) -> FastForm:
 
 
 def _choice(costs: FormCosts, prefer: Preference, total: float) -> FormName:
-    """The form for `total` calls of the measured size."""
+    """Return the form for `total` calls of the measured size."""
     name: FormName = "eager"
     seconds = costs.eager
     if costs.recomputed is not None and (prefer == "memory" or costs.recomputed <= SPEED_MARGIN * costs.eager):
@@ -179,7 +180,8 @@ def _note(costs: FormCosts, name: FormName) -> str:
 
 
 def _measured_size(n_elements: int) -> int:
-    """The number of elements to measure with: at most 2^22, in whole rows, of which kernels need two."""
+    """Return the number of elements to measure with: at most 2^22, in whole rows, and at least the two that kernels
+    need."""
     return max(2 * ROW, min(n_elements, MEASURED_ELEMENTS) // ROW * ROW)
 
 
@@ -189,7 +191,7 @@ def _example(device: torch.device, dtype: torch.dtype, n: int) -> Tensor:
 
 
 def _glance(expression: Expression, device: torch.device, dtype: torch.dtype, n: int) -> float:
-    """The eager form's seconds a call from two calls, the first of which is left out."""
+    """Return the eager form's seconds a call from two calls, the first of which is left out."""
     return _seconds({"eager": Activation(expression)}, _example(device, dtype, n), rounds=1)["eager"]
 
 
@@ -210,7 +212,7 @@ def _measure(expression: Expression, device: torch.device, dtype: torch.dtype, n
 
 
 def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dtype, costs: FormCosts) -> FormCosts:
-    """The costs with those of the compiled form, timed beside the others; unchanged where nothing is compiled."""
+    """Return the costs with those of the compiled form, timed with the others; unchanged where nothing is compiled."""
     x, form = _example(device, dtype, costs.n_elements), CompiledActivation(expression)
     if form.kernels_for(x.detach()) is None:
         return costs
@@ -225,7 +227,7 @@ def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dty
 
 
 def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
-    """The seconds of a forward and backward pass of each form."""
+    """Return the seconds of a forward and backward pass of each form."""
     passes = [partial(_there_and_back, form, x, torch.ones_like(form(x))) for form in forms.values()]
     for once in passes:
         once()

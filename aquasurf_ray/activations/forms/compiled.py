@@ -13,11 +13,11 @@ from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, diff
 
 
 class CompiledActivation(RecomputedActivation):
-    """`Activation` with the same values and gradients but for rounding, and one pass over memory for each.
+    """`Activation` with the same values and gradients up to rounding, each computed in one pass over memory.
 
     The kernels are compiled (some seconds), or loaded from disk, at the first call for each float type, device and
-    state of autocast. What has no kernels is computed as by `RecomputedActivation`: tensors with gaps, or whose number
-    of elements is no multiple of 64, and everything where there is no compiler, which the log says once a process.
+    state of autocast. Tensors without kernels are computed as by `RecomputedActivation`: those with gaps, those whose
+    number of elements is no multiple of 64, and all tensors if there is no compiler, which is logged once a process.
     """
 
     def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
@@ -25,7 +25,7 @@ class CompiledActivation(RecomputedActivation):
         self._kernels: dict[Arguments, Kernels | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """The function's values at `x`, of the same shape."""
+        """Return the function's values at `x`, of the same shape."""
         kernels = None if torch.compiler.is_compiling() else self.kernels_for(x)
         if kernels is None:
             return super().forward(x)
@@ -35,7 +35,7 @@ class CompiledActivation(RecomputedActivation):
         return kernels.values(x)
 
     def kernels_for(self, x: Tensor) -> Kernels | None:
-        """The kernels that compute `x`, or None if it is computed without."""
+        """Return the kernels that compute `x`, or None if it is computed without."""
         arguments = Arguments.of(x)
         if arguments is None or flat(x) is None:
             return None
@@ -44,7 +44,7 @@ class CompiledActivation(RecomputedActivation):
         return self._kernels[arguments]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but functions and kernels: those are found again where the module is unpickled."""
+        """Return everything but functions and kernels, which are looked up again where the module is unpickled."""
         return super().__getstate__() | {"_kernels": {}}
 
 

@@ -1,8 +1,9 @@
-"""What the forms of a function cost on this machine, measured once and kept on disk.
+"""The costs of the forms of a function on this machine, measured once and stored on disk.
 
-One JSON file a measurement, named by all that decides it: function, device, versions, type, autocast, threads, and the
-number of elements to the next power of two. Files are written beside and moved into place, so that readers see a whole
-one or none, and of several processes that measure the same the last one's stays.
+Each measurement is one JSON file, named by everything that decides it: function, device, versions, type, autocast,
+threads, and the number of elements up to the next power of two. Files are written to a temporary name and moved into
+place, so that readers see a whole file or none; of several processes that measure the same, the last one's result
+stays.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FormCosts:
-    """Seconds of one forward and backward pass over `n_elements` elements, and what they keep in between.
+    """The seconds of one forward and backward pass over `n_elements` elements, and the elements kept in between.
 
     `swish` is PyTorch's own operator, which no form of a function of more than one operator can beat by much. A form
-    that computes something else than eager has no time and a reason in `refused`; `compiled` has neither until tried.
+    that disagrees with eager has no time but a reason in `refused`; `compiled` has neither until it is tried.
     """
 
     n_elements: int
@@ -43,7 +44,7 @@ class FormCosts:
     compiled: float | None
     refused: dict[str, str]
     eager_keeps: float
-    """Elements that the eager form keeps for the backward pass, for each element of its input."""
+    """The number of elements that the eager form keeps for the backward pass, for each element of its input."""
 
     def __post_init__(self) -> None:
         times = [self.eager, self.swish, self.eager_keeps, self.recomputed, self.compiled]
@@ -56,7 +57,7 @@ class FormCosts:
 def path_for(
     expression: Expression, *, device: torch.device, dtype: torch.dtype, n_elements: int, folder: Path | None
 ) -> Path:
-    """The file of one measurement, under the autocast that is in force."""
+    """Return the file of one measurement, under the current autocast."""
     is_gpu = device.type == "cuda"
     machine = torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability()
     n_threads = 0 if is_gpu else torch.get_num_threads()
@@ -71,7 +72,7 @@ def path_for(
 
 
 def read(path: Path) -> FormCosts | None:
-    """A measurement from its file; None if there is none, or, with a warning, if it is damaged."""
+    """Return a measurement from its file; None if there is no file, or, with a warning, if it is damaged."""
     try:
         stored = json.loads(path.read_text())
         return FormCosts(**{f.name: stored[f.name] for f in fields(FormCosts)})
@@ -83,7 +84,7 @@ def read(path: Path) -> FormCosts | None:
 
 
 def write(path: Path, costs: FormCosts) -> None:
-    """Keep a measurement; a folder that cannot be written is a warning, because it can be made again."""
+    """Store a measurement; a folder that cannot be written is a warning, because the measurement can be repeated."""
     try:
         with cache.whole_file(path) as file:
             file.write(json.dumps(asdict(costs)).encode())
@@ -92,7 +93,7 @@ def write(path: Path, costs: FormCosts) -> None:
 
 
 def _own_operators(expression: Expression) -> tuple[tuple[str, str], ...]:
-    """Name and behaviour of the operators that a user added: both may mean something else elsewhere."""
+    """Return name and behaviour of the user-defined operators, which may mean something else in another process."""
     if expression.operator is None:
         return ()
     entry = operator_named(expression.operator)

@@ -1,16 +1,16 @@
 """A function's values and its gradient as two compiled kernels, each one pass over memory.
 
 PyTorch's Inductor (the compiler behind torch.compile) gets two graphs, values(x) and gradient(x, gradient of values),
-so that nothing but x can be kept between them. It gets them directly: a call then costs 5 microseconds instead of the
-30 that torch.compile's checks of its arguments cost, because `Kernels` itself says which arguments it is for.
+so that nothing but x can be kept between them. It is called directly: a call then costs 5 microseconds instead of the
+30 of torch.compile's argument checks, because `Kernels` itself knows which arguments it was compiled for.
 
 The format: dense tensors are seen as rows of 64 elements in the order of their memory. The number of rows is the one
 symbol of the graphs, so one compilation serves all shapes and memory formats. Graphs differ by device, type and
 autocast; on a CPU also by the number of threads.
 
-Inductor keeps what it compiles on disk under names that follow from graph, versions and hardware, writes files beside
-and moves them into place, so that any number of processes share the folder: `TORCHINDUCTOR_CACHE_DIR` where it is set,
-else `inductor` in this room's cache.
+Inductor stores compiled code on disk under names that depend on graph, versions and hardware, and moves complete files
+into place, so that any number of processes can share the folder: `TORCHINDUCTOR_CACHE_DIR` if it is set, else
+`inductor` in this room's cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from aquasurf_ray.activations.spaces import cache
 
 ROW = 64
 TRACED_ROWS = 16_384
-"""Rows of the example that a graph is traced with: what the compiler takes for the usual size."""
+"""The rows of the example that a graph is traced with, which the compiler takes for the usual size."""
 MAX_ELEMENTS = 2**31 - 1
 """Kernels count elements in 32 bits."""
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -41,9 +41,9 @@ logger = logging.getLogger(__name__)
 _compiling = threading.Lock()
 MEMORY_FULL = (torch.OutOfMemoryError, MemoryError)
 _unavailable: list[str] = []
-"""Why this process compiles nothing any more, once that is known."""
+"""The reason why this process compiles nothing any more, once there is one."""
 _said: list[str] = []
-"""What the log has said, once."""
+"""The reasons that have been logged, each once."""
 
 
 class CompileError(RuntimeError):
@@ -55,7 +55,7 @@ class NothingToCompile(CompileError):
 
 
 class Arguments(NamedTuple):
-    """What kernels are compiled for."""
+    """The kind of arguments that kernels are compiled for."""
 
     device: torch.device
     dtype: torch.dtype
@@ -64,7 +64,7 @@ class Arguments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> Arguments | None:
-        """The kind of arguments that `x` is, or None if there are no kernels for it."""
+        """Return the kind of argument that `x` is, or None if there are no kernels for it."""
         n = x.numel()
         if type(x) is not Tensor or x.dtype not in DTYPES or n % ROW or not 2 * ROW <= n <= MAX_ELEMENTS:
             return None
@@ -82,18 +82,18 @@ class Kernels(NamedTuple):
     autocast: AutocastState
 
     def values(self, x: Tensor) -> Tensor:
-        """The function's values at a dense tensor, in its memory format."""
+        """Return the function's values at a dense tensor, in its memory format."""
         result = self.compiled_values(_rows(x))
         return result.as_strided(x.shape, x.stride())
 
     def gradient(self, x: Tensor, gradient_of_values: Tensor) -> Tensor:
-        """The gradient with respect to a dense tensor, in its memory format."""
+        """Return the gradient with respect to a dense tensor, in its memory format."""
         result = self.compiled_gradient(_rows(x), _rows(like(x, gradient_of_values)))
         return result.as_strided(x.shape, x.stride())
 
 
 def kernels_or_none(steps: Program, arguments: Arguments) -> Kernels | None:
-    """The kernels of a program; None where there are none, which the log says once a process."""
+    """Return the kernels of a program; None if there are none, with the reason logged once a process."""
     try:
         return kernels(steps, arguments)
     except NothingToCompile:
@@ -104,11 +104,12 @@ def kernels_or_none(steps: Program, arguments: Arguments) -> Kernels | None:
 
 
 def kernels(steps: Program, arguments: Arguments) -> Kernels:
-    """The kernels of a program, compiled at the first call, or found on disk.
+    """Return the kernels of a program, compiled at the first call, or loaded from disk.
 
     Raises:
         torch.OutOfMemoryError, MemoryError: while compiling.
-        CompileError: there is no compiler (then at once from the second function on), or it refuses the function.
+        CompileError: there is no compiler (then raised at once from the second function on), or it refuses the
+            function.
     """
     with _compiling:
         if _unavailable:
@@ -121,7 +122,7 @@ def kernels(steps: Program, arguments: Arguments) -> Kernels:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(steps: Program, arguments: Arguments) -> Kernels | CompileError:
-    """In a thread of its own, where no hook, mode or autocast of the caller's is in force."""
+    """Compile in a separate thread, where no hook, mode or autocast of the caller is active."""
     result: list[Kernels | CompileError] = []
     full: list[Exception] = []
 
@@ -139,32 +140,32 @@ def _compiled(steps: Program, arguments: Arguments) -> Kernels | CompileError:
     thread.start()
     thread.join()
     if full:
-        raise full[0]  # the machine's trouble of the moment, which says nothing of the compiler
+        raise full[0]  # a temporary state of the machine, which says nothing about the compiler
     return result[0]
 
 
 def _compile(steps: Program, arguments: Arguments) -> Kernels:
     device, dtype, autocast, n_threads = arguments
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.default_folder() / "inductor"))
-    import torch._inductor  # a second of work, so only where something is compiled
+    import torch._inductor  # takes a second, so only where something is compiled
     import torch._inductor.config
     from torch._dynamo.utils import get_metrics_context
 
     if n_threads and torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
     with warnings.catch_warnings(), torch.no_grad(), torch._inductor.config.patch(compile_threads=1):
-        warnings.simplefilter("ignore")  # what the compiler warns of is its own
+        warnings.simplefilter("ignore")  # the compiler's warnings are about itself
         x = torch.zeros(TRACED_ROWS, ROW, dtype=dtype, device=device)
         with autocast.on(device.type):
             y = run_program(steps, x)
             of_values = _trace(_values_of(steps), x)
             of_gradient = _trace(_gradient_of(steps), x, torch.zeros_like(y))
         try:
-            with get_metrics_context():  # PyTorch 2.6 takes nothing from the disk outside of it
+            with get_metrics_context():  # PyTorch 2.6 loads nothing from disk outside of it
                 return Kernels(torch._inductor.compile(*of_values), torch._inductor.compile(*of_gradient), autocast)
         except MEMORY_FULL:
             raise
-        except Exception as error:  # no compiler, or one that does not work, has no common type in PyTorch
+        except Exception as error:  # PyTorch has no common type for a missing or broken compiler
             _unavailable.append(_on_one_line(error))
             raise CompileError(_unavailable[0]) from error
 
@@ -191,20 +192,20 @@ def _gradient_of(steps: Program) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _say_row_length(x: Tensor) -> None:
-    """Comparing fixes the symbol that the tracer has for the length of a row."""
+    """Compare the length of a row, which fixes the tracer's symbol for it."""
     if x.shape[1] != ROW:
         raise CompileError(f"row of {x.shape[1]} elements, expected {ROW}")
 
 
 def _trace(function: Callable[..., Tensor], *examples: Tensor) -> tuple[torch.fx.GraphModule, list[Any]]:
-    """The graph of a function with the number of rows as a symbol, and its symbolic arguments."""
+    """Return the graph of a function with the number of rows as a symbol, and its symbolic arguments."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     graph = make_fx(function, tracing_mode="symbolic")(*examples)
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
     output = next(node for node in graph.graph.nodes if node.op == "output").args[0]
     if output in inputs:
-        raise NothingToCompile("the function gives back its argument")
+        raise NothingToCompile("the function returns its argument")
     return graph, [node.meta["val"] for node in inputs]
 
 

@@ -1,14 +1,14 @@
-"""An activation that keeps nothing but its input for the backward pass, and computes the rest again there.
+"""An activation that keeps only its input for the backward pass, and recomputes the rest there.
 
-Eager PyTorch keeps what every operator of a composed function needs: mul(sigmoid(x),elu(x)) keeps three tensors as
-large as its input, and a network of fifty such layers fifty times as many. Here the backward pass runs the same
-operators again, so values and gradients have the same bits.
+Eager PyTorch keeps the tensors that every operator of a composed function needs: mul(sigmoid(x),elu(x)) keeps three
+tensors as large as its input, and a network of fifty such layers fifty times as many. Here the backward pass runs the
+same operators again, so values and gradients are the same bit for bit.
 
-On a CPU a large tensor goes through the whole function piece by piece, each of a size that a core's cache holds, so
-that intermediate values never travel to main memory: with one thread, 1.3 to 3 times as fast as eager from four
-million elements on; below a few hundred thousand the second computation makes it slower. Pieces end where a vector
+On a CPU, the whole function is applied to a large tensor piece by piece, each of a size that fits a core's cache, so
+that intermediate values never reach main memory: with one thread, this is 1.3 to 3 times as fast as eager from four
+million elements on; below a few hundred thousand, the second computation makes it slower. Pieces end where a vector
 register ends, and where PyTorch's own share of a thread does, because the odd elements at an end are computed by other
-code, which rounds otherwise.
+code, which rounds differently.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from aquasurf_ray.activations.module import Activation
 from aquasurf_ray.activations.registry import operator_named
 
 PIECE = 65_536
-"""Elements that one thread computes at a time: 256 KB of float32, and about eight such tensors fit a core's cache."""
+"""The elements that one thread computes at a time: 256 KB of float32; about eight such tensors fit a core's cache."""
 
 
 class RecomputedActivation(Activation):
-    """`Activation` with the same values and gradients, bit for bit, that keeps its input alone.
+    """`Activation` with the same values and gradients, bit for bit, that keeps only its input.
 
     Works under autocast (the backward pass computes in the types of the forward pass), in every float type, with any
     memory format, and for second derivatives, which keep what eager keeps. In a network that is compiled as a whole it
-    is the eager form: the compiler decides there what to keep. Operators that users add must give the same result when
-    called again, so none that draws random numbers.
+    is the eager form, because there the compiler decides what to keep. User-defined operators must return the same
+    result when called again, so they must not draw random numbers.
 
     >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
     >>> y = RecomputedActivation("mul(sigmoid(x),elu(x))")(x)
@@ -47,7 +47,7 @@ class RecomputedActivation(Activation):
         self._may_be_cut = _is_elementwise(self.expression)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The function's values at `x`, of the same shape."""
+        """Return the function's values at `x`, of the same shape."""
         if torch.compiler.is_compiling():
             return run_program(self._program, x)
         if torch.is_grad_enabled() and x.requires_grad:
@@ -57,18 +57,18 @@ class RecomputedActivation(Activation):
 
 
 class AutocastState(NamedTuple):
-    """What autocast does on a type of device: whether it is on, and to which type it casts."""
+    """The state of autocast on a type of device: whether it is on, and the type that it casts to."""
 
     enabled: bool
     dtype: torch.dtype
 
     @classmethod
     def of(cls, device_type: str) -> AutocastState:
-        """The state of this thread."""
+        """Return the state of this thread."""
         return cls(torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type))
 
     def on(self, device_type: str) -> AbstractContextManager[object]:
-        """A context in which autocast is in this state."""
+        """Return a context in which autocast is in this state."""
         if AutocastState.of(device_type) == self:
             return nullcontext()
         return torch.autocast(device_type, dtype=self.dtype, enabled=self.enabled)
@@ -93,7 +93,7 @@ class _Recomputed(torch.autograd.Function):
 
 
 def values(steps: Program, x: Tensor, may_be_cut: bool) -> Tensor:
-    """The program's values at `x`, without a graph."""
+    """Return the program's values at `x`, without a graph."""
     piece = _piece(x) if may_be_cut else None
     if piece is None:
         return run_program(steps, x)
@@ -101,7 +101,7 @@ def values(steps: Program, x: Tensor, may_be_cut: bool) -> Tensor:
 
 
 def gradient(steps: Program, x: Tensor, gradient_of_values: Tensor, may_be_cut: bool) -> Tensor:
-    """The gradient of the program with respect to `x`, without a graph of its own."""
+    """Return the gradient of the program with respect to `x`, without a graph of its own."""
 
     def of_part(part: Tensor, part_gradient: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -116,13 +116,13 @@ def gradient(steps: Program, x: Tensor, gradient_of_values: Tensor, may_be_cut: 
 
 
 def differentiable_gradient(steps: Program, x: Tensor, gradient_of_values: Tensor) -> Tensor:
-    """The same with a graph, for second derivatives with respect to `x` and to the gradient that came in."""
+    """Return the gradient with a graph, for second derivatives with respect to `x` and to the incoming gradient."""
     result = run_program(steps, x)
     return torch.autograd.grad(result, x, gradient_of_values, create_graph=True)[0]
 
 
 def flat(x: Tensor) -> Tensor | None:
-    """The elements of a dense tensor in the order of its memory, as a view of shape (n,); None if it has gaps."""
+    """Return the elements of a dense tensor in memory order, as a view of shape (n,); None if it has gaps."""
     if not x.is_contiguous():
         channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
         if channels_last is None or not x.is_contiguous(memory_format=channels_last):
@@ -131,21 +131,21 @@ def flat(x: Tensor) -> Tensor | None:
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
-    """`other` in the memory format of `x`."""
+    """Return `other` in the memory format of `x`."""
     if other.stride() == x.stride():
         return other
     return torch.empty_like(x, dtype=other.dtype).copy_(other)
 
 
 def _is_elementwise(expression: Expression) -> bool:
-    """Whether all operators are built in: one of a user's might look at more than one element at a time."""
+    """Return whether all operators are built in; a user-defined one might use more than one element at a time."""
     if expression.operator is None:
         return True
     return operator_named(expression.operator).built_in and all(map(_is_elementwise, expression.arguments))
 
 
 def _piece(x: Tensor) -> int | None:
-    """The number of elements of a piece of `x`, or None where cutting it would gain nothing or change bits."""
+    """Return the number of elements of a piece of `x`, or None if cutting it would gain nothing or change bits."""
     if x.device.type != "cpu":
         return None
     n_threads = torch.get_num_threads()
@@ -156,7 +156,7 @@ def _piece(x: Tensor) -> int | None:
 
 
 def _in_pieces(function: Callable[..., Tensor], piece: int, *tensors: Tensor) -> Tensor:
-    """An elementwise function of dense tensors of one layout, computed piece by piece into a tensor like the first."""
+    """Apply an elementwise function to dense tensors of one layout, piece by piece, into a tensor like the first."""
     parts = zip(*(torch.split(_flattened(tensor), piece) for tensor in tensors), strict=True)
     first = function(*next(parts))
     result = torch.empty_like(tensors[0], dtype=first.dtype)

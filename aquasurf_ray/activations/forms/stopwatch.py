@@ -1,4 +1,4 @@
-"""What a computation costs: seconds, measured in turns with its rivals, and bytes kept for its backward pass."""
+"""The costs of a computation: seconds, measured in turns with others, and bytes kept for its backward pass."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def side_by_side(
     enough_seconds: float = 0.0,
     calls: int = 1,
 ) -> list[float]:
-    """The median seconds of one call of each work, taken in turns so that what else the machine does meets all.
+    """Return the median seconds of one call of each work, measured in turns, so that the machine's other load affects
+    all.
 
-    With one thread on a CPU, the thread's own seconds: those that it waits for a busy core are left out.
+    With one thread on a CPU these are the thread's own seconds, without those that it waits for a busy core.
 
     Args:
-        works: what to time; call each once before, so that what happens once is no part of its time.
-        min_rounds, max_rounds: turns of all works; after `min_rounds`, none is begun once `enough_seconds` have passed.
-        calls: calls a turn before the clock is read.
+        works: the works to time; call each once before, so that one-time costs are not part of its time.
+        min_rounds, max_rounds: turns of all works; after `min_rounds`, no turn starts once `enough_seconds` have
+            passed.
+        calls: the calls in each turn before the clock is read.
     """
     seconds: list[list[float]] = [[] for _ in works]
     begun = time.perf_counter()
@@ -44,8 +46,8 @@ def side_by_side(
 
 
 def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ()) -> int:
-    """Bytes of the storages that autograd keeps for the backward pass of `forward()`: each once, those of parameters
-    and of their copies in autocast's type not."""
+    """Return the bytes of the storages that autograd keeps for the backward pass of `forward()`, each counted once,
+    without those of parameters and of their copies in autocast's type."""
     parameters = list(parameters)
     known = {id(p) for p in parameters}
     left_out = {p.untyped_storage().data_ptr() for p in parameters}
@@ -64,7 +66,7 @@ def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor] = ())
 
 
 def _is_cast_parameter(tensor: Tensor, parameters: set[int]) -> bool:
-    """Whether the tensor is a parameter in another type, or a view of one."""
+    """Return whether the tensor is a parameter in another type, or a view of one."""
     node = tensor.grad_fn
     while node is not None and node.name() in ("ToCopyBackward0", "TBackward0", "ViewBackward0", "TransposeBackward0"):
         node = node.next_functions[0][0]

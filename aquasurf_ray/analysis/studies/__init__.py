@@ -1,1 +1,1 @@
-"""What is read out of stored runs: findings, confirmation, transfer, explanation, comparison."""
+"""Studies of stored runs: findings, confirmation, transfer, explanation, comparison."""

@@ -1,16 +1,16 @@
-"""What winners are worth on seeds that they were not selected on. The best of a hundred noisy trainings is partly luck.
+"""The value of winners on seeds that they were not selected on. The best of a hundred noisy trainings is partly luck.
 
 Scores are float64, higher is better; rows are functions, columns are training seeds, NaN is a training that diverged.
-Seeds are paired: column j of every row has the same initial weights' seed and data order. The seed that functions were
-selected on is never among the columns: its score is biased upwards, by selection.
+Seeds are paired: column j of every row has the same seed of initial weights and data order. The seed that functions
+were selected on is never among the columns, because selection biases its score upwards.
 
 The mean over seeds has Student's t interval. A function is compared with a reference by the paired t-test, and the
 p-values of all compared functions are corrected together by Holm's method (Holm 1979). How much a selected score should
-shrink comes from a normal empirical-Bayes model (Efron and Morris 1973; for selection, Efron 2011): score = worth +
-noise, so that the worth to be expected of a score y is center + (1 - B) (y - center), where B is the noise's share of
-the variance of scores. The noise is what is left in the confirming trainings beside the means of rows and columns.
-Center and variance are those of the better half of the scores that were selected from, mirrored at their median: the
-worse half has a long tail of functions that hardly train, which says nothing about winners.
+shrink comes from a normal empirical-Bayes model (Efron and Morris 1973; for selection, Efron 2011): score = value +
+noise, so that the expected value of a score y is center + (1 - B) (y - center), where B is the noise's share of the
+variance of scores. The noise is the residual of the confirming trainings after the means of rows and columns. Center
+and variance are those of the better half of the scores that were selected from, mirrored at their median: the worse
+half has a long tail of functions that hardly train, which says nothing about winners.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from aquasurf_ray.analysis.studies.correction import holm
 Scores = NDArray[np.float64]
 
 LEVEL = 0.95
-LAST_BITS = 1e-12  # of the largest score: differences of equal fractions differ by so much
+LAST_BITS = 1e-12  # relative to the largest score: rounding changes differences of equal fractions by less
 
 
 @dataclass(frozen=True)
 class SeedMean:
     """A mean over seeds, with the interval that holds the true one 95 times in a hundred.
 
-    The mean is None where one of the trainings diverged, since then there is none; the interval also of one seed.
+    The mean is None if one of the trainings diverged; the interval is None for a single seed too.
     """
 
     n: int
@@ -47,8 +47,8 @@ class SeedMean:
 class PairedDifference:
     """The mean paired difference to the reference, positive where better, and two-sided p-values.
 
-    All are None with fewer than two pairs; the p-values also where the difference is the same with every seed and not
-    zero, of which the test can say nothing.
+    All are None with fewer than two pairs; the p-values also if the difference is the same with every seed and not
+    zero, because then the test has no variance to compare with.
     """
 
     gain: float | None
@@ -58,7 +58,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """How much the score of a selected function loses: what the confirming seeds tell, and what was to be expected."""
+    """The loss of a selected function's score: observed with the confirming seeds, and expected by the model."""
 
     observed: float | None
     expected: float | None
@@ -76,12 +76,12 @@ class ShrinkageModel:
     noise_share: float
 
     def expected(self, score: float) -> float:
-        """The expected loss of a selected score; negative below the center."""
+        """Return the expected loss of a selected score; negative below the center."""
         return self.noise_share * (score - self.center)
 
 
 def seed_mean(scores: Scores) -> SeedMean:
-    """The mean of one function's scores [s], with Student's t interval.
+    """Return the mean of one function's scores [s], with Student's t interval.
 
     >>> found = seed_mean(np.array([0.5, 0.75, 1.0]))
     >>> found.mean, round(found.low, 4), round(found.high, 4)
@@ -100,20 +100,21 @@ def seed_mean(scores: Scores) -> SeedMean:
 
 
 def other_seeds(by_seed: Mapping[int, float | None], selected_on: int) -> SeedMean:
-    """The mean over all seeds but the one that a result was selected on; None is a training that diverged."""
+    """Return the mean over all seeds but the one that a result was selected on; None is a training that diverged."""
     return all_seeds({seed: score for seed, score in by_seed.items() if seed != selected_on})
 
 
 def all_seeds(by_seed: Mapping[int, float | None]) -> SeedMean:
-    """The mean over all seeds; None is a training that diverged."""
+    """Return the mean over all seeds; None is a training that diverged."""
     scores = [np.nan if score is None else score for _, score in sorted(by_seed.items())]
     return seed_mean(np.array(scores, dtype=np.float64))
 
 
 def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
-    """One function [s] against the reference [s] by the paired t-test; seeds that one of them diverged on are left out.
+    """Compare one function [s] with the reference [s] by the paired t-test, without seeds on which the reference
+    diverged.
 
-    A function that diverged on any seed is not compared: the rest would flatter it.
+    A function that diverged on any seed is not compared, because the other seeds alone would favour it.
     """
     from scipy.special import stdtr
 
@@ -123,7 +124,7 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
     differences = scores[paired] - reference[paired]
     gain = float(np.mean(differences))
     last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
-    if np.ptp(differences) <= last_bits:  # whose variance is but that of rounding
+    if np.ptp(differences) <= last_bits:  # the only variance is that of rounding
         return PairedDifference(gain, 1.0 if abs(gain) <= last_bits else None)
     n = len(differences)
     t = abs(gain) / (np.std(differences, ddof=1) / np.sqrt(n))
@@ -131,7 +132,8 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
 
 
 def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
-    """The differences with p-values corrected for their number, in the same order; those without one do not count.
+    """Return the differences with p-values corrected for their number, in the same order; those without one do not
+    count.
 
     >>> found = [PairedDifference(0.1, 0.04), PairedDifference(0.2, 0.01), PairedDifference(None, None)]
     >>> [difference.p_holm for difference in with_holm(found)]
@@ -143,10 +145,11 @@ def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
 
 
 def noise_variance(scores: Scores) -> float | None:
-    """The variance of what seeds do to single functions, from scores [k, s]: the residual of a two-way layout.
+    """Return the variance of the effect of seeds on single functions, from scores [k, s]: the residual of a two-way
+    layout.
 
-    What a seed does to all functions alike is not in it, since it favours none. None with fewer than two whole rows or
-    two columns.
+    The common effect of a seed on all functions is not part of it, because it favours none. None with fewer than two
+    whole rows or two columns.
     """
     whole = scores[~np.isnan(scores).any(axis=1)]
     k, s = whole.shape
@@ -157,9 +160,9 @@ def noise_variance(scores: Scores) -> float | None:
 
 
 def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
-    """The model of the scores [n] that winners were selected from, given the variance of the noise.
+    """Return the model of the scores [n] that winners were selected from, given the variance of the noise.
 
-    Diverged ones count as worse than the median. None where the median itself diverged.
+    Diverged trainings count as worse than the median. None if the median itself diverged.
     """
     ascending = np.sort(np.where(np.isnan(population), -np.inf, population))
     center = float(np.median(ascending)) if len(ascending) else -np.inf
@@ -170,7 +173,7 @@ def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
 
 
 def shrinkage(selected: float | None, confirmed: SeedMean, model: ShrinkageModel | None) -> Shrinkage:
-    """Of one function; None for what is not known."""
+    """Return the shrinkage of one function; None for unknown parts."""
     if selected is None:
         return Shrinkage(None, None)
     observed = None if confirmed.mean is None else selected - confirmed.mean

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected by Holm's step-down procedure, in the order given.
+    """Return p-values corrected by Holm's step-down procedure, in the order given.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

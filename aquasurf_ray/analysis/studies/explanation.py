@@ -1,8 +1,8 @@
-"""How a network uses its activation function: the part of the curve that each layer works on, before and after
-training, and how gradients flow compared with relu's.
+"""How a network uses its activation function: the part of the curve that each layer's inputs cover, before and after
+training, and the size of gradients relative to ReLU's.
 
-Where an input lies on the curve is told by the slope there, in units of the largest slope that the layer's inputs meet
-(the 95th percentile of its size, over both moments):
+Each input is classified by the slope of the curve there, relative to the largest slope over the layer's inputs (the
+95th percentile of its size, before and after training together):
 
 - flat: the slope is under a tenth of it. `rectified` where the value is also near zero (within a tenth of the spread of
   the layer's outputs), `saturated` elsewhere;
@@ -10,7 +10,7 @@ Where an input lies on the curve is told by the slope there, in units of the lar
   quarter of a unit at most;
 - curved: the rest.
 
-The seed found by such a drawing that CoAtNet uses a sigmoidal winner like a rectifier at initialisation and like a
+The paper found by such a drawing that CoAtNet uses a sigmoidal winner like a rectifier at initialisation and like a
 sigmoid after training (Bingham and Miikkulainen 2023, arXiv 2301.05785).
 """
 
@@ -36,7 +36,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Usage:
-    """How one layer uses the curve at one moment: shares of its inputs that add up to 1, and where they lie."""
+    """How one layer uses the curve, before or after training: shares of its inputs, which add up to 1, and their mean
+    and spread."""
 
     linear: float
     curved: float
@@ -57,7 +58,7 @@ class LayerUse:
 
 @dataclass(frozen=True)
 class Flow:
-    """The size of one layer's weight gradient over relu's in the same place, before and after training."""
+    """The size of one layer's weight gradient relative to ReLU's in the same layer, before and after training."""
 
     name: str
     before: float
@@ -66,9 +67,9 @@ class Flow:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was seen of a function in a network.
+    """The use of a function in a network.
 
-    `flow` is empty where relu could not be trained on the task.
+    `flow` is empty if relu could not be trained on the task.
     """
 
     function: str
@@ -77,7 +78,7 @@ class Explanation:
 
 
 def explain(inspection: Inspection, relu: Inspection | None) -> Explanation:
-    """Puts an inspection into numbers, beside relu's of the same task and seed."""
+    """Summarise an inspection, relative to ReLU's on the same task with the same seed."""
     function = Activation(inspection.function)
     pairs = zip(inspection.before.sites, inspection.after.sites, strict=True)
     layers = tuple(_layer(function, before, after) for before, after in pairs)
@@ -92,7 +93,7 @@ def _layer(function: Activation, before: Site, after: Site) -> LayerUse:
 
 
 def usage(function: Activation, inputs: NDArray[np.floating[Any]], steepest: float) -> Usage:
-    """How inputs [m] use the curve of a function whose slope counts as large at `steepest`.
+    """Return how inputs [m] use the curve of a function whose largest slope is `steepest`.
 
     >>> relu = usage(Activation("relu(x)"), np.array([-2.0, -1.0, 1.0, 2.0]), 1.0)
     >>> relu.rectified, relu.linear, relu.saturated
@@ -116,7 +117,7 @@ def usage(function: Activation, inputs: NDArray[np.floating[Any]], steepest: flo
 
 
 def values_and_slopes(function: Activation, x: Floats) -> tuple[Floats, Floats]:
-    """The function and its derivative by autograd at x: float64 [m] each.
+    """Return the function and its derivative by autograd at x: float64 [m] each.
 
     >>> [part.tolist() for part in values_and_slopes(Activation("relu(x)"), np.array([-1.0, 2.0]))]
     [[0.0, 2.0], [0.0, 1.0]]
@@ -130,7 +131,7 @@ def values_and_slopes(function: Activation, x: Floats) -> tuple[Floats, Floats]:
 
 
 def slopes(function: Activation, x: NDArray[np.floating[Any]]) -> Floats:
-    """The function's derivative at x, float64 [m]."""
+    """Return the function's derivative at x, float64 [m]."""
     return values_and_slopes(function, np.asarray(x, dtype=np.float64))[1]
 
 
@@ -140,7 +141,7 @@ def _flow(inspection: Inspection, relu: Inspection) -> tuple[Flow, ...]:
 
 
 def _ratios(look: Look, other: Look) -> dict[str, float]:
-    """Infinite where relu's gradient vanishes."""
+    """Return the ratios of gradient sizes by layer; infinite where the other gradient vanishes."""
     sizes = {layer.name: layer.gradient_rms for layer in other.layers}
     return {
         layer.name: layer.gradient_rms / sizes[layer.name] if sizes.get(layer.name) else float("inf")
@@ -150,25 +151,25 @@ def _ratios(look: Look, other: Look) -> dict[str, float]:
 
 
 def in_words(explanation: Explanation) -> str:
-    """A short text with the numbers."""
+    """Return a short text with the numbers."""
     layers, n = explanation.layers, len(explanation.layers)
     if not n:
         return f"The network calls {explanation.function} nowhere."
     sentences = [
-        f"{explanation.function} stands in {n} place{'s' if n > 1 else ''} of the network. "
-        f"Before training its inputs lie {_shares(layers, 'before')}; after training {_shares(layers, 'after')}."
+        f"{explanation.function} is used in {n} place{'s' if n > 1 else ''} of the network. "
+        f"Before training, its inputs lie {_shares(layers, 'before')}; after training, {_shares(layers, 'after')}."
     ]
     moved = max(layers, key=_moved)
     before, after = moved.before, moved.after
     sentences.append(
-        f"Training changes its use most in {moved.name}: {_share_list(before)} before, {_share_list(after)} after, and "
+        f"Its use changes most in {moved.name}: {_share_list(before)} before, {_share_list(after)} after training, and "
         f"its inputs move from {before.mean:.2f} ± {before.spread:.2f} to {after.mean:.2f} ± {after.spread:.2f}."
     )
     if explanation.flow:
         first, last = explanation.flow[0], explanation.flow[-1]
         sentences.append(
-            f"The gradient of the first layer ({first.name}) has {first.before:.2g} times relu's size before training "
-            f"and {first.after:.2g} times after; that of the last ({last.name}) {last.before:.2g} and {last.after:.2g}."
+            f"The gradient of the first layer ({first.name}) is {first.before:.2g} times ReLU's before training and "
+            f"{first.after:.2g} times after; that of the last ({last.name}) is {last.before:.2g} and {last.after:.2g}."
         )
     return " ".join(sentences)
 
@@ -183,10 +184,10 @@ _WORDS = {
 
 
 def _shares(layers: tuple[LayerUse, ...], moment: str) -> str:
-    """The mean shares over the layers, largest first, without what is rare."""
+    """Return the mean shares over the layers, largest first, without those below 1%."""
     means = {part: float(np.mean([getattr(getattr(layer, moment), part) for layer in layers])) for part in _PARTS}
-    told = [f"{_WORDS[part]} {share:.0%}" for part, share in _descending(means) if share >= 0.01]
-    return f"{', '.join(told)} of the time"
+    shares = [f"{_WORDS[part]} {share:.0%}" for part, share in _descending(means) if share >= 0.01]
+    return f"{', '.join(shares)} of the time"
 
 
 def _share_list(use: Usage) -> str:

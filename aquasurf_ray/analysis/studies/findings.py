@@ -1,6 +1,6 @@
-"""What a run found, read from the store for its report: each part is of one moment, the run itself may go on.
+"""The findings of a run, read from the store for its report; the run may still be going while they are read.
 
-Scores are higher where better; `value` gives the task's metric with its own sign, which is what people are shown.
+A higher score is better; `value` returns the task's metric with its own sign, which is what people see.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ CURVES = 5
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """All that a report is made of.
+    """All data of a report.
 
     Attributes:
         requests: the run's evaluations in the order in which they were asked for.
         board: the run's leaderboard, best first.
-        seed_scores: scores of whole trainings over all runs of the task, by function and seed; None diverged.
-        curves: epochs of the best functions and of the baselines, by evaluation.
-        spectra: their stored form, by function; functions without one are missing, and in a quick report all but the
-            best and relu.
-        embedding: the map that the last suggestion stands on; None where the run has none.
-        again: the command that makes this run once more.
-        versions: of Python and of the packages in its last session, by name; empty where nobody noted them.
-        quick: leave out what takes longer than seconds to draw.
+        seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
+            ones.
+        curves: the epochs of the best functions and of the baselines, by evaluation.
+        spectra: the stored form of spectra, by function; a quick report has only those of the best function and relu.
+        embedding: the map that the last suggestion was made on; None if the run has none.
+        again: the command that repeats this run.
+        versions: the versions of Python and of the packages in the last session, by name; empty if they were not
+            recorded.
+        quick: leave out pictures that take longer than seconds to draw.
     """
 
     run: Run
@@ -59,24 +60,24 @@ class Findings:
     quick: bool = False
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
-        """The spectrum of a function, if there is one."""
+        """Return the spectrum of a function, or None."""
         data = self.spectra.get(function_id)
         return None if data is None else SpectrumFeature.from_bytes(data)
 
     @property
     def metric_name(self) -> str:
-        """As the axes name it."""
+        """The name of the metric on the axes."""
         return f"val_{self.task.metric.name}"
 
     def value(self, score: float | None) -> float:
-        """The metric's value of a score; NaN of none."""
+        """Return the metric's value for a score; NaN for None."""
         value = self.task.metric.value(score)
         return float("nan") if value is None else value
 
     @cached_property
     def finished(self) -> tuple[RequestedEvaluation, ...]:
-        """The evaluations with a result, in the order in which they came to it; those taken from other runs stand
-        where the run asked for them."""
+        """The evaluations with a result, in the order of their results; those taken from other runs are at the place
+        where this run requested them."""
         done = [request for request in self.requests if request.evaluation.finished]
         return tuple(sorted(done, key=self._moment))
 
@@ -86,36 +87,36 @@ class Findings:
 
     @cached_property
     def best(self) -> LeaderboardRow | None:
-        """The best whole training."""
+        """The best completed training."""
         return _best(self.board)
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
-        """What relu came to in this run."""
+        """The training of relu in this run."""
         return _reference(self.board)
 
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
-        """The functions with a whole training, one row each, best first."""
+        """The functions with a completed training, one row each, best first."""
         return _one_each(self.board)
 
     @cached_property
     def best_functions(self) -> tuple[LeaderboardRow, ...]:
-        """The winners that are no baselines."""
+        """The winners without the baselines."""
         return best_functions(self.board)
 
 
 def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -> Findings:
-    """Reads a run.
+    """Read the findings of a run.
 
     Args:
         store: an open store.
-        name: of the run.
-        again: the command that makes this run once more, for the report.
-        quick: leave out what takes longer than seconds to draw.
+        name: the name of the run.
+        again: the command that repeats this run, for the report.
+        quick: leave out pictures that take longer than seconds to draw.
 
     Raises:
-        RecordNotFound: no such run.
+        RecordNotFound: there is no such run.
     """
     run = store.run(name)
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
@@ -149,7 +150,7 @@ def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
 
 
 def best_functions(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
-    """The functions of a leaderboard that are no baselines, one row each, best first."""
+    """Return the functions of a leaderboard without the baselines, one row each, best first."""
     return tuple(row for row in _one_each(board) if not row.baseline)
 
 
@@ -162,7 +163,8 @@ def _reference(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
 
 
 def _last_map(store: Store, requests: tuple[RequestedEvaluation, ...]) -> EmbeddingRecord | None:
-    """Suggestions of a metric surrogate name the version of their features, of which there is no map."""
+    """Return the map of the last suggestion. A suggestion of a metric surrogate names the version of its features
+    instead, which the store does not have."""
     versions = [request.suggestion.embedding_version for request in requests if request.suggestion]
     known = [version for version in versions if version is not None]
     return store.embedding(known[-1]) if known else None

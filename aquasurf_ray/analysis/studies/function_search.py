@@ -1,8 +1,8 @@
-"""Finding functions among those that a store knows: by what they are made of, by shape, by cost, by nearness.
+"""A search among the functions of a store: by operators, by shape, by cost, by similarity.
 
-A function's parts are those of its name, which is the shortest spelling that is known of it. Its shape is measured
-(`activations.shape`). How near two functions are is the root mean square of the difference of their outputs on the
-fixed N(0,1) sample, which is that over the inputs that a network's activations have at the start.
+A function's operators are those of its name, which is its shortest known spelling. Its shape is measured
+(`activations.shape`). The distance of two functions is the root mean square of the difference of their outputs on the
+fixed N(0,1) sample, the distribution of an activation's inputs when training starts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SHAPES = tuple(field.name.replace("_", "-") for field in fields(Shape))
 
 @dataclass(frozen=True)
 class KnownFunction:
-    """A function of a store. `score` is its best one, None where it was not trained or diverged; `status` is that of
-    the evaluation with the most to say: done, diverged, failed, running, queued, or None where there is none."""
+    """A function of a store. `score` is its best score, None if it was not trained or diverged; `status` is that of its
+    most advanced evaluation: done, diverged, failed, running or queued, or None without one."""
 
     name: str
     score: float | None = None
@@ -34,16 +34,16 @@ class KnownFunction:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a function must be like; empty and None ask for nothing.
+    """The conditions on a function; an empty tuple or None is no condition.
 
     Attributes:
-        contains, without: operators that its name has, has not.
+        contains, without: operators that the function's name must contain, must not contain.
         shapes, not_shapes: names in `SHAPES`.
-        max_cost: the largest step time, in units of relu's; functions without a measured one are left out.
-        near: sorts by nearness to this function.
+        max_cost: the largest step time relative to ReLU; functions without a measured cost are left out.
+        near: a function; results are sorted by the distance to it.
 
     Raises:
-        AnalysisError: no such operator or shape.
+        AnalysisError: an operator or a shape is unknown.
     """
 
     contains: tuple[str, ...] = ()
@@ -59,29 +59,30 @@ class Wanted:
                 raise AnalysisError(f"no operator is named '{operator:.40}'{suggestion(operator)}")
         for shape in (*self.shapes, *self.not_shapes):
             if shape not in SHAPES:
-                raise AnalysisError(f"shape '{shape}' is not known; there are {', '.join(SHAPES)}")
+                raise AnalysisError(f"shape must be one of {', '.join(SHAPES)}, got '{shape}'")
 
 
 @dataclass(frozen=True)
 class FoundFunction:
-    """A function that is as wanted; `distance` is None where nearness was not asked for."""
+    """A function that meets the conditions; `distance` is None unless `near` was given."""
 
     function: KnownFunction
     distance: float | None
 
     @property
     def shape(self) -> Shape:
-        """Measured when it is asked for."""
+        """The shape of the function, measured on demand."""
         return shape_of(self.function.name)
 
 
 def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFunction]:
-    """The functions that are as wanted, the nearest or else the best first; those without a score come last.
+    """Return the functions that meet the conditions, the nearest or else the best first; those without a score come
+    last.
 
-    Functions that cannot be read here (`can_be_read`) are left out: nothing can be measured of them.
+    Functions that cannot be parsed in this process (`can_be_read`) are left out, because they cannot be measured.
 
     Raises:
-        AnalysisError: the function to be near to cannot be read.
+        AnalysisError: `near` is not an expression.
     """
     near = None if wanted.near is None else _outputs_of(wanted.near)
     found = []
@@ -96,7 +97,7 @@ def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFuncti
 
 
 def can_be_read(name: str) -> bool:
-    """Whether all operators of a stored function are registered here."""
+    """Return whether all operators of a stored function are registered in this process."""
     try:
         parse(name)
     except ActivationError:
@@ -128,7 +129,7 @@ def _has_shape(shape: Shape, wanted: Wanted) -> bool:
 
 
 def _distance(name: str, near: np.ndarray) -> float:
-    """Infinite where one of the two is undefined somewhere."""
+    """Return the distance of two functions; infinite if one of the two is undefined somewhere."""
     difference = outputs(name).astype(np.float64) - near
     return float(np.sqrt(np.mean(difference**2))) if np.isfinite(difference).all() else float("inf")
 

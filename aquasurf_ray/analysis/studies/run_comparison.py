@@ -1,8 +1,8 @@
-"""Two runs of one task beside each other: what differs in their configuration, and how soon each found what.
+"""A comparison of two runs of one task: the differences in their configuration, and how soon each found what.
 
-Evaluations are counted after the baselines, in the order in which they came to a result. Scores are higher where
-better. Functions that both have trained share their results where the training seeds are the same, so comparing them
-says something only where the seeds differ.
+Evaluations are counted after the baselines, in the order of their results. A higher score is better. Two runs with the
+same training seed share the results of the functions that both trained, so a comparison of these functions means
+something only where the seeds differ.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest",
 
 @dataclass(frozen=True)
 class RunSide:
-    """One run. `reached` is after how many evaluations it had what the worse of the two has as its best; None never."""
+    """One run. `reached` is the number of evaluations until it had the goal's score; None if it never had."""
 
     name: str
     status: str
@@ -37,8 +37,8 @@ class RunSide:
 class RunComparison:
     """Two runs.
 
-    `differing` are the settings of the configuration that differ, with both values; `shared` counts functions that both
-    have trained, and `only` those that one of the two has; `goal` is the score that `RunSide.reached` is about.
+    `differing` has the settings that differ, with both values; `shared` counts the functions that both have trained,
+    and `only` those that one of the two has trained; `goal` is the lower of the two best scores.
     """
 
     task: str
@@ -50,10 +50,10 @@ class RunComparison:
 
 
 def compare_runs(first: Findings, second: Findings) -> RunComparison:
-    """Compares what two runs found.
+    """Compare two runs.
 
     Raises:
-        AnalysisError: they are one run, or of different tasks, so that their scores do not compare.
+        AnalysisError: both are the same run, or the tasks differ, so that the scores cannot be compared.
     """
     if first.run.id == second.run.id:
         raise AnalysisError(f"run '{first.run.name}' is compared with itself; name another run of {first.task.name}")
@@ -90,7 +90,7 @@ def _side(found: Findings, goal: float | None) -> RunSide:
 
 
 def _reached(found: Findings, goal: float) -> int | None:
-    """0 where a baseline has it already."""
+    """Return the number of evaluations until the goal; 0 if a baseline reaches it."""
     n = 0
     for request in found.finished:
         n += request.origin != "baseline"
@@ -105,7 +105,7 @@ def _differing(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple
 
 
 def best_so_far(found: Findings) -> np.ndarray:
-    """The best score after each evaluation that is no baseline, float64 [n]; baselines count from the beginning."""
+    """Return the best score after each evaluation but the baselines, float64 [n]; baselines count from the start."""
     scores = [
         (-np.inf if request.evaluation.score is None else request.evaluation.score, request.origin == "baseline")
         for request in found.finished

@@ -1,7 +1,7 @@
-"""The data sets, by name: where they are looked for, how they are fetched, what they supply to a task.
+"""The data sets by name: their folder, their download, and their sources for tasks.
 
-All lie in one folder, each in the layout that torchvision's own class for it makes there. Nothing is ever downloaded
-but by `download`. A new data set is one file and one line in `DATA_SETS`. Importing this loads no PyTorch.
+All are in one folder, each in the layout of torchvision's class for it. Only `download` ever downloads anything. A new
+data set is one file and one line in `DATA_SETS`. Importing this package does not load PyTorch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ BUNDLED = {"digits"}  # nothing to fetch
 
 
 def data_folder() -> Path:
-    """Where data sets are looked for: the folder of `AQUASURF_DATA`, else `data` in the working folder."""
+    """Return the folder of the data sets: that of `AQUASURF_DATA`, else `data` in the working folder."""
     return Path(os.environ.get("AQUASURF_DATA") or "data").absolute()
 
 
 def download(name: str, folder: Path | None = None) -> None:
-    """Fetches a data set into a folder, by default `data_folder()`, with a progress bar, and checks its MD5.
+    """Download a data set into a folder, by default `data_folder()`, with a progress bar, and check its MD5.
 
-    What is there already and whole is left as it is.
+    A complete data set is left unchanged.
 
     Raises:
-        TaskError: there is no such data set, it cannot be fetched, or what came is damaged.
+        TaskError: there is no such data set, or it cannot be downloaded, or the download is damaged.
     """
     data_set = _data_set(name)
     folder = folder or data_folder()
@@ -51,12 +51,14 @@ def download(name: str, folder: Path | None = None) -> None:
 
 
 def task_data(name: str, task: str, preparation: Preparation | None = None) -> Source:
-    """What a data set supplies to a task; nothing is read before its splits are asked for.
+    """Return the source of a data set for a task; nothing is read before its splits are loaded.
 
     Args:
-        name: of the data set.
+        name: the name of the data set.
         task: the task's name, for messages that say how to get the data.
-        preparation: of images that are read from files, by default ImageNet's usual one; others come as they are.
+        preparation: the preparation of images that are read from files, by default the usual one of ImageNet; other
+            data
+    need none.
 
     Raises:
         TaskError: there is no such data set.
@@ -66,7 +68,7 @@ def task_data(name: str, task: str, preparation: Preparation | None = None) -> S
 
 def _data_set(name: str) -> DataSet:
     if name not in DATA_SETS:
-        raise TaskError(f"unknown data set '{name}'; there are: {', '.join(sorted(DATA_SETS))}")
+        raise TaskError(f"data set must be one of {', '.join(sorted(DATA_SETS))}, got '{name}'")
     module, _, attribute = DATA_SETS[name].partition(":")
     data_set: DataSet = getattr(import_module(module), attribute)
     return data_set

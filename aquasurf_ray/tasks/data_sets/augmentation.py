@@ -1,4 +1,4 @@
-"""Random transformations of a whole batch at once, on the device where it is, each image with draws of its own."""
+"""Random transformations of a whole batch at once, on its device, with separate draws for each image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn import functional
 
 
 def flip_and_shift(inputs: Tensor, generator: torch.Generator, *, pixels: int) -> Tensor:
-    """Each image mirrored with probability 1/2, then shifted by up to `pixels` in each direction, zeros coming in.
+    """Mirror each image with probability 1/2, then shift it by up to `pixels` in each direction, filling with zeros.
 
-    The same as a flip, padding by `pixels` on all sides and a random crop. The result is contiguous.
+    This equals a flip, padding by `pixels` on all sides and a random crop. The result is contiguous.
 
     Args:
         inputs: images (n, c, h, w).
-        generator: on the CPU, so that all devices draw the same: first the flips, then the shifts.
+        generator: a generator on the CPU, so that all devices draw the same: first the flips, then the shifts.
         pixels: the largest shift; all shifts from -pixels to pixels are equally likely.
     """
     n, _, height, width = inputs.shape

@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels, in memory.
 
-Read by torchvision's classes from the folder that their archives unpack to, after a check of every file's MD5. 5,000
+torchvision's classes read them from the folder that their archives unpack to, after a check of every file's MD5. 5,000
 training images are held out for validation, the same number of each class. Each channel is standardised by the mean
-and deviation of its pixels in the 45,000 others. Training batches are flipped and shifted where they are: a shift is
-the paper's (He et al. 2016, section 4.2) padding with zeros, which is the mean colour here, and a crop.
+and deviation of its pixels in the 45,000 others. Training batches are flipped and shifted on their device: a shift is
+the padding with zeros and the crop of He et al. 2016, section 4.2, where zero is the mean colour.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two. `reader` is torchvision's class for it."""
+    """One of the two data sets. `reader` is torchvision's class for it."""
 
     name: str
     n_classes: int
     reader: type[datasets.CIFAR10]
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """Images (3, 32, 32), shifted by up to 4 pixels in training; there is nothing to prepare."""
+        """Return the source of images (3, 32, 32), shifted by up to 4 pixels in training, without preparation."""
         return Source(
             self.n_classes, (3, 32, 32), partial(self.splits, task), augment=partial(flip_and_shift, pixels=4)
         )
 
     def splits(self, task: str) -> Splits:
-        """The splits as in-memory tensors: inputs (n, 3, 32, 32) float32, targets (n,) int64.
+        """Return the splits as in-memory tensors: inputs (n, 3, 32, 32) float32, targets (n,) int64.
 
         Raises:
             TaskError: a file is missing or damaged.
@@ -66,7 +66,7 @@ class Cifar:
         )
 
     def download(self, folder: Path) -> None:
-        """Fetches the archive, checks and unpacks it, unless all is there."""
+        """Download, check and unpack the archive, unless everything is there."""
         self.reader(folder, download=True)
 
     def _read(self, folder: Path, *, train: bool) -> tuple[Tensor, Tensor]:
@@ -75,9 +75,9 @@ class Cifar:
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel's pixels, in [0, 255]: (c,) float32 each. Images (n, c, h, w) uint8.
+    """Return mean and deviation of each channel's pixels, in [0, 255]: (c,) float32 each. Images (n, c, h, w) uint8.
 
-    From the counts of the 256 values, so exact, and the same in any order.
+    They are computed from the counts of the 256 values, and are therefore exact and independent of the order.
     """
     values = torch.arange(256, dtype=torch.float64)
     counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)]).double()
@@ -87,7 +87,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(n, c, h, w) uint8 -> float32, contiguous, in place after the conversion: CIFAR is 0.7 GB as float32."""
+    """Convert (n, c, h, w) uint8 to contiguous float32, in place after the conversion: CIFAR is 0.7 GB as float32."""
     out = images.to(torch.float32, memory_format=torch.contiguous_format)
     return out.sub_(mean[:, None, None]).div_(std[:, None, None])
 

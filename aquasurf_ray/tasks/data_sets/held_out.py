@@ -1,4 +1,4 @@
-"""Cuts a validation split from the training examples: stratified, and the same on every machine."""
+"""A stratified validation split of the training examples, the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SPLIT_SEED = 0
 
 
 def held_out(labels: Tensor, share: float, *, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
-    """The examples to train on and the examples held out, as ascending int64 indices; disjoint, and together all.
+    """Return the examples to train on and the examples held out, as ascending int64 indices; disjoint, together all.
 
     Args:
         labels: (n,) int64.
-        share: of each class to hold out, rounded to whole examples, but at least one and not all.
-        seed: of the draw.
+        share: the share of each class to hold out, rounded to whole examples, but at least one and not all.
+        seed: the random seed of the draw.
 
     Raises:
         TaskError: a class has fewer than two examples.

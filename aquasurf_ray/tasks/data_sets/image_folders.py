@@ -1,7 +1,7 @@
-"""Splits from trees of image files: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, read one by one as they are needed.
+"""Splits from trees of image files: `train/CLASS/*.jpeg` and `val/CLASS/*.jpeg`, read one by one on demand.
 
-The published validation tree has labels that everybody knows, so it serves as the test split, and validation images
-are held out of the training tree. Only file names are read before an image is asked for.
+The labels of the published validation tree are public, so it serves as the test split, and validation images are held
+out of the training tree. Only file names are read before an image is needed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from aquasurf_ray.tasks.task import Splits
 
 
 class PreparedImages(Dataset[tuple[Tensor, ...]]):
-    """Some images of a tree: (input (3, size, size) float32, label int64).
+    """A subset of the images of a tree: (input (3, size, size) float32, label int64).
 
     Args:
         images: the tree, without a transform.
-        chosen: indices into it.
-        transform: image of PIL -> input.
+        chosen: indices into the tree.
+        transform: the transform from a PIL image to an input.
     """
 
     def __init__(self, images: ImageFolder, chosen: Tensor, transform: v2.Transform) -> None:
@@ -43,25 +43,25 @@ class PreparedImages(Dataset[tuple[Tensor, ...]]):
             image, label = self.images[position]
         except (OSError, SyntaxError) as error:  # what Pillow raises, depending on the format
             path = self.images.samples[position][0]
-            raise TaskError(f"image {path} is damaged: {error}; get the data set anew") from error
+            raise TaskError(f"image {path} is damaged: {error}; download the data set again") from error
         return self.transform(image), torch.tensor(label)
 
     @property
     def labels(self) -> Tensor:
-        """(n,) int64, without reading an image."""
+        """Return the labels, (n,) int64, without reading an image."""
         return torch.tensor(self.images.targets, dtype=torch.int64)[self.chosen]
 
 
 def image_folder_splits(
     folder: Path, preparation: Preparation, *, n_classes: int | None = None, held_out_share: float = 0.1
 ) -> Splits:
-    """The splits of a folder that has `train` and `val`, with one folder a class in each.
+    """Return the splits of a folder that has `train` and `val`, with one folder a class in each.
 
     Args:
         folder: the tree.
-        preparation: of the images.
-        n_classes: the most classes that there may be, where a network has room for so many.
-        held_out_share: of each class's training images, for validation.
+        preparation: the preparation of the images.
+        n_classes: the largest number of classes that the network supports.
+        held_out_share: the share of each class's training images that is held out for validation.
 
     Raises:
         TaskError: a folder is missing or empty, the two do not have the same classes, or there are too many.

@@ -1,9 +1,9 @@
 """ImageNet-1k (ILSVRC 2012): 1,281,167 training and 50,000 validation images of 1,000 classes, from a folder.
 
-The tree is `imagenet/train/CLASS/*.JPEG` and `imagenet/val/CLASS/*.JPEG`. It may not be handed on, so there is nothing
-to download it from; archives that lie in `imagenet` are checked and unpacked by torchvision's class. A twenty-fifth of
-each class's training images, 51,000 or so, is held out for validation, and the published validation images are the
-test split.
+The tree is `imagenet/train/CLASS/*.JPEG` and `imagenet/val/CLASS/*.JPEG`. Its licence forbids redistribution, so it
+cannot be downloaded; torchvision's class checks and unpacks archives in the folder `imagenet`. A twenty-fifth of each
+class's training images, about 51,000, is held out for validation, and the published validation images are the test
+split.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ImageNet:
     """The data set."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """Images (3, size, size)."""
+        """Return the source of images (3, size, size)."""
         preparation = preparation or Preparation()
         return Source(
             N_CLASSES,
@@ -44,10 +44,10 @@ class ImageNet:
         )
 
     def splits(self, task: str, preparation: Preparation) -> Splits:
-        """The splits, read from files as they are needed.
+        """Return the splits, which are read from files on demand.
 
         Raises:
-            TaskError: the tree is missing or not whole.
+            TaskError: the tree is missing or incomplete.
         """
         folder = data_folder() / FOLDER
         try:
@@ -57,7 +57,7 @@ class ImageNet:
             raise missing("imagenet", str(error), folder, task, how=how) from error
 
     def download(self, folder: Path) -> None:
-        """Unpacks the archives in `folder/imagenet`, unless that is done."""
+        """Unpack the archives in `folder/imagenet`, unless they are unpacked."""
         for split in ("train", "val"):
             if not (folder / FOLDER / split).is_dir():
                 datasets.ImageNet(str(folder / FOLDER), split=split)

@@ -30,16 +30,16 @@ class Imagenette:
     """The data set."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """Images (3, size, size)."""
+        """Return the source of images (3, size, size)."""
         preparation = preparation or Preparation()
         shape = (3, preparation.size, preparation.size)
         return Source(N_CLASSES, shape, partial(self.splits, task, preparation), version=f"1 {preparation}")
 
     def splits(self, task: str, preparation: Preparation) -> Splits:
-        """The splits, read from files as they are needed.
+        """Return the splits, which are read from files on demand.
 
         Raises:
-            TaskError: the tree is missing or not whole.
+            TaskError: the tree is missing or incomplete.
         """
         try:
             return image_folder_splits(
@@ -49,7 +49,7 @@ class Imagenette:
             raise missing("imagenette", str(error), data_folder(), task) from error
 
     def download(self, folder: Path) -> None:
-        """Fetches the archive, checks and unpacks it, unless the folder is there."""
+        """Download, check and unpack the archive, unless the folder exists."""
         datasets.Imagenette(folder, size="320px", download=True)
 
 

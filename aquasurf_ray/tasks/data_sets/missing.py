@@ -1,4 +1,4 @@
-"""The errors for data that are not there or damaged: what, where it was looked for, how to get it."""
+"""The errors for data that are missing or damaged, with the folder that was searched and the command to get them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aquasurf_ray.tasks.errors import TaskError
 
 
 def missing(data_set: str, what: str, folder: Path, task: str, *, how: str = "") -> TaskError:
-    """The error to raise.
+    """Return the error to raise.
 
     >>> print(missing("cifar10", "no file test_batch", Path("/data/cifar-10-batches-py"), "resnet56/cifar10"))
     data set 'cifar10': no file test_batch in /data/cifar-10-batches-py
@@ -22,10 +22,10 @@ def missing(data_set: str, what: str, folder: Path, task: str, *, how: str = "")
 
 
 def check_files(data_set: str, files: Sequence[tuple[str, str]], folder: Path, task: str) -> None:
-    """Compares files with their MD5, given as (name, MD5) pairs.
+    """Compare files with their MD5 digests, given as (name, MD5) pairs.
 
     Raises:
-        TaskError: one is missing or has other content.
+        TaskError: a file is missing or has other content.
     """
     from torchvision.datasets.utils import check_md5
 

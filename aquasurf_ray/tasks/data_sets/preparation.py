@@ -1,4 +1,4 @@
-"""How an image from a file becomes an input, in training and otherwise, by torchvision's transforms.
+"""The preparation of images from files, for training and for evaluation, by torchvision's transforms.
 
 They draw from torch's global generator only, so a seeded worker process repeats them.
 """
@@ -14,16 +14,17 @@ from torchvision.transforms import InterpolationMode, v2
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings; its text belongs to a task's version.
+    """The settings of the preparation; their text is part of a task's version.
 
     Args:
-        size: of the square input, in pixels.
-        resize: of the shorter side before the centre is cropped, outside of training.
-        mean, std: of the channels, which are scaled to [0, 1] first. The default is ImageNet's.
-        interpolation: of all resizing.
-        crop_scale: least and largest share of the area that a training crop has; its sides are as 3 to 4 at most.
-        rand_augment: number of operations and their magnitude out of 30 (Cubuk et al. 2020, arXiv 1909.13719).
-        erasing: probability of erasing a rectangle (Zhong et al. 2020, arXiv 1708.04896).
+        size: the side of the square input, in pixels.
+        resize: the length of the shorter side before the centre crop, outside of training.
+        mean, std: the mean and deviation of the channels, after scaling to [0, 1]. The defaults are ImageNet's.
+        interpolation: the interpolation of all resizing.
+        crop_scale: the smallest and largest share of the area in a training crop; its aspect ratio is between 3:4 and
+            4:3.
+        rand_augment: the number of operations and their magnitude out of 30 (Cubuk et al. 2020, arXiv 1909.13719).
+        erasing: the probability of erasing a rectangle (Zhong et al. 2020, arXiv 1708.04896).
     """
 
     size: int = 224
@@ -36,7 +37,7 @@ class Preparation:
     erasing: float = 0.0
 
     def training(self) -> v2.Transform:
-        """Random resized crop, flip, and what else is set: image of PIL -> (3, size, size) float32."""
+        """Return random resized crop, flip and the other settings: PIL image -> (3, size, size) float32."""
         steps: list[v2.Transform] = [
             v2.RandomResizedCrop(self.size, scale=self.crop_scale, interpolation=self._mode),
             v2.RandomHorizontalFlip(),
@@ -50,7 +51,7 @@ class Preparation:
         return v2.Compose(steps)
 
     def evaluation(self) -> v2.Transform:
-        """Resize and centre crop: image of PIL -> (3, size, size) float32."""
+        """Return resize and centre crop: PIL image -> (3, size, size) float32."""
         return v2.Compose(
             [v2.Resize(self.resize, interpolation=self._mode), v2.CenterCrop(self.size), *self._to_input()]
         )

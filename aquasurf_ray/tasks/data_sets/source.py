@@ -1,4 +1,4 @@
-"""What a data set supplies to a task, and what is asked of a data set."""
+"""The contribution of a data set to a task, and the protocol of data sets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DAY = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Source:
-    """The data's part of a task.
+    """The part of a task that comes from its data set.
 
     Args:
         n_classes: labels are 0 to n_classes - 1.
         shape: channels, height and width of an input.
         splits: loads the data.
-        augment: of training batches, for data in memory.
-        version: what decides results and shows neither in the recipe nor in the examples' form and labels.
+        augment: the augmentation of training batches, for data in memory.
+        version: settings that change results but show neither in the recipe nor in the examples' form and labels.
         time_limit: seconds after which a training on these data counts as hanging.
     """
 
@@ -37,7 +37,7 @@ class Source:
     time_limit: float = DAY
 
     def task(self, name: str, network: NetworkFactory, recipe: Recipe) -> Task:
-        """The task with these data."""
+        """Return the task with these data."""
         return Task(
             name=name,
             network=network,
@@ -53,9 +53,9 @@ class DataSet(Protocol):
     """One data set of the registry."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """What it supplies to the task of that name."""
+        """Return the source for the task of that name."""
         ...
 
     def download(self, folder: Path) -> None:
-        """Fetches it into a folder that exists. Raises OSError or RuntimeError where it cannot."""
+        """Download the data set into an existing folder. Raises OSError or RuntimeError if that fails."""
         ...

@@ -1,1 +1,1 @@
-"""Networks, one a file, each with the recipe of its task."""
+"""The built-in networks, one network a file, each with the recipe of its task."""

@@ -4,14 +4,14 @@ Nine convolutions and nothing else: no pooling but the last average, no batch no
 convolution. 1,369,738 parameters at 10 classes. Dropout is 0.2 on the input and 0.5 after each strided convolution.
 
 Recipe: the paper trains for 350 epochs with a step schedule and one of four learning rates for each network. To rank
-functions a short form is enough, and this is ours: 50 epochs of one cycle up to a learning rate of 0.05 in batches of
+functions a short recipe is enough. It has 50 epochs of one cycle up to a learning rate of 0.05 in batches of
 128, momentum 0.9, and the paper's weight decay of 1e-3. Images are standardised instead of whitened, flipped, and
 shifted by up to 5 pixels as in the paper.
 
 The paper does not name its initial weights, and without normalisation they decide whether anything is learned. In 450
-steps at width 32 on the digits' images scaled to 16x16, relu came to 76% with He's (He et al. 2015, arXiv 1502.01852)
-and stayed at chance with PyTorch's own, swish came to 99% with He's and stayed at chance with Glorot's. So they are
-He's, for all functions alike.
+steps at width 32 on the digits' images scaled to 16x16, relu reached 76% with He's (He et al. 2015, arXiv 1502.01852)
+and stayed at chance with PyTorch's own, swish reached 99% with He's and stayed at chance with Glorot's. So He's are
+used for all functions.
 """
 
 from __future__ import annotations

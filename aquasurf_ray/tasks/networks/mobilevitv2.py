@@ -79,7 +79,7 @@ def _task(data_set: str, recipe: Recipe) -> Task:
 
 
 class SearchedSelfAttention(LinearSelfAttention):
-    """timm's attention block with an activation module of its own in relu's place.
+    """timm's attention block with a separate activation module instead of relu.
 
     Inputs and outputs are (n, channels, pixels of a patch, patches). One query a pixel weighs the keys over all
     patches, and the sum, one vector a pixel, scales the activated values.
@@ -99,10 +99,10 @@ class SearchedSelfAttention(LinearSelfAttention):
 
 
 def rewrite_attention(block: LinearSelfAttention, activation: nn.Module) -> None:
-    """Turns timm's block into ours, in place, after a trial that both compute the same with relu.
+    """Replace the code of timm's block in place, after a test that both compute the same with relu.
 
     Raises:
-        TaskError: they do not, so timm's block is no longer what was rewritten.
+        TaskError: they do not, because the installed timm has another block than the one rewritten here.
     """
     x = torch.linspace(-2.0, 2.0, 12 * block.embed_dim).reshape(1, block.embed_dim, 3, 4).to(block.out_proj.weight)
     mode = block.training
@@ -113,8 +113,6 @@ def rewrite_attention(block: LinearSelfAttention, activation: nn.Module) -> None
         block.activation = nn.ReLU()
         got = block(x)
     if not torch.allclose(got, expected, rtol=1e-4, atol=1e-5):
-        raise TaskError(
-            "timm's LinearSelfAttention computes something else than mobilevitv2.py expects; use timm 1.0.31"
-        )
+        raise TaskError("timm's LinearSelfAttention is not the one that mobilevitv2.py expects; use timm 1.0.31")
     block.activation = activation
     block.train(mode)

@@ -45,7 +45,7 @@ def on_cifar100() -> Task:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, with one activation between them and one after the sum."""
+    """Two 3x3 convolutions parallel to a shortcut, with one activation between them and one after the sum."""
 
     def __init__(self, n_in: int, n_out: int, stride: int, activation: ActivationFactory) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Any network of timm as a `Task.network`, and the tasks `timm:NETWORK/DATASET`.
 
-The network is built as timm has it, untrained, for the data's channels, size and classes; then its activations are
-replaced and one pass on zeros makes sure that none is left, once in each process. The recipe is one for all: AdamW,
-learning rate 1e-3 for batches of 128 with warm-up and cosine, weight decay 0.05, label smoothing 0.1, gradients clipped
-at norm 1, 30 epochs. Nobody published it; it is a start that trains both convolutional networks and transformers.
+timm builds the network, untrained, for the data's channels, size and classes; then its activations are replaced, and
+one pass on zeros checks that none is left, once in each process. All networks have the same recipe: AdamW, learning
+rate 1e-3 for batches of 128 with warm-up and cosine, weight decay 0.05, label smoothing 0.1, gradients clipped at norm
+1, 30 epochs. It is not published, but a starting point that trains both convolutional networks and transformers.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class TimmModel:
-    """Makes an untrained network of timm, with timm's own activations.
+    """A factory of an untrained network of timm, with timm's own activations.
 
     Args:
-        name: as timm has it, with or without a tag.
+        name: timm's name of the network, with or without a tag.
         n_classes: outputs.
         shape: channels, height and width of an input. Networks of a fixed size are built for it.
         settings: further arguments of `timm.create_model`, as pairs.
@@ -54,7 +54,7 @@ class TimmModel:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self) -> nn.Module:
-        """One new network.
+        """Return a new network.
 
         Raises:
             TaskError: timm has no such network, or cannot build it for this shape.
@@ -87,10 +87,10 @@ def configuration(name: str) -> Any:
 def timm_network(
     name: str, *, n_classes: int, shape: tuple[int, int, int] = (3, 224, 224), **settings: Any
 ) -> ModelNetwork:
-    """A network of timm as a `Task.network`.
+    """Return a network of timm as a `Task.network`.
 
     Args:
-        name: as timm has it; `timm.list_models()` names them.
+        name: timm's name of the network; `timm.list_models()` lists all.
         n_classes: outputs.
         shape: channels, height and width of an input.
         settings: further arguments of `timm.create_model`, for example `drop_path_rate=0.1`.
@@ -111,7 +111,7 @@ def timm_task(network: str, data_set: str) -> Task:
 
 
 def _preparation(network: Any) -> Preparation:
-    """Crops of the network's size, with its mean and deviation; RandAugment and a little erasing."""
+    """Return crops of the network's size, with its mean and deviation, RandAugment and a little erasing."""
     size = network.input_size[-1]
     return Preparation(
         size=size,

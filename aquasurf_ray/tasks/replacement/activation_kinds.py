@@ -1,8 +1,8 @@
-"""Which parts of a network are activation functions, and which look like one and must stay what they are.
+"""The parts of a network that are activation functions, and those that look like one but must stay.
 
-Classes are recognised by where they and their bases are defined, so that timm need not be installed. A function that
-squashes into [0, 1] is taken for a gate: squeeze-and-excitation, attention and gated linear units multiply by it, and
-another function there would change what the network is, not which activation it uses.
+Classes are recognised by the modules in which they and their bases are defined, so that timm need not be installed. A
+function with values in [0, 1] is considered a gate: squeeze-and-excitation, attention and gated linear units multiply
+by it, and another function there would change the network itself instead of its activation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ GATE_CALLS = _names("glu hard_sigmoid hardsigmoid log_softmax scaled_dot_product
 
 
 def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:
-    """Whether the module's class, or one that it is derived from, is among the kinds.
+    """Return whether the module's class, or one of its bases, is among the kinds.
 
     >>> is_of(nn.ReLU6(), ACTIVATIONS), is_of(nn.Sigmoid(), ACTIVATIONS)
     (True, False)
@@ -76,7 +76,7 @@ def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:
 
 
 def reason_to_keep(module: nn.Module, attribute: str, parent: nn.Module) -> str | None:
-    """Why a module that could pass for an activation stays, or None."""
+    """Return why a module that looks like an activation stays, or None."""
     if is_of(module, GATES):
         return f"gate: {type(module).__name__}"
     if is_of(module, RECURRENT):
@@ -87,12 +87,12 @@ def reason_to_keep(module: nn.Module, attribute: str, parent: nn.Module) -> str 
 
 
 def called_name(function: object) -> str:
-    """The name of a function or operator as the sets above have it: `relu_` and `torch.relu` are `relu`."""
+    """Return the name of a function or operator as in the sets above: `relu_` and `torch.relu` are `relu`."""
     return str(getattr(function, "__name__", "")).strip("_")
 
 
 def is_function(value: object, names: frozenset[str]) -> bool:
-    """Whether the value is PyTorch's or timm's function of one of these names.
+    """Return whether the value is PyTorch's or timm's function of one of these names.
 
     >>> is_function(functional.relu, ACTIVATION_CALLS), is_function(len, ACTIVATION_CALLS)
     (True, False)

@@ -1,7 +1,7 @@
 """Runs a network once and records every activation function that it calls, which module called it, and where.
 
-Two views at once, because each has a blind spot: functions as Python calls them (`softsign` is a division to the
-operators below) and operators as they are carried out (scripted code and fused kernels are no calls of Python's).
+It is taken at two levels, because each has a blind spot: functions called from Python (`softsign` is a division at the
+level of operators) and operators as they are executed (scripted code and fused kernels are not called from Python).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ActivationCall:
 
     @property
     def is_gate(self) -> bool:
-        """Whether it is a function that networks multiply or average by."""
+        """Whether networks multiply or average by this function."""
         return self.function in GATE_CALLS
 
 
@@ -112,7 +112,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _followed(module: nn.Module, name: str, ignored: bool, entered: list[tuple[str, bool]]) -> Iterator[None]:
-    """Keeps the innermost module that runs on top of `entered`."""
+    """Maintain the innermost running module on top of `entered`."""
 
     def enter(*_: object) -> None:
         entered.append((name, ignored or entered[-1][1]))

@@ -52,7 +52,7 @@ def test_the_nearest_come_first():
 
 
 def test_what_is_not_known_is_said():
-    with pytest.raises(AnalysisError, match="shape 'round' is not known; there are defined, bounded-below"):
+    with pytest.raises(AnalysisError, match="shape must be one of defined, bounded-below"):
         Wanted(shapes=("round",))
     with pytest.raises(AnalysisError, match="near: unknown operator 'foo'"):
         find(KNOWN, Wanted(near="foo(x)"))

@@ -294,7 +294,7 @@ def test_imagenet_cannot_be_fetched_from_nowhere(tmp_path):
     with pytest.raises(TaskError, match=r"ILSVRC2012_devkit_t12.tar.gz is not present"):
         download("imagenet", tmp_path)
     download("digits", tmp_path)
-    with pytest.raises(TaskError, match="unknown data set 'cifar11'; there are: cifar10"):
+    with pytest.raises(TaskError, match="data set must be one of cifar10"):
         download("cifar11", tmp_path)
 
 
