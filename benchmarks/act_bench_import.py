@@ -1,11 +1,11 @@
-"""What an import of a large Act-Bench file costs, in time and memory, beside a plain `json.load` of the same file.
+"""Time and memory of an import of a large Act-Bench file, compared with a plain `json.load` of the same file.
 
-Prints one JSON document. A file in the authors' format is made first: unique functions of the three-node space by the
-authors' rule (values in float32), with their equal names, figures, and spectra as CDFs in the shape of the seed's own
-(zeros, a rise, ones, a layer after the other), so long that the file has the size asked for. Each way of reading it is
-a process of its own, whose peak memory the system reports: `aquasurf import` into a new SQLite store, then the same
-file again (known by its digest), then an export of it, then `json.load`, and a process that only imports what
-`aquasurf import` imports, which is the part that has nothing to do with the file.
+Prints one JSON document. First a file in the authors' format is written: unique functions of the three-node space by
+the authors' rule (values in float32), with their equal names, metrics, and spectra as CDFs in the shape of the paper's
+(zeros, a rise, ones, one layer after the other), long enough for the requested file size. Each way of reading it is a
+separate process, whose peak memory the system reports: `aquasurf import` into a new SQLite store, then the same file
+again (recognised by its digest), then an export of it, then `json.load`, and a process that only imports the modules of
+`aquasurf import`, which is the part that does not depend on the file.
 
     python benchmarks/act_bench_import.py [--megabytes 130] [--entries 2913] [--folder FOLDER] [--output FILE]
 """
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 TASK = "all-cnn-c/cifar10"
 LAYERS = 9
-RISE = 0.15  # of a layer's bins in which its CDF is neither 0 nor 1
+RISE = 0.15  # the share of a layer's bins in which its CDF is neither 0 nor 1
 CHARACTERS_A_NUMBER = 7.4
 
 
 def main() -> None:
-    """Make the file and read it in every way."""
+    """Write the file and read it in every way."""
     arguments = _arguments()
     if arguments.make:
         print(_write(arguments.make, arguments.entries, arguments.megabytes))
@@ -82,19 +82,20 @@ def _measured(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time and memory of an import of a large Act-Bench file.")
-    parser.add_argument("--megabytes", type=float, default=130, help="size of the file, about")
+    parser.add_argument("--megabytes", type=float, default=130, help="approximate size of the file")
     parser.add_argument("--entries", type=int, default=2913)
-    parser.add_argument("--folder", type=Path, help="where the file and the store are made, and deleted")
-    parser.add_argument("--make", type=Path, help="only make the file here, and print how long its spectra are")
+    parser.add_argument("--folder", type=Path, help="folder in which the file and the store are created and deleted")
+    parser.add_argument("--make", type=Path, help="only write the file here, and print the length of its spectra")
     parser.add_argument("--output", type=Path, help="write the document to a file too")
     return parser.parse_args()
 
 
 def _run(command: list[str]) -> tuple[str, dict[str, float]]:
-    """What a process printed; its seconds, processor seconds and peak resident memory.
+    """Return the output of a process, and its seconds, processor seconds and peak resident memory.
 
-    The system counts to the peak of a process what its parent held when it was started. So this one holds little until
-    all are measured: the file is made in a process too, and NumPy and the rest are imported there.
+    The system adds to the peak of a process the memory that its parent had when it started it. So this process uses
+    little until all are measured: the file is written in a separate process too, and NumPy and the rest are imported
+    there.
     """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -112,7 +113,7 @@ def _run(command: list[str]) -> tuple[str, dict[str, float]]:
 
 
 def _write(path: Path, n_entries: int, megabytes: float) -> int:
-    """Writes the file, an entry at a time; returns how many numbers a spectrum has."""
+    """Write the file, one entry at a time, and return how many numbers a spectrum has."""
     import numpy as np
 
     from aquasurf_ray.activations import SearchSpace, unique_functions
@@ -120,9 +121,9 @@ def _write(path: Path, n_entries: int, megabytes: float) -> int:
     table = unique_functions(SearchSpace.named("three-node"), rule="float32")
     spellings = [table.aliases(i) for i in range(len(table))]
     entries = [(names[0], names[1:]) for names in spellings]
-    entries += [(names[-1], names[:-1]) for names in spellings if len(names) > 1]  # functions that are there twice
+    entries += [(names[-1], names[:-1]) for names in spellings if len(names) > 1]  # functions that occur twice
     if n_entries > len(entries):
-        raise SystemExit(f"entries: at most {len(entries)}, got {n_entries}")
+        raise SystemExit(f"entries must be at most {len(entries)}, got {n_entries}")
     rng = np.random.default_rng(0)
     numbers = round(megabytes * 1e6 / n_entries / CHARACTERS_A_NUMBER)
     with path.open("w", encoding="utf-8") as file:
@@ -151,7 +152,7 @@ def _entry(rng: np.random.Generator, equal: list[str], numbers: int) -> dict[str
 
 
 def _cdf(rng: np.random.Generator, numbers: int) -> list[float]:
-    """Layers of CDFs of samples: multiples of 1 / weights, rounded to float64."""
+    """Return layers of CDFs of samples: multiples of 1 / weights, rounded to float64."""
     ends = [numbers * i // LAYERS for i in range(LAYERS + 1)]
     return [value for start, end in pairwise(ends) for value in _layer(rng, end - start)]
 
@@ -164,7 +165,7 @@ def _layer(rng: np.random.Generator, size: int) -> list[float]:
 
 
 def _same(made: Path, written: Path) -> bool:
-    """Whether two files say the same, NaN being equal to NaN."""
+    """Return whether two files have the same content, with NaN equal to NaN."""
     return repr(_sorted(made)) == repr(_sorted(written))
 
 

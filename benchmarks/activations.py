@@ -1,16 +1,16 @@
-"""Step time and activation memory of ResNet-56 with simple and composed activation functions, eager and ours.
+"""Step time and activation memory of ResNet-56 with simple and composed activation functions, eager and fast forms.
 
-Claim: with ours, a composed function costs at most 10% more step time than relu and 10% more memory than swish on a
-GPU. A step is the forward pass, the backward pass and SGD's step on one batch of 32x32 images. Memory is what autograd
-keeps between the two passes, parameters left out; relu keeps its output alone, which the next layer keeps too, and
-swish its input besides, like both of our forms.
+Claim: with the fast forms, a composed function costs at most 10% more step time than relu and 10% more memory than
+swish on a GPU. A step is the forward pass, the backward pass and SGD's step on one batch of 32x32 images. Memory is the
+bytes that autograd keeps between the two passes, without parameters; relu keeps only its output, which the next layer
+keeps too, and swish keeps its input in addition, like both fast forms.
 
     python benchmarks/activations.py [--batch 32] [--threads 1] [--rounds 5] [--steps 20000] > activations.json
 
 Runs on the CPU, and on a GPU where PyTorch sees one. `--steps` is the length of the training that the choice is made
-for; `form` is what was chosen and `choice_seconds` how long that took, compilation included. All networks of a device
-take turns, so that what else the machine does meets all; figures are medians. With `--threads 1` the CPU's seconds are
-the thread's own.
+for; `form` is the chosen form and `choice_seconds` the time of the choice, including compilation. All networks of a
+device take turns, so that the machine's other load affects all; values are medians. With `--threads 1`, the CPU's
+seconds are the thread's own.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Case:
 
 
 def activation_inputs(inputs: torch.Tensor) -> list[int]:
-    """The number of elements that each activation of the network gets."""
+    """Return the number of elements that each activation of the network gets."""
     sizes: list[int] = []
     network = resnet56(nn.ReLU).to(inputs.device)
     for module in network.modules():
@@ -69,7 +69,7 @@ def activation_inputs(inputs: torch.Tensor) -> list[int]:
 
 
 def measure(device: torch.device, batch: int, rounds: int, steps: int) -> list[dict[str, object]]:
-    """All cases on one device."""
+    """Measure all cases on one device."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(batch, 3, 32, 32, generator=generator).to(device)
     targets = (torch.arange(batch) % 10).to(device)
@@ -103,7 +103,7 @@ def measure(device: torch.device, batch: int, rounds: int, steps: int) -> list[d
 
 
 def main() -> None:
-    """Measure on every kind of device that there is."""
+    """Measure on every available kind of device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)

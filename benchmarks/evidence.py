@@ -1,9 +1,9 @@
-"""The tables of docs/evidence.md, made again from the shipped benchmark and put into their places in the page.
+"""The tables of docs/evidence.md, computed again from the shipped benchmark and put into their places in the page.
 
-The page says itself which tables it has: see `evidence_page.py`. A table that is an experiment of
-`aquasurf_ray.analysis.replay.experiments` is simulated over Ray on this machine; "winners" is that of
-benchmarks/winners.py. The page is written after each table. The same command gives the same tables, but for the times
-of suggestions. Prints what it is at; the load average tells how busy the machine was with other things.
+The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
+`aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of
+benchmarks/winners.py. The page is written after each table. The same command gives the same tables, except for the
+times of suggestions. Prints its progress, with the load average, which shows the machine's other load.
 
     python benchmarks/evidence.py [PAGE] [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
 """
@@ -32,7 +32,7 @@ CHOICES = ("best of one seed", "best of two seeds among the five")
 
 
 def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int) -> Iterator[tuple[TableOrder, str]]:
-    """Each table with what it belongs to, as soon as it is there."""
+    """Yield each table with its order, as soon as it is complete."""
     searched = {"all": benchmark, **dict(zip(HALVES, benchmark.split(SPLIT_SEED), strict=True))}
     for half, world in searched.items():
         here = {order.name: order for order in orders if order.half == half and order.name != WINNERS}
@@ -49,7 +49,7 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
 
 
 def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
-    """What confirming the five best changes, in Markdown."""
+    """Return the effect of confirming the five best, in Markdown."""
     columns = ("", "chosen by", "judged by another seed", "lost", "test accuracy", "at least relu's equal", "diverged")
     pairs = [winners.winners(benchmark, run, evaluations, winners.TOP) for run in range(runs)]
     rows = []
@@ -77,7 +77,7 @@ def main() -> None:
     orders = [order for order in orders if not only or order.name in only]
     began = time.monotonic()
     for order, text in tables(load_benchmark(options.benchmark), orders, options.evaluations):
-        page = options.page.read_text(encoding="utf-8")  # which may have been edited meanwhile
+        page = options.page.read_text(encoding="utf-8")  # read again, because somebody may have edited it meanwhile
         options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
         minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
         print(f"{order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)

@@ -1,11 +1,11 @@
-"""A page of hand-written text with tables that a program makes, each between two comments that say what it is.
+"""A page of hand-written text with generated tables, each between two comments that identify it.
 
     <!-- table: fisher runs=100 half=second -->
     anything
     <!-- end of table -->
 
-`runs` is how many searches of each algorithm; `half` is "first" or "second", or is left out for all functions. What
-lies between the comments is replaced, and nothing else of the page is.
+`runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions.
+Only the text between the comments is replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TABLE = re.compile(rf"^{_OPEN}(?P<order>[^\n]*?) -->\n(?P<text>.*?)^{_CLOSE}$",
 
 @dataclass(frozen=True)
 class TableOrder:
-    """A table that a page has: an experiment by name, the runs of each algorithm, and the functions searched."""
+    """A table of a page: the experiment by name, the runs of each algorithm, and the functions searched."""
 
     name: str
     runs: int
@@ -33,10 +33,10 @@ class TableOrder:
 
 
 def table_orders(page: str) -> list[TableOrder]:
-    """The tables of a page, in its order.
+    """Return the tables of a page, in order.
 
     Raises:
-        AnalysisError: a comment that is not understood, has no end, or names another one's table.
+        AnalysisError: a comment is malformed or has no end, or two comments name the same table.
     """
     orders = [_order(found["order"]) for found in _TABLE.finditer(page)]
     begun, ended = page.count(_OPEN), page.count(_CLOSE)
@@ -50,7 +50,7 @@ def table_orders(page: str) -> list[TableOrder]:
 
 
 def with_tables(page: str, tables: Mapping[TableOrder, str]) -> str:
-    """The page with these tables in their places; others stay as they are."""
+    """Return the page with these tables in their places; other tables are unchanged."""
 
     def replaced(found: re.Match[str]) -> str:
         table = tables.get(_order(found["order"]))
@@ -63,7 +63,7 @@ def with_tables(page: str, tables: Mapping[TableOrder, str]) -> str:
 
 
 def tables_of(page: str) -> dict[TableOrder, str]:
-    """What lies between the comments now."""
+    """Return the current text between the comments."""
     return {_order(found["order"]): found["text"] for found in _TABLE.finditer(page)}
 
 

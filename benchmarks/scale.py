@@ -1,16 +1,16 @@
-"""What one driver can keep busy: a real driver, store and surrogate with up to 1,024 simulated workers.
+"""The number of workers that one driver keeps busy: a real driver, store and surrogate, up to 1,024 simulated workers.
 
 Prints one JSON document. The workers answer from the shipped benchmark (`aquasurf_ray.driver.simulated_worker.pool`),
 the driver is the real one from `execute` on, with a real SQLite file or PostgreSQL server and the run's own surrogate.
 
 kept_busy    for each number of workers and each database: trainings of one minute, `--scale` times faster, so that the
-             driver has `--scale` times as many decisions to make as such a cluster asks for. Idle share: of the
-             workers' seconds between the moment when the last worker began its first training and the last claim.
-flat_out     trainings of no time at all: evaluations a second of wall clock and of the driver's processor time, with
+             driver has `--scale` times as many decisions to make as such a cluster needs. Idle share: relative to the
+             workers' seconds between the start of the last worker's first training and the last claim.
+flat_out     trainings that take no time: evaluations a second of wall clock and of the driver's processor time, with
              suggestions, and without (a run of kind `evaluate`).
 suggestions  processor milliseconds of a suggestion with 5,000 candidates, one at a time and in batches.
-turn_ms      from one look at the workers to the next, and turn_cpu_ms, the processor time of it: what a worker that has
-             finished waits for at most, and whether a decision ever waits for a surrogate or for growing candidates.
+turn_ms      the time from one poll of the workers to the next, and turn_cpu_ms, its processor time: the longest wait
+             of a finished worker, which shows whether a decision ever waits for a surrogate or for more candidates.
 
     python benchmarks/scale.py [--workers 8 64 256 1024] [--databases sqlite postgresql] [--surrogates metric aquasurf]
         [--scale 4] [--rounds 3] [--parts kept_busy flat_out suggestions] [--pool local|ray] [--output FILE]
@@ -66,7 +66,7 @@ PENDING, BATCH = 256, 32
 
 
 def main() -> None:
-    """Measure the parts that are asked for."""
+    """Measure the requested parts."""
     arguments = _arguments()
     logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
     document: dict[str, Any] = {
@@ -97,16 +97,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 256, 1024])
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--surrogates", nargs="*", default=["metric"], choices=["metric", "aquasurf"])
-    parser.add_argument("--scale", type=float, default=4.0, help="how much faster a minute passes")
-    parser.add_argument("--rounds", type=float, default=ROUNDS, help="trainings a worker")
+    parser.add_argument("--scale", type=float, default=4.0, help="factor by which simulated trainings are faster")
+    parser.add_argument("--rounds", type=float, default=ROUNDS, help="number of trainings for each worker")
     parser.add_argument("--candidates", type=int, default=5000)
-    parser.add_argument("--evaluations", type=int, default=2000, help="of a run flat out")
-    parser.add_argument("--flat-workers", type=int, default=64, help="of a run flat out")
+    parser.add_argument("--evaluations", type=int, default=2000, help="evaluations of a flat-out run")
+    parser.add_argument("--flat-workers", type=int, default=64, help="workers of a flat-out run")
     parser.add_argument("--parts", nargs="+", default=["kept_busy", "flat_out", "suggestions"], choices=list(PARTS))
     parser.add_argument("--results", type=int, nargs="+", default=[100, 300, 1000, 2500])
-    parser.add_argument("--repeats", type=int, default=10, help="of a suggestion")
+    parser.add_argument("--repeats", type=int, default=10, help="repeats of each suggestion")
     parser.add_argument("--pool", default="local", choices=list(POOLS), help="workers in this process, or on Ray")
-    parser.add_argument("--folder", type=Path, help="where the databases are made and deleted")
+    parser.add_argument("--folder", type=Path, help="folder in which the databases are created and deleted")
     parser.add_argument("--output", type=Path, help="write the document to a file too")
     return parser.parse_args()
 
@@ -115,7 +115,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def kept_busy(arguments: argparse.Namespace, rows: list[FunctionRow], databases: dict[str, str]) -> list[Any]:
-    """Every number of workers on every database."""
+    """Measure every number of workers on every database."""
     found = []
     for n in arguments.workers:
         for database, url in databases.items():
@@ -127,7 +127,7 @@ def kept_busy(arguments: argparse.Namespace, rows: list[FunctionRow], databases:
 
 
 def flat_out(arguments: argparse.Namespace, rows: list[FunctionRow], databases: dict[str, str]) -> list[Any]:
-    """As fast as the driver goes, on every database."""
+    """Measure the driver at full speed on every database."""
     found = []
     for database, url in databases.items():
         for surrogate in [None, *arguments.surrogates]:
@@ -137,7 +137,7 @@ def flat_out(arguments: argparse.Namespace, rows: list[FunctionRow], databases: 
 
 
 def suggestions(arguments: argparse.Namespace, rows: list[FunctionRow], databases: dict[str, str]) -> list[Any]:
-    """Processor time of a suggestion by the default surrogate, alone and in a batch, with 256 trainings pending."""
+    """Measure the processor time of a suggestion by the default surrogate, alone and in a batch, with 256 pending."""
     answers = Answers(Simulation())
     names = [row.name for row in rows]
     packed = tuple(answers.spectrum(name, "sampled").feature for name in names)
@@ -148,7 +148,7 @@ def suggestions(arguments: argparse.Namespace, rows: list[FunctionRow], database
         for candidate in order[n_told:results]:
             policy.observe(candidate, answers.training(TrainingJob(names[candidate], "", 0)).score)
         n_told, pending = results, order[results : results + PENDING]
-        policy.suggest_batch(2, pending)  # distances are computed when they are first asked for, and kept
+        policy.suggest_batch(2, pending)  # distances are computed at first use, and kept
         alone = [_cpu_of(partial(policy.suggest, pending)) for _ in range(arguments.repeats)]
         batch = [_cpu_of(partial(policy.suggest_batch, BATCH, pending)) / BATCH for _ in range(arguments.repeats)]
         row = {"candidates": len(names), "results": results, "pending": PENDING, "batch": BATCH}
@@ -214,7 +214,7 @@ def _order(store: Store, trial: Trial, simulation: Simulation, rows: list[Functi
 
 @dataclass
 class Meter:
-    """What happens to the workers and to the driver's process in one run."""
+    """A record of the workers and of the driver's process in one run."""
 
     n_workers: int
     trainings: list[tuple[float, float]] = field(default_factory=list)
@@ -225,19 +225,19 @@ class Meter:
     memory: list[tuple[float, float, int]] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begins, and samples the memory of the driver and of its surrogate's process from now on."""
+        """Start, and sample the memory of the driver and of its surrogate's process from now on."""
         self._started, self._cpu, self._ended = time.monotonic(), _cpu(), threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
 
     def stop(self) -> None:
-        """Ends."""
+        """Stop sampling."""
         self.seconds, self.cpu = time.monotonic() - self._started, _cpu() - self._cpu
         self._ended.set()
         self._sampler.join()
 
     def given(self, slot: Slot, job: Job) -> None:
-        """A worker gets a job at this moment."""
+        """Record that a worker gets a job now."""
         self.jobs += 1
         if isinstance(job, TrainingJob):
             now = time.monotonic()
@@ -245,7 +245,7 @@ class Meter:
             self.begun[slot.number] = now
 
     def turned(self, seconds: float, cpu: float, outcomes: list[Outcome]) -> None:
-        """The loop has taken so long from one poll to the next, which gave these outcomes."""
+        """Record the time of the loop from one poll to the next, which returned these outcomes."""
         self.turns.append((seconds, cpu))
         for outcome in outcomes:
             if isinstance(outcome.job, TrainingJob):
@@ -253,7 +253,7 @@ class Meter:
                 self.trainings.append((self.begun[outcome.slot], seconds))
 
     def figures(self, simulation: Simulation) -> dict[str, Any]:
-        """For the document."""
+        """Return the measurements for the document."""
         evaluations = len(self.trainings)
         found = {
             "jobs": self.jobs,
@@ -323,7 +323,7 @@ def _cpu() -> float:
 
 
 def _rows(n: int) -> list[FunctionRow]:
-    """The baselines and n functions drawn from the four-node space."""
+    """Return the baselines and n functions drawn from the four-node space."""
     space = SearchSpace.load("four-node")
     rows = {row.fingerprint: row for row in baseline_rows()}
     for i in np.random.default_rng(0).permutation(space.n_names):

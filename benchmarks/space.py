@@ -1,11 +1,10 @@
-"""How long it takes to tell the functions of a search space apart, and how much memory.
+"""Time and memory of the deduplication of a search space's functions.
 
     python benchmarks/space.py [--spaces three-node four-node] [--output FILE]
 
 Prints one JSON document: for each space and rule, the names, the distinct functions, and seconds and peak resident
-memory of a cold enumeration and of a second use from the cache. Every measurement is a process of its own, timed from
-the call on (the import of PyTorch, reported beside, is not part of it). The load average tells how busy the machine
-was with other things.
+memory of a cold enumeration and of a second use from the cache. Every measurement is a separate process, timed from the
+call on (the import of PyTorch is reported separately). The load average shows the machine's other load.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def main() -> None:
 
 
 def both(space: str) -> list[dict[str, Any]]:
-    """The measurements of one space under both rules."""
+    """Return the measurements of one space under both rules."""
     with tempfile.TemporaryDirectory() as cache:
         return [
             {
@@ -58,14 +57,14 @@ def both(space: str) -> list[dict[str, Any]]:
 
 
 def in_a_process(space: str, rule: str, cache: str) -> dict[str, Any]:
-    """One measurement in a fresh interpreter."""
+    """Return one measurement, taken in a fresh interpreter."""
     command = [sys.executable, __file__, "--one", space, rule, cache]
     result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return result
 
 
 def measured(space: str, rule: str, cache: str) -> dict[str, Any]:
-    """Names, distinct functions, seconds, processor seconds and peak memory (MB) of one use of a space."""
+    """Return names, distinct functions, seconds, processor seconds and peak memory (MB) of one use of a space."""
     start = time.perf_counter()
     from aquasurf_ray.activations import SearchSpace, unique_functions
 
@@ -85,12 +84,12 @@ def measured(space: str, rule: str, cache: str) -> dict[str, Any]:
 
 
 def peak_memory() -> float:
-    """The largest resident size so far, in MB (Linux counts in KiB)."""
+    """Return the largest resident size so far, in MB (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return a description of the machine."""
     import torch
 
     return {

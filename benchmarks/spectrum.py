@@ -1,14 +1,14 @@
-"""Seconds and peak memory of a Fisher spectrum of All-CNN-C at initialisation, beside the obvious way to compute it.
+"""Seconds and peak memory of a Fisher spectrum of All-CNN-C at initialisation, compared with the obvious computation.
 
-Claim: at least 8 times faster than the 22-25 s of the seed's code for a batch of 128 on 2 cores, in under 1.2 GB (of
-which importing torch alone is reported as `import_mb`). The obvious way (`naive`) keeps every layer's input and output
-gradient, unfolds all patches, and forms and diagonalises both factors in float64; the same eigenvalues come out, and
+Claim: at least 8 times faster than the 22-25 s of the paper's code for a batch of 128 on 2 cores, in under 1.2 GB (the
+part of the import of torch is reported as `import_mb`). The obvious way (`naive`) keeps every layer's input and output
+gradient, unfolds all patches, and forms and diagonalises both factors in float64; it gives the same eigenvalues, and
 the largest difference of log-eigenvalues is reported.
 
     python benchmarks/spectrum.py [--threads 2] [--repeats 3] > spectrum.json
 
-Every case runs in a process of its own. `seconds` is the fastest of the repeats, `first_seconds` the first;
-`compress_seconds` makes the stored feature of the spectrum.
+Every case runs in a separate process. `seconds` is the fastest of the repeats, `first_seconds` the first;
+`compress_seconds` is the time to compute the stored feature of the spectrum.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CASES = [
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process in MB (2**20 bytes); Linux counts in kilobytes, macOS in bytes."""
+    """Return this process's peak resident memory in MB (2**20 bytes); Linux counts in kilobytes, macOS in bytes."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def naive_spectrum(model, inputs, targets):
-    """[(A eigenvalues, G eigenvalues)] of a network of 2-D convolutions, by the formulas and without regard to cost."""
+    """Return [(A eigenvalues, G eigenvalues)] of a network of 2-D convolutions, by the formulas and at any cost."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -62,7 +62,7 @@ def naive_spectrum(model, inputs, targets):
 
 
 def largest_difference(spectra, pairs) -> float:
-    """Of log-eigenvalues, with the floor on both sides."""
+    """Return the largest difference of log-eigenvalues, with the floor on both sides."""
     import numpy as np
 
     worst = 0.0
@@ -74,7 +74,7 @@ def largest_difference(spectra, pairs) -> float:
 
 
 def measure(way: str, function: str, batch: int, threads: int, repeats: int) -> dict[str, object]:
-    """One case, in this process."""
+    """Measure one case in this process."""
     import torch
 
     from aquasurf_ray.activations import lean_factory
@@ -108,7 +108,7 @@ def measure(way: str, function: str, batch: int, threads: int, repeats: int) -> 
 
 
 def in_own_process(case: tuple[str, str, int], threads: int, repeats: int) -> dict[str, object]:
-    """One case, in a fresh process whose thread pools have `threads` threads."""
+    """Measure one case in a fresh process whose thread pools have `threads` threads."""
     pools = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     way, function, batch = case
     arguments = ["--case", way, function, str(batch), "--threads", str(threads), "--repeats", str(repeats)]

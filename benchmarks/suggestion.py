@@ -1,16 +1,16 @@
-"""How long a suggestion takes: a map once per candidate set and then a fit of the results, or a map per suggestion.
+"""The time of a suggestion: one map per candidate set and a fit of the results, compared with a map per suggestion.
 
 Prints one JSON document. For 300, 1,000 and 5,000 candidates: seconds of one embedding (after a small warm-up, in which
-numba compiles, reported by itself), processor seconds of it, seconds of its digest, and milliseconds from a new result
-to the next suggestion for every regressor, with no and with eight candidates pending. Beside them, in the same run and
-warmed up alike, what a suggestion costs when umap-learn lays out both features and their union anew for each one, as
-the authors' code does; and the surrogate in the metric space: seconds until it can be asked (the features' medians),
-seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones (median, worst,
-and the mean of processor time), each after the result of one more function, whose distances are new. The load average
-tells how busy the machine was with other things.
+numba compiles, reported separately), its processor seconds, seconds of its digest, and milliseconds from a new result
+to the next suggestion for every regressor, with no and with eight candidates pending. For comparison, in the same run
+and equally warmed up, the time of a suggestion when umap-learn lays out both features and their union again for each
+one, as the authors' code does. Then the surrogate in the metric space: seconds until it is ready (the features'
+medians), seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones
+(median, worst, and the mean of processor time), each after the result of one more function, whose distances are new.
+The load average shows the machine's other load.
 
-Outputs are those of real functions, drawn from the four-node space. Spectra are made (real ones of 5,000 functions take
-hours): nine layers of sorted quantiles that follow the outputs, in the width of All-CNN-C's features.
+Outputs are those of real functions, drawn from the four-node space. Spectra are synthetic (real ones of 5,000 functions
+take hours): nine layers of sorted quantiles that depend on the outputs, in the width of All-CNN-C's features.
 
     python benchmarks/suggestion.py [--candidates 300 1000 5000] [--results 300] [--peer-up-to 1000] [--output FILE]
 """
@@ -49,7 +49,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     all_outputs, all_spectra = _features(max(arguments.candidates))
     warm_up = _seconds(lambda: embed(all_outputs[:50], all_spectra[:50]))
-    _umap_anew(all_outputs[:50], all_spectra[:50])
+    _umap_again(all_outputs[:50], all_spectra[:50])
     rows = [_measure(all_outputs[:n], all_spectra[:n], arguments) for n in arguments.candidates]
     versions = {name: metadata.version(name) for name in ("umap-learn", "numba", "numpy", "scipy", "scikit-learn")}
     document = {
@@ -103,14 +103,14 @@ def _measure(features: np.ndarray, spectra: np.ndarray, arguments: argparse.Name
         f"metric_with_{N_PENDING}_pending": _metric(features, spectra, results, N_PENDING),
     }
     if n <= arguments.peer_up_to:
-        recompute = _seconds(lambda: _umap_anew(features, spectra))
+        recompute = _seconds(lambda: _umap_again(features, spectra))
         row["recomputing_the_map_ms"] = round(recompute * 1e3)
         row["times_faster_knr"] = round(recompute * 1e3 / suggest_ms["knr"]["median"])
     return row
 
 
 def _suggest_ms(embedding: Embedding, regressor: str, results: int, n_pending: int) -> dict[str, float]:
-    """Milliseconds from one more result to the next suggestion: median and worst."""
+    """Return the milliseconds from one more result to the next suggestion: median and worst."""
     rng = np.random.default_rng(0)
     order = rng.permutation(np.flatnonzero(embedding.placed)).tolist()
     policy = SurrogatePolicy(embedding, regressor, seed=0)
@@ -152,8 +152,8 @@ def _metric(features: np.ndarray, spectra: np.ndarray, results: int, n_pending: 
     }
 
 
-def _umap_anew(features: np.ndarray, spectra: np.ndarray) -> None:
-    """The authors' way: fit both features, lay both out, unite them, lay out the union."""
+def _umap_again(features: np.ndarray, spectra: np.ndarray) -> None:
+    """Do what the authors' code does: fit both features, lay both out, join them, lay out the union."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import umap
@@ -164,15 +164,15 @@ def _umap_anew(features: np.ndarray, spectra: np.ndarray) -> None:
 
 
 def _features(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs float32 [n, 1000] of functions drawn from the four-node space and made spectra float32 [n, columns]."""
+    """Return outputs float32 [n, 1000] of functions from the four-node space, and synthetic spectra [n, columns]."""
     rng = np.random.default_rng(0)
     space = SearchSpace.named("four-node")
     names = [space.name_at(int(i)) for i in rng.choice(space.n_names, n, replace=False)]
     values = np.stack([outputs(name) for name in names]).astype(np.float32)
-    return values, _made_spectra(values, rng)
+    return values, _synthetic_spectra(values, rng)
 
 
-def _made_spectra(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _synthetic_spectra(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     tame = np.arcsinh(np.nan_to_num(np.clip(values, -1e6, 1e6)))
     summary = np.stack([tame.mean(axis=1), tame.std(axis=1), *np.quantile(tame, [0.1, 0.9], axis=1)], axis=1)
     grid = np.linspace(0.0, 1.0, COLUMNS_PER_LAYER)

@@ -1,13 +1,13 @@
-"""Seconds an epoch of the training engine, beside the loop that one would write by hand for the same recipe.
+"""Seconds an epoch of the training engine, compared with a hand-written loop for the same recipe.
 
 Claim: the engine is not slower. Both train the same network on the same tensors with SGD under a one-cycle learning
-rate, count loss and accuracy without waiting for the device, and validate after each epoch; the hand-written loop
-does nothing else. Epochs of the two alternate, so that both see the same load of the machine, and medians are
-compared. Both end with the same validation loss.
+rate, sum loss and accuracy without waiting for the device, and validate after each epoch; the hand-written loop does
+nothing else. Epochs of the two alternate, so that the machine's load affects both alike, and medians are compared. Both
+end with the same validation loss.
 
     python benchmarks/training.py [--threads 1] [--device cpu] [--epochs 24] > training.json
 
-Cases: `digits` (899 images, 15 steps of a small network, where the cost of the loop itself shows), and `resnet56`
+Cases: `digits` (899 images, 15 steps of a small network, which show the cost of the loop itself), and `resnet56`
 (four batches of 32 random 32x32 images).
 """
 
@@ -40,7 +40,7 @@ RELU = Activation(REFERENCE)
 
 
 def random_images() -> Splits:
-    """Four steps of ResNet-56, and one batch to validate."""
+    """Return the data for four steps of ResNet-56, and one batch to validate."""
     generator = torch.Generator().manual_seed(0)
 
     def examples(n: int) -> TensorDataset:
@@ -52,7 +52,7 @@ def random_images() -> Splits:
 
 
 def tasks(epochs: int) -> dict[str, Task]:
-    """The cases by name."""
+    """Return the cases by name."""
     digits = load_task("digits")
     return {
         "digits": replace(digits, recipe=replace(digits.recipe, epochs=epochs)),
@@ -61,14 +61,14 @@ def tasks(epochs: int) -> dict[str, Task]:
 
 
 def engine(task: Task, device: torch.device) -> Iterator[float]:
-    """The validation loss after each epoch of ours."""
+    """Yield the validation loss after each epoch of the engine."""
     loop = TrainingLoop(TrainingFeed(task, task.splits(), device, seed=0), named_form(RELU), Alone())
     for number in range(1, task.recipe.epochs + 1):
         yield loop.one_epoch(number, loop.network).val_loss
 
 
 def by_hand(task: Task, device: torch.device) -> Iterator[float]:
-    """The same of a plain loop."""
+    """Yield the validation loss after each epoch of the hand-written loop."""
     splits, recipe = task.splits(), task.recipe
     torch.manual_seed(0)
     network = task.network(lambda: Activation(REFERENCE)).to(device)
@@ -99,7 +99,7 @@ def by_hand(task: Task, device: torch.device) -> Iterator[float]:
 
 @torch.no_grad()
 def validated(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, batch_size: int) -> float:
-    """The validation loss, in batches as large as the engine's."""
+    """Return the validation loss, in batches as large as the engine's."""
     network.eval()
     total, hits = 0.0, 0
     for u, v in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
@@ -110,7 +110,7 @@ def validated(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, ba
 
 
 def measure(name: str, task: Task, device: torch.device) -> dict[str, object]:
-    """Alternates epochs of both, each first in every other turn, and compares."""
+    """Alternate epochs of both, each first in every other turn, and compare them."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     loops = {"engine": engine(task, device), "by_hand": by_hand(task, device)}
     seconds: dict[str, list[float]] = {way: [] for way in loops}
@@ -133,7 +133,7 @@ def measure(name: str, task: Task, device: torch.device) -> dict[str, object]:
 
 
 def main() -> None:
-    """Runs both cases in this process."""
+    """Run both cases in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

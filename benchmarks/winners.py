@@ -1,10 +1,10 @@
-"""What it changes to confirm winners with another seed, on a benchmark whose functions were trained with three.
+"""The effect of confirming winners with another seed, on a benchmark whose functions were trained with three.
 
-A search sees the scores of one seed. Its best function is taken as it is ("selected"), or the K best are trained with a
+A search observes the scores of one seed. Either its best function wins ("selected"), or the K best are trained with a
 second seed and the best mean of both wins ("confirmed"). Both are judged by the third seed, which chose neither:
-validation score, test score, and the share of winners that are at least relu's equal there. The searches are replayed
-with the default surrogate, each among a random half of the functions; every seed is first, second and third in turn.
-Prints one JSON document.
+validation score, test score, and the share of winners that are at least as good as relu there. The searches are
+replayed with the default surrogate, each among a random half of the functions; every seed is first, second and third in
+turn. Prints one JSON document.
 
     python benchmarks/winners.py [BENCHMARK] [--runs 60] [--evaluations 100] [--top 5] > winners.json
 """
@@ -26,7 +26,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Winner:
-    """A function, the score that it was chosen by, and what it is worth with a seed that did not choose it."""
+    """A function, the score that it was chosen by, and its scores with a seed that did not choose it."""
 
     chosen_by: float
     judged: float
@@ -35,7 +35,7 @@ class Winner:
 
 
 def winners(benchmark: Benchmark, run: int, evaluations: int, top: int) -> tuple[Winner, Winner]:
-    """The selected and the confirmed winner of one search."""
+    """Return the selected and the confirmed winner of one search."""
     first, second, third = ((run + offset) % 3 for offset in range(3))
     candidates = draw_candidates(benchmark, len(benchmark) // 2, run)
     policy = make_policy(DEFAULT_SURROGATE, benchmark, run)
@@ -56,7 +56,7 @@ def winners(benchmark: Benchmark, run: int, evaluations: int, top: int) -> tuple
 
 
 def summary(found: list[Winner]) -> dict[str, float]:
-    """Means over searches; a winner that diverges with the judging seed has no score and is counted."""
+    """Return means over searches; a winner that diverges with the judging seed has no score and is counted."""
     columns = {name: np.array([getattr(winner, name) for winner in found]) for name in Winner.__annotations__}
     lost = columns["chosen_by"] - columns["judged"]
     return {

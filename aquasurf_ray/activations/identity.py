@@ -1,4 +1,4 @@
-"""When two expressions are the same function: their values on one fixed sample, and the digest of these values.
+"""The identity of functions: their values on one fixed sample, and the digest of these values.
 
 The sample is 1,000 draws of N(0, 1), rounded to float32 so that float32 and float64 evaluate at the same points. It
 is made from raw PCG64 output and the standard library's inverse normal distribution, both of which are fixed

@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Level(IntEnum):
-    """How tightly a printed expression binds, loosest first."""
+    """The binding strength of a printed expression, loosest first."""
 
     ANY = 0
     SUM = 1
@@ -47,7 +47,7 @@ class Level(IntEnum):
 
 
 class Symmetry(Enum):
-    """Which arguments may be swapped without changing the value by a single bit."""
+    """The arguments that may be swapped without changing the value by a single bit."""
 
     NONE = "none"
     FIRST_TWO = "first two"

@@ -79,7 +79,7 @@ def read(path: Path) -> FormCosts | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("measurement %s is damaged (%s); it is made anew", path, error)
+        logger.warning("measurement %s is damaged (%s) and is repeated", path, error)
         return None
 
 

@@ -1,7 +1,7 @@
 """An expression as source text of a framework: nested calls, with a line of its own for what occurs twice.
 
 A `Language` is a table from operators to templates, in which `{0}`, `{1}` stand for arguments, and the definitions that
-some of them need above the function. An argument is always a name or a call, or stands in parentheses.
+some of them need above the function. An argument is always a name, a call, or an expression in parentheses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LITERAL = re.compile(r"\(?-?[0-9.]+(?:e[+-]?[0-9]+)?\)?")
 
 @dataclass(frozen=True)
 class Language:
-    """How a framework spells the built-in operators.
+    """The spelling of the built-in operators in a framework.
 
     Attributes:
         title: its name for people.
@@ -157,7 +157,7 @@ def _literal(value: float) -> str:
 
 
 def _bare(text: str) -> str:
-    """Without parentheses around the whole.
+    """Return the text without parentheses around the whole.
 
     >>> _bare("(a + b)"), _bare("(a) + (b)")
     ('a + b', '(a) + (b)')

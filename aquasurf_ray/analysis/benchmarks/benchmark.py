@@ -95,7 +95,7 @@ class Benchmark:
 
     @property
     def trained(self) -> NDArray[np.bool_]:
-        """Which trainings were run, including diverged ones: bool [n, seeds]."""
+        """The mask of trainings that were run, including diverged ones: bool [n, seeds]."""
         return ~np.isnan(self.seconds) | ~np.isnan(self.seed_scores)
 
     @cached_property

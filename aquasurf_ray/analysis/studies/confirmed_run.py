@@ -42,10 +42,10 @@ class ConfirmedFunction:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What a confirmation found of the functions of the run `of`, winners first, each in the order of its mean.
+    """The results of a confirmation of the functions of run `of`, winners first, in the order of their means.
 
-    `seed_effect` is what the baselines have lost, in the median: nobody selected them, so it is what the seed that the
-    functions were selected on does to all of them alike, and no part of what winners are expected to lose.
+    `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the common effect of the
+    seed that the functions were selected on, and no part of the expected loss of winners.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Confirmation:
 
     @property
     def seed_effect(self) -> float | None:
-        """None where no baseline has both scores."""
+        """The median loss of the baselines; None if no baseline has both scores."""
         lost = [function.shrinkage.observed for function in self.functions if function.baseline]
         known = [loss for loss in lost if loss is not None]
         return float(np.median(known)) if known else None
@@ -115,7 +115,7 @@ def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range
 
 
 def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
-    """What the run's whole trainings with this seed scored, by function; None for those that diverged."""
+    """Return the scores of the run's completed trainings with this seed, by function; None for diverged ones."""
     evaluations = (request.evaluation for request in store.snapshot(run.id).evaluations)
     return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
 

@@ -31,7 +31,7 @@ class Findings:
     """All data of a report.
 
     Attributes:
-        requests: the run's evaluations in the order in which they were asked for.
+        requests: the run's evaluations in the order of the requests.
         board: the run's leaderboard, best first.
         seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
             ones.

@@ -37,7 +37,7 @@ class TransferredFunction:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What came of the functions of run `source` on another task, best median first; `name` is the run that trained."""
+    """The functions of run `source` on another task, best median first; `name` is the run that trained them."""
 
     name: str
     source: str

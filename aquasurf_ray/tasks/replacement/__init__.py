@@ -3,7 +3,7 @@
 Three places hold activations: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
 functions (`nn.TransformerEncoderLayer.activation`), and calls in the middle of a block's own code. The first two are
 replaced where they are found. Of the third kind only the blocks in `REWRITTEN` can be; others are found by running the
-network, and are an error: a network that keeps half of its activations would not be the one that was asked for.
+network, and are an error, because a network that keeps half of its activations is not the requested one.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Replacement:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an activation sits; `put` puts a new one there. Places with one `key` share it.
+    """The place of an activation; `put` sets a new one there. Places with the same `key` share one.
 
-    `reason` says why it stays unless it is asked for.
+    `reason` is why it stays unless `only` names it.
     """
 
     name: str
@@ -86,7 +86,7 @@ class _Selection:
         self.unused: list[type[nn.Module] | str] = [*self.types, *self.patterns]
 
     def reason_against(self, place: _Place) -> str | None:
-        """Why the place is not to be replaced, or None. A gate is where its type or its full name is given."""
+        """Return why the place is not replaced, or None. A gate is replaced only if its type or full name is given."""
         types = [t for t in self.types if isinstance(place.module, t)]
         patterns = [p for p in self.patterns if fnmatchcase(place.name, p)]
         if (self.types and not types) or (self.patterns and not patterns):
@@ -100,7 +100,7 @@ class _Selection:
 def replace_activations(
     model: nn.Module, activation: ActivationFactory | str, only: Only = None, *, inputs: Tensor | None = None
 ) -> Replacement:
-    """Replaces the activations of a model, in place. One module that is used in several places stays one.
+    """Replace the activations of a model, in place. A module that is used in several places stays a single module.
 
     Args:
         model: any network; its weights stay as they are.
@@ -137,7 +137,7 @@ def replace_activations(
 
 @dataclass(frozen=True)
 class ModelNetwork:
-    """A `Task.network` out of something that makes a complete model, with activations of its own.
+    """A `Task.network` from a function that returns a complete model with its own activations.
 
     Args:
         make: makes one untrained model at each call.
@@ -157,7 +157,7 @@ class ModelNetwork:
     example: tuple[int, ...] | None = None
 
     def __call__(self, activation: ActivationFactory) -> nn.Module:
-        """One new network with this activation.
+        """Return a new network with this activation.
 
         Raises:
             TaskError: as `replace_activations`.
@@ -193,7 +193,7 @@ class ModelNetwork:
 def network_from(
     make: Callable[[], nn.Module], only: Only = None, *, example: tuple[int, ...] | None = None
 ) -> ModelNetwork:
-    """A `Task.network` from a function without arguments that makes a model: see `ModelNetwork`."""
+    """Return a `Task.network` from a function without arguments that returns a model: see `ModelNetwork`."""
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example)
 
 
@@ -225,7 +225,7 @@ def _places(parent: nn.Module, selection: _Selection, prefix: str = "") -> Itera
 
 
 def _is_whole(module: nn.Module, name: str, selection: _Selection) -> bool:
-    """Whether the module is an activation or passes for one, or was named by the caller as one."""
+    """Return whether the module is an activation, looks like one, or was named as one by the caller."""
     named = name in selection.patterns or any(isinstance(module, t) for t in selection.types)
     return named or is_of(module, ACTIVATIONS) or reason_to_keep(module, "", module) is not None
 
@@ -251,7 +251,7 @@ def _rewriter(path: str, block: nn.Module) -> Callable[[nn.Module], None]:
 def _with_calls(
     model: nn.Module, inputs: Tensor, report: Replacement, new: Sequence[nn.Module], may_stay: bool
 ) -> Replacement:
-    """The report with what one run finds beyond it.
+    """Return the report with the calls that one pass finds in addition.
 
     Raises:
         TaskError: the model fails; or an activation is called by its own code, and all were to be replaced.

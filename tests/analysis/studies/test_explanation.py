@@ -62,7 +62,7 @@ def test_without_relu_the_rest_is_told():
 
 def test_words_tell_the_change_of_a_sigmoidal_function_that_training_spreads_out():
     words = in_words(explain(inspection("tanh(x)", (0.2, 0.6), spread=4.0), inspection("relu(x)", (0.1, 0.2))))
-    assert "Before training its inputs lie on a straight part" in words
+    assert "Before training, its inputs lie on a straight part" in words
     assert "saturated" in words
     assert "2 times ReLU's before training and 3 times after" in words
 
