@@ -57,7 +57,7 @@ def test_gradients_are_in_units_of_relus_in_the_same_place():
 def test_without_relu_the_rest_is_told():
     found = explain(inspection("tanh(x)", (0.2, 0.6)), None)
     assert found.flow == ()
-    assert "relu" not in in_words(found)
+    assert "ReLU" not in in_words(found)
 
 
 def test_words_tell_the_change_of_a_sigmoidal_function_that_training_spreads_out():
@@ -83,7 +83,7 @@ def test_a_real_task_is_explained_from_end_to_end():
     assert told == [(name, epoch) for name in ("tanh(x)", "relu(x)") for epoch in range(1, 9)]
     assert len(found.explanation.layers) == 3
     assert 0.8 < found.value <= 1.0
-    assert found.words.startswith("tanh(x) stands in 3 places of the network.")
+    assert found.words.startswith("tanh(x) is used in 3 places of the network.")
 
 
 @pytest.mark.parametrize(
