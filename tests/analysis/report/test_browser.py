@@ -165,7 +165,7 @@ def test_the_words_are_there_without_the_script(browser, file):
     found = context.new_page()
     found.goto(file)
     assert "Best: " in found.locator("#progress-words").inner_text()
-    assert "The pictures need JavaScript" in found.locator("noscript").inner_text()
+    assert "The charts need JavaScript" in found.locator("noscript").inner_text()
     context.close()
 
 

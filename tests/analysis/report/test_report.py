@@ -53,7 +53,7 @@ def test_a_run_without_results_has_a_page_too(tmp_path):
         store.create_run(NewRun("new", "search", store.add_task("t", "1", "d", {}), {}, "d", 0, 4, None, "0.1.0"))
         found = document(read_findings(store, "new", "aquasurf search t"))
     assert [section["id"] for section in found["sections"]] == ["best", "again"]
-    assert "No training has come to a score yet" in page(found)
+    assert "No training has a score yet" in page(found)
 
 
 def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings: Findings) -> None:
@@ -126,7 +126,7 @@ def test_words_say_only_what_a_picture_shows(tmp_path):
             claim = store.claim(lease, ids[name], 5, origin="proposal")
             store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="nan", seconds=1.0))
         found = read_findings(store, "few", "", quick=True)
-        assert "No training has come to a score; 2 diverged" in page(document(found))
+        assert "No training has a score; 2 diverged" in page(document(found))
         claim = store.claim(lease, ids[names[-3]], 5, origin="proposal")
         store.record_result(lease, claim.evaluation_id, done(0.5))
         few = read_findings(store, "few", "", quick=True)
@@ -141,7 +141,7 @@ def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
     scores = np.array([0.1, 0.2, np.nan, *np.linspace(0.8, 0.9, 9)])
     n = int((scores < lowest_shown(scores)).sum())
     assert n == 2
-    assert on_the_edge(scores, "lie low").startswith(f"; {n} poorer")
+    assert on_the_edge(scores, "lie low").startswith(f"; {n} below the axis")
     assert on_the_edge(np.array([0.5]), "lie low") == on_the_edge(np.array([]), "lie low") == ""
 
 
