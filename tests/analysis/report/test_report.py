@@ -269,7 +269,7 @@ def test_a_file_is_written_whole_and_only_to_a_plain_file(tmp_path):
     cases = (
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "r.html", "there is no folder"),
-        (Path("/dev/null"), "plain"),
+        (Path("/dev/null"), "not a regular file"),
     )
     for path, said in cases:
         with pytest.raises(AnalysisError, match=said):
