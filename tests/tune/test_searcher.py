@@ -201,7 +201,7 @@ def test_functions_that_people_enqueue_are_tried_next(make, url):
     search = make()
     search.suggest("a")
     propose("one", ["sinh(erf(x))"], store=url)
-    search._session._sharing._looked_around = -math.inf  # it looks once a second
+    search._session._other_runs._synced_at = -math.inf  # it looks once a second
     assert search.suggest("b")["activation"] == "sinh(erf(x))"
 
 
