@@ -14,10 +14,10 @@ from typing import Any
 from aquasurf_ray.activations.errors import ActivationError
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.registry import Operator, operator_named
-from aquasurf_ray.activations.sources.onnx_operators import BINARY, FOLDED, UNARY
+from aquasurf_ray.activations.sources.onnx_operators import BINARY, FOLDED, UNARY, constant_like
 from aquasurf_ray.activations.sources.onnx_registered import OPSET, exported_graph
 
-INPUT, OUTPUT = "x", "y"
+INPUT, INPUT_AS_DOUBLE, OUTPUT = "x", "x64", "y"
 _IR_VERSION = 8  # the one of this opset
 
 
@@ -47,10 +47,11 @@ def onnx_model(expressions: Sequence[Expression]) -> Any:
     except ImportError as error:
         raise ActivationError(f"ONNX needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
     graph = _Graph()
-    registers: dict[Expression, str] = {Expression(): graph.Cast(INPUT, to=TensorProto.DOUBLE)}
+    graph.add("Cast", (INPUT,), INPUT_AS_DOUBLE, to=TensorProto.DOUBLE)
+    registers = {Expression(): INPUT_AS_DOUBLE}
     outputs = []
     for number, expression in enumerate(expressions):
-        value = _written(graph, expression, registers)
+        value = _of_full_shape(graph, _written(graph, expression, registers))
         outputs.append(graph.add("Cast", (value,), f"{OUTPUT}{number or ''}", to=TensorProto.FLOAT))
     tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", "features"]) for n in (INPUT, *outputs)]
     model = helper.make_model(
@@ -111,8 +112,10 @@ class _Graph:
         return str(self._constants[value].name)
 
 
-def _written(graph: _Graph, expression: Expression, registers: dict[Expression, str]) -> str:
-    """The name of the expression's value; what occurs twice is computed once."""
+def _written(graph: _Graph, expression: Expression, registers: dict[Expression, str]) -> str | float:
+    """The name of the expression's value, or its number; what occurs twice is computed once."""
+    if expression.value is not None:
+        return expression.value
     if expression not in registers:
         operator = operator_named(expression.operator or "")
         arguments = [_written(graph, argument, registers) for argument in expression.arguments]
@@ -120,7 +123,11 @@ def _written(graph: _Graph, expression: Expression, registers: dict[Expression, 
     return registers[expression]
 
 
-def _applied(graph: _Graph, operator: Operator, arguments: list[str]) -> str:
+def _of_full_shape(graph: _Graph, value: str | float) -> str:
+    return value if isinstance(value, str) else str(constant_like(graph, INPUT_AS_DOUBLE, value))
+
+
+def _applied(graph: _Graph, operator: Operator, arguments: list[str | float]) -> str:
     if operator.name in UNARY:
         return str(UNARY[operator.name](graph, *arguments))
     binary = BINARY.get(FOLDED.get(operator.name, operator.name))
@@ -128,5 +135,5 @@ def _applied(graph: _Graph, operator: Operator, arguments: list[str]) -> str:
         return str(functools.reduce(functools.partial(binary, graph), arguments))
     from onnx import TensorProto
 
-    values = [graph.Cast(argument, to=TensorProto.FLOAT) for argument in arguments]
+    values = [graph.Cast(_of_full_shape(graph, argument), to=TensorProto.FLOAT) for argument in arguments]
     return str(graph.Cast(graph.insert(exported_graph(operator, len(values)), values), to=TensorProto.DOUBLE))

@@ -1,8 +1,8 @@
 """The built-in operators in the ONNX operators that runtimes compute accurately in double precision.
 
 ONNX Runtime's float32 Sigmoid, Elu and Gelu and the exporters' erfc (1 - erf) and expm1 (exp - 1) lose all digits
-somewhere. The graphs here consist of arithmetic, comparisons, Where, Abs, Sign, Exp, Log, Sqrt, Tanh and Pow on
-doubles, which ONNX Runtime computes as accurately as the C library. They follow PyTorch's float64 formulas, so that
+somewhere. The graphs here consist of arithmetic, comparisons, Where, Abs, Sign, Exp, Log, Sqrt, Tanh, Sin, Cos and Pow
+on doubles, which ONNX Runtime computes as accurately as the C library. They follow PyTorch's float64 formulas, so that
 infinities, NaN and signs of zero are PyTorch's, too. Error, arc and Bessel functions are polynomials fitted to SciPy's
 values when the model is written.
 
@@ -212,13 +212,20 @@ def _gelu(op: Any, x: Any) -> Any:
     return op.Mul(op.Mul(x, 0.5), op.Add(_erf(op, op.Mul(x, math.sqrt(0.5))), 1.0))
 
 
-def _constant(op: Any, x: Any, value: float) -> Any:
-    return op.Where(op.Equal(x, x), value, value)  # of the shape of x, also where x is infinite or NaN
+def constant_like(op: Any, x: Any, value: float) -> Any:
+    """A number in the shape of x, also where x is infinite or NaN."""
+    return op.Where(op.Equal(x, x), value, value)
+
+
+def _sinc(op: Any, x: Any) -> Any:
+    """sin(u)/u, with PyTorch's rounding of u = pi (x / pi)."""
+    u = op.Mul(op.Div(x, math.pi), math.pi)
+    return op.Where(op.Equal(u, 0.0), 1.0, op.Div(op.Sin(u), u))
 
 
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
-    "zero": lambda op, x: _constant(op, x, 0.0),
-    "one": lambda op, x: _constant(op, x, 1.0),
+    "zero": lambda op, x: constant_like(op, x, 0.0),
+    "one": lambda op, x: constant_like(op, x, 1.0),
     "identity": lambda op, x: x,
     "negative": lambda op, x: op.Neg(x),
     "abs": lambda op, x: op.Abs(x),
@@ -248,6 +255,10 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "leakyrelu": lambda op, x: op.Where(op.Less(x, 0.0), op.Mul(x, 0.01), x),
     "mish": lambda op, x: op.Mul(x, op.Tanh(_softplus(op, x))),
     "gelu": _gelu,
+    "sin": lambda op, x: op.Sin(x),
+    "cos": lambda op, x: op.Cos(x),
+    "sinc": _sinc,
+    "sqrt": lambda op, x: op.Sqrt(x),
 }
 BINARY: dict[str, Callable[[Any, Any, Any], Any]] = {
     "add": lambda op, a, b: op.Add(a, b),

@@ -14,7 +14,7 @@ from scipy import special
 
 from aquasurf_ray.activations import Activation, ActivationError, parse, register_nary, register_unary, unregister
 from aquasurf_ray.activations.operators import BINARY, EVERY_UNARY, NARY
-from aquasurf_ray.activations.sources import export_onnx
+from aquasurf_ray.activations.sources import export_onnx, onnx_operators
 from aquasurf_ray.activations.sources.onnx import onnx_model
 from aquasurf_ray.activations.spaces.enumeration import unique_functions
 from aquasurf_ray.activations.spaces.space import SearchSpace
@@ -92,6 +92,10 @@ def test_an_operator_of_several_arguments_has_the_float64_value(operator):
         ("sub(expm1(x),exp(x))", 20.0, -1.0),
         ("max(x,log_sigmoid(x))", math.nan, math.nan),
         ("reciprocal(negative(relu(x)))", -2.0, -math.inf),
+        ("pow(x,0.1)", 2.0, 2.0**0.1),
+        ("sum_n(0.1,2,x)", 3.0, 5.1),
+        ("max(-0.5,x)", -7.0, -0.5),
+        ("1.5", math.nan, 1.5),
     ],
 )
 def test_nothing_cancels_in_a_composed_function(function, x, value):
@@ -117,6 +121,10 @@ def _close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndar
         error = np.abs(found.astype(np.float64) - expected)
         allowed = np.maximum(tolerance * np.abs(expected.astype(np.float64)), np.where(expected == 0, 1e-15, 1.5e-45))
     return (found == expected) | (error <= allowed) | (np.isnan(found) & np.isnan(expected))
+
+
+def test_every_built_in_operator_has_a_graph_of_ours():
+    assert {*onnx_operators.UNARY, *onnx_operators.BINARY, *onnx_operators.FOLDED} == {*EVERY_UNARY, *BINARY, *NARY}
 
 
 @pytest.mark.parametrize("shape", [(3, 32), (1, 96), (96, 1), (0, 5)])
@@ -154,10 +162,10 @@ def registered():
 def test_a_registered_operator_is_translated_by_the_exporter_without_its_sigmoid(capfd):
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     x = np.linspace(-30, 30, 61, dtype=np.float32)
-    both = run(["ratio(x)", "mean_n(x,erfc(x),ratio(tanh(x)),ratio(x))"], x)
+    both = run(["ratio(x)", "mean_n(2,erfc(x),ratio(tanh(x)),ratio(x))"], x)
     np.testing.assert_allclose(both[0], special.expit(-x.astype(np.float64)), rtol=1e-6)
     others = special.erfc(x.astype(np.float64)), special.expit(-np.tanh(x.astype(np.float64)))
-    np.testing.assert_allclose(both[1], (x + others[0] + others[1] + both[0]) / 4, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both[1], (2 + others[0] + others[1] + both[0]) / 4, rtol=1e-5, atol=1e-6)
     assert capfd.readouterr() == ("", "")
 
 
