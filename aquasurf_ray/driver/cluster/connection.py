@@ -14,12 +14,13 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 
+from aquasurf_ray.driver.cluster.session_folder import session_folder
 from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
 
 LOOPBACK = "127.0.0.1"
@@ -45,11 +46,12 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with nullcontext() if address is not None else session_folder() as folder:
+        _connect(address, folder)
+        try:
+            yield
+        finally:
+            ray.shutdown(wait_for_processes=folder is not None)  # they write to the folder, which is removed next
 
 
 def host_of(address: str) -> str:
@@ -74,7 +76,7 @@ def _check_listening(address: str) -> None:
         raise BadUse(f"no Ray cluster answers at '{address}': {error}; start one with 'ray start --head'") from None
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, folder: str | None) -> None:
     if address is not None:
         _check_listening(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -82,7 +84,8 @@ def _connect(address: str | None) -> None:
     try:
         if address is None:
             with _private_instance():
-                ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+                private = {"include_dashboard": False, "_node_ip_address": LOOPBACK, "_temp_dir": folder}
+                ray.init(address="local", **private, **quiet)
         else:
             ray.init(address=address, **quiet)
     except SystemExit as error:  # Ray's own handler of SIGTERM, by which `ray.init` replaces ours
