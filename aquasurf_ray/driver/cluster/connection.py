@@ -84,7 +84,11 @@ def _connect(address: str | None, folder: str | None) -> None:
     try:
         if address is None:
             with _private_instance():
-                private = {"include_dashboard": False, "_node_ip_address": LOOPBACK, "_temp_dir": folder}
+                private: dict[str, Any] = {
+                    "include_dashboard": False,
+                    "_node_ip_address": LOOPBACK,
+                    "_temp_dir": folder,
+                }
                 ray.init(address="local", **private, **quiet)
         else:
             ray.init(address=address, **quiet)
