@@ -14,6 +14,7 @@ import platform
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +49,7 @@ from aquasurf_ray.workers.messages import (
 )
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.result import Epoch, TrainingResult
-from aquasurf_ray.workers.spectrum import NonFiniteSpectrum, task_spectrum
+from aquasurf_ray.workers.spectrum import NonFiniteSpectrum, SkippedLayerWarning, task_spectrum
 from aquasurf_ray.workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
 
 WARNINGS_KEPT = 100
@@ -112,6 +113,8 @@ class Worker:
         self._last_epoch: Epoch | None = None
         self._asked_to_stop = threading.Event()
         self._warnings = Warnings()
+        self._coverage: str | None = None
+        warnings.filterwarnings("ignore", category=SkippedLayerWarning)  # the replies say it
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
@@ -235,7 +238,7 @@ class Worker:
     def _spectrum(self, function: str, splits: Splits) -> SpectrumReply:
         feature, reason, seconds = _sorted_out(lambda: self._compact_spectrum(function, splits))
         status: Status = "done" if reason is None else "diverged"
-        return SpectrumReply(function, status, reason, feature, seconds, self.device.type)
+        return SpectrumReply(function, status, reason, feature, seconds, self.device.type, self._coverage)
 
     def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
         cost, reason, seconds = _sorted_out(lambda: self._measured_cost(function, feed))
@@ -261,6 +264,7 @@ class Worker:
             )
         except NonFiniteSpectrum as error:
             raise FunctionFault(str(error)) from error
+        self._coverage = spectrum.coverage.warning() or f"spectra cover {spectrum.coverage}"
         return compress(spectrum).to_bytes()
 
 

@@ -63,7 +63,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class SpectrumReply:
-    """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none."""
+    """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none.
+
+    `coverage` says which share of the network's weights spectra cover, and names what they leave out.
+    """
 
     function: str
     status: Status
@@ -71,6 +74,7 @@ class SpectrumReply:
     feature: bytes | None
     seconds: float
     device: str
+    coverage: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,16 @@ def spectrum(
     as_json: AsJson = False,
 ) -> None:
     """Compute the Fisher spectrum of a task's untrained network with a function."""
-    from aquasurf_ray.driver.examine.function_spectrum import layer_summaries
+    from aquasurf_ray.driver.examine.function_spectrum import spectrum_summary
 
     import_modules(modules or ())
     with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
-        layers = layer_summaries(function, task, seed=seed)
+        summary = spectrum_summary(function, task, seed=seed)
     if as_json:
-        print_json({"function": function, "task": task, "seed": seed, "layers": layers})
+        print_json({"function": function, "task": task, "seed": seed, **summary})
         return
     columns = ("layer", "weights", "smallest", "q25", "median", "q75", "largest")
-    rows: list[list[Any]] = [[layer[column] for column in columns] for layer in layers]
+    rows: list[list[Any]] = [[layer[column] for column in columns] for layer in summary["layers"]]
     print_rows(columns, rows, Format.table)
     print("natural logarithms of the Fisher eigenvalues of each layer's block")
+    print(summary["coverage"]["text"])

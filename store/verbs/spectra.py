@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_new, insert_or_skip
-from aquasurf_ray.store.database.schema import Embedding, Spectrum
+from aquasurf_ray.store.database.schema import Embedding, Event, Spectrum
 from aquasurf_ray.store.errors import BadRecord, StoreCorrupt
 from aquasurf_ray.store.records.runs import EmbeddingRecord, Fisher, Lease, SpectrumRecord
 from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, chunks, log
@@ -25,8 +25,11 @@ SPECTRUM_COLUMNS = tuple(getattr(Spectrum, field.name) for field in fields(Spect
 class SpectrumVerbs(StoreCore):
     """Recording and reading spectra and embeddings."""
 
-    def record_spectra(self, lease: Lease, spectra: Sequence[SpectrumRecord]) -> int:
-        """Writes spectra in one transaction; those that the task has already stay. Returns how many were new.
+    def record_spectra(self, lease: Lease, spectra: Sequence[SpectrumRecord], coverage: str | None = None) -> int:
+        """Write spectra in one transaction; those that the task has already stay. Return how many were new.
+
+        Args:
+            coverage: which share of the network's weights they cover, for the run's log; see `spectrum_coverage`.
 
         Raises:
             BadRecord: a `done` spectrum without a feature.
@@ -39,7 +42,8 @@ class SpectrumVerbs(StoreCore):
         def body(connection: sa.Connection, run: FencedRun) -> int:
             new = _insert_spectra(connection, run, spectra)
             if new:
-                log(connection, run.id, "spectra", data={"function_ids": new})
+                covered = {} if coverage is None else {"coverage": coverage}
+                log(connection, run.id, "spectra", data={"function_ids": new, **covered})
             return len(new)
 
         return self._fenced(lease, body)
@@ -54,6 +58,13 @@ class SpectrumVerbs(StoreCore):
                 for row in _select(connection, SPECTRUM_COLUMNS, task_id, function_ids, fisher, seed)
             }
         )
+
+    def spectrum_coverage(self, run_id: int) -> str | None:
+        """Return which share of the network's weights the spectra of a run cover, as its log has it; None where the run
+        computed none or is of a version that did not log it."""
+        query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "spectra").order_by(Event.seq)
+        rows = self._read(lambda connection: connection.execute(query).scalars().all())
+        return next((data["coverage"] for data in rows if data and "coverage" in data), None)
 
     def save_embedding(self, lease: Lease, embedding: EmbeddingRecord) -> bool:
         """Keeps an embedding; False if its version was there.

@@ -338,8 +338,11 @@ def test_space_counts_and_draws(here, capsys):
 def test_spectrum_of_a_function(here, capsys):
     code, out, _ = run(capsys, "spectrum", "swish(x)", "--task", "digits", "--json")
     assert code == 0
-    layers = json.loads(out)["layers"]
+    document = json.loads(out)
+    layers = document["layers"]
     assert [layer["weights"] for layer in layers] == [240, 10416, 20784, 490]
+    assert document["coverage"]["text"] == "the spectrum covers 4 of 4 matrices, 100% of 31,930 weights"
+    assert (document["coverage"]["share"], document["coverage"]["left_out"]) == (1, {})
     assert all(layer["smallest"] <= layer["median"] <= layer["largest"] for layer in layers)
 
 

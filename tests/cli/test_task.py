@@ -159,7 +159,7 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
         "139 parameters, 2 activation modules",
         "100 train, 50 validation, 50 test",
         "inputs (16, 4) float32, targets (16,) int64, outputs (16, 3) float32",
-        "3 layers with 139 weights",
+        "the spectrum covers 3 of 3 matrices, 100% of 139 weights, with relu(x)",
         "2 steps of 16 examples, with mul(sigmoid(x),elu(x)): training loss",
         "val_accuracy",
     ):
@@ -198,7 +198,7 @@ def test_json_is_one_document(mine, capsys):
         ("other_labels", "batch", "IndexError: Target 3 is out of bounds"),
         ("nowhere", "batch", "the loss of the untrained network is nan with relu(x)"),
         ("one", "batch", "the training split has 1 example; 2 steps need as many"),
-        ("layerless", "spectrum", "no trainable Linear, Conv1d or Conv2d layer"),
+        ("layerless", "spectrum", "no trained matrix, such as a Linear or Conv2d layer"),
         ("wild", "training", "training with mul(sigmoid(x),elu(x)) diverges in its first steps: training loss became"),
     ],
 )

@@ -392,6 +392,14 @@ class TestSpectraAndEmbeddings:
         assert world.store.spectra(world.task_id, world.functions, "empirical", 0) == {}
         assert world.store.events(first.run_id)[-1].data == {"function_ids": [one.function_id, bad.function_id]}
 
+    def test_the_first_coverage_of_a_run_is_in_its_log(self, world):
+        lease, other = world.lease("covered"), world.lease("older")
+        records = [SpectrumRecord(number, "sampled", 0, "done", b"x") for number in world.functions[:2]]
+        world.store.record_spectra(lease, records[:1], "3 of 3 matrices")
+        world.store.record_spectra(lease, records[1:])
+        assert world.store.spectrum_coverage(lease.run_id) == "3 of 3 matrices"
+        assert world.store.spectrum_coverage(other.run_id) is None
+
     def test_a_spectrum_needs_its_feature(self, world):
         lease = world.lease()
         with pytest.raises(BadRecord, match="must have a feature"):

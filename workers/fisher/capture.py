@@ -20,7 +20,7 @@ from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumInputError
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.left_as_found import left_as_found
-from aquasurf_ray.workers.fisher.uses import Block, WeightUses
+from aquasurf_ray.workers.fisher.uses import Block, WeightUses, trained_weights
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -28,7 +28,7 @@ Loss = Callable[[Tensor], Tensor]
 def collect_factors(
     model: nn.Module, inputs: Any, loss: Loss, *, seed: int, padded: bool = False
 ) -> tuple[list[BlockFactors], Coverage]:
-    """The factors of every weight whose products get a gradient, in the order of `model.named_parameters()`.
+    """The factors of every weight whose products get a gradient, in the order of `trained_weights(model)`.
 
     Args:
         model: used in the mode, precision and on the device that it has.
@@ -42,7 +42,7 @@ def collect_factors(
         NonFiniteSpectrum: the input or gradient of a product, or the outputs, are not finite.
         SpectrumInputError: the model has parameters without a shape.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = trained_weights(model)
     lazy = [name for name, p in trained.items() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise SpectrumInputError(f"parameter '{lazy[0]}' has no shape yet; run the model once on a batch before")

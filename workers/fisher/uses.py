@@ -42,8 +42,21 @@ DETACHING = frozenset({"detach", "detach_"})
 ADDING = frozenset({"add", "__add__", "__radd__", "add_", "__iadd__"})
 DIFFERENTIATING = frozenset({"backward", "grad"})  # may run checkpointed operations again
 TABLES = frozenset({"embedding", "embedding_bag"})
+TABLE_MODULES = (nn.Embedding, nn.EmbeddingBag)
 COPYING = frozenset({"to", "clone", "contiguous", "float", "double", "half", "bfloat16", "type", "type_as"})
 GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained parameters, each by one name: that of the first module that has it, or of the first that is no table
+    of embeddings, so that a tied output layer is called by its own name."""
+    tables = {name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, TABLE_MODULES)}
+    names: dict[int, list[str]] = defaultdict(list)
+    parameters = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    for name, parameter in parameters:
+        names[id(parameter)].append(name)
+    chosen = {key: next((n for n in own if n.rpartition(".")[0] not in tables), own[0]) for key, own in names.items()}
+    return {name: p for name, p in parameters if chosen[id(p)] == name}
 
 
 @dataclass(frozen=True)
@@ -113,16 +126,16 @@ class WeightUses(TorchFunctionMode):
         self.other_uses: dict[str, set[str]] = defaultdict(set)
         self.is_backward = False
         self._at_gradient = at_gradient
-        self._sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-        self._matrices = {name for name, p in model.named_parameters() if p.dim() > 1}
+        weights = trained_weights(model)
+        self._sizes = {name: p.numel() for name, p in weights.items()}
+        self._matrices = {name for name, p in weights.items() if p.dim() > 1}
         self._kinds: MutableMapping[Tensor, Any] = (
             WeakTensorKeyDictionary()
         )  # a Weight, or None of a constant; what is not in it is data
         for tensor in (*model.parameters(), *model.buffers()):
             self._kinds[tensor] = None
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                self._kinds[parameter] = Weight(name, (name,), parameter)
+        for name, parameter in weights.items():
+            self._kinds[parameter] = Weight(name, (name,), parameter)
         self._blocks: dict[tuple[Hashable, Split], Block] = {}
         self._made: dict[Hashable, int] = {}
         self._without_bias: MutableMapping[Tensor, tuple[Block, Layout, Hashable]] = (

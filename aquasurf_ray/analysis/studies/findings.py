@@ -41,6 +41,7 @@ class Findings:
         again: the command that repeats this run.
         versions: the versions of Python and of the packages in the last session, by name; empty if they were not
             recorded.
+        coverage: the share of the network's weights that the spectra cover; None if the run's log does not have it.
         quick: leave out pictures that take longer than seconds to draw.
     """
 
@@ -57,6 +58,7 @@ class Findings:
     read_at: datetime
     again: str
     versions: dict[str, str]
+    coverage: str | None = None
     quick: bool = False
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
@@ -140,6 +142,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         read_at=datetime.now(UTC),
         again=again,
         versions=store.versions(run.id),
+        coverage=store.spectrum_coverage(run.id),
         quick=quick,
     )
 

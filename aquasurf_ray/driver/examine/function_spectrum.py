@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ import torch
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import TaskError, load_task
-from aquasurf_ray.workers.spectrum import SpectrumError, task_spectrum
+from aquasurf_ray.workers.spectrum import SkippedLayerWarning, SpectrumError, task_spectrum
 
 
-def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str, Any]]:
-    """A row a layer: name, number of weights, and quantiles of the eigenvalues' natural logarithms.
+def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, Any]:
+    """The spectrum as JSON-ready values.
+
+    `layers` has a row a block: name, number of weights, and quantiles of the eigenvalues' natural logarithms.
+    `coverage` has the numbers of matrices and weights in all and in blocks, the matrices that are left out with the
+    reason, those with uses that their block does not count, and all of it as `text`.
 
     Raises:
         BadUse: no such task, or no such function.
@@ -29,10 +35,17 @@ def layer_summaries(function: str, task: str, *, seed: int = 0) -> list[dict[str
         raise BadUse(str(error)) from None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        layers = task_spectrum(loaded, splits, name, seed=seed, device=device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` says it
+            spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
     except SpectrumError as error:
         raise RunFailed(str(error)) from None
-    return [_summary(layer.name, layer.log_eigenvalues()) for layer in layers]
+    coverage = spectrum.coverage
+    text = coverage.warning() or f"the spectrum covers {coverage}"
+    return {
+        "layers": [_summary(layer.name, layer.log_eigenvalues()) for layer in spectrum],
+        "coverage": {**asdict(coverage), "share": coverage.share, "text": text},
+    }
 
 
 def _summary(name: str, logs: np.ndarray) -> dict[str, Any]:

@@ -180,13 +180,13 @@ class _Check:
         return "; ".join([f"{forms}, loss {loss:.4g}", *self._stay(inputs)])
 
     def spectrum(self) -> str:
-        """One Fisher spectrum of the untrained network."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", SkippedLayerWarning)
+        """One Fisher spectrum of the untrained network, and which share of the trained weights it covers."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage says it
             layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
-        said = [str(w.message) for w in caught if issubclass(w.category, SkippedLayerWarning)]
-        n_weights = sum(layer.n_weights for layer in layers)
-        return "; ".join([f"{len(layers)} layers with {n_weights:,} weights, with {FUNCTIONS[0]}", *said])
+        covers = layers.coverage.warning() or f"the spectrum covers {layers.coverage}"
+        small = "warning: " if layers.coverage.is_small else ""
+        return f"{small}{covers}, with {FUNCTIONS[0]}"
 
     def training(self) -> str:
         """Two steps of training, then validation and test."""

@@ -14,7 +14,7 @@ from aquasurf_ray.driver.run.candidate_queue import CandidateQueue
 from aquasurf_ray.driver.run.converters import cost_record, spectrum_record
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import FunctionRecord
-from aquasurf_ray.workers.messages import CostReply
+from aquasurf_ray.workers.messages import CostReply, SpectrumReply
 
 SHARED_SECONDS = 10.0
 
@@ -34,6 +34,7 @@ class Preparation:
         self._on_failure = on_failure
         self._synced_at = context.clock()
         self._devices: set[str] = set()
+        self._coverage: str | None = None
         self._by_name = {function.name: function for function in self._history.candidates}
         self._wants_spectra, self._wants_costs = spectra, costs
         most = context.config.max_attempts
@@ -69,8 +70,18 @@ class Preparation:
         config = self._context.config
         records = [spectrum_record(self._by_name[reply.function].id, reply, config) for reply in replies]
         if records:
-            self._context.store.record_spectra(self._context.lease, records)
+            coverage = self._new_coverage(replies)
+            self._context.store.record_spectra(self._context.lease, records, coverage)
             self._history.spectra.update({record.function_id: record for record in records})
+
+    def _new_coverage(self, replies: Sequence[SpectrumReply]) -> str | None:
+        """Return which share of the weights the spectra cover, and report it, with the first of them."""
+        coverage = next((reply.coverage for reply in replies if reply.coverage is not None), None)
+        if coverage is None or self._coverage is not None:
+            return None
+        self._coverage = coverage
+        self._context.events.note(coverage)
+        return coverage
 
     def settle(self, outcome: Outcome) -> None:
         """Take in the end of a batch. Spectra are stored by then."""

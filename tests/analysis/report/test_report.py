@@ -62,6 +62,16 @@ def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings:
     assert "<td>torch</td><td>2.15.0</td>" in again["html"]
 
 
+def test_the_coverage_of_spectra_stands_under_their_picture(findings: Findings) -> None:
+    seen = replace(
+        findings, coverage="the spectrum covers 1 of 2 matrices; left out of the spectrum: <words> (embedding)"
+    )
+    (spectra,) = (section for section in document(seen)["sections"] if section["id"] == "spectra")
+    assert (
+        "The spectrum covers 1 of 2 matrices; left out of the spectrum: &lt;words&gt; (embedding)." in spectra["html"]
+    )
+
+
 def test_the_best_so_far_is_the_running_maximum_of_the_scores_in_the_order_they_came(findings):
     (best, relu) = marks(findings, "progress", Line)
     scores = [request.evaluation.score for request in findings.finished]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from run_context import FakePool, add_functions, events_of, open_context
 
@@ -113,3 +115,13 @@ def test_results_of_another_run_are_read_now_and_then(store):
     context.clock.now += SHARED_SECONDS + 1
     preparation.sync()
     assert context.history.spectra.keys() == {ids[0]}
+
+
+def test_the_coverage_of_the_first_spectra_is_noted_once_and_logged_with_the_run(store):
+    context, preparation = prepared(store)
+    first, second = context.pool.slots
+    for slot, name in ((first, "f0(x)"), (second, "f1(x)")):
+        preparation.submit(slot)
+        settle(context, preparation, slot, [replace(spectrum(name), coverage="spectra cover 3 of 3 matrices")])
+    assert events_of(context, Note) == [Note("spectra cover 3 of 3 matrices")]
+    assert store.spectrum_coverage(context.run.id) == "spectra cover 3 of 3 matrices"

@@ -334,9 +334,9 @@ def test_other_ways_to_use_a_weight_are_named():
     with pytest.warns(SkippedLayerWarning, match=r"uses that no block counts: weight \(another matmul\)$"):
         (spectrum,) = fisher_spectrum(Autoencoder().double(), data(5), likelihood="gaussian")
     assert spectrum.n_weights == 20
-    with pytest.warns(SkippedLayerWarning, match=r"uses that no block counts: words \(embedding\)$"):
+    with pytest.warns(SkippedLayerWarning, match=r"uses that no block counts: head \(embedding\)$"):
         spectra = fisher_spectrum(TiedEmbedding(), torch.randint(7, (N, 4)))
-    assert {s.name: s.n_weights for s in spectra} == {"words": 35, "mix": 30}
+    assert {s.name: s.n_weights for s in spectra} == {"mix": 30, "head": 35}
 
 
 class Blocks(nn.Module):

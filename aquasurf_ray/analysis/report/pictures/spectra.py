@@ -24,9 +24,15 @@ def spectra(findings: Findings) -> Chart | None:
     some = "" if len(shown) == len(layers) else f" Showing {len(shown)} of {len(layers)} layers."
     words = (
         f"Share of log-eigenvalues below each value for {' and '.join(features)}. Further to the right is more "
-        f"curvature; steeper is a more even spectrum.{some}"
+        f"curvature; steeper is a more even spectrum.{some}{_covered(findings)}"
     )
     return Chart("spectra", "Spectra by layer", words, panels, height=240)
+
+
+def _covered(findings: Findings) -> str:
+    if findings.coverage is None:
+        return ""
+    return f" {findings.coverage[0].upper()}{findings.coverage[1:]}."
 
 
 def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) -> Panel:
