@@ -48,6 +48,26 @@ BUILT_IN = {
         "digits",
         "deep perceptron, digits as a table of 64 columns, no download",
     ),
+    "mnist1d": BuiltIn(
+        "aquasurf_ray.tasks.networks.mnist1d:mnist1d",
+        "mnist1d",
+        "convolutions with batch norm, 40-sample signals of ten classes, no download",
+    ),
+    "fashion-small": BuiltIn(
+        "aquasurf_ray.tasks.networks.fashion_small:fashion_small",
+        "fashion-mnist",
+        "residual network with batch norm, 10,000 images of clothes at 14x14",
+    ),
+    "characters": BuiltIn(
+        "aquasurf_ray.tasks.networks.characters:characters",
+        "characters",
+        "transformer of two blocks, next character of Python's reference, no download",
+    ),
+    "friedman": BuiltIn(
+        "aquasurf_ray.tasks.networks.friedman:friedman",
+        "friedman",
+        "perceptron with layer norm, regression on a table of ten columns, no download",
+    ),
     "all-cnn-c/cifar10": BuiltIn(
         "aquasurf_ray.tasks.networks.all_cnn_c:on_cifar10",
         "cifar10",
@@ -63,6 +83,12 @@ BUILT_IN = {
     ),
     "resnet56/cifar100": BuiltIn(
         "aquasurf_ray.tasks.networks.resnet56:on_cifar100", "cifar100", "ResNet-56 at 100 classes; 64,000 steps"
+    ),
+    "all-cnn-c/fashion-mnist": BuiltIn(
+        "aquasurf_ray.tasks.networks.all_cnn_c:on_fashion_mnist", "fashion-mnist", "All-CNN-C on images of clothes"
+    ),
+    "resnet56/fashion-mnist": BuiltIn(
+        "aquasurf_ray.tasks.networks.resnet56:on_fashion_mnist", "fashion-mnist", "ResNet-56 on images of clothes"
     ),
     "mobilevitv2-050/imagenette": BuiltIn(
         "aquasurf_ray.tasks.networks.mobilevitv2:on_imagenette",
@@ -114,7 +140,7 @@ def data_set_of(name: str) -> str | None:
         data_set = BUILT_IN[name].data_set
     else:
         return None
-    return None if data_set in BUNDLED else data_set
+    return data_set if data_set in DATA_SETS and data_set not in BUNDLED else None
 
 
 def check_name(name: str) -> None:

@@ -21,6 +21,7 @@ DATA_SETS = {
     "cifar10": "aquasurf_ray.tasks.data_sets.cifar:CIFAR10",
     "cifar100": "aquasurf_ray.tasks.data_sets.cifar:CIFAR100",
     "digits": "aquasurf_ray.tasks.networks.digits:DIGITS",
+    "fashion-mnist": "aquasurf_ray.tasks.data_sets.fashion_mnist:FASHION_MNIST",
     "imagenet": "aquasurf_ray.tasks.data_sets.imagenet:IMAGENET",
     "imagenette": "aquasurf_ray.tasks.data_sets.imagenette:IMAGENETTE",
 }

@@ -1,4 +1,4 @@
-"""All-CNN-C of Springenberg et al. 2015 (arXiv 1412.6806), for 32x32 colour images.
+"""All-CNN-C of Springenberg et al. 2015 (arXiv 1412.6806), for 32x32 images.
 
 Nine convolutions and nothing else: no pooling but the last average, no batch norm, the activation also after the last
 convolution. 1,369,738 parameters at 10 classes. Dropout is 0.2 on the input and 0.5 after each strided convolution.
@@ -40,14 +40,19 @@ def on_cifar100() -> Task:
     return _task("cifar100")
 
 
-def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 96) -> nn.Module:
-    """The network for inputs of shape (n, 3, 32, 32); logits of shape (n, n_classes). He initialisation (fan-in).
+def on_fashion_mnist() -> Task:
+    """`all-cnn-c/fashion-mnist`."""
+    return _task("fashion-mnist")
 
-    `width` is 96 in the paper.
+
+def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 96, n_channels: int = 3) -> nn.Module:
+    """The network for inputs of shape (n, n_channels, 32, 32); logits (n, n_classes). He initialisation (fan-in).
+
+    `width` is 96 in the paper, and `n_channels` 3.
     """
     w, v = width, 2 * width
     convolutions = [
-        (3, w, 3, 1),
+        (n_channels, w, 3, 1),
         (w, w, 3, 1),
         (w, w, 3, 2),
         (w, v, 3, 1),
@@ -73,5 +78,5 @@ def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 9
 def _task(data_set: str) -> Task:
     name = f"all-cnn-c/{data_set}"
     data = task_data(data_set, name)
-    task = data.task(name, partial(all_cnn_c, n_classes=data.n_classes), RECIPE)
-    return replace(task, augment=partial(flip_and_shift, pixels=SHIFT))
+    network = partial(all_cnn_c, n_classes=data.n_classes, n_channels=data.shape[0])
+    return replace(data.task(name, network, RECIPE), augment=partial(flip_and_shift, pixels=SHIFT))

@@ -1,4 +1,4 @@
-"""ResNet-56 of He et al. 2016 (arXiv 1512.03385, section 4.2), for 32x32 colour images.
+"""ResNet-56 of He et al. 2016 (arXiv 1512.03385, section 4.2), for 32x32 images.
 
 6n + 2 layers with n = 9: three stages of nine blocks, 16, 32 and 64 channels wide, batch norm after every convolution,
 and parameter-free shortcuts (option A: stride 2 by subsampling, new channels filled with zeros). 853,018 parameters at
@@ -44,6 +44,11 @@ def on_cifar100() -> Task:
     return _task("cifar100")
 
 
+def on_fashion_mnist() -> Task:
+    """`resnet56/fashion-mnist`."""
+    return _task("fashion-mnist")
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions parallel to a shortcut, with one activation between them and one after the sum."""
 
@@ -67,9 +72,11 @@ class BasicBlock(nn.Module):
         return result
 
 
-def resnet56(activation: ActivationFactory, n_classes: int = 10, blocks_a_stage: int = 9) -> nn.Module:
-    """The network for inputs of shape (n, 3, 32, 32); logits of shape (n, n_classes). He initialisation (fan-out)."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), activation()]
+def resnet56(
+    activation: ActivationFactory, n_classes: int = 10, blocks_a_stage: int = 9, n_channels: int = 3
+) -> nn.Module:
+    """The network for inputs of shape (n, n_channels, 32, 32); logits (n, n_classes). He initialisation (fan-out)."""
+    layers: list[nn.Module] = [nn.Conv2d(n_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), activation()]
     n_in = 16
     for n_out in (16, 32, 64):
         for block in range(blocks_a_stage):
@@ -86,4 +93,4 @@ def resnet56(activation: ActivationFactory, n_classes: int = 10, blocks_a_stage:
 def _task(data_set: str) -> Task:
     name = f"resnet56/{data_set}"
     data = task_data(data_set, name)
-    return data.task(name, partial(resnet56, n_classes=data.n_classes), RECIPE)
+    return data.task(name, partial(resnet56, n_classes=data.n_classes, n_channels=data.shape[0]), RECIPE)

@@ -1,0 +1,116 @@
+"""The `characters` task: a transformer of two blocks that predicts the next character of English text.
+
+The text is Python's own language reference, which the standard library has in `pydoc_data.topics`, so every machine has
+it. It differs between versions of Python, and so does the task's digest: results compare within one minor version.
+The first 400,000 characters, in the order of the topics' names, are cut into pieces of 48; a piece's targets are the
+next characters. The last fifth of the text is for validation and test, so no piece is seen in both. The metric is
+perplexity.
+
+The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.data import TensorDataset
+
+from aquasurf_ray.tasks.objective import language_modelling
+from aquasurf_ray.tasks.recipe import Recipe
+from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
+
+N_CHARACTERS = 400_000
+LENGTH, WIDTH, HEADS = 48, 48, 4
+VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=64,
+    learning_rate=0.01,
+    optimizer="adamw",
+    weight_decay=0.1,
+    schedule="cosine",
+    warmup_fraction=0.1,
+    clip_norm=1.0,
+)
+
+
+def characters() -> Task:
+    """The task: AdamW with warm-up and cosine, batches of 64 pieces."""
+    return Task(
+        name="characters",
+        network=Characters,
+        data=characters_data,
+        recipe=RECIPE,
+        objective=language_modelling(),
+        spectrum_batch_size=32,
+        time_limit=600.0,
+    )
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention: each position attends to itself and to earlier ones. (n, t, w) -> (n, t, w)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query_key_value(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
+        result: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return result
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward block with the activation, each after a layer norm and beside a shortcut."""
+
+    def __init__(self, activation: ActivationFactory) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(WIDTH), Attention()
+        self.norm2 = nn.LayerNorm(WIDTH)
+        self.feed_forward = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), activation(), nn.Linear(4 * WIDTH, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        result: Tensor = x + self.feed_forward(self.norm2(x))
+        return result
+
+
+class Characters(nn.Module):
+    """The network: tokens (n, t) int64 to logits (n, t, vocabulary)."""
+
+    def __init__(self, activation: ActivationFactory) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(len(VOCABULARY), WIDTH)
+        self.positions = nn.Embedding(LENGTH, WIDTH)
+        self.blocks = nn.Sequential(Block(activation), Block(activation))
+        self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(VOCABULARY))
+        for table in (self.characters, self.positions):
+            nn.init.normal_(table.weight, std=0.02)  # as GPT-2 has them (Radford et al. 2019)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.characters(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
+        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
+
+
+def characters_data() -> Splits:
+    """The splits as in-memory tensors: inputs and targets (n, 48) int64."""
+    tokens = torch.tensor([VOCABULARY.index(character) for character in reference_text()])
+
+    def pieces(start: float, end: float) -> TensorDataset:
+        part = tokens[int(start * len(tokens)) : int(end * len(tokens))]
+        n = (len(part) - 1) // LENGTH
+        return TensorDataset(part[: n * LENGTH].reshape(n, LENGTH), part[1 : n * LENGTH + 1].reshape(n, LENGTH))
+
+    return Splits(train=pieces(0, 0.8), validation=pieces(0.8, 0.9), test=pieces(0.9, 1))
+
+
+def reference_text() -> str:
+    """The first 400,000 characters of Python's language reference that are in the vocabulary."""
+    from pydoc_data.topics import topics
+
+    text = "\n".join(topics[name] for name in sorted(topics))
+    return "".join(character for character in text if character in set(VOCABULARY))[:N_CHARACTERS]
