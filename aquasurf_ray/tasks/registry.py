@@ -30,11 +30,13 @@ TIMM = "timm:"
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """The import path of a built-in task, its data set in `DATA_SETS`, and a description in one line."""
+    """The import path of a built-in task, its data set, a description in one line, and whether its metric is accuracy,
+    which can thus be known without making the task."""
 
     path: str
     data_set: str
     description: str
+    classifies: bool = True
 
 
 BUILT_IN = {
@@ -62,11 +64,13 @@ BUILT_IN = {
         "aquasurf_ray.tasks.networks.characters:characters",
         "characters",
         "transformer of two blocks, next character of Python's reference, no download",
+        classifies=False,
     ),
     "friedman": BuiltIn(
         "aquasurf_ray.tasks.networks.friedman:friedman",
         "friedman",
         "perceptron with layer norm, regression on a table of ten columns, no download",
+        classifies=False,
     ),
     "all-cnn-c/cifar10": BuiltIn(
         "aquasurf_ray.tasks.networks.all_cnn_c:on_cifar10",

@@ -257,8 +257,8 @@ def _own_found(path: Path, metric: TaskMetric) -> _Found:
 
 
 def _known_task(task: str) -> tuple[str, TaskMetric]:
-    """Name and metric. Our own tasks all classify, and to make one would load torchvision: 160 MB for nothing."""
-    if task in BUILT_IN:
+    """Name and metric. A built-in task that classifies is not made: that would load torchvision, 160 MB for nothing."""
+    if task in BUILT_IN and BUILT_IN[task].classifies:
         return task, TaskMetric()
     try:
         loaded = load_task(task, import_from=Path.cwd())
