@@ -1,12 +1,13 @@
 """The `characters` task: a transformer of two blocks that predicts the next character of English text.
 
-The text is Python's own language reference, which the standard library has in `pydoc_data.topics`, so every machine has
-it. It differs between versions of Python, and so does the task's digest: results compare within one minor version.
+The text is Python's own language reference, which the standard library has in `pydoc_data.topics`, so every machine
+has it. It differs between versions of Python, and so does the task's digest: results compare within one minor version.
 The first 400,000 characters, in the order of the topics' names, are cut into pieces of 48; a piece's targets are the
 next characters. The last fifth of the text is for validation and test, so no piece is seen in both. The metric is
 perplexity.
 
-The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`).
+The recipe is a first guess: the grid of learning rates and epochs for relu (`benchmarks/recipes.py`) has not been run
+yet.
 """
 
 from __future__ import annotations

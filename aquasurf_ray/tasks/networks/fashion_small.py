@@ -4,7 +4,8 @@ A small relative of `resnet56/fashion-mnist` that trains in a few seconds on one
 blocks of 2x2 pixels. 6,000 of the training images train, 4,000 others validate, and the published 10,000 test images
 test; training and validation images are drawn by class, with a fixed seed.
 
-The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`).
+The recipe is a first guess: the grid of learning rates and epochs for relu (`benchmarks/recipes.py`) has not been run
+yet.
 """
 
 from __future__ import annotations
