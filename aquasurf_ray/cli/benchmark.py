@@ -1,118 +1,172 @@
-"""The group of commands about benchmarks: replay, evidence, and build, which has a file of its own."""
+"""The commands `benchmark build`, `benchmark replay` and `benchmark evidence`."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli import benchmark_build
-from aquasurf_ray.cli.terminal.options import Address, AsJson
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.open_store import store_option
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json, print_table
-from aquasurf_ray.cli.terminal.progress import bar
+from aquasurf_ray.cli.terminal.progress import bar, progress
+from aquasurf_ray.cli.terminal.run_document import run_document
+from aquasurf_ray.cli.terminal.run_result import task_of
+from aquasurf_ray.cli.terminal.settings import with_settings
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
     from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
-BenchmarkName = Annotated[
-    str, typer.Argument(metavar="BENCHMARK", help="A benchmark by name, or its file (Parquet or Act-Bench JSON).")
-]
-Runs = Annotated[int, typer.Option(help="Simulated searches of each algorithm, with paired seeds.")]
-Evaluations = Annotated[int, typer.Option(help="Trainings of each search, after the baselines.")]
-Seed = Annotated[int, typer.Option(help="Of the first run; the next ones count up.")]
+app = Commands(
+    help="Train whole search spaces, and replay searches on them.",
+    epilog="Example: aquasurf benchmark replay act-bench-digits",
+)
 
 
 class Observed(StrEnum):
-    """What a simulated search is told of a function."""
+    """The score that a simulated search sees of a function."""
 
     draw = "draw"
     seed = "seed"
     median = "median"
 
 
-Candidates = Annotated[
-    int | None,
-    typer.Option(
-        help="Functions that a search chooses from, drawn for each run; 0 for all, on which all runs are much alike. "
-        "Default: half of them."
-    ),
-]
-
-
 class Half(StrEnum):
-    """Which functions of a benchmark are searched."""
+    """The functions of a benchmark that are searched."""
 
     all = "all"
     first = "first"
     second = "second"
 
 
+BenchmarkName = Annotated[
+    str, typer.Argument(metavar="BENCHMARK", help="Benchmark by name, or its file (Parquet or Act-Bench JSON).")
+]
+Runs = Annotated[
+    int, typer.Option(metavar="N", help="Simulated searches for each algorithm, with seeds that are paired.")
+]
+Evaluations = Annotated[int, typer.Option(metavar="N", help="Trainings in each search, after the baselines.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed of the first search; the others count up from it.")]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Functions that a search chooses from, drawn for each search; with 0 all of them, which makes all "
+        "searches much alike. Default: half of them.",
+    ),
+]
 Observe = Annotated[
     Observed,
     typer.Option(
-        help="The score a search sees: of a training drawn for each function, of one training seed for all, or the "
-        "median."
+        metavar="|".join(Observed),
+        help="Score that a search sees: of a training drawn for each function, of the same training seed for all, or "
+        "the median over seeds.",
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    benchmarks = typer.Typer(rich_markup_mode=None)
-    benchmarks.command("replay", epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")(
-        replay
-    )
-    benchmarks.command(
-        "evidence", epilog="Example: aquasurf benchmark evidence act-bench-digits --experiment combine,fisher"
-    )(evidence)
-    benchmarks.command("build", epilog=f"Example: {benchmark_build.EXAMPLE}")(benchmark_build.build)
-    app.add_typer(
-        benchmarks,
-        name="benchmark",
-        help="Train whole spaces, and compare search algorithms on functions that were all trained before.",
-        epilog="Example: aquasurf benchmark replay act-bench-digits",
-    )
+@app.command(epilog="Example: aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json")
+@with_settings("TrainingConditions", "task", "space", "modules", argument="task")
+def build(
+    settings: dict[str, Any],
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Trainings of each function, with seeds 0, 1, ... Default: 3.")
+    ] = None,
+    fisher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Kinds of Fisher information to compute spectra of: sampled, empirical or sampled,empirical. "
+            "Default: sampled.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="File to write at the end: .parquet, or .json (Act-Bench)."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every distinct function of a space, with several seeds.
+
+    Trains the baselines too, and stops no training early. Running the command again, or `aquasurf resume`, continues
+    where it stopped; functions that the store has results for are not trained again.
+    """
+    task = task_of(settings, "aquasurf benchmark build digits --space three-node -o digits.json")
+    from aquasurf_ray.driver import build_benchmark
+
+    own: dict[str, Any] = {"seeds": 3 if seeds is None else seeds, "fisher": fisher or "sampled", "output": output}
+    with progress(as_json) as callbacks:
+        result = build_benchmark(task, callbacks=callbacks, **own, **settings)
+    store = settings.get("store")
+    if as_json:
+        print_json(run_document(result.name, store))
+        return
+    print(f"run '{result.name}' has {result.evaluations} trainings")
+    if output is not None:
+        print(f"benchmark written to {output}")
+    print(f"\n  aquasurf top {shlex.quote(result.name)} -n 20{store_option(store)}  list the best functions")
 
 
+@app.command(epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")
 def replay(
     benchmark: BenchmarkName,
-    regressor: Annotated[str | None, typer.Option(help="knr, rfr, svr, gp; several with commas. Default: knr.")] = None,
-    features: Annotated[
-        str | None, typer.Option(help="spectrum, outputs, both; several with commas. Default: both.")
+    regressor: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Regressors, with commas: knr, rfr, svr, gp. Default: knr.")
     ] = None,
-    space: Annotated[str | None, typer.Option(help="umap, metric; several with commas. Default: umap.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Features, with commas: spectrum, outputs, both. Default: both.")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Spaces that the regressors work in, with commas: umap, metric. Default: umap."
+        ),
+    ] = None,
     baseline: Annotated[
-        str, typer.Option(help="Rivals: random, evolution, tpe, aquasurf, or none; several with commas.")
+        str,
+        typer.Option(
+            metavar="LIST", help="Algorithms to compare with, with commas: random, evolution, tpe, aquasurf, or none."
+        ),
     ] = "random",
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="A surrogate with settings, as knr/both/umap:weighting=uniform; may be given several times."),
+        typer.Option(
+            metavar="POLICY", help="Surrogate with settings, such as knr/both/umap:weighting=uniform; may be repeated."
+        ),
     ] = None,
     runs: Runs = 100,
     evaluations: Evaluations = 100,
     workers: Annotated[
-        int, typer.Option("--simulated-workers", help="Trainings that each simulated search has running at a time.")
+        int, typer.Option("--simulated-workers", metavar="N", help="Trainings that a simulated search runs at a time.")
     ] = 1,
     seed: Seed = 0,
     observe: Observe = Observed.draw,
     candidates: Candidates = None,
     reference: Annotated[
-        str | None, typer.Option(help="The algorithm to test the others against. Default: random, else the first.")
+        str | None,
+        typer.Option(metavar="NAME", help="Algorithm to test the others against. Default: random, or else the first."),
     ] = None,
-    address: Address = None,
+    address: Setting = None,
     as_json: AsJson = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the best-so-far curves: .png.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Picture of the best-so-far curves: .png.")
+    ] = None,
 ) -> None:
-    """Simulate searches on a benchmark, where every training is known already, and compare how soon they find the best.
+    """Simulate searches on a benchmark, and compare algorithms.
 
-    Tells for each algorithm after how many evaluations it reached the best 1% and 0.1% of the functions (median over
-    the runs, with quartiles), what is missing to the best function in the end (regret), how well predictions
-    and truth agree (rank correlation), how long a suggestion takes, and a paired test against the reference.
+    Every training of a benchmark is known already, so a search takes seconds. Shows for each algorithm the number of
+    evaluations until it reached the best 1% and 0.1% of the functions (median over the searches, with quartiles), the
+    final distance to the best function (regret), the rank correlation of predictions and scores, the time per
+    suggestion, and a paired test against the reference.
     """
     from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
     from aquasurf_ray.analysis.replay.algorithms import chosen_reference
@@ -126,50 +180,60 @@ def replay(
     if output is not None:
         check_format(output)
     world = load_benchmark(benchmark)
-    some = _half(world) if candidates is None else candidates
-    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, some)
+    n_candidates = _half(world) if candidates is None else candidates
+    order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, n_candidates)
     started = time.monotonic()
     with bar("simulated searches") as on_progress:
         traces = simulated.replay(world, order, address=address, on_progress=on_progress)
     comparison = compare(traces, world, chosen)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        told = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
-        print_json({**about, **told, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
+        how = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
+        print_json({**about, **how, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
     else:
         print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
         print_table(COLUMNS, rows(comparison))
         print(
-            f"\nmedian [quartiles] over the runs; times fewer evaluations to the top 1% than {chosen} [95%], Holm's p's"
+            f"\nmedian [quartiles] over the searches; factor of fewer evaluations to the top 1% than {chosen} "
+            "[95% interval], p-values after Holm"
         )
     if output is not None:
         draw(comparison, output, metric=world.metric, title=world.name, higher_is_better=world.higher_is_better)
         print(f"curves in {output}", file=sys.stderr)
 
 
+@app.command(epilog="Example: aquasurf benchmark evidence act-bench-digits --experiment combine,fisher")
 def evidence(
     benchmark: BenchmarkName,
     experiment: Annotated[
-        str | None, typer.Option(help="Experiments by name; several with commas. Default: all but the whole grid.")
+        str | None,
+        typer.Option(metavar="LIST", help="Names of experiments, with commas. Default: all but the whole grid."),
     ] = None,
     half: Annotated[
-        Half, typer.Option(help="Functions to search: all, or a half of them, to choose on one and judge on the other.")
+        Half,
+        typer.Option(
+            metavar="|".join(Half),
+            help="Functions to search: all, or one half, to choose on one and judge on the other.",
+        ),
     ] = Half.all,
     runs: Runs = 100,
     evaluations: Evaluations = 100,
     seed: Seed = 0,
     observe: Observe = Observed.draw,
     candidates: Candidates = None,
-    address: Address = None,
+    address: Setting = None,
     as_json: AsJson = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the tables to this Markdown file too, as they come.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Markdown file that the tables are also written to, one by one."
+        ),
     ] = None,
 ) -> None:
     """Run the experiments behind docs/evidence.md and print their tables.
 
-    Each compares what one choice changes (which features, which regressor, which layer weighting, ...) by paired
-    simulated searches.
+    Each experiment compares the options of one choice (features, regressor, layer weighting, ...) by paired simulated
+    searches.
     """
     from aquasurf_ray.analysis import output_file
     from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
@@ -183,12 +247,12 @@ def evidence(
     world = load_benchmark(benchmark)
     if half is not Half.all:
         world = world.split(SPLIT_SEED)[0 if half is Half.first else 1]
-    some = _half(world) if candidates is None else candidates
-    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value, some)
-    told = f"{world.name}, {half.value} {len(world)} functions, {_searches(order)}\n"
-    sections, documents = [told], {}
+    n_candidates = _half(world) if candidates is None else candidates
+    order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value, n_candidates)
+    heading = f"{world.name}, {half.value} {len(world)} functions, {_searches(order)}\n"
+    sections, documents = [heading], {}
     if not as_json:
-        print(told, flush=True)
+        print(heading, flush=True)
     with bar("simulated searches") as on_progress:
         for name, comparison in run_experiments(world, experiments, order, address=address, on_progress=on_progress):
             documents[name] = {"question": experiments[name].question, **comparison.document()}
@@ -199,14 +263,14 @@ def evidence(
                 _write(output, "\n".join(sections))
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        how = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": some}
+        how = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": n_candidates}
         print_json({**about, **how, "experiments": documents})
 
 
 def _policies(
     regressor: str | None, features: str | None, space: str | None, baseline: str, policies: list[str]
 ) -> list[str]:
-    """The names of what is asked for, each once: baselines first."""
+    """Return the names of all algorithms that are asked for, each once, baselines first."""
     from aquasurf_ray.analysis.replay.algorithms import baseline_names, check_policy, surrogate_names
 
     names = baseline_names(_listed(baseline))
@@ -223,7 +287,7 @@ def _half(world: Benchmark) -> int:
 
 def _searches(order: ReplayOrder) -> str:
     among = f" among {order.candidates} drawn functions" if order.candidates else ""
-    return f"{order.runs} runs of {order.evaluations} evaluations{among} after the baselines"
+    return f"{order.runs} searches of {order.evaluations} evaluations{among} after the baselines"
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The command that puts two runs of a task beside each other: compare."""
+"""The command `compare`: two runs of a task side by side."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.run_comparison import RunComparison, RunSide
     from aquasurf_ray.store import TaskMetric
 
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("compare", epilog="Example: aquasurf compare digits-1 digits-2 -o both.png")(compare)
+app = Commands()
 
 
+@app.command(epilog="Example: aquasurf compare digits-1 digits-2 -o both.png")
 def compare(
-    first: Annotated[str, typer.Argument(help="Name of a run.")],
-    second: Annotated[str, typer.Argument(help="Name of another run of the same task.")],
+    first: Annotated[str, typer.Argument(metavar="NAME", help="Name of a run.")],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Name of another run of the same task.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw both best-so-far curves: .png, .svg, .pdf.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Picture of both best-so-far curves: .png, .svg or .pdf."),
     ] = None,
-    store: Store = None,
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs of a task: settings that differ, the best of each, and how soon each had it."""
+    """Compare two runs of a task.
+
+    Shows the settings that differ, the best function of each run, and how soon each run reached it.
+    """
     from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import draw, read_findings
     from aquasurf_ray.analysis.report.pictures.compared import compared
@@ -71,8 +74,8 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "status": "status",
         "candidates": "candidates",
         "evaluations": "evaluations after the baselines",
-        "diverged": "of them diverged",
-        "failed": "given up",
+        "diverged": "diverged",
+        "failed": "failed",
         "seconds": "seconds of training",
         "best": f"best val_{metric.name}",
         "best_function": "best function",
@@ -84,9 +87,9 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         side["seconds"] = f"{side['seconds']:.1f}"
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
-    rows.append(["functions only here", *found.only])
+    rows.append(["functions only in this run", *found.only])
     print_table(["", *(side["name"] for side in sides)], [[_plain(cell) for cell in row] for row in rows])
-    print(f"\n{found.shared} functions were trained by both, on task {found.task}")
+    print(f"\n{found.shared} functions were trained by both runs, on task {found.task}")
 
 
 def _plain(cell: Any) -> str:

@@ -1,37 +1,36 @@
-"""The command doctor: is everything there that a search needs?"""
+"""The command `doctor`: is this machine ready to run a search?"""
 
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aquasurf_ray.cli.terminal.options import Address, AsJson, DataFolder, Modules, Storage, Store
-from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import AsJson, Modules, Setting
+from aquasurf_ray.cli.terminal.output import print_json, user_code
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.doctor import Finding
 
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("doctor", epilog="Example: aquasurf doctor digits --store postgresql+psycopg://ada@db/runs")(doctor)
+app = Commands()
 
 
+@app.command(epilog="Example: aquasurf doctor digits --store postgresql+psycopg://ada@db/runs")
 def doctor(
-    task: Annotated[str | None, typer.Argument(help="A task, whose data are looked for too.")] = None,
-    store: Store = None,
-    storage: Storage = None,
-    address: Address = None,
-    data: DataFolder = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task whose data to look for as well.")] = None,
+    store: Setting = None,
+    storage: Setting = None,
+    address: Setting = None,
+    data: Setting = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at what a search needs: versions, limits, GPUs, database, storage, data, Ray. Nothing is changed.
+    """Check whether this machine is ready to run a search.
 
-    Exits with 1 if there is a problem; warnings are no problems.
+    Examines versions, limits, GPUs, the database, the storage, the data and Ray, and changes nothing. Exits with
+    status 1 on errors; warnings do not change the exit status.
     """
     from aquasurf_ray.driver.config import make_config
     from aquasurf_ray.driver.examine.doctor import document, examine_all
@@ -40,12 +39,12 @@ def doctor(
     config = make_config({"task": task or "digits", **{k: value for k, value in given.items() if value is not None}})
     results = sys.stdout
 
-    def tell(finding: Finding) -> None:
+    def show(finding: Finding) -> None:
         if not as_json:
             print(f"{finding.check:<10}  {finding.level:<7}  {finding.says}", file=results, flush=True)
 
-    with redirect_stdout(sys.stderr):  # tasks and modules are the user's code
-        findings = examine_all(task, config, tell)
+    with user_code():
+        findings = examine_all(task, config, show)
     if as_json:
         print_json(document(findings))
     if any(finding.level == "problem" for finding in findings):

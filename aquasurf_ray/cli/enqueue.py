@@ -1,35 +1,33 @@
-"""The command that proposes functions to a search: enqueue."""
+"""The command `enqueue`: propose functions to a search."""
 
 from __future__ import annotations
 
 import shlex
-import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import RunName, Store
+from aquasurf_ray.cli.terminal.options import RunName, Setting
+from aquasurf_ray.cli.terminal.output import user_code
+
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("enqueue", epilog="Example: aquasurf enqueue digits-1 'swish(negative(x))'")(enqueue)
-
-
+@app.command(epilog="Example: aquasurf enqueue digits-1 'swish(negative(x))'")
 def enqueue(
     name: RunName,
-    functions: Annotated[list[str], typer.Argument(help="Functions to train next.")],
-    store: Store = None,
+    functions: Annotated[list[str], typer.Argument(metavar="FUNCTION", help="Functions to train next.")],
+    store: Setting = None,
 ) -> None:
-    """Propose functions of your own to a search; it trains them next."""
+    """Propose your own functions to a search, which trains them next."""
     from aquasurf_ray.driver import propose
 
-    with redirect_stdout(sys.stderr):  # a run's modules are the user's code and may print
+    with user_code():
         proposals = propose(name, functions, store=store)
     for function, proposal in proposals:
-        print(f"{function}: {'queued' if proposal.status == 'queued' else 'is ' + proposal.status + ' already'}")
+        print(f"{function}: {'queued' if proposal.status == 'queued' else 'already ' + proposal.status}")
     n_queued = sum(proposal.status == "queued" for _, proposal in proposals)
     with open_store(store) as opened:
         run = opened.run(name)

@@ -1,47 +1,47 @@
-"""The command that tells how a network uses a function: explain."""
+"""The command `explain`: how a network uses a function."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.terminal.options import AsJson, Modules
-from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import AsJson, Function, Modules, TaskName, TaskSeed
+from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.function_explanation import Explained
+
+app = Commands()
 
 COLUMNS = ("layer", "moment", "linear", "curved", "saturated", "rectified", "mean", "spread")
 FLOW_COLUMNS = ("weight", "before training", "after training")
 _DECIMALS = dict.fromkeys((*COLUMNS, *FLOW_COLUMNS), 2)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("explain", epilog="Example: aquasurf explain 'mul(erf(x),erfc(x))' --task digits -o explain.png")(
-        explain
-    )
-
-
+@app.command(epilog="Example: aquasurf explain 'mul(erf(x),erfc(x))' --task digits -o explain.png")
 def explain(
-    function: Annotated[str, typer.Argument(help="A function.")],
-    task: Annotated[str, typer.Option(help="A task by name, or package.module:function.")],
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the trainings.")] = 0,
+    function: Function,
+    task: TaskName,
+    seed: TaskSeed = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw each layer's inputs over the curve: .png, .svg, .pdf.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Picture of each layer's inputs over the curve: .png, .svg or .pdf."
+        ),
     ] = None,
     modules: Modules = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a function and relu on a task, and tell which part of the curve each layer uses, before and after.
+    """Show which part of a function's curve each layer of a network uses.
 
-    A layer's inputs lie on a straight part, on a bend, where the curve is flat (saturated), or where it is off
-    (rectified). Gradients are those of the weights, in units of relu's in the same place.
+    Trains the function and ReLU on a task and compares them before and after training. A layer's inputs lie on a
+    straight part of the curve, on a bend, where it is flat (saturated) or where it is zero (rectified). Gradients with
+    respect to the weights are relative to ReLU's in the same layer.
     """
     from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import draw
@@ -51,8 +51,8 @@ def explain(
     if output is not None:
         check_format(output)
     import_modules(modules or ())
-    with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
-        found = explain_function(function, task, seed=seed, on_epoch=_told)
+    with user_code():
+        found = explain_function(function, task, seed=seed, on_epoch=_print_epoch)
     if as_json:
         print_json({"task": task, "seed": seed, **_document(found)})
     else:
@@ -62,7 +62,7 @@ def explain(
         print(f"{output} written", file=sys.stderr)
 
 
-def _told(function: str, epoch: int, seconds: float) -> None:
+def _print_epoch(function: str, epoch: int, seconds: float) -> None:
     print(f"{function}: epoch {epoch} done, {seconds:.1f} s", file=sys.stderr)
 
 
@@ -78,6 +78,6 @@ def _print(found: Explained) -> None:
             rows.append([layer.name, moment, *(getattr(use, column) for column in COLUMNS[2:])])
     print_table(COLUMNS, rows, _DECIMALS)
     if found.explanation.flow:
-        print("\ngradients in units of relu's:")
+        print("\ngradients relative to ReLU's:")
         flow = [[item.name, item.before, item.after] for item in found.explanation.flow]
         print_table(FLOW_COLUMNS, flow, _DECIMALS)

@@ -1,4 +1,4 @@
-"""The command that writes a run to a file: export."""
+"""The command `export`: a run's evaluations as a file."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.terminal.options import RunName, Store
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import RunName, Setting
+
+app = Commands()
 
 
 class ExportFormat(StrEnum):
-    """What a run can be written as."""
+    """The formats that a run can be written in."""
 
     act_bench = "act-bench"
     csv = "csv"
     parquet = "parquet"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("export", epilog="Example: aquasurf export digits-1 --format csv -o digits-1.csv")(export)
-
-
+@app.command(epilog="Example: aquasurf export digits-1 --format csv -o digits-1.csv")
 def export(
     name: RunName,
-    form: Annotated[ExportFormat, typer.Option("--format", help="act-bench (JSON), csv or parquet.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write; it is replaced as a whole.")],
-    store: Store = None,
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", metavar="|".join(ExportFormat), help="Format of the file; act-bench is JSON."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
+    ],
+    store: Setting = None,
 ) -> None:
     """Write a run's evaluations to a file."""
     from aquasurf_ray.driver.benchmarks.export import export_run

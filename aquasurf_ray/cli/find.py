@@ -1,4 +1,4 @@
-"""The command that looks for functions in a run: find."""
+"""The command `find`: look for functions in a run."""
 
 from __future__ import annotations
 
@@ -7,44 +7,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, RunName, Store
+from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, RunName, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
     from aquasurf_ray.analysis.studies.function_search import FoundFunction, KnownFunction, Wanted
 
+app = Commands()
+
 _SHAPES = "defined, bounded-below, bounded-above, monotone, odd, even, zero-at-zero, smooth, constant"
 _STATUSES = ("done", "diverged", "failed", "running", "queued")
-Operators = list[str] | None
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("find", epilog="Example: aquasurf find digits-1 --contains erf --shape bounded-below")(find)
-
-
+@app.command(epilog="Example: aquasurf find digits-1 --contains erf --shape bounded-below")
 def find(
     name: RunName,
-    contains: Annotated[Operators, typer.Option(help="Operator that it has; may be given several times.")] = None,
-    without: Annotated[Operators, typer.Option(help="Operator that it has not; several times.")] = None,
-    shape: Annotated[Operators, typer.Option(help=f"What its curve is: {_SHAPES}; several times.")] = None,
-    not_shape: Annotated[Operators, typer.Option(help="What its curve is not; several times.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Largest training step, in units of relu's; of those measured.")
+    contains: Annotated[
+        list[str] | None, typer.Option(metavar="OPERATOR", help="Operator that the function has; may be repeated.")
     ] = None,
-    near: Annotated[str | None, typer.Option(help="Sort by nearness to this function.")] = None,
-    trained: Annotated[bool, typer.Option("--trained", help="Only functions that came to a score.")] = False,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many functions.")] = 20,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="OPERATOR", help="Operator that the function lacks; may be repeated.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHAPE", help=f"Property of the function's curve: {_SHAPES}; may be repeated."),
+    ] = None,
+    not_shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHAPE", help="Property that the function's curve lacks; may be repeated."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            min=0,
+            help="Longest training step relative to ReLU's; leaves out functions whose cost is not measured.",
+        ),
+    ] = None,
+    near: Annotated[
+        str | None, typer.Option(metavar="FUNCTION", help="Sort by distance to this function, the nearest first.")
+    ] = None,
+    trained: Annotated[bool, typer.Option("--trained", help="Only functions with a score.")] = False,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Number of functions.")] = 20,
     form: AnyFormat = Format.table,
-    store: Store = None,
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find functions among the candidates of a run and what it trained: by operators, shape, cost, or nearness.
+    """Find functions of a run by operators, shape, cost or similarity.
 
-    The best come first, by the best of their seeds; with --near the nearest.
-    Nearness is the root mean square of the difference of two functions where a network's inputs lie at the start.
+    Searches the candidates of the run and the functions that it trained. The best come first, by the best of their
+    seeds; with --near the nearest. The distance of two functions is the root mean square of their difference on
+    standard normal inputs, which is what a network gives them before training.
     """
     from aquasurf_ray.analysis.studies.function_search import Wanted
     from aquasurf_ray.analysis.studies.function_search import find as search
@@ -52,7 +68,7 @@ def find(
 
     with open_store(store) as opened:
         run = opened.run(name)
-        import_modules(run.config.get("modules") or ())  # for their operators
+        import_modules(run.config.get("modules") or ())  # functions may contain their operators
         metric, known = opened.task(run.task_id).metric, _known(opened, run)
     wanted = Wanted(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
@@ -70,7 +86,7 @@ def find(
 
 
 def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Wanted) -> None:
-    """On standard error: how many there are, and what could not be judged."""
+    """Print to standard error how many functions were found, and how many have no measured cost."""
     shown = f"; the first {n} are shown" if n_found > n else ""
     unmeasured = sum(function.time_ratio is None for function in asked) if wanted.max_cost is not None else 0
     without = f"; {unmeasured} have no measured cost" if unmeasured else ""
@@ -78,19 +94,17 @@ def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Want
 
 
 def _say_what_cannot_be_read(asked: list[KnownFunction]) -> None:
-    """On standard error."""
+    """Print to standard error how many functions were left out because their operators are not known here."""
     from aquasurf_ray.analysis.studies.function_search import can_be_read
 
     unread = [function.name for function in asked if not can_be_read(function.name)]
     if unread:
-        print(
-            f"left out: {len(unread)} with an operator that no module of this run registers, such as {unread[0]}",
-            file=sys.stderr,
-        )
+        without = "with operators that no module of the run registers"
+        print(f"left out: {len(unread)} functions {without}, such as {unread[0]}", file=sys.stderr)
 
 
 def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
-    """The best score of each function of the run, what became of it, and its cost where it was measured."""
+    """Return the functions of the run with their best scores, their states, and their costs where measured."""
     from aquasurf_ray.analysis.studies.function_search import KnownFunction
 
     snapshot = opened.snapshot(run.id)

@@ -1,100 +1,92 @@
-"""The `aquasurf` command itself: its groups of commands, and what becomes of errors.
+"""The `aquasurf` command itself: its commands in panels, and the exit codes of errors.
 
 Exit codes: 0 done, 1 the work failed, 2 bad use. An error is one or two lines on standard error; a traceback means a
-defect of this program. Nothing heavy is imported here: each command imports what it needs when it is called.
+defect of this program. Nothing heavy is imported here: a command's file is loaded when the command is called, and
+imports what it needs when it runs.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
-
-from aquasurf_ray.cli import (
-    benchmark,
-    compare,
-    confirm,
-    doctor,
-    enqueue,
-    evaluate,
-    explain,
-    export,
-    find,
-    import_file,
-    job,
-    merge,
-    plot,
-    query,
-    report,
-    resume,
-    roles,
-    search,
-    show,
-    snapshot,
-    space,
-    spectrum,
-    status,
-    stop,
-    submit,
-    task,
-    top,
-    transfer,
-    use,
-    watch,
-)
+from typer.core import TyperGroup
+from typer.main import get_command
 
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 DONE, FAILED, BAD_USE = 0, 1, 2
 STOPPED_BY_SIGNAL = 130
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk that output goes to
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk that output goes to has no room
 PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?password=)")
 
+PANELS = {
+    "Runs": ("search", "resume", "enqueue", "stop", "evaluate", "confirm", "transfer", "task"),
+    "Results": ("status", "top", "compare", "report", "watch", "plot"),
+    "Functions": ("find", "show", "explain", "use", "space", "spectrum"),
+    "Database": ("query", "export", "snapshot", "merge", "roles"),
+    "Cluster": ("submit", "job", "doctor"),
+    "Benchmarks": ("benchmark", "import"),
+}
+FILES = {"import": "import_file"}  # the others have the command's name
+
+
+class LazyCommands(Mapping[str, Any]):
+    """The commands by name; the file of each is loaded when it is looked up."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = get_command(self.definition(name))
+            self._built[name].name = name
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for names in PANELS.values() for name in names)
+
+    def __len__(self) -> int:
+        return sum(map(len, PANELS.values()))
+
+    def definition(self, name: str) -> Any:
+        """The `Commands` of a command's file."""
+        if name not in set(self):
+            raise KeyError(name)
+        return importlib.import_module(f"aquasurf_ray.cli.{FILES.get(name, name)}").app
+
+
+class Aquasurf(TyperGroup):
+    """The group of all commands, which loads only what is asked for, since help is to come at once."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.lazy = LazyCommands()
+        self.commands = self.lazy  # type: ignore[assignment]  # only ever read
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in their panels."""
+        width = max(map(len, self.lazy))
+        for panel, names in PANELS.items():
+            with formatter.section(panel):
+                formatter.write_dl([(f"{name:<{width}}", self.lazy.definition(name).summary) for name in names])
+
+
 app = typer.Typer(
+    cls=Aquasurf,
     name="aquasurf",
     help="Find a better activation function for your network.",
     epilog="Start with: aquasurf search digits",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (
-    search,
-    resume,
-    evaluate,
-    enqueue,
-    stop,
-    confirm,
-    status,
-    top,
-    show,
-    query,
-    find,
-    compare,
-    report,
-    watch,
-    plot,
-    explain,
-    use,
-    transfer,
-    task,
-    space,
-    spectrum,
-    benchmark,
-    export,
-    snapshot,
-    import_file,
-    merge,
-    submit,
-    job,
-    roles,
-    doctor,
-):
-    command.register(app)
 
 
 def _print_version(wanted: bool) -> None:

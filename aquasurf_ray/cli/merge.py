@@ -1,4 +1,4 @@
-"""The command merge: another store into this one."""
+"""The command `merge`: copy another store into this one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
 
 if TYPE_CHECKING:
     from aquasurf_ray.store import MergedRun, MergeReport
+
+app = Commands()
 
 ONE_OF = {
     "tasks": "task",
@@ -24,26 +27,22 @@ ONE_OF = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("merge", epilog="Example: aquasurf merge sqlite:///laptop.db --store sqlite:///team.db")(merge)
-
-
+@app.command(epilog="Example: aquasurf merge sqlite:///laptop.db --store sqlite:///team.db")
 def merge(
-    other: Annotated[str, typer.Argument(metavar="OTHER_STORE", help="Database URL of the store to bring in.")],
-    store: Store = None,
+    other: Annotated[str, typer.Argument(metavar="OTHER_STORE", help="Database URL of the store to copy from.")],
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring another store into this one; the other one is only read.
+    """Copy everything from another store into this one.
 
-    Functions meet by what they compute, tasks by their digest, runs by what their logs say. A result is never lost and
-    never there twice. Doing it again changes nothing.
+    The other store is only read. Functions are matched by what they compute, tasks by their digests, runs by their
+    event logs. No result is lost or stored twice, and merging again changes nothing.
     """
     from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.store import Store as Opened
     from aquasurf_ray.store import check_mergeable
 
-    check_mergeable(other)  # before a store is made to merge it into
+    check_mergeable(other)  # before this store is created
     with Opened.open(store_url(store)) as opened:
         report = opened.merge(other)
     if as_json:
@@ -54,14 +53,14 @@ def merge(
 
 def _print(report: MergeReport) -> None:
     added = [_counted(n, name) for name in ONE_OF if (n := getattr(report, name))]
-    brought = f"brought in {', '.join(added)}" if added else "there is nothing that this store lacks"
+    brought = f"brought in {', '.join(added)}" if added else "this store lacks nothing"
     print(f"{report.store}: {brought}")
     if report.results:
-        print(f"{_counted(report.results, 'evaluations')} that had no whole result here: the other store's was taken")
+        print(f"{_counted(report.results, 'evaluations')} without a complete result here: the other store's was copied")
     if report.other_results:
         print(
-            f"{_counted(report.other_results, 'evaluations')} with another result there: this store's stays, "
-            "the other is in the log of its run (event other_result)"
+            f"{_counted(report.other_results, 'evaluations')} with different results: this store keeps its own, "
+            "and the other is in the event log of its run (other_result)"
         )
     for run in report.runs:
         print(f"run {run.was}: {_fate(run)}")
@@ -73,6 +72,6 @@ def _counted(n: int, what: str) -> str:
 
 def _fate(run: MergedRun) -> str:
     if run.became == "alive":
-        return "left out, a driver works on it; merge again when it has ended"
+        return "left out, since a driver is working on it; merge again when it has ended"
     called = f", named {run.name} here" if run.name != run.was else ""
-    return {"new": "new", "further": "brought to its state there", "known": "known"}[run.became] + called
+    return {"new": "new", "further": "updated to its state there", "known": "already here"}[run.became] + called

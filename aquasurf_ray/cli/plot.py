@@ -1,4 +1,4 @@
-"""The command that draws one picture of a run: plot."""
+"""The command `plot`: one picture of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.cli.terminal.options import RunName, Store
+from aquasurf_ray.cli.terminal.options import RunName, Setting
+
+app = Commands()
 
 
 class Kind(StrEnum):
-    """The pictures, by what they show; those of `analysis.report.KINDS`."""
+    """The pictures that there are, those of `analysis.report.KINDS`."""
 
     progress = "progress"
     map = "map"
@@ -27,18 +30,14 @@ class Kind(StrEnum):
     usage = "usage"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("plot", epilog="Example: aquasurf plot digits-1 functions -o functions.svg")(plot)
-
-
+@app.command(epilog="Example: aquasurf plot digits-1 functions -o functions.svg")
 def plot(
     name: RunName,
-    kind: Annotated[Kind, typer.Argument(help="What to show.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file: .png, .svg, .pdf.")],
-    store: Store = None,
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"Picture to draw: {', '.join(Kind)}.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: .png, .svg or .pdf.")],
+    store: Setting = None,
 ) -> None:
-    """Draw one picture of a run's report into a file for a paper."""
+    """Draw one picture of a run's report into a file."""
     from aquasurf_ray.analysis.errors import AnalysisError
     from aquasurf_ray.analysis.replay.curves import check_format
     from aquasurf_ray.analysis.report import KINDS, draw
@@ -46,6 +45,6 @@ def plot(
     check_format(output)
     chart = KINDS[kind.value](findings_of(name, store))
     if chart is None:
-        raise AnalysisError(f"run '{name}' has nothing to show of kind '{kind.value}' yet")
+        raise AnalysisError(f"run '{name}' has no data for the picture '{kind.value}' yet")
     draw(chart, output)
     print(f"{output} written: {chart.words}")

@@ -1,4 +1,4 @@
-"""The command that asks the database in SQL: query, with saved examples and what the columns mean."""
+"""The command `query`: SQL on the database, with saved examples and the meaning of the columns."""
 
 from __future__ import annotations
 
@@ -8,46 +8,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, Store
+from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
     from aquasurf_ray.store.sql.example_queries import ExampleQuery
 
+app = Commands()
+
 RUN_PARAMETERS = ("run", "other")
-_ADVICE = {  # by what a database says
-    "no such": "aquasurf query --schema tells views, tables and columns",
-    "does not exist": "aquasurf query --schema tells views, tables and columns",
-    "not authorized": "one SELECT is answered, and nothing that changes anything",
-    "permission denied": "one SELECT is answered, and nothing that changes anything",
+_ADVICE = {  # by a part of the database's message
+    "no such": "aquasurf query --schema lists views, tables and columns",
+    "does not exist": "aquasurf query --schema lists views, tables and columns",
+    "not authorized": "only one SELECT is allowed, and nothing that changes data",
+    "permission denied": "only one SELECT is allowed, and nothing that changes data",
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("query", epilog="Example: aquasurf query --example best --set run=digits-1")(query)
-
-
+@app.command(epilog="Example: aquasurf query --example best --set run=digits-1")
 def query(
     sql: Annotated[
-        str | None, typer.Argument(help="One SELECT; the database itself refuses anything that writes.")
+        str | None, typer.Argument(metavar="SQL", help="One SELECT statement; the database itself refuses writes.")
     ] = None,
-    examples: Annotated[bool, typer.Option("--examples", help="List the saved examples.")] = False,
-    example: Annotated[str | None, typer.Option(help="Ask a saved example instead.")] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="List the saved queries.")] = False,
+    example: Annotated[str | None, typer.Option(metavar="NAME", help="Run a saved query.")] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE for :NAME in the SQL or a parameter of the example; several times."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Value for :NAME in the SQL, or for a parameter of the example; may be repeated.",
+        ),
     ] = None,
-    show_sql: Annotated[bool, typer.Option("--show-sql", help="Print the example's SQL instead of asking.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print views, tables and what their columns mean.")] = False,
+    show_sql: Annotated[
+        bool, typer.Option("--show-sql", help="Print the SQL of the example instead of running it.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="List the views and tables, and the meaning of their columns.")
+    ] = False,
     form: AnyFormat = Format.table,
-    store: Store = None,
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the database in SQL, read-only.
+    """Query the database in SQL, read-only.
 
-    Start with the views leaderboard, learning_curves, diverged, spectra_summary, costs_summary and runs_overview.
+    Good starting points are the views leaderboard, learning_curves, diverged, spectra_summary, costs_summary and
+    runs_overview.
     """
     form = Format.json if as_json else form
     _check_one_asked(sql, example, examples, schema, show_sql)
@@ -69,7 +77,7 @@ def _check_one_asked(sql: str | None, example: str | None, examples: bool, schem
     if asked != 1:
         raise BadUse("query: give one SELECT, --example NAME, --examples or --schema")
     if show_sql and example is None:
-        raise BadUse("query: --show-sql is of an --example")
+        raise BadUse("query: --show-sql works only with --example; name one")
 
 
 def _pairs(given: Any) -> dict[str, str]:
@@ -78,12 +86,12 @@ def _pairs(given: Any) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     for name, equals, value in pairs:
         if not name.isidentifier() or not equals:
-            raise BadUse(f"set: NAME=VALUE is expected, got '{name}{equals}{value}'")
+            raise BadUse(f"set must be NAME=VALUE, got '{name}{equals}{value}'")
     return {name: value for name, _, value in pairs}
 
 
 def _number_or_text(text: str) -> str | int | float:
-    """A number where it reads as one."""
+    """Return a number if the text is one, else the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -101,7 +109,7 @@ def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> N
     try:
         answer = read_only_query(store_url(store), sql, parameters=values)
     except QueryError as error:
-        advice = (f"; {what}" for sign, what in _ADVICE.items() if sign in str(error))
+        advice = (f"; {what}" for part, what in _ADVICE.items() if part in str(error))
         raise BadUse(f"query: {error}{next(advice, '')}") from None
     print_rows(answer.columns, answer.rows, form)
 
@@ -117,7 +125,7 @@ def _ask_example(name: str, given: dict[str, str], show_sql: bool, form: Format,
     with open_store(store) as opened:
         for parameter in RUN_PARAMETERS:
             if parameter in values:
-                opened.run(str(values[parameter]))  # a name that is not there would only give no rows
+                opened.run(str(values[parameter]))  # an unknown name would only return no rows
     _ask(example.sql, values, form, store)
 
 
@@ -126,14 +134,14 @@ def _print_examples(form: Format) -> None:
 
     if form is Format.table:
         rows: list[list[Any]] = [[example.name, _parameters(example), example.question] for example in EXAMPLE_QUERIES]
-        print_rows(("example", "parameters", "what it answers"), rows, form)
+        print_rows(("example", "parameters", "question"), rows, form)
         return
     whole = [[e.name, _parameters(e), e.question, textwrap.dedent(e.sql).strip()] for e in EXAMPLE_QUERIES]
     print_rows(("example", "parameters", "question", "sql"), whole, form)
 
 
 def _parameters(example: ExampleQuery) -> str:
-    """`run n=10`: what must be given, and what has a value."""
+    """Return the parameters as in `run n=10`: those that must be given, then those with a default."""
     with_value = (
         f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in example.defaults.items()
     )

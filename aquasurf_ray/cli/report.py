@@ -1,32 +1,31 @@
-"""The command that writes a run as a page: report."""
+"""The command `report`: a run as one HTML page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.cli.terminal.options import RunName, Store
+from aquasurf_ray.cli.terminal.options import RunName, Setting
 
-if TYPE_CHECKING:
-    pass
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("report", epilog="Example: aquasurf report digits-1 -o report.html")(report)
+app = Commands()
 
 
+@app.command(epilog="Example: aquasurf report digits-1 -o report.html")
 def report(
     name: RunName,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write; it is replaced as a whole.")],
-    store: Store = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
+    ],
+    store: Setting = None,
 ) -> None:
-    """Write a run as one page of HTML that opens offline: curves, maps, the best functions, costs, failures.
+    """Write a run as one HTML page that opens offline.
 
-    The maps of candidates are made by UMAP, which takes up to a minute the first time.
+    The page shows curves, maps, the best functions, costs and failures. The maps of candidates are computed with UMAP,
+    which takes up to a minute the first time.
     """
     from aquasurf_ray.analysis.output_file import check_place, write_file
     from aquasurf_ray.analysis.report import document, page

@@ -1,4 +1,4 @@
-"""The command roles: who may do what in a PostgreSQL store."""
+"""The command `roles`: permissions in a PostgreSQL store."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from typing import Annotated
 
 import typer
 
-from aquasurf_ray.cli.terminal.options import Store
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import Setting
+
+app = Commands()
 
 DRIVER, ANALYST = "aquasurf_driver", "aquasurf_analyst"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("roles", epilog="Example: aquasurf roles --sql | psql runs")(roles)
-
-
+@app.command(epilog="Example: aquasurf roles --sql | psql runs")
 def roles(
-    driver: Annotated[str, typer.Option(help="Role of those who search.")] = DRIVER,
-    analyst: Annotated[str, typer.Option(help="Role of those who only read.")] = ANALYST,
+    driver: Annotated[str, typer.Option(metavar="ROLE", help="Role that may search.")] = DRIVER,
+    analyst: Annotated[str, typer.Option(metavar="ROLE", help="Role that may only read.")] = ANALYST,
     sql: Annotated[bool, typer.Option("--sql", help="Print the statements instead of running them.")] = False,
-    store: Store = None,
+    store: Setting = None,
 ) -> None:
-    """Give a PostgreSQL store two roles: one to search with, one to read with.
+    """Create a role for searching and one for reading in PostgreSQL.
 
-    Run it as the owner of the database, after each upgrade too: it makes or migrates the tables first. Passwords are
-    set by you, with \\password in psql.
+    Run this as the owner of the database, and again after each upgrade, since it creates or migrates the tables first.
+    Set the passwords yourself, with \\password in psql.
     """
     from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.driver.errors import BadUse

@@ -1,7 +1,7 @@
-"""The command that tells everything known of one function: show.
+"""The command `show`: everything that is known of one function.
 
-A function is looked up as it is written first, so that the store's knowledge of it can be had even where the user's
-operators in it cannot: their module may have been changed, moved or lost since.
+A function is first looked up as it is written, so that its results can be shown even if its operators are the user's
+and their module has been changed, moved or lost since.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.terminal.leaderboard import figures, interval
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import aquasurf_ray.store as stored
     from aquasurf_ray.activations import Expression
 
+app = Commands()
 
 _OF_COST = (
     *("device", "time_ratio", "memory_ratio", "step_seconds", "relu_step_seconds"),
@@ -35,24 +37,23 @@ _OF_EVALUATION = (
 
 @dataclass(frozen=True)
 class _Found:
-    """A function as the store knows it, and as this process can read it; at least one of both, else `problem`."""
+    """A function as the store knows it and as this process reads it; `problem` says why it cannot be read."""
 
     known: stored.FunctionHistory | None
     expression: Expression | None
     problem: str | None
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command("show", epilog="Example: aquasurf show 'mul(sigmoid(x),elu(x))'")(show)
-
-
+@app.command(epilog="Example: aquasurf show 'mul(sigmoid(x),elu(x))'")
 def show(
-    function: Annotated[str, typer.Argument(help="A function, in any spelling, or its fingerprint.")],
-    store: Store = None,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", help="Function in any spelling, or its fingerprint.")],
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything known of a function: formula, spectra, cost, results, and why it was suggested."""
+    """Show everything that is known of a function.
+
+    Shows its formula, spectra, cost and results, and why it was suggested.
+    """
     from aquasurf_ray.driver.errors import BadUse
 
     with open_store(store) as opened:
@@ -69,7 +70,7 @@ def show(
 
 
 def _find(store: stored.Store, text: str) -> _Found:
-    """The function by name, alias or fingerprint, else by the fingerprint of what the text means."""
+    """Look a function up by name, alias or fingerprint, then by the fingerprint of the parsed text."""
     from aquasurf_ray.activations import fingerprint
 
     known = _history(store, "".join(text.split()))
@@ -80,7 +81,7 @@ def _find(store: stored.Store, text: str) -> _Found:
 
 
 def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]:
-    """The expression, or why there is none. Modules are the user's code: run only where the text needs them."""
+    """Return the expression, or why there is none. Modules are the user's code, so run only if the text needs them."""
     from aquasurf_ray.activations import ActivationError, parse
     from aquasurf_ray.driver.errors import BadUse
 
@@ -98,7 +99,7 @@ def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]
 
 
 def _modules(store: stored.Store, known: stored.FunctionHistory | None) -> list[str]:
-    """The modules of the runs that have the function; of all runs where it is not known which these are."""
+    """Return the modules of the runs that have the function, or of all runs if the store does not know it."""
     runs = store.runs()
     if known:
         names = {*known.candidate_of, *(item.run for item in known.evaluations)}
@@ -136,7 +137,7 @@ def _history(store: stored.Store, digest: str) -> stored.FunctionHistory | None:
     try:
         return store.function_history(digest)
     except RecordNotFound:
-        return None  # a function may be asked about before any run has met it
+        return None  # no run has had this function yet
 
 
 def _neighbor_names(store: stored.Store, known: stored.FunctionHistory) -> dict[int, str]:
@@ -165,7 +166,7 @@ def _history_document(
 
 
 def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
-    """What whole trainings with different seeds gave, a document a task that has several; None is one that diverged."""
+    """Return a document for each task with complete trainings of several seeds; a value of None has diverged."""
     by_task: dict[int, dict[int, float | None]] = {}
     tasks = {item.request.evaluation.task_id: item for item in known.evaluations}
     for item in known.evaluations:
@@ -191,7 +192,7 @@ def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], sur
     metric, request = wanted.metric, wanted.request
     evaluation, why = request.evaluation, request.suggestion
     document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
-    document |= figures(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
+    document |= metrics(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
     document |= {"origin": request.origin, "position": request.position, "reused": request.reused, "suggestion": None}
     if why:
         document["suggestion"] = {
@@ -217,7 +218,7 @@ def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], sur
 def _print_function(document: dict[str, Any]) -> None:
     print(document["function"])
     if document["unreadable"]:
-        print(f"  no formula   {document['unreadable']}")
+        print(f"  unreadable   {document['unreadable']}")
     else:
         print(f"  in words     {document['words']}")
         print(f"  LaTeX        {document['latex']}")
@@ -227,18 +228,16 @@ def _print_function(document: dict[str, Any]) -> None:
         more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
         print(f"  equal to     {', '.join(equal[:5])}{more}")
     for spectrum in document["spectra"]:
-        said = f": {spectrum['reason']}" if spectrum["reason"] else ""
+        reason = f": {spectrum['reason']}" if spectrum["reason"] else ""
         what = f"{spectrum['task']}, {spectrum['fisher']}, seed {spectrum['seed']}"
-        print(f"  spectrum     {what}, {spectrum['status']}{said}")
+        print(f"  spectrum     {what}, {spectrum['status']}{reason}")
     for cost in document["costs"]:
-        ratios = f"{cost['time_ratio']:.2f} x relu's step time, {cost['memory_ratio']:.2f} x its activation memory"
+        ratios = f"{cost['time_ratio']:.2f} x the step time of ReLU, {cost['memory_ratio']:.2f} x its activation memory"
         print(f"  cost         {cost['task']} on {cost['device']}: {ratios}")
     for seeds in document["seeds"]:
         values = ", ".join("diverged" if value is None else f"{value:.4f}" for value in seeds["values"].values())
         numbers = ", ".join(map(str, seeds["values"]))
-        of = (
-            seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' was imported"
-        )
+        of = seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' (imported)"
         print(f"  seeds        {of}, val_{seeds['metric']} with seeds {numbers}: {values}")
         if seeds["mean"] is not None:
             low, high = seeds["low"], seeds["high"]
@@ -256,26 +255,26 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
         if evaluation[key] is not None:
             print(f"    {key:<16} {evaluation[key]:.4f}")
     if evaluation["precision"]:
-        print(f"    {'trained in':<16} {_how_trained(evaluation)}")
+        print(f"    {'training':<16} {_how_trained(evaluation)}")
     for key in ("stopped_early", "reason", "error"):
         if evaluation[key]:
             print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
     why = evaluation["suggestion"]
-    origin = f"{evaluation['origin']} number {evaluation['position'] + 1} of the run"
-    print(f"    {'came as':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
+    origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
+    print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
     if why:
         predicted = "none" if why["predicted"] is None else f"{why['predicted']:.4f}"
-        print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the open candidates")
+        print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the remaining candidates")
         unit = " of the median distance" if why["surrogate"] == "metric" else ""
         for neighbor in why["nearest_trained"]:
             value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"
-            print(f"    {'near':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
-        stands_on = "features" if why["features_version"] else "embedding"
-        print(f"    {stands_on:<16} {why[f'{stands_on}_version']}")
+            print(f"    {'neighbor':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
+        basis = "features" if why["features_version"] else "embedding"
+        print(f"    {basis:<16} {why[f'{basis}_version']}")
 
 
 def _how_trained(evaluation: dict[str, Any]) -> str:
-    """For example `bfloat16 on 4 x NVIDIA H100, 120.5 s, 31000 examples/s`."""
+    """Return how an evaluation was trained: `bfloat16 on 4 x NVIDIA H100, 120.5 s, 31000 examples/s`."""
     n, rate = evaluation["n_devices"] or 1, evaluation["examples_per_second"]
     parts = [f"{evaluation['precision']} on {f'{n} x ' if n > 1 else ''}{evaluation['device']}"]
     parts += [] if evaluation["seconds"] is None else [f"{evaluation['seconds']:.1f} s"]

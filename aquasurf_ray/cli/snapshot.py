@@ -1,4 +1,4 @@
-"""The command that writes the whole store as files: snapshot."""
+"""The command `snapshot`: the whole store as Parquet files."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
 
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("snapshot", epilog="Example: aquasurf snapshot -o snapshot-of-today")(snapshot)
+app = Commands()
 
 
+@app.command(epilog="Example: aquasurf snapshot -o snapshot-of-today")
 def snapshot(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
-    store: Store = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to create.")],
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write all views and tables of the store as Parquet files, with a README of the columns, for DuckDB and others."""
+    """Write the store as Parquet files, for DuckDB and other tools.
+
+    Each view and each table becomes a file; a README describes their columns.
+    """
     with open_store(store) as opened:
         counts = opened.write_snapshot(output)
     if as_json:
         print_json({"folder": str(output), "rows": counts})
     else:
         n_rows = sum(counts.values())
-        print(f"{len(counts)} views and tables with {n_rows} rows written to {output}; its README tells the columns")
+        print(f"{len(counts)} views and tables with {n_rows} rows written to {output}; its README has the columns")

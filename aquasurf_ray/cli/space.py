@@ -1,33 +1,36 @@
-"""The command that lists the functions of a search space: space."""
+"""The command `space`: the functions of a search space."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.options import AsJson
-from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.output import print_json, user_code
+
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("space", epilog="Example: aquasurf space four-node --count")(space)
-
-
+@app.command(epilog="Example: aquasurf space four-node --count")
 def space(
-    name: Annotated[str, typer.Argument(metavar="SPACE", help="three-node, four-node, coatnet, or a YAML file.")],
-    count: Annotated[bool, typer.Option("--count", help="Print the numbers of names and of unique functions.")] = False,
-    sample: Annotated[int | None, typer.Option(min=1, help="Print this many functions, drawn at random.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    name: Annotated[
+        str, typer.Argument(metavar="SPACE", help="Search space: three-node, four-node, coatnet, or a YAML file.")
+    ],
+    count: Annotated[
+        bool, typer.Option("--count", help="Print the numbers of expressions and of distinct functions.")
+    ] = False,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Print this many functions, drawn at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed for --sample.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """List the unique functions of a search space, count them, or draw some."""
+    """List, count or sample the distinct functions of a search space."""
     from aquasurf_ray.driver.candidates import function_table
 
-    with redirect_stdout(sys.stderr):  # a space may name modules that print
+    with user_code():
         table = function_table(name)
     counts = {"space": name, "names": table.n_names, "unique": len(table)}
     chosen = table.sample(min(sample, len(table)), seed) if sample else [] if count else range(len(table))
@@ -36,6 +39,6 @@ def space(
         print_json({**counts, "functions": names})
     else:
         if count:
-            print(f"{counts['names']} names, {counts['unique']} unique functions")
+            print(f"{counts['names']} expressions, {counts['unique']} distinct functions")
         for function in names:
             print(function)

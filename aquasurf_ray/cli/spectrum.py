@@ -1,37 +1,26 @@
-"""The command that computes a spectrum: spectrum."""
+"""The command `spectrum`: the Fisher spectrum of a network with a function."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import AsJson, Function, Modules, TaskName, TaskSeed
+from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, user_code
 
-from aquasurf_ray.cli.terminal.options import AsJson, Modules
-from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows
-from aquasurf_ray.driver.user_modules import import_modules
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("spectrum", epilog="Example: aquasurf spectrum 'swish(x)' --task digits")(spectrum)
-
-
+@app.command(epilog="Example: aquasurf spectrum 'swish(x)' --task digits")
 def spectrum(
-    function: Annotated[str, typer.Argument(help="A function.")],
-    task: Annotated[str, typer.Option(help="A task by name, or package.module:function.")],
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of the weights, the batch and the sampled labels.")
-    ] = 0,
-    modules: Modules = None,
-    as_json: AsJson = False,
+    function: Function, task: TaskName, seed: TaskSeed = 0, modules: Modules = None, as_json: AsJson = False
 ) -> None:
-    """Compute the Fisher spectrum of a task's untrained network with a function."""
+    """Compute the Fisher spectrum of a task's untrained network."""
     from aquasurf_ray.driver.examine.function_spectrum import spectrum_summary
+    from aquasurf_ray.driver.user_modules import import_modules
 
     import_modules(modules or ())
-    with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
+    with user_code():
         summary = spectrum_summary(function, task, seed=seed)
     if as_json:
         print_json({"function": function, "task": task, "seed": seed, **summary})

@@ -1,4 +1,4 @@
-"""The command that says how runs stand: status."""
+"""The command `status`: the state of runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.activity import activity_document, print_activity
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
-from aquasurf_ray.cli.terminal.options import AsJson, Store
+from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, status_document
 
 if TYPE_CHECKING:
     pass
+
+app = Commands()
 
 OVERVIEW_COLUMNS = (
     *("run", "task", "status", "evaluations", "budget", "spectra", "failed"),
@@ -23,17 +26,16 @@ OVERVIEW_COLUMNS = (
 DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("status", epilog="Example: aquasurf status digits-1")(status)
-
-
+@app.command(epilog="Example: aquasurf status digits-1")
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of a run; all runs without it.")] = None,
-    store: Store = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a run. Default: all runs.")] = None,
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how runs stand: progress, failures, best so far; of one run also its driver and its workers."""
+    """Show the state of runs: progress, failures and best function.
+
+    For a single run, also shows its driver, its workers and the reasons of failures.
+    """
     where = store_option(store)
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
@@ -55,15 +57,15 @@ def status(
 
 def _print_status(document: dict[str, Any]) -> None:
     failures, divergences = document["failures"], document["divergences"]
-    said = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
-    for known in ("failures", "divergences", "metric", "best score"):
-        del said[known]
-    width = max(map(len, said))
-    for key, value in said.items():
+    lines = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
+    for known in ("failures", "divergences", "metric", "best score", "settings"):
+        del lines[known]
+    width = max(map(len, lines))
+    for key, value in lines.items():
         shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
         print(f"{key:<{width}}  {shown}")
     if failures:
-        print("\nfailed on their workers:")
+        print("\nfailed:")
         print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
     if divergences:
         print("\ndiverged:")

@@ -1,37 +1,31 @@
-"""The command that stops a run: stop."""
+"""The command `stop`: stop a run from another shell or machine."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import AsJson, RunName, Store
+from aquasurf_ray.cli.terminal.options import AsJson, RunName, Setting
 from aquasurf_ray.cli.terminal.output import print_json
 
-if TYPE_CHECKING:
-    pass
-
-STILL_THERE = frozenset({"silent"})
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command("stop", epilog="Example: aquasurf stop digits-1 --wait")(stop)
-
-
+@app.command(epilog="Example: aquasurf stop digits-1 --wait")
 def stop(
     name: RunName,
-    wait: Annotated[bool, typer.Option("--wait", help="Until it has stopped.")] = False,
-    store: Store = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has stopped.")] = False,
+    store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run from another shell or machine, in good order: what it trains goes on from a checkpoint at resume.
+    """Stop a run in good order, from any shell or machine.
 
-    Its driver looks for this about once a second, and ends within a minute. Exit code 1 if the driver gives no sign of
-    life.
+    The driver checks for stop requests about once a second and ends within a minute; its trainings continue from a
+    checkpoint when the run is resumed. Exits with status 1 if the driver shows no sign of life.
     """
     from aquasurf_ray.driver import request_stop
 
@@ -41,6 +35,6 @@ def stop(
     else:
         print(answer.text)
         if answer.state in ("dead", "not-running"):
-            print(f"go on with: aquasurf resume {shlex.quote(name)}{store_option(store)}")
-    if answer.state in STILL_THERE:
+            print(f"resume it with: aquasurf resume {shlex.quote(name)}{store_option(store)}")
+    if answer.state == "silent":
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The command that sends a command to a cluster: submit."""
+"""The command `submit`: send a command to a Ray cluster, over HTTP by Ray Jobs."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from typing import Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.cluster_job import Dashboard, follow
+from aquasurf_ray.cli.terminal.commands import Commands
+
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command(
-        "submit",
-        epilog="Example: aquasurf submit --working-dir . -- search own_tasks:net --name net",
-        context_settings={"allow_interspersed_args": False},
-    )(submit)
-
-
+@app.command(
+    epilog="Example: aquasurf submit --working-dir . -- search own_tasks:net --name net",
+    context_settings={"allow_interspersed_args": False},
+)
 def submit(
     context: typer.Context,
     command: Annotated[
-        list[str] | None, typer.Argument(help="An aquasurf command, such as: search digits --name one.")
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", help="An aquasurf command, such as: search digits --name one."),
     ] = None,
     dashboard: Dashboard = None,
     working_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with modules of your own, copied to the cluster without its data, databases and .venv. "
+            metavar="FOLDER",
+            help="Folder with your own modules, copied to the cluster without its data, databases and .venv. "
             "Default: none.",
             exists=True,
             file_okay=False,
         ),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id, and leave.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and exit.")] = False,
 ) -> None:
     """Send a command to a running Ray cluster, and follow its log.
 
-    Ctrl-C leaves the job alone; its exit code is this command's. The run is kept in the cluster's AQUASURF_STORE.
+    Ctrl-C only detaches; the job keeps running. This command exits with the status of the job. The run is stored in
+    the cluster's AQUASURF_STORE.
     """
     from aquasurf_ray.driver.cluster.jobs import Jobs
     from aquasurf_ray.driver.errors import BadUse
@@ -48,18 +49,18 @@ def submit(
     if not command:
         raise BadUse("no command given; for example: aquasurf submit -- search digits --name digits")
     if not _works_on_a_cluster(command, context):
-        raise BadUse(f"'{command[0]}' is no command that works on a cluster; those do that have the option --address")
+        raise BadUse(f"'{command[0]}' cannot be submitted; only commands with the option --address run on a cluster")
     jobs = Jobs(dashboard)
     id = jobs.submit(command, working_dir)
     if detach:
         print(id)
         return
-    print(f"job '{id}' is on the cluster; Ctrl-C leaves it alone", file=sys.stderr)
+    print(f"job '{id}' is on the cluster; Ctrl-C leaves it running", file=sys.stderr)
     follow(jobs, id, dashboard)
 
 
 def _works_on_a_cluster(words: Sequence[str], context: typer.Context) -> bool:
-    """Whether the words begin with a command, or a group and a command of it, that can be told where Ray is."""
+    """Return whether the words begin with a command, or a group and its command, that takes Ray's address."""
     found: Any = context.find_root().command
     for word in words:
         if not hasattr(found, "get_command"):

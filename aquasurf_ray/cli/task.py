@@ -1,42 +1,31 @@
-"""Commands about tasks: task list, task show, task check."""
+"""The commands `task list`, `task show` and `task check`."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.options import AsJson
-from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.task_check import CheckStep
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A task by name, or package.module:function.")]
+app = Commands(help="List, show or check tasks.", epilog="Example: aquasurf task check digits")
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task by name, or package.module:function for your own.")]
 WIDTH = 110
 SPLITS = ("train", "validation", "test")
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    tasks = typer.Typer(rich_markup_mode=None)
-    tasks.command("list", epilog="Example: aquasurf task list")(list_tasks)
-    tasks.command("show", epilog="Example: aquasurf task show digits")(show)
-    tasks.command("check", epilog="Example: aquasurf task check digits")(check)
-    app.add_typer(
-        tasks,
-        name="task",
-        help="List the tasks, show what one is, or check that it can be searched.",
-        epilog="Example: aquasurf task check digits",
-    )
-
-
+@app.command("list", epilog="Example: aquasurf task list")
 def list_tasks(as_json: AsJson = False) -> None:
-    """List the tasks that have a name, each with what it is."""
+    """List the built-in tasks with a description of each."""
     descriptions = _descriptions()
     if as_json:
         print_json([{"task": name, "description": text} for name, text in descriptions.items()])
@@ -44,14 +33,15 @@ def list_tasks(as_json: AsJson = False) -> None:
     width = max(map(len, descriptions))
     for name, text in descriptions.items():
         print(f"{name:<{width}}  {text}".rstrip())
-    print("\nor one of your own: package.module:function", file=sys.stderr)
+    print("\nfor a task of your own, write package.module:function", file=sys.stderr)
 
 
+@app.command(epilog="Example: aquasurf task show digits")
 def show(task: TaskName, as_json: AsJson = False) -> None:
-    """Show what a task is: network, layers, activations, data, recipe, objective, digest."""
+    """Show a task: network, layers, activations, data, recipe, objective and digest."""
     from aquasurf_ray.driver.examine.task_summary import task_summary
 
-    with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
+    with user_code():
         document = task_summary(task)
     if as_json:
         print_json(document)
@@ -59,29 +49,34 @@ def show(task: TaskName, as_json: AsJson = False) -> None:
         _print_task(document)
 
 
+@app.command(epilog="Example: aquasurf task check digits")
 def check(
     task: TaskName,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the task's data set first, into AQUASURF_DATA or ./data.")
+        bool, typer.Option("--download", help="Download the data set first, to AQUASURF_DATA or ./data.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1. Default: a GPU if there is one.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Device to use: cpu, cuda or cuda:1. Default: a GPU if there is one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try a task: build its network with two functions, load a batch, take one spectrum and two training steps.
+    """Check that a task can be searched.
 
-    Says what is wrong at the first step that fails, and then exits with 1.
+    Builds its network with two functions, loads a batch, and computes one spectrum and two training steps. Reports the
+    first step that fails, and then exits with status 1.
     """
     from aquasurf_ray.driver.examine.task_check import check_task
 
     results = sys.stdout
 
-    def tell(step: CheckStep) -> None:
+    def report(step: CheckStep) -> None:
         if not as_json:
             mark = "ok" if step.ok else "FAILED"
             print(f"{step.name:<10} {mark:<6} {step.seconds:6.1f} s  {step.says}", file=results, flush=True)
 
-    with redirect_stdout(sys.stderr):  # the task is the user's code and may print; only results go to standard output
-        steps = check_task(task, download=download, device=device, on_step=tell)
+    with user_code():
+        steps = check_task(task, download=download, device=device, on_step=report)
     ok = all(step.ok for step in steps)
     if as_json:
         problem = None if ok else steps[-1].says
@@ -91,7 +86,7 @@ def check(
 
 
 def _descriptions() -> dict[str, str]:
-    """What each task is, by name."""
+    """Return the description of each task by its name."""
     from aquasurf_ray.tasks.registry import task_descriptions
 
     return task_descriptions()
@@ -104,12 +99,12 @@ def _print_task(document: dict[str, Any]) -> None:
     lines = {
         "task": document["task"],
         "version": document["version"],
-        "digest": document["digest"] or "none without the data",
+        "digest": document["digest"] or "unknown without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
         "replaced": ", ".join(network["replaced"]),
         "data": data["problem"] or sizes,
-        "augment": document["augment"] or "none beside the data's own",
-        "objective": f"{objective['loss']}, judged by {objective['metric']} ({better} is better)",
+        "augment": document["augment"] or "none besides the data set's own",
+        "objective": f"{objective['loss']}, metric {objective['metric']} ({better} is better)",
         "likelihood": objective["likelihood"],
         "recipe": ", ".join(f"{key} {value}" for key, value in document["recipe"].items() if value not in (None, ())),
         "spectrum": f"on {document['spectrum_batch_size']} examples",
@@ -123,7 +118,7 @@ def _print_task(document: dict[str, Any]) -> None:
 
 
 def _print_kept(kept: list[dict[str, str]] | None) -> None:
-    """The activations that stay as they are, where the network's maker knows them."""
+    """Print the activations that are not replaced, if the network's maker lists them."""
     if kept:
-        print(f"\n{len(kept)} activations stay what they are:")
+        print(f"\n{len(kept)} activations are not replaced:")
         print_table(("name", "reason"), [list(item.values()) for item in kept])

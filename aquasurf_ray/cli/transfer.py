@@ -1,4 +1,4 @@
-"""The command that tries the best functions of a run on another task: transfer."""
+"""The command `transfer`: try the best functions of a run on another task."""
 
 from __future__ import annotations
 
@@ -7,35 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import (
-    Address,
-    ConfigFile,
-    CpusPerWorker,
-    DataFolder,
-    GpusPerEvaluation,
-    GpusPerWorker,
-    LoaderWorkers,
-    LogTo,
-    NewRunName,
-    Storage,
-    Store,
-    TimeLimit,
-    Workers,
-    given,
-)
+from aquasurf_ray.cli.terminal.options import Top
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.progress import progress
+from aquasurf_ray.cli.terminal.settings import with_settings
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.transferred_run import Transfer, TransferredFunction
+
+app = Commands()
 
 COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
 
 
 class Table(StrEnum):
-    """How the table is printed."""
+    """The formats that the table can be printed in."""
 
     table = "table"
     markdown = "markdown"
@@ -44,50 +33,39 @@ class Table(StrEnum):
     json = "json"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("transfer", epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")(
-        transfer
-    )
-
-
+@app.command(epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")
+@with_settings("TrainingConditions")
 def transfer(
-    source: Annotated[str, typer.Option("--from", help="The run whose best functions are tried.")],
-    to: Annotated[str, typer.Option(help="The other task: its name, or package.module:function.")],
-    top: Annotated[int, typer.Option(help="How many of the run's best functions.")] = 3,
-    seeds: Annotated[int, typer.Option(help="Seeds that each function is trained with.")] = 3,
-    form: Annotated[Table, typer.Option("--format", help="table, markdown, latex, csv or json.")] = Table.table,
-    name: NewRunName = None,
-    workers: Workers = None,
-    gpus_per_worker: GpusPerWorker = None,
-    gpus_per_evaluation: GpusPerEvaluation = None,
-    cpus_per_worker: CpusPerWorker = None,
-    store: Store = None,
-    storage: Storage = None,
-    time_limit: TimeLimit = None,
-    data: DataFolder = None,
-    loader_workers: LoaderWorkers = None,
-    log_to: LogTo = None,
-    config: ConfigFile = None,
-    address: Address = None,
+    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Run whose best functions are tried.")],
+    to: Annotated[
+        str, typer.Option(metavar="TASK", help="Other task by name, or package.module:function for your own.")
+    ],
+    settings: dict[str, Any],
+    top: Top = 3,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Trainings of each function, with seeds 0, 1, ... Default: 3.")
+    ] = None,
+    form: Annotated[
+        Table, typer.Option("--format", metavar="|".join(Table), help="Format of the table.")
+    ] = Table.table,
 ) -> None:
-    """Train the best functions of a run and the baselines on another task, and hold them against relu.
+    """Train the best functions of a run on another task.
 
-    Prints medians over the seeds, means with 95% intervals, and paired t-tests against relu, corrected by Holm's method
-    for the number of functions. What is trained already is not trained again, so another --format costs nothing.
+    Trains them and the baselines, and prints medians over the seeds, means with 95% intervals, and paired t-tests
+    against ReLU, with Holm's correction for the number of functions. Results that exist are reused, so another
+    --format costs nothing.
     """
-    options = given(locals(), "source", "to", "top", "seeds", "form")
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer
     from aquasurf_ray.driver.verbs.transfer import transfer as start
 
     with progress(form is not Table.table) as callbacks:
-        result = start(source, to, top=top, seeds=seeds, callbacks=callbacks, **options)
-    with open_store(store) as opened:
+        result = start(source, to, top=top, seeds=3 if seeds is None else seeds, callbacks=callbacks, **settings)
+    with open_store(settings.get("store")) as opened:
         found = read_transfer(opened, source, result.name)
     _PRINTERS[form](found)
 
 
-def _figures(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
+def _metrics(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.mean
     low, high = interval(found.metric, mean)
     return {
@@ -112,11 +90,11 @@ def _title(found: Transfer) -> str:
 
 def _print_plain(found: Transfer) -> None:
     print(f"{_title(found)}:\n")
-    print_table(COLUMNS, [list(_figures(found, function).values()) for function in found.functions])
+    print_table(COLUMNS, [list(_metrics(found, function).values()) for function in found.functions])
 
 
 def _cells(found: Transfer) -> list[list[str]]:
-    rows = [_figures(found, function) for function in found.functions]
+    rows = [_metrics(found, function) for function in found.functions]
     return [[_text(row[column]) for column in COLUMNS] for row in rows]
 
 
@@ -133,7 +111,7 @@ def _print_markdown(found: Transfer) -> None:
 
 
 def _print_latex(found: Transfer) -> None:
-    """With booktabs; functions as formulas."""
+    """Print a table for the LaTeX package booktabs, with functions as formulas."""
     from aquasurf_ray.activations import latex
 
     print(f"% {_title(found)}\n\\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}\n\\toprule")
@@ -147,7 +125,7 @@ def _print_latex(found: Transfer) -> None:
 def _print_csv(found: Transfer) -> None:
     columns = [column.replace(" ", "_") for column in (*COLUMNS, "baseline")]
     rows = [
-        [*(_figures(found, function) | {"function": function.function}).values(), function.baseline]
+        [*(_metrics(found, function) | {"function": function.function}).values(), function.baseline]
         for function in found.functions
     ]
     print_rows(columns, rows, Format.csv)
@@ -156,7 +134,7 @@ def _print_csv(found: Transfer) -> None:
 def _print_document(found: Transfer) -> None:
     functions = [
         {
-            **{column.replace(" ", "_"): value for column, value in _figures(found, function).items()},
+            **{column.replace(" ", "_"): value for column, value in _metrics(found, function).items()},
             "function": function.function,
             "baseline": function.baseline,
             "diverged": function.mean.n_diverged,

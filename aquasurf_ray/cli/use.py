@@ -1,4 +1,4 @@
-"""The command that gives a function away: use."""
+"""The command `use`: a function as standalone source."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.options import Function
+
+app = Commands()
+
 
 class Form(StrEnum):
-    """What a function can be taken home as."""
+    """The forms that a function can be exported in."""
 
     pytorch = "pytorch"
     compiled = "compiled"
@@ -19,21 +24,20 @@ class Form(StrEnum):
     tensorflow = "tensorflow"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("use", epilog="Example: aquasurf use 'mul(erf(x),erfc(x))' > activation.py")(use)
-
-
+@app.command(epilog="Example: aquasurf use 'mul(erf(x),erfc(x))' > activation.py")
 def use(
-    function: Annotated[str, typer.Argument(help="A function.")],
-    form: Annotated[Form, typer.Option(help="pytorch, compiled (PyTorch's), onnx, jax or tensorflow.")] = Form.pytorch,
+    function: Function,
+    form: Annotated[
+        Form, typer.Option(metavar="|".join(Form), help="Framework of the source; compiled is PyTorch, fused.")
+    ] = Form.pytorch,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The file to write; it is replaced as a whole.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
     ] = None,
 ) -> None:
-    """Print a function as source that needs nothing of this package: a PyTorch module, or one for JAX or TensorFlow.
+    """Export a function as standalone source with no dependency on this package.
 
-    An ONNX model is written to the file of -o: float32, input "x" of the shape [batch, features], output "y".
+    The source is a PyTorch module, or a function for JAX or TensorFlow. An ONNX model is written to the file given
+    with -o: float32, input "x" of shape [batch, features], output "y".
     """
     from aquasurf_ray.activations import ActivationError
     from aquasurf_ray.analysis.output_file import check_place
@@ -42,7 +46,7 @@ def use(
     if output is not None:
         check_place(output)
     if output is None and form is Form.onnx:
-        raise BadUse("form: an ONNX model is no text; name its file with -o")
+        raise BadUse("form: an ONNX model is binary and cannot be printed; name a file with -o")
     try:
         _give(function, form, output)
     except ActivationError as error:

@@ -1,4 +1,4 @@
-"""The command that serves the page of a run: watch."""
+"""The command `watch`: a run's report in the browser, kept up to date."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Annotated
 
 import typer
 
+from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import repeat_command
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import RunName, Store
+from aquasurf_ray.cli.terminal.options import RunName, Setting
+
+app = Commands()
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command("watch", epilog="Example: aquasurf watch digits-1")(watch)
-
-
+@app.command(epilog="Example: aquasurf watch digits-1")
 def watch(
     name: RunName,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of this machine; 0 takes a free one.")] = 0,
-    store: Store = None,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port on this machine; 0 chooses a free one.")
+    ] = 0,
+    store: Setting = None,
 ) -> None:
-    """Serve the page of a run to this machine's browser, up to date while the run goes on; Ctrl-C ends it."""
+    """Serve a run's report to this machine's browser.
+
+    The page is updated while the run continues. Ctrl-C ends the server.
+    """
     from aquasurf_ray.analysis.report.server import LiveReport, server
     from aquasurf_ray.driver.errors import BadUse
 
@@ -31,7 +35,7 @@ def watch(
         try:
             serving = server(LiveReport(opened, name, again), port)
         except OSError as error:
-            raise BadUse(f"port: {port} cannot be listened on: {error.strerror or error}") from None
+            raise BadUse(f"port: cannot listen on {port}: {error.strerror or error}; choose another") from None
         with serving:
             print(f"http://127.0.0.1:{serving.server_address[1]}/ shows run '{name}'; Ctrl-C ends", file=sys.stderr)
             serving.serve_forever()

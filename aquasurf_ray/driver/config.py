@@ -1,7 +1,9 @@
-"""The configuration of a run: one name for one thing in flag, YAML, Python and store.
+"""The configuration of a run: each setting has one description, type and default, and all else is made from them.
 
-A field belongs to the run's identity, and may not change when the run goes on, or to the conditions under which it is
-carried out (how many evaluations, workers, where Ray is), which may.
+A setting is one line of a model. Its name is the flag (with dashes), the YAML key, the Python argument and the key in
+the store and in JSON; commands make their options from the line, help included. The model that a setting belongs to
+says what it may do: `RunIdentity` makes a run this run and never changes; `RunConditions` is how the run is carried out
+and may change at `resume`. Those of its conditions that every run has which trains are `TrainingConditions`.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aquasurf_ray.driver.callbacks.trackers import check_target
 from aquasurf_ray.driver.duration import checked_seconds, parse_duration
@@ -24,131 +28,238 @@ from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURRO
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
 
-CONDITIONS = frozenset(
-    {
-        "name",
-        "evaluations",
-        "confirm",
-        "seeds",
-        "workers",
-        "gpus_per_worker",
-        "gpus_per_evaluation",
-        "cpus_per_worker",
-        "store",
-        "storage",
-        "address",
-        "wait_for_nodes",
-        "max_attempts",
-        "time_limit",
-        "time_budget",
-        "until",
-        "lease_seconds",
-        "log",
-        "checkpoint_interval",
-        "data",
-        "loader_workers",
-        "fast_activations",
-        "log_to",
-    }
-)
-NO_END = "none"
-"""Takes a time budget, or what `until` says, back at a `resume`."""
+DURATION = "DURATION"
+"""The metavar of times, which may be text such as 2h30m."""
 
-LATER: Mapping[str, Any] = {
-    "early_stop": "off",
-    "health_gate": "on",
-    "max_cost": None,
-    "surrogate": EARLIER_SURROGATE,
-}
-"""Fields that runs of earlier versions do not have, and what these runs do: at these values, which are not always the
-defaults, fields are no part of the identity, so that such a run can still be gone on with under its name. They stay for
-the run's life, since they decide what is suggested and learnt: another price is another run, which takes the results of
-the first one over without training."""
+NO_LIMIT = "none"
+"""Clears a time budget or an `until` condition at `resume`."""
 
 
-class SearchConfig(BaseModel):
-    """Everything that a search can be told. The field names are the flags, the YAML keys and the Python arguments."""
+class Panel(StrEnum):
+    """The sections of a command's help that settings are listed in, in their order."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    RUN = "Run"
+    STOP = "Stop conditions"
+    CANDIDATES = "Candidates"
+    SURROGATE = "Surrogate"
+    TRAINING = "Training"
+    WORKERS = "Workers and cluster"
+    STORAGE = "Storage and logs"
 
-    task: str = Field(description="task by name, or package.module:function")
-    name: str | None = Field(None, min_length=1, description="name of the run; by default the task's, with a number")
-    space: str = Field("three-node", description="search space by name, or a YAML file")
-    evaluations: int = Field(40, ge=1, description="functions to train after the 8 baselines")
-    confirm: int | None = Field(
-        None, ge=1, description="best functions to train anew at the end, with the baselines and further seeds"
+
+def setting(
+    default: Any, panel: Panel, description: str, *, metavar: str | None = None, earlier: Any = ..., **limits: Any
+) -> Any:
+    """Return the field for one setting.
+
+    Args:
+        default: `...` for a setting that must be given.
+        description: a full phrase. Help adds the default, unless it is None or the phrase names it.
+        metavar: the kind of value as help shows it; by default N, NUMBER or TEXT, or the choices.
+        earlier: for a setting of the identity that the first version did not have: the value that its runs count as
+            having, which is not always the default. At this value the setting is no part of the identity, so that such
+            a run can still be resumed under its name.
+        **limits: constraints, as `pydantic.Field` takes them.
+    """
+    shown = {"panel": panel, "metavar": metavar} | ({} if earlier is ... else {"earlier": earlier})
+    return Field(default, description=description, json_schema_extra=shown, **limits)
+
+
+def _seconds(value: Any) -> Any:
+    """Numbers, as from Python, YAML or the store, are seconds; text is a number too, or a time such as 2h30m."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return parse_duration(value)
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare on or off as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+OnOff = Annotated[Literal["on", "off"], BeforeValidator(_switch)]
+OffMedian = Annotated[Literal["off", "median"], BeforeValidator(_switch)]
+
+
+class RunIdentity(BaseModel):
+    """The settings that make a run this run, for its whole life. Another value is another run."""
+
+    task: str = setting(..., Panel.RUN, "Task by name, or package.module:function for your own.", metavar="TASK")
+    seed: int = setting(0, Panel.RUN, "Random seed for drawing candidates and for the surrogate.", ge=0, lt=2**31)
+    space: str = setting(
+        "three-node",
+        Panel.CANDIDATES,
+        "Search space: three-node, four-node, coatnet, or a YAML file.",
+        metavar="SPACE",
     )
-    seeds: int = Field(5, ge=1, description="further seeds that the best functions are confirmed with")
-    candidates: int = Field(200, ge=1, description="functions of the space that get a spectrum and may be trained")
-    first_candidates: int | None = Field(
+    candidates: int = setting(200, Panel.CANDIDATES, "Number of candidate functions drawn from the space.", ge=1)
+    first_candidates: int | None = setting(
         None,
+        Panel.CANDIDATES,
+        "Candidates whose features are computed before the first suggestion. Default: a quarter, at most 256.",
         ge=1,
-        description="candidates with a spectrum before the first suggestion; default: a quarter, 256 at most",
     )
-    workers: int | None = Field(None, ge=1, description="worker processes; by default one a GPU, else one a core")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs a worker owns, fractions allowed")
-    gpus_per_evaluation: int | None = Field(
-        None, ge=1, description="GPUs that train one function together; CPU processes where gpus_per_worker is 0"
+    modules: tuple[str, ...] = setting(
+        (), Panel.CANDIDATES, "Python module that registers your own operators; may be repeated.", metavar="MODULE"
     )
-    cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores a worker owns")
-    store: str | None = Field(None, description="database URL")
-    storage: str | None = Field(None, description="folder or URI for epoch checkpoints")
-    seed: int = Field(0, ge=0, lt=2**31, description="of the candidates drawn and of the surrogate")
-    training_seed: int = Field(0, ge=0, lt=2**31, description="of initial weights, data order, and spectra")
-    address: str | None = Field(None, description="Ray cluster to use; by default Ray starts on this machine")
-    wait_for_nodes: float = Field(0.0, ge=0, description="seconds to wait for nodes that an autoscaler starts")
-    modules: tuple[str, ...] = Field((), description="modules that register operators of your own")
-    fisher: Literal["sampled", "empirical"] = Field("sampled", description="which Fisher information")
-    features: Literal["both", "spectrum", "outputs"] = Field("both", description="what the surrogate sees")
-    layer_weighting: Literal["inverse", "uniform", "size"] = Field("inverse", description="of the spectrum distance")
-    surrogate: SurrogateName = Field(
+    surrogate: SurrogateName = setting(
         DEFAULT_SURROGATE,
-        description="aquasurf, a regressor on a map of the candidates, or metric, one on the features' own distances",
+        Panel.SURROGATE,
+        "aquasurf: a regressor on a UMAP embedding of the candidates, as in the paper; metric: a Gaussian process on "
+        "the distances between features, with expected improvement.",
+        earlier=EARLIER_SURROGATE,
     )
-    regressor: str = Field(
-        REGRESSORS[DEFAULT_SURROGATE], description="knr, rfr, svr or gp; by default knr for aquasurf, gp for metric"
+    regressor: str = setting(
+        REGRESSORS[DEFAULT_SURROGATE],
+        Panel.SURROGATE,
+        "Regressor of the surrogate. Default: knr for aquasurf, gp for metric.",
+        metavar="knr|rfr|svr|gp",
     )
-    max_cost: float | None = Field(
-        None, gt=0, description="suggest only functions whose training step takes at most this many times relu's"
+    features: Literal["both", "spectrum", "outputs"] = setting(
+        "both", Panel.SURROGATE, "Features that the surrogate sees: Fisher spectra, function outputs, or both."
     )
-    early_stop: Literal["off", "median"] = Field(
-        "off", description="end trainings of suggestions that are below the median of others after as many epochs"
+    fisher: Literal["sampled", "empirical"] = setting(
+        "sampled",
+        Panel.SURROGATE,
+        "Fisher information with labels sampled from the network's predictions, or with the data's (empirical).",
     )
-    health_gate: Literal["on", "off"] = Field("on", description="refuse what the first training step shows hopeless")
-    fast_activations: Literal["on", "off"] = Field("on", description="train in a form of the function measured faster")
-    data: str | None = Field(None, min_length=1, description="folder of data sets; by default AQUASURF_DATA, or ./data")
-    loader_workers: int = Field(0, ge=0, description="processes a worker that read examples which are not in memory")
-    log_to: tuple[str, ...] = Field((), description="tensorboard:FOLDER or mlflow:URI, where results are shown too")
-    max_attempts: int = Field(3, ge=1, description="tries of one evaluation when machines fail")
-    time_limit: float | None = Field(None, gt=0, description="seconds a training may take; by default the task's")
-    time_budget: float | None = Field(
+    layer_weighting: Literal["inverse", "uniform", "size"] = setting(
+        "inverse",
+        Panel.SURROGATE,
+        "Weight of a layer in the distance between spectra: its inverse size, uniform, or its size.",
+    )
+    max_cost: float | None = setting(
         None,
-        description="seconds that a session may take, or a time such as 2h30m, or none; then the run ends in order",
+        Panel.SURROGATE,
+        "Suggest only functions whose training step takes at most this many times as long as ReLU's.",
+        metavar="RATIO",
+        gt=0,
+        earlier=None,
     )
-    until: str | None = Field(
-        None, description="end when the best is as good as this, such as val_accuracy>=0.99, or none"
+    training_seed: int = setting(
+        0, Panel.TRAINING, "Random seed for initial weights, data order and spectra.", ge=0, lt=2**31
     )
-    log: str | None = Field(None, min_length=1, description="file that a line of JSON is appended to for what happens")
-    lease_seconds: float = Field(
-        30.0, ge=1, le=86_400, description="silence after which another driver may take the run over"
+    early_stop: OffMedian = setting(
+        "off",
+        Panel.TRAINING,
+        "Stop suggested trainings that fall below the median score at the same epoch: off or median.",
+        earlier="off",
     )
-    checkpoint_interval: float = Field(30.0, ge=0, description="seconds between two epoch checkpoints")
+    health_gate: OnOff = setting(
+        "on", Panel.TRAINING, "Reject functions whose first training step shows that they cannot train.", earlier="on"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _surrogate(cls, values: Any) -> Any:
-        """The default surrogate; which regressor is the default depends on the surrogate."""
+        """Fill in the default surrogate, and the default regressor, which depends on the surrogate."""
         if not isinstance(values, dict):
             return values
         chosen = values.get("surrogate", DEFAULT_SURROGATE)
         regressor = {"regressor": REGRESSORS[chosen]} if chosen in get_args(SurrogateName) else {}
         return {"surrogate": chosen, **regressor, **values}
 
-    @field_validator("early_stop", "health_gate", "fast_activations", mode="before")
+    @field_validator("max_cost")
     @classmethod
-    def _switch(cls, value: Any) -> Any:
-        """YAML reads a bare on or off as a truth value."""
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+    def _finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise ValueError("Input should be a finite number")
+        return value
+
+
+class TrainingConditions(BaseModel):
+    """The settings of every run that trains, searching or not, which may change at `resume`."""
+
+    name: str | None = setting(
+        None,
+        Panel.RUN,
+        "Name of the run. Default: the task's name and a number, such as digits-1.",
+        metavar="NAME",
+        min_length=1,
+    )
+    time_budget: Seconds | None = setting(
+        None,
+        Panel.STOP,
+        "Stop in good order after this time, such as 2h30m. The budget restarts at each resume; clear it with none.",
+        metavar=DURATION,
+    )
+    fast_activations: OnOff = setting(
+        "on", Panel.TRAINING, "Train each function in the form that is measured to be fastest."
+    )
+    time_limit: Seconds | None = setting(
+        None,
+        Panel.TRAINING,
+        "Longest time that one training may take, such as 30m. Default: the task's limit.",
+        metavar=DURATION,
+        gt=0,
+    )
+    max_attempts: int = setting(3, Panel.TRAINING, "Attempts at an evaluation when the infrastructure fails.", ge=1)
+    checkpoint_interval: Seconds = setting(
+        30.0, Panel.TRAINING, "Shortest time between two epoch checkpoints.", metavar=DURATION, ge=0
+    )
+    data: str | None = setting(
+        None,
+        Panel.TRAINING,
+        "Folder of the data sets. Default: AQUASURF_DATA, or else ./data.",
+        metavar="FOLDER",
+        min_length=1,
+    )
+    loader_workers: int = setting(
+        0, Panel.TRAINING, "Data-loading processes per worker, for data sets that do not fit in memory.", ge=0
+    )
+    workers: int | None = setting(
+        None, Panel.WORKERS, "Number of workers. Default: one per GPU, or one per CPU core without GPUs.", ge=1
+    )
+    gpus_per_worker: float | None = setting(
+        None, Panel.WORKERS, "GPUs per worker; fractions are allowed. Default: 1 if there are GPUs, else 0.", ge=0
+    )
+    gpus_per_evaluation: int | None = setting(
+        None,
+        Panel.WORKERS,
+        "GPUs that train one function together; CPU processes with --gpus-per-worker 0. Default: 1.",
+        ge=1,
+    )
+    cpus_per_worker: float = setting(1.0, Panel.WORKERS, "CPU cores per worker.", gt=0)
+    address: str | None = setting(
+        None, Panel.WORKERS, "Ray cluster to connect to. Default: start Ray on this machine.", metavar="ADDRESS"
+    )
+    wait_for_nodes: Seconds = setting(
+        0.0,
+        Panel.WORKERS,
+        "Longest time to wait for the nodes that an autoscaler starts.",
+        metavar=DURATION,
+        ge=0,
+    )
+    lease_seconds: Seconds = setting(
+        30.0,
+        Panel.WORKERS,
+        "Time without a heartbeat after which another driver may take over the run.",
+        metavar=DURATION,
+        ge=1,
+        le=86_400,
+    )
+    store: str | None = setting(
+        None,
+        Panel.STORAGE,
+        "Database URL. Default: AQUASURF_STORE, or else sqlite:///aquasurf.db in the working folder.",
+        metavar="URL",
+    )
+    storage: str | None = setting(
+        None, Panel.STORAGE, "Folder or URI for epoch checkpoints. Default: aquasurf-storage.", metavar="FOLDER"
+    )
+    log: str | None = setting(
+        None, Panel.STORAGE, "File to which each event is appended as a line of JSON.", metavar="FILE", min_length=1
+    )
+    log_to: tuple[str, ...] = setting(
+        (),
+        Panel.STORAGE,
+        "Also send results to a tracker: tensorboard:FOLDER or mlflow:URI; may be repeated.",
+        metavar="TRACKER",
+    )
 
     @field_validator("name")
     @classmethod
@@ -164,65 +275,94 @@ class SearchConfig(BaseModel):
 
     @field_validator("time_budget", mode="before")
     @classmethod
-    def _seconds(cls, value: Any) -> Any:
-        """A number, as from Python, YAML or the store, need not be in the form that people write."""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return checked_seconds(float(value))
-        return None if value in (None, NO_END) else parse_duration(str(value))
+    def _budget(cls, value: Any) -> Any:
+        return None if value == NO_LIMIT else value
+
+    @field_validator("time_budget")
+    @classmethod
+    def _positive(cls, value: float | None) -> float | None:
+        return None if value is None else checked_seconds(value)
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> TrainingConditions:
+        if (self.gpus_per_evaluation or 1) > 1 and self.gpus_per_worker not in (None, 0, 1):
+            raise ValueError(
+                f"gpus-per-evaluation: {self.gpus_per_evaluation} processes need a whole GPU each: "
+                f"gpus-per-worker must be 1, or 0 to train on CPUs, got {self.gpus_per_worker:g}"
+            )
+        return self
+
+
+class RunConditions(TrainingConditions):
+    """The settings that may change at `resume`: those of every run that trains, and those of a search alone."""
+
+    evaluations: int = setting(40, Panel.RUN, "Functions to train after the 8 baselines.", ge=1)
+    confirm: int | None = setting(
+        None, Panel.RUN, "At the end, retrain the N best functions with additional seeds.", ge=1
+    )
+    seeds: int = setting(5, Panel.RUN, "Additional seeds for retraining the best functions and the baselines.", ge=1)
+    until: str | None = setting(
+        None,
+        Panel.STOP,
+        "Stop when the best score is this good, such as val_accuracy>=0.99 or val_rmse<=0.1; clear it with none.",
+        metavar="CONDITION",
+    )
 
     @field_validator("until")
     @classmethod
     def _condition(cls, value: str | None) -> str | None:
-        return None if value in (None, NO_END) else str(Until.parse(value))
+        return None if value in (None, NO_LIMIT) else str(Until.parse(value))
 
-    @field_validator("max_cost")
-    @classmethod
-    def _finite(cls, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            raise ValueError("Input should be a finite number")
-        return value
 
-    @model_validator(mode="after")
-    def _whole_gpus(self) -> SearchConfig:
-        if (self.gpus_per_evaluation or 1) > 1 and self.gpus_per_worker not in (None, 0, 1):
-            raise ValueError(
-                f"gpus-per-evaluation: {self.gpus_per_evaluation} processes have a whole GPU each: "
-                f"gpus-per-worker must be 1, or 0 for processes without, got {self.gpus_per_worker:g}"
-            )
-        return self
+class SearchConfig(RunIdentity, RunConditions):
+    """All settings of a search."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that must stay as they are for the run's whole life."""
-        now = self.model_dump(mode="json")
-        plain = {key for key, value in LATER.items() if now[key] == value}
-        return {key: value for key, value in now.items() if key not in CONDITIONS | plain}
+        """Return the settings that must stay as they are for the run's whole life."""
+        fixed = self.model_dump(mode="json", include=set(RunIdentity.model_fields))
+        return {key: value for key, value in fixed.items() if key not in LATER or value != LATER[key]}
 
     def stored(self) -> dict[str, Any]:
-        """What the store keeps: everything but the URLs of the database and of trackers, which may hold a password."""
+        """Return what the store keeps: all but the URLs of the database and of trackers, which may hold a password."""
         return self.model_dump(mode="json", exclude={"store", "log_to"})
 
 
+def shown(name: str) -> dict[str, Any]:
+    """Return what the command line shows of a setting: its panel, and its metavar, if it has one of its own."""
+    extra = SearchConfig.model_fields[name].json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+CONDITIONS = frozenset(RunConditions.model_fields)
+LATER: Mapping[str, Any] = {
+    name: shown(name)["earlier"] for name in RunIdentity.model_fields if "earlier" in shown(name)
+}
+"""The settings that runs of earlier versions do not have, and the values that these runs count as having."""
+
+
 def store_url(given: str | None) -> str:
-    """The database to use: the given one, else AQUASURF_STORE's, else a SQLite file in the working folder."""
+    """Return the database to use: the given one, or AQUASURF_STORE's, or a SQLite file in the working folder."""
     return given or os.environ.get("AQUASURF_STORE") or "sqlite:///aquasurf.db"
 
 
 def data_folder(config: SearchConfig) -> str | None:
-    """The folder of data sets, the same for the driver and all workers: the configured one, else AQUASURF_DATA's."""
+    """Return the folder of data sets, the same for the driver and all workers: the configured one, or AQUASURF_DATA."""
     given = config.data or os.environ.get("AQUASURF_DATA")
     return str(Path(given).expanduser().absolute()) if given else None
 
 
 def digest(identity: dict[str, Any]) -> str:
-    """32 hexadecimal digits that change with any value of `identity`."""
+    """Return 32 hexadecimal digits that change with any value of `identity`."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def make_config(values: dict[str, Any]) -> SearchConfig:
-    """A configuration from flags, YAML or Python arguments.
+    """Return the configuration that flags, YAML or Python arguments describe.
 
     Raises:
-        BadUse: an unknown key or a wrong value, named.
+        BadUse: an unknown key or a wrong value; the message names it.
     """
     try:
         return SearchConfig.model_validate(values)
@@ -231,10 +371,10 @@ def make_config(values: dict[str, Any]) -> SearchConfig:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file of flags.
+    """Return the settings in a YAML file, which may spell them with dashes, as flags are.
 
     Raises:
-        BadUse: no such file, not YAML, or not a mapping.
+        BadUse: the file cannot be read, is not YAML, or is not a mapping.
     """
     try:
         values = read_yaml(path)
@@ -243,20 +383,23 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise BadUse(f"config file '{path}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise BadUse(f"config file '{path}' must hold 'key: value' lines, got {type(values).__name__}")
+        raise BadUse(f"config file '{path}' must contain 'key: value' lines, got {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    if not problem["loc"] and problem["type"] == "value_error":  # of several fields together: says which
+    if not problem["loc"] and problem["type"] == "value_error":  # several settings together: the message names them
         return problem["msg"].removeprefix("Value error, ")
     key = ".".join(str(part) for part in problem["loc"]) or "config"
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(sorted(SearchConfig.model_fields))
-        return f"unknown key '{key}'; there are: {known}"
+        known = sorted(SearchConfig.model_fields)
+        close = get_close_matches(key, known, n=1)
+        return f"unknown key '{key}'; " + (
+            f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(known)}"
+        )
     if problem["type"] == "missing":
-        return f"'{key}' is missing; give it"
+        return f"'{key}' is missing; add it"
     return f"{key.replace('_', '-')}: {_lowered(problem['msg'])}, got {problem['input']!r}"
 
 

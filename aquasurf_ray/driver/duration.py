@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: seconds, or days, hours, minutes and seconds."""
+"""Durations as people write them: a number of seconds, or days, hours, minutes and seconds such as 2h30m."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ FORM = re.compile("".join(f"(?:{NUMBER}{unit})?" for unit in SECONDS), re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds. A number alone is seconds; beside others each has its unit, since 2h30 may mean minutes.
+    """Return the seconds that a text stands for.
+
+    A number alone is in seconds. Several numbers each need a unit: 2h30 could mean minutes or seconds.
 
     Raises:
-        ValueError: no such form, or nothing.
+        ValueError: the text is no such time, or not positive.
 
     >>> parse_duration("2h30m"), parse_duration("90"), parse_duration("1d 12h"), parse_duration("1.5h")
     (9000.0, 90.0, 129600.0, 5400.0)
@@ -30,10 +32,10 @@ def parse_duration(text: str) -> float:
 
 
 def checked_seconds(seconds: float) -> float:
-    """The same number.
+    """Return the number itself.
 
     Raises:
-        ValueError: it is not finite and positive.
+        ValueError: the number is not finite and positive.
     """
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError("Input should be seconds, or a time such as 2h30m or 45m")
@@ -41,12 +43,12 @@ def checked_seconds(seconds: float) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """The two largest units that it has, the smaller one rounded.
+    """Return a time in its two largest units, the smaller one rounded.
 
     >>> duration_text(9000), duration_text(45.2), duration_text(93_784), duration_text(3599.9)
     ('2 h 30 min', '45 s', '1 d 2 h', '1 h')
     """
-    for unit in (86_400, 3_600, 60, 1):  # rounded to the smaller of the two units that are told
+    for unit in (86_400, 3_600, 60, 1):  # rounded to the smaller of the two units shown
         smaller = {86_400: 3_600, 3_600: 60, 60: 1, 1: 1}[unit]
         whole = round(seconds / smaller) * smaller
         if whole >= unit or unit == 1:

@@ -1,7 +1,7 @@
-"""A value of the task's metric that a run is content with: `val_accuracy>=0.99`, or `val_rmse<=0.1`.
+"""The stop condition `until`: a value of the task's metric, such as `val_accuracy>=0.99` or `val_rmse<=0.1`.
 
-The metric is the one that the task is judged by, under the name that its column has in tables, on the validation split;
-whether it is reached by large values or by small ones is the task's as well.
+The metric is the task's own on the validation split, by the name of its column in tables. The task also decides whether
+larger or smaller values are better.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORM = re.compile(r"\s*(?P<metric>[^<>=]*[^<>=\s])\s*(?P<sign>>=|<=)\s*(?P<value
 
 @dataclass(frozen=True)
 class Until:
-    """`metric` is a column such as `val_accuracy`; at least `value` where the larger is the better, else at most."""
+    """`metric`, a column such as `val_accuracy`, reaches `value`: from below if `at_least`, else from above."""
 
     metric: str
     at_least: bool
@@ -27,10 +27,10 @@ class Until:
 
     @classmethod
     def parse(cls, text: str) -> Until:
-        """From its text.
+        """Return the condition that a text describes.
 
         Raises:
-            ValueError: no such form, or no finite number.
+            ValueError: the text is no such condition, or its value is not finite.
 
         >>> str(Until.parse(" val_rmse <= 0.10 "))
         'val_rmse<=0.1'
@@ -48,20 +48,20 @@ class Until:
         return f"{self.metric}{'>=' if self.at_least else '<='}{self.value:g}"
 
     def problem_with(self, metric: Metric) -> str | None:
-        """Why it cannot be said of a task with this metric, or None.
+        """Return why the condition does not fit a task with this metric, or None if it does.
 
         >>> from aquasurf_ray.tasks.objective import ACCURACY
         >>> Until("val_accuracy", False, 0.9).problem_with(ACCURACY)
-        'the task is judged by val_accuracy, and looks for large values; write val_accuracy>=0.9'
+        'the metric of the task is val_accuracy, where larger is better; write val_accuracy>=0.9'
         """
         wanted = Until(f"val_{metric.name}", metric.higher_is_better, self.value)
         if self == wanted:
             return None
-        direction = "large" if metric.higher_is_better else "small"
-        return f"the task is judged by {wanted.metric}, and looks for {direction} values; write {wanted}"
+        better = "larger" if metric.higher_is_better else "smaller"
+        return f"the metric of the task is {wanted.metric}, where {better} is better; write {wanted}"
 
     def is_met(self, score: float | None) -> bool:
-        """Whether a score, which is higher where better, is one to be content with.
+        """Return whether a score, of which more is always better, reaches the value.
 
         >>> Until("val_rmse", False, 0.1).is_met(-0.09), Until("val_accuracy", True, 0.99).is_met(None)
         (True, False)

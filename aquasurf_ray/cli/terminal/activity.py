@@ -1,4 +1,4 @@
-"""Who drives a run, and what its workers do."""
+"""The driver and the workers of a run, as `status` shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAUSE_COLUMNS = ("tries", "cause")
 
 
 def activity_document(activity: stored.RunActivity, causes: tuple[stored.FailureCause, ...]) -> dict[str, Any]:
-    """Who drives a run, what its workers do, and why tries failed; `live` is what its driver said `age` seconds ago."""
+    """Return who drives a run, what its workers do (`live`, as of `age` seconds ago), and why attempts failed."""
     return {
         "driver": _driver_document(activity),
         "live": _live_document(activity),
@@ -23,17 +23,17 @@ def activity_document(activity: stored.RunActivity, causes: tuple[stored.Failure
 
 
 def print_activity(document: dict[str, Any]) -> None:
-    """Prints it, below what else is known of the run."""
+    """Print the document below the state of the run."""
     driver, live = document["driver"], document["live"]
     if driver is not None:
         since = driver["since"].isoformat(timespec="seconds") if driver["since"] else "-"
         print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
         if driver["stop_asked_by"]:
-            print(f"asked to stop from {driver['stop_asked_by']}")
+            print(f"stop requested from {driver['stop_asked_by']}")
     if live is not None:
-        _print_live(live, goes_on=driver is not None and driver["state"] == "alive")
+        _print_live(live, alive=driver is not None and driver["state"] == "alive")
     if document["failure_causes"]:
-        print("\ntries that failed on their workers:")
+        print("\nfailed attempts by cause:")
         print_table(CAUSE_COLUMNS, [[cause["tries"], cause["cause"]] for cause in document["failure_causes"]])
 
 
@@ -71,25 +71,25 @@ def _live_document(activity: stored.RunActivity) -> dict[str, Any] | None:
 def _worker_document(worker: stored.LiveWorker) -> dict[str, Any]:
     memory = worker.gpu_used_mb, worker.gpu_total_mb
     gb = None if None in memory else " of ".join(f"{mb / 1000:.1f}" for mb in memory if mb is not None)
-    told = {"worker": worker.name, **{key: getattr(worker, key) for key in WORKER_COLUMNS if hasattr(worker, key)}}
-    return told | {"gpu_gb": gb}
+    document = {"worker": worker.name, **{key: getattr(worker, key) for key in WORKER_COLUMNS if hasattr(worker, key)}}
+    return document | {"gpu_gb": gb}
 
 
 def _sign_of_life(driver: dict[str, Any]) -> str:
     if driver["state"] == "dead":
         return "it has died"
     beat = "no heartbeat yet" if driver["heartbeat_age"] is None else f"heartbeat {driver['heartbeat_age']:.0f} s ago"
-    return f"{beat}, so it is gone or out of reach" if driver["state"] == "silent" else beat
+    return f"{beat}, so it has died or cannot be reached" if driver["state"] == "silent" else beat
 
 
-def _print_live(live: dict[str, Any], *, goes_on: bool) -> None:
-    """Of a driver that is gone nothing more is to be expected, so no time is left."""
+def _print_live(live: dict[str, Any], *, alive: bool) -> None:
+    """Print the last live report; a rate and a remaining time only make sense while the driver is alive."""
     from aquasurf_ray.driver.duration import duration_text
 
     if live["ending"]:
-        print(f"it ends: {live['ending']}")
-    if live["per_hour"] is not None and goes_on:
-        print(f"{live['per_hour']:.1f} evaluations an hour, about {duration_text(live['seconds_left'])} left")
+        print(f"ending: {live['ending']}")
+    if live["per_hour"] is not None and alive:
+        print(f"{live['per_hour']:.1f} evaluations per hour, about {duration_text(live['seconds_left'])} left")
     print(f"\nworkers, {live['age']:.0f} s ago:")
     rows = [[worker[column] for column in WORKER_COLUMNS] for worker in live["workers"]]
     print_table(WORKER_COLUMNS, rows, {"seconds": 0, "gpu_percent": 0})

@@ -1,4 +1,4 @@
-"""A job on a cluster, followed from here."""
+"""A job on a cluster, followed from this terminal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ if TYPE_CHECKING:
 
 FAILED = 1
 INTERRUPTED = 130
+
 Dashboard = Annotated[
     str | None,
     typer.Option(
-        "--dashboard", help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."
+        "--dashboard",
+        metavar="URL",
+        help="Ray dashboard of the cluster. Default: RAY_API_SERVER_ADDRESS, or else http://127.0.0.1:8265.",
     ),
 ]
 
 
 def follow(jobs: Jobs, id: str, dashboard: str | None) -> None:
-    """Follows the log, and ends with the job's exit code."""
+    """Print a job's log until the job ends, and exit with its status."""
     try:
         job = jobs.follow(id, _write)
     except KeyboardInterrupt:
         where = f" --dashboard {shlex.quote(dashboard)}" if dashboard else ""
-        print(f"detached; job '{id}' goes on: aquasurf job attach {id}{where}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None  # of a typer.Exit with this code, main says "stopped"
+        print(f"detached; job '{id}' keeps running: aquasurf job attach {id}{where}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None  # for a typer.Exit with this status, main would print "stopped"
     raise typer.Exit(_exit_code(job))
 
 
@@ -37,7 +40,7 @@ def _exit_code(job: Job) -> int:
         return job.exit_code
     if job.status == "SUCCEEDED":
         return 0
-    why = " ".join(job.message.split())[:300] if job.status == "FAILED" else "what is finished is kept, resume goes on"
+    why = " ".join(job.message.split())[:300] if job.status == "FAILED" else "finished work is kept; resume the run"
     print(f"aquasurf: job '{job.id}' is {job.status.lower()}: {why}", file=sys.stderr)
     return FAILED
 

@@ -1,10 +1,9 @@
-"""A run's confirmation, as `confirm` prints it, and a search with --confirm at its end.
+"""The table of a confirmation: `confirm` prints it, and a search with --confirm at its end.
 
-Columns: `selected` is the value that the function was selected by, `confirmed` the mean over the confirming seeds with
-the interval `low` to `high` that holds the true one 95 times in a hundred, `test` their mean on the test split. `gain`
-is the mean difference to relu with the same seeds, positive where better, `p` that of the paired t-test, corrected for
-the number of winners by Holm's method. `shrinkage` is what the selected value has lost, `expected` what it was expected
-to lose.
+Columns: `selected` is the value that the function was selected by; `confirmed` the mean over the additional seeds, with
+its 95% interval from `low` to `high`; `test` their mean on the test split. `gain` is the mean difference to ReLU with
+the same seeds, positive if better, and `p` the p-value of the paired t-test, with Holm's correction for the number of
+winners. `shrinkage` is what the selected value has lost, `expected` the expected loss.
 """
 
 from __future__ import annotations
@@ -22,32 +21,34 @@ COLUMNS = ("selected", "confirmed", "low", "high", "test", "gain", "p", "shrinka
 
 
 def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
-    """What is stored of a confirmation, for people or as one JSON document."""
+    """Print a stored confirmation, as a table or as one JSON document."""
     found = _read(name, store)
     if as_json:
         print_json(confirmation_document(found))
         return
     seeds = f"seed {found.seeds[0]}" if len(found.seeds) == 1 else f"seeds {found.seeds[0]} to {found.seeds[-1]}"
-    print(f"{found.metric.name} of the best of run '{found.of}', trained anew with {seeds} (run '{found.name}'):\n")
-    rows = [_in_words(function, _figures(found, function)) for function in found.functions]
+    print(
+        f"{found.metric.name} of the best functions of run '{found.of}', retrained with {seeds} (run '{found.name}'):\n"
+    )
+    rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
     print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
     if found.seed_effect is not None:
-        did = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
-        print(f"\nThe baselines, which nobody selected, {did} in the median: that is the seed's doing.")
+        change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
+        print(f"\nThe baselines, which were not selected, {change} in the median: the effect of the seed alone.")
 
 
 def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:
-    """A confirmation by its run's name, as a document."""
+    """Return the document of a stored confirmation by the name of its run."""
     return confirmation_document(_read(name, store))
 
 
 def confirmation_document(found: Confirmation) -> dict[str, Any]:
-    """Ready for JSON, in the metric's own values; a positive gain is better, a positive shrinkage is lost."""
+    """Return a document in the metric's own values; a positive gain is better, a positive shrinkage is a loss."""
     functions = [
         {
             "function": function.function,
             "baseline": function.baseline,
-            **_figures(found, function),
+            **_metrics(found, function),
             "seeds": function.confirmed.n,
             "diverged": function.confirmed.n_diverged,
             "p_uncorrected": function.against_reference.p_value,
@@ -71,7 +72,7 @@ def _read(name: str, store: str | None) -> Confirmation:
         return read_confirmation(opened, name)
 
 
-def _figures(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
+def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.confirmed
     low, high = interval(found.metric, mean)
     return {
@@ -87,8 +88,8 @@ def _figures(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     }
 
 
-def _in_words(function: ConfirmedFunction, figures: dict[str, Any]) -> dict[str, Any]:
-    """For the table: baselines are marked, and so is what diverged."""
+def _in_words(function: ConfirmedFunction, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row for people: baselines and diverged seeds are marked."""
     lost = function.confirmed.n_diverged
-    said = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
-    return figures | {"function": f"{function.function}{' (baseline)' if function.baseline else ''}{said}"}
+    diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
+    return row | {"function": f"{function.function}{' (baseline)' if function.baseline else ''}{diverged}"}

@@ -1,4 +1,4 @@
-"""What is known of a run, as its report and its pictures show it."""
+"""The data of a run that its report and its pictures show."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def findings_of(name: str, store: str | None) -> Findings:
+    """Return the findings of a run by its name."""
     from aquasurf_ray.analysis.report import read_findings
 
     with open_store(store) as opened:
@@ -19,7 +20,7 @@ def findings_of(name: str, store: str | None) -> Findings:
 
 
 def repeat_command(opened: stored.Store, name: str) -> str:
-    """The command that makes the run again; its own operators are registered on the way, for its functions' curves."""
+    """Return the command that repeats a run, after registering the run's own operators, whose curves are drawn."""
     from aquasurf_ray.driver.user_modules import import_modules
     from aquasurf_ray.driver.verbs.repeat_command import command_of
 

@@ -1,6 +1,6 @@
-"""A task's figures as people know them: `val_rmse` 0.25, where the store has the score -0.25, of which more is better.
+"""Leaderboards in the task's own metric: `val_rmse` is 0.25 where the store has the score -0.25 (more is better).
 
-The names of the columns hold the metric's name, so they are the same in a table, in CSV and in JSON.
+The names of the columns contain the metric's name, and are the same in tables, CSV and JSON.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early")
 _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
 
-def figures(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.EvaluationRecord) -> dict[str, Any]:
-    """The metric on the validation and on the test split, by column."""
+def metrics(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.EvaluationRecord) -> dict[str, Any]:
+    """Return the metric on the validation and on the test split, by column."""
     if metric.name == "accuracy":
         return {"val_accuracy": row.val_accuracy, "test_accuracy": row.test_accuracy}
     return {f"val_{metric.name}": metric.value(row.score), f"test_{metric.name}": metric.value(row.test_score)}
 
 
 def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, float | None]:
-    """The ends of a mean's interval as values of the metric, the smaller one first; None where there is none."""
+    """Return the ends of a mean's interval as values of the metric, the smaller one first; None for no interval."""
     ends = [end for end in map(metric.value, (mean.low, mean.high)) if end is not None]
     return (min(ends), max(ends)) if ends else (None, None)
 
 
 @dataclass(frozen=True)
 class Board:
-    """Rows of a leaderboard, with the task's metric and the scores of their functions' whole trainings by seed."""
+    """Rows of a leaderboard, with the task's metric and the scores of their functions' complete trainings by seed."""
 
     metric: stored.TaskMetric
     rows: list[stored.LeaderboardRow]
@@ -47,13 +47,15 @@ class Board:
 
     @classmethod
     def of(cls, store: stored.Store, run: stored.Run, rows: list[stored.LeaderboardRow]) -> Board:
-        """Of rows of the run's leaderboard."""
+        """Return the board of some rows of a run's leaderboard."""
         scores = store.seed_scores(run.task_id, {row.function_id for row in rows})
         return cls(store.task(run.task_id).metric, rows, scores)
 
     def documents(self) -> list[dict[str, Any]]:
-        """The rows, by column. `confirmed` is the mean over all seeds but the row's own, None where there is none or
-        one of them diverged."""
+        """Return the rows by column.
+
+        `confirmed` is the mean over all seeds but the row's own; None without others, or if one of them diverged.
+        """
         return [self._document(row) for row in self.rows]
 
     def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
@@ -66,11 +68,11 @@ class Board:
             "confirmed_diverged": others.n_diverged or None,
         }
         plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
-        return {"rank": row.rank, **figures(self.metric, row), **confirmed, **plain}
+        return {"rank": row.rank, **metrics(self.metric, row), **confirmed, **plain}
 
 
 def print_board(board: Board, form: Format) -> None:
-    """Rows of the leaderboard; in a table without the columns that no row fills, and with words for yes and no."""
+    """Print a leaderboard; a table leaves out columns that no row fills, and has words for yes and no."""
     metric, documents = board.metric, board.documents()
     columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
     columns += [column for column in _OF_ROW if column not in columns]
@@ -89,7 +91,7 @@ def _in_words(document: dict[str, Any]) -> dict[str, str]:
 
 
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
-    """Prints the best of a run."""
+    """Print the best functions of a run."""
     with open_store(store) as opened:
         run = opened.run(name)
         board = Board.of(opened, run, best_rows(opened, run, n))
@@ -97,5 +99,5 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
 
 
 def best_rows(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
-    """The best `n` functions of a run and all its baselines, best first."""
+    """Return the best `n` functions of a run and all its baselines, best first."""
     return [row for row in opened.leaderboard(run_id=run.id) if row.rank <= n or row.baseline]

@@ -1,4 +1,4 @@
-"""The database that a command looks at, which must be there, and how to name it in what is typed next."""
+"""The existing database that a command reads, and how to name it in a command that is suggested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def open_store(url: str | None) -> stored.Store:
-    """The store that must exist already: looking creates nothing."""
+    """Open a store that must exist: reading creates nothing."""
     from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.store import Store
 
@@ -18,7 +18,7 @@ def open_store(url: str | None) -> stored.Store:
 
 
 def store_option(store: str | None) -> str:
-    """What to add to a command that looks at the same database; a URL with a password is not repeated."""
+    """Return the option that makes a command use the same database; a URL with a password is not repeated."""
     if store is None:
         return ""
     with open_store(store) as opened:

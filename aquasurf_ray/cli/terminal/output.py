@@ -1,6 +1,6 @@
-"""How results are printed: a table for people, JSON or CSV for programs, always on standard output.
+"""Results on standard output: tables for people, JSON or CSV for programs.
 
-JSON here is strict: NaN and infinite numbers, which JSON does not have, become null.
+JSON is strict: NaN and infinite numbers, which JSON does not have, become null.
 """
 
 from __future__ import annotations
@@ -10,29 +10,37 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 
 class Format(StrEnum):
-    """How a table is printed."""
+    """The formats that a table can be printed in."""
 
     table = "table"
     json = "json"
     csv = "csv"
 
 
+@contextmanager
+def user_code() -> Iterator[None]:
+    """Redirect standard output to standard error while user code runs, which may print: only results belong there."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
 def print_json(document: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     print(json.dumps(_plain(document), indent=2, ensure_ascii=False))
 
 
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], form: Format, *, decimals: Mapping[str, int] | None = None
 ) -> None:
-    """Rows under column names; in JSON a list of objects. `decimals` are for people: they shorten the table only."""
+    """Print rows under column names, in JSON as a list of objects; `decimals` by column shorten the table only."""
     if form is Format.json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif form is Format.csv:
@@ -48,7 +56,7 @@ def print_rows(
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], decimals: Mapping[str, int] | None = None
 ) -> None:
-    """A plain table: numbers to the right, text whole, as wide as it needs to be; 4 decimals unless told otherwise."""
+    """Print a plain table, as wide as its text needs: numbers to the right, with 4 decimals unless `decimals` says."""
     places = [(decimals or {}).get(column, 4) for column in columns]
     cells = [[_cell(value, n) for value, n in zip(row, places, strict=True)] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)] if columns else []

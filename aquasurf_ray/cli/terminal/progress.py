@@ -1,11 +1,13 @@
-"""How commands show how far they are: those that train, and those that count up to a known end."""
+"""The progress of commands: of those that train, and of those that count up to a known end."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from aquasurf_ray.cli.terminal.output import user_code
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.events import Callback
@@ -17,13 +19,13 @@ def progress(as_json: bool) -> Iterator[list[Callback]]:
 
     The terminal is given back in any case.
 
-    Meanwhile standard output is standard error: Ray and the user's own code may print, and only results go there.
+    Meanwhile standard output is redirected to standard error, since Ray and the user's code may print.
     """
     from aquasurf_ray.driver.callbacks.progress import Bars, Lines
 
     shown = None if as_json else Bars() if sys.stderr.isatty() else Lines()
     try:
-        with redirect_stdout(sys.stderr):
+        with user_code():
             yield [shown] if shown else []
     finally:
         if shown:
@@ -32,7 +34,7 @@ def progress(as_json: bool) -> Iterator[list[Callback]]:
 
 @contextmanager
 def bar(text: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on standard error, to be told what is done and what there is to do; None where that is no terminal."""
+    """Show a bar on standard error and yield the function that updates it, or None if that is no terminal."""
     if silent or not sys.stderr.isatty():
         yield None
         return

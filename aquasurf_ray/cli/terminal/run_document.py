@@ -1,4 +1,4 @@
-"""A run's state as one document, for JSON and for tables."""
+"""The state of a run as one document, for JSON and for tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIVERGENCE_COLUMNS = ("function", "seed", "reason")
 
 
 def run_document(name: str, store: str | None) -> dict[str, Any]:
-    """A run's state and its leaderboard."""
+    """Return the state of a run and its leaderboard."""
     with open_store(store) as opened:
         run = opened.run(name)
         status, board = opened.status(run.id), Board.of(opened, run, best_rows(opened, run, 10))
@@ -24,13 +24,13 @@ def run_document(name: str, store: str | None) -> dict[str, Any]:
 
 
 def _holder(run: stored.Run, where: str) -> str | None:
-    """The process that holds the run, and whether it is known to have died; `where` is added to what to type then."""
+    """Return the process that holds the run's lease and, if it has died, the command to resume, with `where`."""
     from aquasurf_ray.store import is_dead
 
     owner = run.lease_owner
     if owner is None:
         return None
-    gone = f"; it has died, go on with: aquasurf resume {shlex.quote(run.name)}{where}" if is_dead(owner) else ""
+    gone = f"; it has died; resume with: aquasurf resume {shlex.quote(run.name)}{where}" if is_dead(owner) else ""
     return f"{owner.host} pid {owner.pid}{gone}"
 
 
@@ -61,11 +61,19 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "best_score": status.best.score if status.best else None,
         "best_function": status.best.function if status.best else None,
         "held_by": _holder(run, where),
+        "settings": _settings(run),
         "seed": run.seed,
         "code_version": run.code_version,
         "created": run.created_at.isoformat(timespec="seconds"),
         "updated": run.updated_at.isoformat(timespec="seconds"),
     }
+
+
+def _settings(run: stored.Run) -> dict[str, Any]:
+    """Return the settings that the run was created with, except the address, which may contain a password."""
+    from aquasurf_ray.driver.config import SearchConfig
+
+    return {key: value for key, value in run.config.items() if key in SearchConfig.model_fields and key != "address"}
 
 
 def _failure_document(request: stored.RequestedEvaluation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the commands that train end: the task they are given, and what they print of the run."""
+"""The beginning and the end of the commands that train: their task, and what they print of the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ if TYPE_CHECKING:
     from aquasurf_ray.driver.run.spec import RunResult
 
 
-def task_of(options: dict[str, Any], example: str) -> str:
-    """Takes the task out of the options. What is wrong with either is told before anything heavy is loaded."""
+def task_of(settings: dict[str, Any], example: str) -> str:
+    """Take the task out of the settings, after a check of both that comes before anything heavy is loaded.
+
+    Raises:
+        BadUse: no task, an unknown one, or a wrong setting.
+    """
     from aquasurf_ray.driver.config import make_config
     from aquasurf_ray.driver.errors import BadUse
     from aquasurf_ray.tasks.errors import TaskError
     from aquasurf_ray.tasks.registry import check_name
 
-    task = options.pop("task", None)
+    task = settings.pop("task", None)
     if not task:
         raise BadUse(f"no task given; name one, for example: {example}")
-    make_config({"task": task, **options})
+    make_config({"task": task, **settings})
     try:
         check_name(task)
     except TaskError as error:
@@ -49,16 +53,18 @@ def print_result(result: RunResult, store: str | None, as_json: bool) -> None:
 
 def _print_next_steps(result: RunResult, store: str | None) -> None:
     name, where = shlex.quote(result.name), store_option(store)
-    told = {f"aquasurf top {name} -n 20": "more of the table"}
+    next_steps = {f"aquasurf top {name} -n 20": "more of the table"}
     if result.kind == "search":
-        told[f"aquasurf resume {name} --evaluations {2 * result.budget}"] = "go on with a larger budget"
+        next_steps[f"aquasurf resume {name} --evaluations {2 * result.budget}"] = "continue with a larger budget"
     if result.kind != "confirm" and result.confirmation is None:
-        told[f"aquasurf confirm {name}"] = "are the best better, or lucky? further seeds tell"
-    told['aquasurf query "SELECT * FROM leaderboard LIMIT 5"'] = "ask the database"
+        next_steps[f"aquasurf confirm {name}"] = "retrain the winners with more seeds: real gain or luck?"
+    next_steps['aquasurf query "SELECT * FROM leaderboard LIMIT 5"'] = "query the database"
     if result.best:
-        told[f"aquasurf show {shlex.quote(result.best[0])}"] = "one function: results, and why it was suggested"
-    told = {command + where: use for command, use in told.items()}
-    width = max(map(len, told))
+        next_steps[f"aquasurf show {shlex.quote(result.best[0])}"] = (
+            "one function: its results, and why it was suggested"
+        )
+    next_steps = {command + where: use for command, use in next_steps.items()}
+    width = max(map(len, next_steps))
     print()
-    for command, use in told.items():
+    for command, use in next_steps.items():
         print(f"  {command:<{width}}  {use}")

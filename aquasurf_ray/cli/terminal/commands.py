@@ -1,0 +1,66 @@
+"""Commands and their help: a `Commands` is what a file of the command line adds its command, or its group of them, to.
+
+Help is plain text, since Rich takes longer to load than all else that help needs. Its sections are the panels that
+Typer knows as `rich_help_panel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from aquasurf_ray.cli.terminal.settings import FromModel
+
+OPTIONS = "Options"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class PanelCommand(TyperCommand):
+    """A command whose help lists the options in panels, in the order of their first options; `Options` comes last."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                panels["Arguments"].append((argument_name(parameter), record[1]))
+            else:
+                panels.setdefault(getattr(parameter, "rich_help_panel", None) or OPTIONS, []).append(record)
+        panels[OPTIONS] = panels.pop(OPTIONS)
+        for title, records in panels.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Commands(typer.Typer):
+    """One command, or a group of commands, as a file of the command line defines it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(rich_markup_mode=None, add_completion=False, **settings)
+
+    def command(self, name: str | None = None, **more: Any) -> Callable[[F], F]:
+        """Return a decorator that adds a command, with the options that its parameters take from the model."""
+        add = super().command(name, cls=PanelCommand, **more)
+
+        def decorate(function: F) -> F:
+            add(function if isinstance(function, FromModel) else FromModel(function))
+            return function
+
+        return decorate
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the group's help, or of the only command's, known before the command is built."""
+        text = self.info.help if isinstance(self.info.help, str) else self.registered_commands[0].callback.__doc__
+        return " ".join(str(text).partition("\n\n")[0].split())
+
+
+def argument_name(argument: Any) -> str:
+    """Return an argument as usage shows it, such as `FUNCTIONS...`."""
+    return f"{argument.metavar or argument.name.upper()}{'...' if argument.nargs == -1 else ''}"

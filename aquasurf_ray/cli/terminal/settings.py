@@ -1,0 +1,143 @@
+"""Options that are made from the configuration's model, so that a new setting is one line of the model.
+
+Pydantic takes as long to load as everything else that `aquasurf --help` needs, so a command's options are made when
+Typer asks for its signature, and Typer asks only for the command that is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, update_wrapper
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+FROM_MODEL = "the option of the model's setting with this parameter's name"
+METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file with these options; flags take precedence over it."),
+]
+
+
+def with_settings(
+    model: str, *more: str, without: tuple[str, ...] = (), argument: str | None = None
+) -> Callable[[Callable[..., None]], FromModel]:
+    """Return a decorator that gives a command the settings of a model as options, and `--config`.
+
+    The command gets the settings that were given as a dictionary, its parameter `settings`. A parameter of its own
+    replaces the setting of the same name, which a configuration file may then give too.
+
+    Args:
+        model: a class of `driver.config`, by name.
+        more: further settings.
+        without: settings of the model that the command does not take.
+        argument: a setting that is the command's argument instead of an option.
+    """
+
+    def names() -> list[str]:
+        from aquasurf_ray.driver import config
+
+        taken = [name for name in (*getattr(config, model).model_fields, *more) if name not in without]
+        return sorted(taken, key=lambda name: list(config.Panel).index(config.shown(name)["panel"]))
+
+    return lambda command: FromModel(command, names, argument)
+
+
+class FromModel:
+    """A command with options from the model: parameters annotated `FROM_MODEL`, and the settings called `names`."""
+
+    def __init__(
+        self, command: Callable[..., None], names: Callable[[], list[str]] | None = None, argument: str | None = None
+    ) -> None:
+        update_wrapper(self, command)
+        self._command, self._names, self._argument = command, names, argument
+
+    def __call__(self, **given: Any) -> None:
+        if self._names is not None:
+            given = self._with_settings(**given)
+        self._command(**given)
+
+    @property
+    def __signature__(self) -> Signature:
+        """The parameters that Typer makes options of; keyword-only, since their order is that of help."""
+        parameters = list(self._own.values())
+        if self._names is not None:
+            parameters += [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=self._annotation(name))
+                for name in self._names()
+                if name not in self._own
+            ]
+            parameters.append(Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile))
+        return Signature(parameters)
+
+    @cached_property
+    def _own(self) -> Mapping[str, Parameter]:
+        parameters = {}
+        for name, parameter in signature(self._command, eval_str=True).parameters.items():
+            if FROM_MODEL in getattr(parameter.annotation, "__metadata__", ()):
+                parameter = parameter.replace(annotation=_option(name))
+            if name != "settings":
+                parameters[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        return parameters
+
+    def _annotation(self, name: str) -> Any:
+        from aquasurf_ray.driver.config import shown
+
+        if name == self._argument:
+            return _argument(name)
+        return _option(name, panel=str(shown(name)["panel"]))
+
+    def _with_settings(self, config: Path | None = None, **given: Any) -> dict[str, Any]:
+        from aquasurf_ray.driver.config import SearchConfig, read_config_file
+
+        own = {name: given.pop(name) for name in self._own}
+        # an option that may be repeated and was not given is an empty list
+        flags = {name: value for name, value in given.items() if value is not None and value != []}
+        settings = (read_config_file(config) if config else {}) | flags
+        for name in own.keys() & SearchConfig.model_fields.keys() & settings.keys():
+            in_file = settings.pop(name)
+            own[name] = in_file if own[name] is None else own[name]
+        return {**own, "settings": settings}
+
+
+def _option(name: str, panel: str | None = None) -> Any:
+    kind, about = _shown(name)
+    return Annotated[kind | None, typer.Option(f"--{name.replace('_', '-')}", rich_help_panel=panel, **about)]
+
+
+def _argument(name: str) -> Any:
+    kind, about = _shown(name)
+    return Annotated[kind | None, typer.Argument(**about)]
+
+
+def _shown(name: str) -> tuple[Any, dict[str, Any]]:
+    """Return the type that Typer reads a setting's value as, and what help shows of the setting."""
+    from aquasurf_ray.driver.config import DURATION, SearchConfig, shown
+
+    field = SearchConfig.model_fields[name]
+    kind, metavar = _kind(field.annotation)
+    metavar, text, default = shown(name)["metavar"] or metavar, field.description or "", field.default
+    if not (field.is_required() or default in (None, ()) or "Default:" in text):
+        value = f"{default:g}" if isinstance(default, float) else default
+        text = f"{text} Default: {value}{'s' if metavar == DURATION else ''}."
+    return str if metavar == DURATION else kind, {"help": text, "metavar": metavar}
+
+
+def _kind(annotation: Any) -> tuple[Any, str]:
+    """Return the type that Typer reads a value as, and its metavar.
+
+    Choices are read as text: the model refuses all others, from a configuration file as from a flag, and names the
+    setting.
+    """
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType, Annotated):  # a type or None, a type with a validator
+        return _kind(get_args(annotation)[0])
+    if origin is Literal:
+        return str, "|".join(get_args(annotation))
+    if origin is tuple:
+        return list[str], "TEXT"
+    return annotation, METAVARS[annotation]
