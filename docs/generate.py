@@ -13,9 +13,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args, get_origin
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -72,10 +71,6 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
             yield from commands(f"{name} {word}", member)
 
 
-def argument_name(parameter: Any) -> str:
-    return parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
-
-
 def page_name(name: str) -> str:
     return name.removeprefix("aquasurf ").replace(" ", "-") + ".md"
 
@@ -85,14 +80,18 @@ def first_sentence(command: Any) -> str:
 
 
 def command_page(name: str, command: Any) -> str:
-    """What `--help` says, as a page."""
+    """Return the help of a command as a page, with a table for each of its panels."""
+    from aquasurf_ray.cli.terminal.commands import argument_name
+
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help" and not p.hidden]
     usage = " ".join([name, *(argument_name(p) for p in arguments), *(["[OPTIONS]"] if options else [])])
     parts = [f"# {name}", "", "\n".join(line.strip() for line in (command.help or "").splitlines()), ""]
     parts += ["```", usage, "```", ""]
     parts += table("argument", [(argument_name(p), p) for p in arguments])
-    parts += table("option", [(", ".join([*p.opts, *p.secondary_opts]), p) for p in options])
+    for panel in dict.fromkeys(p.rich_help_panel for p in options):
+        rows = [(", ".join([*p.opts, *p.secondary_opts]), p) for p in options if p.rich_help_panel == panel]
+        parts += table(panel or "option", rows)
     example = (command.epilog or "").strip()
     if example.startswith("Example: "):
         parts += ["```", example.removeprefix("Example: "), "```"]
@@ -102,25 +101,21 @@ def command_page(name: str, command: Any) -> str:
 
 
 def table(title: str, rows: list[tuple[str, Any]]) -> list[str]:
-    lines = [f"| `{names}` | {kind(p)} | {escaped(p.help or '')}{default(p)} |" for names, p in rows]
+    lines = [f"| `{names}` | {value(p)} | {escaped(p.help or '')}{default(p)} |" for names, p in rows]
     return [f"| {title} | value | meaning |", "| --- | --- | --- |", *lines, ""] if rows else []
 
 
-def kind(parameter: Any) -> str:
-    """What a value is: its type's name, or the values to choose from."""
-    if getattr(parameter, "is_flag", False):
+def value(parameter: Any) -> str:
+    """Return an option's value as help shows it, or the choices; an argument is named by its value."""
+    if parameter.param_type_name == "argument" or parameter.is_flag:
         return ""
-    annotation = parameter.type_descriptor.annotation
-    several = get_origin(annotation) is list
-    one = get_args(annotation)[0] if several else annotation
-    told = ", ".join(f"`{c.value}`" for c in one) if issubclass(one, Enum) else one.__name__.lower()
-    return told + (", several" if several else "")
+    return ", ".join(f"`{choice}`" for choice in parameter.metavar.split("|"))
 
 
 def default(parameter: Any) -> str:
     shown = getattr(parameter, "show_default", False) and not getattr(parameter, "is_flag", False)
-    value = getattr(parameter.default, "value", parameter.default)
-    return f" Default: `{value}`." if shown and isinstance(value, str | int | float) and value != "" else ""
+    chosen = getattr(parameter.default, "value", parameter.default)
+    return f" Default: `{chosen}`." if shown and isinstance(chosen, str | int | float) and chosen != "" else ""
 
 
 def escaped(text: str) -> str:

@@ -19,8 +19,8 @@ app = Commands()
 def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> None:
     """Resume a run after an interruption, or with a larger budget.
 
-    The configuration file may be the one that the run was started with; settings that make a run this run cannot
-    change.
+    Settings that are not given keep the run's values. The configuration file may be the one that the run was started
+    with, but what identifies the run cannot change.
     """
     from aquasurf_ray.driver.config import make_config
 

@@ -67,12 +67,12 @@ def setting(
 
 def _seconds(value: Any) -> Any:
     """Numbers, as from Python, YAML or the store, are seconds; text is a number too, or a time such as 2h30m."""
-    if not isinstance(value, str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     try:
-        return float(value)
+        return float(str(value))
     except ValueError:
-        return parse_duration(value)
+        return parse_duration(str(value))
 
 
 def _switch(value: Any) -> Any:
@@ -109,8 +109,8 @@ class RunIdentity(BaseModel):
     surrogate: SurrogateName = setting(
         DEFAULT_SURROGATE,
         Panel.SURROGATE,
-        "aquasurf: a regressor on a UMAP embedding of the candidates, as in the paper; metric: a Gaussian process on "
-        "the distances between features, with expected improvement.",
+        "Surrogate model: aquasurf is a regressor on a UMAP embedding of the candidates, as in the paper; metric is a "
+        "Gaussian process on the distances between features, with expected improvement.",
         earlier=EARLIER_SURROGATE,
     )
     regressor: str = setting(

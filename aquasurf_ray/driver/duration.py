@@ -7,6 +7,7 @@ import re
 
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 NUMBER = r"(\d+(?:\.\d+)?)"
+EXPECTED = "Input should be seconds, or a time such as 2h30m or 45m"
 FORM = re.compile("".join(f"(?:{NUMBER}{unit})?" for unit in SECONDS), re.ASCII)
 
 
@@ -16,7 +17,7 @@ def parse_duration(text: str) -> float:
     A number alone is in seconds. Several numbers each need a unit: 2h30 could mean minutes or seconds.
 
     Raises:
-        ValueError: the text is no such time, or not positive.
+        ValueError: the text is no such time.
 
     >>> parse_duration("2h30m"), parse_duration("90"), parse_duration("1d 12h"), parse_duration("1.5h")
     (9000.0, 90.0, 129600.0, 5400.0)
@@ -26,9 +27,10 @@ def parse_duration(text: str) -> float:
     """
     text = "".join(text.split()).lower()
     found = FORM.fullmatch(f"{text}s" if re.fullmatch(NUMBER, text, re.ASCII) else text)
-    parts = [float(part or 0) for part in found.groups()] if found else []
-    seconds = sum(part * unit for part, unit in zip(parts, SECONDS.values(), strict=False))
-    return checked_seconds(seconds)
+    parts = found.groups() if found else ()
+    if not any(parts):
+        raise ValueError(EXPECTED)
+    return sum(float(part or 0) * unit for part, unit in zip(parts, SECONDS.values(), strict=True))
 
 
 def checked_seconds(seconds: float) -> float:
@@ -38,7 +40,7 @@ def checked_seconds(seconds: float) -> float:
         ValueError: the number is not finite and positive.
     """
     if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError("Input should be seconds, or a time such as 2h30m or 45m")
+        raise ValueError(EXPECTED)
     return seconds
 
 

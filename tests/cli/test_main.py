@@ -315,7 +315,7 @@ def test_query_reads_and_the_database_refuses_the_rest(finished, capsys):
 def test_enqueue_says_what_became_of_each(finished, capsys):
     code, out, _ = run(capsys, "enqueue", "one", "relu(x)", "swish(negative(x))")
     assert code == 0
-    assert out.splitlines()[:2] == ["relu(x): is done already", "swish(negative(x)): queued"]
+    assert out.splitlines()[:2] == ["relu(x): already done", "swish(negative(x)): queued"]
     assert "aquasurf resume one --evaluations" in out, "a finished run has to be told to go on"
 
 
@@ -473,7 +473,7 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     monkeypatch.setattr(confirmations, "_read", lambda name, store: found)
     confirmations.print_confirmation("c", None, as_json=False)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert " ".join(lines[0]) == "rmse of the best of run 'one', trained anew with seeds 1 to 3 (run 'c'):"
+    assert " ".join(lines[0]) == "rmse of the best functions of run 'one', retrained with seeds 1 to 3 (run 'c'):"
     values = ["0.2500", "0.5000", "0.2500", "0.7500", "0.6250", "0.1250", "0.0200", "0.2500", "0.1250"]
     assert lines[3] == [*values, "swish(swish(x))"]
     assert " ".join(lines[4]).endswith("relu(x) (baseline) (diverged with 1 of 3 seeds)")

@@ -109,7 +109,7 @@ def test_a_front_without_costs_says_why_it_is_empty(wine, capsys):
     assert main(["top", "bare", "--pareto"]) == 0
     captured = capsys.readouterr()
     assert captured.out.split()[:3] == ["rank", "val_rmse", "test_rmse"]
-    assert captured.err == "run 'bare' has no whole training of a function whose cost was measured\n"
+    assert captured.err == "run 'bare' has no complete training of a function with a measured cost\n"
 
 
 def test_status_tells_the_best_in_the_metric_and_how_many_were_stopped(wine, capsys):
@@ -127,7 +127,7 @@ def test_show_tells_cost_precision_and_every_value_in_the_metric(wine, capsys):
     text = said(capsys, "show", "mul(x,tanh(x))")
     for part in (
         "cost         wine on H100: 1.50 x relu's step time, 1.50 x its activation memory",
-        "trained in       bfloat16 on 4 x H100, 2.0 s, 31000 examples/s",
+        "training         bfloat16 on 4 x H100, 2.0 s, 31000 examples/s",
         "val_rmse         0.2500",
         "test_rmse        0.3750",
         "predicted        0.3750, rank 2",

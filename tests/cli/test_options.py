@@ -1,18 +1,21 @@
-"""One name for one thing: the fields of a configuration are the flags, and the documented interface is there."""
+"""One name for one thing: options are the settings of the model, and the documented interface is there."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.main import get_command
 
-from aquasurf_ray.cli.main import app
-from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
+from aquasurf_ray.cli.main import PANELS, app, main
+from aquasurf_ray.driver.config import CONDITIONS, Panel, SearchConfig, TrainingConditions, make_config
 
 COMMANDS = dict(get_command(app).commands)
-for group in ("task", "benchmark"):
-    COMMANDS |= {f"{group} {name}": command for name, command in COMMANDS[group].commands.items()}
+for group in ("task", "benchmark", "job"):
+    COMMANDS |= {f"{group} {name}": command for name, command in COMMANDS.pop(group).commands.items()}
 INTERFACE = {
     "search": "task --name --space --evaluations --candidates --workers --gpus-per-worker --store --storage --seed "
     "--config --address --json",
@@ -34,7 +37,7 @@ INTERFACE = {
 
 
 OF_SEARCHES = {"evaluations", "confirm", "seeds", "until"}
-OF_BUILDS = {"task", "space", "seeds", "fisher", "modules"}
+OF_TRAININGS = set(TrainingConditions.model_fields)
 
 
 def parameters(command):
@@ -42,7 +45,7 @@ def parameters(command):
     return {parameter.name: parameter for parameter in COMMANDS[command].params if parameter.name != "help"}
 
 
-def test_every_field_is_a_flag_of_search_and_every_flag_a_field():
+def test_every_setting_is_an_option_of_search_and_every_option_a_setting():
     flags = parameters("search")
     assert set(flags) - {"config", "as_json"} == set(SearchConfig.model_fields)
     for name in flags.keys() - {"task", "as_json"}:
@@ -53,27 +56,32 @@ def test_every_condition_of_a_run_can_be_changed_at_resume_and_nothing_else():
     assert set(parameters("resume")) - {"config", "as_json"} == CONDITIONS
 
 
-def test_evaluate_takes_the_conditions_of_a_training_and_what_it_needs_to_read_functions():
-    taken = set(parameters("evaluate")) - {"functions", "seeds", "config", "as_json"}
-    assert taken == CONDITIONS - OF_SEARCHES | {"task", "modules", "health_gate"}
-
-
-def test_a_build_and_a_confirmation_take_the_conditions_of_a_training():
-    build, confirm = set(parameters("benchmark build")), set(parameters("confirm"))
-    assert build - {"config", "as_json", "output"} == CONDITIONS - OF_SEARCHES | OF_BUILDS
-    assert confirm - {"config", "as_json"} == CONDITIONS - OF_SEARCHES | {"top", "seeds"}
+def test_runs_that_do_not_search_take_the_conditions_of_a_training():
+    assert OF_TRAININGS == CONDITIONS - OF_SEARCHES
+    taken = {
+        name: set(parameters(name)) - {"config", "as_json"} - OF_TRAININGS
+        for name in ("evaluate", "benchmark build", "confirm", "transfer")
+    }
+    assert taken == {
+        "evaluate": {"functions", "seeds", "task", "modules", "health_gate"},
+        "benchmark build": {"task", "space", "modules", "seeds", "fisher", "output"},
+        "confirm": {"top", "seeds"},
+        "transfer": {"source", "to", "top", "seeds", "form"},
+    }
+    for name in ("evaluate", "benchmark build", "transfer"):
+        assert set(parameters(name)) >= OF_TRAININGS
 
 
 @pytest.mark.parametrize("command", ["search", "resume", "evaluate", "confirm"])
-def test_the_defaults_that_help_tells_are_those_of_the_configuration(command):
-    told = 0
+def test_the_defaults_in_help_are_those_of_the_configuration(command):
+    shown = 0
     for name, parameter in parameters(command).items():
         found = re.search(r"Default: ([\w.-]+)\.", getattr(parameter, "help", None) or "")
         default = SearchConfig.model_fields[name].default if name in SearchConfig.model_fields else None
-        if found and default is not None:
-            told += 1
-            assert type(default)(found[1]) == default, f"--{name}"
-    assert told >= 4
+        if found and default is not None and not (command, name) == ("evaluate", "seeds"):
+            shown += 1
+            assert getattr(make_config({"task": "digits", name: found[1]}), name) == default, f"--{name}"
+    assert shown >= 6
 
 
 @pytest.mark.parametrize("command", INTERFACE)
@@ -93,4 +101,99 @@ def test_one_option_means_one_thing_in_all_commands():
                 if flag in {"--store", "--json", "--workers", "--storage", "--modules", "--config", "--address"}:
                     texts.setdefault(flag, set()).add(parameter.help)
     assert len(texts) == 7
-    assert {flag: len(said) for flag, said in texts.items()} == dict.fromkeys(texts, 1)
+    assert {flag: len(texts[flag]) for flag in texts} == dict.fromkeys(texts, 1)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_in_whole_sentences_and_shows_values_as_people_write_them(command, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"<(str|int|float|path|list.*)>|\b(TEXT|FLOAT|INTEGER|PATH)\b", shown)
+    for name, parameter in parameters(command).items():
+        assert re.fullmatch(r"[A-Z](.|\n)*\.", parameter.help), f"{name}: {parameter.help}"
+        assert getattr(parameter, "is_flag", False) or parameter.metavar, name
+
+
+def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(capsys):
+    def panels(*arguments):
+        assert main([*arguments, "--help"]) == 0
+        sections = re.split(r"^(\w[\w ]*):\n", capsys.readouterr().out, flags=re.M)
+        return {title: re.findall(r"^  (\S+)", text, re.M) for title, text in zip(sections[1::2], sections[2::2])}
+
+    commands = panels()
+    assert [*commands][1:] == ["Runs", "Results", "Functions", "Database", "Cluster", "Benchmarks"]
+    assert {title: tuple(commands[title]) for title in PANELS} == PANELS | {
+        "Benchmarks": (*PANELS["Benchmarks"], "Start")  # the last line
+    }
+    assert len(get_command(app).commands) == 30
+    options = panels("search")
+    assert [*options] == ["Arguments", *Panel, "Options"]
+    assert {"--time-budget", "--until"} == set(options["Stop conditions"])
+
+
+def test_a_configuration_file_gives_an_option_that_a_command_has_for_itself(tmp_path, monkeypatch):
+    """`seeds` of an evaluation is no setting of it, but stands in the file of a search that is used again."""
+    from aquasurf_ray import driver
+    from aquasurf_ray.cli import evaluate
+
+    calls = []
+    monkeypatch.setattr(driver, "evaluate", lambda *given, **options: calls.append((given, options)), raising=False)
+    monkeypatch.setattr(evaluate, "print_result", lambda *given: None)
+    file = tmp_path / "run.yaml"
+    file.write_text("task: digits\nseeds: 4\nworkers: 1\n")
+    for more in ([], ["--seeds", "2", "--workers", "3"]):
+        assert main(["evaluate", "relu(x)", "--config", str(file), *more]) == 0
+    assert [(given, options["seeds"], options["workers"]) for given, options in calls] == [
+        ((["relu(x)"], "digits"), 4, 1),
+        ((["relu(x)"], "digits"), 2, 3),
+    ]
+
+
+NEW_SETTING = """
+    patience: int = setting(7, Panel.TRAINING, "Number of epochs to wait.", ge=1, earlier=7)
+"""
+WITH_NEW_SETTING = """
+import importlib.util, json, sys
+from pathlib import Path
+
+name = "aquasurf_ray.driver.config"
+spec = importlib.util.find_spec(name)
+line = "class RunIdentity(BaseModel):"
+head, found, fields = Path(spec.origin).read_text().partition(line)
+assert found
+sys.modules[name] = importlib.util.module_from_spec(spec)
+exec(compile(head + line + {setting!r} + fields, spec.origin, "exec"), vars(sys.modules[name]))
+
+from aquasurf_ray.cli.main import main
+
+small = ["--space", "space.yaml", "--evaluations", "1", "--candidates", "1", "--workers", "1", "--features", "outputs"]
+Path("space.yaml").write_text("unary: [relu, tanh]\\nschemas: [unary(unary(x))]\\n")
+Path("run.yaml").write_text("patience: 9\\n")
+codes = [
+    main(["search", "--help"]),
+    main(["search", "digits", *small, "--name", "flag", "--patience", "8", "--json"]),
+    main(["status", "flag", "--json"]),
+    main(["query", "SELECT config FROM runs", "--format", "csv"]),
+    main(["search", "digits", *small, "--name", "flag", "--config", "run.yaml"]),
+    main(["search", "digits", "--patience", "0"]),
+    main(["search", "digits", "--patiense", "8"]),
+]
+print(codes)
+"""
+
+
+def test_a_new_setting_is_one_line_of_the_model(tmp_path):
+    """The line is put into the model's source; nothing else is changed."""
+    program = WITH_NEW_SETTING.format(setting=NEW_SETTING)
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[0, 0, 0, 0, 2, 2, 2]"], done.stdout + done.stderr
+    assert re.search(r"^  --patience N +Number of epochs to wait. Default: 7.$", done.stdout, re.M)
+    decoder, documents = json.JSONDecoder(), []
+    for begin in (found.start() for found in re.finditer(r"^\{", done.stdout, re.M)):
+        documents.append(decoder.raw_decode(done.stdout[begin:])[0])
+    assert [document["settings"]["patience"] for document in documents] == [8, 8]
+    assert '""patience"": 8' in done.stdout, "the stored configuration, in CSV"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("aquasurf:")]
+    assert re.search(r"run 'flag' .*patience 8 -> 9", errors[0])
+    assert errors[1] == "aquasurf: patience: input should be greater than or equal to 1, got 0"
+    assert "--patience" in errors[2], "what a typo is offered"

@@ -95,7 +95,7 @@ def test_show_tells_what_is_stored_where_the_module_is_lost(stored, capsys, tmp_
     assert document["evaluations"][0]["val_accuracy"] == 0.97
     assert main(["show", NAME]) == 0
     out = capsys.readouterr().out
-    assert "no formula" in out
+    assert "unreadable" in out
     assert "0.9700" in out
 
 

@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(head, folder, runs, say)
     with started_on(head, folder, "submit", "--working-dir", ".", "--", *SLOW, "--name", "left") as following:
         try:
             first = following.stderr.readline()
-            assert first.endswith("is on the cluster; Ctrl-C leaves it alone\n"), first + following.stderr.read()
+            assert first.endswith("is on the cluster; Ctrl-C leaves it running\n"), first + following.stderr.read()
             job = first.split("'")[1]
             wait_for_a_result(runs, "left")
             following.send_signal(signal.SIGINT)
@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(head, folder, runs, say)
         finally:
             following.kill()
     assert following.returncode == 130
-    assert err.splitlines()[-1] == f"detached; job '{job}' goes on: aquasurf job attach {job}"
+    assert err.splitlines()[-1] == f"detached; job '{job}' keeps running: aquasurf job attach {job}"
     assert listed(say)[job]["status"] == "RUNNING"
     code, out, err = say("job", "stop", job)
     assert (code, out) == (0, f"job '{job}' is stopped\n"), err

@@ -6,6 +6,8 @@ import pytest
 
 from aquasurf_ray.driver.config import (
     CONDITIONS,
+    RunConditions,
+    RunIdentity,
     SearchConfig,
     data_folder,
     digest,
@@ -21,7 +23,10 @@ from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
     ("values", "message"),
     [
         ({"evaluations": 0}, "evaluations: input should be greater than or equal to 1, got 0"),
-        ({"evaluation": 5}, "unknown key 'evaluation'; there are: .*evaluations"),
+        ({"evaluation": 5}, "unknown key 'evaluation'; did you mean 'evaluations'\\?"),
+        ({"colour": 5}, "unknown key 'colour'; the keys are .*evaluations, .*workers"),
+        ({"time_limit": "soon"}, "time-limit: input should be seconds, or a time such as 2h30m .*, got 'soon'"),
+        ({"time_limit": "0"}, "time-limit: input should be greater than 0, got '0'"),
         ({"workers": -1}, "workers: .* got -1"),
         ({"seed": "one"}, "seed: .* got 'one'"),
         ({"features": "all"}, "features: .*'both', 'spectrum' or 'outputs'.* got 'all'"),
@@ -35,7 +40,7 @@ from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
         ({"gpus_per_evaluation": 1.5}, "gpus-per-evaluation: .* got 1.5"),
         (
             {"gpus_per_evaluation": 4, "gpus_per_worker": 0.5},
-            "gpus-per-evaluation: 4 processes have a whole GPU each: gpus-per-worker must be 1, .* got 0.5",
+            "gpus-per-evaluation: 4 processes need a whole GPU each: gpus-per-worker must be 1, .* got 0.5",
         ),
         ({"name": "a\nb"}, r"name: input should have no line breaks or other control characters, got 'a\\nb'"),
         ({"name": "\x1b[2J"}, "name: .* control characters, got"),
@@ -53,8 +58,10 @@ def test_a_missing_task_is_named():
         make_config({})
 
 
-def test_conditions_are_real_fields_and_do_not_change_the_identity():
-    assert set(SearchConfig.model_fields) >= CONDITIONS
+def test_each_setting_is_of_the_identity_or_a_condition_and_conditions_do_not_change_the_identity():
+    assert set(RunIdentity.model_fields) | CONDITIONS == set(SearchConfig.model_fields)
+    assert set(RunConditions.model_fields) == CONDITIONS
+    assert CONDITIONS.isdisjoint(RunIdentity.model_fields)
     plain = make_config({"task": "digits"})
     other = {"evaluations": 99, "workers": 7, "address": "auto", "store": "sqlite:///x.db", "name": "n"}
     assert digest(make_config({"task": "digits", **other}).identity()) == digest(plain.identity())
@@ -72,6 +79,14 @@ def test_a_run_of_a_version_without_a_field_is_the_same_run():
     identity = make_config({"task": "digits", "surrogate": "aquasurf"}).identity()
     assert identity.keys().isdisjoint({"max_cost", "early_stop", "health_gate", "surrogate"})
     assert digest(identity) == "63268cd060bfad51be25cc9b4ff90f96", "as the first version stored it"
+
+
+def test_times_are_seconds_or_text_with_units():
+    durations = ("time_budget", "time_limit", "wait_for_nodes", "lease_seconds", "checkpoint_interval")
+    for text, seconds in {"2h30m": 9000.0, "90": 90.0, "1.5h": 5400.0}.items():
+        config = make_config({"task": "digits", **dict.fromkeys(durations, text)})
+        assert {getattr(config, name) for name in durations} == {seconds}
+    assert make_config({"task": "digits", "wait_for_nodes": "0"}).wait_for_nodes == 0
 
 
 def test_the_regressor_of_a_run_that_names_none_is_its_surrogates():
@@ -104,7 +119,7 @@ def test_yaml_keys_are_the_flags(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("- a\n- b\n", "must hold 'key: value' lines, got list"), ("a: [", "is not YAML")]
+    ("text", "message"), [("- a\n- b\n", "must contain 'key: value' lines, got list"), ("a: [", "is not YAML")]
 )
 def test_a_broken_config_file_is_refused(tmp_path, text, message):
     file = tmp_path / "run.yaml"
