@@ -51,7 +51,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
     assert (code, err) == (0, "")
     title, _, columns, random, evolution, *_ = out.splitlines()
-    assert title == "synthetic: 40 functions, 2 runs of 5 evaluations among 16 drawn functions after the baselines"
+    assert title == "synthetic: 40 functions, 2 searches of 5 evaluations among 16 drawn functions after the baselines"
     assert columns.split()[:4] == ["policy", "to", "top", "1%"]
     assert (random.split()[0], evolution.split()[0]) == ("random", "evolution")
     assert evolution.split()[-1] == "-"
@@ -62,7 +62,7 @@ def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_
     path = tmp_path / "tables.md"
     code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "-o", str(path))
     assert (code, err) == (0, "")
-    assert out.startswith("synthetic, second 24 functions, 2 runs of 3 evaluations among 8 drawn functions")
+    assert out.startswith("synthetic, second 24 functions, 2 searches of 3 evaluations among 8 drawn functions")
     assert out.count("\n| gp/both/metric") == out.count("\n| svr/both/metric") == 2
     assert path.read_text() in out
     code, out, err = run(capsys, "benchmark", "evidence", made_file, *options, "--json")
@@ -105,13 +105,13 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--regressor", "knr,knn"], "regressor: there are knr, rfr, svr"),
-        (["--features", "spectra"], "features: there are both, spectrum, outputs, got 'spectra'"),
-        (["--space", "plane"], "space: there are umap, metric, got 'plane'"),
+        (["--regressor", "knr,knn"], "regressor must be one of knr, rfr, svr"),
+        (["--features", "spectra"], "features must be one of both, spectrum, outputs, got 'spectra'"),
+        (["--space", "plane"], "space must be one of umap, metric, got 'plane'"),
         (["--baseline", "rndom"], "baseline must be one of random, aquasurf, metric, evolution, tpe, "),
         (["--policy", "knr/both/umap:k"], "'k' in 'knr/both/umap:k' is no setting"),
-        (["--policy", "knn/both/umap"], "regressor: there are knr"),
-        (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE, got 'evolve'"),
+        (["--policy", "knn/both/umap"], "regressor must be one of knr"),
+        (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE (such as knr/both/umap), got 'evolve'"),
         (["--reference", "tpe"], "reference must be one of random, knr/both/umap, got 'tpe'"),
         (["--runs", "0"], "runs: at least one is needed, got 0"),
         (["--evaluations", "33"], "33 asked for, but a search on 'synthetic' can choose from 16 functions"),

@@ -104,7 +104,7 @@ def test_csv_has_every_column(find):
         ([NAME, "--max-cost", "-1"], "--max-cost"),
         ([NAME, "--max-cost", "cheap"], "--max-cost"),
         ([NAME, "-n", "0"], "-n"),
-        ([], "Missing argument 'name'"),
+        ([], "Missing argument 'NAME'"),
     ],
 )
 def test_bad_use_is_told_in_a_line_or_two(find, arguments, says):
@@ -126,4 +126,4 @@ def test_functions_of_operators_that_nobody_registered_are_counted(synthetic_run
     out, err = capsys.readouterr()
     assert code == 0
     assert len(json.loads(out)) == len(json.loads(before[1])) - 1
-    assert "left out: 1 with an operator that no module of this run registers, such as no_such(x)" in err
+    assert "left out: 1 functions with operators that no module of the run registers, such as no_such(x)" in err

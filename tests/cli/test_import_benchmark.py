@@ -36,7 +36,7 @@ def test_it_comes_back_as_the_benchmark_that_it_was(here, synthetic_benchmark, c
     n_spectra = sum(spectrum is not None for spectrum in synthetic_benchmark.spectra["sampled"])
     assert [" ".join(line.split()) for line in out.splitlines()][:3] == [
         "synthetic.parquet is now run 'synthetic' of task digits: 180 entries",
-        f"functions 60 different ones, {np.isnan(synthetic_benchmark.seed_scores).sum()} entries diverged",
+        f"functions 60 distinct functions, {np.isnan(synthetic_benchmark.seed_scores).sum()} entries diverged",
         f"spectra {n_spectra} empirical, {n_spectra} sampled",
     ]
     with Store.open("sqlite:///aquasurf.db") as store:
@@ -67,7 +67,7 @@ def test_it_comes_back_as_the_benchmark_that_it_was(here, synthetic_benchmark, c
 
 def test_other_commands_know_it_and_it_is_exported_with_medians(here, synthetic_benchmark, capsys):
     run(capsys, "import", "synthetic.parquet", "--task", "digits", "--name", "mine")
-    assert "known as run 'mine'" in run(capsys, "import", "synthetic.parquet", "--task", "digits")[1]
+    assert "imported before as run 'mine'" in run(capsys, "import", "synthetic.parquet", "--task", "digits")[1]
     shown = run(capsys, "show", "relu(x)")[1]
     assert "imported" in shown
     assert run(capsys, "export", "mine", "--format", "act-bench", "-o", "out.json")[0] == 0

@@ -79,7 +79,7 @@ def test_what_was_found_is_said(here, good, capsys):
     assert (code, err) == (0, "")
     assert [" ".join(line.split()) for line in out.splitlines()] == [
         "act bench (1).json is now run 'act-bench-1' of task all-cnn-c/cifar10: 3 entries",
-        "functions 2 different ones, 1 entry diverged",
+        "functions 2 distinct functions, 1 entry diverged",
         "spectra 1 of 3 numbers, 1 empty, 1 of other lengths (1)",
         "left out 1 entry more, without any metric",
         "repeated 1 entry of a function that an earlier one is of: its seeds (relu(x) is max(x,zero(x)))",
@@ -131,7 +131,7 @@ def test_a_second_time_it_is_known(here, good, capsys):
         code, out, _ = run(capsys, "import", good, *TASK, *name)
         assert (code, out.strip()) == (
             0,
-            f"{good} is known as run 'act-bench-1' of task all-cnn-c/cifar10; nothing was changed",
+            f"{good} was imported before as run 'act-bench-1' of task all-cnn-c/cifar10; nothing has changed",
         )
     assert content(here) == before
     (here / good).write_text(json.dumps(GOOD, indent=1))

@@ -486,4 +486,4 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     known = replace(relu, shrinkage=Shrinkage(-0.0625, None))
     monkeypatch.setattr(confirmations, "_read", lambda name, store: replace(found, functions=(winner, known)))
     confirmations.print_confirmation("c", None, as_json=False)
-    assert "nobody selected, gained 0.0625 in the median" in capsys.readouterr().out
+    assert "were not selected, gained 0.0625 in the median" in capsys.readouterr().out

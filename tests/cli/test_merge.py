@@ -28,7 +28,7 @@ def test_it_says_what_it_brought_in_and_that_there_was_nothing_more(laptop, caps
     store, lease = laptop
     assert main(["merge", "sqlite:///laptop.db"]) == 0
     said = capsys.readouterr().out
-    assert "run one: left out, a driver works on it; merge again when it has ended" in said
+    assert "run one: left out, since a driver is working on it; merge again when it has ended" in said
     store.release_lease(lease, "finished")
     assert main(["merge", "sqlite:///laptop.db"]) == 0
     assert capsys.readouterr().out == "sqlite:///laptop.db: brought in 1 evaluation\nrun one: new\n"

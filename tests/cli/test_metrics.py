@@ -126,7 +126,7 @@ def test_status_tells_the_best_in_the_metric_and_how_many_were_stopped(wine, cap
 def test_show_tells_cost_precision_and_every_value_in_the_metric(wine, capsys):
     text = said(capsys, "show", "mul(x,tanh(x))")
     for part in (
-        "cost         wine on H100: 1.50 x relu's step time, 1.50 x its activation memory",
+        "cost         wine on H100: 1.50 x the step time of ReLU, 1.50 x its activation memory",
         "training         bfloat16 on 4 x H100, 2.0 s, 31000 examples/s",
         "val_rmse         0.2500",
         "test_rmse        0.3750",

@@ -78,7 +78,7 @@ def test_the_defaults_in_help_are_those_of_the_configuration(command):
     for name, parameter in parameters(command).items():
         found = re.search(r"Default: ([\w.-]+)\.", getattr(parameter, "help", None) or "")
         default = SearchConfig.model_fields[name].default if name in SearchConfig.model_fields else None
-        if found and default is not None and not (command, name) == ("evaluate", "seeds"):
+        if found and default is not None and (command, name) != ("evaluate", "seeds"):
             shown += 1
             assert getattr(make_config({"task": "digits", name: found[1]}), name) == default, f"--{name}"
     assert shown >= 6
@@ -118,7 +118,7 @@ def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(caps
     def panels(*arguments):
         assert main([*arguments, "--help"]) == 0
         sections = re.split(r"^(\w[\w ]*):\n", capsys.readouterr().out, flags=re.M)
-        return {title: re.findall(r"^  (\S+)", text, re.M) for title, text in zip(sections[1::2], sections[2::2])}
+        return {title: re.findall(r"^  (\S+)", text, re.M) for title, text in zip(sections[1::2], sections[2::2], strict=True)}
 
     commands = panels()
     assert [*commands][1:] == ["Runs", "Results", "Functions", "Database", "Cluster", "Benchmarks"]
@@ -192,7 +192,7 @@ def test_a_new_setting_is_one_line_of_the_model(tmp_path):
     for begin in (found.start() for found in re.finditer(r"^\{", done.stdout, re.M)):
         documents.append(decoder.raw_decode(done.stdout[begin:])[0])
     assert [document["settings"]["patience"] for document in documents] == [8, 8]
-    assert '""patience"": 8' in done.stdout, "the stored configuration, in CSV"
+    assert '""patience"":8' in done.stdout, "the stored configuration, in CSV"
     errors = [line for line in done.stderr.splitlines() if line.startswith("aquasurf:")]
     assert re.search(r"run 'flag' .*patience 8 -> 9", errors[0])
     assert errors[1] == "aquasurf: patience: input should be greater than or equal to 1, got 0"

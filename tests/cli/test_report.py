@@ -52,7 +52,7 @@ def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None
         (["plot", NAME, "progress", "-o", "p.gif2"], "must end in one of .png, .svg, .pdf"),
         (["plot", NAME, "progress", "-o", "p.pgf"], "must end in one of"),  # it would need LaTeX
         (["plot", NAME, "portrait", "-o", "p.png"], "portrait"),
-        (["plot", NAME, "predictions", "-o", "p.png"], "nothing to show of kind 'predictions' yet"),
+        (["plot", NAME, "predictions", "-o", "p.png"], "no data for the picture 'predictions' yet"),
         (["watch", "nobody"], "nobody"),
         (["watch", NAME, "--port", "70000"], "65535"),
     ],

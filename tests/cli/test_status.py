@@ -65,7 +65,7 @@ def test_status_tells_the_driver_its_workers_and_why_tries_failed(capsys, held):
     since = datetime.fromisoformat(driver["since"]).isoformat(timespec="seconds")
     assert f"driven by {platform.node()} pid {os.getpid()} since {since}: heartbeat" in out
     assert since.endswith("+00:00"), "as the other times of the table"
-    assert "30.0 evaluations an hour, about 2 h left" in out
+    assert "30.0 evaluations per hour, about 2 h left" in out
     (row,) = [line for line in out.splitlines() if line.startswith("worker-1")]
     assert row.split() == [
         "worker-1",
@@ -101,7 +101,7 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     assert code == 0
     assert out.splitlines() == [
         f"run 'one' is not running: the driver {platform.node()} pid {os.getpid()} has died",
-        "go on with: aquasurf resume one",
+        "resume it with: aquasurf resume one",
     ]
     far = store.acquire_lease(lease.run_id, replace(dead, host="far-away"), lease_seconds=0.001)
     store.report(far, LIVE)
@@ -138,7 +138,7 @@ def test_stop_says_what_became_of_the_request(capsys, held):
     assert store.stop_request(lease) is not None
     store.release_lease(lease, "interrupted", "stopped")
     code, out, _ = run(capsys, "stop", "one")
-    assert (code, out) == (0, "run 'one' is not running, it is interrupted\ngo on with: aquasurf resume one\n")
+    assert (code, out) == (0, "run 'one' is not running, it is interrupted\nresume it with: aquasurf resume one\n")
     store.release_lease(store.acquire_lease(lease.run_id, this_process()), "finished")
     assert run(capsys, "stop", "one")[:2] == (0, "run 'one' is finished already\n")
     code, _, err = run(capsys, "stop", "two")

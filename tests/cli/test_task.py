@@ -344,7 +344,7 @@ def test_show_tells_network_data_recipe_and_objective(mine, capsys):
         "139 parameters",
         "replaced    1, 3",
         "100 train",
-        "judged by accuracy (higher is better)",
+        "metric accuracy (higher is better)",
         "epochs 30",
     ):
         assert part in out
@@ -364,7 +364,7 @@ def test_show_tells_the_rest_where_the_data_are_missing(mine, capsys):
     code, out, _ = run(capsys, "show", "mytasks:without_data")
     assert code == 0
     assert "no file x.bin in /data; get it with" in out
-    assert "none without the data" in out
+    assert "unknown without the data" in out
     _, out, _ = run(capsys, "show", "mytasks:without_data", "--json")
     document = json.loads(out)
     assert (document["digest"], document["data"]["train"]) == (None, None)

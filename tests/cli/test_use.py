@@ -25,7 +25,7 @@ def test_a_file_is_written_and_named(tmp_path, capsys) -> None:
     ("arguments", "said"),
     [
         (["foo(x)"], "unknown operator 'foo' at 1"),
-        (["swish(x)", "--form", "onnx"], "name its file with -o"),
+        (["swish(x)", "--form", "onnx"], "name a file with -o"),
         (["swish(x)", "-o", "/dev/null"], "not a regular file"),
         (["swish(x)", "-o", "/nowhere/f.py"], "there is no folder '/nowhere'"),
         (["swish(x)", "-o", "/proc/f.py"], "'/proc/f.py' cannot be written"),
