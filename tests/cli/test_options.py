@@ -118,7 +118,10 @@ def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(caps
     def panels(*arguments):
         assert main([*arguments, "--help"]) == 0
         sections = re.split(r"^(\w[\w ]*):\n", capsys.readouterr().out, flags=re.M)
-        return {title: re.findall(r"^  (\S+)", text, re.M) for title, text in zip(sections[1::2], sections[2::2], strict=True)}
+        return {
+            title: re.findall(r"^  (\S+)", text, re.M)
+            for title, text in zip(sections[1::2], sections[2::2], strict=True)
+        }
 
     commands = panels()
     assert [*commands][1:] == ["Runs", "Results", "Functions", "Database", "Cluster", "Benchmarks"]
