@@ -11,6 +11,7 @@ to where the pages are in the site, and links to what is no page, such as a scri
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -140,7 +141,7 @@ def public_names(module: str) -> list[str]:
     body = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()).body
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return list(ast.literal_eval(node.value))
+            return list(importlib.import_module(module).__all__)  # which may be computed
     return [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
 
 

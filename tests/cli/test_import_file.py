@@ -82,10 +82,10 @@ def test_what_was_found_is_said(here, good, capsys):
         "functions 2 distinct functions, 1 entry diverged",
         "spectra 1 of 3 numbers, 1 empty, 1 of other lengths (1)",
         "left out 1 entry more, without any metric",
-        "repeated 1 entry of a function that an earlier one is of: its seeds (relu(x) is max(x,zero(x)))",
+        "repeated 1 entry of a function that occurred before, kept as its seeds (relu(x) is max(x,zero(x)))",
         "not equal names called equal that are not here, but kept: 1 (tanh(x) is not max(x,zero(x)))",
         "unknown 'Epochs' in 1; kept, and written by export",
-        "searches of all-cnn-c/cifar10 do not reuse these results, which were trained elsewhere; look at them with",
+        "searches of all-cnn-c/cifar10 do not reuse these results, since they were trained elsewhere; list them with",
         "aquasurf top act-bench-1",
     ]
     assert json.loads(run(capsys, "status", "act-bench-1", "--json")[1])["kind"] == "import"

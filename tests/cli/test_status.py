@@ -106,7 +106,7 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     far = store.acquire_lease(lease.run_id, replace(dead, host="far-away"), lease_seconds=0.001)
     store.report(far, LIVE)
     shown = run(capsys, "status", "one")[1]
-    assert "so it is gone or out of reach" in shown
+    assert "so it has died or cannot be reached" in shown
     assert " left" not in shown
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 1
