@@ -83,7 +83,7 @@ def test_what_was_found_is_said(here, good, capsys):
         "spectra 1 of 3 numbers, 1 empty, 1 of other lengths (1)",
         "left out 1 entry more, without any metric",
         "repeated 1 entry of a function that occurred before, kept as its seeds (relu(x) is max(x,zero(x)))",
-        "not equal names called equal that are not here, but kept: 1 (tanh(x) is not max(x,zero(x)))",
+        "not equal 1 names that the file calls equal but that differ here, kept (tanh(x) is not max(x,zero(x)))",
         "unknown 'Epochs' in 1; kept, and written by export",
         "searches of all-cnn-c/cifar10 do not reuse these results, since they were trained elsewhere; list them with",
         "aquasurf top act-bench-1",
@@ -95,9 +95,7 @@ def test_what_was_found_is_said(here, good, capsys):
         ("relu(x)", 0.8, 1),
     ]
     shown = run(capsys, "show", "max(x,zero(x))")[1]
-    assert (
-        "seeds        all-cnn-c/cifar10 as run 'act-bench-1' was imported, val_accuracy with seeds 0, 1: 0.9" in shown
-    )
+    assert "seeds        all-cnn-c/cifar10 as run 'act-bench-1' (imported), val_accuracy with seeds 0, 1: 0.9" in shown
     assert "run 'act-bench-1', task" in shown
     assert "run 'act-bench-1'" not in run(capsys, "show", "erf(x)")[1]
 

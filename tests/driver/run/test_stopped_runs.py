@@ -112,9 +112,11 @@ def test_a_run_is_content_with_what_it_is_to_reach_and_can_go_on(here):
 
 
 def test_what_a_task_is_not_judged_by_is_refused(here, tmp_path):
-    with pytest.raises(BadUse, match=r"until: the task is judged by val_accuracy, .*; write val_accuracy>=0.9, got"):
+    with pytest.raises(
+        BadUse, match=r"until: the metric of the task is val_accuracy, .*; write val_accuracy>=0.9, got"
+    ):
         scripted(here, until="accuracy>=0.9")
-    with pytest.raises(BadUse, match="looks for large values"):
+    with pytest.raises(BadUse, match="where larger is better"):
         scripted(here, until="val_accuracy<=0.9")
     assert list(tmp_path.iterdir()) == []
 
