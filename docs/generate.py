@@ -136,12 +136,11 @@ def python_pages() -> Iterator[tuple[str, str]]:
 
 
 def public_names(module: str) -> list[str]:
-    """The names in a module's `__all__`; without one, its public classes and functions."""
-    path = ROOT / module.replace(".", "/")
-    body = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()).body
-    for node in body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return list(importlib.import_module(module).__all__)  # which may be computed
+    """Return the names in a module's `__all__`, which may be computed; without one, its public classes and functions."""
+    names = getattr(importlib.import_module(module), "__all__", None)
+    if names is not None:
+        return list(names)
+    body = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text()).body
     return [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and not n.name.startswith("_")]
 
 

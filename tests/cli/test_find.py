@@ -96,7 +96,7 @@ def test_csv_has_every_column(find):
     [
         (["nothing"], "no run is named 'nothing'"),
         ([NAME, "--shape", "round"], "shape must be one of defined, bounded-below"),
-        ([NAME, "--not-shape", "bounded_below"], "shape 'bounded_below' is not known"),
+        ([NAME, "--not-shape", "bounded_below"], "zero-at-zero, smooth, constant, got 'bounded_below'"),
         ([NAME, "--contains", "erff"], "no operator is named 'erff'; did you mean 'erf'?"),
         ([NAME, "--without", "swish(x)"], "no operator is named 'swish(x)'"),
         ([NAME, "--near", "foo(x)"], "near: unknown operator 'foo' at 1"),

@@ -81,7 +81,7 @@ def run(capsys, *arguments):
         (["search"], "no task given"),
         (["search", "digits", "--evaluations", "0"], "evaluations: input should be greater than or equal to 1, got 0"),
         (["search", "digits", "--space", "five-node"], "five-node"),
-        (["search", "digits", "--regressor", "knn"], "regressor: there are gp, knr, rfr, svr, got 'knn'"),
+        (["search", "digits", "--regressor", "knn"], "regressor must be one of gp, knr, rfr, svr, got 'knn'"),
         (["search", "digits", "--store", "mysql://me:secret@host/db"], "neither SQLite nor PostgreSQL"),
         (["search", "digits", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
         (["search", "digits", "--workers", "many"], "Invalid value for '--workers'"),
