@@ -136,7 +136,7 @@ def python_pages() -> Iterator[tuple[str, str]]:
 
 
 def public_names(module: str) -> list[str]:
-    """Return the names in a module's `__all__`, which may be computed; without one, its public classes and functions."""
+    """Return the names in a module's `__all__`, or else its public classes and functions."""
     names = getattr(importlib.import_module(module), "__all__", None)
     if names is not None:
         return list(names)
