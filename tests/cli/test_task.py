@@ -198,11 +198,7 @@ def test_json_is_one_document(mine, capsys):
         ("other_labels", "batch", "IndexError: Target 3 is out of bounds"),
         ("nowhere", "batch", "the loss of the untrained network is nan with relu(x)"),
         ("one", "batch", "the training split has 1 example; 2 steps need as many"),
-<<<<<<< HEAD
         ("layerless", "spectrum", "no trained matrix, such as a Linear or Conv2d layer"),
-=======
-        ("layerless", "spectrum", "the model has no trained matrix, such as a Linear or Conv2d layer"),
->>>>>>> 82f26ff (The reference takes public names from the modules themselves; texts of a test)
         ("wild", "training", "training with mul(sigmoid(x),elu(x)) diverges in its first steps: training loss became"),
     ],
 )
