@@ -1,8 +1,8 @@
-"""A look into a network as it is trained with one function: what reaches each activation, and what flows back.
+"""Inspection of a network that is trained with one function: the inputs of each activation, and their gradients.
 
-It is looked at on the first batch of the training, before the first step and after the last epoch, in training mode
-both times, so that batch norm takes the batch's own statistics and the two can be compared. Buffers and random state
-are left as they were. The training itself is the recipe's, in the function's eager form.
+The network is inspected on the first batch of the training, before the first step and after the last epoch, in training
+mode both times, so that batch norm takes the batch's own statistics and the two can be compared. Buffers and random
+state are restored. The training itself is the recipe's, in the function's eager form.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """One training, looked into."""
+    """One training, inspected before and after."""
 
     function: str
     before: Look
@@ -82,7 +82,7 @@ def inspect_training(
     device: torch.device | str = "cpu",
     on_epoch: ProgressCallback | None = None,
 ) -> Inspection:
-    """Trains a network as `workers.training.train` does, and looks into it before and after.
+    """Train a network as `workers.training.train` does, and inspect it before and after.
 
     Args:
         task: the network, data and recipe.
@@ -94,7 +94,7 @@ def inspect_training(
 
     Raises:
         FunctionFault: the function fails, or a loss or the score is not finite.
-        TaskError: the task's data cannot be had.
+        TaskError: the task's data cannot be read.
     """
     device = torch.device(device)
     with process_settings(task.recipe, device):
@@ -108,7 +108,7 @@ def inspect_training(
 
 
 def look(loop: TrainingLoop, step: Step) -> Look:
-    """The loop's network on one batch: forward, backward, and no step."""
+    """Inspect the loop's network on one batch: forward, backward, and no step."""
     network = loop.network.train()
     sites: list[tuple[str, Tensor]] = []
     with _left_as_it_was(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
@@ -130,7 +130,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
 
 @contextmanager
 def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Notes the input of each activation as it is called."""
+    """Records the input of each activation as it is called."""
 
     def hook(name: str) -> object:
         def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -154,18 +154,18 @@ def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[N
 
 @contextmanager
 def _left_as_it_was(network: nn.Module) -> Iterator[None]:
-    """Puts the buffers back, such as batch norm's running statistics."""
-    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    """Restores the buffers, such as batch norm's running statistics."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         yield
     finally:
         with torch.no_grad():
             for name, buffer in network.named_buffers():
-                buffer.copy_(kept[name])
+                buffer.copy_(before[name])
 
 
 def _numbered(names: list[str]) -> list[str]:
-    """Names that occur several times get the number of the call.
+    """Number the names that occur several times by their calls.
 
     >>> _numbered(["a", "b", "a"])
     ['a:1', 'b', 'a:2']

@@ -1,15 +1,15 @@
 """One training of one function on one task with one seed: a recipe run, from the untrained network to its test score.
 
 `train` knows neither Ray nor a database. It returns numbers, writes epoch checkpoints when given a folder for them,
-and tells two kinds of trouble apart: what is the function's own fault (NaN, overflow, a wrong output type, an error
-raised inside it) ends as a result with status `diverged`; everything else, memory exhaustion included, is raised,
-for the caller to retry. `probe` meets most such errors, since it runs the function alone, forward and backward, and
+and separates two kinds of failures: the function's own fault (NaN, overflow, a wrong output type, an error raised
+inside it) ends as a result with status `diverged`; everything else, memory exhaustion included, is raised, for the
+caller to retry. `probe` meets most such errors, since it runs the function alone, forward and backward, and
 `check_health` more of them, from the first training step.
 
     task, function --> probe --> feed --> health --> TrainingLoop: steps -> evaluation -> checkpoint --> TrainingResult
 
 In float32 on a CPU, and on any device where the recipe is deterministic, equal arguments give equal bits, and a
-training that was interrupted goes on exactly as if it had not been.
+training that was interrupted resumes exactly as if it had not been.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ def train(
     choose_form: FormChoice | None = None,
     stop_asked: StopAsked | None = None,
 ) -> TrainingResult:
-    """Trains the task's network with `activation` everywhere, and evaluates it.
+    """Train the task's network with `activation` everywhere, and evaluate it.
 
     Args:
         splits: the task's data; by default `task.splits()`.
         seed: of the initial weights, the data order, the augmentation and the dropout masks.
         device: where to train; with `ranks`, theirs is taken.
-        checkpoints: where to write the state after an epoch, and where to go on from if something is there. What does
+        checkpoints: where to write the state after an epoch, and to resume from if there is one. One that does
             not fit the network is left out, with a warning. With `ranks`, rank 0 alone reads and writes.
         checkpoint_interval: seconds that must have passed since the last checkpoint.
         on_epoch: called after each epoch, on rank 0.
@@ -99,7 +99,7 @@ def train(
     Raises:
         torch.OutOfMemoryError, CheckpointError, TaskError, and whatever the data set raises: faults of the machine.
         RankError: another process has met such a fault.
-        TrainingDrained: it was asked to stop, on all ranks; called again, it goes on.
+        TrainingDrained: it was asked to stop, on all ranks; called again, it resumes.
     """
     started = time.monotonic()
     device = ranks.device if ranks else torch.device(device)
@@ -156,7 +156,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Beginning:
-    """Where a training begins: with an untrained network, or where its last checkpoint left it."""
+    """The beginning of a training: an untrained network, or its last checkpoint."""
 
     feed: TrainingFeed
     activation: Activation
@@ -164,7 +164,7 @@ class _Beginning:
     team: Alone
 
     def loop(self, checkpoints: CheckpointFolder | None) -> TrainingLoop:
-        """The loop, ready to go on."""
+        """Return the loop, ready to train the epochs that are left."""
         found = checkpoints.load_latest(CPU) if checkpoints and self.team.rank == 0 else None
         if self.team.from_first(found is not None):
             found = self.team.state_from_first(found)
@@ -174,11 +174,11 @@ class _Beginning:
         try:
             loop = self._new(state["form"])
             loop.restore(epoch, state)
-        except Exception as error:  # the file is whole but holds anything
+        except Exception as error:  # the file is whole, but may contain anything
             if is_machines_trouble(error):
                 raise
             why = reason_of(error)
-            logger.warning("checkpoint of '%s' does not fit, training anew: %s", self.activation.name, why)
+            logger.warning("checkpoint of '%s' does not fit, training from the start: %s", self.activation.name, why)
             return self._new(None)
         return loop
 

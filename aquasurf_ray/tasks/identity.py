@@ -23,9 +23,16 @@ from torch.utils.data import DataLoader, default_collate
 
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.inputs import input_and_target
-from aquasurf_ray.tasks.loaders import Examples, example_set, given_batches, is_plain, n_examples
+from aquasurf_ray.tasks.loaders import (
+    Examples,
+    example_set,
+    given_batches,
+    is_plain,
+    made_batch,
+    n_examples,
+    prepares_processes,
+)
 from aquasurf_ray.tasks.objective import name_of
-from aquasurf_ray.tasks.seeding import seeded
 
 N_EXAMPLES = 8
 
@@ -63,7 +70,7 @@ def data_identity(splits: Mapping[str, Examples]) -> dict[str, Any]:
     train, *_ = splits
     orders = {name: _order(split, name == train) for name, split in splits.items()}
     read = [(splits[name], orders[name]) for name in list(splits)[:-1]]
-    first = [[_item(example_set(split)[i]) for i in _first_indices(split, order)] for split, order in read]
+    first = [_items(split, _first_indices(split, order)) for split, order in read]
     made = [_collated_differently(split, order) for split, order in read]
     if not any(made) and not any(orders.values()):
         return {**sizes, "digest": _digest(first)}
@@ -95,19 +102,26 @@ def _first_indices(split: Examples, order: dict[str, Any] | None) -> list[Any]:
     return indices[:N_EXAMPLES]
 
 
+def _items(split: Examples, indices: list[Any]) -> list[Any]:
+    whole = example_set(split)
+    try:
+        return [_item(whole[i]) for i in indices]
+    except Exception:  # the user's own code, which may need the loader's processes
+        if not prepares_processes(split):
+            raise
+        return [_item(made_batch(split, indices))]
+
+
 def _collated_differently(split: Examples, order: dict[str, Any] | None) -> list[Any] | None:
     """The name of a loader's `collate_fn` and the batch that it makes of the first examples; None where that is the
     batch of `default_collate`."""
     if not isinstance(split, DataLoader) or split.collate_fn is default_collate or split.batch_sampler is None:
         return None
-    whole = example_set(split)
     indices = _first_indices(split, order)
-    with seeded(0, torch.device("cpu")):
-        batch = split.collate_fn([whole[i] for i in indices])
+    batch = made_batch(split, indices)
     try:
-        with seeded(0, torch.device("cpu")):
-            plain = default_collate([whole[i] for i in indices])
-    except (TypeError, RuntimeError, ValueError):  # it takes no texts, no None and no tensors of different shapes
+        plain = made_batch(example_set(split), indices)
+    except Exception:  # default_collate takes no texts, no None and no tensors of different shapes
         plain = None
     return None if _equal(batch, plain) else [name_of(split.collate_fn), _item(batch)]
 

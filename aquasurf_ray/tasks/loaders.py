@@ -125,21 +125,54 @@ def drawn_batch(examples: Examples, n: int, seed: int) -> tuple[Inputs, Tensor]:
     given = [index for batch in given_batches(examples, seed) for index in batch]
     if examples.batch_sampler is not None:
         return collated(examples, [given[i] for i in torch.randperm(len(given), generator=order)[:n]], seed)
-    with sampler_seeded(examples, seed), seeded(seed, CPU):
-        inputs, targets = batch_of(next(iter(examples)))  # the items are batches, which cannot be joined
+    inputs, targets = collated(examples, given[:1], seed)  # its items are batches, which cannot be joined
     return part_of(inputs, slice(0, n), len(targets)), targets[:n]
 
 
 def collated(examples: Examples, indices: list[Any], seed: int = 0) -> tuple[Inputs, Tensor]:
-    """Read examples by number and put them together as the split does, what is random in it drawn from `seed`.
+    """Read examples by number and put them together as the split does; see `made_batch`.
 
     Raises:
         TaskError: items have a form that networks are not called with.
     """
+    return batch_of(made_batch(examples, indices, seed))
+
+
+def made_batch(examples: Examples, indices: list[Any], seed: int = 0) -> Any:
+    """Return what a split makes of examples by number: in any form, what is random in it drawn from `seed`.
+
+    A loader whose processes a `worker_init_fn` prepares has them read in such a process.
+    """
     whole = example_set(examples)
-    collate = examples.collate_fn if isinstance(examples, DataLoader) else default_collate
     with seeded(seed, CPU):
-        return batch_of(collate(read_items(whole, indices)))
+        if not isinstance(examples, DataLoader):
+            return default_collate(read_items(whole, indices))
+        if prepares_processes(examples):
+            return next(iter(_reading(examples, [indices], seed)))
+        items = read_items(whole, indices) if examples.batch_sampler is not None else whole[indices[0]]
+        return examples.collate_fn(items)
+
+
+def prepares_processes(examples: Examples) -> bool:
+    """Return whether examples may be readable in a loader's own processes only."""
+    return isinstance(examples, DataLoader) and examples.num_workers > 0 and examples.worker_init_fn is not None
+
+
+def _reading(loader: DataLoader[Any], batches: list[list[Any]], seed: int) -> DataLoader[Any]:
+    """A loader that reads batches of the user's choice as the user's loader reads its own."""
+    prepares = prepares_processes(loader)
+    order: dict[str, Any] = {"batch_sampler": batches}
+    if loader.batch_sampler is None:
+        order = {"batch_size": None, "sampler": [batch[0] for batch in batches]}
+    return DataLoader(
+        loader.dataset,
+        **order,
+        collate_fn=loader.collate_fn,
+        num_workers=1 if prepares else 0,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context if prepares else None,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def read_items(examples: ExampleSet, indices: list[Any]) -> list[Any]:
@@ -155,12 +188,11 @@ def leading_batches(examples: Examples, batch_size: int) -> Iterator[tuple[Input
     Raises:
         TaskError: items have a form that networks are not called with.
     """
-    if isinstance(examples, DataLoader) and examples.batch_sampler is None:
-        with sampler_seeded(examples, 0), seeded(0, CPU):
-            for inputs, targets in map(batch_of, examples):
-                yield part_of(inputs, slice(0, batch_size), len(targets)), targets[:batch_size]
-    else:
-        yield from (collated(examples, chunk) for chunk in _chunks(examples, batch_size))
+    for chunk in _chunks(examples, batch_size):
+        inputs, targets = collated(examples, chunk)
+        if len(targets) > batch_size:  # an item that is a batch
+            inputs, targets = part_of(inputs, slice(0, batch_size), len(targets)), targets[:batch_size]
+        yield inputs, targets
 
 
 def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: int = 0) -> Examples:
@@ -176,11 +208,7 @@ def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: i
         if tensors is not None:
             return TensorDataset(*(tensor[start:end] for tensor in tensors))
         return Subset(whole, range(start, end))
-    chosen = slice(skipped, skipped + n_batches)
-    if examples.batch_sampler is None:
-        given = [batch[0] for batch in given_batches(examples)[chosen]]
-        return DataLoader(whole, batch_size=None, sampler=given, collate_fn=examples.collate_fn)
-    return DataLoader(whole, batch_sampler=_chunks(examples, batch_size)[chosen], collate_fn=examples.collate_fn)
+    return _reading(examples, _chunks(examples, batch_size)[skipped : skipped + n_batches], seed=0)
 
 
 def _chunks(examples: Examples, size: int) -> list[list[Any]]:

@@ -221,7 +221,7 @@ class Objective:
 
     @property
     def sums(self) -> bool:
-        """Whether the loss is a sum over the targets and not their mean."""
+        """True if the loss is a sum over the targets and not their mean."""
         return is_sum(self.loss)
 
     def spec(self) -> dict[str, Any]:

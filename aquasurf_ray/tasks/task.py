@@ -34,6 +34,7 @@ from aquasurf_ray.tasks.loaders import Examples as Examples
 from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
+from aquasurf_ray.tasks.seeding import seeded
 
 ActivationFactory = Callable[[], nn.Module]
 NetworkFactory = Callable[[ActivationFactory], nn.Module]
@@ -44,6 +45,7 @@ FIRST_SETTINGS = frozenset(
 )
 """The recipe's fields of version 0.1.0's first database."""
 
+CPU = torch.device("cpu")
 _loading = threading.RLock()  # a worker trains in one thread and answers in another
 
 
@@ -77,8 +79,8 @@ class Task:
         name: what people call it, for example `digits` or `resnet56/cifar10`.
         network: makes an untrained network from an activation factory; it draws its weights from torch's global
             generator, which the caller seeds.
-        data: loads the three splits, in every worker and, for `digest`, where the search is started; torch's global
-            generator is seeded for it, so that what it draws (a random split) is the same everywhere.
+        data: loads the three splits, in every worker and, for `digest`, where the search is started; the global
+            generators of torch, NumPy and Python are seeded for it, so that a random split is the same everywhere.
         recipe: the training settings.
         objective: the loss, the metric, and what the outputs stand for; by default those of classification.
         augment: a random transformation of a training batch: (inputs, a generator on the CPU to draw from) -> inputs,
@@ -124,7 +126,7 @@ class Task:
         require(self.time_limit > 0, "time_limit", self.time_limit, "positive")
 
     def splits(self) -> Splits:
-        """The data. What is loaded already is given again, as long as anybody holds it.
+        """Return the data. Data that are loaded already are returned again, as long as they are referenced somewhere.
 
         Raises:
             TaskError: `data` raised, with its reason, or returned something else.
@@ -138,13 +140,13 @@ class Task:
             return splits
 
     def spec(self) -> dict[str, Any]:
-        """What identifies the task, as JSON-ready values. The time limit is left out: it changes no result.
+        """Return what identifies the task, as JSON-ready values. The time limit is left out: it changes no result.
 
         The network is built once and the data are loaded for it, unless they are already: `network_identity` and
         `data_identity` say what is looked at.
 
         Raises:
-            TaskError: the network cannot be built, or the data cannot be had.
+            TaskError: the network cannot be built, or the data cannot be loaded.
         """
         return {
             "name": self.name,
@@ -159,9 +161,9 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits of SHA-256 over `spec()`, which says what it raises: two tasks with one digest share
-        their results. Settings that came in later are left out where they are what was done before there was a choice,
-        so that earlier results stay those of the task."""
+        """32 hexadecimal digits of SHA-256 over `spec()`, with its exceptions: two tasks with one digest share their
+        results. Settings that were added later are left out while they have the value that was fixed before, so that
+        earlier results stay those of the task."""
         return hashlib.sha256(json.dumps(self._identifying(), sort_keys=True).encode()).hexdigest()[:32]
 
     def _identifying(self) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Task:
         return {key: value for key, value in spec.items() if key not in before or value != before[key]}
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: another process looks at its own network and data."""
+        """Return the fields alone: another process builds the network and loads the data itself."""
         return {f.name: self.__dict__[f.name] for f in fields(self)}
 
     @cached_property
@@ -187,7 +189,7 @@ class Task:
             made.append(nn.Identity())
             return made[-1]
 
-        with self._refusing("network", "be built"), _seeded():
+        with self._refusing("network", "be built"), seeded(0, CPU):
             identity = network_identity(self.network(activation))
         if not made:
             raise TaskError(f"network of task '{self.name}' makes no activation; call the factory that it is given")
@@ -196,11 +198,11 @@ class Task:
     @cached_property
     def _data_identity(self) -> dict[str, Any]:
         splits = self.splits()
-        with self._refusing("data", "be read"), _seeded():
+        with self._refusing("data", "be read"), seeded(0, CPU):
             return data_identity(splits.named())
 
     def _load(self) -> Splits:
-        with self._refusing("data", "be loaded"), _seeded():
+        with self._refusing("data", "be loaded"), seeded(0, CPU):
             splits = self.data()
         if not isinstance(splits, Splits):
             raise TaskError(f"data of task '{self.name}' must return Splits, got {type(splits).__name__}")
@@ -217,14 +219,6 @@ class Task:
             raise TaskError(f"{what} of task '{self.name}' cannot {be_done}: {reason}") from error
 
 
-@contextmanager
-def _seeded() -> Iterator[None]:
-    """torch's global generator on the CPU in a fixed state, and afterwards as it was found."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
-
-
 def _json_ready(value: Any) -> Any:
-    """A tuple as the list that it comes back as."""
+    """A tuple as a list, which JSON makes of it."""
     return list(value) if isinstance(value, tuple) else value

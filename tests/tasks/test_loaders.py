@@ -235,6 +235,45 @@ def test_a_loader_of_ready_batches_gives_its_first_to_a_spectrum():
     assert len(list(some_batches(loader, 2, 10))) == 2
 
 
+class Opened(Dataset):
+    """Can be read only where `open_it` was called, which is in a loader's processes."""
+
+    is_open = False
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, i):
+        if not self.is_open:
+            raise OSError("not open")
+        return WHOLE[i]
+
+
+def open_it(_):
+    torch.utils.data.get_worker_info().dataset.is_open = True
+
+
+def test_examples_are_read_in_processes_that_a_worker_init_fn_prepares():
+    loader = DataLoader(Opened(), batch_size=8, num_workers=2, worker_init_fn=open_it, sampler=list(range(20)))
+    inputs, _ = drawn_batch(loader, 7, seed=0)
+    assert len(inputs) == 7
+    assert sum(len(targets) for _, targets in some_batches(loader, 2, 4)) == 8
+    inputs, _ = next(leading_batches(loader, 4))
+    assert inputs.flatten().int().tolist() == [0, 1, 2, 3]
+    assert task(lambda: loader).digest == task(lambda: loader).digest
+
+
+def test_a_split_drawn_with_numpy_or_python_is_the_same_in_each_process():
+    def data():
+        parts = np.random.permutation(N)[:40].tolist(), random.sample(range(N), 9), range(9)
+        return Splits(*(DataLoader(WHOLE, sampler=SubsetRandomSampler(part)) for part in parts))
+
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    made = Task("drawn", network, data, Recipe())
+    assert made.digest == Task("drawn", network, data, Recipe()).digest
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
 def test_unaugmented_examples_may_come_through_a_loader_too():
     held = DataLoader(WHOLE, batch_size=8, sampler=SubsetRandomSampler(range(9)))
     splits = Splits(WHOLE, WHOLE, WHOLE, unaugmented=held)

@@ -28,7 +28,7 @@ class AveragedNetwork(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Takes the network's weights in."""
+        """Update the average with the network's weights."""
         if self.n_averaged == 0:  # on the CPU, wherever the network is
             super().update_parameters(model)
             return

@@ -34,7 +34,7 @@ class CheckpointError(RuntimeError):
 
 
 def check_storage(url: str) -> None:
-    """Writes and deletes a small file under `url`, or, so that no folder is left, in the folder that `url` would be in.
+    """Write and delete a small file under `url`, or, so that no folder is left, in the folder that `url` would be in.
 
     Raises:
         CheckpointError: that cannot be done.
@@ -74,13 +74,12 @@ def _remove_mark(fs: Any, mark: str, url: str) -> None:
 
 
 def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int) -> str:
-    """Where under a storage path the checkpoints of one evaluation are."""
+    """Return the folder of one evaluation's checkpoints under a storage path."""
     return f"{storage}/{task_digest}/{fingerprint}-{seed}"
 
 
 def newest_epoch(url: str) -> int:
-    """The epoch of the newest checkpoint in a folder, going by its name; 0 where there is none, or none to be seen from
-    this machine."""
+    """Return the epoch of the newest checkpoint in a folder, by its name; 0 where this machine sees none."""
     try:
         paths = CheckpointFolder(url, {})._paths()
     except (OSError, ValueError, ImportError) as error:
@@ -97,7 +96,7 @@ class CheckpointFolder:
         identity: what the training is (task digest, function, seed). It is stored inside each file, and a file with
             another identity is not loaded.
 
-    `after_last` says whether the state after the last epoch is wanted too, with which a training has nothing to go on.
+    `after_last` says whether the state after the last epoch is saved too, although no training resumes from it.
     """
 
     after_last = False
@@ -107,7 +106,7 @@ class CheckpointFolder:
         self._fs, self._folder = fsspec.core.url_to_fs(url)
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
-        """Writes the state after `epoch`, atomically where the file system can move, and drops older ones.
+        """Write the state after `epoch`, atomically where the file system can move, and delete older ones.
 
         Raises:
             CheckpointError: the storage path is gone, full or not writable.
@@ -126,7 +125,7 @@ class CheckpointFolder:
             raise CheckpointError(f"checkpoint '{path}' cannot be written: {error}; free or remount it") from error
 
     def _put(self, data: bytes, temporary: str, path: str) -> None:
-        """Writes beside the place and moves; what could be written of it on a full disk is taken away again."""
+        """Write a temporary file and move it into place; delete a part that was written before the disk was full."""
         try:
             self._fs.pipe_file(temporary, data)
             self._fs.mv(temporary, path)
@@ -136,11 +135,11 @@ class CheckpointFolder:
             raise
 
     def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """(epoch, state) of the newest whole checkpoint of this training, or None."""
+        """Return (epoch, state) of the newest whole checkpoint of this training, or None."""
         for path in reversed(self._paths()):
             try:
                 content = self._read(path, device)
-            except torch.OutOfMemoryError:  # the device's trouble, not the file's
+            except torch.OutOfMemoryError:  # the device is full, and the file is whole
                 raise
             except BAD_FILE as error:
                 logger.warning("checkpoint %s ignored: %s", path, error)
@@ -149,7 +148,7 @@ class CheckpointFolder:
         return None
 
     def remove(self) -> None:
-        """Deletes the folder; nothing happens where there is none."""
+        """Delete the folder, if there is one."""
         try:
             if self._fs.exists(self._folder):
                 self._fs.rm(self._folder, recursive=True)

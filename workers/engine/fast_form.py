@@ -1,7 +1,8 @@
-"""The form of the function that a training uses where fast forms are wanted: what `fast_factory` measures to be best.
+"""The form of the function that a training uses where fast forms are wanted: the one that `fast_factory` measures to be
+the fastest.
 
-A training that goes on keeps the form that it began with. A deterministic recipe gets the recomputed form, which has
-the bits of the eager one and keeps less.
+A resumed training uses the form that it began with. A deterministic recipe gets the recomputed form, which has the bits
+of the eager one and needs less memory.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def fast_form(request: FormRequest) -> FastForm:
-    """Chooses for `workers.training.train`.
+    """Return the form for a training, as `workers.training.train` asks for it.
 
     Raises:
-        ValueError: the training began with a form that there is none of here.
+        ValueError: the training began with a form that does not exist here.
     """
     name = request.kept or (DETERMINISTIC if request.deterministic else None)
     if name is not None:

@@ -1,7 +1,7 @@
-"""Which form of the activation function a training uses: eager, or one that computes the same faster.
+"""The form of the activation function that a training uses: eager, or one that computes the same faster.
 
-A form changes the last bits of a result. So it is chosen once, for a whole training, and its name is kept in the
-checkpoint: a training that goes on uses the form that it began with.
+A form changes the last bits of a result. So it is chosen once, for a whole training, and its name is part of the
+checkpoint: a resumed training uses the form that it began with.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EAGER = "eager"
 
 @dataclass(frozen=True)
 class FormRequest:
-    """What a form is wanted for.
+    """The training that a form is chosen for.
 
     Args:
         activation: the function.
@@ -30,8 +30,8 @@ class FormRequest:
         n_elements: of the input of one call, the mean over the calls of a training step.
         expected_calls: forward passes through single activations in the whole training.
         dtype: of the activations' inputs; under autocast, the request is made under the same autocast.
-        deterministic: whether the recipe wants the bits of the eager form.
-        kept: the name of the form that the training began with, which must be taken; None at its beginning.
+        deterministic: whether the recipe needs the bits of the eager form.
+        kept: the name of the form that the training began with, which must be used again; None for a new training.
     """
 
     activation: Activation
@@ -47,18 +47,18 @@ FormChoice = Callable[[FormRequest], FastForm]
 
 
 def named_form(activation: Activation, name: str = EAGER) -> FastForm:
-    """A form that is taken without measuring; by default the function as `Activation` computes it.
+    """Return a form by its name, without measuring; by default the function as `Activation` computes it.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: no form has that name.
     """
     return FastForm(name, form_factory(activation.expression, name))
 
 
 def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activation, *, kept: str | None) -> FastForm:
-    """The form that `choose` takes for the training that `feed` is for; None is always eager.
+    """Return the form that `choose` picks for the training of a feed; without `choose`, the eager one.
 
-    What the request says of the activations is measured in one forward pass of a training batch.
+    The sizes and types in the request are measured in one forward pass of a training batch.
     """
     if choose is None:
         return named_form(activation)

@@ -1,4 +1,4 @@
-"""Whether a training can come to anything, found out from its first step before a training slot is spent on it.
+"""The health gate: refuses functions whose first training step shows that they cannot be trained.
 
 The network, the batch, the dropout masks and the precision are those that the training would begin with. So a loss or
 a gradient that is not finite here is not finite there, and the training would end as diverged. The other refusals but
@@ -9,7 +9,7 @@ whatever happens below it. sign(x), as div(x,abs(x)), has no gradient anywhere a
 The limits are far from anything that was seen to train. Of 90 functions on `digits` (75 drawn from the three-node
 space, 15 picked) three failed alone, and 30 of the others reached an accuracy above 0.2: their spread was at least
 0.0105, 1e4 times the limit, and their gain at most 0.83; 13 were refused for values that are not finite, and all of
-these diverge when trained. The limits were set with these figures in view, and on a network of three layers.
+these diverge when trained. The limits were set with these numbers in view, and on a network of three layers.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SAMPLE = 65_536
 
 
 class Unhealthy(FunctionFault):
-    """The function's training would come to nothing; the message begins with the kind of trouble."""
+    """The function cannot be trained; the message begins with one of `KINDS`."""
 
 
 def is_refusal(reason: str) -> bool:
-    """Whether the reason of a divergence is the gate's, on this process or another that trained with it.
+    """Return whether the reason of a divergence is the gate's, on this process or another that trained with it.
 
     >>> is_refusal("saturated: share 1 of units"), is_refusal("training loss became nan by step 3 of epoch 1")
     (True, False)
@@ -51,7 +51,7 @@ def is_refusal(reason: str) -> bool:
 
 @dataclass(frozen=True)
 class HealthLimits:
-    """What is refused.
+    """The limits beyond which a function is refused.
 
     Args:
         min_gradient_gain, max_gradient_gain: bounds of `Health.gradient_gain`.
@@ -90,7 +90,7 @@ class Health:
 
 
 def check_health(feed: TrainingFeed, activation: Activation, *, limits: HealthLimits = HealthLimits()) -> Health:
-    """Measures the first step of the training that `feed` is for, and refuses the function where that is beyond the
+    """Measure the first step of the training that `feed` is for, and refuse the function where that is beyond the
     limits.
 
     Raises:
@@ -118,7 +118,7 @@ def _judge(health: Health, limits: HealthLimits) -> None:
 
 
 class _Recorder:
-    """Makes the network's activations, and notes what passes through them."""
+    """Makes the network's activations, and records their inputs and saturation while it is recording."""
 
     def __init__(self, activation: Activation) -> None:
         self._make = lean_factory(activation.expression)  # the gate must not need more than a training does
@@ -127,17 +127,17 @@ class _Recorder:
         self.shares: list[Tensor] = []
 
     def make(self) -> nn.Module:
-        """A new activation."""
+        """Return a new activation."""
         module = self._make()
         module.register_forward_hook(self._note)
         return module
 
     def start(self) -> None:
-        """From now on, notes are taken."""
+        """Begin to record."""
         self._recording = True
 
     def stop(self) -> None:
-        """No more notes."""
+        """End recording."""
         self._recording = False
 
     def _note(self, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The training loop: steps, epochs, checkpoints, and the metrics at the end.
 
 Everything random depends on seed and epoch only, and a checkpoint holds all else that an epoch begins with, so a
-training that was interrupted goes on exactly as if it had not been. Losses and metrics stay on the device; the loop
+training that was interrupted resumes exactly as if it had not been. Losses and metrics stay on the device; the loop
 waits for it once in `STEPS_BETWEEN_LOSS_CHECKS` steps.
 """
 
@@ -46,7 +46,7 @@ class Throughput:
     seconds: float = 0.0
 
     def per_second(self) -> float:
-        """0 before the first epoch."""
+        """Return the mean over all epochs; 0 before the first."""
         return self.examples / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -72,7 +72,7 @@ class TrainingLoop:
         self._sources: dict[str, BatchSource] = {}
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch begins with, as plain values and tensors."""
+        """Return all that the next epoch begins with, as plain values and tensors."""
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -86,8 +86,8 @@ class TrainingLoop:
         }
 
     def restore(self, epoch: int, state: dict[str, Any]) -> None:
-        """Takes over the state after `epoch`. Errors of any kind mean that it is not this training's; the loop is of no
-        use then."""
+        """Restore the state after `epoch`. Any error means that the state is of another training; the loop is then
+        unusable."""
         history = [Epoch(**row) for row in state["history"]]
         if [row.epoch for row in history] != list(range(1, epoch + 1)) or epoch > self.recipe.epochs:
             raise ValueError(f"learning curve of {len(history)} points after epoch {epoch}")
@@ -111,8 +111,8 @@ class TrainingLoop:
         """PyTorch compares the number of weights only; its own optimisers keep tensors in the weights' shape."""
         if type(self.optimizer) not in (torch.optim.SGD, torch.optim.AdamW):
             return
-        for weight, kept in self.optimizer.state.items():
-            for name, value in kept.items():
+        for weight, saved in self.optimizer.state.items():
+            for name, value in saved.items():
                 if isinstance(value, Tensor) and value.dim() > 0 and value.shape != weight.shape:
                     raise ValueError(f"{name} of shape {tuple(value.shape)} for weights {tuple(weight.shape)}")
 
@@ -124,7 +124,7 @@ class TrainingLoop:
         stop_rule: StopRule | None,
         stop_asked: StopAsked | None = None,
     ) -> TrainingMetrics:
-        """Trains the epochs that are left.
+        """Train the epochs that are left.
 
         Raises:
             FunctionFault: a loss or the score is not finite.
@@ -152,7 +152,7 @@ class TrainingLoop:
         return self._metrics(why)
 
     def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
-        """Whether the training stops here, as rank 0 says; without a place for checkpoints it goes on to its end."""
+        """Whether the training stops here, as rank 0 decides; without a folder for checkpoints it runs to its end."""
         stops = self.team.rank == 0 and checkpoints is not None and stop_asked()
         if stops and checkpoints is not None:
             checkpoints.save(number, self.state())
@@ -178,7 +178,7 @@ class TrainingLoop:
         return self.team.from_first(metrics)
 
     def one_epoch(self, number: int, model: torch.nn.Module) -> Epoch:
-        """Trains one epoch with `model`, the network or what wraps it, and validates on rank 0."""
+        """Train one epoch with `model`, the network or its wrapper, and validate on rank 0."""
         started = time.monotonic()
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with seeded(self.feed.epoch_seed(number), self.device):
@@ -249,7 +249,7 @@ class TrainingLoop:
         return loss.detach(), outputs.detach()
 
     def _skip_step(self) -> None:
-        """Go on to the next step's learning rate, with the weights as they are."""
+        """Advance the learning rate, and leave the weights as they are."""
         with warnings.catch_warnings():  # PyTorch expects an optimiser's step before the schedule's
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             self.schedule.step()

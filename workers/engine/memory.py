@@ -1,8 +1,8 @@
 """The peak memory of one piece of work, on a GPU or in this process.
 
 On a GPU it is what torch's allocator held at most. On a CPU it is the process's peak resident memory, interpreter and
-libraries included: Linux keeps it as VmHWM and sets it back on request, so that one training's figure does not show
-an earlier one's. Where that is not allowed (other systems, some sandboxes), it is the peak of the process's life.
+libraries included: Linux has it as VmHWM and resets it on request, so that a training does not show the peak of an
+earlier one. Where that is not allowed (other systems, some sandboxes), it is the peak of the process's life.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESET_PEAK = "5"  # proc(5)
 
 
 class PeakMemory:
-    """Measures from its creation on; a second one on the same device, or in the same process, starts anew.
+    """Measures from its creation on; a second one on the same device, or in the same process, starts again at zero.
 
     >>> PeakMemory(torch.device("cpu")).megabytes() > 1
     True
@@ -34,7 +34,7 @@ class PeakMemory:
             self._is_reset = _reset_resident_peak()
 
     def megabytes(self) -> float:
-        """The peak so far, in units of 10^6 bytes."""
+        """Return the peak so far, in units of 10^6 bytes."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 1e6
         resident = _resident_peak() if self._is_reset else None

@@ -21,7 +21,7 @@ Groups = list[dict[str, Any]]
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the network's trained parameters.
+    """Return the recipe's optimiser over the network's trained parameters.
 
     Raises:
         TaskError: the optimiser's name is not known, timm is not installed, or it needs second derivatives.
@@ -44,7 +44,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> Groups:
-    """Matrices and filters, which decay, apart from biases, gains and other vectors, which do not."""
+    """Return parameter groups: matrices and filters, which decay; biases, gains and other vectors, which do not."""
     weights = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in weights if p.dim() >= 2], "weight_decay": weight_decay},
@@ -68,7 +68,7 @@ def _timm_optimizer(name: str, groups: Groups, learning_rate: float, weight_deca
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, n_steps: int) -> LRScheduler:
-    """The recipe's schedule for `n_steps` steps in all; its `step()` is called after each."""
+    """Return the recipe's schedule for `n_steps` steps in all; its `step()` is called after each."""
     if recipe.schedule != "one-cycle":
         return LambdaLR(optimizer, lambda step: learning_rate_factor(recipe, step, n_steps))
     total = n_steps + 1  # the learning rate after the last step is the cycle's end
@@ -82,7 +82,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, n_steps: int
 
 
 def learning_rate_factor(recipe: Recipe, step: int, n_steps: int) -> float:
-    """The learning rate of a step, as a share of the peak; of all schedules but one-cycle.
+    """Return the learning rate of a step as a share of the peak, for all schedules but one-cycle.
 
     The first W = round(warmup_fraction * T) of T steps rise linearly, (t + 1) / (W + 1), and step W is at the peak.
     A cosine goes from there to `final_fraction`, which it would reach at step T (Loshchilov and Hutter 2017, arXiv

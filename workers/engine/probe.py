@@ -9,12 +9,12 @@ from aquasurf_ray.workers.faults import FunctionFault, is_machines_trouble, reas
 
 
 def probe(activation: Activation, device: torch.device) -> None:
-    """Runs the function alone on 256 points, forward and backward.
+    """Run the function alone on 256 points, forward and backward.
 
     Raises:
         FunctionFault: any error of the function's own, an output of another shape or type, a constant, nothing finite
             anywhere, or no gradient.
-        torch.OutOfMemoryError, and what else is the machine's trouble.
+        torch.OutOfMemoryError, and other infrastructure failures.
     """
     try:
         _probe(activation, device)

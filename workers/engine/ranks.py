@@ -16,7 +16,8 @@ Nobody waits for ever: for the others to begin and for a step at most `STEP_TIME
 time limit.
 
 PyTorch 2.6 ends a group while it holds the interpreter's lock, and joins threads that may be about to ask for it, to
-free a tensor that Python has seen and dropped. So what goes through a group is kept here until the group is gone.
+free a tensor that Python has seen and dropped. So tensors that go through a group stay referenced here until the group
+is gone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those of one training, inside a process group that is there already.
+    """This process's place among those of one training, inside a process group that exists already.
 
     Args:
         rank: from 0; rank 0 validates, tests, writes checkpoints and reports epochs.
@@ -64,7 +65,7 @@ class Ranks:
 
 
 class RankError(RuntimeError):
-    """Another process of this training failed, or is gone; says which and why."""
+    """Another process of this training failed, or is gone; the message names it and the reason."""
 
 
 class _Failure(NamedTuple):
@@ -75,18 +76,18 @@ class _Failure(NamedTuple):
 
 
 class Alone:
-    """One process that trains by itself: what `Together` does, with nobody else there."""
+    """One process that trains by itself: the interface of `Together` without other processes."""
 
     rank = 0
     size = 1
     share = WHOLE
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network as its training steps call it."""
+        """Return the network as its training steps call it."""
         return network
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         return value
 
     def total_weight(self, weight: float) -> float:
@@ -94,19 +95,19 @@ class Alone:
         return weight
 
     def from_first(self, value: Value) -> Value:
-        """What rank 0 says. All processes come here, and learn here that one has failed."""
+        """Return rank 0's value. All processes call this, and learn here that one has failed."""
         return value
 
     def state_from_first(self, state: Value) -> Value:
-        """Rank 0's state, which may be large."""
+        """Return rank 0's state, which may be large."""
         return state
 
     def cause(self, error: Exception) -> Exception:
-        """The error that all processes go by, after this one met `error`."""
+        """Return the error that all processes report, after this one met `error`."""
         return error
 
     def close(self) -> None:
-        """Ends the groups."""
+        """End the groups."""
 
 
 class Together(Alone):
@@ -183,7 +184,7 @@ class Together(Alone):
         return box[0]  # type: ignore[return-value]
 
     def cause(self, error: Exception) -> Exception:
-        """See `Alone.cause`; tells the others if they do not know yet."""
+        """See `Alone.cause`; informs the others if they do not know yet."""
         if self._is_settled:
             return error
         is_consequence = any(text in str(error) for text in BROKEN_CONNECTION)
@@ -243,6 +244,6 @@ class Together(Alone):
 
 
 def _first_cause(messages: list[Any]) -> _Failure | None:
-    """What began it: a machine's fault before a function's, and either before what they bring about on other ranks."""
+    """The first cause: an infrastructure failure before a function's fault, and either before its consequences."""
     failures = [m for m in messages if isinstance(m, _Failure)]
     return min(failures, key=lambda f: (f.is_consequence, f.is_functions, f.rank), default=None)

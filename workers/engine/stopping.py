@@ -1,10 +1,10 @@
-"""When a training ends before its last epoch: because it promises nothing, or because it is asked to.
+"""The two ways in which a training ends before its last epoch: its scores are too low, or it is asked to stop.
 
-One that is asked to writes a checkpoint after the epoch under way, raises `TrainingDrained`, and goes on from there
-when it is begun again.
-The rule for what promises nothing is data: scores that must be reached after some epochs. Who makes the thresholds
-decides what hopeless means; the driver takes medians of the scores that other functions had after the same epoch, a
-variant of the median rule of Golovin et al. 2017 ("Google Vizier").
+A training that is asked to stop writes a checkpoint after the current epoch, raises `TrainingDrained`, and resumes from
+there when it is started again.
+The rule for low scores is data: scores that must be reached after some epochs. The driver sets these thresholds to the
+medians of the scores that other functions had after the same epoch, a variant of the median rule of Golovin et al. 2017
+("Google Vizier").
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StopRule:
                 raise ValueError(f"threshold after epoch {epoch} must be finite, got {threshold}")
 
     def verdict(self, epoch: int, score: float, epochs: int) -> str | None:
-        """Why the training ends after `epoch` of `epochs`, or None where it goes on. The last epoch ends it anyway."""
+        """Return why the training ends after `epoch` of `epochs`, or None. The last epoch ends it anyway."""
         threshold = dict(self.thresholds).get(epoch)
         if threshold is None or score >= threshold or epoch >= epochs:
             return None

@@ -1,4 +1,4 @@
-"""Tries a task in a minute: its network, its data, one batch, one spectrum and two training steps, one after the other.
+"""A check of a task in a minute: its network, its data, one batch, one spectrum and two training steps, in this order.
 
 Each step does what a search would do, with the same code, on less of the data. The first one that fails ends the check,
 with a sentence that says what is wrong.
@@ -42,7 +42,7 @@ LARGEST_CPU_BATCH = 64
 
 @dataclass(frozen=True)
 class CheckStep:
-    """What was tried, whether it went well, and in a sentence what was found or is wrong."""
+    """One step of the check: its name, whether it passed, and a sentence with its findings or the error."""
 
     name: str
     ok: bool
@@ -57,16 +57,16 @@ def check_task(
     device: str | None = None,
     on_step: Callable[[CheckStep], None] = lambda step: None,
 ) -> list[CheckStep]:
-    """Goes through the steps until one fails, and returns them; all are `ok` where the task can be searched.
+    """Go through the steps until one fails, and return them; all are `ok` if the task can be searched.
 
     Args:
         name: of a task, or `package.module:function`.
         download: fetch the task's data set first, unless it is there.
-        device: where to try it, as PyTorch names it; by default a GPU if there is one.
+        device: the device to use, as PyTorch names it; by default a GPU if there is one.
         on_step: called after each step.
 
     Raises:
-        BadUse: there is no such task or device, or `download` is asked for a task that brings its own data.
+        BadUse: the task or device does not exist, or `download` is asked for a task that brings its own data.
     """
     try:
         task = load_task(name, import_from=Path.cwd())
@@ -92,7 +92,7 @@ def check_task(
 
 
 def sentence(error: BaseException) -> str:
-    """An error on one line, with its type where it is not one of ours."""
+    """Return an error on one line, with its type unless it is one of this package."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
     text = "; ".join(line for line in lines if line)
     if isinstance(error, torch.OutOfMemoryError):
@@ -141,7 +141,7 @@ class _Check:
         self.device = device
 
     def network(self) -> str:
-        """Builds the network with two functions."""
+        """Build the network with two functions."""
         first, second = (self._with(function) for function in FUNCTIONS)
         n_weights, n_activations = _counts(first)
         if n_activations == 0:
@@ -155,14 +155,14 @@ class _Check:
         return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
 
     def data(self) -> str:
-        """Loads the splits, and identifies the task by them."""
+        """Load the splits, and identify the task by them."""
         refuse_splits_without_batches(self.task, self._splits())
         sizes = {name: n_examples(split) for name, split in self._splits().named().items()}
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         return f"examples: {listed}; task digest {self.task.digest}"
 
     def batch(self) -> str:
-        """Takes one training batch through the network to the loss."""
+        """Take one training batch through the network to the loss."""
         inputs, targets = self._first_batch()
         network = self._with(FUNCTIONS[0])
         try:
@@ -180,7 +180,7 @@ class _Check:
         return "; ".join([f"{forms}, loss {loss:.4g}", *self._stay(inputs)])
 
     def spectrum(self) -> str:
-        """One Fisher spectrum of the untrained network, and which share of the trained weights it covers."""
+        """Take one Fisher spectrum of the untrained network; report which share of the trained weights it covers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage says it
             layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
@@ -189,7 +189,7 @@ class _Check:
         return f"{small}{covers}, with {FUNCTIONS[0]}"
 
     def training(self) -> str:
-        """Two steps of training, then validation and test."""
+        """Train two steps, then validate and test."""
         size = self._batch_size()
         splits = self._splits()
         cut = Splits(
@@ -203,18 +203,18 @@ class _Check:
             raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
         metric = self.task.objective.metric
         recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
-        figures = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
-        return f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {figures}"
+        metrics = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
+        return f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
 
     def _with(self, function: str) -> nn.Module:
         return untrained_network(self.task, lambda: Activation(function), seed=0, device=self.device)
 
     def _splits(self) -> Splits:
-        self._held = self.task.splits()  # the task forgets what nobody holds
-        return self._held
+        self._loaded = self.task.splits()  # a reference, without which the task would load them again
+        return self._loaded
 
     def _batch_size(self) -> int:
-        """The recipe's, or the loader's own; less on a CPU or where the data are few, and even, as mixup wants it."""
+        """The batch size of recipe or loader; smaller on a CPU and for few data, and even, as mixup needs it."""
         examples = self._splits().train
         own = examples.batch_size if isinstance(examples, DataLoader) else None
         size = own or self.task.recipe.batch_size
@@ -259,19 +259,19 @@ class _Check:
 
 
 def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:
-    """One epoch over a few examples, as the task's recipe has it otherwise."""
+    """Train one epoch on a few examples, otherwise by the task's recipe."""
     short = replace(task, recipe=replace(task.recipe, epochs=1, batch_size=batch_size), data=lambda: splits)
     return train(short, Activation(function), splits=splits, seed=0, device=device)
 
 
 def _counts(network: nn.Module) -> tuple[int, int]:
-    """Parameters, and modules that are the searched function."""
+    """The number of parameters, and of modules that are the searched function."""
     n_weights = sum(parameter.numel() for parameter in network.parameters())
     return n_weights, sum(isinstance(module, Activation) for module in network.modules())
 
 
 def _given(inputs: Inputs) -> str:
-    """How the network was called, for a message."""
+    """The way in which the network was called, for a message."""
     if isinstance(inputs, Mapping):
         return f"a dict of inputs, as network(**inputs): {form_of(inputs)}"
     if isinstance(inputs, tuple | list):

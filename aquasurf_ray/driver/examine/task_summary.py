@@ -1,4 +1,4 @@
-"""What a task is, for people to read: network, data, recipe, objective. The data may be missing; the rest is told."""
+"""The summary of a task for people to read: network, data, recipe, objective; without its data, all but these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aquasurf_ray.workers.network import untrained_network
 
 
 def task_summary(name: str) -> dict[str, Any]:
-    """The task as JSON-ready values.
+    """Return the summary of a task as JSON-ready values.
 
     `network` holds the number of parameters, the names of the activations that were replaced, those that were kept with
     the reasons (None where the network factory does not report them), and the modules that hold trained matrices;

@@ -33,7 +33,7 @@ def held_out(labels: Tensor, share: float, *, seed: int = SPLIT_SEED) -> tuple[T
             continue
         if len(members) < 2:
             raise TaskError(
-                f"class {int(labels[members[0]])} has one training example; two are needed, one to hold out"
+                f"class {int(labels[members[0]])} has one training example; two are needed, one of them for validation"
             )
         n_out = min(max(round(share * len(members)), 1), len(members) - 1)
         out.append(members[:n_out])

@@ -30,7 +30,7 @@ ARCHIVES = "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devk
 
 @dataclass(frozen=True)
 class ImageNet:
-    """The data set."""
+    """The data set ImageNet."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
         """Return the source of images (3, size, size)."""

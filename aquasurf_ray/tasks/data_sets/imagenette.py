@@ -27,7 +27,7 @@ HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Imagenette:
-    """The data set."""
+    """The data set Imagenette."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
         """Return the source of images (3, size, size)."""

@@ -1,6 +1,6 @@
 """Puts the searched activation function into an existing network, and reports which activations were replaced.
 
-Three places hold activations: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
+Activations are in three places: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
 functions (`nn.TransformerEncoderLayer.activation`), and calls in the middle of a block's own code. The first two are
 replaced where they are found. Of the third kind only the blocks in `REWRITTEN` can be; others are found by running the
 network, and are an error, because a network that keeps half of its activations is not the requested one.

@@ -31,7 +31,7 @@ Record = Callable[[object], None]
 class ActivationCall:
     """One activation function that a module calls, by the module's name in the network and the function's in PyTorch.
 
-    `is_gate` tells functions into [0, 1] from the others. `place` is the file and line of the call, or, where PyTorch's
+    `is_gate` is true for functions into [0, 1]. `place` is the file and line of the call, or, where PyTorch's
     own code calls the function, of the call into it.
     """
 

@@ -160,7 +160,7 @@ def test_a_checkpoint_that_does_not_fit_is_left_out_with_a_warning(digits, split
     misfit(kind, state)
     folder.save(epoch, state)
     again = train(task, Activation("tanh(x)"), splits=splits, seed=1, checkpoints=folder)
-    assert "checkpoint of 'tanh(x)' does not fit, training anew" in caplog.text
+    assert "checkpoint of 'tanh(x)' does not fit, training from the start" in caplog.text
     assert figures(again) == figures(whole)
 
 
