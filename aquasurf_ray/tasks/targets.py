@@ -63,9 +63,11 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
     weights, by which these losses divide. A mean over batches with the sums of these weights is the loss on all of them
     together.
     """
+    if targets.is_floating_point():
+        return torch.full((len(targets),), float(targets[:1].numel()), dtype=torch.float64)
     counted = counted_targets(targets, loss)
     weights = _class_weights(loss)
-    if weights is None or targets.is_floating_point():
+    if weights is None:
         return counted.flatten(1).sum(1).double().cpu() if targets.dim() > 1 else counted.double().cpu()
     labels = torch.where(counted, targets, 0).long()
     found = torch.where(counted, weights.to(targets.device).double()[labels], 0.0)
@@ -88,21 +90,32 @@ def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) 
     >>> class_dimension(torch.zeros(2, 8, 3), torch.zeros(2, 8, dtype=torch.int64))
     2
     """
+    fitting = fitting_dimensions(outputs, targets)
+    return fitting[0] if len(fitting) == 1 else _classes_of_loss(outputs, targets, loss)
+
+
+def fitting_dimensions(outputs: Tensor, targets: Tensor) -> list[int]:
+    """Return the dimensions of the outputs that may hold the classes: 1, the last, or both.
+
+    Raises:
+        TaskError: the targets fit no dimension.
+
+    >>> fitting_dimensions(torch.zeros(2, 8, 8), torch.zeros(2, 8, dtype=torch.int64))
+    [1, 2]
+    """
     last = outputs.dim() - 1
     if last < 1:
         raise TaskError(f"logits must have shape (n, classes) or more dimensions, got {tuple(outputs.shape)}")
-    shapes = {d: _without(outputs.shape, d) for d in {1, last}}
+    shapes = {d: _without(outputs.shape, d) for d in sorted({1, last})}
     if _is_like_outputs(targets, outputs):
-        fitting = list(shapes)
-    elif targets.is_floating_point():
-        fitting = []
-    else:
+        return list(shapes)
+    if not targets.is_floating_point():
         fitting = [d for d, shape in shapes.items() if targets.shape == shape]
         fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]
-    if not fitting:
-        expected = outputs.shape if targets.is_floating_point() else shapes[last]
-        raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
-    return fitting[0] if len(fitting) == 1 else _classes_of_loss(outputs, targets, loss)
+        if fitting:
+            return fitting
+    expected = outputs.shape if targets.is_floating_point() else shapes[last]
+    raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
 
 
 def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:

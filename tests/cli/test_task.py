@@ -65,6 +65,13 @@ class Named(Dataset):
     def __getitem__(self, i):
         return {"image": torch.zeros(4)}
 
+class ByName(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.body = network(activation)
+    def forward(self, x):
+        return {"hidden": None, "logits": self.body(x)}
+
 class Pairs(Dataset):
     def __init__(self, form):
         self.form, self.data = form, examples()
@@ -106,10 +113,15 @@ named = of_data(Named)
 no_labels = lambda n: torch.full((n,), -100)
 unlabelled = of_data(lambda: examples(targets=no_labels))
 unlabelled_test = lambda: task(lambda: Splits(examples(), examples(), examples(targets=no_labels)))
+def per_token(activation):
+    return nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Linear(1, 8), activation(), nn.Linear(8, 4))
+
+tokens = lambda n: torch.zeros(n, 4).long()
+square = lambda: task(lambda: Splits(*(examples(targets=tokens) for _ in range(3))), per_token)
 late = of_data(lambda: examples(targets=half_unlabelled))
 streamed = of_data(lambda: DataLoader(Streamed(), 16))
 two_inputs = of_data(lambda: Pairs(lambda x, y: ((x[:2], x[2:]), y)))
-by_name = of_data(lambda: Pairs(lambda x, y: {"x": x, "label": y}))
+by_name = lambda: task(lambda: Splits(*(Pairs(lambda x, y: {"x": x, "label": y}) for _ in range(3))), ByName)
 functional = of_network(network_from(Functional))
 functional_example = of_network(network_from(Functional, example=(4,)))
 halves = of_data(lambda: examples(targets=lambda n: torch.full((n,), 0.5)))
@@ -249,8 +261,16 @@ def test_examples_without_targets_at_the_start_are_no_problem(mine, capsys):
     assert "2 steps of 16 examples" in out
 
 
+def test_classes_that_two_dimensions_could_hold_are_pointed_out(mine, capsys):
+    _, out, _ = run(capsys, "check", "mytasks:square")
+    assert "the classes may be in dimension 1 or 2, and are taken to be in 2" in out
+    _, out, _ = run(capsys, "check", "mytasks:good")
+    assert "the classes may be" not in out
+
+
 def test_inputs_by_name_are_given_by_name(mine, capsys):
-    _, out, _ = run(capsys, "check", "mytasks:by_name")
+    code, out, _ = run(capsys, "check", "mytasks:by_name")
+    assert code == 0, out
     batch = next(row for row in out.splitlines() if row.startswith("batch"))
     assert batch.split()[1] == "ok"
     assert "inputs {'x': (16, 4) float32}, targets (16,) int64, outputs (16, 3) float32" in batch

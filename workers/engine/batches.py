@@ -156,8 +156,14 @@ class _InMemory(BatchSource):
 
     def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
         permutation = torch.randperm(len(self._targets), generator=order)
-        for chosen in torch.split(permutation, self._batch_size)[: self.n_batches]:
-            yield self._batch(chosen, *self._share.part(len(chosen)))
+        weights = self._weights[permutation].split(self._batch_size)
+        places = permutation.to(self._inputs.device).split(self._batch_size)  # once: a copy waits for the GPU
+        for chosen, weighs in list(zip(places, weights, strict=True))[: self.n_batches]:
+            part, share = self._share.part(len(chosen))
+            mine = chosen[part]
+            inputs, targets = _sent(self._inputs[mine], self._device), _sent(self._targets[mine], self._device)
+            n = float(weighs[part].sum()) * share
+            yield Batch(inputs, targets, n, float(weighs.sum()), share, len(chosen))
 
     def in_order(self) -> Iterator[Batch]:
         for start in range(0, len(self._targets), self._batch_size):
@@ -168,13 +174,6 @@ class _InMemory(BatchSource):
 
     def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
         return _first_that_counts(self.shuffled(order, seed))
-
-    def _batch(self, chosen: Tensor, part: slice, share: float) -> Batch:
-        weights = self._weights[chosen]
-        mine = chosen[part].to(self._inputs.device)
-        inputs, targets = _sent(self._inputs[mine], self._device), _sent(self._targets[mine], self._device)
-        n = float(weights[part].sum()) * share
-        return Batch(inputs, targets, n, float(weights.sum()), share, len(chosen))
 
 
 class _Read(BatchSource):

@@ -26,6 +26,7 @@ from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, so
 from aquasurf_ray.tasks.objective import name_of
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
+from aquasurf_ray.tasks.targets import class_dimension, fitting_dimensions
 from aquasurf_ray.workers.network import (
     refuse_batch_of_one,
     refuse_splits_without_batches,
@@ -177,7 +178,7 @@ class _Check:
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
-        return "; ".join([f"{forms}, loss {loss:.4g}", *self._stay(inputs)])
+        return "; ".join([f"{forms}, loss {loss:.4g}", *self._ambiguous(outputs, targets), *self._stay(inputs)])
 
     def spectrum(self) -> str:
         """Take one Fisher spectrum of the untrained network; report which share of the trained weights it covers."""
@@ -237,6 +238,19 @@ class _Check:
             if self.task.objective.counted(targets).any():
                 return number, inputs, targets
         raise TaskError("no target counts")
+
+    def _ambiguous(self, outputs: Tensor, targets: Tensor) -> list[str]:
+        """The dimension of the classes, where the shape of labels leaves two."""
+        objective = self.task.objective
+        if objective.likelihood != "categorical" or targets.is_floating_point():
+            return []
+        try:
+            if len(fitting_dimensions(outputs, targets)) == 1:
+                return []
+            dimension = class_dimension(outputs, targets, objective.on(self.device).loss)
+        except TaskError:  # a loss of the user's own may take targets of any form
+            return []
+        return [f"the classes may be in dimension 1 or {outputs.dim() - 1}, and are taken to be in {dimension}"]
 
     def _stay(self, inputs: Inputs) -> list[str]:
         """The activations that the model's own code calls, where `network_from` was given no example to find them."""
