@@ -156,8 +156,8 @@ class _InMemory(BatchSource):
 
     def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
         permutation = torch.randperm(len(self._targets), generator=order)
-        weights = self._weights[permutation].split(self._batch_size)
-        places = permutation.to(self._inputs.device).split(self._batch_size)  # once: a copy waits for the GPU
+        weights = torch.split(self._weights[permutation], self._batch_size)
+        places = torch.split(permutation.to(self._inputs.device), self._batch_size)  # once: a copy waits for the GPU
         for chosen, weighs in list(zip(places, weights, strict=True))[: self.n_batches]:
             part, share = self._share.part(len(chosen))
             mine = chosen[part]
