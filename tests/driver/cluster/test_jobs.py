@@ -101,7 +101,7 @@ def test_without_the_job_client_the_command_says_what_to_install(monkeypatch, ca
 )
 def test_a_command_that_does_nothing_on_a_cluster_is_refused_before_it_is_sent(capsys, words):
     assert main(["submit", "--", *words]) == 2
-    assert f"'{words[0]}' is no command that works on a cluster" in capsys.readouterr().err
+    assert f"'{words[0]}' cannot be submitted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["search", "digits"], ["resume", "one"], ["benchmark", "build", "digits"]])
