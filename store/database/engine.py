@@ -5,7 +5,8 @@ synchronous=FULL (one fsync a commit: a result that was recorded survives a powe
 foreign keys on, functions in a planted schema off. SQLite waits for two seconds inside its own code, where Ctrl-C does
 not reach it; longer waiting is done by `store.database.transactions`. PostgreSQL: psycopg 3, one transaction a verb,
 and the server ends a transaction whose client was suspended in the middle, so that its locks do not outlive it for
-long; synchronous_commit is on, whatever the server's default.
+long; synchronous_commit is on, whatever the server's default. Nothing rests on a session's state, so that a pooler may
+give each transaction another session.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -37,6 +38,9 @@ from aquasurf_ray.store.errors import (
     WrongDatabase,
 )
 
+if TYPE_CHECKING:
+    import psycopg
+
 logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x41715366  # "AqSf", in the header of our SQLite files
@@ -51,6 +55,8 @@ _ROOM_NEEDED = 1 << 20  # with less free than this, an I/O error on SQLite means
 _TRANSIENT_STATES = frozenset(("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300", "25P03", "25P04"))
 _DISK_FULL = frozenset({"53100"})
 _NOT_OURS = frozenset({"42P01", "42703"})  # undefined table, undefined column
+_POSTGRES_SETTINGS = (("idle_in_transaction_session_timeout", "30s"), ("synchronous_commit", "on"))
+_SETTINGS = "aquasurf_settings"  # in a connection's `info`: those that each transaction makes for itself
 
 
 def make_engine(url: StoreUrl) -> sa.Engine:
@@ -65,7 +71,10 @@ def make_engine(url: StoreUrl) -> sa.Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return sa.create_engine(url.sqlalchemy, **common, pool_pre_ping=True, connect_args=_postgres_arguments(url))
+    engine = sa.create_engine(url.sqlalchemy, **common, pool_pre_ping=True, connect_args=_postgres_arguments(url))
+    event.listen(engine, "connect", functools.partial(_prepare_postgres, url))
+    event.listen(engine, "begin", _begin_postgres)
+    return engine
 
 
 def insert_or_skip(connection: sa.Connection, model: type[Base]) -> Any:
@@ -138,7 +147,15 @@ def is_starting_up(error: DBAPIError) -> bool:
     """Return whether a connection was refused by a server that will answer soon; `open` waits for no other."""
     text = str(error.orig)
     return any(
-        sign in text for sign in ("starting up", "shutting down", "recovery", "too many clients", "reserved for")
+        sign in text
+        for sign in (
+            "starting up",
+            "shutting down",
+            "recovery",
+            "too many clients",
+            "reserved for",
+            "no more connections",
+        )
     )
 
 
@@ -201,6 +218,32 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _prepare_postgres(url: StoreUrl, connection: psycopg.Connection[Any], record: Any) -> None:
+    """Make our settings, for the session or, behind a pooler, for each transaction.
+
+    A pooler such as PgBouncer refuses the startup parameter `options`, and in transaction mode gives each transaction
+    any server process: what a session has set, or prepared, is another's or missing then. It is recognised by the
+    process id in its greeting, which is not that of the server's process.
+    """
+    with connection.cursor() as cursor:
+        pid = cursor.execute("SELECT pg_backend_pid()").fetchone()
+        record.info[_SETTINGS] = ()
+        if pid != (connection.info.backend_pid,):
+            record.info[_SETTINGS] = _POSTGRES_SETTINGS
+            if "prepare_threshold" not in url.options:
+                connection.prepare_threshold = None
+        elif "options" not in url.sqlalchemy.query:
+            for name, value in _POSTGRES_SETTINGS:
+                cursor.execute(f"SET {name} = '{value}'".encode())
+    connection.commit()
+
+
+def _begin_postgres(connection: sa.Connection) -> None:
+    settings = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in connection.info[_SETTINGS])
+    if settings:
+        connection.exec_driver_sql(settings)
+
+
 def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
     asked = url.sqlalchemy.query
     arguments: dict[str, Any] = {
@@ -209,9 +252,8 @@ def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "options": "-c idle_in_transaction_session_timeout=30s -c synchronous_commit=on",
     }
-    return {key: value for key, value in arguments.items() if key not in asked} | url.secrets
+    return {key: value for key, value in arguments.items() if key not in asked} | url.secrets | url.options
 
 
 def check_place(path: Path, create: bool) -> None:

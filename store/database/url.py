@@ -6,7 +6,9 @@ everything that people or logs see goes through `safe` and `redact`.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,7 @@ from aquasurf_ray.store.errors import BadUrl
 EXPECTED = "give sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
 HIDDEN = "***"
 _POSTGRES_NAMES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+_PREPARE = "prepare_threshold"
 _SQLITE_NAMES = frozenset({"sqlite", "sqlite+pysqlite"})
 
 
@@ -31,6 +34,7 @@ class StoreUrl:
     safe: str
     path: Path | None = None
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    options: dict[str, int | None] = field(default_factory=dict)  # psycopg's own, which libpq does not know
 
     def __str__(self) -> str:
         return self.safe
@@ -80,11 +84,42 @@ def _sqlite(url: URL) -> StoreUrl:
 
 
 def _postgres(url: URL) -> StoreUrl:
-    secrets = {key: value for key, value in url.query.items() if "password" in key and isinstance(value, str)}
+    secrets = {key: value for key, value in url.query.items() if _is_secret(key) and isinstance(value, str)}
     url = url.difference_update_query(secrets).set(drivername="postgresql+psycopg")
     if "password" in secrets:
         url = url.set(password=secrets.pop("password"))
-    return StoreUrl("postgresql", url, url.render_as_string(hide_password=True), secrets=secrets)
+    safe = url.render_as_string(hide_password=True)
+    bare = safe.partition("?")[0]  # the value of a parameter with a slip may be a password
+    _check_parameters(bare, [*url.query, *secrets])
+    options = {}
+    if _PREPARE in url.query:
+        options[_PREPARE] = _threshold(bare, url.query[_PREPARE])
+        url = url.difference_update_query([_PREPARE])
+    return StoreUrl("postgresql", url, safe, secrets=secrets, options=options)
+
+
+def _is_secret(parameter: str) -> bool:
+    return any(word in parameter for word in ("password", "secret", "scram_"))
+
+
+def _check_parameters(safe: str, names: Iterable[str]) -> None:
+    import psycopg
+
+    known = {_PREPARE, *(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "see PostgreSQL's list of connection parameters"
+            raise BadUrl(f"store '{safe}' has an unknown parameter '{name}'; {hint}")
+
+
+def _threshold(safe: str, text: object) -> int | None:
+    """Read psycopg's `prepare_threshold`: after how many times a statement is prepared, or none for never."""
+    if isinstance(text, str) and text.lower() == "none":
+        return None
+    if not (isinstance(text, str) and text.isascii() and text.isdigit()):
+        raise BadUrl(f"store '{safe}' has a parameter {_PREPARE} that is neither a number from 0 on nor none")
+    return int(text)
 
 
 def _hide(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pgbouncer import MISSING, PROGRAM, pgbouncer
 
 from aquasurf_ray.store import FunctionRow, Lease, LeaseOwner, NewRun, Run, Store, this_process
 from aquasurf_ray.store.database.schema import Base
@@ -56,16 +57,25 @@ def emptied_url(postgres_server: Any) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def pooled_start(postgres_server: Any) -> Iterator[str]:
+    """The start of URLs of a PgBouncer in transaction mode."""
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with pgbouncer(postgres_server, "transaction") as start:
+        yield start
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def world_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store without rows, once on each engine."""
+    """The URL of a store without rows, once on each engine, and behind a pooler."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
     url: str = request.getfixturevalue("emptied_url")
     tables = ", ".join(Base.metadata.tables)
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE".encode())
-    return url
+    return f"{request.getfixturevalue('pooled_start')}emptied" if request.param == "pgbouncer" else url
 
 
 @pytest.fixture
