@@ -1,11 +1,12 @@
 """The Fisher spectrum of an untrained network: per-layer eigenvalues of the Fisher information matrix.
 
-The matrix F = E[grad L grad L'] over inputs and targets is approximated by one block a layer, and each block by a
-Kronecker product A (x) G (K-FAC: Martens and Grosse 2015, arXiv 1503.05671; Grosse and Martens 2016, arXiv
+The matrix F = E[grad L grad L'] over inputs and targets is approximated by one block for each weight, and each block
+by a Kronecker product A (x) G (K-FAC: Martens and Grosse 2015, arXiv 1503.05671; Grosse and Martens 2016, arXiv
 1602.01407). So a layer's eigenvalues are the pairwise products of its factors' eigenvalues, and a `LayerSpectrum`
 holds the factors' only: 1,921 numbers instead of 331,968 for the largest layer of All-CNN-C.
 
-`workers.fisher.factors` fixes the normalisation and which layers have a block; `workers.fisher.moments` the floor.
+`workers.fisher.factors` fixes the normalisation, `workers.fisher.products` which weights have a block, and
+`workers.fisher.moments` the floor.
 Knows neither Ray nor SQL. `surrogate.spectra` makes the features that are stored and compared.
 """
 
@@ -57,10 +58,10 @@ Fisher = Literal["sampled", "empirical"]
 
 @dataclass(frozen=True, eq=False)
 class LayerSpectrum:
-    """The spectrum of one layer's Fisher block.
+    """The spectrum of one weight's Fisher block.
 
     Attributes:
-        name: the layer's name in the model.
+        name: the module that owns the weight, or the weight's own name if that is not `weight`.
         n_weights: trained weights and biases, which is the number of eigenvalues.
         input_eigenvalues: of A, ascending, float64, positive: [a], or [groups, a] of a grouped convolution.
         gradient_eigenvalues: of G likewise: [g], or [groups, g]. n_weights = (groups) a g.
@@ -77,7 +78,7 @@ class LayerSpectrum:
     gradient_eigenvalues: NDArray[np.float64]
 
     def log_eigenvalues(self) -> NDArray[np.float64]:
-        """Natural logarithms of the block's eigenvalues, sorted: [n_weights] float64. Pairwise sums, so no overflow."""
+        """Return natural logarithms of the eigenvalues, sorted: [n_weights] float64. Pairwise sums, so no overflow."""
         a = np.log(np.atleast_2d(self.input_eigenvalues))
         g = np.log(np.atleast_2d(self.gradient_eigenvalues))
         return np.sort((a[:, :, None] + g[:, None, :]).ravel())
@@ -109,7 +110,7 @@ def fisher_spectrum(
     like: Tensor | None = None,
     training_loss: Loss | None = None,
 ) -> FisherSpectrum:
-    """The spectra of all trained weights that are used in matrix products or convolutions.
+    """Return the spectra of all trained weights that are used in matrix products or convolutions.
 
     A block belongs to a weight, whatever modules or functions use it: `workers.fisher.products` lists the operations,
     `workers.fisher.uses` says what counts as a use. What has no block (tables that are read, recurrent layers, norms)
@@ -127,7 +128,7 @@ def fisher_spectrum(
             otherwise numbers shaped as the outputs.
         fisher: "sampled" draws the targets from the model's own prediction, which is the Fisher information matrix;
             "empirical" takes them from `targets`.
-        seed: of the drawn targets and of dropout masks. One seed, one result.
+        seed: the seed of the drawn targets and of dropout masks. One seed, one result.
         likelihood: what the outputs are. "categorical": logits; "gaussian": means, of variance 1 each; "bernoulli":
             each the logit of a yes. `workers.fisher.likelihood` fixes the scale.
         like: for "sampled" only, the targets of the data: their shape says which dimension holds the classes, and
@@ -179,7 +180,7 @@ def fisher_spectrum(
 
 
 def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -> tuple[Tensor, Tensor | None]:
-    """Logits [rows, classes], and the targets of the rows: labels, -100 where they do not count, or probabilities."""
+    """Return logits [rows, classes] and the rows' targets: labels, -100 where they do not count, or probabilities."""
     require_real(outputs, "logits (batch, ..., classes)", min_dim=2)
     if targets is None:
         return outputs.reshape(-1, outputs.shape[-1]), None
@@ -198,7 +199,7 @@ def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -
 def task_spectrum(
     task: Task, splits: Splits, function: str, *, seed: int, device: torch.device, fisher: Fisher = "sampled"
 ) -> FisherSpectrum:
-    """The spectrum of the task's untrained network with a function, on its spectrum batch, all drawn from `seed`.
+    """Return the spectrum of the task's untrained network with a function on its spectrum batch, drawn from `seed`.
 
     Images have the memory format that the recipe trains in.
 
@@ -224,7 +225,7 @@ def task_spectrum(
 
 
 def _checked_size(inputs: Inputs, targets: Tensor | None, fisher: str, like: Tensor | None) -> int:
-    """The number of samples of a call that makes sense."""
+    """Return the number of samples, of a call that makes sense."""
     if fisher not in ("sampled", "empirical"):
         raise SpectrumInputError(f"fisher must be 'sampled' or 'empirical', got {fisher!r}")
     if fisher == "empirical" and targets is None:

@@ -28,19 +28,20 @@ Loss = Callable[[Tensor], Tensor]
 def collect_factors(
     model: nn.Module, inputs: Any, loss: Loss, *, seed: int, padded: bool = False
 ) -> tuple[list[BlockFactors], Coverage]:
-    """The factors of every weight whose products get a gradient, in the order of `trained_weights(model)`.
+    """Return the factors of every weight whose products get a gradient, in the order of `trained_weights(model)`.
 
     Args:
         model: used in the mode, precision and on the device that it has.
         inputs: one batch: a tensor [n, ...], or a tuple or dictionary of such.
         loss: the summed loss, a scalar, of the model's output.
-        seed: of the dropout masks and whatever else the model draws.
+        seed: the seed of dropout masks and whatever else the model draws.
         padded: some targets do not count, so rows without any gradient do not either.
 
     Raises:
         NoLayers: no weight has a block, or none gets a gradient.
         NonFiniteSpectrum: the input or gradient of a product, or the outputs, are not finite.
-        SpectrumInputError: the model has parameters without a shape.
+        SpectrumInputError: the model has parameters without a shape, returns no tensor, or differentiates by its own
+            weights in its forward pass.
     """
     trained = trained_weights(model)
     lazy = [name for name, p in trained.items() if isinstance(p, nn.parameter.UninitializedParameter)]
@@ -62,8 +63,16 @@ def collect_factors(
 
 
 def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses) -> None:
-    with uses:
-        returned = call_network(model, inputs)
+    try:
+        with uses:
+            returned = call_network(model, inputs)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        raise SpectrumInputError(
+            "the network has no spectrum: its forward pass differentiates by its own weights, which are frozen here: "
+            f"{error}"
+        ) from error
     try:
         outputs = output_of(returned)
     except TaskError as error:
@@ -76,7 +85,7 @@ def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses) -> None:
 
 
 def _number_names(blocks: list[Block]) -> None:
-    """Parts of one weight, such as the three projections of attention, get a number each."""
+    """Number the parts of one weight, such as the three projections of attention."""
     n_of = Counter(block.factors.name for block in blocks)
     seen: Counter[str] = Counter()
     for block in blocks:

@@ -1,9 +1,10 @@
-"""Which share of a network's trained weights a spectrum covers, and what it leaves out."""
+"""The share of a network's trained weights that a spectrum covers, and the names of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from aquasurf_ray.workers.fisher.uses import Block
 
@@ -12,7 +13,7 @@ SMALL_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a spectrum covers of the weights that are trained (frozen ones count nowhere).
+    """The share of the trained weights that a spectrum covers. Frozen weights count nowhere.
 
     Attributes:
         n_matrices: trained parameters of two dimensions or more.
@@ -38,7 +39,7 @@ class Coverage:
     def of(
         cls, shapes: Mapping[str, Sequence[int]], blocks: Sequence[Block], other_uses: Mapping[str, set[str]]
     ) -> Coverage:
-        """From the shapes of the trained parameters, the blocks, and what else parameters are used for."""
+        """Count from the shapes of the trained parameters, the blocks, and the other uses of parameters."""
         covered: dict[str, int] = {}
         for block in blocks:
             for name, n in block.names.items():
@@ -48,7 +49,7 @@ class Coverage:
             if block.is_differentiated:
                 uses.setdefault(next(iter(block.names)), set()).add("derivative in forward")
         matrices = [name for name, shape in shapes.items() if len(shape) > 1]
-        sizes = {name: _size(shape) for name, shape in shapes.items()}
+        sizes = {name: prod(shape) for name, shape in shapes.items()}
         return cls(
             n_matrices=len(matrices),
             n_covered_matrices=sum(name in covered for name in matrices),
@@ -60,24 +61,24 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Covered weights as a share of all that are trained."""
+        """Covered weights as a share of all trained weights."""
         return self.n_covered_weights / max(1, self.n_weights)
 
     @property
     def is_small(self) -> bool:
-        """Whether a search should be warned: less than half of the weights."""
+        """Whether less than half of the weights are covered, which is worth a warning."""
         return self.share < SMALL_SHARE
 
     def __str__(self) -> str:
-        percent = int(1000 * self.share) / 10  # never rounded up to 100
+        percent = 100 if self.share == 1 else min(99.9, round(100 * self.share, 1))
         return f"{self.n_covered_matrices} of {self.n_matrices} matrices, {percent:g}% of {self.n_weights:,} weights"
 
     def left_out_text(self) -> str:
-        """Names and reasons of the matrices without a block."""
+        """Return the names of the matrices without a block, and the reasons."""
         return _named(self.left_out)
 
     def warning(self) -> str | None:
-        """What to say of a spectrum that is not whole; None where every matrix has a block with all its uses."""
+        """Return the warning about a spectrum that is not whole; None if every matrix has a block with all its uses."""
         says = []
         if self.left_out:
             says.append(f"left out of the spectrum: {self.left_out_text()}")
@@ -89,13 +90,6 @@ class Coverage:
         return "; ".join([f"the spectrum covers {small}{self}", *says])
 
 
-def _size(shape: Sequence[int]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
-
-
 def _listed(uses: set[str] | None) -> str:
     return ", ".join(sorted(uses or ()))
 
@@ -105,5 +99,5 @@ def _named(reasons: Mapping[str, str]) -> str:
 
 
 def _short(name: str) -> str:
-    """A layer's name for its weight."""
+    """Return a layer's name for its weight."""
     return name.removesuffix(".weight")

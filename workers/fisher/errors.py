@@ -2,9 +2,9 @@
 
 SpectrumError            catch this to catch them all
   SpectrumInputError     the call cannot be served: bad targets, an empty batch, outputs of another kind
-  NoLayers               the model has no layer with a Fisher block
+  NoLayers               no weight of the model has a Fisher block
   NonFiniteSpectrum      an activation or a gradient overflowed: the function's own fault, to be recorded
-SkippedLayerWarning      layers without a gradient or of a kind without a block, by name
+SkippedLayerWarning      weights without a block, or with uses that their block does not count, by name
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class SpectrumInputError(SpectrumError, ValueError):
 
 
 class NoLayers(SpectrumError, ValueError):
-    """No Linear, Conv1d or Conv2d layer of the model gets a gradient."""
+    """No weight of the model has a Fisher block with a gradient."""
 
 
 class NonFiniteSpectrum(SpectrumError, ArithmeticError):
     """NaN or infinity in the forward or backward pass.
 
     Attributes:
-        where: the layer's name in the model, or `network` for its outputs.
+        where: the block's name, or `network` for its outputs.
         what: `input`, `output` or `gradient`.
     """
 
@@ -40,4 +40,4 @@ class NonFiniteSpectrum(SpectrumError, ArithmeticError):
 
 
 class SkippedLayerWarning(UserWarning):
-    """Layers that get no gradient, or of a kind that has no Fisher block, are left out of the spectrum."""
+    """Weights are left out of the spectrum, or have uses that their block does not count."""

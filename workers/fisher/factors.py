@@ -62,23 +62,23 @@ class BlockFactors:
 
     @property
     def n_weights(self) -> int:
-        """Eigenvalues of the block: elements of the weight and of the biases that are added to its products."""
+        """The number of eigenvalues: elements of the weight and of the biases that are added to its products."""
         return self._n_pairs * self._n_outputs * (self._inputs[0].dim + len(self.biases))
 
     def add_bias(self, bias: Hashable) -> None:
-        """Have a bias in the block from now on."""
+        """Add a bias to the block unless it has it."""
         if bias not in self.biases:
             self.biases.append(bias)
 
     def rename(self, constant: Hashable, bias: Hashable) -> None:
-        """Have a bias that was added after the product: `constant` stood for it."""
+        """Add a bias that the network added after the product; `constant` stood for it in the rows."""
         self.add_bias(bias)
         for moment in self._inputs:
             moment.rename(constant, bias)
 
     @torch.no_grad()
     def add_inputs(self, product: Product, n_rows: int, constant: Hashable, gradient: Tensor | None = None) -> None:
-        """Take the input of one use, with a constant for its bias; with a gradient, only the rows that have one."""
+        """Add the input of one use, with a constant for its bias; with a gradient, only the rows that have one."""
         x, scale = self._scaled(product.input.detach(), "input")
         rows = None if gradient is None else product.layout.has_gradient(gradient)
         if rows is not None and bool(rows.all()):
@@ -98,7 +98,7 @@ class BlockFactors:
 
     @torch.no_grad()
     def add_gradient(self, layout: Layout, gradient: Tensor) -> None:
-        """Take the gradient of the summed loss by the output of one use, shaped as the output."""
+        """Add the gradient of the summed loss by the output of one use, shaped as the output."""
         self.has_gradient = True
         gradient, scale = self._scaled(gradient.detach(), "gradient")
         for rows in layout.gradient_rows(gradient, self._n_pairs):
@@ -106,7 +106,7 @@ class BlockFactors:
                 moment.add_rows(group, scale)
 
     def _scaled(self, data: Tensor, what: str) -> tuple[Tensor, float]:
-        """The data in float32 or float64, times a scale that keeps their squares in range, and the scale."""
+        """Return the data in float32 or float64, times a scale that keeps their squares in range, and the scale."""
         scale = power_of_two_scale(data)
         if scale is None:
             raise NonFiniteSpectrum(self.name, what)
@@ -115,11 +115,11 @@ class BlockFactors:
         return (data if scale == 1.0 else data * scale), scale
 
     def input_eigenvalues(self, n_samples: int) -> Eigenvalues:
-        """Eigenvalues of A, ascending: [size], or [groups, size]."""
+        """Return the eigenvalues of A, ascending: [size], or [groups, size]."""
         return _stacked([m.eigenvalues(n_samples * self._averaged_channels, self.biases) for m in self._inputs])
 
     def gradient_eigenvalues(self) -> Eigenvalues:
-        """Eigenvalues of G, ascending: [size], or [groups, size]."""
+        """Return the eigenvalues of G, ascending: [size], or [groups, size]."""
         return _stacked([m.eigenvalues(max(1, self.n_rows)) for m in self._gradients])
 
 

@@ -1,32 +1,34 @@
 """Leaves a model and the process as they were found, also on errors.
 
-That is of the model: values, gradients and `requires_grad` of its parameters, buffers, and tensors that modules hold as
+Of the model: values, gradients and `requires_grad` of its parameters, buffers, and tensors that modules hold as
 plain attributes (the old `weight_norm` and `spectral_norm` put the weight there); of the process: the global generators
-of torch, NumPy and Python, and the precision of float32 products and convolutions.
+of torch, NumPy and Python, the precision of float32 products and convolutions, and how compiled modules run.
 """
 
 from __future__ import annotations
 
-import random
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-NUMPY_SEEDS = 2**32
+from aquasurf_ray.tasks.seeding import seeded
 
 
 @contextmanager
 def left_as_found(model: nn.Module, inputs: Sequence[Tensor], seed: int) -> Iterator[None]:
-    """The global generators are seeded, parameters frozen and without gradients, and float32 is really float32."""
+    """Seed the global generators, freeze the parameters, compute float32 in float32 and compiled modules eagerly."""
     with ExitStack() as stack:
-        stack.enter_context(_seeded(seed, _devices(model, inputs)))
+        for device in _devices(model, inputs):
+            stack.enter_context(seeded(seed, device))
         stack.enter_context(_attributes_kept(model))
         stack.enter_context(_parameters_frozen(model))
         stack.enter_context(_full_precision())
+        if "torch._dynamo" in sys.modules:  # compiled parts would hide their operations
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
@@ -49,7 +51,7 @@ def _parameters_frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Puts back the values of buffers and, where the model replaced a buffer or an attribute, the very tensors."""
+    """Put back the values of buffers and, where the model replaced a buffer or an attribute, the very tensors."""
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
@@ -72,30 +74,16 @@ def _attributes_kept(model: nn.Module) -> Iterator[None]:
             vars(module)[name] = value
 
 
-def _devices(model: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
+def _devices(model: nn.Module, inputs: Sequence[Tensor]) -> list[torch.device]:
+    """Return the devices whose generators the model may draw from."""
     tensors = [*inputs, *model.parameters(), *model.buffers()]
-    return sorted({t.device.index for t in tensors if t.device.type == "cuda"})
-
-
-@contextmanager
-def _seeded(seed: int, devices: list[int]) -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % NUMPY_SEEDS)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    gpus = {t.device.index for t in tensors if t.device.type == "cuda"}
+    return [torch.device("cuda", index) for index in sorted(gpus)] or [torch.device("cpu")]
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No product or convolution of float32 in less than float32, whatever the caller trains with.
+    """Compute products and convolutions of float32 in float32, whatever the caller trains with.
 
     PyTorch 2.9 and later have a switch for each kind of operation beside the two old ones, which cannot be read once a
     caller has used a new one.

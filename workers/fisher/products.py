@@ -48,12 +48,12 @@ class Split:
     def of(
         cls, weight: Tensor, offset: int, groups: Sequence[int], outputs: Sequence[int], inputs: Sequence[int]
     ) -> Split:
-        """The split of a weight by the numbers of its dimensions."""
+        """Return the split of a weight by the numbers of its dimensions."""
         return cls(offset, *(_merged(weight, dimensions) for dimensions in (groups, outputs, inputs)))
 
 
 def _merged(weight: Tensor, dimensions: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Dimensions in the order of memory, with those that continue each other as one."""
+    """Return dimensions in the order of memory, with those that continue each other as one."""
     merged: list[tuple[int, int]] = []
     steps = sorted(((weight.stride(d), weight.shape[d]) for d in dimensions if weight.shape[d] > 1), reverse=True)
     for stride, size in steps:
@@ -88,7 +88,7 @@ class Contraction:
         return tuple(d for d in self.output if d and d not in self.weight)
 
     def is_valid(self) -> bool:
-        """Whether every label is in two of the three tensors, and in none of them twice."""
+        """Return whether every label is in two of the three tensors, and in none of them twice."""
         for labels in (self.input, self.weight, self.output):
             named = [d for d in labels if d]
             if len(named) != len(set(named)):
@@ -97,14 +97,14 @@ class Contraction:
         return all(places.count(d) > 1 for d in places)
 
     def split(self, weight: Tensor, offset: int) -> Split:
-        """How this product reads the weight's elements."""
+        """Return how this product reads the weight's elements."""
         groups, outputs, inputs = (
             [self.weight.index(d) for d in labels] for labels in (self.groups, self.outputs, self.inputs)
         )
         return Split.of(weight, offset, groups, outputs, inputs)
 
     def shape(self, weight: Tensor) -> tuple[int, int, int]:
-        """Groups, outputs and inputs of the weight."""
+        """Return the numbers of groups, outputs and inputs of the weight."""
         sizes = dict(zip(self.weight, weight.shape, strict=True))
         n_groups, n_outputs, n_inputs = (
             prod(sizes[d] for d in labels) for labels in (self.groups, self.outputs, self.inputs)
@@ -112,24 +112,24 @@ class Contraction:
         return n_groups, n_outputs, n_inputs
 
     def n_rows(self, output: Tensor) -> int:
-        """Rows of the product."""
+        """Return the number of rows of the product."""
         return prod(n for d, n in zip(self.output, output.shape, strict=True) if d and d in self.rows)
 
     def input_rows(self, x: Tensor) -> Tensor:
-        """The input as [groups, rows, in]."""
+        """Return the input as [groups, rows, in]."""
         return _arranged(x, self.input, (self.groups, self.rows, self.inputs))
 
     def gradient_rows(self, gradient: Tensor, n_groups: int) -> Iterator[Tensor]:
-        """What is shaped as the output, as [groups, rows, out]."""
+        """Yield a tensor of the output's shape as [groups, rows, out]."""
         yield _arranged(gradient, self.output, (self.groups, self.rows, self.outputs))
 
     def has_gradient(self, gradient: Tensor) -> Tensor:
-        """Which rows have a gradient that is not zero, as booleans [rows] in the order of `input_rows`."""
+        """Return which rows have a gradient that is not zero, as booleans [rows] in the order of `input_rows`."""
         rows = _arranged(gradient, self.output, (self.rows, self.groups, self.outputs))
         return (rows != 0).flatten(1).any(1)
 
     def takes_bias(self, bias: Tensor, output: Tensor) -> bool:
-        """Whether a bias, broadcast to the output, adds one trained value to each output and nothing else."""
+        """Return whether a bias, broadcast to the output, adds one trained value to each output of the weight."""
         n = len(self.outputs)
         lead, sizes = bias.shape[: max(0, bias.dim() - n)], bias.shape[-n:]
         trailing = set(self.output[-n:]) == set(self.outputs) and output.shape[-n:] == sizes
@@ -137,7 +137,7 @@ class Contraction:
 
 
 def _arranged(tensor: Tensor, labels: Labels, order: Sequence[Labels]) -> Tensor:
-    """The tensor with its dimensions in the order of their labels, one dimension a group of labels."""
+    """Return the tensor with its dimensions in the order of the labels, one dimension for each group of them."""
     for d in reversed([d for d, label in enumerate(labels) if not label]):
         tensor = tensor.select(d, 0)
     named = [label for label in labels if label]
@@ -159,25 +159,25 @@ class Convolution:
     output_padding: tuple[int, ...] = ()
 
     def _unfolded(self, weight: Tensor) -> Tensor:
-        """The weight as [groups, out, in, taps...], a view."""
+        """Return the weight as [groups, out, in, taps...], a view."""
         weight = weight.reshape(self.n_groups, weight.shape[0] // self.n_groups, *weight.shape[1:])
         return weight.transpose(1, 2) if self.transposed else weight
 
     def split(self, weight: Tensor, offset: int) -> Split:
-        """How this convolution reads the weight's elements."""
+        """Return how this convolution reads the weight's elements."""
         return Split.of(self._unfolded(weight), offset, [0], [1], range(2, weight.dim() + 1))
 
     def shape(self, weight: Tensor) -> tuple[int, int, int]:
-        """Groups, outputs of a group, and inputs of a group times taps."""
+        """Return the numbers of groups, outputs of a group, and inputs of a group times taps."""
         groups, outputs = self._unfolded(weight).shape[:2]
         return groups, outputs, weight.numel() // (groups * outputs)
 
     def is_depthwise(self, weight: Tensor) -> bool:
-        """Every input channel has its own filters and sees no other channel."""
+        """Return whether every input channel has its own filters and sees no other channel."""
         return self.n_groups > 1 and self._unfolded(weight).shape[2] == 1
 
     def images(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Geometry]:
-        """The input as [n, c, (depth,) height, width], and how the kernel's taps read it."""
+        """Return the input as [n, c, (depth,) height, width], and how the kernel's taps read it."""
         taps = weight.shape[2:]
         if x.dim() == len(taps) + 1:
             x = x.unsqueeze(0)
@@ -194,8 +194,8 @@ class Convolution:
         return x, Geometry(tuple(axes))
 
     def _stuffed(self, x: Tensor, taps: Sequence[int]) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
-        """The input of a transposed convolution with zeros between its pixels, and the padding of the plain convolution
-        with the kernel turned round that gives the same output. Turning the taps moves no eigenvalue."""
+        """Return the input of a transposed convolution with zeros between its pixels, and the padding by which a plain
+        convolution by the flipped kernel gives the same output. Flipping the taps changes no eigenvalue."""
         sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.stride, strict=True)]
         stuffed = x.new_zeros(*x.shape[:2], *sizes)
         stuffed[(slice(None), slice(None), *(slice(None, None, s) for s in self.stride))] = x
@@ -206,14 +206,14 @@ class Convolution:
         return functional.pad(stuffed, crop), tuple((max(0, a), max(0, b)) for a, b in padding)
 
     def n_rows(self, output: Tensor) -> int:
-        """Output positions over all samples."""
+        """Return the number of output positions over all samples."""
         return output.numel() // self._channels(output)
 
     def _channels(self, output: Tensor) -> int:
         return output.shape[-len(self.stride) - 1]
 
     def _output_images(self, output: Tensor) -> Tensor:
-        """What is shaped as the output, as [n, c, height, width], or [n, c, depth * height, width]."""
+        """Return a tensor of the output's shape as [n, c, height, width], or [n, c, depth * height, width]."""
         if output.dim() == len(self.stride) + 1:
             output = output.unsqueeze(0)
         if len(self.stride) == 1:
@@ -221,17 +221,17 @@ class Convolution:
         return output if len(self.stride) == 2 else output.flatten(2, -2)
 
     def gradient_rows(self, gradient: Tensor, n_groups: int) -> Iterator[Tensor]:
-        """What is shaped as the output, as [groups, rows, out]: some samples at a time, in no particular order."""
+        """Yield a tensor of the output's shape as [groups, rows, out], some samples at a time, in any order."""
         images = self._output_images(gradient)
         for chunk in torch.split(images, samples_at_once(images)):
             yield positions_first(chunk).flatten(0, 2).unflatten(1, (n_groups, -1)).movedim(1, 0)  # type: ignore[no-untyped-call]
 
     def has_gradient(self, gradient: Tensor) -> Tensor:
-        """Which output positions have a gradient that is not zero, as booleans [n, positions]."""
+        """Return which output positions have a gradient that is not zero, as booleans [n, positions]."""
         return (self._output_images(gradient) != 0).any(1).flatten(1)
 
     def takes_bias(self, bias: Tensor, output: Tensor) -> bool:
-        """A convolution's own bias only."""
+        """Return whether this is a bias of the convolution itself: one value for each output channel."""
         return bias.dim() == 1 and len(bias) == self._channels(output)
 
 
@@ -271,7 +271,7 @@ def _addmm(a: Mapping[str, Any], is_weight: IsWeight) -> Product | None:
 
 
 def _of_matrices(left: Tensor, right: Tensor, bias: Tensor | None, is_weight: IsWeight) -> Product | None:
-    """Of `left @ right`, one of which is the weight and the other is not."""
+    """Return the product `left @ right`, one of which is the weight and the other is not."""
     if is_weight(left) == is_weight(right):
         return None
     n_batch = max(left.dim(), right.dim(), 2) - 2
@@ -291,7 +291,7 @@ def _of_labels(
     bias: Tensor | None,
     is_weight: IsWeight,
 ) -> Product | None:
-    """Of a contraction of two operands, one of which is the weight; None where it is no sum of products of rows."""
+    """Return the contraction of two operands, one of which is the weight; None if its labels make no rows."""
     at = [is_weight(t) for t in operands].index(True)
     weight, x = operands[at], operands[1 - at]
     named = [_without_broadcast(t, own, operands, labels) for t, own in zip(operands, labels, strict=True)]
@@ -302,7 +302,7 @@ def _of_labels(
 
 
 def _without_broadcast(tensor: Tensor, own: Labels, operands: Sequence[Tensor], labels: Sequence[Labels]) -> Labels:
-    """The labels, empty where the dimension has size one and is broadcast to that of the other operand."""
+    """Return the labels, empty where a dimension has size one and is broadcast to that of the other operand."""
     largest: dict[str, int] = {}
     for operand, names in zip(operands, labels, strict=True):
         for name, size in zip(names, operand.shape, strict=True):
@@ -322,7 +322,7 @@ def _einsum(a: Mapping[str, Any], is_weight: IsWeight) -> Product | None:
 
 
 def _einsum_labels(equation: str, dims: Sequence[int]) -> tuple[list[Labels], Labels]:
-    """One label a dimension, with dots written out and an output that is implied.
+    """Return one label for each dimension, with dots and an implied output written out.
 
     >>> _einsum_labels("...i,oi->...o", [3, 2])
     ([('0', '1', 'i'), ('o', 'i')], ('0', '1', 'o'))
@@ -385,7 +385,7 @@ def _of_each(setting: Any, n: int) -> tuple[int, ...]:
 
 
 def _ends(padding: Any, taps: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Padding (before, after) of every position dimension."""
+    """Return the padding (before, after) of every position dimension."""
     if padding == "valid":
         return ((0, 0),) * len(taps)
     if padding == "same":
@@ -408,7 +408,7 @@ TRANSPOSED = {
 MATRICES = {"input": ..., "other": ...}
 ADDED = {"input": ..., "mat1": ..., "mat2": ..., "beta": 1, "alpha": 1}
 
-# By the name of the function: how its arguments are called, with defaults, and how they are read.
+# By the name of the function: the names of its arguments, with defaults (... for none), and what reads them.
 READERS: dict[str, tuple[dict[str, Any], Reader]] = {
     "linear": ({"input": ..., "weight": ..., "bias": None}, _linear),
     **dict.fromkeys(("matmul", "__matmul__", "mm", "bmm", "mv", "linalg_matmul"), (MATRICES, _matmul)),
@@ -426,7 +426,7 @@ LAYERS = frozenset(name for name in READERS if name.startswith(("linear", "conv"
 
 
 def product_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], is_weight: IsWeight) -> Product | None:
-    """The use of a weight that a call of torch's function is, or None."""
+    """Return the use of a weight that a call of torch's function is, or None."""
     if name not in READERS:
         return None
     defaults, reader = READERS[name]

@@ -48,8 +48,8 @@ GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_
 
 
 def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trained parameters, each by one name: that of the first module that has it, or of the first that is no table
-    of embeddings, so that a tied output layer is called by its own name."""
+    """Return the trained parameters, each by one name: that in the first module that is no table of embeddings, so that
+    a tied output layer has its own name, or else in the first module."""
     tables = {name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, TABLE_MODULES)}
     names: dict[int, list[str]] = defaultdict(list)
     parameters = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
@@ -93,7 +93,7 @@ class Block:
 
 
 class _Late:
-    """The input of a use that counts when its gradient arrives."""
+    """The input of a use that is counted when its gradient arrives."""
 
     def __init__(self, product: Product, n_rows: int, constant: Hashable) -> None:
         self.product = replace(product, input=product.input.detach())
@@ -102,13 +102,13 @@ class _Late:
         self._version = product.input._version
 
     def refuse_change(self, name: str) -> None:
-        """Such a change is an error in training too, which keeps the input for the weight's gradient."""
+        """Refuse an input that was changed meanwhile. Training does too: it keeps the input for the gradient."""
         if self.product.input._version != self._version:
             raise SpectrumInputError(f"the input of '{name}' was changed in place before its gradient arrived")
 
 
 class WeightUses(TorchFunctionMode):
-    """Entered while a network runs, forward and backward.
+    """Finds the uses of weights while it is entered: as a network runs, forward and backward.
 
     Args:
         model: its trained parameters are the weights.
@@ -129,18 +129,16 @@ class WeightUses(TorchFunctionMode):
         weights = trained_weights(model)
         self._sizes = {name: p.numel() for name, p in weights.items()}
         self._matrices = {name for name, p in weights.items() if p.dim() > 1}
-        self._kinds: MutableMapping[Tensor, Any] = (
-            WeakTensorKeyDictionary()
-        )  # a Weight, or None of a constant; what is not in it is data
+        # A `Weight`, or None for a constant; a tensor that is not in here is data.
+        self._kinds: MutableMapping[Tensor, Any] = WeakTensorKeyDictionary()
         for tensor in (*model.parameters(), *model.buffers()):
             self._kinds[tensor] = None
         for name, parameter in weights.items():
             self._kinds[parameter] = Weight(name, (name,), parameter)
         self._blocks: dict[tuple[Hashable, Split], Block] = {}
         self._made: dict[Hashable, int] = {}
-        self._without_bias: MutableMapping[Tensor, tuple[Block, Layout, Hashable]] = (
-            WeakTensorKeyDictionary()
-        )  # by output: the block, and the constant that stands for a bias
+        # By output of a product without a bias: what marks its rows until a bias is added to it.
+        self._without_bias: MutableMapping[Tensor, tuple[Block, Layout, Hashable]] = WeakTensorKeyDictionary()
         self._renamed: dict[Hashable, Hashable] = {}
         self._open: list[Callable[..., Any]] = []
         self._n_uses = 0
@@ -175,7 +173,7 @@ class WeightUses(TorchFunctionMode):
         return self._made_of(name, weights, (args, kwargs), func(*args, **kwargs))
 
     def _from_within(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Runs a function of torch that is written in Python such that the operations inside are seen."""
+        """Run a function of torch that is written in Python such that the operations inside are seen."""
         self._open.append(func)
         try:
             with self:
@@ -190,7 +188,7 @@ class WeightUses(TorchFunctionMode):
         return tensor not in self._kinds
 
     def _marked(self, result: Any, kind: Weight | None, is_data: bool) -> Any:
-        """The result of an operation, noted as data, a constant or a weight."""
+        """Note the result of an operation as data, a constant or a weight, and return it."""
         for tensor in _tensors(result):
             if is_data:
                 self._kinds.pop(tensor, None)
@@ -201,6 +199,7 @@ class WeightUses(TorchFunctionMode):
     # Weights made of weights
 
     def _made_of(self, name: str, weights: Sequence[Weight], arguments: Any, result: Any) -> Any:
+        """Note the result of an operation on weights and constants as a weight, and return it."""
         key = (name, self._described(arguments))
         for i, tensor in enumerate(_tensors(result)):
             if tensor in self._kinds or not tensor.is_floating_point():
@@ -210,7 +209,7 @@ class WeightUses(TorchFunctionMode):
         return result
 
     def _new(self, key: Hashable, i: int, weights: Sequence[Weight], tensor: Tensor) -> Weight:
-        """A weight of its own, unless it is a parameter in another type or memory."""
+        """Return a weight of its own, or the parameter that the tensor is in another type or memory."""
         whole = weights[0]
         copied = len(weights) == 1 and key[0] in COPYING and whole.tensor.shape == tensor.shape  # type: ignore[index]
         if copied and whole.tensor.stride() == tensor.stride():
@@ -220,7 +219,7 @@ class WeightUses(TorchFunctionMode):
         return Weight(number, names, tensor)
 
     def _described(self, value: Any) -> Hashable:
-        """Arguments as something that is equal for a weight that was made the same way."""
+        """Return arguments as something that is equal for weights that were made the same way."""
         if isinstance(value, Tensor):
             kind = self._kinds.get(value)
             if not isinstance(kind, Weight):
@@ -235,7 +234,7 @@ class WeightUses(TorchFunctionMode):
     # Uses
 
     def _used(self, name: str, product: Product, output: Tensor) -> Tensor:
-        """A product of data with a weight."""
+        """Add a product of data with a weight to the block of the weight, and return its output."""
         self._kinds.pop(output, None)
         operands = [product.weight] + ([] if product.bias is None else [product.bias])
         if self._is_weight(product.input):
@@ -256,8 +255,8 @@ class WeightUses(TorchFunctionMode):
         return output
 
     def _block_of(self, product: Product) -> Block | None:
-        """The weight's block, new at its first product; None for a weight that cannot have one, or for another way
-        round."""
+        """Return the weight's block, a new one at its first product; None if a weight cannot have one or is used in
+        another way than in its first product."""
         weight, offset = self._place_of(product.weight)
         split = product.layout.split(product.weight, offset)
         if (weight.key, split) in self._blocks:
@@ -274,7 +273,7 @@ class WeightUses(TorchFunctionMode):
         return block
 
     def _is_free(self, weight: Weight, part: Tensor, offset: int) -> bool:
-        """Whether no other block covers any of a weight's elements."""
+        """Return whether no other block covers any of a weight's elements."""
         matrices = self._matrices.intersection(weight.names)
         others = [(key, b) for (key, _), b in self._blocks.items() if matrices.intersection(b.names)]
         if not others:
@@ -289,7 +288,7 @@ class WeightUses(TorchFunctionMode):
 
     @staticmethod
     def name_of(names: Sequence[str]) -> str:
-        """What a weight is called: the module that owns it, or by its own name where that is not `weight`.
+        """Return the name of a block: the module that owns its weight, or the weight's own name if it has another.
 
         >>> WeightUses.name_of(["a.weight"]), WeightUses.name_of(["a.in_proj_weight"])
         ('a', 'a.in_proj_weight')
@@ -303,7 +302,7 @@ class WeightUses(TorchFunctionMode):
         return ".".join([*owner, last] if is_plain else owner)
 
     def _constant_of(self, name: str, product: Product, output: Tensor, block: Block) -> Hashable:
-        """What marks the rows of this use: their bias, a number until one is added, or nothing."""
+        """Return what marks the rows of this use: their bias, a number until one is added, or None."""
         bias = product.bias
         if bias is None:
             self._n_uses += 1
@@ -316,12 +315,12 @@ class WeightUses(TorchFunctionMode):
         return self._bias_in(block, bias)
 
     def _place_of(self, tensor: Tensor) -> tuple[Weight, int]:
-        """The weight whose memory a tensor is or views, and the number of its first element in there."""
+        """Return the weight whose memory a tensor is or views, and the number of its first element in there."""
         weight: Weight = self._kinds[tensor]
         return weight, int(tensor.storage_offset() - weight.tensor.storage_offset())
 
     def _bias_in(self, block: Block, bias: Tensor) -> Hashable:
-        """Has a bias in a block, and returns what marks its rows."""
+        """Add a bias to a block unless it has it, and return what marks its rows."""
         weight, offset = self._place_of(bias)
         key = (weight.key, offset, bias.numel())
         if key not in block.factors.biases:
@@ -331,7 +330,7 @@ class WeightUses(TorchFunctionMode):
         return key
 
     def _count(self, block: Block, product: Product, constant: Hashable, output: Tensor) -> None:
-        """Adds a use to its block: the input at once, unless the use may be a recomputation that has no gradient."""
+        """Add a use to its block: the input at once, unless the use may be a recomputation that gets no gradient."""
         factors, layout = block.factors, product.layout
         n_rows = layout.n_rows(output)
         in_backward = torch._C._current_graph_task_id() != -1
@@ -355,7 +354,7 @@ class WeightUses(TorchFunctionMode):
         output.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def _otherwise_used(self, name: str, tensors: Sequence[Tensor], result: Any) -> Any:
-        """An operation on data and weights that has no block, unless it adds a bias to a product."""
+        """Note an operation on data and weights that has no block, unless it adds a bias to a product."""
         if not (name in ADDING and len(tensors) == 2 and self._adds_bias(tensors)):
             for tensor in tensors:
                 self._note(name, tensor)
@@ -394,7 +393,7 @@ def _view(elements: Tensor, split: Split) -> Tensor:
 
 
 def _unguarded(func: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of torch without the check by which it hands itself over to a mode as a whole."""
+    """Return a function of torch without the check by which it hands itself over to a mode as a whole."""
     own: Any = func
     never = dict.fromkeys((g for g in GUARDS if g in own.__globals__), lambda *_: False)
     copy = types.FunctionType(
@@ -409,7 +408,7 @@ def _is_detaching(func: Callable[..., Any], name: str) -> bool:
 
 
 def _is_wrapped(tensor: Tensor) -> bool:
-    """Whether a transformation of `torch.func` holds the tensor, whose batch dimensions are then hidden."""
+    """Return whether a transformation of `torch.func` holds the tensor, whose batch dimensions are then hidden."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
 
 
@@ -429,7 +428,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same value with its tensors changed."""
+    """Return the same value with its tensors changed."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -166,7 +166,7 @@ def test_a_weight_on_the_left_has_its_block_and_a_bias_that_comes_later_does_not
     model = Heads("from the left")
     spectra = fisher_spectrum(model.double(), data(4, 5))
     assert [s.n_weights for s in spectra] == [35, 24]
-    assert str(spectra.coverage) == "2 of 2 matrices, 89.3% of 66 weights"
+    assert str(spectra.coverage) == "2 of 2 matrices, 89.4% of 66 weights"
 
 
 class PerHead(nn.Module):
@@ -723,3 +723,78 @@ def test_models_without_a_shape_yet_are_refused():
 def test_a_network_of_tables_alone_is_refused_by_name():
     with pytest.raises(NoLayers, match=r"left out: 0 \(embedding\)"):
         fisher_spectrum(nn.Sequential(nn.Embedding(5, 3)), torch.arange(5))
+
+
+def test_compiled_modules_have_the_spectrum_that_they_have_uncompiled():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    compiled = nn.Sequential(model[0], torch.compile(nn.Sequential(*model[1:])))
+    for a, b in zip(fisher_spectrum(compiled, data(5)), fisher_spectrum(model, data(5)), strict=True):
+        np.testing.assert_array_equal(a.log_eigenvalues(), b.log_eigenvalues())
+
+
+def test_a_network_that_differentiates_by_its_own_weights_is_refused_in_a_sentence():
+    class InnerStep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x):
+            loss = self.layer(x).square().sum()
+            (gradient,) = torch.autograd.grad(loss, self.layer.weight, create_graph=True)
+            return functional.linear(x, self.layer.weight - 0.01 * gradient)
+
+    with pytest.raises(SpectrumInputError, match="differentiates by its own weights"):
+        fisher_spectrum(InnerStep(), data(5).float())
+
+
+def test_a_reversible_function_of_the_users_own_counts_what_it_computes_again():
+    class Again(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, layer):
+            ctx.layer = layer
+            ctx.save_for_backward(x)
+            return layer(x)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            with torch.enable_grad():
+                x = ctx.saved_tensors[0].detach().requires_grad_()
+                y = ctx.layer(x)
+            torch.autograd.backward(y, gradient)
+            return x.grad, None
+
+    class Net(nn.Module):
+        def __init__(self, again):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.middle, self.last = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+            self.again = again
+
+        def forward(self, x):
+            h = torch.tanh(self.first(x))
+            h = Again.apply(h, self.middle) if self.again else self.middle(h)
+            return self.last(torch.tanh(h))
+
+    found, expected = (fisher_spectrum(Net(again).double(), data(5)) for again in (True, False))
+    assert [s.name for s in found] == ["first", "middle", "last"]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.log_eigenvalues(), b.log_eigenvalues(), rtol=1e-8)
+
+
+def test_a_layer_of_constants_has_a_block_and_weights_made_by_a_layer_do_too():
+    """A network of positions, as relative attention has it, and one that makes a weight out of a learned code."""
+
+    class Makes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.register_buffer("grid", torch.randn(3, 2))
+            self.positions, self.code, self.maker = nn.Linear(2, 5), nn.Parameter(torch.randn(3, 4)), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return functional.linear(x, self.maker(self.code)) + (x @ self.positions(self.grid).T)
+
+    with pytest.warns(SkippedLayerWarning, match=r"left out of the spectrum: code \(input of linear\)$"):
+        spectra = fisher_spectrum(Makes().double(), data(5))
+    assert [(s.name, s.n_weights) for s in spectra] == [("positions", 15), ("maker", 25)]
