@@ -100,7 +100,7 @@ def test_rays_processes_inherit_nothing_that_opens_the_database(monkeypatch):
     seen = {}
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: seen.update(os.environ))
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "shutdown", lambda **_: None)
     with connected(None):
         assert all(os.environ[name] == SECRET for name in SECRETS)
     assert seen
@@ -125,7 +125,7 @@ def test_a_cluster_that_asks_for_no_token_is_told_of(address, mode, told, monkey
         monkeypatch.setenv(AUTHENTICATION, mode)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: None)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "shutdown", lambda **_: None)
     monkeypatch.setattr(cluster, "_check_listening", lambda address: None)
     with caplog.at_level(logging.WARNING), connected(address):
         pass

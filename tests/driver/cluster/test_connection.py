@@ -48,7 +48,7 @@ def test_sigterm_while_ray_starts_is_an_interruption_and_no_exit_code_of_rays(mo
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "shutdown", lambda **_: None)
     with StopSignal(), pytest.raises(Interrupted, match="stopped by SIGTERM while Ray started"), connected(None):
         pass
 
