@@ -1,8 +1,9 @@
 """Alembic runs this file for `store.database.migrate`, and for a developer who writes or checks a migration:
 
+    alembic -c store/database/migrations/alembic.ini -x url=sqlite:///scratch.db upgrade head
     alembic -c store/database/migrations/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "Title"
 
-The developer's command compares the models with a scratch database, which is brought to the last migration first.
+The second command compares the models with the scratch database that the first one brought to the last migration.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import sqlalchemy as sa
 from alembic import context
 
 from aquasurf_ray.store.database.engine import WRITES, make_engine
-from aquasurf_ray.store.database.migrate import upgrade
 from aquasurf_ray.store.database.schema import VERSION_TABLE, Base
 from aquasurf_ray.store.database.url import parse_url
 
@@ -25,11 +25,9 @@ def run_on(connection: sa.Connection) -> None:
 
 
 def run_for_developer() -> None:
-    """Open the database that `-x url=...` names, and bring it to the last migration before the command looks at it."""
+    """Run the command on the database that `-x url=...` names."""
     engine = make_engine(parse_url(context.get_x_argument(as_dictionary=True)["url"]))
     with engine.execution_options(**{WRITES: True}).connect() as connection:
-        with connection.begin():
-            upgrade(connection)
         with connection.begin():
             run_on(connection)
 
