@@ -15,7 +15,7 @@ def history():
 
 
 def spectra_of(history):
-    return CandidateQueue(lambda: history.without_spectrum(6), history.spectra_given_up, max_attempts=2)
+    return CandidateQueue(lambda: history.without_spectrum(6), history.spectra_failed, max_attempts=2)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_function_that_fails_alone_too_often_goes_without(queue, history):
     queue.failed(queue.next_batch(1, set(), n_workers=1)[:1], slot=1)
     (again,) = queue.next_batch(1, set(), n_workers=1)
     assert ids(queue.failed([again], slot=1)) == [1]
-    assert history.spectra_given_up == {1}
+    assert history.spectra_failed == {1}
     assert 1 not in ids(history.without_spectrum(6))
 
 
