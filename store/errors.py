@@ -2,10 +2,10 @@
 
 StoreError
 ├── BadUrl                the URL itself is wrong (also a ValueError)
-├── StoreUnavailable      no server, no such folder, no permission; mend it and try again
-│   ├── StoreBusy         another process held the database locked for longer than our patience
-│   └── StoreFull         the disk is full; what was committed is intact
-├── WrongDatabase         the file or the database is not one of ours; nothing was changed in it
+├── StoreUnavailable      no server, no such folder, no permission; correct it and try again
+│   ├── StoreBusy         another process kept the database locked for longer than the store's patience
+│   └── StoreFull         the disk is full; everything that was committed is intact
+├── WrongDatabase         the file or the database belongs to another program; nothing was changed in it
 │   ├── StoreTooNew       written by a newer version of the code
 │   ├── StoreTooOld       needs a migration that the caller asked not to run
 │   └── StoreCorrupt      a value that this code cannot have written
@@ -17,7 +17,7 @@ StoreError
 ├── BadRecord             a value that may not be stored (also a ValueError)
 ├── QueryError            the database refused a read-only query, in its own words
 ├── ExportError           the file cannot be written in this format
-└── BenchmarkFileError    the file is no benchmark that can be read; says where (also a ValueError)
+└── BenchmarkFileError    the file is not a readable benchmark; the text says where (also a ValueError)
 
 No message holds a password: every text that comes from a driver passes `store.database.url.StoreUrl.redact`.
 """
@@ -46,15 +46,15 @@ class StoreFull(StoreUnavailable):
 
 
 class WrongDatabase(StoreError):
-    """A database, but not one that this program wrote."""
+    """The database was not written by this program."""
 
 
 class StoreTooNew(WrongDatabase):
-    """The schema is of a version that this code does not know."""
+    """The schema has a version that this code does not know."""
 
 
 class StoreTooOld(WrongDatabase):
-    """The schema is of an earlier version, and migrating was ruled out."""
+    """The schema has an earlier version, and the caller does not allow migrating."""
 
 
 class StoreCorrupt(WrongDatabase):
@@ -78,7 +78,7 @@ class RunHeld(StoreError):
 
 
 class LeaseLost(StoreError):
-    """The lease was taken over or given back; the write was not made."""
+    """The lease was taken over or released; nothing was written."""
 
 
 class BadRecord(StoreError, ValueError):
@@ -94,4 +94,4 @@ class ExportError(StoreError):
 
 
 class BenchmarkFileError(StoreError, ValueError):
-    """A file that is no benchmark, or a broken one; the text says where."""
+    """The file is not a benchmark, or is damaged; the text says where."""

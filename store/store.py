@@ -93,9 +93,9 @@ class Store(
             is_dead: returns whether the process that holds a lease is known to be gone.
 
         Raises:
-            BadUrl: not such a URL.
+            BadUrl: the URL is not a store's.
             StoreUnavailable: no server, no such folder, no permission, or no store there and `create` is False.
-            WrongDatabase: another program's; StoreTooNew, StoreTooOld: of another version of this one.
+            WrongDatabase: the database is another program's; StoreTooNew, StoreTooOld: the store has another version.
         """
         parsed = parse_url(url)
         database = Database(parsed, clock or SystemClock(), patience)
@@ -111,14 +111,14 @@ class Store(
         """Return whether there is a store at a URL. Nothing is created or changed.
 
         Raises:
-            BadUrl, StoreUnavailable, WrongDatabase: none can be created there either.
+            BadUrl, StoreUnavailable, WrongDatabase: no store can be created there either.
         """
         parsed = parse_url(url)
         database = Database(parsed, SystemClock(), PATIENCE)
         try:
             _reach(database, parsed, create=True)
             if parsed.path is not None and not (parsed.path.exists() and parsed.path.stat().st_size):
-                return False  # to ask SQLite itself would make the file
+                return False  # asking SQLite itself would create the file
             return database.read(current_revision) is not None
         finally:
             database.close()
@@ -158,7 +158,7 @@ def _reach(database: Database, url: StoreUrl, create: bool) -> None:
 
 
 def _soon(error: DBAPIError) -> bool:
-    """Nobody waits a minute for a server that is not there: a first connection is retried only if it will succeed."""
+    """Return whether a first connection is worth retrying, because nobody should wait a minute for a wrong address."""
     return is_starting_up(error) if _is_refusal(error) else is_transient(error)
 
 

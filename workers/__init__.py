@@ -1,1 +1,1 @@
-"""What runs beside a GPU: Fisher spectra, trainings with their checkpoints, and the Ray shell around both."""
+"""The code that runs on workers: Fisher spectra, trainings with their checkpoints, and the Ray actors around both."""

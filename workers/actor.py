@@ -1,8 +1,8 @@
-"""The Ray shell around the compute rooms: a worker that owns a GPU, a fraction of one, or some cores.
+"""The Ray actor around spectra and trainings: a worker that owns a GPU, a fraction of one, or some CPU cores.
 
-A worker gets function names and a task, and returns numbers; it has no database. What it raises is a fault of its
-machine or of the set-up; what is the function's own fault comes back as a reply with status `diverged`. `Worker` is a
-plain class: `worker_actor` alone makes a Ray actor of it, and tests call it directly.
+A worker gets function names and a task, and returns numbers; it has no database. An exception that leaves it is an
+infrastructure failure or an error of the set-up; a function's own fault is a reply with status `diverged`. `Worker` is
+a plain class, which tests call directly; only `worker_actor` turns it into a Ray actor.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ LONGEST_WARNING = 500
 
 
 class WorkerError(RuntimeError):
-    """The worker cannot work where it was put."""
+    """The worker cannot work on the device that it was given."""
 
 
 Reply = TypeVar("Reply")
 
 
 class Warnings(logging.Handler):
-    """Keeps the last warnings of this program's own loggers until they are asked for."""
+    """Collects the last warnings of this package's own loggers until `take` returns them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -72,13 +72,13 @@ class Warnings(logging.Handler):
         logging.getLogger("aquasurf_ray").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps one."""
+        """Store one warning, and print it as usual."""
         self._texts.append(f"{record.name}: {record.getMessage()}"[:LONGEST_WARNING])
         if not logging.getLogger().handlers and logging.lastResort:
-            logging.lastResort.handle(record)  # as if this handler were not there
+            logging.lastResort.handle(record)  # this handler would otherwise keep warnings out of the worker's log
 
     def take(self) -> list[str]:
-        """Those that came since."""
+        """Return the warnings since the last call."""
         texts = []
         while self._texts:
             texts.append(self._texts.popleft())
@@ -86,11 +86,11 @@ class Warnings(logging.Handler):
 
 
 class Worker:
-    """Computes spectra and trains networks for one task, one call at a time; `progress` may be asked meanwhile.
+    """Computes spectra and trains networks for one task, one call at a time; `progress` may be called meanwhile.
 
     Raises:
-        WorkerError: it is to work on a GPU, and PyTorch sees none.
-        TaskError: the task cannot be had.
+        WorkerError: a GPU is requested, and PyTorch sees none.
+        TaskError: the task cannot be loaded.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -114,30 +114,30 @@ class Worker:
         self._asked_to_stop = threading.Event()
         self._warnings = Warnings()
         self._coverage: str | None = None
-        warnings.filterwarnings("ignore", category=SkippedLayerWarning)  # the replies say it
+        warnings.filterwarnings("ignore", category=SkippedLayerWarning)  # the replies say which parameters are skipped
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
-        """Loads the data and tries the network, so that what is missing or wrong is said before any work is given out.
+        """Load the data and try the network, so that missing data or a broken task is reported before any work starts.
 
         Raises:
-            TaskError: the data cannot be had, or the network does not take them.
+            TaskError: the data cannot be loaded, or the network does not accept them.
         """
         return self._ready()
 
     @ray.method(concurrency_group="work")
     def spectra(self, functions: Sequence[str]) -> list[SpectrumReply]:
-        """The spectra of some functions, in order.
+        """Return the spectra of some functions, in order.
 
         Raises:
-            SpectrumInputError, NoLayers: the task's network is none that has a Fisher spectrum.
+            SpectrumInputError, NoLayers: the task's network has no Fisher spectrum.
         """
         splits = self._begin()
         return [self._spectrum(function, splits) for function in functions]
 
     @ray.method(concurrency_group="work")
     def costs(self, functions: Sequence[str]) -> list[CostReply]:
-        """What some functions cost on this device, in order."""
+        """Return the costs of some functions on this device, in order."""
         share = Share(self.ranks.rank, self.ranks.world_size) if self.ranks else WHOLE
         seed = self.settings.spectrum_seed
         feed = TrainingFeed(self.task, self._begin(), self.device, seed=seed, share=share)
@@ -145,7 +145,7 @@ class Worker:
 
     @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult | Drained:
-        """Trains one function, from its last checkpoint if there is one; after `drain` up to the next checkpoint."""
+        """Train one function, from its last checkpoint if there is one; after `drain` only to the next checkpoint."""
         if self._asked_to_stop.is_set():
             return Drained(0)
         try:
@@ -155,7 +155,7 @@ class Worker:
 
     @ray.method(concurrency_group="watch")
     def drain(self) -> None:
-        """From now on trainings stop at the end of their epoch, with a checkpoint; there is no way back."""
+        """Stop trainings from now on at the end of their epoch, with a checkpoint. This cannot be undone."""
         self._asked_to_stop.set()
 
     def _train(self, job: TrainingJob) -> TrainingResult:
@@ -179,24 +179,24 @@ class Worker:
 
     @ray.method(concurrency_group="watch")
     def forget(self, job: TrainingJob) -> None:
-        """Deletes the checkpoints of an evaluation whose result is stored."""
+        """Delete the checkpoints of an evaluation whose result is stored."""
         folder = self._checkpoints(job)
         if folder:
             folder.remove()
 
     @ray.method(concurrency_group="watch")
     def progress(self) -> Epoch | None:
-        """The last epoch of the training that runs now."""
+        """Return the last epoch of the current training."""
         return self._last_epoch
 
     @ray.method(concurrency_group="watch")
     def warnings(self) -> list[str]:
-        """What this program's own loggers have warned of in this process since the last question."""
+        """Return the warnings of this package's own loggers in this process since the last call."""
         return self._warnings.take()
 
     @ray.method(concurrency_group="watch")
     def gpu_use(self) -> GpuUse | None:
-        """Return the memory and the share of time that all processes together use of the GPU now; None on a CPU.
+        """Return the current use of the GPU by all processes together, memory and share of time; None on a CPU.
 
         Raises:
             RuntimeError: the GPU does not answer.
@@ -206,7 +206,7 @@ class Worker:
         free, total = torch.cuda.mem_get_info(self.device)
         try:
             percent = float(torch.cuda.utilization(self.device))
-        except (RuntimeError, pynvml.NVMLError):  # a driver that does not tell, as of a GPU in slices (MIG)
+        except (RuntimeError, pynvml.NVMLError):  # not reported by some drivers, as for MIG slices
             percent = None
         return GpuUse((total - free) / 1e6, total / 1e6, percent)
 
@@ -251,7 +251,7 @@ class Worker:
         choose = fast_form if self.settings.fast_activations else None
         form = chosen_form(choose, feed, activation, kept=None)
         cost = measure_cost(feed, activation, factory=form.factory)
-        if function == REFERENCE:  # the unit itself, and not what one measurement of it makes of another
+        if function == REFERENCE:  # the unit itself: its ratio is 1 by definition, not by two noisy measurements
             return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
         return cost
 
@@ -269,18 +269,18 @@ class Worker:
 
 
 def _sorted_out(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, float]:
-    """What the work gives, or the reason if it fails by the function's own fault, and the seconds that it took."""
+    """Return the result of the work, or the reason if it fails by the function's own fault, and the seconds it took."""
     started = time.monotonic()
     try:
         return work(), None, time.monotonic() - started
-    except Exception as error:  # sorted here into the function's faults, kept, and all others, raised
+    except Exception as error:  # the function's own faults become the reason; all others are raised again
         if not is_functions_fault(error):
             raise
         return None, reason_of(error), time.monotonic() - started
 
 
 def worker_actor(worker: type) -> Any:
-    """The Ray actor class of a worker. A lost worker is replaced by the driver, not restarted by Ray, so that every
+    """Return the Ray actor class of a worker. The driver replaces a lost worker; Ray does not restart it, so that every
     retry is counted."""
     remote: Any = ray.remote  # its own type hints are for tasks
     return remote(max_restarts=0, concurrency_groups={"work": 1, "watch": 1})(worker)

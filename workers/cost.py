@@ -1,9 +1,9 @@
-"""The price of an activation function: the step time and the activation memory of a task's network, beside relu's.
+"""The cost of an activation function: step time and activation memory of a task's network, relative to ReLU.
 
 A step is the forward pass, the backward pass and the optimiser's step on one training batch, in the precision of the
-recipe. The two networks take turns, so that what else the machine does meets both, and the learning rate is zero, so
-that every step does the same work. Activation memory is what autograd keeps between forward and backward pass,
-parameters left out. Knows neither Ray nor SQL.
+recipe. The two networks take turns, so that the machine's other load affects both, and the learning rate is zero, so
+that every step does the same work. Activation memory is what autograd saves between forward and backward pass, without
+the parameters. This module knows neither Ray nor SQL.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from aquasurf_ray.workers.network import untrained_network
 MIN_ROUNDS = 3
 MAX_ROUNDS = 15
 ENOUGH_SECONDS = 0.1
-"""After as many rounds as fit this time, but at least `MIN_ROUNDS`, the medians are taken."""
+"""The time for all rounds together; at least `MIN_ROUNDS` are measured, whatever they take."""
 
 
 def measure_cost(
     feed: TrainingFeed, activation: Activation, *, factory: ActivationFactory | None = None
 ) -> FunctionCost:
-    """The price of a function in a training that `feed` is for, on its device.
+    """Measure the cost of a function in the training that `feed` is for, on its device.
 
     Args:
         activation: the function.
-        factory: the form of the function that training would use (`FastForm.factory`); by default the eager one.
+        factory: the form of the function that the training would use (`FastForm.factory`); by default the eager one.
 
     Raises:
         torch.OutOfMemoryError, TaskError, whatever the data set raises, and whatever the function raises.
@@ -57,7 +57,7 @@ def measure_cost(
         batch = feed.first_step(networks[1])
         steppers = [_Stepper(task, network, batch, arithmetic) for network in networks]
         for stepper in steppers:
-            stepper.step()  # what is compiled, tuned or allocated once is no part of the price
+            stepper.step()  # warm-up: one-time compilation, tuning and allocation are not part of the cost
         n_bytes, relu_bytes = (stepper.activation_bytes() for stepper in steppers)
         seconds, relu_seconds = side_by_side(
             [stepper.step for stepper in steppers],
@@ -71,14 +71,14 @@ def measure_cost(
 
 
 class _Stepper:
-    """One network on the first batch of its training, with an optimiser that does all its work and moves nothing."""
+    """One network on the first batch of its training, with an optimiser that does its work at learning rate zero."""
 
     def __init__(self, task: Task, network: nn.Module, batch: Step, arithmetic: Arithmetic) -> None:
         self.network, self.batch, self.arithmetic = network, batch, arithmetic
         self.loss = task.objective.on(batch.targets.device).training_loss(task.recipe.label_smoothing)
         self.optimizer = make_optimizer(network, task.recipe)
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.0  # all the work, and nothing moves
+            group["lr"] = 0.0  # the step does all its work, and the weights stay
 
     def step(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -89,5 +89,5 @@ class _Stepper:
         return self.loss(self.arithmetic.forward(self.network, self.batch.inputs), self.batch.targets)
 
     def activation_bytes(self) -> int:
-        """What one forward pass keeps for the backward pass."""
+        """Return the bytes that one forward pass saves for the backward pass."""
         return kept_bytes(self.forward, self.network.parameters())

@@ -1,4 +1,4 @@
-"""Whose fault an error is: the function's own, which is a result, or the machine's, which is to be tried again."""
+"""The two kinds of errors: a function's own fault, which is a result, and an infrastructure failure, to be retried."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ MACHINE_TROUBLE = (
 
 
 class FunctionFault(ArithmeticError):
-    """The activation function itself cannot be trained with; the message says why."""
+    """The activation function itself cannot be trained; the message says why."""
 
 
 def is_functions_fault(error: BaseException) -> bool:
-    """Whether the error came out of the activation room, where the function's own code runs, and not for memory."""
+    """Return whether the error came from the room `activations`, which runs the function's code, and is no shortage of
+    memory."""
     if isinstance(error, FunctionFault):
         return True
     if is_machines_trouble(error):
@@ -35,11 +36,11 @@ def is_functions_fault(error: BaseException) -> bool:
 
 
 def is_machines_trouble(error: BaseException) -> bool:
-    """Whether memory ran out, or the device or the connection between devices broke."""
+    """Return whether memory ran out, or the device or the connection between devices failed."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in MACHINE_TROUBLE)
 
 
 def reason_of(error: BaseException) -> str:
-    """The error on one line of at most 500 characters, as a reason to record."""
+    """Return the error as a reason to record: one line of at most 500 characters."""
     text = " ".join(str(error).split())[:500]
     return text if isinstance(error, FunctionFault) else f"{type(error).__name__}: {text}"

@@ -6,10 +6,10 @@
 Ray Train (TorchTrainer) places the ranks, connects them by torch.distributed, and watches them. They live as long as
 the group, so that data are loaded once: each runs `serve`, which asks the group for an order, carries it out, and
 answers. All ranks train together; spectra are shared out; a cost is measured by rank 0 while the others rest. A rank
-that raises or dies ends the group, which the driver replaces, and the training goes on from its last checkpoint.
+that raises or dies ends the group, which the driver replaces, and the training resumes from its last checkpoint.
 
-The group itself computes nothing, and so can always answer. Ray Train's records go to a folder under the run's storage
-and are deleted once the ranks are there.
+The group itself computes nothing, so it can always answer. Ray Train writes its records to a folder under the run's
+storage; they are deleted once the ranks have started.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NOT_NEEDED = ("PlacementGroupCleanerCallback", "DatasetsCallback", "WorkingDirec
 SWITCHES = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node is a fault like any other
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node is an infrastructure failure like any other
 }
 LONGEST_WAIT = 30 * 24 * 3600
 
@@ -51,7 +51,7 @@ class GroupFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class GroupSettings(WorkerSettings):
-    """What a group needs to know: what each of its ranks does, and
+    """The settings of a group: those of its ranks' workers, and
 
     Args:
         n_ranks: processes, each with a GPU if `gpu`.
@@ -64,7 +64,7 @@ class GroupSettings(WorkerSettings):
 
 @dataclass(frozen=True)
 class Order:
-    """What a rank is to do: a method of `Rank`, its arguments, and the number of the call that it belongs to."""
+    """A call for one rank: a method of `Rank`, its arguments, and the number of the call."""
 
     call: int
     method: str
@@ -72,10 +72,10 @@ class Order:
 
 
 class GroupWorker:
-    """Has the methods of `workers.actor.Worker`, and those by which its ranks call it.
+    """A worker of several processes: has the methods of `workers.actor.Worker`, and others that its ranks call.
 
-    All methods are coroutines of one loop: Ray makes an asyncio actor of it. (It would run a loop a concurrency group,
-    so there are none.)
+    All methods are coroutines, so Ray makes it an asyncio actor with one event loop. It has no concurrency groups,
+    because Ray would run an event loop for each.
     """
 
     def __init__(self, settings: GroupSettings) -> None:
@@ -89,10 +89,10 @@ class GroupWorker:
         self._asked_to_stop = False
 
     async def ready(self) -> WorkerInfo:
-        """Starts the ranks, which load the data and try the network; Ray is waited for until it has room for them.
+        """Start the ranks, which load the data and try the network; wait until Ray has room for them.
 
         Raises:
-            GroupFailed: with the ranks' errors.
+            GroupFailed: a rank failed; the message has the ranks' errors.
         """
         me, loop = ray.get_runtime_context().current_actor, asyncio.get_running_loop()
         folder = f"{self.settings.storage or tempfile.gettempdir()}/ray-train/{uuid.uuid4().hex}"
@@ -109,7 +109,7 @@ class GroupWorker:
         return info
 
     async def spectra(self, functions: Sequence[str]) -> list[SpectrumReply]:
-        """The spectra of some functions, in order, a share of them from each rank."""
+        """Return the spectra of some functions, in order; each rank computes a share of them."""
         n = self.settings.n_ranks
         shares = [functions[rank::n] for rank in range(n)]
         replies = await self._ask({rank: ("spectra", (share,)) for rank, share in enumerate(shares) if share})
@@ -117,12 +117,12 @@ class GroupWorker:
         return [found[function] for function in functions]
 
     async def costs(self, functions: Sequence[str]) -> list[CostReply]:
-        """What some functions cost on rank 0's device, in order."""
+        """Return the costs of some functions on rank 0's device, in order."""
         replies: list[CostReply] = (await self._ask({0: ("costs", (functions,))}))[0]
         return replies
 
     async def train(self, job: TrainingJob) -> TrainingResult | Drained:
-        """Trains one function on all ranks, from its last checkpoint if there is one; the result is rank 0's."""
+        """Train one function on all ranks, from its last checkpoint if there is one; return rank 0's result."""
         if self._asked_to_stop:
             return Drained(0)
         self._last_epoch = None
@@ -130,44 +130,44 @@ class GroupWorker:
         return result
 
     async def drain(self) -> None:
-        """From now on trainings stop at the end of their epoch, with a checkpoint."""
+        """Stop trainings from now on at the end of their epoch, with a checkpoint."""
         self._asked_to_stop = True
 
     async def is_to_stop(self) -> bool:
-        """What rank 0 asks between two epochs."""
+        """Return whether the training is to stop; rank 0 calls this between two epochs."""
         return self._asked_to_stop
 
     async def forget(self, job: TrainingJob) -> None:
-        """Lets rank 0 delete the checkpoints of an evaluation whose result is stored, before its next order."""
+        """Have rank 0 delete the checkpoints of an evaluation whose result is stored, before its next order."""
         await self._ask({0: ("forget", (job,))})
 
     async def progress(self) -> Epoch | None:
-        """The last epoch of the training that runs now."""
+        """Return the last epoch of the current training."""
         return self._last_epoch
 
     async def join(self, rank: int) -> None:
-        """A rank is there. One that comes twice was started anew by Ray Train, and what it was to do is lost."""
+        """Register a rank that has started. A second time, Ray Train has restarted it and its order is lost: fail."""
         if rank in self._joined:
-            self._fail(GroupFailed(f"rank {rank} was lost with its node and started anew"))
+            self._fail(GroupFailed(f"rank {rank} was lost with its node and restarted"))
         self._joined.add(rank)
 
     async def next_order(self, rank: int) -> Order:
-        """What a rank is to do next, as soon as there is something."""
+        """Wait for a rank's next order, and return it."""
         return await self._orders[rank].get()
 
     async def answer(self, rank: int, call: int, reply: Any) -> None:
-        """What a rank's order has given."""
+        """Take the answer to a rank's order."""
         self._answers[call][rank].set_result(reply)
 
     async def note_epoch(self, epoch: Epoch) -> None:
-        """How far rank 0 is."""
+        """Take the progress that rank 0 reports."""
         self._last_epoch = epoch
 
     async def _ask_all(self, method: str, *arguments: Any) -> dict[int, Any]:
         return await self._ask(dict.fromkeys(range(self.settings.n_ranks), (method, arguments)))
 
     async def _ask(self, orders: dict[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
-        """The answers of some ranks to their orders."""
+        """Give some ranks an order each, and return their answers."""
         if self._failure is not None:
             raise self._failure
         self._n_calls += 1
@@ -181,7 +181,7 @@ class GroupWorker:
             del self._answers[call]
 
     def _fail(self, failure: GroupFailed) -> None:
-        """Whatever is awaited from the ranks will not come."""
+        """Fail everything that still waits for the ranks."""
         self._failure = self._failure or failure
         for futures in self._answers.values():
             for future in futures.values():
@@ -211,7 +211,7 @@ class Rank(Worker):
 
 
 def serve(config: dict[str, Any]) -> None:
-    """What each rank runs: carries out the group's orders until the group is gone. What it raises ends the group."""
+    """Run a rank: carry out the group's orders until the group is gone. An exception here ends the group."""
     from ray import train
     from ray.train.torch import get_device
 
@@ -226,7 +226,7 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def _fit(settings: GroupSettings, group: Any, folder: str) -> str:
-    """Runs the ranks until one of them fails, and says why; nothing else ends them."""
+    """Run the ranks until one of them fails, which is all that ends them, and return the reason."""
     try:
         with _switches():
             _trainer(settings, group, folder).fit()
@@ -237,7 +237,7 @@ def _fit(settings: GroupSettings, group: Any, folder: str) -> str:
 
 @contextmanager
 def _switches() -> Iterator[None]:
-    """Ray Train reads its settings from the environment, which is restored afterwards."""
+    """Set Ray Train's settings in the environment, which is where it reads them, and restore it afterwards."""
     before = {name: os.environ.get(name) for name in SWITCHES}
     os.environ.update(SWITCHES)
     try:
@@ -256,8 +256,8 @@ def _trainer(settings: GroupSettings, group: Any, folder: str) -> Any:
     usual, failures = cast(Any, TorchTrainer), cast(Any, FailureConfig)  # their type hints are those of Ray Train V1
 
     class Trainer(usual):  # type: ignore[misc, valid-type]
-        """Without helpers that are of no use here, each a process of its own. The pool removes what Ray held for a
-        group, which Ray Train's own cleaner, a detached actor, can do on clusters with a dashboard only."""
+        """A trainer without Ray Train's helper processes, which a group does not need. The pool frees the resources
+        that Ray reserved for a group; Ray Train's own cleaner, a detached actor, needs a cluster with a dashboard."""
 
         def _create_default_callbacks(self) -> list[Any]:
             return [c for c in super()._create_default_callbacks() if type(c).__name__ not in NOT_NEEDED]
@@ -282,7 +282,7 @@ def _trainer(settings: GroupSettings, group: Any, folder: str) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """The ranks' errors, lowest rank first, or Ray Train's own, without their tracebacks."""
+    """Return the ranks' errors, lowest rank first, or Ray Train's own, without their tracebacks."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     if not failures:
         return _told(error)
@@ -290,7 +290,7 @@ def _why(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    """What was raised is the last line of a traceback; what Ray says of a lost process is its first."""
+    """Return an error's message: the last line of a traceback, or the first of what Ray reports on a lost process."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     if any(line.startswith("Traceback") for line in lines):
         return lines[-1]
@@ -298,7 +298,7 @@ def _told(error: Exception) -> str:
 
 
 def _remove(folder: str) -> None:
-    """Deletes Ray Train's folder, and the one above it if that is empty then; a leftover does no harm."""
+    """Delete Ray Train's folder, and its parent if that is then empty; a leftover does no harm."""
     file_system, path = fsspec.core.url_to_fs(folder)
     try:
         file_system.rm(path, recursive=True)

@@ -88,8 +88,8 @@ def inspect_training(
         task: the network, data and recipe.
         activation: the function.
         splits: the task's data; by default `task.splits()`.
-        seed: of the initial weights, the data order, the augmentation and the dropout masks.
-        device: where to train.
+        seed: the seed of the initial weights, the data order, the augmentation and the dropout masks.
+        device: the device to train on.
         on_epoch: called after each epoch.
 
     Raises:
@@ -137,7 +137,7 @@ def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[N
             if arguments[0].requires_grad:
                 sites.append((name, arguments[0]))
                 return None
-            watched = arguments[0].detach().requires_grad_()  # the network's own input has no gradient by itself
+            watched = arguments[0].detach().requires_grad_()  # the network's input requires no gradient by itself
             sites.append((name, watched))
             return (watched, *arguments[1:])
 

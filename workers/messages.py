@@ -26,14 +26,14 @@ class WorkerSettings:
         import_from: folder to import the user's own modules from.
         modules: modules to import first, which register the user's own operators.
         storage: folder or URI for epoch checkpoints; none are written without it.
-        gpu: whether to work on the GPU that Ray has given the worker.
+        gpu: whether to work on the GPU that Ray has assigned to the worker.
         threads: torch's CPU threads.
-        fisher: which Fisher information the spectra are of.
-        spectrum_seed: of the initial weights and the sampled labels of all spectra.
+        fisher: the kind of Fisher information of the spectra.
+        spectrum_seed: the seed of the initial weights and the sampled labels of all spectra.
         checkpoint_interval: seconds between two epoch checkpoints.
-        data_folder: where data sets are looked for; by default what AQUASURF_DATA says, or ./data.
-        fast_activations: whether a training may use a form of the function that was measured faster here.
-        loader_workers: processes that read examples which are not in memory.
+        data_folder: the folder of the data sets; by default AQUASURF_DATA if it is set, else ./data.
+        fast_activations: whether a training may use a form of the function that was measured to be faster here.
+        loader_workers: data-loading processes, for data sets that do not fit in memory.
     """
 
     task: str | Task
@@ -52,8 +52,8 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A worker's place. `placement_group` is the hexadecimal id of the group that Ray reserves for a worker of several
-    processes; the driver removes it when the worker is gone."""
+    """A worker's location. `placement_group` is the hexadecimal id of the group that Ray reserves for a worker of
+    several processes; the driver removes it when the worker is gone."""
 
     node: str
     pid: int
@@ -65,7 +65,7 @@ class WorkerInfo:
 class SpectrumReply:
     """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none.
 
-    `coverage` says which share of the network's weights spectra cover, and names what they leave out.
+    `coverage` is the share of the network's weights that spectra cover, with the names of the layers left out.
     """
 
     function: str
@@ -84,8 +84,8 @@ class FunctionCost:
     Attributes:
         function: its name.
         device: the GPU's name, or "cpu".
-        step_seconds, relu_step_seconds: medians of one training step, measured side by side.
-        activation_bytes, relu_activation_bytes: kept for the backward pass of one training batch.
+        step_seconds, relu_step_seconds: medians of one training step, measured in turns.
+        activation_bytes, relu_activation_bytes: the bytes saved for the backward pass of one training batch.
     """
 
     function: str
@@ -119,8 +119,8 @@ class CostReply:
 
 @dataclass(frozen=True)
 class GpuUse:
-    """The use of a worker's GPU by all processes together: memory in units of 10^6 bytes, and the percentage of time at
-    work, if that is known."""
+    """The use of a worker's GPU by all processes together: memory in units of 10^6 bytes, and utilisation in percent,
+    if known."""
 
     used_mb: float
     total_mb: float

@@ -1,4 +1,4 @@
-"""The untrained network of a task with a given function, and the batch that its spectrum is taken on.
+"""The untrained network of a task with a given function, and the batch that its spectrum is computed on.
 
 Both depend on nothing but task, function and seed, so the spectrum describes exactly the network that a training with
 the same seed starts from. torch's global generator is seeded inside and left as it was found.
@@ -65,8 +65,8 @@ def refuse_splits_without_targets(task: Task, splits: Splits) -> None:
 
 
 def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Try what belongs to the task and not to any function, so that the task's own mistakes are reported first: the
-    network with relu on two training examples, the objective on its outputs, the optimiser, and whether each split has
+    """Try the parts of a task that do not depend on the function, so that its own errors are reported first: the
+    network with ReLU on two training examples, the objective on its outputs, the optimiser, and whether each split has
     batches with targets that count.
 
     Raises:
@@ -91,13 +91,14 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         metric = objective.begin_metric(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
-    with _refusing(task, "backward pass"):  # recomputed forms need their input as it was, and not changed in place
+    # The recomputed form needs its input in the backward pass, so a network that changes it in place fails here.
+    with _refusing(task, "backward pass"):
         torch.autograd.backward(loss)
     refuse_batch_of_one(task, splits, device=device)
 
 
 def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> None:
-    """Try the network on one example where a training epoch has such a batch, which batch norm does not take.
+    """Try the network on a single example if a training epoch has such a batch, which batch norm does not accept.
 
     Raises:
         TaskError: it raises.
@@ -110,7 +111,7 @@ def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> 
 
 
 def _counting_batch(task: Task, examples: Examples) -> tuple[Inputs, torch.Tensor]:
-    """The first two examples in a row of which a target counts."""
+    """Return the first two consecutive examples of which a target counts."""
     tensors = in_memory(examples)
     if tensors is not None:
         inputs, targets = batch_of(tensors)

@@ -1,4 +1,4 @@
-"""The result of a training: its learning curve, its metrics, and what it took, as data that cross rooms.
+"""The result of a training: learning curve, metrics, time and memory, as data that pass from workers to the driver.
 
 `aquasurf_ray.training_metrics` says what each metric means.
 """
@@ -13,7 +13,7 @@ from aquasurf_ray.training_metrics import TrainingMetrics
 
 @dataclass(frozen=True)
 class Epoch:
-    """One point of the learning curve. `learning_rate` is that of the first step; `seconds` include the validation."""
+    """One point of the learning curve. `learning_rate` is the first step's; `seconds` include the validation."""
 
     epoch: int
     train_loss: float
@@ -34,7 +34,7 @@ def final_metrics(
     test_accuracy: float | None,
     stopped_early: str | None,
 ) -> TrainingMetrics:
-    """Return the metrics of the last epoch together with those of the test split."""
+    """Return the metrics of the last epoch together with the test metrics."""
     return TrainingMetrics(
         score=last.val_score,
         train_loss=last.train_loss,
@@ -55,12 +55,12 @@ class TrainingResult(TrainingMetrics):
 
     Attributes:
         reason: why the function diverged; None for a training that is done.
-        seconds: of all epochs together, those before an interruption included.
+        seconds: the duration of all epochs together, including epochs before an interruption.
         examples_per_second: training examples per second of training time, validation excluded.
-        peak_memory_mb: in units of 10^6 bytes, of this process (`workers.engine.memory`).
+        peak_memory_mb: the peak memory of this process in units of 10^6 bytes (`workers.engine.memory`).
         device: the GPU's name, or `cpu`.
         n_devices: the number of processes that trained together.
-        precision: of the forward pass, as it was really used: `float32` or `bfloat16`.
+        precision: the float type that the forward pass really used: `float32` or `bfloat16`.
     """
 
     status: Literal["done", "diverged"] = field(kw_only=False)

@@ -1,4 +1,4 @@
-"""One training of one function on one task with one seed: a recipe run, from the untrained network to its test score.
+"""One training of one function on one task with one seed, from the untrained network to its test score.
 
 `train` knows neither Ray nor a database. It returns numbers, writes epoch checkpoints when given a folder for them,
 and separates two kinds of failures: the function's own fault (NaN, overflow, a wrong output type, an error raised
@@ -76,29 +76,30 @@ def train(
 
     Args:
         splits: the task's data; by default `task.splits()`.
-        seed: of the initial weights, the data order, the augmentation and the dropout masks.
-        device: where to train; with `ranks`, theirs is taken.
+        seed: the seed of the initial weights, the data order, the augmentation and the dropout masks.
+        device: the device to train on; with `ranks`, their device is used instead.
         checkpoints: where to write the state after an epoch, and to resume from if there is one. One that does
             not fit the network is left out, with a warning. With `ranks`, rank 0 alone reads and writes.
-        checkpoint_interval: seconds that must have passed since the last checkpoint.
+        checkpoint_interval: the least number of seconds between two checkpoints.
         on_epoch: called after each epoch, on rank 0.
-        stop_rule: when to end early; the result is then `done`, with `stopped_early` and all metrics, test included.
-        gate: limits of the first training step (`workers.engine.health`), beyond which nothing is trained; None is no
-        gate. ranks: this process's place among those that train together; all must call `train` with the same
-        arguments.
-            All get the same result, but for their own peak memory.
-        loader_workers: processes that read examples which are not in memory.
+        stop_rule: the rule to end early by; the result is then `done`, with `stopped_early` and all metrics, including
+            the test metrics.
+        gate: the limits of the first training step (`workers.engine.health`), beyond which nothing is trained; None
+            turns the gate off.
+        ranks: this process's place among the processes that train together. All must call `train` with the same
+            arguments, and all get the same result, except for their own peak memory.
+        loader_workers: data-loading processes, for data sets that do not fit in memory.
         choose_form: chooses a faster form of the function; None is the eager form.
-        stop_asked: asked after each epoch but the last, on rank 0, whether the training is to stop there, with a
-            checkpoint. Without `checkpoints` it is trained to its end.
+        stop_asked: called on rank 0 after each epoch but the last; if it returns True, the training stops there, with a
+            checkpoint. Without `checkpoints`, a training always runs to its end.
 
     Returns:
         `diverged` where the function is at fault: it fails by itself, a training loss is not finite, the gate refuses
         it, or in the end the validation loss is NaN or the validation score is not finite.
 
     Raises:
-        torch.OutOfMemoryError, CheckpointError, TaskError, and whatever the data set raises: faults of the machine.
-        RankError: another process has met such a fault.
+        torch.OutOfMemoryError, CheckpointError, TaskError, and whatever the data set raises: infrastructure failures.
+        RankError: another process has met such a failure.
         TrainingDrained: it was asked to stop, on all ranks; called again, it resumes.
     """
     started = time.monotonic()
@@ -125,7 +126,7 @@ def train(
                 check_health(feed, activation, limits=gate)
             loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)
             history, throughput = loop.history, loop.throughput
-            memory = PeakMemory(device)  # of the training itself, gated or not
+            memory = PeakMemory(device)  # begins here, so that the peak is the training's own, with or without the gate
             metrics = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule, stop_asked)
     except TrainingDrained:
         raise

@@ -1,11 +1,12 @@
 """The Act-Bench file format: one JSON object, a function's name to its metrics (section 5 of the paper's data set).
 
-Losses and accuracies that are not there, and losses that are not numbers, are the bare words NaN and Infinity, as
-Python's json writes them. Several seeds of a function become the median of each metric; a seed without the metric
-stands at the worse end. A spectrum is written as the numbers that the caller's `cdf` gives for its stored feature.
+Missing losses and accuracies, and losses that are not finite, are the bare words NaN and Infinity, as Python's json
+writes them. Several seeds of a function become the median of each metric; a seed without the metric counts as worse
+than all others. A spectrum is written as the numbers that the caller's `cdf` returns for its stored feature.
 
-Trainings that were stopped early are not written: the format has nowhere to say so, and their metrics compare with no
-others. Where the task's metric is not accuracy, the accuracies are NaN, and the three scores are written next to them.
+Trainings that were stopped early are not written: the format cannot mark them, and their metrics are not comparable
+with those of whole trainings. If the task's metric is not accuracy, the accuracies are NaN, and the three scores are
+written in addition.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.store.records.runs import EvaluationRecord, TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
-Title = tuple[str, str, bool]  # in the file, our column, and whether more is better
+Title = tuple[str, str, bool]  # the title in the file, the column here, and whether higher is better
 
 METRICS: tuple[Title, ...] = (
     ("Train Accuracy", "train_accuracy", True),
@@ -51,23 +52,23 @@ class Entry:
 
 
 def write_act_bench(file: IO[bytes], entries: Iterable[Entry], cdf: Cdf | None, metric: TaskMetric) -> int:
-    """Writes the entries one after the other; returns how many."""
+    """Write the entries one after the other; return how many."""
     titles = titles_of(metric)
     return _write(file, ((entry.name, json.dumps(to_metrics(entry, cdf, titles))) for entry in entries))
 
 
 def write_imported(file: IO[bytes], entries: Iterable[BenchmarkEntry], metric: TaskMetric) -> int:
-    """Writes entries of a benchmark file as they were in it, spectra to the last bit; returns how many.
+    """Write entries of a benchmark file as they were in it, spectra to the last bit; return how many.
 
-    What the file did not have is null, but NaN where it is a score, as `write_act_bench` has it. What this program did
-    not know of it stands behind the rest.
+    A value that the file did not have is null, or NaN if it is a score, as in `write_act_bench`. Fields that this
+    program does not know come last.
     """
     titles = titles_of(metric)
     return _write(file, ((entry.name, _imported(entry, titles)) for entry in entries))
 
 
 def titles_of(metric: TaskMetric) -> tuple[Title, ...]:
-    """The metrics that are written for a task with this objective."""
+    """Return the metrics that are written for a task with this objective."""
     return METRICS if metric.name == "accuracy" else METRICS + SCORES
 
 
@@ -101,7 +102,7 @@ def to_metrics(entry: Entry, cdf: Cdf | None, titles: Sequence[Title] = METRICS)
 
 
 def median(values: Sequence[float | None], more_is_better: bool) -> float:
-    """The median, with what is missing or NaN at the worse end; NaN if the middle is there.
+    """Return the median, where None and NaN count as the worst values; NaN if the middle value is one of these.
 
     >>> median([0.5, None, 0.75], more_is_better=True)
     0.5

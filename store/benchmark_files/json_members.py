@@ -1,8 +1,8 @@
-"""Read the members of one large JSON object one after the other, with a window of the file in memory.
+"""A streaming reader of one large JSON object: its members one after the other, with a window of the file in memory.
 
 Python's own decoder reads every value, so the bare words NaN and Infinity are numbers, which streaming parsers refuse.
-A value that is not whole yet is tried again when more of the file is there; the window grows by its own length then,
-so that no text is read more than about twice. Values must be objects, and no object may have one key twice.
+A value that is incomplete is decoded again once more of the file is read. The window then doubles, so that no text is
+read more than about twice. Values must be objects, and no object may have the same key twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from aquasurf_ray.store.errors import BenchmarkFileError
 
-LONGEST_MEMBER = 1 << 26  # characters
+LONGEST_MEMBER = 1 << 26  # characters; a longer member is refused, so that a damaged file cannot exhaust the memory
 _CHUNK = 1 << 20
 _LONGEST_WORD = len("-Infinity")
 _SPACE = " \t\n\r"
@@ -37,13 +37,14 @@ class _TwiceThere(Exception):
 
 
 def read_members(path: Path, progress: Progress | None = None) -> Iterator[Member]:
-    """The members in the order of the file.
+    """Yield the members in the order of the file.
 
     Args:
-        progress: called with (bytes read, bytes in all) now and then.
+        progress: called with (bytes read, bytes in all) from time to time.
 
     Raises:
-        BenchmarkFileError: not a JSON object of objects, cut short, or a key twice; the text names the byte.
+        BenchmarkFileError: the file is not a JSON object of objects, is cut short, or has a key twice; the text names
+            the byte.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -87,14 +88,14 @@ class _Window:
     def __init__(self, file: IO[bytes], name: str, on_read: Callable[[int], None]) -> None:
         self._file, self._name, self._on_read = file, name, on_read
         self._text, self._position = "", 0
-        self._bytes_before = 0  # of the text that the window has left behind
+        self._bytes_before = 0  # the bytes of the text that the window has left behind
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._at_end = False
         self._counted = 0, 0  # a position and the bytes of the text before it, so that counting continues from there
         self._decoder = json.JSONDecoder(object_pairs_hook=_unique)
 
     def sign(self) -> str:
-        """The next character that is not white space, '' at the end of the file; the position moves to it."""
+        """Move to the next character that is not white space, and return it; '' at the end of the file."""
         while True:
             while self._position < len(self._text):
                 if self._text[self._position] not in _SPACE:
@@ -104,17 +105,17 @@ class _Window:
                 return ""
 
     def skip(self, n: int) -> None:
-        """Moves on."""
+        """Move the position forward."""
         self._position += n
 
     def take(self, expected: str, key: str) -> None:
-        """Moves behind this sign, which must come next."""
+        """Move past this sign, which must come next."""
         if self.sign() != expected:
             raise self._unexpected(f"'{expected}'", key)
         self._position += 1
 
     def value(self, opening: str, what: str, key: str) -> Any:
-        """Reads a value that begins with this sign."""
+        """Read a value that begins with this sign."""
         if self.sign() != opening:
             raise self._unexpected(what, key)
         while True:
@@ -134,7 +135,7 @@ class _Window:
                     raise self._broken(error, key) from None
 
     def offset(self, position: int | None = None) -> int:
-        """The byte of the file at a position of the window."""
+        """Return the byte of the file at a position of the window."""
         position = self._position if position is None else position
         before, n_bytes = self._counted if self._counted[0] <= position else (0, 0)
         n_bytes += len(self._text[before:position].encode())
@@ -164,7 +165,7 @@ class _Window:
         return self.error(f"{_in(key)}{error.msg}", self.offset(error.pos))
 
     def _more(self) -> bool:
-        """Reads on, and leaves behind what is before the position; False at the end of the file."""
+        """Read more of the file, and drop the text before the position; return False at the end of the file."""
         data = b"" if self._at_end else self._file.read(max(_CHUNK, len(self._text) - self._position))
         self._at_end = not data
         decoded = self._decoded(data)

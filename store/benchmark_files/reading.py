@@ -1,8 +1,8 @@
-"""Read a benchmark that was trained elsewhere: an Act-Bench file, which is one JSON object.
+"""A reader of benchmarks that were trained elsewhere: Act-Bench files, each a JSON object.
 
 Each entry is checked as it is read: metrics are numbers or null, accuracies lie in [0, 1], names are text, and the CDF
-is a flat list of numbers of any length. Which functions the names mean is decided by the caller. A metric that is null
-or absent is None; an entry whose validation score is not a number is `diverged`.
+is a flat list of numbers of any length. The caller decides which function a name means. A metric that is null or absent
+is None; an entry whose validation score is not a number is `diverged`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def read_benchmark(
     """Yield the entries of a benchmark file, with one of them in memory at a time.
 
     Args:
-        metric: the metric of the task. Where it is not accuracy, the scores are those of the file.
+        metric: the metric of the task. If it is not accuracy, the scores are read from the file.
         progress: called with the bytes read so far and the size of the file.
 
     Raises:
-        BenchmarkFileError: not such a file, or a damaged one; the text says where.
+        BenchmarkFileError: not such a file, or a damaged one; the text says where it is damaged.
 
     Example:
         >>> import tempfile

@@ -1,6 +1,6 @@
-"""The clock that waiting and leases use, as an object, so that tests bring their own.
+"""The clock that waiting and leases use, as an object, so that tests can use their own.
 
-Only differences of `monotonic` decide anything: setting the wall clock changes no lease.
+Only differences of `monotonic` are used: setting the wall clock changes no lease.
 """
 
 from __future__ import annotations

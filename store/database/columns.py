@@ -1,4 +1,4 @@
-"""Column types that keep the same value on both engines, and the database's own clock.
+"""Column types that store the same value on both engines, and the database's own clock.
 
 - floats: NaN and the infinities come back as they were. SQLite would turn NaN into NULL, so there it is the text
   'NaN'; it sorts above all numbers, as NaN does in PostgreSQL.
@@ -35,11 +35,11 @@ class FaithfulFloat(TypeDecorator[float]):
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:
-        """In place of the implementation's own, which would turn SQLite's 'NaN' back into a float."""
+        """Replace SQLAlchemy's own processor, which would turn SQLite's 'NaN' back into a float."""
         return _text_for_nan if dialect.name == "sqlite" else _plain_float
 
     def process_result_value(self, value: Any, dialect: Dialect) -> float | None:
-        """Numbers, and SQLite's 'NaN'."""
+        """Return a float, also from SQLite's 'NaN'."""
         if value is None or isinstance(value, float):
             return value
         try:
@@ -49,13 +49,13 @@ class FaithfulFloat(TypeDecorator[float]):
 
 
 class CleanText(TypeDecorator[str]):
-    """Text that both engines can hold."""
+    """Text that both engines can store."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Replaces what cannot be stored."""
+        """Replace characters that cannot be stored."""
         return None if value is None else clean(value)
 
 
@@ -66,18 +66,18 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """UTC, naive for SQLite."""
+        """Convert to UTC, naive for SQLite."""
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Aware, in UTC. SQLite's text is read here: the implementation's own error would not say what is wrong."""
+        """Return aware times in UTC. SQLite's text is parsed here: SQLAlchemy's own error does not show the value."""
         return _read_time if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware, in UTC, from PostgreSQL."""
+        """Convert PostgreSQL's value to UTC."""
         return None if value is None else value.astimezone(UTC)
 
 
@@ -108,7 +108,7 @@ def _read_time(value: Any) -> datetime | None:
 
 
 def _plain_float(value: Any) -> float | None:
-    return None if value is None else float(value)  # NumPy's scalars are not known to either driver
+    return None if value is None else float(value)  # neither driver accepts NumPy's scalars
 
 
 def _text_for_nan(value: Any) -> float | str | None:
@@ -117,7 +117,7 @@ def _text_for_nan(value: Any) -> float | str | None:
 
 
 def clean(text: str) -> str:
-    """`text` without U+0000 and lone surrogates.
+    """Return `text` with U+0000 and lone surrogates replaced.
 
     >>> clean("a\\x00b\\ud800")
     'a\ufffdb?'
@@ -126,7 +126,7 @@ def clean(text: str) -> str:
 
 
 def dump_json(value: Any) -> str:
-    """Compact ASCII JSON; NaN and the infinities as strings, `\\u0000` replaced."""
+    """Return compact ASCII JSON, with NaN and the infinities as strings and `\\u0000` replaced."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
     except ValueError:
@@ -135,10 +135,10 @@ def dump_json(value: Any) -> str:
 
 
 def load_json(text: str | bytes) -> Any:
-    """The value of a JSON cell.
+    """Return the value of a JSON cell.
 
     Raises:
-        StoreCorrupt: it is not JSON.
+        StoreCorrupt: the cell is not JSON.
     """
     try:
         return json.loads(text)
@@ -147,7 +147,7 @@ def load_json(text: str | bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The Python number in a NumPy scalar."""
+    """Return a NumPy scalar as a Python number."""
     if not hasattr(value, "item"):
         raise BadRecord(f"JSON cannot hold {type(value).__name__} {value!r:.40}; give numbers, text, lists and dicts")
     return value.item()

@@ -1,12 +1,12 @@
-"""Engines: how connections are made on SQLite and PostgreSQL, and how a driver's error is understood.
+"""The engines: connections to SQLite and PostgreSQL, and the translation of their drivers' errors.
 
 SQLite: WAL (readers never block the writer), a write transaction takes its lock at BEGIN (no upgrade that must fail),
 synchronous=FULL (one fsync a commit: a result that was recorded survives a power cut, not only a killed process),
-foreign keys on, functions in a planted schema off. SQLite waits for two seconds inside its own code, where Ctrl-C does
-not reach it; longer waiting is done by `store.database.transactions`. PostgreSQL: psycopg 3, one transaction a verb,
-and the server ends a transaction whose client was suspended in the middle, so that its locks do not outlive it for
-long; synchronous_commit is on, whatever the server's default. Nothing rests on a session's state, so that a pooler may
-give each transaction another session.
+foreign keys on, functions in a planted schema off. SQLite waits for at most two seconds inside its own code, where
+Ctrl-C does not reach it; `store.database.transactions` does all longer waiting. PostgreSQL: psycopg 3, one transaction
+a verb, and the server ends a transaction whose client is suspended in the middle, so that its locks are soon released;
+synchronous_commit is on, whatever the server's default. Nothing depends on a session's state, so that a pooler may give
+each transaction another session.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-APPLICATION_ID = 0x41715366  # "AqSf", in the header of our SQLite files
-WRITES = "aquasurf_writes"  # execution option of connections that will write
+APPLICATION_ID = 0x41715366  # "AqSf", in the header of this program's SQLite files
+WRITES = "aquasurf_writes"  # an execution option of connections that will write
 SQLITE_WAIT_MS = 2_000
 NETWORK_FILE_SYSTEMS = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "glusterfs", "fuse.sshfs", "afs", "gpfs", "beegfs", "9p")
@@ -60,7 +60,7 @@ _SETTINGS = "aquasurf_settings"  # in a connection's `info`: those that each tra
 
 
 def make_engine(url: StoreUrl) -> sa.Engine:
-    """An engine; connects on first use."""
+    """Return an engine, which connects on first use."""
     common: dict[str, Any] = {
         "json_serializer": dump_json,
         "json_deserializer": load_json,
@@ -78,12 +78,12 @@ def make_engine(url: StoreUrl) -> sa.Engine:
 
 
 def insert_or_skip(connection: sa.Connection, model: type[Base]) -> Any:
-    """An INSERT that skips a row whose unique key is taken; `rowcount` of a single row says whether it was new."""
+    """Return an INSERT that skips rows whose unique key is taken; for a single row, `rowcount` says if it was new."""
     return _insert_or_skip(connection.dialect.name, model)
 
 
 def insert_new(connection: sa.Connection, model: type[Base], rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
-    """Inserts rows in their order, leaves alone those whose unique one is there already; returns a column of the new.
+    """Insert rows in their order, skip those whose unique key exists already, and return a column of the new ones.
 
     Two transactions that insert the same rows in the same order cannot deadlock.
     """
@@ -105,11 +105,11 @@ def _insert(dialect: str, model: type[Base]) -> Any:
 
 
 def check_sqlite_file(url: StoreUrl, create: bool) -> None:
-    """Looks at a SQLite file before anything is changed in it.
+    """Check a SQLite file before anything in it is changed.
 
     Raises:
-        StoreUnavailable: no such folder or file, or no permission.
-        WrongDatabase: not SQLite, or another program's.
+        StoreUnavailable: the folder or the file does not exist, or there is no permission.
+        WrongDatabase: the file is not SQLite's, or belongs to another program.
     """
     path = url.path
     assert path is not None  # noqa: S101 - a SQLite URL has a path
@@ -124,7 +124,7 @@ def check_sqlite_file(url: StoreUrl, create: bool) -> None:
 
 
 def warn_of_network_file_system(path: Path) -> None:
-    """One warning in the log when the file lies on a network file system, where SQLite's locks cannot be trusted."""
+    """Log a warning if the file is on a network file system, where SQLite's locks cannot be trusted."""
     kind = file_system(path)
     if kind in NETWORK_FILE_SYSTEMS:
         logger.warning("'%s' is on %s, where SQLite may lose data; use a local disk or PostgreSQL", path, kind)
@@ -144,7 +144,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_starting_up(error: DBAPIError) -> bool:
-    """Return whether a connection was refused by a server that will answer soon; `open` waits for no other."""
+    """Return whether a server that is starting up refused the connection; `open` waits for no other."""
     text = str(error.orig)
     return any(
         sign in text
@@ -160,12 +160,12 @@ def is_starting_up(error: DBAPIError) -> bool:
 
 
 def explain(error: Exception, url: StoreUrl) -> StoreError:
-    """The store's own error for a driver's; its text has one line and no password."""
+    """Return the store's own error for a driver's; its text has one line and no password."""
     original = _original(error)
     words = url.redact(str(original))
     if isinstance(original, sqlite3.Error):
         return _explain_sqlite(_sqlite_code(original), words, url)
-    words = words.partition(" CONTEXT: ")[0]  # where in a block of ours: of use to nobody
+    words = words.partition(" CONTEXT: ")[0]  # the rest is a position in this program's own SQL, which helps no user
     state = getattr(original, "sqlstate", None)
     if state in _DISK_FULL:
         return StoreFull(f"no space left for store '{url}'; make room there")
@@ -203,7 +203,7 @@ def _sqlite_code(error: sqlite3.Error) -> int | None:
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours: see _begin_sqlite
+    connection.isolation_level = None  # BEGIN is sent by _begin_sqlite
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT_MS}")
     cursor.execute("PRAGMA trusted_schema = OFF")
@@ -260,7 +260,7 @@ def check_place(path: Path, create: bool) -> None:
     """Check that a SQLite file is there, or can be created.
 
     Raises:
-        StoreUnavailable: neither.
+        StoreUnavailable: there is no such file, and it cannot be created.
     """
     folder = path.absolute().parent
     if path.is_dir():
@@ -279,7 +279,7 @@ def _disk_is_full(path: Path | None) -> bool:
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that holds `path`, or '' where the system does not say."""
+    """Return the type of the file system that holds `path`, or '' where the system does not tell."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text()
         target = path.absolute().parent.resolve()

@@ -1,7 +1,8 @@
-"""Examine a store for people who check it before a search, or when one is slow. Nothing is created or changed.
+"""The examination of a store, before a search or when one is slow. Nothing is created or changed.
 
-SQLite is asked with a lock that is given back; how long a commit takes is that of a small file which is synced beside
-it and removed. PostgreSQL is asked to write a message into its log that belongs to no table.
+Whether SQLite can be written is tested by a lock, which is released. The duration of a commit is measured with a small
+file that is synced next to the database and removed. In PostgreSQL it is measured with a message in its write-ahead log
+that belongs to no table.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import StoreError, StoreUnavailable, WrongDatabase
 
-PATIENCE = 3.0  # seconds that a locked or starting database is waited for
+PATIENCE = 3.0  # seconds to wait for a locked or starting database
 _PROBES = 3
 
 
 @dataclass(frozen=True)
 class StoreHealth:
-    """The findings. Where `problem` is a sentence, the fields after it are unknown.
+    """The findings. If `problem` is not None, the fields after it are unknown.
 
     Args:
-        url: without passwords.
-        version: of the schema; None where nothing is there yet.
-        state: `new` (nothing there), `current`, `older` (a search migrates it).
+        url: the URL without passwords.
+        version: the version of the schema; None if there is no store yet.
+        state: `new` (no store yet), `current`, `older` (a search migrates it).
         writable: whether this user may write rows.
-        commit_seconds: the quickest of some, that reached the disk.
-        free_bytes: on the disk of SQLite's file, for this user.
-        network_file_system: the kind of one that SQLite's file is on.
-        journal: SQLite's mode; `wal` where it is as it should be.
-        clock_ahead: seconds that the server's clock is before this machine's; None for SQLite, which has none.
-        superuser: whether PostgreSQL lets this user do anything at all.
+        commit_seconds: the fastest of several commits to the disk.
+        free_bytes: free space for this user on the disk of SQLite's file.
+        network_file_system: the type of the network file system that SQLite's file is on, if it is on one.
+        journal: SQLite's journal mode, which should be `wal`.
+        clock_ahead: the seconds by which the server's clock is ahead of this machine's; None for SQLite.
+        superuser: whether the user is a superuser of PostgreSQL.
     """
 
     url: str
@@ -69,10 +70,10 @@ class StoreHealth:
 
 
 def examine(url: str) -> StoreHealth:
-    """Looks at the store of a URL.
+    """Examine the store of a URL.
 
     Raises:
-        BadUrl: not such a URL.
+        BadUrl: the URL is not a store's.
     """
     parsed = parse_url(url)
     try:
@@ -161,7 +162,7 @@ def _examine_postgres(url: StoreUrl) -> StoreHealth:
 
 
 def _rights(connection: sa.Connection) -> tuple[bool, bool]:
-    """Return whether this user may write rows, or create the tables where there are none."""
+    """Return whether this user may write rows, or create the tables if there are none."""
     superuser = connection.exec_driver_sql("SHOW is_superuser").scalar() == "on"
     if connection.execute(sa.select(sa.func.pg_is_in_recovery())).scalar():
         return False, superuser

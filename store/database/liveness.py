@@ -1,4 +1,4 @@
-"""Find out whether the process that holds a lease is still running.
+"""The check whether the process that holds a lease is still running.
 
 A process is identified by host, boot, pid namespace, pid and start time: a reused pid has another start time, and a
 zombie counts as dead. Nothing is known of processes on other hosts, in other containers or before a reboot.
@@ -31,17 +31,17 @@ def is_dead(owner: LeaseOwner) -> bool:
         return False
     stat = _stat(owner.pid)
     if stat is None:
-        return not _answers(owner.pid)  # /proc may hide other users' processes
+        return not _answers(owner.pid)  # /proc may hide other users' processes, a signal does not
     return stat[0] in "ZX" or stat[1] != owner.started
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start time in clock ticks since boot (proc(5), fields 3 and 22), None without such a process."""
+    """Return state letter and start time in clock ticks since boot (proc(5), fields 3 and 22); None if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold anything, spaces and brackets included
+    fields = text.rpartition(")")[2].split()  # the process name may contain anything, including spaces and brackets
     return fields[0], int(fields[19])
 
 

@@ -1,8 +1,8 @@
-"""Brings a database's schema to this code's version, wholly or not at all.
+"""The migration of a database's schema to this code's version, wholly or not at all.
 
-The migration runs in one transaction (SQLite too: its DDL is transactional once BEGIN is ours), so a process killed in
-the middle leaves the old schema. Whoever comes first takes the write lock (SQLite) or an advisory lock (PostgreSQL);
-the others wait and find the work done. Alembic is imported only when there is something to migrate.
+The migration runs in one transaction (in SQLite too, whose DDL is transactional once this program sends BEGIN itself),
+so a process killed in the middle leaves the old schema. The first process takes the write lock (SQLite) or an advisory
+lock (PostgreSQL); the others wait and find the migration done. Alembic is imported only if a migration is due.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from aquasurf_ray.store.errors import StoreTooNew, StoreTooOld, StoreUnavailable
 
 SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x6171756173757266  # "aquasurf"
-_ALEMBIC = threading.Lock()  # its `op` and `context` are global, and two threads may open two stores
+_ALEMBIC = threading.Lock()  # Alembic's `op` and `context` are global, and two threads may open two stores
 
 logger = logging.getLogger(__name__)
 
 
 def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
-    """Makes sure that the database has this code's schema.
+    """Make sure that the database has this code's schema.
 
     Raises:
         StoreTooNew: a later version wrote it.
         StoreTooOld: an earlier version wrote it, and `migrate` is False.
         StoreUnavailable: it is empty, and `create` is False.
-        WrongDatabase: tables of our names, but not ours.
+        WrongDatabase: another program's tables have the names of the store's.
     """
     revision = database.read(current_revision)
     if revision == HEAD_REVISION:
@@ -50,25 +50,25 @@ def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
 
 
 def current_revision(connection: sa.Connection) -> str | None:
-    """The schema's version, None for a database without our tables."""
+    """Return the schema's version; None for a database without a store."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
 
 
 def known_revisions() -> set[str]:
-    """All versions that this code has migrations for."""
+    """Return all versions that this code has migrations for."""
     from alembic.script import ScriptDirectory
 
     return {script.revision for script in ScriptDirectory(str(SCRIPTS)).walk_revisions()}
 
 
 def upgrade(connection: sa.Connection, revision: str = HEAD_REVISION) -> None:
-    """Runs the missing migrations up to `revision` in the connection's transaction."""
+    """Run the missing migrations up to `revision` in the connection's transaction."""
     _lock(connection)
     found = current_revision(connection)
     if found == revision:
-        return  # another process was faster
+        return  # another process has migrated it meanwhile
     if found is None:
         _refuse_foreign_tables(connection)
     _run_scripts(connection, revision)
@@ -80,7 +80,7 @@ def _run_scripts(connection: sa.Connection, target: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    config = Config(attributes={"connection": connection})  # env.py works on it, inside our transaction
+    config = Config(attributes={"connection": connection})  # env.py uses this connection, inside its transaction
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     with _ALEMBIC:
         command.upgrade(config, target)

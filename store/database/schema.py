@@ -1,10 +1,11 @@
 """The tables, as typed SQLAlchemy models; the migrations make the same schema and a test compares the two.
 
-Invariants that the schema itself keeps: one row a (task, function, seed), so no evaluation can run or be done twice;
-one spectrum a (task, function, fisher, seed); one cost a (task, function, device); statuses out of fixed sets; a
-running evaluation has a claimer and a done one a score. Nothing is lost by what this program deletes, which is one
-thing only (`store.verbs.results.reopen`), and nothing is pickled: cells are numbers, text, JSON, or arrays of fixed
-layout. Column types are those of `store.database.columns`.
+The schema itself enforces these invariants: one row per (task, function, seed), so no evaluation can run or be done
+twice; one spectrum per (task, function, fisher, seed); one cost per (task, function, device); statuses from fixed sets;
+a running evaluation has a claimer, and a done one has a score. A result that gives way to another one is copied into
+its run's log before its learning curve is deleted (`store.verbs.results.reopen`, `store.merging.evaluations`). Nothing
+is pickled: cells are numbers, text, JSON, or arrays of fixed layout. Column types are those of
+`store.database.columns`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ JSON_CELL = JSON(none_as_null=True)
 
 
 class Base(DeclarativeBase):
-    """Common naming and types of all tables."""
+    """The base of all tables: naming of constraints, and column types."""
 
     metadata = MetaData(
         naming_convention={
@@ -49,12 +50,12 @@ def _one_of(column: str, *values: str) -> CheckConstraint:
 
 
 def table(model: type[Base]) -> Table:
-    """The plain table of a model: statements on it are built several times faster than on the model."""
+    """Return the plain table of a model: statements on it are built several times faster than on the model."""
     return cast(Table, model.__table__)
 
 
 class Task(Base):
-    """Network, data and recipe; results compare only within one."""
+    """A task: network, data and recipe. Results compare only within one task."""
 
     __tablename__ = "tasks"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -123,7 +124,7 @@ class RunCandidate(Base):
 
 
 class Spectrum(Base):
-    """The compact FIM spectrum of one function on one task, or why there is none."""
+    """The compact FIM spectrum of one function on one task, or the reason why it has none."""
 
     __tablename__ = "spectra"
     __table_args__ = (
@@ -144,7 +145,7 @@ class Spectrum(Base):
     worker: Mapped[str | None]
     run_id: Mapped[int | None] = mapped_column(ForeignKey(Run.id), index=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now())
-    feature: Mapped[bytes | None]  # last, so that SQLite reads the other columns without its overflow pages
+    feature: Mapped[bytes | None]  # the last column, so that SQLite reads the others without its overflow pages
 
 
 class Cost(Base):
@@ -229,10 +230,10 @@ class Epoch(Base):
 
 
 class ImportedEntry(Base):
-    """An imported evaluation's entry in its benchmark file, as far as the evaluation's metrics do not hold it.
+    """An imported evaluation's entry in its benchmark file: the parts that the evaluation's metrics do not contain.
 
     The file is named in the config of the run that claimed the evaluation. `cdf` is packed by `store.records.packed`,
-    `other` is the text of a JSON object in which NaN and Infinity may be.
+    `other` is the text of a JSON object, which may contain NaN and Infinity.
     """
 
     __tablename__ = "imported_entries"
@@ -267,7 +268,7 @@ class RunEvaluation(Base):
 
 
 class Embedding(Base):
-    """Two coordinates a function, by content digest; int64 and float32 little-endian arrays."""
+    """An embedding: two coordinates for each function, by content digest; int64 and float32 little-endian arrays."""
 
     __tablename__ = "embeddings"
     version: Mapped[str] = mapped_column(primary_key=True)
@@ -279,14 +280,14 @@ class Embedding(Base):
 
 
 class Attempt(Base):
-    """One try of an evaluation on one worker."""
+    """One attempt at an evaluation on one worker."""
 
     __tablename__ = "attempts"
     __table_args__ = (
         UniqueConstraint("evaluation_id", "number"),
         CheckConstraint(
             "outcome IN ('done', 'diverged', 'failed', 'interrupted', 'superseded')", name="outcome"
-        ),  # NULL while it runs
+        ),  # NULL while the attempt runs
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id))
@@ -301,7 +302,7 @@ class Attempt(Base):
 
 
 class Event(Base):
-    """The run's log, in order: with it every suggestion can be recomputed."""
+    """A line of a run's log. The log is complete enough to recompute every suggestion."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("run_id", "seq"),)
@@ -316,7 +317,7 @@ class Event(Base):
 
 
 class StopRequest(Base):
-    """A request that the driver with this lease stop; only the last one counts."""
+    """A request that the driver with this lease stop; only the last one is stored."""
 
     __tablename__ = "stop_requests"
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
@@ -326,7 +327,7 @@ class StopRequest(Base):
 
 
 class LiveRun(Base):
-    """The last report of the driver with this lease on its workers, with its time."""
+    """The last report of the driver with this lease on its workers, and its time."""
 
     __tablename__ = "live_runs"
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)

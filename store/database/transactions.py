@@ -1,12 +1,12 @@
 """One transaction a verb, repeated as a whole when the database says "not now".
 
-A locked SQLite file, a serialization failure, a deadlock, a lost connection, a restarting server: the transaction is
-rolled back, waited for with back-off and jitter, and run again, for up to `patience` seconds. A connection can be lost
-while COMMIT is on its way, and then nobody knows whether it took place; so every verb is written such that running it
-again after a commit changes nothing more.
+After a transient error (a locked SQLite file, a serialization failure, a deadlock, a lost connection, a restarting
+server) the transaction is rolled back and, after a pause with back-off and jitter, run again, for up to `patience`
+seconds. If the connection is lost during COMMIT, nobody knows whether it took place; so every verb is written such that
+running it again after a commit changes nothing more.
 
 SQLite continues to write to a file that was deleted or moved away, and the data are lost. So each transaction first
-looks whether the file in the URL's place is still the one that was opened.
+checks that the file at the URL is still the one that was opened.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
-        """A connection that reads one consistent state for as long as it is open. Nothing is repeated here."""
+        """Open a connection that reads one consistent state until it is closed. Nothing is retried here."""
         with self._reader.connect() as connection, connection.begin():
             yield connection
 
     def connect(self, transient: Callable[[DBAPIError], bool]) -> None:
-        """Makes sure that the database answers; waits only for what `transient` accepts."""
+        """Make sure that the database answers; retry only after errors that `transient` accepts."""
         self.retrying(lambda: self._once(self._engine, lambda connection: None), transient)
 
     def retrying(self, work: Callable[[], T], transient: Callable[[DBAPIError], bool] = is_transient) -> T:
-        """Runs `work` until it meets no transient error, or until the patience is spent."""
+        """Run `work` until it meets no transient error, or until the patience is spent."""
         started = self.clock.monotonic()
         reported, pause = started, FIRST_PAUSE
         while True:
@@ -96,7 +96,7 @@ class Database:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self._engine.dispose()
 
     def _once(self, engine: sa.Engine, body: Callable[[sa.Connection], T]) -> T:
@@ -104,7 +104,7 @@ class Database:
         return _once(engine, body)
 
     def _check_file(self) -> None:
-        """Raises StoreUnavailable if SQLite's file is not the one that it was."""
+        """Raise StoreUnavailable if SQLite's file is no longer the one that was opened."""
         if self._path is None:
             return
         found = _identity(self._path)
@@ -115,7 +115,7 @@ class Database:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and number of a file; None where there is none."""
+    """Return device and inode number of a file; None if it does not exist."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The address of a store: which engine, which file or server, and how it may be shown.
+"""The address of a store: the engine, the file or server, and a form without passwords for display.
 
-A URL is `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`. Passwords live here and in the engine only:
-everything that people or logs see goes through `safe` and `redact`.
+A URL is `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`. Passwords exist only here and in the engine:
+all texts for people and logs pass through `safe` and `redact`.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class StoreUrl:
         return self.safe
 
     def redact(self, text: str) -> str:
-        """`text` on one line of at most 300 characters, without this URL's passwords."""
+        """Return `text` on one line of at most 300 characters, without this URL's passwords."""
         for secret in filter(None, (self.sqlalchemy.password, *self.secrets.values())):
             text = text.replace(secret, HIDDEN)
         return one_line(text)
 
 
 def parse_url(text: str) -> StoreUrl:
-    """The checked form of a URL.
+    """Return the checked form of a URL.
 
     Raises:
-        BadUrl: not a URL, another engine, no file named, or options that SQLite does not take.
+        BadUrl: not a URL, another engine, no file named, or options that SQLite does not support.
 
     Example:
         >>> parse_url("postgres://ada:secret@db.example/runs").safe
@@ -70,7 +70,7 @@ def parse_url(text: str) -> StoreUrl:
 
 
 def one_line(text: str) -> str:
-    """White space folded, and cut after 300 characters."""
+    """Return the text on one line: white space folded, and cut after 300 characters."""
     folded = " ".join(text.split())
     return folded if len(folded) <= 300 else folded[:297] + "..."
 
@@ -123,6 +123,6 @@ def _threshold(safe: str, text: object) -> int | None:
 
 
 def _hide(text: str) -> str:
-    """A URL that could not be parsed, without what may be a password."""
+    """Return a URL that could not be parsed, with anything that may be a password hidden."""
     text = re.sub(r"//.*@", f"//{HIDDEN}@", text, flags=re.DOTALL)
     return one_line(re.sub(r"(password=)[^&]*", rf"\1{HIDDEN}", text))

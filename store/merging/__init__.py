@@ -1,1 +1,1 @@
-"""Merging one store into another: runs, functions and evaluations meet, and are renumbered."""
+"""Merging one store into another: runs, functions and evaluations are matched and renumbered."""

@@ -1,8 +1,8 @@
-"""Evaluations of two stores into one: a row a (task, function, seed), and of its two states the one that tells more.
+"""The merge of two stores' evaluations: one row per (task, function, seed), with the more complete of its two states.
 
-A whole result stands over one that was stopped early or refused, that over none, and what is here over its equal. A
-result that finds another one in its place goes into the log of the run that had it, with its learning curve, so that
-nothing finished is lost. What was running there is queued, as it is when a run is given back.
+A whole result wins over one that was stopped early or refused, any result over none, and this store's over an equal
+one. The result that loses goes into the log of the run that had it, with its learning curve, so that nothing finished
+is lost. An evaluation that was running in the other store is queued, as when a lease is released.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OTHER_RESULT = "other_result"
 
 
 def merge_evaluations(merging: Merging) -> None:
-    """Every evaluation that a run of the other store, of those not left out, wanted or has claimed."""
+    """Merge every evaluation that a run of the other store requested or claimed, except for runs that are left out."""
     wanted = _wanted(merging)
     for part in chunks(wanted):
         rows = [_translated(merging, row) for row in _rows(merging, part)]
@@ -43,7 +43,7 @@ def merge_evaluations(merging: Merging) -> None:
 
 
 def other_results(merging: Merging, run_ids: Sequence[int]) -> set[tuple[int, str]]:
-    """Find the logged results of these runs that gave way to another one, as (evaluation, its JSON)."""
+    """Return the logged results of these runs that lost to another one, as (evaluation, its JSON)."""
     query = sa.select(_EVENTS.c.evaluation_id, _EVENTS.c.data).where(
         _EVENTS.c.kind == OTHER_RESULT, _EVENTS.c.run_id.in_(run_ids)
     )
@@ -76,7 +76,7 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 def _known_here(merging: Merging, rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
-    """The rows of this store with the keys of `rows`, locked, by key."""
+    """Return the rows of this store with the keys of `rows`, locked, by key."""
     found: dict[tuple[Any, ...], Row] = {}
     keys = {_key(row) for row in rows}
     for task in sorted({row["task_id"] for row in rows}):
@@ -94,7 +94,7 @@ def _insert(merging: Merging, rows: Sequence[Row]) -> None:
 
 
 def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
-    """Makes one of two states; whether it is theirs."""
+    """Merge two states of an evaluation; return whether the other store's is taken."""
     if _worth(theirs) > _worth(ours):
         _take(merging, ours, theirs)
         return True
@@ -146,7 +146,7 @@ def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:
 
 
 def _keep(merging: Merging, result: Row, curve: list[Row], evaluation_id: int) -> None:
-    """Notes a result that another one stands over, for the log of the run that had it."""
+    """Record a result that loses to another one, for the log of the run that had it."""
     run_id = result["claimed_by"] or _who_wants(merging, evaluation_id)
     kept = {name: result[name] for name in ("status", "code_version", *METRICS)} | {"epochs": curve}
     data = load_json(dump_json({"result": kept, "merged": True}))
@@ -154,7 +154,7 @@ def _keep(merging: Merging, result: Row, curve: list[Row], evaluation_id: int) -
 
 
 def _who_wants(merging: Merging, evaluation_id: int) -> int:
-    """A run of this store: its evaluation has one that claimed it, or wanted it."""
+    """Return the run of this store that claimed the evaluation, or else one that requested it."""
     query = sa.select(_EVALUATIONS.c.claimed_by).where(_EVALUATIONS.c.id == evaluation_id)
     owner = merging.here.execute(query).scalar()
     request = sa.select(sa.func.min(_REQUESTS.c.run_id)).where(_REQUESTS.c.evaluation_id == evaluation_id)
@@ -162,9 +162,9 @@ def _who_wants(merging: Merging, evaluation_id: int) -> int:
 
 
 def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
-    """The runs here that wanted the evaluation have its result now, and did not train it.
+    """Record for the runs here that requested the evaluation that they have its result now without training it.
 
-    A run that is brought up to the other store's state learns of it from its own log there.
+    A run that is updated to the other store's state has this in its own log there.
     """
     query = sa.select(_REQUESTS.c.run_id).where(_REQUESTS.c.evaluation_id == ours["id"]).order_by(_REQUESTS.c.run_id)
     for run_id in merging.here.execute(query).scalars().all():
@@ -175,7 +175,7 @@ def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
 
 
 def observed(run_id: int, evaluation_id: int, result: Row) -> Note:
-    """Return the log line of a run that from here on has a result which it did not train."""
+    """Return the log line of a run that now has a result which it did not train."""
     data = {"status": result["status"], "score": result["score"], "merged": True}
     return Note(run_id, "observed", evaluation_id, result["function_id"], data)
 
@@ -198,7 +198,7 @@ def _copy_entries(merging: Merging, rows: Sequence[Row]) -> None:
 
 
 def _copy_attempts(merging: Merging, numbers: Sequence[int]) -> None:
-    """Tries by runs that are not left out, numbered behind those that are here; one that was open is interrupted."""
+    """Copy the attempts of runs that are not left out, numbered after those here; an open one becomes interrupted."""
     query = sa.select(_ATTEMPTS).where(_ATTEMPTS.c.evaluation_id.in_(numbers))
     rows = merging.source.rows(query.order_by(_ATTEMPTS.c.evaluation_id, _ATTEMPTS.c.number))
     attempts = [_moved(merging, row) for row in rows if row.run_id in merging.runs]

@@ -1,8 +1,8 @@
-"""Brings another store into this one: machines that worked apart, or a laptop's search into the team's database.
+"""The merge of another store into this one, for machines that worked apart, or a laptop's search and a team's database.
 
-Functions meet by fingerprint, tasks by digest, evaluations by task, function and seed, runs as `store.merging.runs`
-says. Nothing that is finished is lost, and nothing is there twice. One transaction does it all, so a merge that is
-killed has changed nothing, and one that is done again changes nothing more. The other store is only read.
+Functions are matched by fingerprint, tasks by digest, evaluations by task, function and seed, runs as described in
+`store.merging.runs`. Nothing that is finished is lost, and nothing is duplicated. All is one transaction, so a merge
+that is killed has changed nothing, and repeating a merge changes nothing more. The other store is only read.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
 
 _LOCK_KEY = 0x6171756D65726765  # "aqumerge"
-_FEATURES = 50  # spectra in memory at a time; one may have a megabyte
+_FEATURES = 50  # spectra in memory at a time; one may take a megabyte
 
 
 @dataclass(frozen=True)
 class MergeReport:
     """The outcome of a merge: new rows by kind, and the outcome for every run.
 
-    `results` are evaluations that were here without a result, or with one that was stopped early, and have a whole one
-    now; `other_results` are different results of evaluations that had one here, which are in the log of their run.
+    `results` counts evaluations that had no result here, or one that was stopped early, and now have a whole one;
+    `other_results` counts different results of evaluations that had one here, which went into the log of their run.
     """
 
     store: str
@@ -56,11 +56,11 @@ class MergeVerbs(StoreCore):
     """Merging."""
 
     def merge(self, url: str) -> MergeReport:
-        """Brings the store at `url` into this one, wholly or not at all.
+        """Merge the store at `url` into this one, wholly or not at all.
 
         Raises:
-            BadUrl: it is this store.
-            StoreUnavailable, WrongDatabase: it cannot be read, or is of another version; nothing is changed.
+            BadUrl: the URL is this store's own.
+            StoreUnavailable, WrongDatabase: the other store cannot be read, or has another version; nothing is changed.
             RunHeld: a driver works on a run of this store.
         """
         if _same_file(self._database.url, parse_url(url)):
@@ -122,7 +122,7 @@ def _postgresql_database(connection: sa.Connection) -> tuple[Any, ...] | None:
 
 
 def _lock(here: sa.Connection) -> None:
-    """One merge at a time, and no driver that begins meanwhile; SQLite's write lock is that already."""
+    """Lock out other merges and drivers that would start meanwhile; in SQLite the write lock does that already."""
     if here.dialect.name == "postgresql":
         allow_idling(here)
         here.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
@@ -155,7 +155,7 @@ def _merge_functions(merging: Merging) -> None:
 
 
 def _merge_spectra(merging: Merging) -> None:
-    """Copy the spectra that this store lacks; the features of others are not even read."""
+    """Copy the spectra that this store lacks; the features of the others are not read."""
     columns = (Spectrum.task_id, Spectrum.function_id, Spectrum.fisher, Spectrum.seed)
     known = {tuple(row) for row in merging.here.execute(sa.select(*columns))}
     missing = [
@@ -183,7 +183,7 @@ def _merge_costs(merging: Merging) -> None:
 
 
 def _merge_embeddings(merging: Merging) -> None:
-    """One at a time; their version is a digest of what they were computed from, so an equal one is the same."""
+    """Copy embeddings one at a time. Their version is a digest of their inputs, so equal versions are the same."""
     known = set(merging.here.execute(sa.select(Embedding.version)).scalars())
     for version in (row.version for row in merging.source.rows(sa.select(Embedding.version))):
         if version in known:
@@ -196,7 +196,7 @@ def _merge_embeddings(merging: Merging) -> None:
 
 
 def _renumbered(merging: Merging, packed: bytes, version: str) -> bytes:
-    """The numbers of functions in an embedding, int64 little-endian."""
+    """Return the functions of an embedding by their numbers in this store, int64 little-endian."""
     if len(packed) % 8:
         text = f"embedding '{version}' of store '{merging.source.name}' is cut short; restore a copy of it"
         raise StoreCorrupt(text)

@@ -1,7 +1,7 @@
 """The state of a merge: the number in this store of each row of the other one, and the report.
 
-Numbers are each store's own. So every column that holds one, and every number inside a JSON cell, is replaced; inside
-JSON they are known by their keys.
+Each store numbers its own rows. So every column that holds such a number, and every number inside a JSON cell, is
+replaced; inside JSON, the keys tell which numbers these are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Note:
-    """A line for a run's log in this store, written when all lines of the other store are."""
+    """A line for a run's log in this store, written after all lines of the other store."""
 
     run_id: int
     kind: str
@@ -30,11 +30,10 @@ class Note:
 
 @dataclass
 class Merging:
-    """Both sides, and for tasks, functions, runs and evaluations the number here by the number there.
+    """Both stores, and the number here by the number there for tasks, functions, runs and evaluations.
 
-    A run that is left out has no number here. `renewed` are runs here that are brought to the other store's state.
-    `settled` are evaluations that had their result here, and none there.
-    `counts` are the rows that were added, by what they are.
+    A run that is left out has no number here. `renewed` are runs here that are updated to the other store's state.
+    `settled` are evaluations that had a result here and none there. `counts` are the numbers of added rows by kind.
     """
 
     source: Source
@@ -53,23 +52,23 @@ class Merging:
         self.counts[what] = self.counts.get(what, 0) + n
 
     def function(self, number: int | None) -> int | None:
-        """The number of a function here."""
+        """Return the number of a function in this store."""
         return None if number is None else self._known(self.functions, number, "function")
 
     def task(self, number: int) -> int:
-        """The number of a task here."""
+        """Return the number of a task in this store."""
         return self._known(self.tasks, number, "task")
 
     def evaluation(self, number: int | None) -> int | None:
-        """The number of an evaluation here."""
+        """Return the number of an evaluation in this store."""
         return None if number is None else self._known(self.evaluations, number, "evaluation")
 
     def run(self, number: int | None) -> int | None:
-        """The number of a run here; None for one that is left out."""
+        """Return the number of a run in this store; None for one that is left out."""
         return None if number is None else self.runs.get(number)
 
     def json(self, value: Any) -> Any:
-        """A JSON cell with the numbers of this store."""
+        """Return a JSON cell with the numbers of this store."""
         if isinstance(value, list):
             return [self.json(item) for item in value]
         if isinstance(value, dict):

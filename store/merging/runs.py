@@ -1,10 +1,10 @@
-"""Runs of two stores into one: which run is which, and what its copy here takes over.
+"""The merge of two stores' runs: which runs are the same, and how the copy in this store is updated.
 
-A run has no number that holds in every store. Two are the same run if they were made in the same instant from the same
-configuration of the same task, and the log of one begins with all of the other's; an import is the same as one of the
-same file. Of a run that both stores have, the longer log holds: the copy here is brought forward, or stays. Where both
-went on by themselves after they were parted, they are two runs from then on. A name that is taken gets a number.
-Lines of a log that a merge wrote are marked, and no part of the comparison.
+A run has no number that is valid in every store. Two runs are the same if they were created at the same instant from
+the same configuration of the same task, and the log of one begins with all of the other's; imports are the same if they
+are of the same file. If both stores have a run, the longer log wins: the copy here is updated, or stays. If both copies
+continued after they were separated, they become two runs. A name that is taken gets a number. Log lines that a merge
+wrote are marked, and excluded from the comparison.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Log = list[tuple[Any, str]]
 class MergedRun:
     """The outcome for a run of the other store: `name` is its name here, `was` its name there.
 
-    new: it was not here. further: it was, and has been brought to the other store's state. known: nothing to do.
-    alive: a driver works on it there, so it is left out.
+    new: this store did not have it. further: this store had it, and it was updated to the other store's state. known:
+    nothing to do. alive: a driver works on it in the other store, so it is left out.
     """
 
     name: str
@@ -43,7 +43,7 @@ class MergedRun:
 
 @dataclass
 class _Pair:
-    """A run there and its copy here, and how many lines of the log the copy had."""
+    """A run of the other store, its copy here, and the number of log lines that the copy had."""
 
     theirs: Row
     here: int
@@ -52,14 +52,14 @@ class _Pair:
 
 
 def live_runs(connection: sa.Connection, is_dead: Callable[[LeaseOwner], bool]) -> list[Row]:
-    """The runs that a driver works on."""
+    """Return the runs that a driver works on."""
     query = sa.select(_RUNS).where(_RUNS.c.lease_owner.is_not(None)).order_by(_RUNS.c.id)
     rows = [dict(row._mapping) for row in connection.execute(query)]
     return [row for row in rows if lease_is_live(connection, row["id"], is_dead)]
 
 
 class RunMerge:
-    """The part of a merge that is about runs: `begin` gives them numbers, `finish` fills them."""
+    """The runs' part of a merge: `begin` finds or creates their rows, `finish` fills them."""
 
     def __init__(self, merging: Merging, is_dead: Callable[[LeaseOwner], bool]) -> None:
         self._merging = merging
@@ -68,7 +68,7 @@ class RunMerge:
         self.alive: list[str] = []
 
     def begin(self) -> None:
-        """Finds or makes the copy of every run that no driver works on."""
+        """Find or create the copy of every run that no driver works on."""
         merging = self._merging
         alive = {row["id"]: row["name"] for row in live_runs(merging.source.connection, self._is_dead)}
         self.alive = list(alive.values())
@@ -83,7 +83,7 @@ class RunMerge:
         self._follow_renamed()
 
     def finish(self) -> None:
-        """Candidates, requests and logs, once all evaluations are here."""
+        """Copy candidates, requests and logs, once all evaluations are here."""
         for pair in self._pairs:
             if pair.became != "known":
                 self._copy_candidates(pair)
@@ -93,7 +93,7 @@ class RunMerge:
                 self._copy_other_results(pair)
 
     def report(self) -> list[MergedRun]:
-        """The outcome for each run."""
+        """Return the outcome for each run."""
         names = self._names()
         done = [MergedRun(names[pair.here], pair.theirs["name"], pair.became) for pair in self._pairs]
         return done + [MergedRun(name, name, "alive") for name in self.alive]
@@ -117,7 +117,7 @@ class RunMerge:
         return _Pair(theirs, self._make(theirs, task), 0, "new")
 
     def _alike(self, theirs: Row, task: int) -> list[Row]:
-        """Runs here that may be the same one, those of the same name first."""
+        """Return the runs here that may be the same one; runs of the same name come first."""
         same = (_RUNS.c.kind == theirs["kind"]) & (_RUNS.c.task_id == task)
         if theirs["kind"] != "import":
             same &= (_RUNS.c.config_digest == theirs["config_digest"]) & (_RUNS.c.created_at == theirs["created_at"])
@@ -145,7 +145,7 @@ class RunMerge:
         return next(candidate for candidate in numbered if candidate not in names)
 
     def _follow_renamed(self) -> None:
-        """A confirmation names the run whose winners it trains."""
+        """Update the configuration of a confirmation, which names the run whose winners it retrains."""
         names = self._names()
         now = {pair.theirs["name"]: names[pair.here] for pair in self._pairs}
         for pair in self._pairs:
@@ -192,7 +192,7 @@ class RunMerge:
         }
 
     def _settle(self, pair: _Pair, evaluation_ids: Sequence[int]) -> None:
-        """Mark as reused what the run had still requested and has a result here."""
+        """Mark as reused the evaluations that the run still waits for and that have a result here."""
         settled = [number for number in evaluation_ids if number in self._merging.settled]
         for part in chunks(settled):
             at = (_REQUESTS.c.run_id == pair.here) & _REQUESTS.c.evaluation_id.in_(part)
@@ -211,7 +211,7 @@ class RunMerge:
             self._merging.here.execute(sa.insert(_EVENTS), part)
 
     def _copy_other_results(self, pair: _Pair) -> None:
-        """Results that a merge there kept in the log."""
+        """Copy results that an earlier merge into the other store put into the log."""
         query = sa.select(_EVENTS.c.evaluation_id, _EVENTS.c.function_id, _EVENTS.c.data).where(
             _EVENTS.c.run_id == pair.theirs["id"], _EVENTS.c.kind == OTHER_RESULT
         )
@@ -237,7 +237,7 @@ class RunMerge:
 
 
 def write_notes(merging: Merging) -> None:
-    """Adds the merge's own lines to logs; a result that is in its run's log already is not written again."""
+    """Add the merge's own lines to logs, but no result that is in its run's log already."""
     runs = sorted({note.run_id for note in merging.notes})
     known = {result for part in chunks(runs) for result in other_results(merging, part)}
     for note in merging.notes:
@@ -251,7 +251,7 @@ def write_notes(merging: Merging) -> None:
 
 
 def _lines(connection: sa.Connection, run_id: int) -> Log:
-    """The lines that the run's drivers wrote."""
+    """Return the lines that the run's drivers wrote."""
     query = sa.select(_EVENTS.c.at, _EVENTS.c.kind, _EVENTS.c.data).where(_EVENTS.c.run_id == run_id)
     rows = connection.execute(query.order_by(_EVENTS.c.seq))
     return [(row.at, row.kind) for row in rows if not _is_ours(row.data)]
@@ -263,7 +263,7 @@ def _is_ours(data: Any) -> bool:
 
 
 def _freed(theirs: Row) -> Row:
-    """A run that nobody works on: as after a driver that died, whose work was queued again."""
+    """Return the columns of a run without a driver, as after one that died and whose evaluations were queued again."""
     if theirs["status"] != "running":
         return {"lease_owner": None}
     return {"lease_owner": None, "status": "interrupted", "message": "its driver was gone when the run was merged"}

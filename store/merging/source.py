@@ -1,8 +1,8 @@
-"""The other store of a merge: one consistent state of it, of this code's version, of which nothing is changed.
+"""The other store of a merge: one consistent state of it in this code's version. The store itself is not changed.
 
-A SQLite file is copied by SQLite itself from a read-only connection, the copy is brought to this code's version if it
-is of an earlier one, and read; so the file may lie on a read-only disk, and whoever writes to it is not kept waiting. A
-PostgreSQL database is read in one READ ONLY transaction, and has to be of this code's version.
+SQLite itself copies a SQLite file through a read-only connection. The copy is migrated if its version is older, and
+read; so the file may be on a read-only disk, and its writers do not wait. A PostgreSQL database is read in one READ
+ONLY transaction, and must have this code's version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import StoreFull, StoreUnavailable, WrongDatabase
 
-READ_SECONDS = 60.0  # for a file that another process holds locked, or a server that starts
+READ_SECONDS = 60.0  # to wait for a file that another process has locked, or a server that starts
 LONGEST_IDLE = "10min"  # one side of a merge waits while the other is read or written
 
 
@@ -52,11 +52,11 @@ class Source:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Source]:
-    """The store at a URL, to be read from.
+    """Open the store at a URL for reading.
 
     Raises:
-        BadUrl, StoreUnavailable: there is none, or it cannot be read.
-        WrongDatabase: another program's; StoreTooNew, StoreTooOld: of another version of this one.
+        BadUrl, StoreUnavailable: there is no store, or it cannot be read.
+        WrongDatabase: the database is another program's; StoreTooNew, StoreTooOld: the store has another version.
     """
     parsed = parse_url(url)
     with contextlib.ExitStack() as stack:
@@ -73,10 +73,10 @@ def opened(url: str) -> Iterator[Source]:
 
 
 def check_mergeable(url: str) -> None:
-    """Looks whether `opened` would find a store, without copying it.
+    """Check that `opened` would find a store, without copying it.
 
     Raises:
-        BadUrl, StoreUnavailable, WrongDatabase: it would not.
+        BadUrl, StoreUnavailable, WrongDatabase: as `opened`.
     """
     parsed = parse_url(url)
     if parsed.path is None:
@@ -89,12 +89,12 @@ def check_mergeable(url: str) -> None:
 
 
 def allow_idling(connection: sa.Connection) -> None:
-    """Keeps PostgreSQL from ending this transaction while it waits for the other side of the merge."""
+    """Keep PostgreSQL from ending this transaction while it waits for the other side of the merge."""
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_IDLE}'")
 
 
 def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
-    """A view of a table's name could take for ever to read."""
+    """Refuse views in place of tables: a planted view could take for ever to read."""
     tables = set(sa.inspect(connection).get_table_names())
     for name in sorted(set(Base.metadata.tables) - tables):
         raise WrongDatabase(f"store '{url.safe}': '{name}' is no table; restore a copy of it")
@@ -112,7 +112,7 @@ def _make_ready(database: Database) -> None:
 
 @contextlib.contextmanager
 def _folder(url: StoreUrl) -> Iterator[Path]:
-    """A place for a copy."""
+    """Create a temporary folder for the copy."""
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aquasurf-merge-"))
@@ -123,12 +123,13 @@ def _folder(url: StoreUrl) -> Iterator[Path]:
 
 
 def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
-    """A URL of the copy, shown under the name of what it is a copy of."""
+    """Copy a store, and return the copy's URL, which is displayed as the original's."""
     try:
         with contextlib.closing(_original(url)) as original, contextlib.closing(sqlite3.connect(copy)) as target:
             original.backup(target)
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:  # of the copy: the original is only read
+        # The disk of the copy is full: the original is only read.
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             text = f"no space left in '{copy.parent.parent}' for a copy of '{url.path}'; name another place by TMPDIR"
             raise StoreFull(text) from None
         raise explain(error, url) from None
@@ -136,7 +137,7 @@ def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
 
 
 def _original(url: StoreUrl) -> sqlite3.Connection:
-    """A connection to the file of a store, which cannot write."""
+    """Open a connection to the file of a store that cannot write."""
     assert url.path is not None  # noqa: S101 - a SQLite URL has a path
     if not url.path.is_file():
         raise StoreUnavailable(f"no database at '{url.path}'; name a store that is there")
@@ -148,7 +149,7 @@ def _original(url: StoreUrl) -> sqlite3.Connection:
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, also where the files that SQLite keeps beside a database cannot be made."""
+    """Open a connection that cannot write, even where SQLite cannot create its files next to the database."""
     name = f"file:{quote(str(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(name, uri=True, timeout=READ_SECONDS)
     try:

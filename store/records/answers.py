@@ -23,7 +23,7 @@ from aquasurf_ray.training_metrics import TrainingMetrics
 class LeaderboardRow(TrainingMetrics):
     """A finished evaluation in the order of its score; `rank` 1 is the best.
 
-    The ratios are the function's cost on the device of the evaluation, None where it was not measured there.
+    The ratios are the function's cost on the evaluation's device; None if it was not measured there.
     """
 
     rank: int
@@ -43,9 +43,9 @@ class LeaderboardRow(TrainingMetrics):
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Counts of a run for people: evaluations by status and by (origin, status), spectra of its candidates.
+    """The counts of a run for display: evaluations by status and by (origin, status), spectra of its candidates.
 
-    `stopped_early` are those of the done ones that a rule ended before their last epoch; `failures` and `divergences`
+    `stopped_early` counts the done evaluations that a rule ended before their last epoch; `failures` and `divergences`
     are the evaluations that have failed or diverged.
     """
 
@@ -64,7 +64,7 @@ class RunStatus:
 
     @property
     def finished(self) -> int:
-        """Evaluations with a result."""
+        """Return the number of evaluations with a result."""
         return self.by_status.get("done", 0) + self.by_status.get("diverged", 0)
 
     @property
@@ -95,7 +95,7 @@ class SpectrumSummary:
 
 @dataclass(frozen=True)
 class TaskCost:
-    """A function's cost on a task, which is given by name."""
+    """A function's cost on a task, named by its name."""
 
     task: str
     cost: CostRecord

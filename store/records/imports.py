@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
-    """A function in a benchmark file, as the file has it.
+    """An entry of a benchmark file: a function with its results, unchanged.
 
-    `aliases` are the names that the file holds to be equal, in its order, true or not. `cdf` are the `cdf_length`
-    numbers of its spectrum, packed (see `store.records.packed`). `other` is a JSON object of what we have no place for.
-    `place` is where it stands in the file, for messages.
+    `aliases` are the names that the file declares to be equal, in its order, true or not. `cdf` holds the `cdf_length`
+    numbers of its spectrum, packed (see `store.records.packed`). `other` is a JSON object of fields that this program
+    does not know. `place` is the entry's position in the file, for messages.
     """
 
     name: str
@@ -32,20 +32,20 @@ class BenchmarkEntry:
     place: str = field(default="", compare=False)
 
     def cdf_values(self) -> npt.NDArray[np.float64]:
-        """The numbers: float64 of shape (cdf_length,)."""
+        """Return the numbers of the CDF: float64 of shape (cdf_length,)."""
         return unpack(self.cdf)
 
     def unknown_titles(self) -> tuple[str, ...]:
-        """The titles in `other`."""
+        """Return the titles in `other`."""
         return tuple(json.loads(self.other)) if self.other != "{}" else ()
 
 
 @dataclass(frozen=True)
 class ImportedEntry:
-    """An entry and the function that it is here.
+    """An entry and its function in this store.
 
-    Entries of one file that are the same function are further seeds of it: 0, 1, ... in the order of the file, which
-    may also name the seeds itself.
+    Entries of one file that are the same function become its seeds 0, 1, ... in the order of the file, which may also
+    give the seeds itself.
     """
 
     fingerprint: str
@@ -55,7 +55,7 @@ class ImportedEntry:
 
 @dataclass(frozen=True)
 class ImportedSpectrum:
-    """A compact spectrum in a benchmark file of this program's own."""
+    """A compact spectrum from a benchmark file in this program's own format."""
 
     fingerprint: str
     fisher: Fisher
@@ -64,11 +64,11 @@ class ImportedSpectrum:
 
 @dataclass(frozen=True)
 class NewImport:
-    """A run to make of a benchmark file: entries that were trained elsewhere, on what is called `task` here.
+    """A run to create from a benchmark file: entries that were trained elsewhere, on a task that is named `task` here.
 
-    `functions` are those of the entries. `file` is the file's name without its folder, `file_digest` the SHA-256 of
-    its bytes. `report` goes into the run's log. `keeps_entries` is False where the entries say nothing that functions,
-    evaluations and spectra do not, so that the file need not be written again as it came.
+    `functions` are the functions of the entries. `file` is the file's name without its folder, `file_digest` the
+    SHA-256 of its bytes. `report` goes into the run's log. `keeps_entries` is False if functions, evaluations and
+    spectra contain everything in the entries, so that an export needs no copy of these.
     """
 
     name: str

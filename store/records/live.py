@@ -1,4 +1,4 @@
-"""A driver's report on its run while it works, and the requests that others make of it."""
+"""A driver's report on its run while it works, and requests from other processes to stop it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from aquasurf_ray.store.records.runs import LeaseOwner
 
 @dataclass(frozen=True)
 class LiveWorker:
-    """A worker as its driver sees it: where it is, what it does, and for how many seconds it has done so.
+    """A worker as its driver sees it: its location, its state and job, and for how many seconds.
 
     Attributes:
-        state: `starting`, which includes waiting for room on the cluster, `idle` or `busy`.
+        state: `starting` (also while it waits for room on the cluster), `idle` or `busy`.
         node, device: None until it has started; the device is the GPU's name, or `cpu`.
-        job: what it does, in words; None of an idle one.
-        epoch: the last whole epoch of its training.
-        gpu_percent, gpu_used_mb, gpu_total_mb: of its GPU, all processes together; None where it has none, or where
-            that is not known. Units of 10^6 bytes.
+        job: its job in words; None if it is idle.
+        epoch: the last complete epoch of its training.
+        gpu_percent, gpu_used_mb, gpu_total_mb: the use of its GPU by all processes together, memory in units of 10^6
+            bytes; None without a GPU, or if unknown.
     """
 
     name: str
@@ -36,7 +36,7 @@ class LiveWorker:
 @dataclass(frozen=True)
 class LiveRun:
     """A driver's report on its run: its workers, recently finished evaluations per hour, and the seconds left at that
-    rate; None where nothing has been finished yet. `ending` says why it gives out no more work, if that is so."""
+    rate; None before the first is finished. `ending` is the reason if it starts no further evaluations."""
 
     workers: tuple[LiveWorker, ...] = ()
     per_hour: float | None = None
@@ -54,14 +54,14 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class RunActivity:
-    """The driver of a run and its last report; ages are in seconds by the database's clock.
+    """The driver of a run, and its last report. Ages are in seconds by the database's clock.
 
     Attributes:
-        owner: the process that holds the run; None if nobody does, and then all else is None too.
-        since: when it took the run.
-        heartbeat_age: since it last renewed its lease of `lease_seconds`.
-        live, live_age: its last report of itself.
-        stop_request: what it was asked for, and has not done yet.
+        owner: the process that holds the run; if there is none, this and all other fields are None.
+        since: the time at which it took the run.
+        heartbeat_age: the time since it last renewed its lease of `lease_seconds`.
+        live, live_age: its last report, and the report's age.
+        stop_request: a request to stop that it has not yet followed.
     """
 
     owner: LeaseOwner | None = None
@@ -75,7 +75,7 @@ class RunActivity:
 
 @dataclass(frozen=True)
 class FailureCause:
-    """An error that attempts at a run's evaluations failed with, and how often."""
+    """An error of failed attempts at a run's evaluations, and its count."""
 
     error: str
     n: int

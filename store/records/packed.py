@@ -1,4 +1,4 @@
-"""Long lists of numbers as bytes: zlib over little-endian float64, so that every bit comes back.
+"""Long lists of numbers as bytes: zlib over little-endian float64, lossless to the last bit.
 
 A spectrum's CDF is mostly zeros and ones, and packs to about a tenth.
 """
@@ -19,7 +19,7 @@ _FAST = 1
 
 
 def pack(values: npt.NDArray[np.float64]) -> bytes:
-    """Bytes of a one-dimensional array; none for none.
+    """Return a one-dimensional array as bytes; no bytes for an empty one.
 
     >>> unpack(pack(np.array([0.0, -0.0, np.nan, np.inf]))).tolist()
     [0.0, -0.0, nan, inf]
@@ -28,10 +28,10 @@ def pack(values: npt.NDArray[np.float64]) -> bytes:
 
 
 def unpack(data: bytes) -> npt.NDArray[np.float64]:
-    """The array that was packed.
+    """Return the array that was packed.
 
     Raises:
-        StoreCorrupt: bytes that `pack` did not make.
+        StoreCorrupt: the bytes were not made by `pack`.
     """
     try:
         return np.frombuffer(zlib.decompress(data) if data else b"", dtype="<f8").astype(np.float64)

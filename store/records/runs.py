@@ -1,7 +1,7 @@
 """The records that the store's verbs take and return, as frozen dataclasses.
 
 Times are aware UTC, `seconds` are seconds, accuracies are in [0, 1], losses may be NaN or infinite. `score` is what the
-search maximises: the task's metric on the validation split, its sign changed where lower is better. A `diverged`
+search maximises: the task's metric on the validation split, its sign changed if lower is better. A `diverged`
 evaluation is the function's own fault and final; a `failed` one is an infrastructure failure.
 """
 
@@ -23,7 +23,7 @@ EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
 Origin = Literal["baseline", "proposal", "suggestion", "import"]
 Fisher = Literal["sampled", "empirical"]
 ClaimState = Literal["claimed", "reused", "taken", "failed"]
-LONGEST_NAME = 2_000  # characters of a task, run or function: PostgreSQL cannot index much longer text
+LONGEST_NAME = 2_000  # characters in the name of a task, run or function: PostgreSQL cannot index much longer text
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class TaskMetric:
 
     @classmethod
     def of_spec(cls, spec: dict[str, Any]) -> TaskMetric:
-        """The metric in a task's spec; one that names none was stored when accuracy was the only one."""
+        """Return the metric in a task's spec; a spec without one is from the time when accuracy was the only one."""
         objective = spec.get("objective") or {}
         return cls(objective.get("metric", cls.name), objective.get("higher_is_better", cls.higher_is_better))
 
     def value(self, score: float | None) -> float | None:
-        """The metric's value with its natural sign, from a score."""
+        """Return the metric's value with its natural sign, from a score."""
         return score if score is None or self.higher_is_better else -score
 
 
@@ -61,13 +61,13 @@ class TaskRecord:
 
     @property
     def metric(self) -> TaskMetric:
-        """The metric of the task."""
+        """Return the metric of the task."""
         return TaskMetric.of_spec(self.spec)
 
 
 @dataclass(frozen=True)
 class FunctionRow:
-    """A function to add. `aliases` are other spellings of it."""
+    """A function to add. `aliases` are its other spellings."""
 
     fingerprint: str
     name: str
@@ -77,7 +77,7 @@ class FunctionRow:
 
 @dataclass(frozen=True)
 class FunctionRecord:
-    """A function of the store; `name` is the first one it was added under."""
+    """A function of the store; `name` is the first name that it was added under."""
 
     id: int
     fingerprint: str
@@ -87,9 +87,9 @@ class FunctionRecord:
 
 @dataclass(frozen=True)
 class LeaseOwner:
-    """A process that holds a run, such that others can tell whether it lives (see `store.database.liveness`).
+    """A process that holds a run, described so that others can find out whether it lives (`store.database.liveness`).
 
-    `started` is the process's start in clock ticks since boot, None where the system does not tell.
+    `started` is the process's start in clock ticks since boot; None if the system does not tell.
     """
 
     host: str
@@ -101,9 +101,9 @@ class LeaseOwner:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to write to a run, until somebody takes it over, with what never changes of the run.
+    """The right to write to a run until another driver takes the run over, with the run's constant data.
 
-    `requeued` are the evaluations that the driver before left running.
+    `requeued` are the evaluations that the previous driver left running.
     """
 
     run_id: int
@@ -134,7 +134,7 @@ class NewRun:
 class Run:
     """A run. `lease_owner` is the process that holds it, dead or alive, or None.
 
-    `message` says why it stands where it does; a finished run has one only if it was ended before its budget was met.
+    `message` gives the reason for its status; a finished run has one only if it ended before its budget was met.
     """
 
     id: int
@@ -155,7 +155,7 @@ class Run:
     lease_owner: LeaseOwner | None
     lease_seconds: float | None
     lease_renewed_at: datetime | None
-    created: bool = False  # by this very call of create_run
+    created: bool = False  # True if this call of create_run created it
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class SuggestionRecord:
-    """Why the surrogate wanted a function. `rank` 1 is the best prediction."""
+    """The surrogate's reason for a suggestion. `rank` 1 is the best prediction."""
 
     predicted_score: float | None = None
     rank: int | None = None
@@ -179,8 +179,8 @@ class SuggestionRecord:
 
 @dataclass(frozen=True)
 class StartRecord:
-    """A worker's start of an evaluation. `stop_rule` has pairs (epoch, lowest score); `settings` are those of this
-    training alone."""
+    """A worker's start of an evaluation. `stop_rule` has pairs (epoch, lowest score); `settings` apply to this training
+    only."""
 
     evaluation_id: int
     worker: str | None = None
@@ -208,8 +208,7 @@ class EpochRecord:
 class EvaluationResult(TrainingMetrics):
     """A training's result. A `done` one needs a finite score; a `diverged` one has none.
 
-    `examples_per_second` counts training examples per second of training time, `n_devices` the devices that shared
-    them.
+    `examples_per_second` is per second of training time, `n_devices` the number of devices that trained together.
     """
 
     status: Literal["done", "diverged"] = field(kw_only=False)
@@ -252,26 +251,26 @@ class EvaluationRecord(TrainingMetrics):
 
     @property
     def finished(self) -> bool:
-        """Return whether there is a result: done or diverged."""
+        """Return whether it has a result: done or diverged."""
         return self.status in ("done", "diverged")
 
     def is_held_by(self, run_id: int) -> bool:
-        """Return whether the run has claimed it and it is not finished."""
+        """Return whether the run has claimed it and it is unfinished."""
         return self.status == "running" and self.claimed_by == run_id
 
     @property
     def complete(self) -> bool:
-        """Return whether the result is a whole training's, neither stopped early nor refused by the health gate."""
+        """Return whether the result is of a whole training, neither stopped early nor refused by the health gate."""
         return self.finished and self.stopped_early is None
 
     def usable(self, accept_stopped: bool, accept_refused: bool) -> bool:
-        """Return whether a run accepts the result: a whole one always, others where the run says so."""
+        """Return whether a run accepts the result: a whole one always, others as the arguments allow."""
         return self.complete or (self.finished and (accept_stopped if self.status == "done" else accept_refused))
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """A run asks for a function to be trained with this seed; `suggestion` is the surrogate's reason."""
+    """A run's request to train a function with this seed; `suggestion` is the surrogate's reason."""
 
     function_id: int
     seed: int
@@ -283,8 +282,8 @@ class EvaluationRequest:
 class Claim:
     """The answer to a request to train a function.
 
-    `claimed`: it is ours, train it. `reused`: it has a result already, in `record`. `taken`: another run trains it;
-    ask `Store.observe` later. `failed`: this run gave up on it before.
+    `claimed`: the run has it now, and must train it. `reused`: it already has a result, in `record`. `taken`: another
+    run trains it; call `Store.observe` later. `failed`: this run gave up on it before.
     """
 
     evaluation_id: int
@@ -294,13 +293,13 @@ class Claim:
 
     @property
     def function_id(self) -> int:
-        """Which function."""
+        """Return the function's number."""
         return self.record.function_id
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """The answer to a function that was put into a run's queue by hand; `status` is that of its evaluation."""
+    """The answer to a function that was added to a run's queue by hand; `status` is its evaluation's."""
 
     function_id: int
     evaluation_id: int
@@ -310,7 +309,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class RequestedEvaluation:
-    """An evaluation as one run requested it: where it stands in the run's order, why, and its record."""
+    """An evaluation as one run requested it: its position in the run's order, the reason, and its record."""
 
     position: int
     origin: Origin
@@ -323,7 +322,7 @@ class RequestedEvaluation:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a driver reads when it begins: candidates in order, and evaluations in the order they were requested."""
+    """The data that a driver starts from: candidates in order, and evaluations in the order of their requests."""
 
     run: Run
     candidates: tuple[FunctionRecord, ...]
@@ -347,7 +346,7 @@ class SpectrumRecord:
 
 @dataclass(frozen=True)
 class CostRecord:
-    """A function's cost in a task's network on one kind of device, with that of ReLU measured in the same minutes.
+    """A function's cost in a task's network on one kind of device, with ReLU's cost measured in turns with it.
 
     A step is a forward pass, a backward pass and an optimiser step on one training batch; the bytes are what autograd
     saves for the backward pass, without the parameters.
@@ -378,7 +377,7 @@ class CostRecord:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingRecord:
-    """Coordinates float32 (n, 2) of the functions int64 (n,); rows are NaN where a function has no place."""
+    """Coordinates float32 (n, 2) of the functions int64 (n,); rows are NaN for functions without a place."""
 
     version: str
     task_id: int

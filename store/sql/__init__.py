@@ -1,1 +1,1 @@
-"""SQL for people: views, example queries, and queries that cannot write."""
+"""SQL for people: views, example queries, and read-only queries."""

@@ -1,7 +1,7 @@
-"""Questions that people ask of a store, as SQL that runs on SQLite and PostgreSQL alike.
+"""Frequent questions about a store, as SQL that runs on SQLite and PostgreSQL alike.
 
-A parameter is `:name` in the SQL and reaches the database as a bound value, of the type of its default; `run` has no
-default, it must be given. What the engines spell differently (rounding, splitting of text) is not used.
+A parameter is `:name` in the SQL, and reaches the database as a bound value of the type of its default; `run` has no
+default and is required. The queries avoid everything that the engines spell differently (rounding, splitting of text).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NEEDED = {"run": "the name of a run", "other": "the name of another run"}
 
 @dataclass(frozen=True)
 class ExampleQuery:
-    """A question by name. `needs` are parameters that must be given, `defaults` the others."""
+    """A named question. `needs` are the required parameters, `defaults` the others with their values."""
 
     name: str
     question: str
@@ -26,15 +26,15 @@ class ExampleQuery:
     defaults: Mapping[str, Value] = field(default_factory=dict)
 
     def values(self, given: Mapping[str, str]) -> dict[str, Value]:
-        """All parameters, from the texts that were given.
+        """Return the values of all parameters, from the texts that were given.
 
         Raises:
-            QueryError: one is unknown, missing, or no number where it should be.
+            QueryError: a parameter is unknown, missing, or not a number although its default is one.
         """
         for name in given:
             if name not in (*self.needs, *self.defaults):
                 known = ", ".join((*self.needs, *self.defaults)) or "none"
-                raise QueryError(f"example '{self.name}' has no parameter '{name:.40}'; there are: {known}")
+                raise QueryError(f"example '{self.name}' has no parameter '{name:.40}'; its parameters are: {known}")
         for name in self.needs:
             if name not in given:
                 raise QueryError(f"example '{self.name}' needs {_NEEDED[name]}: --set {name}=NAME")
@@ -43,15 +43,15 @@ class ExampleQuery:
 
 
 def example_query(name: str) -> ExampleQuery:
-    """The example of this name.
+    """Return the example with this name.
 
     Raises:
-        QueryError: there is none.
+        QueryError: no example has this name.
     """
     for example in EXAMPLE_QUERIES:
         if example.name == name:
             return example
-    raise QueryError(f"no example is named '{name:.40}'; there are: {', '.join(e.name for e in EXAMPLE_QUERIES)}")
+    raise QueryError(f"no example is named '{name:.40}'; known: {', '.join(e.name for e in EXAMPLE_QUERIES)}")
 
 
 def _typed(name: str, default: Value, given: Mapping[str, str]) -> Value:
@@ -81,7 +81,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "mean-of-seeds",
-        "The best functions by their mean over seeds; those that diverged with a seed are left out",
+        "The best functions by their mean over seeds, without functions that diverged with any seed",
         """
         SELECT avg(score) AS mean, min(score) AS worst, max(score) AS best, count(*) AS seeds, function
         FROM leaderboard
@@ -95,7 +95,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "against",
-        "How many functions beat a given one, by the mean of their scores",
+        "The number of functions that beat a given one, by their mean score",
         """
         WITH means AS (
             SELECT function, avg(score) AS mean FROM leaderboard WHERE run = :run GROUP BY function
@@ -110,7 +110,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "operators",
-        "What the outermost operator makes of a function: how many, their mean, the best",
+        "Scores by the outermost operator: number of functions, their mean, the best",
         """
         WITH outermost(operator) AS (VALUES ('add'), ('sub'), ('mul'), ('div'), ('max'), ('min'), ('pow'))
         SELECT outermost.operator, count(DISTINCT leaderboard.function) AS functions,
@@ -136,7 +136,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "diverged",
-        "Why functions diverged, and how many",
+        "The reasons why functions diverged, with counts",
         """
         SELECT coalesce(reason, 'not told') AS reason, count(*) AS evaluations, count(DISTINCT function) AS functions,
             min(function) AS example
@@ -147,7 +147,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "fickle",
-        "Functions that diverge with some seeds and not with others",
+        "Functions that diverge with some seeds but not with others",
         """
         SELECT count(*) AS scores, max(score) AS best,
             (SELECT count(*) FROM diverged WHERE diverged.run = :run AND diverged.function = leaderboard.function)
@@ -161,7 +161,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "noise",
-        "How far the seeds of one function lie apart, over functions whose best one reaches a score",
+        "The spread between seeds of one function, over functions whose best score reaches a threshold",
         """
         SELECT avg(spread) AS mean_spread, max(spread) AS largest_spread, count(*) AS functions
         FROM (
@@ -174,7 +174,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "overfitted",
-        "Where the training split flatters most: the largest gap to the validation split",
+        "The most overfitted trainings: the largest gaps between training and validation score",
         """
         SELECT train_score - score AS gap, train_score, score, seed, function
         FROM leaderboard WHERE run = :run AND score >= :least AND train_score IS NOT NULL
@@ -185,7 +185,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "test",
-        "The test scores of the best functions, and their place on the test split",
+        "The test scores of the best functions, and their rank on the test split",
         """
         WITH means AS (
             SELECT function, avg(score) AS val_mean, avg(test_score) AS test_mean, count(*) AS seeds
@@ -203,7 +203,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "fast",
-        "The best functions that train in little time, by the mean of their seeds",
+        "The best functions among those that train fast, by the mean over their seeds",
         """
         SELECT avg(score) AS mean, avg(seconds) AS mean_seconds, function
         FROM leaderboard WHERE run = :run
@@ -215,7 +215,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "cheap",
-        "The best functions whose training step costs at most so much of relu's, where that was measured",
+        "The best functions whose training step takes at most a given multiple of ReLU's, if measured",
         """
         SELECT score, time_ratio, memory_ratio, function
         FROM leaderboard WHERE run = :run AND time_ratio <= :cost
@@ -226,7 +226,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "progress",
-        "Each time that a search found something better",
+        "Each new best score of a search, in order",
         """
         WITH results AS (
             SELECT run_evaluations.position, leaderboard.score, leaderboard.function, leaderboard.origin,
@@ -246,7 +246,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "predictions",
-        "What the surrogate expected beside what came of it",
+        "The surrogate's predictions compared with the scores",
         """
         SELECT predicted_score, score, score - predicted_score AS error, function
         FROM leaderboard WHERE run = :run AND predicted_score IS NOT NULL
@@ -270,7 +270,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "in-both",
-        "Functions that two runs have trained, such as on two tasks, with their means in each",
+        "Functions that two runs have both trained, such as on two tasks, with their mean scores in each",
         """
         SELECT first.mean AS mean_in_run, second.mean AS mean_in_other, first.function
         FROM (SELECT function, fingerprint, avg(score) AS mean FROM leaderboard WHERE run = :run
@@ -284,7 +284,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "runs",
-        "All runs: what became of their evaluations, and their best score",
+        "All runs, with their evaluations by status and their best score",
         """
         SELECT run, kind, task, status, evaluations, done, diverged, failed, best_score, seconds
         FROM runs_overview ORDER BY run
@@ -292,7 +292,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "spectra",
-        "How many spectra there are, by task and kind, and how long they took",
+        "The number of spectra by task and kind, and the time that they took",
         """
         SELECT task, fisher, status, count(*) AS functions, sum(seconds) AS seconds
         FROM spectra_summary GROUP BY task, fisher, status ORDER BY task, fisher, status
@@ -300,7 +300,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "failures",
-        "Trainings that failed on their workers, the latest first",
+        "Trainings that failed on their workers, latest first",
         """
         SELECT functions.name AS function, attempts.number AS attempt, attempts.worker, attempts.error
         FROM attempts
@@ -315,7 +315,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
     ),
     ExampleQuery(
         "log",
-        "The last events of a run, the latest first",
+        "The last events of a run, latest first",
         """
         SELECT events.seq, events.at, events.kind, functions.name AS function
         FROM events JOIN runs ON runs.id = events.run_id LEFT JOIN functions ON functions.id = events.function_id

@@ -1,14 +1,14 @@
-"""Queries by people: any SELECT, and nothing else, which the database itself sees to.
+"""Read-only queries: any SELECT and nothing else, enforced by the database itself.
 
-The text of a query is never judged here. SQLite opens the file read-only, with `query_only`, and asks an authorizer
-before each action that a statement would take; only reading is granted, so ATTACH, PRAGMA, VACUUM INTO and loading of
-extensions fail when they are compiled. PostgreSQL gets the text as the query of a cursor, in the extended protocol, in
-a READ ONLY transaction: a second statement, COPY or DML is a syntax error there, and a function that writes fails. A
-superuser's rights are laid down first, and set_config, with which a SELECT could take them up again, is taken from
-everybody for this transaction, which is rolled back. Still, a superuser's query may read every table of the server,
-passwords' digests among them: who shares a PostgreSQL store gives readers a role of their own (`store.verbs.roles`).
+This module never judges the text of a query. SQLite opens the file read-only, with `query_only`, and asks an authorizer
+before each action of a statement; only reading is allowed, so ATTACH, PRAGMA, VACUUM INTO and loading of extensions
+fail when they are compiled. PostgreSQL gets the text as the query of a cursor, in the extended protocol, in a READ ONLY
+transaction: a second statement, COPY or DML is a syntax error there, and a function that writes fails. A superuser's
+rights are dropped first, and set_config, with which a SELECT could restore them, is revoked from everybody in this
+transaction, which is rolled back. Still, a superuser's query may read every table of the server, including password
+digests; so give the readers of a shared PostgreSQL store a role of their own (`store.verbs.roles`).
 
-Where parameters are given, `:name` in the text stands for a bound value, outside of quotes and comments.
+If parameters are given, `:name` in the text stands for a bound value, outside of quotes and comments.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from aquasurf_ray.store.errors import QueryError, WrongDatabase
 from aquasurf_ray.store.records.answers import QueryResult
 
 TIMEOUT = 30.0
-LONGEST_VALUE = 64 << 20  # bytes of one value that a query may build in SQLite
+LONGEST_VALUE = 64 << 20  # bytes of the largest value that a query may build in SQLite
 _STEPS_BETWEEN_LOOKS = 10_000
-_PARAMETER = re.compile(  # quoted text and names, comments, casts, and what is left of colons
-    r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|::|:(?P<name>[A-Za-z_]\w*)|%", re.DOTALL
-)
+# Quoted text, quoted names, comments and casts match as a whole, so that their colons begin no parameter.
+_PARAMETER = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|::|:(?P<name>[A-Za-z_]\w*)|%", re.DOTALL)
 _GRANTED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )  # fmt: skip
@@ -49,17 +48,17 @@ def read_only_query(
     timeout: float = TIMEOUT,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> QueryResult:
-    """The rows that one SELECT gives, at most `limit`, within `timeout` seconds.
+    """Return the rows of one SELECT: at most `limit`, within `timeout` seconds.
 
     Args:
-        parameters: the values of `:name` in the query; without it the text is the database's alone.
+        parameters: the values of `:name` in the query; None passes the text to the database as it is.
 
     Raises:
-        QueryError: the database refuses or cannot run the query, in its own words; or a parameter is missing.
+        QueryError: the database refuses or cannot run the query, in its own words, or a parameter is missing.
         BadUrl, StoreUnavailable, WrongDatabase: the store cannot be read.
     """
     parsed = parse_url(url)
-    if "\x00" in sql:  # PostgreSQL's library would run what stands before it
+    if "\x00" in sql:  # PostgreSQL's library would run only the part before it
         raise QueryError(f"the query has U+0000 at {sql.index(chr(0)) + 1}; remove it")
     values = dict(parameters or {})
     if parsed.kind == "sqlite":
@@ -68,7 +67,7 @@ def read_only_query(
 
 
 def _percent_named(sql: str, values: Mapping[str, Any]) -> str:
-    """A query with `:name` in psycopg's spelling, `%(name)s`."""
+    """Return a query with each `:name` in psycopg's spelling, `%(name)s`."""
 
     def spelled(match: re.Match[str]) -> str:
         name = match["name"]
@@ -145,7 +144,7 @@ def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int
         connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
         if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
             _lay_down_rights(connection)
-        connection.execute("SET TRANSACTION READ ONLY")  # there is no way back from it within a transaction
+        connection.execute("SET TRANSACTION READ ONLY")  # cannot be undone within a transaction
         with connection.cursor(name="aquasurf_query") as cursor:  # DECLARE ... CURSOR FOR, one statement only
             cursor.execute(sql, values or None)
             rows = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
@@ -153,9 +152,9 @@ def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int
 
 
 def _lay_down_rights(connection: Any) -> None:
-    """For this transaction, and for good: SET is no SELECT, and the function that does the same is taken away.
+    """Drop a superuser's rights until the transaction ends: SET is no SELECT, and set_config is revoked.
 
-    Two such queries come one after the other, since both change the function's row.
+    Two such queries run one after the other, because both change the function's row in the catalogue.
     """
     connection.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) FROM PUBLIC")
     connection.execute("SET LOCAL ROLE pg_read_all_data")
@@ -168,7 +167,7 @@ def _result(description: Any, rows: list[Any]) -> QueryResult:
 
 
 def _plain(value: Any) -> Any:
-    """PostgreSQL's exact numbers, which sums of whole numbers are, as Python's own."""
+    """Convert PostgreSQL's exact numbers, such as sums of integers, to Python's int or float."""
     if not isinstance(value, Decimal):
         return value
     return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)

@@ -1,4 +1,4 @@
-"""What the columns of the tables mean. Names and types are the schema's own, only the words stand here."""
+"""The meaning of the tables' columns. Names and types come from the schema; this module adds the descriptions."""
 
 from __future__ import annotations
 
@@ -20,101 +20,101 @@ _WORDS = {
     "id": "number of the row",
     "seed": "training seed",
     "status": "queued, running, done, diverged or failed",
-    "seconds": "how long it took",
-    "reason": "what went wrong with one that diverged",
-    "attempts": "how often it was tried",
-    "epochs": "how many epochs were trained",
-    "error": "what the machine's fault was, of one that failed",
+    "seconds": "duration",
+    "reason": "why it diverged, if it did",
+    "attempts": "number of attempts",
+    "epochs": "number of epochs trained",
+    "error": "the infrastructure failure, if it failed",
     "code_version": "version of aquasurf-ray",
-    "claim_token": "of the lease under which it was claimed",
-    "started_at": "when it began",
+    "claim_token": "token of the lease under which it was claimed",
+    "started_at": "time of the start",
     "position": "place in the run's order, from 0",
 }
 _OF_TABLE = {
-    "functions.name": "the first name that it was added under",
-    "functions.n_operators": "operators in its name",
-    "tasks.name": "its name",
-    "tasks.version": "changes with what the task does",
-    "tasks.digest": "of all that decides a result",
+    "functions.name": "the first name under which it was added",
+    "functions.n_operators": "number of operators in its name",
+    "tasks.name": "name of the task",
+    "tasks.version": "version of the task, raised when its results change",
+    "tasks.digest": "digest of everything that decides a result",
     "tasks.spec": "network, data, recipe and objective",
     "aliases.name": "another spelling of the function",
-    "embeddings.version": "digest of what it was computed from",
-    "embeddings.config": "how it was computed",
-    "embeddings.function_ids": "little-endian int64, a function each",
+    "embeddings.version": "digest of the embedding's inputs",
+    "embeddings.config": "settings of the embedding",
+    "embeddings.function_ids": "little-endian int64, one for each function",
     "embeddings.coordinates": "little-endian float32, two for each function",
-    "runs.name": "its name, `run` in the views",
-    "runs.config": "all options that it was started with",
-    "runs.config_digest": "of the options that decide its results",
-    "runs.seed": "of the search",
+    "runs.name": "name of the run, `run` in the views",
+    "runs.config": "all options that the run was started with",
+    "runs.config_digest": "digest of the options that decide its results",
+    "runs.seed": "random seed of the search",
     "runs.status": "new, running, interrupted, finished or failed",
     "runs.storage": "folder or URI of its epoch checkpoints",
-    "runs.code_version": "version of aquasurf-ray that began it",
+    "runs.code_version": "version of aquasurf-ray that created the run",
     "runs.lease_token": "grows with every driver that takes the run",
-    "runs.lease_owner": "host and process of the driver that holds it, if one does",
-    "runs.lease_seconds": "silence after which another driver may take it",
+    "runs.lease_owner": "host and process of the driver that holds the run, if any",
+    "runs.lease_seconds": "seconds without a heartbeat after which another driver may take the run",
     "runs.lease_heartbeat": "grows while the driver lives",
-    "runs.lease_renewed_at": "last sign of life",
-    "stop_requests.lease_token": "of the driver that is asked; a later one is not",
-    "stop_requests.asked_by": "host and process that asked",
-    "stop_requests.asked_at": "when",
-    "live_runs.lease_token": "of the driver that reported",
-    "live_runs.reported_at": "when; the report is as old as that",
-    "live_runs.report": "workers and their jobs, evaluations an hour, seconds left, why the run ends",
+    "runs.lease_renewed_at": "time of the last heartbeat",
+    "stop_requests.lease_token": "token of the driver that is to stop; later drivers are unaffected",
+    "stop_requests.asked_by": "host and process that requested it",
+    "stop_requests.asked_at": "time of the request",
+    "live_runs.lease_token": "token of the driver that reported",
+    "live_runs.reported_at": "time of the report",
+    "live_runs.report": "workers and their jobs, evaluations per hour, seconds left, the reason why the run ends",
     "evaluations.claimed_by": "the run that trains it or has trained it, `runs.id`",
-    "spectra.seed": "of the weights, the batch and the sampled labels",
+    "spectra.seed": "random seed of the weights, the batch and the sampled labels",
     "spectra.status": "done or diverged",
     "spectra.feature": "the compact spectrum, as `surrogate.spectra.SpectrumFeature.from_bytes` reads it",
-    "attempts.number": "of the attempt, from 1",
-    "attempts.node": "the machine",
-    "attempts.ended_at": "when it ended",
+    "attempts.number": "number of the attempt, from 1",
+    "attempts.node": "the worker's machine",
+    "attempts.ended_at": "time of the end",
     "attempts.outcome": "done, diverged, failed, interrupted or superseded; empty while it runs",
     "events.seq": "place in the run's log, from 1",
-    "events.at": "when",
-    "events.kind": "what happened, such as claimed, started, result, spectra",
-    "events.data": "the particulars",
+    "events.at": "time of the event",
+    "events.kind": "kind of event, such as claimed, started, result, spectra",
+    "events.data": "details",
     "imported_entries.name": "the file's name for the function",
-    "imported_entries.aliases": "names that the file holds to be equal",
-    "imported_entries.other": "JSON: what this program has no place for",
-    "imported_entries.cdf_length": "how many numbers `cdf` has",
+    "imported_entries.aliases": "names that the file declares to be equal",
+    "imported_entries.other": "JSON: fields of the entry that this program does not know",
+    "imported_entries.cdf_length": "number of values in `cdf`",
     "imported_entries.cdf": "zlib over little-endian float64",
-    "run_evaluations.rank": "the suggestion's place by predicted score, 1 the best",
+    "run_evaluations.rank": "rank of the suggestion by predicted score, 1 the best",
     "run_evaluations.neighbors": "trained functions near it, with distance and score",
-    "run_evaluations.embedding_version": "the map on which it was suggested, `embeddings.version`",
-    "run_evaluations.suggested_at": "when the run asked for it",
+    "run_evaluations.embedding_version": "the embedding on which it was suggested, `embeddings.version`",
+    "run_evaluations.suggested_at": "time of the run's request",
 }
 _ROWS = {
     "functions": "an activation function",
     "tasks": "a task: network, data and recipe; results compare only within one",
     "aliases": "another spelling of a function",
-    "costs": "what a function costs on a task and a kind of device",
-    "embeddings": "a map of functions in two dimensions",
+    "costs": "the cost of a function on a task and a kind of device",
+    "embeddings": "an embedding of functions in two dimensions",
     "runs": "a run, with its configuration and the lease of the driver that works on it",
     "evaluations": "one training of one function on one task with one seed",
     "run_candidates": "a function that a run may train",
-    "spectra": "the spectrum of a function on a task, or why there is none",
-    "attempts": "one try of an evaluation on a worker",
+    "spectra": "the spectrum of a function on a task, or the reason why it has none",
+    "attempts": "one attempt at an evaluation on a worker",
     "epochs": "an epoch of an evaluation",
     "events": "a line of a run's log",
     "imported_entries": "the entry of an Act-Bench file from which an evaluation was imported",
-    "run_evaluations": "an evaluation that a run wanted",
+    "run_evaluations": "an evaluation that a run requested",
     "stop_requests": "the last request to stop the run",
-    "live_runs": "what the driver of a run last said of its workers",
+    "live_runs": "the last report of a run's driver on its workers",
 }
 
 
 def described(table: sa.Table) -> View:
-    """A table with the meaning of its columns."""
+    """Return a table with the meaning of its columns."""
     columns = tuple(Column(column.name, _kind(column), _meaning(column)) for column in table.columns)
     return View(table.name, _ROWS[table.name], columns)
 
 
 def everything() -> tuple[View, ...]:
-    """All views, then all tables."""
+    """Return all views, then all tables."""
     return (*VIEWS, *map(described, Base.metadata.sorted_tables))
 
 
 def reference() -> str:
-    """What people query most, as Markdown: the views, and the table of runs."""
+    """Return the views and the table of runs, which people query most, as Markdown."""
     runs = described(Base.metadata.tables[Run.__tablename__])
     return "\n\n".join(view.markdown() for view in (*VIEWS, runs))
 

@@ -1,1 +1,1 @@
-"""The verbs of a store, one subject per file: `Store` has all of these as methods."""
+"""The verbs of a store, one subject per file. `Store` has all of them as methods."""

@@ -29,10 +29,10 @@ _ASKED = sa.select(StopTable.asked_by, StopTable.asked_at).where(
 
 
 class ActivityVerbs(StoreCore):
-    """Stop requests, and reports of drivers."""
+    """Stop requests, and drivers' reports."""
 
     def request_stop(self, run_id: int, asked_by: LeaseOwner) -> bool:
-        """Asks the driver of a run to stop; False, and nothing is written, if nobody drives it.
+        """Request that the driver of a run stop. Without a driver, return False and write nothing.
 
         Raises:
             RunNotFound: no run has this number.
@@ -96,7 +96,7 @@ class ActivityVerbs(StoreCore):
         return self._read(body)
 
     def failure_causes(self, run_id: int) -> tuple[FailureCause, ...]:
-        """Why tries of the run's evaluations failed on their workers, those tried again included; most often first."""
+        """Return why attempts at the run's evaluations failed on their workers, retried or not; most frequent first."""
         n = sa.func.count()
         query = sa.select(sa.func.coalesce(Attempt.error, ""), n).where(
             Attempt.run_id == run_id, Attempt.outcome == "failed"
@@ -106,7 +106,7 @@ class ActivityVerbs(StoreCore):
 
 
 def _put(connection: sa.Connection, model: type[Base], run_id: int, row: dict[str, Any], at: str) -> None:
-    """The run's only row of a table, with the time of now in the column `at`, as a new row has by itself."""
+    """Write the run's only row of a table, with the current time in the column `at`."""
     added = connection.execute(insert_or_skip(connection, model), row | {"run_id": run_id}).rowcount
     if not added:
         connection.execute(sa.update(model).where(model.__table__.c.run_id == run_id).values(row | {at: utc_now()}))

@@ -1,4 +1,4 @@
-"""Attempts: which worker tried an evaluation when, and how each try ended. At most one of a run is open at a time."""
+"""Attempts at evaluations: worker, times and outcome. A run has at most one open attempt at each evaluation."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _CLOSE_OWN = _CLOSE.where(_IS_OWN)
 
 
 def open_attempts(connection: sa.Connection, run_id: int, starts: Sequence[StartRecord]) -> list[StartRecord]:
-    """Begins the next attempt of each evaluation that has none of this run open, and returns these starts.
+    """Open the next attempt of each evaluation without an open one of this run, and return these starts.
 
-    The caller holds the evaluations' rows.
+    The caller has locked the evaluations' rows.
     """
     ids = [start.evaluation_id for start in starts]
     is_open = (_ATTEMPTS.c.run_id == run_id) & _ATTEMPTS.c.outcome.is_(None)
@@ -45,14 +45,14 @@ def open_attempts(connection: sa.Connection, run_id: int, starts: Sequence[Start
 def close_own_attempts(
     connection: sa.Connection, run_id: int, outcomes: Mapping[int, str], error: str | None = None
 ) -> None:
-    """Ends this run's open attempts at these evaluations, where there are some."""
+    """Close this run's open attempts at these evaluations, if any."""
     if outcomes:
         ends = {"at_run": run_id, "error": error}
         connection.execute(_CLOSE_OWN, [ends | {"at_evaluation": n, "outcome": end} for n, end in outcomes.items()])
 
 
 def close_attempts(connection: sa.Connection, evaluation_id: int, outcome: str) -> None:
-    """Ends the open attempts of all runs."""
+    """Close the open attempts of all runs at these evaluations."""
     connection.execute(_CLOSE, {"at_evaluation": evaluation_id, "outcome": outcome})
 
 

@@ -24,10 +24,10 @@ class CostVerbs(StoreCore):
     """Recording and reading costs."""
 
     def record_costs(self, lease: Lease, costs: Sequence[CostRecord]) -> int:
-        """Writes costs in one transaction; those that the task has already stay. Returns how many were new.
+        """Write costs in one transaction, and return how many were new; existing ones of the task stay.
 
         Raises:
-            BadRecord: a time or a size that is not positive and finite (only ReLU must save some bytes).
+            BadRecord: a time or a size is not positive and finite (the function may save 0 bytes, ReLU may not).
             LeaseLost: another driver took the run over.
         """
         for cost in costs:
@@ -49,7 +49,7 @@ class CostVerbs(StoreCore):
 
 
 def read_costs(connection: sa.Connection, task_id: int, function_ids: Iterable[int]) -> list[CostRecord]:
-    """All costs of these functions on a task, on any device, in the order they were measured."""
+    """Return all costs of these functions on a task, on any device, in the order of measurement."""
     found: list[CostRecord] = []
     for part in chunks(sorted(set(function_ids))):
         query = sa.select(*COST_COLUMNS).where(Cost.task_id == task_id, Cost.function_id.in_(part))

@@ -2,12 +2,13 @@
 
     queued --claim--> running --record_result--> done | diverged      (final; the first result stays)
        ^                 |----record_failure---> queued | failed      (failed: may be claimed again by another run)
-       '--lease taken over, or given back
+       '--lease taken over or released
 
-One kind of result is not final: of a training that was stopped early. A run that does not accept such results has the
-function trained in full, and `store.verbs.results.reopen` moves the earlier result from the row into the run's log.
+One kind of result is not final: that of a training that was stopped early or refused by the health gate. A run that
+does not accept such results has the function trained in full, and `store.verbs.results.reopen` moves the earlier result
+from the row into the run's log.
 
-There is one row a (task, function, seed), locked while its state is decided, so of two runs that want the same
+There is one row per (task, function, seed), locked while its state is decided, so of two runs that request the same
 function one trains it, and the claim of the other is `taken`.
 """
 
@@ -70,7 +71,7 @@ _EPOCH_SCORES = (
 
 
 class Usable(NamedTuple):
-    """Which results of trainings that are not whole a run takes, see `claim`."""
+    """The kinds of incomplete trainings whose results a run accepts; see `claim`."""
 
     stopped: bool
     refused: bool
@@ -91,11 +92,11 @@ class EvaluationVerbs(StoreCore):
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> Claim:
-        """Request that this function be trained; `Claim.state` is the answer.
+        """Claim the training of this function; `Claim.state` is the answer.
 
         An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
-        was stopped early is reused like any other if `accept_stopped`, and else claimed to be trained in full. So is
-        the refusal of one that the health gate did not let begin, with `accept_refused`.
+        was stopped early is reused like any other if `accept_stopped`; otherwise the training is claimed, to be done in
+        full. The same holds for `accept_refused` and a training that the health gate refused.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -113,7 +114,7 @@ class EvaluationVerbs(StoreCore):
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> list[Claim]:
-        """`claim` for several functions and seeds in one transaction; the claims come in the order of the requests."""
+        """Do `claim` for several functions and seeds in one transaction, and return the claims in the same order."""
         usable = Usable(accept_stopped, accept_refused)
 
         def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
@@ -143,18 +144,18 @@ class EvaluationVerbs(StoreCore):
         stop_rule: Sequence[tuple[int, float]] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Notes that a worker begins, and under which rule; False if the evaluation is no longer ours to train.
+        """Record that a worker starts; return False if the evaluation is no longer this run's to train.
 
         Args:
-            stop_rule: pairs (epoch, lowest score), kept in the event log whether the rule will end the training or not.
-            settings: what is particular to this training, kept in the event log.
+            stop_rule: pairs (epoch, lowest score), for the event log, whether or not the rule will end the training.
+            settings: the settings of this training alone, for the event log.
         """
 
         start = StartRecord(evaluation_id, worker, node, tuple(stop_rule), dict(settings or {}))
         return self.start_all(lease, [start])[0]
 
     def start_all(self, lease: Lease, starts: Sequence[StartRecord]) -> list[bool]:
-        """`start` for several at once, all of them noted or none."""
+        """Do `start` for several evaluations in one transaction."""
 
         def body(connection: sa.Connection, run: FencedRun) -> list[bool]:
             records = _lock_by_number(connection, [start.evaluation_id for start in starts])
@@ -168,21 +169,21 @@ class EvaluationVerbs(StoreCore):
         return self._fenced(lease, body)
 
     def record_result(self, lease: Lease, evaluation_id: int, result: EvaluationResult) -> bool:
-        """Writes a result and its learning curve, wholly or not at all.
+        """Write a result and its learning curve, wholly or not at all.
 
-        The first result stays: False if another one is there. Recording the same result again is True and changes
-        nothing. A late result of an evaluation that was requeued, parked or taken over is welcome, unless the training
-        was stopped early and another run is at it, which may want it in full.
+        The first result stays: return False if there is another one. Recording the same result again returns True and
+        changes nothing. A late result of an evaluation that was requeued, parked or taken over is accepted, unless the
+        training was stopped early and another run is training it, which may need it in full.
 
         Raises:
-            BadRecord: `done` without a finite score, `diverged` with one, or an epoch twice.
+            BadRecord: a result is `done` without a finite score, or `diverged` with one, or has an epoch twice.
             LeaseLost: another driver took the run over.
         """
         return self.record_results(lease, {evaluation_id: result})[evaluation_id]
 
     def record_results(self, lease: Lease, results: Mapping[int, EvaluationResult]) -> dict[int, bool]:
-        """`record_result` for several evaluations in one transaction: all are written, or none. A commit costs as much
-        as writing a result, so that a driver of many workers records together what came in together."""
+        """Do `record_result` for several evaluations in one transaction. A commit costs as much as writing a result, so
+        a driver of many workers records the results together that arrive together."""
         for result in results.values():
             check_result(result)
 
@@ -204,11 +205,11 @@ class EvaluationVerbs(StoreCore):
     def record_failure(
         self, lease: Lease, evaluation_id: int, error: str, *, final: bool, advanced: bool = False
     ) -> bool:
-        """Count an infrastructure failure: the evaluation is queued again, or parked as failed if `final`.
+        """Record an infrastructure failure: queue the evaluation again, or park it as failed if `final`.
 
-        A try that `advanced` left a later checkpoint than the one before; the count of attempts restarts there.
+        An attempt that `advanced` left a later checkpoint than the one before; the count of attempts then restarts.
 
-        False, and nothing is changed, if the evaluation is no longer ours or has a result.
+        Return False and change nothing if the evaluation is no longer this run's, or has a result.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
@@ -229,10 +230,10 @@ class EvaluationVerbs(StoreCore):
     def observe(
         self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True, accept_refused: bool = True
     ) -> EvaluationRecord | None:
-        """The record of an evaluation that another run was training, once it is finished or given up; else None.
+        """Return the record of an evaluation that another run was training, once it is finished or given up; else None.
 
-        A result is logged at its first observation, since from then on it informs this run's suggestions. One
-        that the run does not accept (see `claim`) is not: it is given back for the caller to claim it.
+        A result is logged at its first observation, because it informs this run's suggestions from then on. A result
+        that the run does not accept (see `claim`) is not logged, but returned for the caller to claim.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
@@ -249,7 +250,7 @@ class EvaluationVerbs(StoreCore):
             return record
 
         if self.evaluation(evaluation_id).status in ("queued", "running"):
-            return None  # the usual answer costs no write
+            return None  # the most frequent answer, which costs no write
         return self._fenced(lease, body)
 
     def evaluation_statuses(self, evaluation_ids: Collection[int]) -> dict[int, EvaluationStatus]:
@@ -265,25 +266,25 @@ class EvaluationVerbs(StoreCore):
         return self._read(body) if evaluation_ids else {}
 
     def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
-        """The validation scores that the finished trainings of a task had after an epoch, which counts from 1.
+        """Return the validation scores that the finished trainings of a task had after an epoch, which counts from 1.
 
-        Trainings that were stopped early count as long as they got there, or the scores would be those of the best
-        only. Trainings that diverged are left out, and so are scores that are NaN.
+        Trainings that were stopped early are included if they reached the epoch; otherwise only the best would count.
+        Diverged trainings and NaN scores are left out.
         """
         at = {"at_task": task_id, "at_epoch": epoch}
         scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
         return [score for score in scores if score is not None and not math.isnan(score)]
 
     def evaluation(self, evaluation_id: int) -> EvaluationRecord:
-        """One evaluation.
+        """Return one evaluation.
 
         Raises:
-            RecordNotFound: there is none of this number.
+            RecordNotFound: no evaluation has this number.
         """
         return self._read_body(evaluation_id)
 
     def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
-        """The learning curve, by epoch."""
+        """Return the learning curve, by epoch."""
         return self._read(lambda connection: read_curve(connection, evaluation_id))
 
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
@@ -297,14 +298,14 @@ class EvaluationVerbs(StoreCore):
         retry_failed: bool,
         usable: Usable,
     ) -> ClaimState:
-        """The state of a claim on a locked evaluation."""
+        """Return the state of a claim on a locked evaluation."""
         if record.finished:
             return "reused" if record.usable(*usable) else "claimed"
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
             return "failed" if parked else "claimed"
         if record.status == "running" and record.claimed_by not in (None, run.id):
-            assert record.claimed_by is not None  # noqa: S101 - a running evaluation has a claimer, says the schema
+            assert record.claimed_by is not None  # noqa: S101 - the schema requires that a running evaluation has a claimer
             return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
         return "claimed"
 
@@ -312,8 +313,8 @@ class EvaluationVerbs(StoreCore):
 def _lock_all(
     connection: sa.Connection, task_id: int, requests: Sequence[EvaluationRequest]
 ) -> dict[tuple[int, int], EvaluationRecord]:
-    """The rows of evaluations by function and seed, made where they are new, locked in the order of functions, in which
-    all runs lock them: so two runs cannot deadlock."""
+    """Return the rows of evaluations by function and seed, created if new. All runs lock them in the order of
+    functions, so that two runs cannot deadlock."""
     keys = sorted({(request.function_id, request.seed) for request in requests})
     new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
     connection.execute(insert_or_skip(connection, Evaluation), new)
@@ -326,10 +327,10 @@ def _lock_all(
 
 
 def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
-    """Rows that are there, locked in the same order.
+    """Return existing rows, locked in the same order.
 
     Raises:
-        RecordNotFound: one is not there.
+        RecordNotFound: a row does not exist.
     """
     records: dict[int, EvaluationRecord] = {}
     for part in chunks(sorted(evaluation_ids)):
@@ -343,7 +344,7 @@ def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) 
 
 
 def to_record(row: Sequence[Any]) -> EvaluationRecord:
-    """The record in a row that begins with `EVALUATION_COLUMNS`."""
+    """Return the record in a row that begins with `EVALUATION_COLUMNS`."""
     return EvaluationRecord(**dict(zip(_NAMES, row, strict=False)))
 
 
@@ -363,14 +364,14 @@ def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
 
 
 def _is_welcome(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
-    """Return whether a result is the first, and not a stopped training's that another run may want in full."""
+    """Return whether a result is the first, and not of a stopped training that another run may need in full."""
     if record.finished:
         return False
     return not (result.stopped_early and record.status == "running" and record.claimed_by != run.id)
 
 
 def _was_recorded_before(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
-    """Return whether this very result was recorded in a transaction whose COMMIT was not answered."""
+    """Return whether this result was recorded in an earlier try, whose COMMIT was not answered."""
     return record.finished and record.claimed_by == run.id and same_result(record, result)
 
 
@@ -382,7 +383,7 @@ def _resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
 
 
 def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
-    """The evaluation without the result that is not accepted."""
+    """Return the evaluation without its result, which is not accepted."""
     if not record.finished:
         return record
     reopen(connection, run.id, record.id)
@@ -392,14 +393,14 @@ def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRec
 def _take_all(
     connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
 ) -> dict[int, EvaluationRecord]:
-    """Makes locked evaluations ours. Attempts restart at 0 after another run gave up, or on a retry."""
+    """Claim locked evaluations for the run. Attempts restart at 0 after another run gave up, or on a retry."""
     by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
     new: dict[str, list[dict[str, Any]]] = {}
     taken = {}
     for record in records:
         taken[record.id] = record
         if record.is_held_by(run.id):
-            continue  # claimed in a transaction whose COMMIT was not answered
+            continue  # claimed by an earlier try of this transaction, whose COMMIT was not answered
         if record.status == "running":
             close_attempts(connection, record.id, "superseded")
         values = by | ({"attempts": 0, "error": None, "finished_at": None} if record.status == "failed" else {})

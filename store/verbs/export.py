@@ -1,8 +1,8 @@
-"""Files out of the store: a run's evaluations as CSV or Parquet, or its functions in the Act-Bench format.
+"""Exports of a run: its evaluations as CSV or Parquet, or its functions in the Act-Bench format.
 
-A file is written beside its place and moved there when it is complete. CSV: empty cells are values that are not there,
-`nan` and `inf` are values. Parquet keeps the two apart as nulls and NaN. The ratios are a function's cost beside relu's
-on the device of the evaluation.
+A file is written to a temporary name and renamed when it is complete. In CSV, empty cells are missing values, `nan` and
+`inf` are values; Parquet distinguishes nulls and NaN. The ratios are a function's cost relative to ReLU on the
+evaluation's device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = (*_OF_REQUEST, *_OF_SUGGESTION, *_OF_EVALUATION, *_OF_COST)
 
 @dataclass(frozen=True)
 class _Content:
-    """A run as it is written: its evaluations, its task's metric, and what is known of costs by (function, device)."""
+    """The exported content of a run: its evaluations, its task's metric, and known costs by (function, device)."""
 
     run: Run
     metric: TaskMetric
@@ -52,18 +52,18 @@ class _Content:
 
 
 class ExportVerbs(ImportVerbs):
-    """Writing files."""
+    """Exporting runs."""
 
     def export_run(self, run_id: int, form: str, path: str | Path, *, cdf: Cdf | None = None) -> int:
-        """Writes a run to a file in one of `FORMATS`; returns how many evaluations or functions it holds.
+        """Write a run to a file in one of `FORMATS`; return the number of evaluations or functions in it.
 
         Args:
-            cdf: gives the numbers of `Fisher log eigenvalue CDF` from a stored feature; without it the lists are
-                empty. Only Act-Bench asks for it.
+            cdf: returns the numbers of `Fisher log eigenvalue CDF` for a stored feature, for Act-Bench only; without
+                it the lists are empty.
 
         Raises:
-            ExportError: another format, or a file that cannot be written.
-            RunNotFound: there is no such run.
+            ExportError: the format is unknown, or the file cannot be written.
+            RunNotFound: no run has this name.
         """
         if form not in FORMATS:
             raise ExportError(f"no format is named '{form:.40}'; there are: {', '.join(FORMATS)}")
@@ -72,7 +72,7 @@ class ExportVerbs(ImportVerbs):
             return FORMATS[form](self, file, content, cdf)
 
     def _entries(self, content: _Content) -> Iterator[Entry]:
-        """Yield the whole trainings by function with the other values of Act-Bench, a part in memory at a time."""
+        """Yield whole trainings by function with the other values of Act-Bench, only a part in memory at a time."""
         run = content.run
         by_function: dict[int, list[RequestedEvaluation]] = {}
         for request in content.requests:
@@ -95,7 +95,7 @@ class ExportVerbs(ImportVerbs):
         return aliases
 
     def _features(self, run: Run, function_ids: Sequence[int]) -> dict[int, bytes]:
-        """One feature a function: of the run's kind of Fisher information, of the lowest seed."""
+        """Return one feature per function: of the run's kind of Fisher information, with the lowest seed."""
         query = (
             sa.select(Spectrum.function_id, Spectrum.feature)
             .where(
@@ -159,7 +159,7 @@ def _cells(content: _Content) -> Iterator[tuple[Any, ...]]:
 
 
 def _arrow_type(pyarrow: Any, name: str) -> Any:
-    """From the annotations of the records, so that a new column needs no second mention here."""
+    """Return the Arrow type of a field from its annotation, so that a new column needs no second mention here."""
     annotations = {field.name: field.type for kind in (RequestedEvaluation, EvaluationRecord) for field in fields(kind)}
     kinds = {
         "int": pyarrow.int64(),
@@ -172,7 +172,7 @@ def _arrow_type(pyarrow: Any, name: str) -> Any:
 
 
 def _place_of(path: Path) -> Path:
-    """Return the file's final path, links followed: a move onto a device or a link would replace it by a file."""
+    """Return the file's path with links resolved; a rename onto a device or a link would replace it by a file."""
     place = Path(os.path.realpath(path))
     if place.is_dir():
         raise ExportError(f"'{path}' is a folder; name a file in it")
@@ -183,7 +183,7 @@ def _place_of(path: Path) -> Path:
 
 @contextmanager
 def _written(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its place when it is complete, and leaves nothing behind when it is not."""
+    """Open a temporary file that is renamed when it is complete, and deleted when an error stops it."""
     place = _place_of(path)
     unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:

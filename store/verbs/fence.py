@@ -1,8 +1,8 @@
 """The base of all verbs: the database, the fence in front of every write, and the run's log.
 
 A driver's write begins with `fence`: an update of the run's row that only the holder of the lease can make. The row
-stays locked until the commit, so the writes of one run come one after the other, and a driver that lost its lease
-writes nothing. Lock order is always the run's row, then evaluations by function, so that runs cannot deadlock.
+stays locked until the commit, so the writes of one run are serialised, and a driver that lost its lease writes nothing.
+Locks are always taken in the same order, the run's row and then evaluations by function, so that runs cannot deadlock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from aquasurf_ray.store.records.runs import LONGEST_NAME, Lease, LeaseOwner
 
 T = TypeVar("T")
 _RUNS, _EVENTS = table(Run), table(Event)
-# Statements of the hot path are built once: building costs several times what running does. Parameters named `at_...`
-# choose rows, the others are columns.
+# Statements of the hot path are built once, because building one takes several times as long as running it. Parameters
+# named `at_...` select rows, the others are columns.
 _TOUCH = (
     sa.update(_RUNS)
     .where(_RUNS.c.id == sa.bindparam("at_run"), _RUNS.c.lease_token == sa.bindparam("at_token"))
@@ -49,7 +49,7 @@ class EventRow(NamedTuple):
 
 
 class FencedRun(NamedTuple):
-    """The run that a driver may write to now, and the events that its log gets at the end of the transaction."""
+    """The run that a driver may write to now, and the events for its log at the end of the transaction."""
 
     id: int
     name: str
@@ -59,13 +59,13 @@ class FencedRun(NamedTuple):
 
 
 class StoreCore:
-    """Holds the database; the verbs are added by the other modules."""
+    """The store's database. The classes of the other modules add the verbs."""
 
     def __init__(self, database: Database, is_dead: Callable[[LeaseOwner], bool]) -> None:
         self._database = database
         self._is_dead = is_dead
         self.on_write: Callable[[float], None] = lambda seconds: None
-        """Called with the seconds that each write took, in the thread that wrote."""
+        """Called after each write with the seconds that it took, in the thread that wrote."""
 
     @property
     def safe_url(self) -> str:
@@ -87,7 +87,7 @@ class StoreCore:
         return self._database.read(body)
 
     def _fenced(self, lease: Lease, body: Callable[[sa.Connection, FencedRun], T]) -> T:
-        """A driver's write.
+        """Run a driver's write behind the fence.
 
         Raises:
             LeaseLost: the run was taken over; nothing was written.
@@ -103,7 +103,7 @@ class StoreCore:
 
 
 def fence(connection: sa.Connection, lease: Lease) -> FencedRun:
-    """Locks the run's row for the holder of its lease."""
+    """Lock the run's row for the holder of its lease."""
     touched = connection.execute(_TOUCH, {"at_run": lease.run_id, "at_token": lease.token})
     if touched.rowcount == 0:
         raise LeaseLost(_lost(connection, lease))
@@ -118,15 +118,15 @@ def log(
     function_id: int | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Appends to the run's log; the caller holds the run's row."""
+    """Append to the run's log; the caller has locked the run's row."""
     log_all(connection, run_id, [EventRow(kind, evaluation_id, function_id, data)])
 
 
 def log_all(connection: sa.Connection, run_id: int, events: Sequence[EventRow]) -> None:
-    """Appends events to the run's log, in two statements; the caller holds the run's row.
+    """Append events to the run's log, in two statements; the caller has locked the run's row.
 
-    Events that equal the last ones are not written: they are the same, from a verb that ran again because its COMMIT
-    was not answered.
+    Events that equal the last ones are not written: they come from a verb that ran again because its COMMIT was not
+    answered.
     """
     if not events:
         return
@@ -145,13 +145,13 @@ def _same_event(event: EventRow, last: Any) -> bool:
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """`values` in pieces that fit one statement."""
+    """Yield `values` in pieces that fit one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises BadRecord for a name that is empty or cannot be indexed."""
+    """Raise BadRecord for a name that is empty or cannot be indexed."""
     if not name.strip() or len(name) > LONGEST_NAME:
         raise BadRecord(f"{what} has a name of {len(name)} characters; give 1 to {LONGEST_NAME}")
 

@@ -1,7 +1,7 @@
 """The content of a store as pandas DataFrames, typed by the columns that are documented here.
 
-Text is pandas' `string`, whole numbers are `Int64`, both of which have NA for what is not there; numbers are float64,
-where NaN may mean either; times are aware, in UTC.
+Text is pandas' `string` and integers are `Int64`, both with NA for missing values; numbers are float64, in which NaN
+is either a missing value or NaN; times are aware, in UTC.
 """
 
 from __future__ import annotations
@@ -57,25 +57,25 @@ _DTYPES = ((sa.Boolean, "bool"), (sa.Integer, "Int64"), (sa.DateTime, "datetime6
 
 
 class FrameVerbs(StoreCore):
-    """Tables for people who compute."""
+    """Reading evaluations and learning curves as tables."""
 
     def evaluations(
         self, *, run: str | None = None, task: str | None = None, status: str | None = None
     ) -> pd.DataFrame:
-        """The evaluations that runs wanted, in the order in which they did; two runs that share one have a row each.
+        """Return the evaluations that runs requested, in that order; two runs that share one have a row each.
 
         Columns: run, task, function, fingerprint, n_operators; position (in the run, from 0), origin, reused,
-        predicted_score; then what was measured, as in the view `leaderboard`, with status, reason (of one that
-        diverged), error (of one that failed) and attempts; time_ratio and memory_ratio; evaluation_id.
+        predicted_score; then the metrics as in the view `leaderboard`, with status, reason (if diverged), error (if
+        failed) and attempts; time_ratio and memory_ratio; evaluation_id.
 
         Args:
-            run: of this run only.
-            task: on tasks of this name only.
+            run: include this run only.
+            task: include tasks of this name only.
             status: queued, running, done, diverged or failed.
 
         Raises:
-            RunNotFound, RecordNotFound: no such run or task.
-            BadRecord: no such status.
+            RunNotFound, RecordNotFound: the store does not have the run or the task.
+            BadRecord: the status is unknown.
 
         Example:
             >>> import tempfile
@@ -94,7 +94,7 @@ class FrameVerbs(StoreCore):
         return self._frame(_EVALUATIONS, joins.order_by(Run.id, RunEvaluation.position), run, task, status)
 
     def curves(self, *, run: str | None = None, task: str | None = None, status: str | None = None) -> pd.DataFrame:
-        """The learning curves of the same evaluations, an epoch a row.
+        """Return the learning curves of the same evaluations, one row per epoch.
 
         Columns: run, task, function, seed, status; epoch (from 1), train_loss, train_score, train_accuracy, val_loss,
         val_score, val_accuracy, learning_rate, seconds (of the epoch); evaluation_id.
@@ -142,6 +142,6 @@ def _joined(columns: dict[str, Any]) -> sa.Select[Any]:
 
 
 def _dtype(kind: Any) -> Any:
-    """pandas' type for a column's."""
+    """Return the pandas type of a column."""
     kind = getattr(kind, "impl", kind)
     return next((dtype for sql, dtype in _DTYPES if isinstance(kind, sql)), "float64")

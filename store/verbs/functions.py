@@ -1,4 +1,4 @@
-"""Tasks and functions: what evaluations and spectra are of. Both are shared by all runs and never change."""
+"""Tasks and functions, which evaluations and spectra belong to. All runs share them, and they never change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FunctionVerbs(StoreCore):
     """Adding and finding tasks and functions."""
 
     def add_task(self, name: str, version: str, digest: str, spec: dict[str, object]) -> int:
-        """The number of the task with this digest, added if it is new."""
+        """Return the number of the task with this digest; add it if it is new."""
         check_name("task", name)
 
         def body(connection: sa.Connection) -> int:
@@ -31,23 +31,23 @@ class FunctionVerbs(StoreCore):
         return self._write(body)
 
     def task(self, task_id: int) -> TaskRecord:
-        """One task.
+        """Return one task.
 
         Raises:
-            RecordNotFound: there is none of this number.
+            RecordNotFound: no task has this number.
         """
         return self._read(lambda connection: read_task(connection, task_id))
 
     def add_functions(self, rows: Sequence[FunctionRow]) -> list[int]:
-        """Their numbers, in the order of `rows`.
+        """Add functions that are new, and return the numbers of all, in the order of `rows`.
 
-        A function that is known by its fingerprint keeps the name it has; the new name becomes an alias. An alias
-        that is taken stays with the function it has.
+        A function whose fingerprint is known keeps its name; the new name becomes an alias. An alias that is taken
+        stays with its function.
         """
         return self._write(lambda connection: insert_functions(connection, rows))
 
     def functions(self, function_ids: Iterable[int]) -> dict[int, FunctionRecord]:
-        """The functions of these numbers, as far as there are any."""
+        """Return the functions with these numbers; unknown numbers are left out."""
         wanted = sorted(set(function_ids))
 
         def body(connection: sa.Connection) -> dict[int, FunctionRecord]:
@@ -60,11 +60,11 @@ class FunctionVerbs(StoreCore):
         return self._read(body)
 
     def find_function(self, text: str) -> FunctionRecord | None:
-        """The function with this fingerprint, name or alias."""
+        """Return the function with this fingerprint, name or alias."""
         return self._read(lambda connection: find_function(connection, text))
 
     def aliases(self, function_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-        """The other names of these functions, in alphabetical order; functions without one are left out."""
+        """Return the other names of these functions, in alphabetical order; functions without one are left out."""
         wanted = sorted(set(function_ids))
 
         def body(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
@@ -79,7 +79,7 @@ class FunctionVerbs(StoreCore):
 
 
 def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> list[int]:
-    """`FunctionVerbs.add_functions`, in the caller's transaction."""
+    """Add functions as `FunctionVerbs.add_functions` does, in the caller's transaction."""
     for row in rows:
         check_name("function", row.name)
     _insert_functions(connection, rows)
@@ -89,7 +89,7 @@ def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> 
 
 
 def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:
-    """One task, or RecordNotFound."""
+    """Return one task, or raise RecordNotFound."""
     row = connection.execute(sa.select(*TASK_COLUMNS).where(Task.id == task_id)).one_or_none()
     if row is None:
         raise RecordNotFound(f"no task has the number {task_id}")
@@ -97,7 +97,7 @@ def read_task(connection: sa.Connection, task_id: int) -> TaskRecord:
 
 
 def find_function(connection: sa.Connection, text: str) -> FunctionRecord | None:
-    """By fingerprint, then by name, then by alias."""
+    """Find a function by fingerprint, then by name, then by alias."""
     query = sa.select(*FUNCTION_COLUMNS).order_by(Function.id).limit(1)
     by_alias = query.join(Alias, Alias.function_id == Function.id).where(Alias.name == text)
     for attempt in (query.where(Function.fingerprint == text), query.where(Function.name == text), by_alias):
@@ -121,7 +121,7 @@ def _insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) ->
     for row in rows:
         if row.fingerprint not in known:
             new.setdefault(row.fingerprint, row)
-    values = [  # sorted, so that two processes that add the same functions cannot deadlock
+    values = [  # in sorted order, so that two processes that add the same functions cannot deadlock
         {"fingerprint": row.fingerprint, "name": row.name, "n_operators": row.n_operators}
         for _, row in sorted(new.items())
     ]

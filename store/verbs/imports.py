@@ -1,11 +1,12 @@
 """Imports: benchmarks that were trained elsewhere, as finished runs of kind `import`.
 
-Their evaluations belong to a task of their own, made for the file: its name is the one that the user gave, its version
-`imported`, its digest follows from that name and the file's. So they never meet the evaluations of this program's own
-task of that name: other code trained them by another recipe, an entry may be the median of several seeds, and a search
-must not take it for a training of its own. What the values cannot hold (the file's name for the function, the names
-it holds to be equal, its CDF, unknown fields) is in `imported_entries`, from which an export writes the file again.
-A file of this program's own format has none of these, and its spectra are kept like those that a run computes.
+Their evaluations belong to a separate task for each file: its name is the one that the user gave, its version is
+`imported`, and its digest follows from that name and the file's. So they never mix with the evaluations of this
+program's own task of that name: other code trained them by another recipe, an entry may be the median of several seeds,
+and a search must not reuse it as a training of its own. The parts of an entry without a column (the file's name for the
+function, the names it declares to be equal, its CDF, unknown fields) are in `imported_entries`, from which an export
+writes the file again. A file in this program's own format has none of these parts, and its spectra are stored like
+those that a run computes.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ class ImportVerbs(StoreCore):
     """Importing benchmarks and reading them back."""
 
     def find_import(self, task: str, file_digest: str) -> Run | None:
-        """The run that this file was imported as for this task."""
+        """Return the run that this file was imported as for this task, or None."""
         return self._read(lambda connection: _find(connection, _task_digest(task, file_digest)))
 
     def import_benchmark(self, new: NewImport) -> Run:
-        """The new run with all its evaluations, made wholly or not at all; or the one that this file was imported as
-        for this task before, and nothing is changed then. Its field `created` tells which.
+        """Create a run with all evaluations of the file, wholly or not at all, and return it. If the file was imported
+        for this task before, return that run unchanged; the field `created` is then False.
 
         Raises:
-            BadRecord: a result that makes no sense, or a name that cannot be stored.
-            RunExists: the name is taken by another run.
+            BadRecord: a result is contradictory, or a name cannot be stored.
+            RunExists: another run has the name.
         """
         for name in (new.name, new.task, *(item.entry.name for item in new.entries)):
             check_name("import", name)
@@ -73,7 +74,7 @@ class ImportVerbs(StoreCore):
         return self._write(body)
 
     def has_imported_entries(self, run_id: int) -> bool:
-        """Return whether the run is an import of a file that can be exported exactly as it came."""
+        """Return whether the run is an import of a file that can be exported exactly as it was."""
         query = (
             sa.select(EntryTable.evaluation_id)
             .join(RunEvaluation, RunEvaluation.evaluation_id == EntryTable.evaluation_id)
@@ -83,7 +84,7 @@ class ImportVerbs(StoreCore):
         return self._read(lambda connection: connection.execute(query).first() is not None)
 
     def imported_entries(self, run_id: int) -> Iterator[BenchmarkEntry]:
-        """Yield the entries of an imported file in its order, a part in memory at a time."""
+        """Yield the entries of an imported file in its order, with only a part in memory at a time."""
         query = sa.select(RunEvaluation.evaluation_id).where(RunEvaluation.run_id == run_id)
         numbers = self._read(
             lambda connection: connection.execute(query.order_by(RunEvaluation.position)).scalars().all()
@@ -104,7 +105,7 @@ class ImportVerbs(StoreCore):
 
 
 def _task_digest(task: str, file_digest: str) -> str:
-    """Never that of a task that can be trained: those are 32 digits without a word before them."""
+    """Return a digest that no trainable task can have: theirs are 32 digits without a prefix."""
     content = json.dumps([VERSION, task, file_digest])
     return f"{VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
@@ -141,7 +142,7 @@ def _insert_run(connection: sa.Connection, new: NewImport, task_id: int) -> Run:
 
 
 def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: dict[str, int]) -> None:
-    """Evaluations, that the run has them, and their entries: a few hundred at a time."""
+    """Insert evaluations, the run's requests for them, and their entries, a few hundred at a time."""
     position, same = 0, {"task_id": run.task_id, "claimed_by": run.id}
     for part in chunks(new.entries):
         keys = [(ids[item.fingerprint], item.seed) for item in part]
@@ -167,7 +168,7 @@ def _insert_spectra(connection: sa.Connection, run: Run, new: NewImport, ids: di
 
 
 def _evaluation_ids(connection: sa.Connection, task_id: int, function_ids: Sequence[int]) -> dict[tuple[int, int], int]:
-    """By function and seed."""
+    """Return the numbers of evaluations by function and seed."""
     query = sa.select(_EVALUATIONS.c.function_id, _EVALUATIONS.c.seed, _EVALUATIONS.c.id).where(
         _EVALUATIONS.c.task_id == task_id, _EVALUATIONS.c.function_id.in_(function_ids)
     )

@@ -1,12 +1,12 @@
-"""The lease: exactly one driver works on a run, and one that lost the run can write nothing.
+"""The lease: exactly one driver works on a run, and a driver that lost the run can write nothing.
 
-A lease is a token on the run's row. Taking it is a compare-and-swap on (token, heartbeat), so of two drivers that try
-at once one wins. It is taken at once when the run is free or its holder is a dead process of this host. Otherwise the
-newcomer watches the heartbeat counter on its own monotonic clock: if it moves, the run is held; if it stands still for
-a whole lease period, the holder is gone. Wall clocks decide nothing, so setting them back or forth changes nothing.
+A lease is a token on the run's row. A driver takes it by a compare-and-swap on (token, heartbeat), so of two drivers
+that try at the same time one wins. It takes the lease at once if the run is free or its holder is a dead process of
+this host. Otherwise it watches the heartbeat counter on its own monotonic clock: if the counter grows, the run is held;
+if it does not for a whole lease period, the holder is gone. Wall clocks are not used, so setting them has no effect.
 Every write checks the token (`store.verbs.fence.fence`).
 
-Taking and giving back put what the run had running into the queue again; that does not count as an attempt.
+Acquiring and releasing a lease put the run's running evaluations back into the queue; this is not a failed attempt.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Seen(NamedTuple):
 
 
 class LeaseVerbs(StoreCore):
-    """Taking, renewing and giving back the right to write to a run."""
+    """Acquiring, renewing and releasing the right to write to a run."""
 
     def acquire_lease(
         self,
@@ -72,13 +72,13 @@ class LeaseVerbs(StoreCore):
         code_version: str | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> Lease:
-        """The lease, once it is ours. Renew it at least three times in `lease_seconds`.
+        """Acquire the lease. Renew it at least three times in `lease_seconds`.
 
-        Takes up to the longer of our and the holder's lease period when the holder is silent and cannot be seen.
+        Waits up to the longer of the two lease periods if the holder is silent and its process cannot be checked.
 
         Args:
-            code_version: what results are marked with; by default the version that the run was begun with.
-            versions: of all that results depend on, by name, for the run's log; see `versions`.
+            code_version: the version to mark results with; by default the version that the run was created with.
+            versions: the package versions that results depend on, by name, for the run's log; see `versions`.
 
         Raises:
             RunHeld: a live driver works on the run.
@@ -102,17 +102,17 @@ class LeaseVerbs(StoreCore):
                     return replace(lease, code_version=code_version or lease.code_version)
                 seen = self._seen(run_id)
                 if seen.owner is not None and not self._is_dead(seen.owner):
-                    raise RunHeld(_held(seen))  # somebody was faster
+                    raise RunHeld(_held(seen))  # another driver was faster
 
     def versions(self, run_id: int) -> dict[str, str]:
-        """Return the package versions of the run's last session; empty where its driver logged none."""
+        """Return the package versions of the run's last session; empty if its driver logged none."""
         query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "lease_taken")
         query = query.order_by(Event.seq.desc()).limit(1)
         data = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
         return dict((data or {}).get("versions", {}))
 
     def renew_lease(self, lease: Lease) -> None:
-        """Moves the heartbeat.
+        """Increment the heartbeat.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -125,7 +125,7 @@ class LeaseVerbs(StoreCore):
         self._fenced(lease, body)
 
     def release_lease(self, lease: Lease, status: RunStatusName, message: str | None = None) -> None:
-        """Gives the run back; what it had running is queued again.
+        """Release the run, and queue its running evaluations again.
 
         Raises:
             LeaseLost: another driver took the run over.
@@ -133,7 +133,7 @@ class LeaseVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> None:
             if _released(connection, lease):
-                return  # by us, in a transaction whose COMMIT was not answered
+                return  # released by an earlier try of this call, whose COMMIT was not answered
             run = fence(connection, lease)
             requeue_running(connection, run.id)
             log(connection, run.id, status, data={"message": message})
@@ -149,10 +149,10 @@ class LeaseVerbs(StoreCore):
         return self._read(body)
 
     def _watch(self, run_id: int, first: _Seen, lease_seconds: float, clock: Clock) -> _Seen:
-        """The lease after a whole period without a heartbeat, or when it became free.
+        """Return the lease after a whole period without a heartbeat, or as soon as it is free.
 
         Raises:
-            RunHeld: the heartbeat moved.
+            RunHeld: there was a heartbeat.
         """
         period = max(lease_seconds, first.lease_seconds)
         logger.info("%s; watching its heartbeat for %.0f s", _held(first), period)
@@ -169,7 +169,7 @@ class LeaseVerbs(StoreCore):
     def _take(
         self, run_id: int, seen: _Seen, owner: LeaseOwner, nonce: str, lease_seconds: float, noted: dict[str, Any]
     ) -> Lease | None:
-        """The compare-and-swap; None if the lease moved since it was seen."""
+        """Take the lease by compare-and-swap; return None if it has changed since it was read."""
 
         def body(connection: sa.Connection) -> Lease | None:
             unmoved = (Run.lease_token == seen.token) & (Run.lease_heartbeat == seen.heartbeat)
@@ -195,11 +195,12 @@ class LeaseVerbs(StoreCore):
 
 
 def lease_is_live(connection: sa.Connection, run_id: int, is_dead: Callable[[LeaseOwner], bool]) -> bool:
-    """Return whether the driver of another run may still finish what it claimed.
+    """Return whether the driver of another run may still finish the evaluations that it claimed.
 
-    Judged by the database's clock and with patience (ten lease periods), for nobody watches here; a wrong answer costs
-    one training, not a result. A heartbeat from the future is as old as one from the past: after the clock was set back
-    the living beat again within seconds, and the dead must not live until it catches up.
+    Decided by the database's clock with a margin of ten lease periods, because nobody watches the heartbeat here; a
+    wrong answer costs one training, not a result. A heartbeat in the future counts as equally old: after the clock was
+    set back, a live driver renews its lease within seconds, and a dead one must not count as live until the clock
+    catches up.
     """
     query = sa.select(Run.status, Run.lease_owner, Run.lease_seconds, Run.lease_renewed_at, utc_now().label("now"))
     row = connection.execute(query.where(Run.id == run_id)).one()
@@ -211,7 +212,7 @@ def lease_is_live(connection: sa.Connection, run_id: int, is_dead: Callable[[Lea
 
 
 def requeue_running(connection: sa.Connection, run_id: int) -> tuple[int, ...]:
-    """Puts everything that the run has claimed back into the queue; the caller holds the run's row."""
+    """Put all evaluations that the run has claimed back into the queue; the caller has locked the run's row."""
     query = sa.select(Evaluation.id, Evaluation.function_id).where(
         Evaluation.claimed_by == run_id, Evaluation.status == "running"
     )
@@ -245,7 +246,7 @@ def _see(connection: sa.Connection, run_id: int) -> _Seen:
 
 
 def _own_lease(connection: sa.Connection, run_id: int, nonce: str) -> Lease | None:
-    """The lease that this very call took, in a transaction whose COMMIT was not answered."""
+    """Return the lease if an earlier try of this call took it in a transaction whose COMMIT was not answered."""
     seen = _see(connection, run_id)
     return _lease(run_id, seen, seen.token) if seen.nonce == nonce else None
 

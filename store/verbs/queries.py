@@ -1,4 +1,4 @@
-"""Reading: what the driver re-reads, and what people ask. Every answer is of one consistent state of the database."""
+"""Queries by the driver and by people. Every answer shows one consistent state of the database."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class QueryVerbs(StoreCore):
     """Reading runs, leaderboards and functions."""
 
     def snapshot(self, run_id: int) -> Snapshot:
-        """A run with its candidates and evaluations, in order."""
+        """Return a run with its candidates and evaluations, in order."""
 
         def body(connection: sa.Connection) -> Snapshot:
             run = read_run_by_id(connection, run_id)
@@ -86,7 +86,7 @@ class QueryVerbs(StoreCore):
         return self._read(body)
 
     def requests(self, run_id: int, evaluation_ids: Collection[int]) -> list[RequestedEvaluation]:
-        """Return those of these evaluations that the run requested, in order."""
+        """Return the given evaluations as far as the run requested them, in order."""
 
         def body(connection: sa.Connection) -> list[RequestedEvaluation]:
             of_run = RunEvaluation.run_id == run_id
@@ -100,7 +100,7 @@ class QueryVerbs(StoreCore):
         return sorted(self._read(body), key=lambda request: request.position) if evaluation_ids else []
 
     def status(self, run_id: int, *, fisher: Fisher | None = None, spectrum_seed: int | None = None) -> RunStatus:
-        """Counts for people; spectra of one kind and seed only, where these are given."""
+        """Return counts for display; only spectra of one kind and seed, if these are given."""
 
         def body(connection: sa.Connection) -> RunStatus:
             run = read_run_by_id(connection, run_id)
@@ -127,16 +127,16 @@ class QueryVerbs(StoreCore):
     def leaderboard(
         self, *, run_id: int | None = None, task_id: int | None = None, n: int | None = None
     ) -> list[LeaderboardRow]:
-        """The best evaluations of a run, or of a task over all runs; all of them without `n`.
+        """Return the best evaluations of a run, or of a task over all runs; all of them without `n`.
 
-        Equal scores are in the order in which they were finished.
+        Equal scores are in the order of their completion.
         """
         if (run_id is None) == (task_id is None):
             raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
         return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
 
     def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
-        """The scores of whole trainings over all runs of the task, by function and seed; None of one that diverged."""
+        """Return the scores of whole trainings over all runs of the task, by function and seed; None if it diverged."""
 
         def body(connection: sa.Connection) -> dict[int, dict[int, float | None]]:
             found: dict[int, dict[int, float | None]] = {}
@@ -156,7 +156,7 @@ class QueryVerbs(StoreCore):
     def pareto(self, *, run_id: int | None = None, task_id: int | None = None) -> list[LeaderboardRow]:
         """Return the leaderboard's Pareto front of score against step time, best first.
 
-        Left out are evaluations whose cost is not known and those that were stopped early.
+        Evaluations with unknown cost, and those that were stopped early, are left out.
         """
         return front(self.leaderboard(run_id=run_id, task_id=task_id))
 
@@ -164,7 +164,7 @@ class QueryVerbs(StoreCore):
         """Return everything known about the function with this fingerprint, name or alias.
 
         Raises:
-            RecordNotFound: the store has no such function.
+            RecordNotFound: the store does not have the function.
         """
 
         def body(connection: sa.Connection) -> FunctionHistory:
@@ -184,9 +184,9 @@ class QueryVerbs(StoreCore):
 
 
 def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
-    """The rows that no other one equals or beats in both score (higher is better) and step time, best score first.
+    """Return the rows that no other row equals or beats in both score (higher is better) and step time, best first.
 
-    Of rows that are equal in both, the first one stays.
+    Of rows that are equal in both, the first one is kept.
     """
     whole = [(row, row.time_ratio) for row in rows if row.time_ratio is not None and row.stopped_early is None]
     found: list[LeaderboardRow] = []
@@ -199,7 +199,7 @@ def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 
 def read_requests(connection: sa.Connection, run_id: int) -> tuple[RequestedEvaluation, ...]:
-    """All evaluations that a run wanted, in order."""
+    """Return all evaluations that a run requested, in order."""
     return _requests(connection, RunEvaluation.run_id == run_id)
 
 

@@ -1,7 +1,7 @@
-"""Which evaluations a run wants, in what order and why: baselines, proposals by hand, suggestions of the surrogate.
+"""The requests of a run for evaluations, in order and with their reason: baselines, proposals by hand, suggestions.
 
-`propose` is the one write that needs no lease: another process puts functions into a run's queue, and its driver finds
-them when it next reads the run's log.
+`propose` is the only write here that needs no lease: another process adds functions to a run's queue, and its driver
+finds them when it next reads the run's log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ADD = sa.insert(_REQUESTS).inline()
 
 
 class RequestVerbs(StoreCore):
-    """The queue that anyone may put functions into."""
+    """The queue of a run, to which any process may add functions."""
 
     def propose(
         self,
@@ -41,11 +41,11 @@ class RequestVerbs(StoreCore):
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> list[Proposal]:
-        """Puts functions into the run's queue, in this order, from any process.
+        """Add functions to the run's queue, in this order, from any process.
 
-        A function that has a result, or is being trained, is linked to the run as it is; one that had failed is
-        queued again, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False where the run
-        wanted the function before.
+        A function that has a result, or is being trained, is linked to the run unchanged. A failed one is queued
+        again, and so is one whose result is not accepted (see `claim`). `Proposal.added` is False if the run requested
+        the function before.
 
         Raises:
             RunNotFound, RecordNotFound: no such run or function.
@@ -64,7 +64,7 @@ class RequestVerbs(StoreCore):
 
 
 class Link(NamedTuple):
-    """A run's request for an evaluation, and whether its result was there already."""
+    """A run's request for an evaluation, and whether it already had a result."""
 
     evaluation_id: int
     origin: Origin
@@ -73,9 +73,9 @@ class Link(NamedTuple):
 
 
 def link_all(connection: sa.Connection, run_id: int, links: Sequence[Link]) -> dict[int, Origin]:
-    """Store requests, each once, and return by evaluation the origin that it was first requested with.
+    """Store requests, each once, and return by evaluation the origin of its first request.
 
-    The caller holds the run's row.
+    The caller has locked the run's row.
     """
     known = _known(connection, run_id, [link.evaluation_id for link in links])
     for link in links:
@@ -104,7 +104,7 @@ def _row(link: Link) -> dict[str, Any]:
 
 
 def to_suggestion(row: Any) -> SuggestionRecord | None:
-    """The reason in a row with the columns of `run_evaluations`; None where a person or a rule wanted it."""
+    """Return the suggestion in a row with the columns of `run_evaluations`; None if a person or a rule requested it."""
     if row.predicted_score is None and row.rank is None and row.embedding_version is None and not row.neighbors:
         return None
     neighbors = tuple(
@@ -125,7 +125,7 @@ def _reason(suggestion: SuggestionRecord | None) -> dict[str, Any]:
 
 
 def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int], seed: int) -> dict[int, Any]:
-    """The evaluations of these functions by function, made where they are new, locked in the order of functions."""
+    """Return the evaluations of these functions by function, created if new, locked in the order of functions."""
     rows: dict[int, Any] = {}
     for part in chunks(sorted(function_ids)):
         known = set(connection.execute(sa.select(Function.id).where(Function.id.in_(part))).scalars())

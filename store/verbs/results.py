@@ -1,8 +1,8 @@
 """The result of a training: metrics in the row of its evaluation, and a learning curve in a table of its own.
 
-A result is written once, and the first one stays. The exception is that of a training that was stopped early, or was
-not let begin, which a run may want in full: `reopen` moves such a result out of the row into the run's log, so that
-nothing finished is lost.
+A result is written once, and the first one stays. The exception is a training that was stopped early, or that the
+health gate refused, which a run may request in full: `reopen` moves such a result from the row into the run's log, so
+that nothing finished is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EVALUATIONS, _EPOCHS, _REQUESTS = table(Evaluation), table(Epoch), table(RunEva
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
 METRICS = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
-_KEPT = ("status", "claimed_by", "code_version", *METRICS)  # when it was, says the log of the run that had it
+_KEPT = ("status", "claimed_by", "code_version", *METRICS)  # its times are in the run's log
 _READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
     _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
 )
@@ -42,7 +42,7 @@ _NOT_REUSED = (
 
 
 def check_result(result: EvaluationResult) -> None:
-    """Raises BadRecord for a result that makes no sense."""
+    """Raise BadRecord for a contradictory result."""
     finite = result.score is not None and math.isfinite(result.score)
     if result.status == "done" and not finite:
         raise BadRecord(f"a done evaluation needs a finite score, got {result.score}; record it as diverged")
@@ -55,7 +55,7 @@ def check_result(result: EvaluationResult) -> None:
 def write_results(
     connection: sa.Connection, lease: Lease, run: FencedRun, results: Mapping[int, EvaluationResult]
 ) -> None:
-    """Into locked rows, by number, that have none."""
+    """Write results into locked rows without a result, by number."""
     by = {"claimed_by": run.id, "claim_token": lease.token, "code_version": run.code_version}
     rows = [_values(result) | by | {"at_evaluation": number} for number, result in results.items()]
     curves = [vars(epoch) | {"evaluation_id": n} for n, result in results.items() for epoch in result.epochs]
@@ -71,20 +71,20 @@ def _values(result: EvaluationResult) -> dict[str, Any]:
 
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
-    """Equality of what was measured, NaN being equal to NaN."""
+    """Return whether all measured values are equal, with NaN equal to NaN."""
     stored = repr([record.status, *(getattr(record, name) for name in METRICS)])
     return stored == repr([result.status, *(getattr(result, name) for name in METRICS)])
 
 
 def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochRecord, ...]:
-    """The learning curve, by epoch."""
+    """Return the learning curve, by epoch."""
     return tuple(EpochRecord(*row) for row in connection.execute(_READ_CURVE, {"at_evaluation": evaluation_id}))
 
 
 def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
-    """Queue a finished evaluation as if it were new, and move its result to the log of the run that requests this.
+    """Queue a finished evaluation as if it were new, and move its result to the log of the requesting run.
 
-    The caller holds the rows of the run and of the evaluation.
+    The caller has locked the rows of the run and of the evaluation.
     """
     at = {"at_evaluation": evaluation_id}
     row = connection.execute(_READ_KEPT, at).one()

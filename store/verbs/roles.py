@@ -1,14 +1,14 @@
 """Roles of a PostgreSQL store: an owner that migrates, drivers that write rows, analysts that read.
 
-The statements may be run any number of times, also after a migration. They set no password, so that none comes into
-a shell's history or a log: `\\password ROLE` in psql does. A role that is there already keeps what it has, and may not
-be the owner or a superuser: an owner with an analyst's settings could not migrate. Roles belong to the whole server, so
-another database's owner may have made them; what is set as it should be is not set again, which takes more rights than
-to grant.
+The statements may be run any number of times, also after a migration. They set no password, so that none gets into a
+shell's history or a log; set it with `\\password ROLE` in psql. An existing role keeps its rights, and must not be the
+owner or a superuser: an owner with an analyst's settings could not migrate. Roles belong to the whole server, so
+another database's owner may have created them; settings that are already right are not set again, because that takes
+more rights than granting.
 
-Drivers may not make, change or drop tables, and delete nothing but learning curves, which are in the event log then.
-Analysts may SELECT; what they begin is READ ONLY and limited in time unless they say otherwise, and even then they
-have no right to write a row, a file or a program's input.
+Drivers may not create, change or drop tables, and may delete only learning curves, which are then in the event log.
+Analysts may SELECT; their transactions are READ ONLY and limited in time unless they change these settings, and even
+then they have no right to write a row, a file or a program's input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Roles:
     """The names of the two roles; lower-case letters, digits and underscores.
 
     Raises:
-        BadRecord: another name, or one for both.
+        BadRecord: a name has other characters, or both names are the same.
     """
 
     driver: str = DRIVER
@@ -68,15 +68,15 @@ class Roles:
 
 
 class RoleVerbs(StoreCore):
-    """Granting."""
+    """The verb that grants roles."""
 
     def grant_roles(self, roles: Roles) -> None:
-        """Makes the roles and gives them their rights. The store has to be opened as the owner of the tables, who may
-        make roles.
+        """Create the roles and grant their rights. The store must be opened as the owner of the tables, who must have
+        the right to create roles.
 
         Raises:
-            BadRecord: SQLite has no roles; the file's permissions say who may read and write it.
-                Or a role is the owner's or a superuser's.
+            BadRecord: the store is SQLite, which has no roles, only the file's permissions; or a role is the owner's or
+                a superuser's.
             StoreError: PostgreSQL refuses, in its own words.
         """
         if self._database.url.kind == "sqlite":

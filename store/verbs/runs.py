@@ -51,15 +51,15 @@ class RunVerbs(StoreCore):
         return self._write(body)
 
     def run(self, name: str) -> Run:
-        """One run.
+        """Return one run.
 
         Raises:
-            RunNotFound: there is none of this name; the text gives close ones.
+            RunNotFound: no run has this name; the text lists similar ones.
         """
         return self._read(lambda connection: read_run(connection, name))
 
     def runs(self) -> list[Run]:
-        """All runs, the oldest first."""
+        """Return all runs, oldest first."""
 
         def body(connection: sa.Connection) -> list[Run]:
             return [to_run(row) for row in connection.execute(sa.select(*RUN_COLUMNS).order_by(RunTable.id))]
@@ -67,11 +67,11 @@ class RunVerbs(StoreCore):
         return self._read(body)
 
     def candidates(self, run_id: int) -> list[FunctionRecord]:
-        """The functions that the run may train, in order."""
+        """Return the functions that the run may train, in order."""
         return self._read(lambda connection: read_candidates(connection, run_id))
 
     def set_budget(self, lease: Lease, budget: int) -> None:
-        """Changes how many evaluations the run shall make."""
+        """Change the number of evaluations that the run is to make."""
         if budget < 0:
             raise BadRecord(f"budget: {budget} is negative; give 0 or more")
 
@@ -84,7 +84,7 @@ class RunVerbs(StoreCore):
         self._fenced(lease, body)
 
     def events(self, run_id: int, after: int = 0) -> list[EventRecord]:
-        """The run's log behind line `after`, in order."""
+        """Return the run's log after line `after`, in order."""
 
         def body(connection: sa.Connection) -> list[EventRecord]:
             query = (
@@ -98,7 +98,7 @@ class RunVerbs(StoreCore):
 
 
 def to_run(row: Any, created: bool = False) -> Run:
-    """A row of RUN_COLUMNS as a record."""
+    """Return a row of RUN_COLUMNS as a record."""
     values = dict(row._mapping)
     owner = values["lease_owner"]
     values["lease_owner"] = None if owner is None else to_owner(owner)
@@ -106,7 +106,7 @@ def to_run(row: Any, created: bool = False) -> Run:
 
 
 def to_owner(value: dict[str, Any]) -> LeaseOwner:
-    """The owner in a JSON cell."""
+    """Return the owner in a JSON cell."""
     try:
         return LeaseOwner(**{field.name: value[field.name] for field in fields(LeaseOwner)})
     except (KeyError, TypeError):
@@ -114,7 +114,7 @@ def to_owner(value: dict[str, Any]) -> LeaseOwner:
 
 
 def read_run(connection: sa.Connection, name: str, created: bool = False) -> Run:
-    """By name, or RunNotFound."""
+    """Return a run by name, or raise RunNotFound."""
     row = connection.execute(sa.select(*RUN_COLUMNS).where(RunTable.name == name)).one_or_none()
     if row is None:
         raise RunNotFound(_not_found(connection, name))
@@ -122,7 +122,7 @@ def read_run(connection: sa.Connection, name: str, created: bool = False) -> Run
 
 
 def read_run_by_id(connection: sa.Connection, run_id: int) -> Run:
-    """By number, or RunNotFound."""
+    """Return a run by number, or raise RunNotFound."""
     row = connection.execute(sa.select(*RUN_COLUMNS).where(RunTable.id == run_id)).one_or_none()
     if row is None:
         raise RunNotFound(f"no run has the number {run_id}; 'aquasurf status' lists all")
@@ -130,7 +130,7 @@ def read_run_by_id(connection: sa.Connection, run_id: int) -> Run:
 
 
 def read_candidates(connection: sa.Connection, run_id: int) -> list[FunctionRecord]:
-    """In order."""
+    """Return a run's candidates, in order."""
     query = (
         sa.select(*FUNCTION_COLUMNS)
         .join(RunCandidate, RunCandidate.function_id == Function.id)
@@ -156,7 +156,7 @@ def _require_same(run: Run, new: NewRun) -> None:
 
 
 def refuse_taken(name: str) -> RunExists:
-    """The error of a new run whose name another run has."""
+    """Return the error for a new run whose name another run has."""
     return RunExists(f"a run named '{name:.100}' is there already; choose another name")
 
 

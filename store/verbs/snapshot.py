@@ -1,9 +1,8 @@
 """A copy of the store for other programs: every view and table as Parquet, in one folder with a README of the columns.
 
-All files show one state of the database: they are read in one transaction, which does not hold up those who write. They
-are written beside the folder's place, which takes them as a whole when the last one is complete. Rows pass through in
-batches, so that a table may be larger than memory. JSON cells are their text; packed arrays stay the bytes that they
-are; times are UTC.
+All files show one state of the database: they are read in one transaction, which does not block writers. They are
+written to a temporary folder, which is renamed when the last file is complete. Rows are read in batches, so that a
+table may be larger than memory. JSON cells are written as text, packed arrays as bytes; times are UTC.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from aquasurf_ray.store.sql.views import View
 from aquasurf_ray.store.verbs.fence import StoreCore
 
 ROWS_AT_A_TIME = 20_000
-ROWS_OF_BYTES_AT_A_TIME = 128  # a cell of these may have a megabyte
+ROWS_OF_BYTES_AT_A_TIME = 128  # a cell of bytes may have a megabyte
 _HEAD = """# Snapshot of a store of aquasurf-ray
 
 A file a view or table, as Parquet (zstd). Every file shows the same state of the store. What is not there is null, a
@@ -36,20 +35,20 @@ With DuckDB: `SELECT run, function, score FROM 'leaderboard.parquet' ORDER BY sc
 
 
 class SnapshotVerbs(StoreCore):
-    """Writing the store out."""
+    """Writing snapshots of the store."""
 
     def write_snapshot(self, folder: str | Path) -> dict[str, int]:
-        """Writes a folder of Parquet files, wholly or not at all; returns the number of rows by view and table.
+        """Write a folder of Parquet files, wholly or not at all; return the number of rows by view and table.
 
         Raises:
-            ExportError: there is something at that place, or it cannot be written.
+            ExportError: the path exists already, or cannot be written.
         """
         with _new_folder(Path(folder)) as place:
             return self._read(lambda connection: _write(connection, place))
 
 
 def _write(connection: sa.Connection, folder: Path) -> dict[str, int]:
-    """Into a folder that may have files of an attempt before."""
+    """Write the files into a folder that may contain files of an earlier attempt."""
     views = everything()
     tables: Mapping[str, sa.FromClause] = Base.metadata.tables
     counts = {}
@@ -105,7 +104,7 @@ def _arrow_types(pyarrow: Any) -> dict[str, Any]:
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder that takes its place when it is complete, and leaves nothing behind when it is not."""
+    """Create a temporary folder that is renamed when it is complete, and deleted when an error stops it."""
     place = path.absolute()
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise ExportError(f"'{path}' is there already; name a new folder for the snapshot")

@@ -1,7 +1,7 @@
-"""Spectra and embeddings: what the surrogate sees of functions, kept as bytes that this room does not interpret.
+"""Spectra and embeddings, the surrogate's view of functions, stored as bytes that this room does not interpret.
 
 A spectrum belongs to a task, a function, a kind of Fisher information and a seed, and is shared by all runs. An
-embedding is found by the digest of what it was computed from.
+embedding is found by the digest of its inputs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class SpectrumVerbs(StoreCore):
     """Recording and reading spectra and embeddings."""
 
     def record_spectra(self, lease: Lease, spectra: Sequence[SpectrumRecord], coverage: str | None = None) -> int:
-        """Write spectra in one transaction; those that the task has already stay. Return how many were new.
+        """Write spectra in one transaction, and return how many were new; existing ones of the task stay.
 
         Args:
-            coverage: which share of the network's weights they cover, for the run's log; see `spectrum_coverage`.
+            coverage: the share of the network's weights that they cover, for the run's log; see `spectrum_coverage`.
 
         Raises:
-            BadRecord: a `done` spectrum without a feature.
+            BadRecord: a `done` spectrum has no feature.
             LeaseLost: another driver took the run over.
         """
         for spectrum in spectra:
@@ -51,7 +51,7 @@ class SpectrumVerbs(StoreCore):
     def spectra(
         self, task_id: int, function_ids: Iterable[int], fisher: Fisher = "sampled", seed: int = 0
     ) -> dict[int, SpectrumRecord]:
-        """The spectra that there are, by function."""
+        """Return the stored spectra, by function."""
         return self._read(
             lambda connection: {
                 row.function_id: SpectrumRecord(*row)
@@ -60,17 +60,17 @@ class SpectrumVerbs(StoreCore):
         )
 
     def spectrum_coverage(self, run_id: int) -> str | None:
-        """Return which share of the network's weights the spectra of a run cover, as its log has it; None where the run
-        computed none or is of a version that did not log it."""
+        """Return the share of the network's weights that the spectra of a run cover, from its log; None if the run
+        computed none, or is of a version that did not log it."""
         query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "spectra").order_by(Event.seq)
         rows = self._read(lambda connection: connection.execute(query).scalars().all())
         return next((data["coverage"] for data in rows if data and "coverage" in data), None)
 
     def save_embedding(self, lease: Lease, embedding: EmbeddingRecord) -> bool:
-        """Keeps an embedding; False if its version was there.
+        """Store an embedding; return False if its version exists already.
 
         Raises:
-            BadRecord: the arrays do not belong together.
+            BadRecord: the lengths of the arrays do not match.
         """
         ids = np.ascontiguousarray(embedding.function_ids, dtype="<i8")
         coordinates = np.ascontiguousarray(embedding.coordinates, dtype="<f4")
@@ -87,7 +87,7 @@ class SpectrumVerbs(StoreCore):
         return self._fenced(lease, body)
 
     def embedding(self, version: str) -> EmbeddingRecord | None:
-        """The embedding of this version.
+        """Return the embedding of this version.
 
         Raises:
             StoreCorrupt: its arrays are cut short.

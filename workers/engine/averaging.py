@@ -1,8 +1,8 @@
-"""An exponential moving average of a network's weights, which is then validated and tested in its place.
+"""An exponential moving average of a network's weights, which is validated and tested instead of the network itself.
 
 After the first step the average is the network itself; after each further one it is
-`decay * average + (1 - decay) * network`, for weights and for buffers (batch norm's running statistics) alike. Whole
-numbers among the buffers, batch norm's count of batches, are the network's own.
+`decay * average + (1 - decay) * network`, for weights and for buffers (batch norm's running statistics) alike. Integer
+buffers, such as batch norm's count of batches, are copied from the network.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 class AveragedNetwork(AveragedModel):
     """A copy of the network that follows it: call `update_parameters(network)` after each step.
 
-    PyTorch's own update sends its count of steps to the device and so waits there for all that is under way, which
-    the moving average has no use for.
+    PyTorch's own update copies its step count to the device, and so waits for the GPU to finish its queue; the moving
+    average does not need the count there.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -29,7 +29,7 @@ class AveragedNetwork(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Update the average with the network's weights."""
-        if self.n_averaged == 0:  # on the CPU, wherever the network is
+        if self.n_averaged == 0:  # the count is on the CPU, wherever the network is
             super().update_parameters(model)
             return
         pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))

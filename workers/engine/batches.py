@@ -8,15 +8,16 @@ Three kinds of splits, each with a source of batches of its own:
   generators (torch, NumPy, Python) set from the epoch and its first example, so the random draws of a transformation
   do not depend on the number of processes.
 - a `DataLoader` of the user is used as it is, batch size included; only its generators, and those of its samplers, are
-  set at the begin of each pass, and restored afterwards.
+  set at the start of each pass, and restored afterwards.
 
-A batch counts for the sum of its examples' weights (`Objective.weights`): the number of its targets that count. It is
-found on the CPU, so that no step waits for the GPU to know whether it has any.
+The weight of a batch is the sum of its examples' weights (`Objective.weights`), the number of its targets that count.
+It is computed on the CPU, so that no step waits for the GPU to learn whether the batch has any.
 
-Where w processes train together, each gets its share of every batch: the first n mod w processes one example more than
-the others. A batch that does not give two examples to each (an epoch's last, often) goes to all of them as a whole,
-and counts for one w-th with each. Batch norm takes no batch of one: where an epoch's last batch would have a single
-example it is left out, another one each time. A user's own `DataLoader` says itself what it drops.
+Where w processes train together, each gets its share of every batch: the first n mod w processes get one example more
+than the others. A batch that is too small to give each two examples (often the last of an epoch) goes to all of them
+as a whole, and has weight 1/w on each. Batch norm does not accept a batch of one, so an epoch's last batch is left
+out if it would have a single example, a different one in each epoch. A user's own `DataLoader` decides itself what it
+drops.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ RESIDENT_SHARE = 0.25
 CPU = torch.device("cpu")
 
 Weigh = Callable[[Tensor], Tensor]
-"""Targets (n, ...) -> what each example counts for, float64 (n,) on the CPU."""
+"""Targets (n, ...) -> the weight of each example in the loss, float64 (n,) on the CPU."""
 Total = Callable[[float], float]
-"""A number of this process -> the sum of those of all processes, which all call it."""
+"""A number of this process -> its sum over all processes, each of which must call it."""
 
 
 class Batch(NamedTuple):
-    """Inputs and targets on the device, which count for `n` of the `n_together` of one step.
+    """Inputs and targets on the device, with weight `n` of the `n_together` of one step.
 
-    `share` is what the loss of this batch counts for in a sum over all processes; `examples` are those of the step.
+    `share` is the weight of this batch's loss in a sum over all processes; `examples` is the step's number of examples.
     """
 
     inputs: Inputs
@@ -69,13 +70,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of each batch is this process's."""
+    """This process's part of each batch."""
 
     index: int = 0
     of: int = 1
 
     def part(self, n: int) -> tuple[slice, float]:
-        """Return which examples of a batch of n this process gets, and what share of them counts here.
+        """Return the slice of a batch of n that this process gets, and the share with which its examples count here.
 
         >>> [Share(i, 3).part(7) for i in range(3)]
         [(slice(0, 3, None), 1.0), (slice(3, 5, None), 1.0), (slice(5, 7, None), 1.0)]
@@ -94,23 +95,23 @@ WHOLE = Share()
 
 
 class BatchSource(Protocol):
-    """The batches of one split; `n_batches` are those of a training epoch."""
+    """The batches of one split; `n_batches` is their number in a training epoch."""
 
     n_batches: int
 
     def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
-        """Give one training epoch. The order is drawn from `order`; all else that is random, from `seed`.
+        """Yield one training epoch. The order is drawn from `order`; everything else that is random, from `seed`.
 
-        `epoch` is for samplers that count, `global_seed` what the first process's global generators begin it with.
+        `epoch` is for samplers that count epochs; `global_seed` seeds the global generators of the first process.
         """
         ...
 
     def in_order(self) -> Iterator[Batch]:
-        """Give one pass in the split's own order."""
+        """Yield one pass in the split's own order."""
         ...
 
     def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
-        """Return the first batch of a first epoch in which a target of this process counts. No other process is asked.
+        """Return the first batch of a first epoch in which a target of this process counts, without asking the others.
 
         Raises:
             TaskError: there is none.
@@ -130,7 +131,7 @@ def batch_source(
 ) -> BatchSource:
     """Return the source that fits the kind of split.
 
-    Without `total`, processes that read their share only take all of a batch's examples to count one.
+    Without `total`, a process that reads only its share of a batch gives every example of the batch weight 1.
 
     Raises:
         TaskError: a `DataLoader` without a length, or one that cannot be indexed.
@@ -263,7 +264,7 @@ class _UsersLoader(BatchSource):
         return _first_that_counts(self.shuffled(order, seed, 1, global_seed))
 
     def _alike_on_all(self, seed: int, global_seed: int) -> Iterator[Any]:
-        """The loader's batches, whose global generators are the same on all processes: samplers may draw from them."""
+        """Yield the loader's batches with equal global generators on all processes: samplers may draw from them."""
         with seeded(global_seed, CPU):
             batches = iter(self._loader)
             batch = next(batches, None)
@@ -292,7 +293,7 @@ def _first_that_counts(batches: Iterator[Batch]) -> Batch:
 
 
 def _n_batches(n: int, batch_size: int) -> int:
-    """Batches of a training epoch over n examples.
+    """Return the number of batches in a training epoch over n examples.
 
     >>> _n_batches(7, 3), _n_batches(8, 3), _n_batches(3, 1), _n_batches(1, 3)
     (2, 3, 3, 1)
@@ -311,7 +312,7 @@ def has_batch_of_one(examples: Examples, batch_size: int) -> bool:
 
 
 def _sent(inputs: Inputs, device: torch.device) -> Inputs:
-    """The tensors on the device; from pinned memory, so that the processor need not wait for the copy."""
+    """Return the tensors on the device, copied from pinned memory so that the CPU does not wait."""
     if device.type != "cuda":
         return map_tensors(inputs, lambda tensor: tensor.to(device))
     return map_tensors(

@@ -2,7 +2,7 @@
 
 A checkpoint file is `epoch-00012.ckpt`: a magic word, the SHA-256 of the rest, and torch's own zip, which is read with
 `weights_only=True` so that a planted pickle is never run. It is written under a temporary name and moved into place.
-A file that is cut short, altered or of another training is ignored with a warning, and the one before it is taken.
+A file that is cut short, altered or of another training is ignored with a warning, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_storage(url: str) -> None:
     """Write and delete a small file under `url`, or, so that no folder is left, in the folder that `url` would be in.
 
     Raises:
-        CheckpointError: that cannot be done.
+        CheckpointError: the file cannot be written or deleted.
     """
     with mark_storage(url, f"{uuid.uuid4().hex}.tmp"):
         pass
@@ -45,7 +45,7 @@ def check_storage(url: str) -> None:
 
 @contextmanager
 def mark_storage(url: str, name: str) -> Iterator[str]:
-    """A small file where `check_storage` would write one, by its path or URI, for as long as this is open.
+    """Create a small file where `check_storage` would write one, give its path or URI, and delete it on exit.
 
     Raises:
         CheckpointError: it cannot be written or deleted.
@@ -93,8 +93,8 @@ class CheckpointFolder:
 
     Args:
         url: the folder, a local path or an fsspec URI such as `s3://bucket/run`.
-        identity: what the training is (task digest, function, seed). It is stored inside each file, and a file with
-            another identity is not loaded.
+        identity: the training's task digest, function and seed. They are stored in each file, and a file with another
+            identity is not loaded.
 
     `after_last` says whether the state after the last epoch is saved too, although no training resumes from it.
     """

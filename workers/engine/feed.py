@@ -1,7 +1,7 @@
-"""The feed of a training: in each step, a batch, augmented, mixed, and in the recipe's memory format.
+"""The feed of a training: for each step a batch, augmented, mixed, and in the recipe's memory format.
 
-There is one feed for all that belongs to a training. The health gate, the choice of a form and the cost measurement
-take the first step from it, and so see exactly what the training would begin with.
+A training and everything around it share one feed. The health gate, the choice of a form and the cost measurement take
+the first step from it, and so see exactly the batch that the training would begin with.
 Augmentation and mixing draw from a generator on the CPU that is set from seed, epoch and rank; processes that train
 together therefore augment their shares differently from one process that trains alone.
 """
@@ -27,8 +27,8 @@ from aquasurf_ray.workers.engine.seeding import seeded, stream_seed
 class Step(NamedTuple):
     """The batch that one step trains on.
 
-    `targets` are what the loss is given, `labels` the targets before mixing. They count for `n` of the step's
-    `n_together`; `share` and `examples` are those of `Batch`.
+    `targets` are the targets for the loss, `labels` the targets before mixing. Their weight is `n` of the step's
+    `n_together`; `share` and `examples` are as in `Batch`.
     """
 
     inputs: Inputs
@@ -41,11 +41,11 @@ class Step(NamedTuple):
 
 
 class TrainingFeed:
-    """The steps of each epoch of one training, and all that they follow from: task, splits, seed, device, arithmetic.
+    """The steps of each epoch of one training, and what determines them: task, splits, seed, device, arithmetic.
 
     Args:
-        share: which part of each batch is this process's.
-        total: adds up a number over all processes that train together.
+        share: this process's part of each batch.
+        total: sums a number over all processes that train together.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class TrainingFeed:
         return stream_seed(self.seed, epoch, self._share.index, "masks")  # torch's CPU generator reads 32 bits only
 
     def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Iterator[Step | None]:
-        """Give the steps of an epoch, the order drawn from `order`; None for a batch without any target that counts, on
-        all processes alike. The network is asked once for its number of classes, if labels are mixed.
+        """Yield the steps of an epoch in an order drawn from `order`; None for a batch without any target that counts,
+        on all processes alike. If labels are mixed, the network runs once to find its number of classes.
 
         Raises:
-            TaskError: mixing, and no images with class labels.
+            TaskError: the recipe mixes, and the data are not images with class labels.
         """
         draws = self._draws(epoch)
         batches = self._source.shuffled(order, stream_seed(self.seed, epoch), epoch, self._first_epoch_seed(epoch))
@@ -128,14 +128,14 @@ class TrainingFeed:
 
 
 def _counted_examples(targets: Tensor) -> Tensor:
-    """What mixed examples count for: one each, whatever their classes weigh, and nothing without a label."""
+    """Return the weights of mixed examples: 1 each, whatever their classes weigh, and 0 without a label."""
     if targets.is_floating_point():
         return torch.ones(len(targets), dtype=torch.float64)
     return example_weights(targets).clamp(max=1.0)
 
 
 def _labelled(inputs: Inputs, labels: Tensor, *, all_are: bool) -> tuple[Inputs, Tensor]:
-    """The examples that have a label: the others cannot be mixed with any."""
+    """Return the examples that have a label; examples without one cannot be mixed."""
     if all_are or labels.is_floating_point():
         return inputs, labels
     chosen = counted_targets(labels.reshape(len(labels), -1)[:, 0]).nonzero()[:, 0]
@@ -144,7 +144,7 @@ def _labelled(inputs: Inputs, labels: Tensor, *, all_are: bool) -> tuple[Inputs,
 
 @torch.no_grad()
 def _n_outputs(network: nn.Module, inputs: Inputs, n: int, device: torch.device) -> int:
-    """The width of the outputs; in evaluation mode, which leaves batch norm's statistics alone."""
+    """Return the width of the outputs, found in evaluation mode, which does not change batch norm's statistics."""
     was_training = network.training
     with seeded(0, device):
         width: int = output_of(call_network(network.eval(), part_of(inputs, slice(0, 1), n))).shape[-1]

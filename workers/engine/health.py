@@ -1,13 +1,13 @@
 """The health gate: refuses functions whose first training step shows that they cannot be trained.
 
 The network, the batch, the dropout masks and the precision are those that the training would begin with. So a loss or
-a gradient that is not finite here is not finite there, and the training would end as diverged. The other refusals but
-`exploding-gradient` are of networks whose outputs are the same for all examples up to rounding: gradients that vanish,
-or units that no longer answer to their input, are no reason by themselves, because a network trains its last layer
-whatever happens below it. sign(x), as div(x,abs(x)), has no gradient anywhere and learns digits to an accuracy of 0.62.
+a gradient that is not finite here is not finite there, and the training would end as diverged. All other refusals
+except `exploding-gradient` also need outputs that are the same for all examples up to rounding: vanishing gradients or
+saturated units alone are no reason, because a network trains its last layer whatever happens below it. sign(x), as
+div(x,abs(x)), has no gradient anywhere and learns digits to an accuracy of 0.62.
 
-The limits are far from anything that was seen to train. Of 90 functions on `digits` (75 drawn from the three-node
-space, 15 picked) three failed alone, and 30 of the others reached an accuracy above 0.2: their spread was at least
+The limits are far from any function that was seen to train. Of 90 functions on `digits` (75 drawn from the three-node
+space, 15 picked) three failed the probe, and 30 of the others reached an accuracy above 0.2: their spread was at least
 0.0105, 1e4 times the limit, and their gain at most 0.83; 13 were refused for values that are not finite, and all of
 these diverge when trained. The limits were set with these numbers in view, and on a network of three layers.
 """
@@ -73,9 +73,9 @@ class Health:
     Attributes:
         loss: the training loss.
         gradient_gain: |dL/dz_1| / |dL/dz_n|: Euclidean norms of the loss's gradient with respect to the whole batch's
-            inputs of the first and of the last activation that is called; how much the layers between them make of a
-            gradient. 1 with one activation, and where the last one's is zero, which says nothing of depth: a residual
-            branch that starts at zero gets none either.
+            inputs of the first and of the last activation that is called: the factor by which the layers in between
+            amplify a gradient. 1 with a single activation, and where the last one's gradient is zero, which says
+            nothing about depth: a residual branch that starts at zero gets no gradient either.
         saturated_share: the share of units with |phi'(z)| < 1e-6, in the activation where it is largest, of 65,536
             units at most.
         output_spread: the standard deviation of the outputs over the batch's examples, root mean square over all
@@ -121,7 +121,7 @@ class _Recorder:
     """Makes the network's activations, and records their inputs and saturation while it is recording."""
 
     def __init__(self, activation: Activation) -> None:
-        self._make = lean_factory(activation.expression)  # the gate must not need more than a training does
+        self._make = lean_factory(activation.expression)  # so that the gate needs no more memory than a training
         self._recording = False
         self.inputs: list[Tensor] = []
         self.shares: list[Tensor] = []
@@ -146,7 +146,7 @@ class _Recorder:
         z = arguments[0]
         self.shares.append(_saturated_share(module, z))
         if z.requires_grad:
-            self.inputs = [*self.inputs[:1], z]  # the first and the last
+            self.inputs = [*self.inputs[:1], z]  # only the first and the last are needed
 
 
 def _measured(feed: TrainingFeed, activation: Activation) -> Health:
@@ -190,7 +190,8 @@ def _refuse_non_finite(gradients: tuple[Tensor | None, ...]) -> None:
 
 def _saturated_share(activation: nn.Module, z: Tensor) -> Tensor:
     flat = z.detach().flatten()
-    sample = flat[:: -(-flat.numel() // SAMPLE) | 1]  # odd, or one column of an image would stand for all
+    # An odd stride, because an even one could sample the same column of every image.
+    sample = flat[:: -(-flat.numel() // SAMPLE) | 1]
     sample = sample.clone().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(activation.forward(sample).sum(), sample)
@@ -206,7 +207,7 @@ def _gain(ends: tuple[Tensor | None, ...]) -> float:
 
 def _spread(outputs: Tensor) -> float:
     values = outputs.double()
-    values = torch.where(values == -torch.inf, 0.0, values)  # classes that are ruled out
+    values = torch.where(values == -torch.inf, 0.0, values)  # minus infinity rules a class out on purpose
     if len(values) < 2:
         return math.inf
     size = values.square().mean().sqrt().item()

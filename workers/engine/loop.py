@@ -1,6 +1,6 @@
 """The training loop: steps, epochs, checkpoints, and the metrics at the end.
 
-Everything random depends on seed and epoch only, and a checkpoint holds all else that an epoch begins with, so a
+Everything random depends on seed and epoch only, and a checkpoint holds all other state that an epoch begins with, so a
 training that was interrupted resumes exactly as if it had not been. Losses and metrics stay on the device; the loop
 waits for it once in `STEPS_BETWEEN_LOSS_CHECKS` steps.
 """
@@ -108,7 +108,8 @@ class TrainingLoop:
         self.history = history
 
     def _check_optimizer(self) -> None:
-        """PyTorch compares the number of weights only; its own optimisers keep tensors in the weights' shape."""
+        """Refuse a restored optimiser state of other shapes: PyTorch compares the number of weights only, and its own
+        optimisers keep tensors in the weights' shape."""
         if type(self.optimizer) not in (torch.optim.SGD, torch.optim.AdamW):
             return
         for weight, saved in self.optimizer.state.items():
@@ -197,7 +198,7 @@ class TrainingLoop:
         )
 
     def _train_steps(self, number: int, model: torch.nn.Module) -> tuple[float, float]:
-        """The mean loss over all processes' targets that count, and the score over this one's."""
+        """Train an epoch's steps; return the mean loss over all processes' targets, and the score over this one's."""
         started = time.monotonic()
         self.network.train()
         metric = self.objective.begin_metric(self.device)
@@ -228,14 +229,15 @@ class TrainingLoop:
     def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:
         """Update the weights once; return the loss and the outputs before it, detached, on the device.
 
-        A process of several whose share of the batch has no target that counts gives gradients of zero to the others.
+        A process whose share of the batch has no target that counts contributes gradients of zero.
         """
         outputs = self.arithmetic.forward(model, step.inputs)
         self.optimizer.zero_grad(set_to_none=True)
         if step.n > 0:
             loss = self.loss(outputs, step.targets)
             part = step.share if self.objective.sums else step.n / step.n_together
-            weight = part * self.team.size  # shares differ by one example, or in their targets that count
+            # DDP averages the processes evenly, but shares differ by one example or in their targets that count.
+            weight = part * self.team.size
             torch.autograd.backward(loss if weight == 1 else loss * weight)
         else:
             loss = outputs.new_zeros(())
@@ -250,12 +252,12 @@ class TrainingLoop:
 
     def _skip_step(self) -> None:
         """Advance the learning rate, and leave the weights as they are."""
-        with warnings.catch_warnings():  # PyTorch expects an optimiser's step before the schedule's
+        with warnings.catch_warnings():  # PyTorch warns of a schedule's step without an optimiser's step before it
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             self.schedule.step()
 
     def _evaluated(self, split: str) -> tuple[float, float]:
-        if split not in self._sources:  # each split goes to the device once, and the test split at the end only
+        if split not in self._sources:  # each split is moved to the device once, and the test split only at the end
             self._sources[split] = batch_source(
                 getattr(self.feed.splits, split),
                 evaluation_batch_size(self.recipe.batch_size),
@@ -267,7 +269,7 @@ class TrainingLoop:
         return evaluate(network, self._sources[split], self.objective, self.arithmetic, self.device)
 
     def _accuracy(self, score: float) -> float | None:
-        """The score, where it is an accuracy."""
+        """Return the score if it is an accuracy."""
         return score if self.task.objective.metric.name == "accuracy" else None
 
 

@@ -1,8 +1,8 @@
 """The peak memory of one piece of work, on a GPU or in this process.
 
-On a GPU it is what torch's allocator held at most. On a CPU it is the process's peak resident memory, interpreter and
-libraries included: Linux has it as VmHWM and resets it on request, so that a training does not show the peak of an
-earlier one. Where that is not allowed (other systems, some sandboxes), it is the peak of the process's life.
+On a GPU it is the maximum that torch's allocator held. On a CPU it is the process's peak resident memory, including the
+interpreter and libraries: Linux has it as VmHWM and resets it on request, so that a training does not show the peak of
+an earlier one. Where that is not allowed (other systems, some sandboxes), it is the peak of the process's life.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mixup and cutmix of a training batch, by torchvision's transforms (arXiv 1710.09412, 1905.04899).
 
-With both, each batch gets one of them by a fair coin. They draw from torch's global generator, which is set for each
-batch from the generator of the epoch, and left as it was.
+With both, each batch gets one of them by a fair coin. They draw from torch's global generator, which is seeded for each
+batch from the epoch's generator, and restored afterwards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEEDS = 2**62
 
 
 class BatchMixing:
-    """Mixes images (n, c, h, w) and their labels (n,) int64, or probabilities (n, classes), with those next to them.
+    """Mixes images (n, c, h, w) and their labels (n,) int64, or probabilities (n, classes), with the next in the batch.
 
     Args:
         n_classes: the width of the network's outputs.
@@ -45,7 +45,7 @@ class BatchMixing:
         """Return mixed inputs, and targets as probabilities (n, classes).
 
         Raises:
-            TaskError: these are no images with class labels.
+            TaskError: the data are not images with class labels.
         """
         if not isinstance(inputs, Tensor) or inputs.dim() != 4 or targets.dim() not in (1, 2):
             got = tuple(inputs.shape) if isinstance(inputs, Tensor) else form_of(inputs)

@@ -1,8 +1,8 @@
 """Optimisers, weight-decay groups and learning rate schedules of a recipe.
 
-A schedule counts steps, not epochs: `learning_rate_factor` says which share of the peak a step has. One-cycle is
+A schedule counts steps, not epochs: `learning_rate_factor` gives a step's share of the peak rate. One-cycle is
 PyTorch's `OneCycleLR`; the others are closed formulas in PyTorch's `LambdaLR`, because its chained schedulers round at
-each step and its sequential one cannot be given back exactly from a checkpoint.
+each step and its sequential one cannot be restored exactly from a checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             momentum=recipe.momentum,
             weight_decay=decay,
             nesterov=recipe.momentum > 0,
-            foreach=True,  # the same bits with less to do for the interpreter, also on a CPU
+            foreach=True,  # the same bits with fewer Python calls, also on a CPU
         )
     groups = decay_groups(network, decay)
     if recipe.optimizer.lower() == "adamw":
@@ -76,7 +76,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, n_steps: int
         optimizer,
         max_lr=recipe.learning_rate,
         total_steps=total,
-        pct_start=min(1.0, max(recipe.warmup_fraction, 2 / total)),  # a rise of no step at all divides by zero
+        pct_start=min(1.0, max(recipe.warmup_fraction, 2 / total)),  # a warm-up of no steps would divide by zero
         cycle_momentum=False,
     )
 

@@ -1,7 +1,7 @@
 """The arithmetic of a recipe: autocast, TF32, deterministic algorithms, memory format.
 
-Losses and metrics are always computed in float32 at least, whatever the forward pass used. Settings of the process
-are changed for one training only, and restored after it.
+Losses and metrics are always computed in at least float32, whatever the forward pass used. Process-wide settings are
+changed for one training only, and restored after it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Arithmetic:
     """The forward pass and the data formats of one recipe on one device.
 
     Attributes:
-        precision: of the forward pass, the one really used.
+        precision: the float type that the forward pass really uses.
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class Arithmetic:
         self.precision = used_precision(recipe, device)
 
     def formatted(self, inputs: Inputs) -> Inputs:
-        """Return inputs in the recipe's memory format; tensors that are no batch of images stay as they are."""
+        """Return inputs in the recipe's memory format; tensors that are not batches of images stay as they are."""
         if not self._recipe.channels_last:
             return inputs
         return map_tensors(inputs, lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
@@ -50,7 +50,7 @@ class Arithmetic:
         return network.to(memory_format=torch.channels_last)
 
     def forward(self, network: nn.Module, inputs: Inputs) -> Tensor:
-        """Return the network's outputs: computed in the recipe's precision, given in float32 at least."""
+        """Return the network's outputs: computed in the recipe's precision, returned in at least float32."""
         with self.autocast():
             outputs = output_of(call_network(network, inputs))
         return outputs.float() if outputs.dtype in FLOAT_OF_HALF else outputs
@@ -63,7 +63,7 @@ class Arithmetic:
 
 
 def used_precision(recipe: Recipe, device: torch.device) -> UsedPrecision:
-    """Return what `recipe.precision` means on a device: `auto` is bfloat16 on GPUs that have it, float32 elsewhere."""
+    """Return the precision that a recipe has on a device: `auto` is bfloat16 on GPUs that support it, else float32."""
     if recipe.precision != "auto":
         return recipe.precision
     if device.type != "cuda":
@@ -74,7 +74,7 @@ def used_precision(recipe: Recipe, device: torch.device) -> UsedPrecision:
 
 @contextmanager
 def process_settings(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """TF32 on a GPU and deterministic algorithms as the recipe says, for as long as this is entered."""
+    """Set TF32 on a GPU and deterministic algorithms as in the recipe, until the context exits."""
     tf32 = _tf32(recipe.tf32) if device.type == "cuda" else nullcontext()
     deterministic = _deterministic() if recipe.deterministic else nullcontext()
     with tf32, deterministic:
@@ -83,7 +83,7 @@ def process_settings(recipe: Recipe, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    """Matrix products in float32 are exact by default, PyTorch's convolutions are not: both follow the recipe here."""
+    """Set TF32 for matrix products and convolutions alike; by default, PyTorch uses it for convolutions only."""
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
@@ -96,7 +96,7 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Only algorithms that repeat their bits; PyTorch raises where an operation has none."""
+    """Allow only algorithms that repeat their bits; PyTorch raises an error for an operation without one."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(CUBLAS_WORKSPACE)
     os.environ.setdefault(CUBLAS_WORKSPACE, REPEATABLE_WORKSPACE)

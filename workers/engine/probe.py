@@ -1,4 +1,4 @@
-"""The function alone, forward and backward, before a network is built around it: most faults of its own show here."""
+"""The probe: runs a function alone, forward and backward, before a network is built. Most faults show here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def probe(activation: Activation, device: torch.device) -> None:
     """
     try:
         _probe(activation, device)
-    except Exception as error:  # nothing but the function runs in here
+    except Exception as error:  # only the function runs in here, so every error is its own
         if isinstance(error, FunctionFault) or is_machines_trouble(error):
             raise
         raise FunctionFault(reason_of(error)) from error

@@ -6,14 +6,13 @@ batch that is smaller and for examples with different numbers of targets. All pr
 weights, optimiser and averages. Batch norm normalises over all shares on GPUs (SyncBatchNorm); PyTorch has that for
 GPUs only, so on CPUs each process normalises over its own share, and evaluation uses rank 0's running statistics.
 
-There are three groups of processes, all made for one training: one for gradients, with the backend of the group that
-the caller has made, and two on gloo, for messages and for the weights of batches that no process knows as a whole. All
-processes send a message at the same points: after each epoch, at the end, or when they fail. A process that fails first
-breaks up the other two groups, so that the others, which wait for its gradients, get an error at once and come to the
-messages too (on gloo; on NCCL after `STEP_TIMEOUT` at the latest). There all of them learn the cause and take it for
-their own: the function's fault becomes everybody's result, an infrastructure failure becomes everybody's `RankError`.
-Nobody waits for ever: for the others to begin and for a step at most `STEP_TIMEOUT`, for a message at most the task's
-time limit.
+Each training has three groups of processes: one for gradients, with the backend of the caller's group, and two on gloo,
+for messages and for the weights of batches that no process knows as a whole. All processes exchange a message at the
+same points: after each epoch, at the end, or when they fail. A process that fails first breaks up the other two groups,
+so that the others, which wait for its gradients, get an error at once and reach the message too (on gloo; on NCCL after
+`STEP_TIMEOUT` at the latest). By the message all of them learn the cause and report it: the function's fault becomes
+everybody's result, an infrastructure failure becomes everybody's `RankError`. No process waits for ever: at most
+`STEP_TIMEOUT` for the others to begin and for a step, at most the task's time limit for a message.
 
 PyTorch 2.6 ends a group while it holds the interpreter's lock, and joins threads that may be about to ask for it, to
 free a tensor that Python has seen and dropped. So tensors that go through a group stay referenced here until the group
@@ -217,7 +216,7 @@ class Together(Alone):
         return messages
 
     def _gathered(self, mine: Tensor) -> list[Tensor]:
-        """A tensor of each rank's, all of one shape."""
+        """Return the tensors of all ranks, which have one shape."""
         found = [torch.empty_like(mine) for _ in range(self.size)]
         self._sent += [mine, *found]
         self._dist.all_gather(found, mine, group=self._messages)
@@ -237,13 +236,13 @@ class Together(Alone):
             traceback.clear_frames(cause.__traceback__)
             cause = cause.__cause__ or cause.__context__
         for group in (self._gradients, self._weights):
-            with suppress(RuntimeError):  # a group that is broken already cannot be ended in good order
+            with suppress(RuntimeError):  # ending a group that is already broken raises this
                 self._dist.destroy_process_group(group)
         group = self._gradients = self._weights = None
         gc.collect()
 
 
 def _first_cause(messages: list[Any]) -> _Failure | None:
-    """The first cause: an infrastructure failure before a function's fault, and either before its consequences."""
+    """Return the first cause: an infrastructure failure before a function's fault, either before its consequences."""
     failures = [m for m in messages if isinstance(m, _Failure)]
     return min(failures, key=lambda f: (f.is_consequence, f.is_functions, f.rank), default=None)

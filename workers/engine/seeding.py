@@ -8,7 +8,7 @@ from aquasurf_ray.tasks.seeding import seeded as seeded
 
 
 def stream_seed(*key: int | str) -> int:
-    """Return a seed of 63 bits for a stream of its own, from any numbers and words.
+    """Return a 63-bit seed for an independent stream, from any numbers and words.
 
     >>> stream_seed(0, 1, "augment") == stream_seed(0, 1, "augment") != stream_seed(0, 2, "augment")
     True

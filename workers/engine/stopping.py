@@ -26,11 +26,11 @@ class TrainingDrained(RuntimeError):
 
 @dataclass(frozen=True)
 class StopRule:
-    """Scores that a training must have reached.
+    """The scores that a training must reach to continue.
 
     Args:
-        thresholds: pairs (epoch, score): a training whose validation score after that epoch is lower, or is no
-            number, ends there with the metrics that it has.
+        thresholds: pairs (epoch, score): a training whose validation score after that epoch is lower, or is NaN,
+            ends there with the metrics that it has.
         text: where the thresholds come from, in words, for the record; may be empty.
 
     Raises:

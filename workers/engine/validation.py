@@ -26,8 +26,8 @@ def evaluate(
     better.
 
     The loss is NaN where the network overflowed: a batch's loss is not finite, and neither are its outputs. It is
-    infinite where finite outputs lie too far from the targets for float32, which is a bad prediction and no fault;
-    logits of minus infinity for classes that a network rules out are no fault either, as long as no example is of such
+    infinite where finite outputs lie too far from the targets for float32, which is a bad prediction, not a fault.
+    Logits of minus infinity for classes that a network rules out are not a fault either, as long as no example has such
     a class.
 
     Raises:

@@ -155,7 +155,7 @@ def test_a_rank_that_comes_back_anew_ends_the_call_and_all_later_ones():
         training = asyncio.ensure_future(group.train(job("relu(x)")))
         await asyncio.sleep(0)
         await group.join(1)
-        with pytest.raises(GroupFailed, match="rank 1 was lost with its node and started anew"):
+        with pytest.raises(GroupFailed, match="rank 1 was lost with its node and restarted"):
             await training
         with pytest.raises(GroupFailed):
             await group.costs(["relu(x)"])

@@ -125,11 +125,11 @@ def test_what_is_wrong_is_refused_with_parameters_too(url, sql):
 
 def test_what_is_set_wrongly_is_told():
     best = example_query("best")
-    with pytest.raises(QueryError, match="no example is named 'bset'; there are: best, "):
+    with pytest.raises(QueryError, match="no example is named 'bset'; known: best, "):
         example_query("bset")
     with pytest.raises(QueryError, match="example 'best' needs the name of a run: --set run=NAME"):
         best.values({})
-    with pytest.raises(QueryError, match="has no parameter 'm'; there are: run, n"):
+    with pytest.raises(QueryError, match="has no parameter 'm'; its parameters are: run, n"):
         best.values({"run": "a", "m": "1"})
     with pytest.raises(QueryError, match=r"parameter 'n' must be a whole number, got '1\.5'"):
         best.values({"run": "a", "n": "1.5"})

@@ -17,7 +17,7 @@ TIME = sa.DateTime(timezone=True)
 JSON = sa.JSON()
 BYTES = sa.LargeBinary()
 
-# For people who query: readable columns, no numbers of other tables where a name will do.
+# The views for queries by people: readable columns, with names instead of the numbers of other tables' rows.
 VIEWS = {
     "leaderboard": """
         SELECT runs.name AS run, tasks.name AS task,

@@ -1,7 +1,7 @@
-"""Scores of any metric, early stops, throughput and precision of trainings; what functions cost; views that tell them.
+"""Scores of any metric, early stops, throughput and precision of trainings; costs of functions; views that show them.
 
-What was stored before is made complete: until now the only metric was accuracy, so the scores of an epoch and of the
-other splits are its accuracies, and every training was one of float32 on one device.
+Existing rows are completed: until now the only metric was accuracy, so the scores of an epoch and of the other splits
+are its accuracies, and every training was in float32 on one device.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FLOAT: sa.Double[float] = sa.Double()
 TEXT = sa.Text()
 TIME = sa.DateTime(timezone=True)
 
-# New columns come last, so that PostgreSQL can replace a view without dropping it: grants on it, and views of the
-# user's own over it, stay.
+# New columns come last, so that PostgreSQL can replace a view without dropping it, which would drop grants on it and
+# the user's own views over it.
 VIEWS = {
     "leaderboard": """
         SELECT runs.name AS run, tasks.name AS task,

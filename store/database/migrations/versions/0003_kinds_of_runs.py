@@ -1,9 +1,9 @@
-"""Runs of further kinds (imports, builds of benchmarks, confirmations), what a benchmark file says of evaluations, and
-a view of those that diverged.
+"""Runs of further kinds (imports, builds of benchmarks, confirmations), entries of benchmark files, and a view of
+diverged evaluations.
 
-SQLite cannot change a CHECK constraint. Making a table anew would drop the table that foreign keys and the user's own
-views lead to, so its text in the schema is changed instead, in the way that SQLite documents for changes that leave
-the rows as they are (lang_altertable.html, section 7); like everything here, in one transaction.
+SQLite cannot change a CHECK constraint. Recreating a table would drop the one that foreign keys and the user's own
+views refer to, so its text in the schema is changed instead, as SQLite documents for changes that do not affect the
+rows (lang_altertable.html, section 7); like everything here, in one transaction.
 """
 
 from __future__ import annotations

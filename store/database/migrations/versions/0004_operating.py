@@ -1,7 +1,7 @@
-"""What people who operate runs need: requests to stop one, and what its driver last said of its workers.
+"""Tables for operating runs: requests to stop a run, and its driver's last report on its workers.
 
-Both are of one driver's session, known by the token of its lease, and outside of the row of the run, which is written
-with every result.
+Both belong to one driver's session, identified by the token of its lease. They are separate from the row of the run,
+which is locked and written with every result.
 """
 
 from __future__ import annotations
