@@ -2,8 +2,8 @@
 
     from aquasurf_ray import Activation, parse, SearchSpace, Task, search
 
-Importing the package starts nothing heavy: `__init__.pyi` lists the public names, and each is imported from its room
-when it is first used, so that neither PyTorch nor Ray nor UMAP is loaded before it is needed.
+Importing the package is cheap: `__init__.pyi` lists the public names, and each is imported from its room when it is
+first used, so that PyTorch, Ray and UMAP are loaded only when they are needed.
 """
 
 from importlib.metadata import version
@@ -16,7 +16,7 @@ __all__ = [*_public, "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":  # a working tree that is not installed has none, and works without
+    if name == "__version__":  # read on demand: an uninstalled working tree has no version
         return version("aquasurf-ray")
     return _find(name)
 

@@ -1,6 +1,6 @@
 """The functions that every search trains first, and the one that all others are compared with.
 
-They are names alone, so that nothing needs PyTorch to know them.
+Both are plain names, so that code which needs only the names does not import PyTorch.
 """
 
 from __future__ import annotations

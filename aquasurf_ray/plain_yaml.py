@@ -1,7 +1,7 @@
-"""YAML files that people write or are sent: plain values only, of a size that a person would write.
+"""YAML files that people write or receive: only plain values, of a size that a person would write.
 
-Tags that make Python objects are refused by the safe loader. Aliases are refused too: nothing here needs them, and
-with ten of them a file of a kilobyte stands for a billion values.
+The safe loader refuses tags that construct Python objects. Aliases are refused too: nothing here needs them, and ten
+levels of them expand a file of a kilobyte to a billion values.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 LARGEST = 1 << 20  # bytes
-DEEPEST = 50
+DEEPEST = 50  # levels of nesting, far below Python's recursion limit
 
 
 class _Plain(yaml.SafeLoader):
-    """Refuses aliases, and nesting that would exhaust the stack."""
+    """A safe loader that also refuses aliases, and nesting that would exhaust the stack."""
 
     depth = 0
 
@@ -37,13 +37,13 @@ def _refused(problem: str, mark: Any = None) -> yaml.YAMLError:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read as text.
-        yaml.YAMLError: not YAML, or more than the plain values that are read here.
+        OSError, UnicodeDecodeError: the file cannot be read as text.
+        yaml.YAMLError: the file is not YAML, or has more than plain values.
     """
     size = path.stat().st_size
     if size > LARGEST:
         raise _refused(f"{size:,} bytes are more than {LARGEST:,}")
-    return yaml.load(path.read_text(encoding="utf-8"), _Plain)  # noqa: S506 - a safe loader that reads less
+    return yaml.load(path.read_text(encoding="utf-8"), _Plain)  # noqa: S506 - a stricter SafeLoader

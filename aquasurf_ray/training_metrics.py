@@ -1,9 +1,9 @@
 """The metrics of one training: the names that workers, the store, tables and exports share.
 
 This module depends on nothing, because the rooms `workers` and `store` may not import each other and both need it. A
-loss is a mean over examples, in the unit of the loss (nats for a cross-entropy). A score is the task's metric, its
-sign changed where lower is better, so that higher is always better; an accuracy is given only where the metric is
-called `accuracy`.
+loss is a mean over examples, in the unit of the loss (nats for a cross-entropy). A score is the task's metric, with the
+sign changed where lower is better, so that higher is always better; an accuracy is given only if the metric is
+`accuracy`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMetrics:
-    """What a training reached: all None where it diverged before it had an epoch.
+    """The metrics that a training reached: all None if it diverged before its first epoch ended.
 
     Attributes:
-        score: of the validation split, which a search maximises; finite.
+        score: the score on the validation split, which a search maximises; finite.
         train_loss, train_score, train_accuracy: running means over the last epoch's batches, each taken before its
             step, with dropout and, under mixup or cutmix, of the mixed inputs against the labels before mixing.
-        stopped_early: why a rule ended the training before its last epoch, or that the health gate refused it; None
+        stopped_early: the reason if a rule ended the training before its last epoch or the health gate refused it; None
             for a whole training, and for one that diverged while it ran.
     """
 

@@ -1,4 +1,4 @@
-"""From a space to the functions that a run may train: the baselines, then a seeded draw of unique functions."""
+"""The candidates of a run, drawn from a search space: the baselines, then a seeded sample of unique functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from aquasurf_ray.store import FunctionRow
 
 
 def function_row(text: str) -> FunctionRow:
-    """One function as the store keeps it.
+    """Return a function as a row for the store.
 
     Raises:
-        BadUse: the text is no expression; the message points at the column.
+        BadUse: the text is not an expression; the message points at the column.
     """
     try:
         expression = parse(text)
@@ -30,15 +30,15 @@ def function_row(text: str) -> FunctionRow:
 
 
 def baseline_rows() -> list[FunctionRow]:
-    """The eight functions that every search trains first."""
+    """Return the eight functions that every search trains first."""
     return [function_row(name) for name in BASELINES]
 
 
 def load_space(name: str) -> SearchSpace:
-    """A space by name or from a YAML file.
+    """Return a search space, by name or from a YAML file.
 
     Raises:
-        BadUse: no such space, or a file that does not define one.
+        BadUse: there is no such space, or the file does not define one.
     """
     try:
         return SearchSpace.load(name)
@@ -56,17 +56,18 @@ def function_table(space: str) -> FunctionTable:
 
 
 def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
-    """The baselines and `n` other unique functions of the space, or all of them where it has fewer."""
+    """Return the baselines and `n` other unique functions of the space, or all of them if the space has fewer."""
     table = _enumerated(space)
     baselines = baseline_rows()
     known = {row.fingerprint for row in baselines}
+    # As many more as there are baselines, so that `n` are left when those among the sample are removed.
     drawn = table.sample(min(n + len(baselines), len(table)), seed)
     others = [i for i in drawn if table.fingerprints[i] not in known]
     return [*baselines, *(_row(table, i) for i in others[:n])]
 
 
 def space_rows(space: SearchSpace) -> list[FunctionRow]:
-    """The baselines and all other unique functions of the space, in its order."""
+    """Return the baselines and all other unique functions of the space, in the order of the space."""
     table = _enumerated(space)
     baselines = baseline_rows()
     known = {row.fingerprint for row in baselines}
@@ -76,7 +77,7 @@ def space_rows(space: SearchSpace) -> list[FunctionRow]:
 def _enumerated(space: SearchSpace) -> FunctionTable:
     try:
         return unique_functions(space)
-    except ActivationError as error:  # a space that is too large; its file is the user's
+    except ActivationError as error:  # the space is too large to enumerate, which the user can change
         raise BadUse(str(error)) from None
 
 

@@ -12,12 +12,12 @@ FORM = re.compile("".join(f"(?:{NUMBER}{unit})?" for unit in SECONDS), re.ASCII)
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that a text stands for.
+    """Return the number of seconds that a text describes.
 
     A number alone is in seconds. Several numbers each need a unit: 2h30 could mean minutes or seconds.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not a duration.
 
     >>> parse_duration("2h30m"), parse_duration("90"), parse_duration("1d 12h"), parse_duration("1.5h")
     (9000.0, 90.0, 129600.0, 5400.0)
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
 
 
 def checked_seconds(seconds: float) -> float:
-    """Return the number itself.
+    """Return the number of seconds unchanged, if it is valid.
 
     Raises:
         ValueError: the number is not finite and positive.
@@ -50,7 +50,7 @@ def duration_text(seconds: float) -> str:
     >>> duration_text(9000), duration_text(45.2), duration_text(93_784), duration_text(3599.9)
     ('2 h 30 min', '45 s', '1 d 2 h', '1 h')
     """
-    for unit in (86_400, 3_600, 60, 1):  # rounded to the smaller of the two units shown
+    for unit in (86_400, 3_600, 60, 1):  # rounding comes first: 3599.9 s must become 1 h, not 59 min 60 s
         smaller = {86_400: 3_600, 3_600: 60, 60: 1, 1: 1}[unit]
         whole = round(seconds / smaller) * smaller
         if whole >= unit or unit == 1:

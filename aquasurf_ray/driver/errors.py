@@ -1,9 +1,9 @@
-"""What can go wrong in a run, split by what the caller can do about it.
+"""The exceptions of the driver, split by what the caller can do about each.
 
 DriverError
 ├── BadUse            the request itself is wrong: nothing was started (exit code 2)
 └── RunFailed         the run stopped before its budget was met; it can be resumed (exit code 1)
-    ├── WorkersFailed the workers cannot start, or die whatever they are given
+    ├── WorkersFailed the workers cannot start, or die on every job
     └── Interrupted   Ctrl-C or SIGTERM
 """
 
@@ -11,19 +11,19 @@ from __future__ import annotations
 
 
 class DriverError(Exception):
-    """A search or an evaluation could not be done as asked."""
+    """A search or an evaluation cannot be carried out as requested."""
 
 
 class BadUse(DriverError, ValueError):
-    """The request is wrong; the message says what was got and what is expected."""
+    """The request is wrong; the message names the value received and what is expected."""
 
 
 class RunFailed(DriverError, RuntimeError):
-    """The run stopped early. Everything finished is in the store, and `aquasurf resume` goes on."""
+    """The run stopped early. Everything finished is in the store, and `aquasurf resume` continues the run."""
 
 
 class WorkersFailed(RunFailed):
-    """No worker can do its work; the message holds the last worker's error."""
+    """No worker can do its work; the message includes the last worker's error."""
 
 
 class Interrupted(RunFailed):

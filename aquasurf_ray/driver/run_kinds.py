@@ -1,4 +1,4 @@
-"""What the kinds of runs do. All have one loop, one store and the same workers."""
+"""The kinds of runs and how they differ. All share one loop, one store and the same workers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from aquasurf_ray.store.records.runs import RunKind
 
 @dataclass(frozen=True)
 class Kind:
-    """What a run of one kind does.
+    """The behaviour of one kind of run.
 
     Args:
-        suggests: it trains the baselines, then what the surrogate suggests, and ends where its candidates are used up.
-            Others train each of their candidates with each of their seeds, and have failed while one is missing.
-        all_spectra: it ends when every candidate has its spectrum, or is known to have none.
-        costs: a function's cost is measured before it is trained, if it is not known.
+        suggests: the run trains the baselines, then what the surrogate suggests, and ends when its candidates are used
+            up. Other runs train each candidate with each seed, and fail as long as one of these trainings is missing.
+        all_spectra: the run ends only when every candidate has a spectrum, or is known to have none.
+        costs: a function's cost is measured before its training, unless the cost is known.
     """
 
     suggests: bool = False

@@ -1,6 +1,6 @@
-"""The surrogates that a run can have, by name; what they are is said in `surrogate.settings`.
+"""The names of the surrogates that a run can have; `surrogate.settings` defines the surrogates themselves.
 
-Nothing is imported here, since the command line tells the names and the default in its help.
+Nothing heavy is imported here, because the command line shows the names and the default in its help.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Literal
 SurrogateName = Literal["aquasurf", "metric"]
 
 DEFAULT_SURROGATE: SurrogateName = "metric"
-"""Of new runs that are not told; one that exists goes on with its own, whatever the default is by now."""
+"""The surrogate of a new run that names none. An existing run keeps its own, even if the default has changed since."""
 
 EARLIER_SURROGATE: SurrogateName = "aquasurf"
-"""Of the versions that had no other, whose runs do not say it."""
+"""The only surrogate of early versions, whose stored configurations do not name it."""
 
 REGRESSORS: dict[SurrogateName, str] = {"aquasurf": "knr", "metric": "gp"}
-"""Of a run that does not name one."""
+"""The default regressor of each surrogate."""

@@ -1,7 +1,7 @@
 """The stop condition `until`: a value of the task's metric, such as `val_accuracy>=0.99` or `val_rmse<=0.1`.
 
-The metric is the task's own on the validation split, by the name of its column in tables. The task also decides whether
-larger or smaller values are better.
+The metric is the task's own, on the validation split, under the name of its column in tables. The task also decides
+whether larger or smaller values are better.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Until:
         """Return the condition that a text describes.
 
         Raises:
-            ValueError: the text is no such condition, or its value is not finite.
+            ValueError: the text is not a condition, or its value is not finite.
 
         >>> str(Until.parse(" val_rmse <= 0.10 "))
         'val_rmse<=0.1'
@@ -61,7 +61,7 @@ class Until:
         return f"the metric of the task is {wanted.metric}, where {better} is better; write {wanted}"
 
     def is_met(self, score: float | None) -> bool:
-        """Return whether a score, of which more is always better, reaches the value.
+        """Return whether a score reaches the value. Scores have the sign changed where a smaller metric is better.
 
         >>> Until("val_rmse", False, 0.1).is_met(-0.09), Until("val_accuracy", True, 0.99).is_met(None)
         (True, False)

@@ -1,4 +1,4 @@
-"""Imports the modules in which users register operators of their own, before a function that uses them is read."""
+"""Import the modules in which users register their own operators, before any function that uses them is parsed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aquasurf_ray.driver.errors import BadUse
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Imports modules, looking in the working folder first. What they print goes to standard error.
+    """Import modules, looking in the working folder first. Their output goes to standard error: stdout is for results.
 
     Raises:
-        BadUse: one cannot be imported; the message holds its own error.
+        BadUse: a module cannot be imported; the message includes its error.
     """
     for name in names:
         if str(Path.cwd()) not in sys.path:

@@ -1,8 +1,8 @@
-"""Epoch checkpoints that travel through Tune: written into a folder of their own, handed over with the epoch's report.
+"""Epoch checkpoints that Tune manages: written to a temporary folder and reported together with the epoch.
 
-The file is that of `workers.engine.checkpoints`. Its identity leaves the learning rate and the weight decay out,
-because Tune may give a trial's checkpoint to another trial of the function with other values (population based
-training): the state is then carried over to the new values.
+The file format is that of `workers.engine.checkpoints`. The identity of a checkpoint excludes the learning rate and the
+weight decay, because Tune may give a trial's checkpoint to another trial of the function with other values (population
+based training): the state is then converted to the new values.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SETTINGS = "settings"
 
 
 class ReportedCheckpoints(CheckpointFolder):
-    """The checkpoints of one trial. That of the last epoch stays in `last`, for the report that ends the trial.
+    """The checkpoints of one trial. The last epoch's stays in `last`, for the report that ends the trial.
 
     Args:
-        folder: a folder of this process, where they are written.
-        given: what Tune wants the trial to go on from.
-        report: is called with the checkpoint of an epoch, which is deleted when it returns.
+        folder: a temporary folder of this process for the files.
+        given: the checkpoint from which Tune wants the trial to continue, if there is one.
+        report: called with the checkpoint of an epoch, which is deleted afterwards.
     """
 
     after_last = True
@@ -50,7 +50,7 @@ class ReportedCheckpoints(CheckpointFolder):
         self._epochs, self._new = task.recipe.epochs, _settings(task.recipe)
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
-        """Writes the state after `epoch`, and has it reported."""
+        """Write the state after `epoch` and report it."""
         folder = self._written / str(epoch)
         CheckpointFolder(str(folder), self.identity).save(epoch, {**state, SETTINGS: self._new})
         checkpoint = cast(Checkpoint, Checkpoint.from_directory(folder))
@@ -61,7 +61,7 @@ class ReportedCheckpoints(CheckpointFolder):
             shutil.rmtree(folder)
 
     def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-        """(epoch, state) of the checkpoint that Tune has given, or None where there is none of this training."""
+        """Return (epoch, state) of the checkpoint that Tune has given, or None if there is none of this training."""
         if self._given is None:
             return None
         with self._given.as_directory() as folder:
@@ -73,7 +73,7 @@ class ReportedCheckpoints(CheckpointFolder):
 
 
 def carried_over(state: dict[str, Any], new: Mapping[str, float]) -> dict[str, Any]:
-    """The state of a training with the learning rate and the weight decay of another recipe.
+    """Return a training's state with the learning rate and the weight decay of another recipe.
 
     Every schedule is a share of the peak learning rate, so a new peak multiplies all rates.
     """
@@ -83,7 +83,7 @@ def carried_over(state: dict[str, Any], new: Mapping[str, float]) -> dict[str, A
     ratio = new["learning_rate"] / old["learning_rate"]
     for group in state["optimizer"]["param_groups"]:
         group.update({name: group[name] * ratio for name in RATES if name in group})
-        if group["weight_decay"] == old["weight_decay"]:  # not those of vectors, which never decay
+        if group["weight_decay"] == old["weight_decay"]:  # groups of vectors never decay, and stay at 0
             group["weight_decay"] = new["weight_decay"]
     schedule = state["schedule"]
     schedule.update({name: [rate * ratio for rate in schedule[name]] for name in ("base_lrs", "_last_lr")})

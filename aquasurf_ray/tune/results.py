@@ -1,7 +1,7 @@
-"""Convert a trial's last report into the store's result. Nothing is computed here.
+"""Convert a trial's last report into a result for the store. Nothing is computed here.
 
-All metrics that `train_activation` reports are stored. For a trainable that reports no `status` it is unknown whether
-Tune's scheduler stopped it, so its last report counts as the result of a whole training.
+All metrics that `train_activation` reports are stored. If a trainable reports no `status`, it is unknown whether Tune's
+scheduler stopped it, so its last report counts as the result of a whole training.
 """
 
 from __future__ import annotations

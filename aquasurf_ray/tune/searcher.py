@@ -1,8 +1,8 @@
 """`ActivationSearch`: the search as a Ray Tune `Searcher`.
 
-Its knowledge is in the store. Its own state, which Tune saves with the experiment's and `Tuner.restore` reads, is a
-small JSON document: which trial trains which function with which seed, the learning curves of trials that are under
-way, the name of the run. Everything it was made with (task, settings, their domains) is pickled with the Tuner.
+All results are in the store. The searcher's own state, which Tune saves with the experiment and `Tuner.restore` reads,
+is a small JSON document: the function and seed of each trial, the learning curves of trials under way, the name of the
+run. The arguments of the searcher (task, settings, their domains) are pickled with the Tuner.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Trial:
-    """The function and the seed of a Tune trial, and its reports; `epochs` are emptied when it has ended."""
+    """The function and the seed of a Tune trial, and its reports; `epochs` is emptied when the trial has ended."""
 
     function: str
     seed: int
@@ -47,25 +47,25 @@ class Trial:
 
 
 class ActivationSearch(Searcher):
-    """Chooses activation functions for Tune's trials by this package's surrogate.
+    """A Tune searcher that chooses the trials' activation functions with this package's surrogate.
 
-    A trial's configuration has `activation`, an expression, `seed`, and the settings of `config`; with a `task` also
-    `task` and what else `train_activation` needs. The run is in the store like one of `aquasurf search`, under its
-    lease, and shares its results: what is known of the task is not trained again, and uses up no trial.
+    A trial's configuration has `activation` (an expression), `seed`, and the settings of `config`; with a `task` also
+    `task` and the other keys of `train_activation`. The run is in the store like one of `aquasurf search`, under a
+    lease, and shares its results: known results of the task are not trained again, and use up no trial.
 
     Args:
         task: for `train_activation`: a task, its name, or `package.module:function`.
         config: other settings of each trial, values or Tune domains. With a task they are fields of its recipe. Fixed
-            ones belong to the task; domains are drawn at random, by the seed, and a function's score is its best.
+            values belong to the task; domains are drawn at random, by the seed, and a function's score is its best.
         trainable: instead of a task, the name of your own trainable in the store. Everything that changes its results
-            must be in `config` then, or different results are taken for equal ones.
+            must be in `config` then, or results of different settings are confused.
         draws: trials of each function, with different draws of the domains.
-        trials: how many there are to be; the Tuner's `num_samples` is -1 then. Without it Tune alone knows.
-        metric, mode: what trials report, and "max" or "min"; with a task `score` and "max" by default. The surrogate
-            learns from a trial's last report.
-        points_to_evaluate: configurations to begin with, `{"activation": ..., ...}`, instead of the eight baselines.
-        max_concurrent: trials at a time.
-        spectrum_workers: Ray actors that compute spectra, where the features are not "outputs".
+        trials: the total number of trials, for a Tuner whose `num_samples` is -1; by default Tune's `num_samples`.
+        metric, mode: the metric that trials report, and "max" or "min"; with a task `score` and "max" by default. The
+            surrogate learns from a trial's last report.
+        points_to_evaluate: the first configurations, `{"activation": ..., ...}`, instead of the eight baselines.
+        max_concurrent: the largest number of simultaneous trials.
+        spectrum_workers: the number of Ray actors that compute spectra, unless the features are "outputs".
         **options: fields of `SearchConfig`: `name` and `store` of the run, `space`, `candidates`, `seed`,
             `training_seed`, `surrogate`, `regressor`, `features` (by default "outputs", which needs no spectra), ...
 
@@ -111,12 +111,12 @@ class ActivationSearch(Searcher):
         by_default = (SCORE, MAX) if task is not None else (None, None)
         super().__init__(metric or by_default[0], mode or by_default[1])
 
-    # -- what Tune asks
+    # -- calls from Tune
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
     ) -> bool:
-        """Take Tune's metric and mode where it was made with none. Its settings are those that it was made with.
+        """Use Tune's metric and mode, unless the searcher was constructed with its own. Its settings never change.
 
         Raises:
             BadUse: the `param_space` of the Tuner has settings of the search, which `Tuner.restore` would forget.
@@ -135,12 +135,12 @@ class ActivationSearch(Searcher):
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Suggest nothing while so many trials are open."""
+        """Suggest nothing while `max_concurrent` trials are open."""
         self._max_concurrent = max_concurrent
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the configuration of a new trial; None where there is none now, FINISHED where none is left.
+        """Return the configuration of a new trial; None if there is none now, FINISHED if none is left.
 
         Raises:
             BadUse, StoreError: the run cannot be created, or another process has it.
@@ -148,7 +148,7 @@ class ActivationSearch(Searcher):
         if self._max_concurrent is not None and self._n_open() >= self._max_concurrent:
             return None
         if self._n_trials is not None and len(self._trials) >= self._n_trials:
-            return self.FINISHED  # type: ignore[return-value]  # Tune's own word
+            return self.FINISHED  # type: ignore[return-value]  # Tune's own constant, a string
         session = self._opened()
         claim = session.next()
         if claim is None:
@@ -163,13 +163,13 @@ class ActivationSearch(Searcher):
         return {**self._conditions(), **settings, ACTIVATION: function.name, "seed": claim.record.seed}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Keep a point of the trial's learning curve."""
+        """Record a point of the trial's learning curve."""
         trial = self._trials.get(trial_id)
         if trial is not None and not trial.ended:
             self._note_epoch(trial, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Record the end of a trial: its last report, or that it failed."""
+        """Record the end of a trial: its last report, or its failure."""
         trial = self._trials.get(trial_id) or _trial_of_report(result)
         if trial is None:
             logger.warning("trial %s ended, which this search has not suggested", trial_id)
@@ -197,15 +197,15 @@ class ActivationSearch(Searcher):
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
     ) -> None:
-        """Add a result from elsewhere, as that of its function; it is in the store when the search begins."""
+        """Add an external result for a function; it is stored when the search begins."""
         function_row(parameters[ACTIVATION])
         if not error:
             self._given.append((dict(parameters), float(value), pruned))
 
-    # -- what Tune saves
+    # -- state that Tune saves
 
     def get_state(self) -> dict[str, Any]:
-        """Return the state, as values that JSON can hold."""
+        """Return the state as JSON-ready values."""
         return {
             "version": VERSION,
             "name": self._name,
@@ -217,10 +217,10 @@ class ActivationSearch(Searcher):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take over a state.
+        """Continue from a saved state.
 
         Raises:
-            BadUse: it is of another version.
+            BadUse: the state has another version.
         """
         if state.get("version") != VERSION:
             raise BadUse(f"state of ActivationSearch: version {state.get('version')}, expected {VERSION}")
@@ -235,10 +235,10 @@ class ActivationSearch(Searcher):
         Path(checkpoint_path).write_text(json.dumps(self.get_state(), indent=1))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read the state back.
+        """Read the state from a file that `save` wrote.
 
         Raises:
-            BadUse: the file holds none; a search without its state would start over unnoticed.
+            BadUse: the file has no state; without this error, a search would start over unnoticed.
         """
         try:
             state = json.loads(Path(checkpoint_path).read_text())
@@ -249,7 +249,7 @@ class ActivationSearch(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None, "_study_made": None}
 
-    # -- what people ask
+    # -- for users
 
     @property
     def run_name(self) -> str | None:
@@ -257,8 +257,8 @@ class ActivationSearch(Searcher):
         return self._name
 
     def close(self, status: RunStatusName = "interrupted") -> None:
-        """Release the run, for another process to resume. Tune reports its end to no search, so this happens after the
-        last of `trials`, and otherwise when the process ends."""
+        """Release the run, so that another process can resume it. Tune does not tell a searcher that the experiment has
+        ended, so this happens after the last of `trials`, or else when the process ends."""
         if self._session is not None:
             self._session.close(status)
             self._session = None
@@ -284,7 +284,7 @@ class ActivationSearch(Searcher):
         points = None if self._points is None else tuple(point[ACTIVATION] for point in self._points)
         plan = Plan(self._config, self._study(), self._draws, points, self._spectrum_workers)
         session = open_session(plan, self._name)
-        weakref.finalize(self, session.close, "interrupted")
+        weakref.finalize(self, session.close, "interrupted")  # also at the end of the process; see `close`
         self._session, self._name = session, session.name
         for trial in self._trials.values():
             if not trial.ended:
@@ -294,7 +294,7 @@ class ActivationSearch(Searcher):
         return session
 
     def _record_given(self, session: Session, parameters: Mapping[str, Any], value: float, pruned: bool) -> None:
-        why = "pruned, says who evaluated it" if pruned else None
+        why = "pruned, according to its source" if pruned else None
         seed = int(parameters.get("seed", self._config.training_seed))
         row = function_row(parameters[ACTIVATION])
         result = evaluation_result({}, self._study().score(value), (), "given to the search", stopped_early=why)
@@ -325,7 +325,7 @@ class ActivationSearch(Searcher):
         return sum(not trial.ended for trial in self._trials.values())
 
     def _note_epoch(self, trial: Trial, result: Mapping[str, Any]) -> None:
-        """One point of the curve: under the trainable's own number of the epoch, or Tune's count of reports."""
+        """Record a point of the curve under the trainable's own epoch number, or else Tune's count of reports."""
         number = int(result.get("epoch", result.get("training_iteration", 0)))
         if number < 1:
             return
@@ -338,7 +338,7 @@ class ActivationSearch(Searcher):
 
 def _search_config(task: str | Task | None, trainable: str | None, options: Mapping[str, Any]) -> SearchConfig:
     if (task is None) == (trainable is None):
-        raise BadUse("one of `task`, for train_activation, and `trainable`, the name of your own, is to be given")
+        raise BadUse("give either `task`, for train_activation, or `trainable`, the name of your own trainable")
     config = make_config({"features": "outputs", **options, "task": name_of(task) if task is not None else trainable})
     if task is None and config.features != "outputs":
         raise BadUse(f"features: '{config.features}' need spectra, and so a task; give features='outputs'")
@@ -352,7 +352,7 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:
-    """Return the trial of a report whose number is unknown, from the configuration that the report repeats."""
+    """Return the trial of a report with an unknown id, from the configuration that the report repeats."""
     known = result or {}
     function = known.get(f"config/{ACTIVATION}")
     return None if function is None else Trial(function_row(function).name, int(known.get("config/seed", 0)))

@@ -1,8 +1,8 @@
-"""The run of a Tune search in the store: the holder of its lease claims what is tried next, and records the results.
+"""The run of a Tune search: a process with the run's lease claims the next evaluations and records the results.
 
-It is a run of kind `search`, made of the driver's own parts: its queue comes first (interrupted evaluations, and those
-requested with `aquasurf enqueue`), then baselines, then suggestions of the surrogate. The workers of its pool compute
-spectra only.
+It is a run of kind `search`, composed of the driver's parts: its queue comes first (interrupted evaluations, and
+requests of `aquasurf enqueue`), then baselines, then suggestions of the surrogate. The workers of its pool compute only
+spectra.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ from aquasurf_ray.workers.messages import WorkerSettings
 
 WAIT_SECONDS = 0.25
 TUNE = Slot(0, None, "idle", None, 0.0)
-"""Tune's trials, as the one worker that claims are made for."""
+"""The stand-in for all of Tune's trials: claims are made for this one worker."""
 
 logger = logging.getLogger(__name__)
 
 _held: dict[tuple[str, str], Session] = {}
-"""The sessions of this process, by store and run. A further one of the same run takes over."""
+"""The sessions of this process, by store and run. A new session of the same run replaces the earlier one."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a session: the configuration, the study, and how many draws of its tuned settings a function gets.
+    """The plan of a session: the configuration, the study, and the number of draws of tuned settings per function.
 
-    `points` are functions to begin with, instead of the baselines.
+    `points` are functions to train first, instead of the baselines.
     """
 
     config: SearchConfig
@@ -72,15 +72,15 @@ class Plan:
 
 
 class TuneClaims(Claims):
-    """Claims of a run whose trainings Tune's scheduler may stop, whatever their origin: their results are accepted."""
+    """The claims of a run whose trainings, of any origin, Tune's scheduler may stop: such results are accepted."""
 
     def may_stop(self, origin: Origin) -> bool:
-        """Return True."""
+        """Return True: Tune's scheduler does not know origins."""
         return True
 
 
 class NotesToLog:
-    """A callback that hands notes to this module's logger: Tune has the terminal."""
+    """A callback that sends notes to this module's logger, because Tune writes to the terminal."""
 
     def on_event(self, event: Event) -> None:
         """Log a note as a warning."""
@@ -89,7 +89,7 @@ class NotesToLog:
 
 
 class Session:
-    """A run that this process holds, from `open_session` to `close`.
+    """A run whose lease this process has, from `open_session` to `close`.
 
     Args:
         stack: closes everything that the session has started.
@@ -110,10 +110,10 @@ class Session:
         self._preparation = Preparation(context, spectra=self._pool is not None, costs=False)
 
     def next(self) -> Claim | None:
-        """Claim the next evaluation; None where there is nothing to train now.
+        """Claim the next evaluation, and return the claim; None if there is nothing to train now.
 
         Raises:
-            LeaseLost, StoreError: the run is no longer ours, or the store cannot be reached.
+            LeaseLost, StoreError: another process has the run, or the store cannot be reached.
         """
         self._keeper.check()
         self._other_runs.sync()
@@ -134,18 +134,18 @@ class Session:
         return self._claims.function(function_id)
 
     def begin(self, claim: Claim, trial: str, settings: dict[str, Any]) -> None:
-        """Record that a trial trains a claimed evaluation."""
+        """Record that a trial trains an evaluation that was claimed."""
         self._store.start(self._lease, claim.evaluation_id, f"trial {trial}", settings=settings)
 
     def take_back(self, function: str, seed: int) -> None:
-        """Claim the evaluation of a trial that Tune continues from an earlier session, unless its result is there."""
+        """Claim the evaluation of a trial that Tune continues from an earlier session, unless it has a result."""
         (function_id,) = self._store.add_functions([function_row(function)])
         claim = self._claim(function_id, seed, self._origin(function_id), retry_failed=True)
         if claim.state == "claimed":
             self._store.start(self._lease, claim.evaluation_id, "a trial that Tune continues")
 
     def record(self, function: str, seed: int, result: EvaluationResult) -> bool:
-        """Record a result; False where another one was there before, which stays."""
+        """Record a result; return False if the evaluation had one already, which stays."""
         number = self._evaluation(function, seed)
         recorded = self._store.record_result(self._lease, number, result)
         if recorded:
@@ -164,7 +164,7 @@ class Session:
         self._history.evaluations.put(changed)
 
     def close(self, status: RunStatusName) -> None:
-        """Release the run; harmless twice."""
+        """Release the run; a second call does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -178,7 +178,7 @@ class Session:
             self._store.close()
 
     def _evaluation(self, function: str, seed: int) -> int:
-        """Return the number of a trial's evaluation, which becomes ours if it was not."""
+        """Return the number of a trial's evaluation, claimed now if this run does not have it."""
         (function_id,) = self._store.add_functions([function_row(function)])
         for number, known in self._history.evaluations.items():
             if known.function_id == function_id and known.seed == seed:
@@ -196,7 +196,7 @@ class Session:
         return next(known, "proposal")
 
     def _further_draw(self) -> Claim | None:
-        """Claim the next draw of the tuned settings for a function that has had too few."""
+        """Claim the next draw of the tuned settings for a function with fewer than `draws`."""
         if self._plan.draws == 1:
             return None
         seeds: defaultdict[int, set[int]] = defaultdict(set)
@@ -211,7 +211,7 @@ class Session:
         return None
 
     def _prepare(self, timeout: float) -> None:
-        """Have the workers compute spectra, and close the pool when all are there."""
+        """Let the workers compute spectra, and close the pool when all spectra are known."""
         if self._pool is None:
             return
         for slot in self._pool.idle():
@@ -227,7 +227,7 @@ class Session:
 
 
 def open_session(plan: Plan, name: str | None) -> Session:
-    """Open the run of this name, which is created if there is none.
+    """Open the run of this name, or create it.
 
     Raises:
         BadUse, StoreError: the configuration is wrong, the store cannot be used, the run of this name is another one,
@@ -262,7 +262,7 @@ def open_session(plan: Plan, name: str | None) -> Session:
 
 
 def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack) -> RunContext:
-    """Return the context of the session; its pool has workers only where spectra are missing."""
+    """Return the context of the session; its pool has workers only if spectra are missing."""
     config, snapshot, spectra = plan.config, store.snapshot(run.id), {}
     ids = [function.id for function in snapshot.candidates]
     if config.features != "outputs":
@@ -301,7 +301,7 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
         try:
             run = store.create_run(new, candidates)
         except RunExists:
-            if name is None:  # somebody took the free name at the same time
+            if name is None:  # another process took the free name first
                 continue
             raise
         if run.created or name is not None:

@@ -1,11 +1,11 @@
-"""The study of a Tune experiment, in the store's terms: the task whose results its trials are.
+"""The study of a Tune experiment: the task in the store to which the results of its trials belong.
 
-A trial is a function and other settings. Fixed settings are part of the task: `epochs=5` makes the task of that recipe,
-which `aquasurf search` would call the same. Settings that are tuned together with the function make a task of their
-own, whose record names their domains: its score of a function is the best that some draws of them reach. A draw is
-settled by the search's seed, the function and the draw's number, which takes the place of the training's seed in the
-store, so a row of the store always means the same training. Judged by another metric than the task's own, or trained by
-a trainable that this package does not know, it is another task again.
+A trial has a function and other settings. Fixed settings are part of the task: `epochs=5` gives the task with that
+recipe, with the same digest as in `aquasurf search`. Settings that are tuned together with the function give a separate
+task, whose record names their domains: a function's score is the best of several draws. A draw depends only on the
+search's seed, the function and the number of the draw. This number replaces the training seed in the store, so a row
+of the store always means the same training. A metric other than the task's own, or a trainable that this package does
+not know, gives yet another task.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
 
 @dataclass(frozen=True)
 class Study:
-    """The task of an experiment as the store keeps it, and the settings that come with each function.
+    """The task of an experiment as the store has it, and the settings for each function.
 
-    `loaded` is the task with the fixed settings, where it is one of this package's; `higher_is_better` says how the
-    experiment's metric becomes a score.
+    `loaded` is the task with the fixed settings, unless the experiment has its own trainable; `higher_is_better`
+    decides how the experiment's metric becomes a score.
     """
 
     name: str
@@ -44,31 +44,32 @@ class Study:
     loaded: Task | None = None
 
     def settings(self, fingerprint: str, number: int) -> dict[str, Any]:
-        """The other settings of a function's draw with this number."""
+        """Return the other settings for one draw of a function, by the number of the draw."""
         drawn = {name: self._drawn(name, fingerprint, number) for name in self.tuned}
         return {**self.fixed, **drawn}
 
     def score(self, value: float) -> float:
-        """The metric's value with its sign changed where lower is better."""
+        """Return the metric's value, with the sign changed where lower is better."""
         return value if self.higher_is_better else -value
 
     def _drawn(self, name: str, fingerprint: str, number: int) -> Any:
         text = f"{self.seed} {fingerprint} {number} {name}"
+        # A seed per setting, so that adding one setting does not change the draws of the others.
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
         value = self.tuned[name].sample(random_state=seed)
         return value.item() if hasattr(value, "item") else value
 
 
 def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str, seed: int) -> Study:
-    """The study of `train_activation` on a task.
+    """Return the study of `train_activation` on a task.
 
     Raises:
-        BadUse: a setting that recipes do not have, or a value out of its range.
+        BadUse: recipes do not have a setting, or a value is out of range.
     """
     fixed, tuned = _split(config)
     unknown = [name for name in config if name not in RECIPE_FIELDS]
     if unknown:
-        raise BadUse(f"config: '{unknown[0]}' is no setting of a recipe; there are {', '.join(RECIPE_FIELDS)}")
+        raise BadUse(f"config: '{unknown[0]}' is not a recipe setting; choose from {', '.join(RECIPE_FIELDS)}")
     try:
         loaded = replace(task, recipe=replace(task.recipe, **fixed))
     except TaskError as error:
@@ -85,7 +86,7 @@ def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str,
 
 
 def study_of_trainable(trainable: str, config: Mapping[str, Any], metric: str, mode: str, seed: int) -> Study:
-    """The study of a trainable of the user's own, which is known by the name that the user gives it."""
+    """Return the study of the user's own trainable, identified by the name that the user gives it."""
     fixed, tuned = _split(config)
     objective = {"metric": metric, "higher_is_better": mode == MAX}
     spec: dict[str, Any] = {"name": trainable, "trainable": trainable, "config": fixed, "objective": objective}
@@ -94,7 +95,7 @@ def study_of_trainable(trainable: str, config: Mapping[str, Any], metric: str, m
     try:
         key = digest(spec)
     except TypeError as error:
-        raise BadUse(f"config: fixed values must be such that JSON can hold them: {error}") from None
+        raise BadUse(f"config: fixed values must be JSON-serialisable: {error}") from None
     return Study(trainable, "1", key, spec, fixed, tuned, seed, mode == MAX)
 
 
@@ -111,5 +112,5 @@ def _texts(tuned: Mapping[str, Domain], seed: int) -> dict[str, Any]:
 
 
 def _text(domain: Any) -> str:
-    """For example `Float LogUniform (0.001, 1.0)`."""
+    """Return the text of a domain, such as `Float LogUniform (0.001, 1.0)`."""
     return f"{type(domain).__name__} {domain.get_sampler()} {domain.domain_str}"

@@ -1,10 +1,10 @@
 """A trainable of Tune's function API: one function trained on one task, each epoch reported with its checkpoint.
 
-Reported are the figures of `workers.result`, under their names: `epoch`, `epochs`, `score` (what a search maximises),
-`train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with the last
-epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
-`examples_per_second`, `peak_memory_mb`. Unknown values are left out. A function that diverges ends its trial with
-scores and losses that are NaN, and no error: it is a result, which a search learns from.
+The reports have the metrics of `workers.result`, under their names: `epoch`, `epochs`, `score` (which a search
+maximises), `train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with
+the last epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
+`examples_per_second`, `peak_memory_mb`. Unknown values are left out. If the function diverges, its trial ends with
+scores and losses of NaN, not with an error: divergence is a result from which a search learns.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ SCORES = ("score", "train_loss", "train_score", "val_loss", "val_score")
 
 
 def train_activation(config: Mapping[str, Any]) -> None:
-    """Trains `config["activation"]` on `config["task"]`, from the checkpoint that Tune gives, if it gives one.
+    """Train `config["activation"]` on `config["task"]`, from the checkpoint that Tune gives, if there is one.
 
     Args:
-        config: `activation`, an expression; `task`, a `Task` or its name; and if wanted `seed`, any field of the task's
+        config: `activation`, an expression; `task`, a `Task` or its name; optionally `seed`, any field of the task's
             recipe (`learning_rate`, `weight_decay`, `epochs`, `batch_size`, ...), `modules` to import first, the folder
-            `data` of data sets, the folder `import_from` of a task of one's own, and `fast_activations`.
+            `data` of data sets, the folder `import_from` of your own task, and `fast_activations`.
 
     Raises:
-        BadUse: a key is missing, or is none of these.
-        TaskError, MemoryError, ...: faults that are not the function's, for Tune to retry or to count as an error.
+        BadUse: a key is missing or unknown.
+        TaskError, MemoryError, ...: failures that are not the function's, for Tune to retry or to count as an error.
     """
     unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS)]
     missing = [key for key in ("activation", "task") if key not in config]
     if unknown or missing:
-        what = f"'{unknown[0]}' is no key" if unknown else f"'{missing[0]}' is missing"
-        raise BadUse(f"config of train_activation: {what}; there are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
+        what = f"unknown key '{unknown[0]}'" if unknown else f"'{missing[0]}' is missing"
+        raise BadUse(f"config of train_activation: {what}; the keys are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
     task = _task(config)
     torch.set_num_threads(_threads())
     seed, activation = int(config.get("seed", 0)), Activation(config["activation"])
@@ -74,23 +74,23 @@ def train_activation(config: Mapping[str, Any]) -> None:
 
 
 class _Reports:
-    """Reports to Tune, one per epoch; the last one has the final metrics too."""
+    """The reports to Tune, one per epoch; the last one also has the final metrics."""
 
     def __init__(self, task: Task) -> None:
         self._epochs = task.recipe.epochs
         self._last: Epoch | None = None
 
     def remember(self, epoch: Epoch) -> None:
-        """Keeps the figures of an epoch until its checkpoint is there."""
+        """Remember the metrics of an epoch until its checkpoint is written."""
         self._last = epoch
 
     def epoch(self, checkpoint: Checkpoint) -> None:
-        """Reports the epoch that was remembered."""
-        assert self._last is not None  # noqa: S101 - an epoch is reported before its checkpoint is made
+        """Report the remembered epoch with its checkpoint."""
+        assert self._last is not None  # noqa: S101 - `remember` is called before the checkpoint is written
         tune.report(self._figures(self._last), checkpoint=checkpoint)
 
     def end(self, result: TrainingResult, checkpoint: Checkpoint | None) -> None:
-        """Reports the last epoch, or why there is none."""
+        """Report the last epoch with the final metrics, or the reason why there is none."""
         epochs = self._figures(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
         figures = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
         figures["training_seconds"] = figures.pop("seconds")

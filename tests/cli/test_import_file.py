@@ -184,7 +184,7 @@ def test_what_is_asked_wrongly_is_told(here, good, capsys):
     (here / "other.json").write_text("{}")
     before = content(here)
     code, _, err = run(capsys, "import", "other.json", *TASK, "--name", "mine")
-    assert (code, err) == (2, "aquasurf: a run named 'mine' is there already; choose another --name\n")
+    assert (code, err) == (2, "aquasurf: a run named 'mine' already exists; choose another --name\n")
     for arguments in (["resume", "mine"], ["enqueue", "mine", "swish(x)"]):
         code, _, err = run(capsys, *arguments)
         assert (code, "'mine' was imported" in err) == (2, True)

@@ -165,14 +165,14 @@ def test_whoever_has_no_token_is_told_so(head, say, tmp_path):
     for environment in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN_PATH": str(wrong)}):
         code, out, err = say("job", "list", **environment)
         assert (code, out) == (2, "")
-        assert err.startswith(f"aquasurf: the cluster at {head.address} wants its token: set RAY_AUTH_MODE=token")
+        assert err.startswith(f"aquasurf: the cluster at {head.address} requires its token: set RAY_AUTH_MODE=token")
 
 
 def test_a_job_that_is_not_there_is_told_of(head, say):
     for command in ("attach", "stop"):
         code, out, err = say("job", command, "nothing")
         assert (code, out) == (2, "")
-        assert err == f"aquasurf: no such job at {head.address}; there are those of 'aquasurf job list'\n"
+        assert err == f"aquasurf: no such job at {head.address}; list the jobs with: aquasurf job list\n"
 
 
 def test_an_explicit_address_wins_over_rays_variables(head, say):

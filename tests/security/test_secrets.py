@@ -129,5 +129,5 @@ def test_a_cluster_that_asks_for_no_token_is_told_of(address, mode, told, monkey
     monkeypatch.setattr(cluster, "_check_listening", lambda address: None)
     with caplog.at_level(logging.WARNING), connected(address):
         pass
-    assert ("asks for no token" in caplog.text) == told
+    assert ("requires no token" in caplog.text) == told
     assert (f"{AUTHENTICATION}=token" in caplog.text) == told

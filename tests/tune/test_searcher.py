@@ -268,11 +268,11 @@ def test_the_pages_other_searches_suggest_what_they_say(tmp_path, monkeypatch):
 
 
 def test_wrong_use_is_told(make, url):
-    with pytest.raises(BadUse, match="one of `task`"):
+    with pytest.raises(BadUse, match="give either `task`"):
         make(trainable="both")
     with pytest.raises(BadUse, match="need spectra"):
         make(task=None, trainable="mine", features="both")
-    with pytest.raises(BadUse, match="'learning_rat' is no setting"):
+    with pytest.raises(BadUse, match="'learning_rat' is not a recipe setting"):
         make(config={"learning_rat": 0.1}).suggest("t")
     with pytest.raises(BadUse, match="epochs must be at least 1"):
         make(config={"epochs": 0}).suggest("t")

@@ -227,7 +227,7 @@ def test_another_trials_checkpoint_is_taken_over_with_ones_own_learning_rate_and
 
 
 def test_settings_that_are_none_are_refused():
-    with pytest.raises(BadUse, match="'learning_rat' is no key"):
+    with pytest.raises(BadUse, match="unknown key 'learning_rat'"):
         train_activation({"activation": "relu(x)", "task": "digits", "learning_rat": 0.1})
     with pytest.raises(BadUse, match="'task' is missing"):
         train_activation({"activation": "relu(x)"})

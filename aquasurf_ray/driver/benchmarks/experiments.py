@@ -1,7 +1,7 @@
-"""Runs experiments over Ray, one after the other, and simulates what several of them share only once.
+"""Run experiments over Ray, one after the other; runs that several experiments share are simulated only once.
 
-Run number i of a search algorithm is the same whatever the number of runs, so that an experiment of fewer runs takes
-the first ones of an earlier experiment, and one of more simulates the rest alone.
+Run number i of a search algorithm does not depend on the number of runs: an experiment with fewer runs than an earlier
+one takes the first of them, and an experiment with more simulates only the rest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def run_experiments(
     address: str | None = None,
     on_progress: Progress | None = None,
 ) -> Iterator[tuple[str, Comparison]]:
-    """Each experiment's name and comparison, as soon as it is there.
+    """Yield each experiment's name and comparison, as soon as it is finished.
 
     Args:
-        benchmark: what answers.
-        experiments: by name.
-        order: runs, evaluations, seed and what is observed; its policies and workers are those of the experiments.
-        runs: of experiments that have not the order's, by name.
-        address, on_progress: see `replay`; progress is of one replay, the runs of an experiment with equal workers.
+        benchmark: the benchmark that answers instead of trainings.
+        experiments: the experiments, by name.
+        order: runs, evaluations, seed and what is observed; its policies and workers are replaced by each experiment's.
+        runs: the number of runs of experiments that differ from the order's, by name.
+        address, on_progress: see `replay`; progress covers one replay: runs with an equal number of workers.
 
     Raises:
         BadUse, RunFailed, KeyboardInterrupt: as `replay` does.

@@ -1,4 +1,4 @@
-"""A stored run written to a file: what only the store knows, joined with what only the surrogate can read."""
+"""Export stored runs and benchmarks to files. The spectra come from the store; the surrogate's code decodes them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ BENCHMARK_FORMATS = (".parquet", ".json")
 
 
 def export_run(name: str, form: str, output: Path, store: str | None = None) -> int:
-    """Writes the run to `output` as `act-bench`, `csv` or `parquet`; returns how many functions it holds.
+    """Write a run to `output` as `act-bench`, `csv` or `parquet`, and return its number of functions.
 
     Raises:
-        StoreError: no such run, another format, or a file that cannot be written.
+        StoreError: there is no such run or format, or the file cannot be written.
     """
     with Store.open(store_url(store), create=False) as opened:
         return opened.export_run(opened.run(name).id, form, output, cdf=_cdf)
 
 
 def check_benchmark_file(output: Path) -> None:
-    """Raises BadUse where no benchmark can be written, before anything is trained for it."""
+    """Raise BadUse if no benchmark can be written there: a build would find out only after days of training."""
     if output.suffix not in BENCHMARK_FORMATS:
         raise BadUse(f"output: a benchmark is written to a file named {' or '.join(BENCHMARK_FORMATS)}, got '{output}'")
     try:
@@ -41,7 +41,7 @@ def check_benchmark_file(output: Path) -> None:
 
 
 def export_benchmark(store: Store, name: str, output: Path) -> int:
-    """Writes a build to a file in the format that its name tells; returns how many functions it holds."""
+    """Write a build to a file, in the format of its suffix, and return its number of functions."""
     if output.suffix == ".json":
         return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
     run = store.run(name)
@@ -51,7 +51,7 @@ def export_benchmark(store: Store, name: str, output: Path) -> int:
 
 
 def _provenance(run: Run) -> dict[str, Any]:
-    """The command that makes the benchmark, and the versions of what computes its numbers, as installed here."""
+    """Return the command that builds the benchmark, and the installed versions of the packages that it depends on."""
     config = run.config
     command = f"aquasurf benchmark build {config['task']} --space {config['space']} --seeds {config['seeds']}"
     command += f" --fisher {','.join(config['fishers'])} --fast-activations {config['fast_activations']}"
@@ -60,6 +60,6 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _cdf(feature: bytes) -> list[float]:
-    """The cumulative distribution of a stored feature's log eigenvalues, as Act-Bench keeps it."""
+    """Return the cumulative distribution of a stored feature's log eigenvalues, in the form that Act-Bench has."""
     values: list[float] = SpectrumFeature.from_bytes(feature).cdf().tolist()
     return values

@@ -1,8 +1,8 @@
-"""A benchmark of this program's own format as what the store imports: a training of each seed, and the spectra.
+"""Read a benchmark in this package's own format as the entries that the store imports: trainings and spectra.
 
-The format tells neither why a training diverged nor an absent metric from one that is no number, so metrics that are
-no number are not there. Outputs are left out: they follow from the functions. Spectra come in the compact form that a
-search computes, as exact as the file has them (see `analysis.packing`).
+The format records neither why a training diverged nor whether a NaN metric is missing, so NaN metrics count as missing.
+Outputs are left out: they follow from the functions. Spectra come in the compact form that a search computes, as exact
+as in the file (see `analysis.packing`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ACCURACIES = {"score": "val_accuracy", "test_score": "test_accuracy", "train_sc
 
 
 def read_own(path: Path, metric: TaskMetric) -> Benchmark:
-    """The benchmark in a Parquet file.
+    """Return the benchmark in a Parquet file.
 
     Raises:
-        BenchmarkFileError: no benchmark, damaged, or judged by another metric than the task is.
+        BenchmarkFileError: the file is no benchmark or is damaged, or its metric is not the task's.
     """
     try:
         benchmark = load_benchmark(path)
@@ -41,7 +41,7 @@ def read_own(path: Path, metric: TaskMetric) -> Benchmark:
 
 
 def entries(benchmark: Benchmark) -> Iterator[tuple[int, BenchmarkEntry]]:
-    """Each training with its seed, by function."""
+    """Yield each training with its seed, function by function."""
     seeds = _seeds(benchmark)
     for i, j in zip(*benchmark.trained.nonzero(), strict=True):
         name = benchmark.functions[i]
@@ -50,7 +50,7 @@ def entries(benchmark: Benchmark) -> Iterator[tuple[int, BenchmarkEntry]]:
 
 
 def spectra(benchmark: Benchmark) -> Iterator[tuple[str, Fisher, bytes]]:
-    """Function, kind of Fisher information and stored form of every spectrum."""
+    """Yield the function, the kind of Fisher information and the stored form of every spectrum."""
     for kind, features in benchmark.spectra.items():
         for name, feature in zip(benchmark.functions, features, strict=True):
             if feature is not None:
@@ -58,7 +58,7 @@ def spectra(benchmark: Benchmark) -> Iterator[tuple[str, Fisher, bytes]]:
 
 
 def _seeds(benchmark: Benchmark) -> list[int]:
-    """Those that the file says it was trained with, else 0, 1, ..."""
+    """Return the seeds that the file records, or else 0, 1, ..."""
     said = benchmark.provenance.get("seeds")
     plain = list(range(benchmark.n_seeds))
     if isinstance(said, list) and len(set(said)) == len(plain) and all(type(seed) is int for seed in said):
@@ -75,7 +75,7 @@ def _result(benchmark: Benchmark, i: int, j: int) -> EvaluationResult:
     score = metrics.pop("score")
     if score is not None and math.isfinite(score):
         return EvaluationResult("done", score=score, **metrics)
-    return EvaluationResult("diverged", reason="the benchmark has no score of it", **metrics)
+    return EvaluationResult("diverged", reason="the benchmark has no score for it", **metrics)
 
 
 def _number(value: float) -> float | None:

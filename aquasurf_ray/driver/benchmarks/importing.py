@@ -1,8 +1,8 @@
-"""A benchmark file read into the store: what only the store can write, joined with what only expressions tell.
+"""Import a benchmark file into the store, with its functions identified by their fingerprints.
 
-The whole file is read and checked before the store is written to, so a bad file leaves the store as it was. Functions
-are told apart by our fingerprints: entries that are one function here become further seeds of it, and names that the
-file holds to be equal but are not here are kept beside their entry and reported, and lead nobody to its function.
+The whole file is read and checked before the store is written to, so a bad file leaves the store as it was. Entries
+with one fingerprint become further seeds of one function. Names that the file lists as equal although their
+fingerprints differ are stored with their entry and reported, but do not become names of its function.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ from aquasurf_ray.store.records.runs import Fisher
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.registry import BUILT_IN
 
-EXAMPLES = 20
+EXAMPLES = 20  # names of each kind in a report, which would otherwise list thousands
 _METRICS = ("train_accuracy", "val_accuracy", "train_loss", "val_loss", "test_accuracy", "test_loss", "seconds")
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import found. Where the file was known, `created` is False and the counts are 0.
+    """The contents of an imported file. If it was imported before, `created` is False and the counts are 0.
 
     Attributes:
-        entries: imported; `left_out` more have no metric at all, and were not.
-        functions: different functions by our fingerprints.
-        repeated: entries that are a function of an earlier entry, with examples (name, earlier name).
-        unequal: names held to be equal that are not here, with examples (name, entry).
+        entries: the number of imported entries; `left_out` more have no metric at all.
+        functions: the number of different functions, by fingerprint.
+        repeated: the number of entries with the function of an earlier entry, with examples (name, earlier name).
+        unequal: the number of names that the file lists as equal although they are not, with examples (name, entry).
         missing: how many entries lack a metric, by column.
-        unknown: how many entries have a field that this program does not know, by its title.
-        cdf_lengths: how many entries have a CDF of so many numbers.
-        spectra: how many functions have a spectrum of a kind of Fisher information, in a file of our own.
+        unknown: how many entries have a field that this package does not know, by its title.
+        cdf_lengths: how many entries have a CDF of each length.
+        spectra: how many functions have a spectrum, by kind of Fisher information; only for this package's format.
     """
 
     run: str
@@ -78,7 +78,7 @@ class ImportReport:
     spectra: tuple[tuple[str, int], ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the report as a JSON-ready document."""
         return asdict(self) | {
             key: dict(getattr(self, key)) for key in ("missing", "unknown", "cdf_lengths", "spectra")
         }
@@ -93,21 +93,21 @@ def import_benchmark(
     modules: Iterable[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Imports a benchmark as a finished run of kind `import`.
+    """Import a benchmark as a finished run of kind `import`.
 
     Args:
-        file: an Act-Bench file (JSON), this program's Parquet, or the name of a benchmark that is shipped.
-        task: what the functions were trained on; a known task, of which only name and metric are used.
-        name: of the run; by default one that tells the file.
-        modules: register operators of the user's own.
-        progress: called with what is read and what there is to read.
+        file: an Act-Bench file (JSON), a benchmark in Parquet, or the name of a shipped benchmark.
+        task: the known task that the functions were trained on; only its name and metric are used.
+        name: the name of the run; by default it is made from the file's name.
+        modules: modules to import first, which register the user's own operators.
+        progress: called with the bytes read so far and the bytes in total.
 
     Raises:
-        BadUse: no such task or module.
-        BenchmarkFileError: the file is broken; the text says where.
+        BadUse: there is no such task or module.
+        BenchmarkFileError: the file is damaged; the text says where.
         StoreError: the name is taken, or the database cannot be used.
     """
-    make_config({"task": task, "name": name})  # for what a run may be named
+    make_config({"task": task, "name": name})  # checks the name by the rules for runs
     path, modules = benchmark_path(file), tuple(modules)
     import_modules(modules)
     task_name, metric = _known_task(task)
@@ -120,7 +120,7 @@ def import_benchmark(
     found = _own_found(path, metric) if own else _found(path, metric, progress)
     if not found.entries:
         raise BenchmarkFileError(f"'{path.name}' has no entry with any metric; nothing is imported")
-    if file_digest(path) != digest:
+    if file_digest(path) != digest:  # the digest must be that of the content which was read
         raise BenchmarkFileError(f"'{path}' was changed while it was read; import it again")
     report = found.report(ImportReport("", task_name, path.name, digest, created=True))
     with Store.open(url) as opened:
@@ -145,11 +145,11 @@ def import_benchmark(
 
 
 class _Found:
-    """The entries so far, and what there is to say of them."""
+    """The entries read so far, and their counts for the report."""
 
     def __init__(self) -> None:
         self.entries: list[ImportedEntry] = []
-        self._spellings: dict[str, set[tuple[int, str]]] = defaultdict(set)  # of a function: (operators, name)
+        self._spellings: dict[str, set[tuple[int, str]]] = defaultdict(set)  # of each function: (operators, name)
         self._of_function: dict[str, list[str]] = defaultdict(list)  # the names of its entries
         self._seeds: dict[str, set[int]] = defaultdict(set)
         self._spectra: dict[tuple[str, str], ImportedSpectrum] = {}
@@ -160,13 +160,13 @@ class _Found:
         self._expressions: dict[str, tuple[Expression, str]] = {}
 
     def add(self, entry: BenchmarkEntry, seed: int | None = None) -> None:
-        """Takes an entry in.
+        """Add an entry.
 
         Args:
-            seed: of an entry of our own format, in which a missing metric is not reported.
+            seed: the training seed, known only in this package's format; a missing metric is not reported there.
 
         Raises:
-            BenchmarkFileError: a name is no expression.
+            BenchmarkFileError: a name is not an expression.
         """
         expression, digest = self._read(entry.name, entry.place)
         aliases = [(name, *self._read(name, f"{entry.place}, equal name {name!a:.60}")) for name in entry.aliases]
@@ -191,16 +191,16 @@ class _Found:
             self._of_function[digest].append(entry.name)
 
     def add_spectrum(self, function: str, fisher: Fisher, feature: bytes) -> None:
-        """Takes in the spectrum of a function that an entry is of."""
+        """Add the spectrum of a function that has an entry."""
         digest = self._expressions[function][1]
         self._spectra.setdefault((digest, fisher), ImportedSpectrum(digest, fisher, feature))
 
     def spectra(self) -> tuple[ImportedSpectrum, ...]:
-        """One a function and kind."""
+        """Return the spectra, one per function and kind of Fisher information."""
         return tuple(self._spectra.values())
 
     def functions(self) -> tuple[FunctionRow, ...]:
-        """Every function under its shortest spelling, with the others as aliases."""
+        """Return every function under its shortest spelling, with the others as aliases."""
         rows = []
         for digest, spellings in self._spellings.items():
             (n_operators, name), *others = sorted(spellings)
@@ -208,7 +208,7 @@ class _Found:
         return tuple(rows)
 
     def report(self, begun: ImportReport) -> ImportReport:
-        """The counts."""
+        """Return the report, completed with the counts."""
         repeated = [(name, names[0]) for names in self._of_function.values() for name in names[1:]]
         lengths = Counter(item.entry.cdf_length for item in self.entries)
         return replace(
@@ -228,7 +228,7 @@ class _Found:
         )
 
     def _read(self, text: str, place: str) -> tuple[Expression, str]:
-        """The expression and its fingerprint; names come as entries and again among the equal ones of others."""
+        """Return the expression and its fingerprint; cached, since names recur among the aliases of other entries."""
         if text not in self._expressions:
             try:
                 expression = parse(text)
@@ -239,7 +239,7 @@ class _Found:
 
 
 def _found(path: Path, metric: TaskMetric, progress: Callable[[int, int], None] | None) -> _Found:
-    """What is in an Act-Bench file."""
+    """Return the contents of an Act-Bench file."""
     found = _Found()
     for entry in read_benchmark(path, metric, progress):
         found.add(entry)
@@ -247,7 +247,7 @@ def _found(path: Path, metric: TaskMetric, progress: Callable[[int, int], None] 
 
 
 def _own_found(path: Path, metric: TaskMetric) -> _Found:
-    """What is in a file of our own."""
+    """Return the contents of a benchmark in this package's format."""
     benchmark, found = read_own(path, metric), _Found()
     for seed, entry in entries(benchmark):
         found.add(entry, seed)
@@ -257,7 +257,7 @@ def _own_found(path: Path, metric: TaskMetric) -> _Found:
 
 
 def _known_task(task: str) -> tuple[str, TaskMetric]:
-    """Name and metric. A built-in task that classifies is not made: that would load torchvision, 160 MB for nothing."""
+    """Return a task's name and metric. Built-in classification tasks are not constructed: torchvision takes 160 MB."""
     if task in BUILT_IN and BUILT_IN[task].classifies:
         return task, TaskMetric()
     try:
@@ -269,18 +269,18 @@ def _known_task(task: str) -> tuple[str, TaskMetric]:
 
 
 def _known_run(url: str, task: str, digest: str, name: str | None) -> Run | None:
-    """The run that the file was imported as before; a store that is not there yet knows nothing, and is not made."""
+    """Return the run of an earlier import of the file. A store that does not exist yet is not created for this."""
     if not Store.exists(url):
         return None
     with Store.open(url, create=False) as opened:
         known = opened.find_import(task, digest)
         if known is None and name is not None and any(run.name == name for run in opened.runs()):
-            raise RunExists(f"a run named '{name}' is there already; choose another --name")
+            raise RunExists(f"a run named '{name}' already exists; choose another --name")
     return known
 
 
 def _free_name(store: Store, path: Path) -> str:
-    """`act-bench-cnn`, `act-bench-cnn-2`, ...: the first that is free."""
+    """Return the first free name among `act-bench-cnn`, `act-bench-cnn-2`, ..."""
     base = re.sub(r"[^\w.+-]+", "-", path.stem).strip("-.") or "import"
     taken = {run.name for run in store.runs()}
     numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))

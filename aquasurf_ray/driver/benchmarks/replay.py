@@ -1,9 +1,9 @@
-"""Simulated searches side by side: `analysis.simulation.simulate` in Ray tasks, a few runs of one policy in each.
+"""Simulated searches in parallel: `analysis.simulation.simulate` in Ray tasks, a few runs of one policy in each.
 
-Invariants: run i of every policy has the seed `seed + i`, so that runs pair across policies, and a trace depends on its
-policy, its seed and the order alone, not on chunks, processors or which task came first. The benchmark is put into
-Ray's object store once and unpacked once a process. A policy's first task only makes it, which fills the cache of
-embeddings on disk; those that search with it start then, while the next policy is being made.
+Invariants: run i of every policy has the seed `seed + i`, so that runs are paired across policies, and a trace depends
+only on its policy, its seed and the order, not on chunks, processors or the order of the tasks. The benchmark is put
+into Ray's object store once and unpacked once per process. The first task of a policy only constructs the policy, which
+fills the cache of embeddings on disk. The searches with it start then, while the next policy is constructed.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.policy import Policy
 
-CHUNKS_A_POLICY = 20
-MADE_FIRST = 5  # policies of the first runs, since an embedding may go by the seed
+CHUNKS_A_POLICY = 20  # small enough for even progress and load, large enough to hide the cost of a task
+MADE_FIRST = 5  # policies that the first task constructs, one per run, since an embedding may depend on the seed
 POLL_SECONDS = 0.2
 CANCEL_SECONDS = 2.0
-CANDIDATES_SEED = 2**40  # so that candidates and a policy's own chance are not drawn alike
+CANDIDATES_SEED = 2**40  # offset that makes the draw of candidates independent of the policy's random numbers
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class ReplayOrder:
-    """What to simulate.
+    """The simulations to run.
 
     Args:
-        policies: search algorithms by name, see `analysis.search_algorithms`.
-        runs: of each policy.
-        evaluations: of each run, after the baselines.
-        workers: trainings that a simulated search has running at the same time.
-        seed: of the first run; the next ones count up.
-        observe: what a search sees, see `analysis.simulation.simulate`.
+        policies: the names of search algorithms, see `analysis.search_algorithms`.
+        runs: the number of runs of each policy.
+        evaluations: the number of evaluations of each run, after the baselines.
+        workers: the number of simultaneous trainings of a simulated search.
+        seed: the seed of the first run; each further run adds 1.
+        observe: the scores that a search sees, see `analysis.simulation.simulate`.
         candidates: how many functions each run can choose from, drawn by its seed; 0 for all. On all of them a policy
             does nearly the same in every run.
-        own: further search algorithms, of the caller's own, by the names that `policies` uses.
+        own: the caller's own search algorithms, by the names that `policies` uses.
 
     Raises:
-        BadUse: numbers below 1, a negative seed, no policy, or one twice.
+        BadUse: a number is below 1, the seed is negative, there is no policy, or one is given twice.
     """
 
     policies: tuple[str, ...]
@@ -72,7 +72,7 @@ class ReplayOrder:
             if getattr(self, name) < 1:
                 raise BadUse(f"{name}: at least one is needed, got {getattr(self, name)}")
         if self.observe not in get_args(Observe):
-            raise BadUse(f"observe: there are {', '.join(get_args(Observe))}, got '{self.observe}'")
+            raise BadUse(f"observe must be one of {', '.join(get_args(Observe))}, got '{self.observe}'")
         for name in ("seed", "candidates"):
             if getattr(self, name) < 0:
                 raise BadUse(f"{name}: it must not be negative, got {getattr(self, name)}")
@@ -85,7 +85,7 @@ class ReplayOrder:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Runs of one policy, from number `first` on, or their policies only."""
+    """Runs of one policy, from number `first` on; with `only_made` their policies are only constructed."""
 
     policy: str
     first: int
@@ -96,18 +96,18 @@ class _Chunk:
 def replay(
     benchmark: Benchmark, order: ReplayOrder, *, address: str | None = None, on_progress: Progress | None = None
 ) -> dict[str, list[Trace]]:
-    """Simulates all runs and returns the traces of each policy, run by run.
+    """Simulate all runs and return the traces of each policy, run by run.
 
     Args:
-        benchmark: what answers instead of trainings.
-        order: what to simulate.
-        address: of a Ray cluster; by default Ray starts on this machine.
-        on_progress: called with the runs done and the runs wanted whenever some are done.
+        benchmark: the benchmark that answers instead of trainings.
+        order: the simulations to run.
+        address: the address of a Ray cluster; by default Ray starts on this machine.
+        on_progress: called with the numbers of finished and requested runs, whenever some have finished.
 
     Raises:
-        BadUse: more evaluations than the benchmark has functions to train, or a policy that cannot be made.
+        BadUse: the benchmark has too few functions to train, or a policy cannot be constructed.
         RunFailed: a search algorithm raised an error, or a process was lost.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came in.
+        KeyboardInterrupt: Ctrl-C or SIGTERM arrived.
     """
     _check_budget(benchmark, order)
     with StopSignal() as stop, connected(address):
@@ -118,7 +118,7 @@ def replay(
 
 
 class _Replay:
-    """The tasks that are to be started, those that run, and the traces so far."""
+    """The tasks still to start, the running tasks, and the traces so far."""
 
     def __init__(self, order: ReplayOrder, benchmark: Any, slots: int, on_progress: Progress | None) -> None:
         self._order, self._benchmark, self._slots = order, benchmark, slots
@@ -131,7 +131,7 @@ class _Replay:
         self._traces: dict[str, dict[int, Trace]] = {policy: {} for policy in order.policies}
 
     def traces(self, stop: StopSignal) -> dict[str, list[Trace]]:
-        """Runs everything."""
+        """Run all tasks and return the traces."""
         try:
             while self._to_make or self._to_run or self._running:
                 self._start()
@@ -145,7 +145,7 @@ class _Replay:
         return {policy: [runs[i] for i in sorted(runs)] for policy, runs in self._traces.items()}
 
     def _abandon(self) -> None:
-        """Ends what runs still, after an error or a signal, and takes its errors, which Ray would print otherwise."""
+        """Cancel the running tasks after an error or a signal, and read their errors, or Ray would print them."""
         for future in self._running:
             ray.cancel(future)
         for future in self._running:
@@ -153,7 +153,7 @@ class _Replay:
                 ray.get(future, timeout=CANCEL_SECONDS)
 
     def _start(self) -> None:
-        """As many tasks as there are slots, of which half may make policies: these often share an embedding."""
+        """Fill the free slots with tasks; at most half of them construct policies, which often share an embedding."""
         run: Any = _simulated
         while len(self._running) < self._slots and (chunk := self._next()) is not None:
             self._running[run.remote([self._benchmark], self._order, chunk)] = chunk
@@ -177,7 +177,7 @@ class _Replay:
 
 @ray.remote(num_cpus=1)
 def _simulated(benchmark: Sequence[Any], order: ReplayOrder, chunk: _Chunk) -> list[Trace]:
-    """The chunk's traces; the benchmark comes as a reference in a list, which Ray leaves as it is."""
+    """Return the chunk's traces. The benchmark is a reference inside a list, since Ray resolves bare references."""
     world = _unpacked(benchmark[0])
     make = (order.own or {}).get(chunk.policy) or (lambda world, seed: make_policy(chunk.policy, world, seed))
     seeds = range(order.seed + chunk.first, order.seed + chunk.first + chunk.runs)
@@ -203,7 +203,7 @@ def _trace(policy: Policy, world: Benchmark, order: ReplayOrder, seed: int) -> T
 
 @lru_cache(maxsize=1)
 def _unpacked(reference: Any) -> Benchmark:
-    """The benchmark, the same object for all tasks of this process, with what is kept beside it."""
+    """Return the benchmark: one object for all tasks of this process, so that its cached properties are shared."""
     benchmark: Benchmark = ray.get(reference)
     return benchmark
 
@@ -231,5 +231,5 @@ def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
     if order.evaluations > (order.candidates or there):
         raise BadUse(
             f"evaluations: {order.evaluations} asked for, but a search on '{benchmark.name}' can choose from "
-            f"{order.candidates or there} functions beside the baselines"
+            f"{order.candidates or there} functions besides the baselines"
         )

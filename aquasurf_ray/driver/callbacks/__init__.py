@@ -1,1 +1,1 @@
-"""Who is told what happens in a run: progress, JSON log, Prometheus, trackers, live status."""
+"""The callbacks that report a run: progress, JSON log, Prometheus, trackers, live status."""

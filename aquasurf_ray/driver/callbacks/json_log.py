@@ -1,8 +1,8 @@
 """The JSON log of a run: one JSON object per line, appended to a file.
 
 Each line has `time` (UTC), `run`, `event`, and the fields of the event (`events`). A line is written whole and never
-rewritten, so the file may be followed, and rotated by copying and truncating. A file that can no longer be written is
-reported once and ends nothing. The URL of the database is written without its password.
+rewritten, so the file can be followed, and rotated by copying and truncating. If the file can no longer be written,
+this is reported once and the run continues. The URL of the database is written without its password.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class JsonLog:
-    """A file that events are appended to. It may be a pipe, whose reader is not waited for.
+    """A file to which events are appended. It may be a pipe, whose reader is never waited for.
 
     Raises:
         BadUse: the file cannot be written.
@@ -46,7 +46,7 @@ class JsonLog:
         self.close()
 
     def on_event(self, event: Event) -> None:
-        """Append a line, if the event belongs into the log."""
+        """Append a line, if the event belongs in the log."""
         if self._file is None or not event.logged:
             return
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "run": self._run, "event": event.name}
@@ -74,7 +74,7 @@ def check_log(path: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold; numbers that it lacks are written as words."""
+    """Return a value that JSON can represent; infinities and NaN become strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (list, tuple)):

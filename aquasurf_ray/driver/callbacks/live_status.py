@@ -1,8 +1,8 @@
-"""The live status of a run in the store: its workers and their work, its rate, the time left.
+"""The live status of a run in the store: its workers and their jobs, its rate, the time left.
 
-Only the driver can ask its workers, and the store is where other processes look. So the driver reports every few
-seconds; a report carries its age, which shows whether it still holds. Workers are asked in turns, without waiting for
-them: an answer is in the next report.
+Only the driver can query its workers, and other processes only read the store. So the driver writes a report every few
+seconds, with a time by which readers can tell whether it is still current. Workers are queried in turns, without
+waiting for them: an answer appears in the next report.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aquasurf_ray.store import LiveRun, LiveWorker
 from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
-ASKED_AT_ONCE = 64
+ASKED_AT_ONCE = 64  # workers per report, so that thousands of workers do not delay the loop
 RATE_SECONDS = 3600.0
 RATE_COUNT = 10
 
 
 class LiveStatus:
-    """The reports of one driver, each few seconds and, when the run is ending, at once."""
+    """The reports of one driver: every few seconds, and at once when the run is ending."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -35,7 +35,7 @@ class LiveStatus:
         self._questions = _Questions(context)
 
     def on_event(self, event: Event) -> None:
-        """Report how the run stands, if the last report is old."""
+        """Report the state of the run, if the last report is old."""
         if isinstance(event, RunEnding):
             self._ending, self._reported_at = event.why, None
         elif isinstance(event, RunProgress) and self._is_old():
@@ -86,7 +86,7 @@ class Rate:
         self._seen: deque[tuple[float, int]] = deque()
 
     def per_hour(self, done: int) -> float | None:
-        """Return the rate with so many done by now; None while none has been finished since the first call."""
+        """Return the rate, given the number done by now; None while none has finished since the first call."""
         now = self._clock()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] >= RATE_SECONDS and done - self._seen[1][1] >= RATE_COUNT:
@@ -96,7 +96,7 @@ class Rate:
 
 
 def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None:
-    """Return the seconds that the rest takes at this rate; requests may bring a run beyond what it wanted.
+    """Return the seconds that the rest takes at this rate; with requests, a run can do more than its budget.
 
     >>> seconds_left(10, 20, 60.0), seconds_left(21, 20, 60.0), seconds_left(10, 20, None)
     (600.0, 0.0, None)
@@ -105,7 +105,7 @@ def seconds_left(done: int, wanted: int, per_hour: float | None) -> float | None
 
 
 class _Question(NamedTuple):
-    """Who was asked about what, and during which work."""
+    """A question to a worker: its subject, the slot, and the work during which it was asked."""
 
     about: Literal["epoch", "gpu", "warnings"]
     slot: Slot
@@ -113,7 +113,7 @@ class _Question(NamedTuple):
 
 
 class _Questions:
-    """What workers report about themselves: the epoch of their training, the use of their GPU, warnings."""
+    """The questions to workers about themselves: the epoch of their training, the use of their GPU, warnings."""
 
     def __init__(self, context: RunContext) -> None:
         self._pool, self._events = context.pool, context.events
@@ -122,7 +122,7 @@ class _Questions:
         self.gpu: dict[int, GpuUse] = {}
 
     def ask(self) -> None:
-        """Ask the next workers."""
+        """Ask the workers whose turn it is."""
         self._asked.clear()  # a worker that has not answered by now is busy or gone
         for slot in self._next():
             if isinstance(slot.job, TrainingJob):
@@ -133,7 +133,7 @@ class _Questions:
                 self._asked[slot.actor.warnings.remote()] = _Question("warnings", slot, slot.work)
 
     def read_answers(self) -> None:
-        """Read the answers that have come."""
+        """Read the answers that have arrived."""
         for future, answer in self._pool.answers(list(self._asked)).items():
             self._read(self._asked[future], answer)
 
@@ -147,14 +147,14 @@ class _Questions:
         if question.about == "gpu" and answer is not None:
             self.gpu[question.slot.number] = answer
         elif question.about == "epoch" and answer is not None and question.work is not None:
-            question.work.epoch = answer.epoch  # of that work, which may have ended: then nobody reads it
+            question.work.epoch = answer.epoch  # harmless if that work has ended: nothing reads it then
         elif question.about == "warnings":
             for text in answer:
                 self._events.emit(WorkerWarning(question.slot.name, text))
 
 
 def job_text(job: Job) -> str:
-    """Return a job in words."""
+    """Return a description of a job for people."""
     if isinstance(job, TrainingJob):
         return f"trains {job.function}"
     what = "costs" if isinstance(job, CostsJob) else "spectra"

@@ -18,7 +18,7 @@ from aquasurf_ray.driver.events import Event, Note, RunEnded, RunProgress, RunVi
 
 
 class Lines:
-    """Notes as they come, and a line of progress every few seconds, for logs and pipes."""
+    """Notes as they arrive, and a line of progress every few seconds, for logs and pipes."""
 
     def __init__(self, interval: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = interval
@@ -34,12 +34,12 @@ class Lines:
             print(line_of(event.view), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Do nothing: there is no terminal to give back."""
+        """Do nothing: lines leave the terminal as it is."""
 
 
 class Bars:
-    """Bars for spectra, costs if any are wanted, and evaluations, with rate and time left; under them the best function
-    so far and the work under way."""
+    """Bars for spectra, for costs if they are needed, and for evaluations, with rate and time left; below them the best
+    function so far and the work under way."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,7 +59,7 @@ class Bars:
         self._pace: tuple[Pace, ...] | None = None
 
     def on_event(self, event: Event) -> None:
-        """Move the bars, print a note above them, or leave them as they stand at the end."""
+        """Move the bars, print a note above them, or stop them at the end of the run."""
         if isinstance(event, Note):
             self._console.print(event.text, markup=False, highlight=False, soft_wrap=True)
         elif isinstance(event, RunProgress):
@@ -68,7 +68,7 @@ class Bars:
             self.close()
 
     def close(self) -> None:
-        """Give the terminal back. The bars stay, without the work that was under way; more progress begins new ones."""
+        """Release the terminal. The bars stay visible, without the work under way; more progress starts new ones."""
         self._says.plain = self._says.plain.partition("  now: ")[0]
         self._live.stop()
         self._pace = None
@@ -90,14 +90,14 @@ class Bars:
 
 
 class Pace:
-    """The rate of items that this process itself finished, and the time left."""
+    """The rate of items that this process has finished itself, and the time left."""
 
     def __init__(self, done_before: int) -> None:
         self._before = done_before
         self._started: float | None = None
 
     def text(self, now: float, done: int, wanted: int) -> str:
-        """Return for example `3.2/s, 0:41 left`; empty before anything is finished.
+        """Return a text such as `3.2/s, 0:41 left`; empty before anything has finished.
 
         >>> pace = Pace(10)
         >>> pace.text(0.0, 10, 30), pace.text(10.0, 20, 30), pace.text(20.0, 30, 30)

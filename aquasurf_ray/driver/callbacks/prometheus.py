@@ -1,9 +1,9 @@
 """Metrics of a run for Prometheus, through Ray's own metrics.
 
-Ray's agent on the driver's node exports them together with its own, if Ray was installed as `ray[default]`, under names
-that begin with `ray_aquasurf_`; in the instance that a search starts for itself it listens on the loopback address.
-Without an agent nothing listens and nothing is exported. The tag `run` has the name of the run; Ray takes tags in
-ASCII, so other letters are escaped. Ray keeps only the buckets of a histogram, so its sum is that of their middles.
+If Ray was installed as `ray[default]`, Ray's agent on the driver's node exports them together with its own metrics,
+under names that begin with `ray_aquasurf_`; in a private instance the agent listens on the loopback address. Without an
+agent nothing listens and nothing is exported. The tag `run` is the name of the run; Ray accepts only ASCII in tags, so
+other letters are escaped. Ray stores only the buckets of a histogram, so its sum is computed from their midpoints.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class PrometheusMetrics:
 
 
 def _ascii(text: str) -> str:
-    r"""Return a tag as Ray takes it.
+    r"""Return a text as a tag that Ray accepts.
 
     >>> print(_ascii("digits-1"), _ascii("déjà"))
     digits-1 d\xe9j\xe0

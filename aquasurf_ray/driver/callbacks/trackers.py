@@ -1,8 +1,8 @@
 """Results of a run in TensorBoard or MLflow while it is running: `--log-to tensorboard:FOLDER`, `--log-to mlflow:URI`.
 
-A tracker gets a result after the store has it. It works in a thread of its own, so that a slow server never makes a
-worker wait, and where it fails, only what it would have shown is missing. The store remains the record;
-`aquasurf report` needs no tracker.
+A tracker gets a result after the store has it. Each tracker has its own thread, so that a slow server never makes a
+worker wait; if a tracker fails, only its display is incomplete. The store remains the record; `aquasurf report` needs
+no tracker.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from aquasurf_ray.store import EpochRecord
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
-LONGEST_WAIT = 30.0
+LONGEST_WAIT = 30.0  # seconds at the end of a run; a server that is down must not hold the run back
 METRICS = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
 
 
 class Tracker(Protocol):
-    """A place where results are shown."""
+    """A service that displays results."""
 
     def result(self, ended: EvaluationEnded) -> None:
         """Show a result; its `number` counts the results of the run from 1."""
 
     def close(self) -> None:
-        """Take note that no more results come."""
+        """Finish: no more results follow."""
 
 
 def check_target(target: str) -> str:
-    """Return the target, if it is one and its package is installed.
+    """Return the target unchanged, if it is valid and its package is installed.
 
     Raises:
-        ValueError: it is none, or its package is not installed.
+        ValueError: the target is not valid, or its package is not installed.
     """
     kind, _, where = target.partition(":")
     if kind not in PACKAGES or not where:
@@ -54,7 +54,7 @@ def check_target(target: str) -> str:
 
 
 class Trackers:
-    """The trackers of a run, for as long as this context lasts. At its end it waits for them, half a minute at most."""
+    """The trackers of a run, as a context manager; its end waits for them, at most half a minute."""
 
     def __init__(self, targets: Sequence[str], run: str, events: Events) -> None:
         self._threads = [_TrackerThread(target, run, events) for target in targets]
@@ -72,14 +72,14 @@ class Trackers:
             thread.end(max(0.0, end - time.monotonic()))
 
     def on_event(self, event: Event) -> None:
-        """Hand a result that this run has recorded to the trackers; returns at once."""
+        """Queue a result that this run has recorded for the trackers, and return at once."""
         if isinstance(event, EvaluationEnded) and event.number is not None:
             for thread in self._threads:
                 thread.results.put(event)
 
 
 class _TrackerThread:
-    """One tracker, in its thread. Its first failure is noted, and further results are still tried."""
+    """One tracker in its thread. Only the first failure is noted; later results are still sent."""
 
     def __init__(self, target: str, run: str, events: Events) -> None:
         self.results: queue.SimpleQueue[EvaluationEnded | None] = queue.SimpleQueue()
@@ -99,7 +99,7 @@ class _TrackerThread:
             try:
                 tracker = tracker or _open(self._target, self._run)
                 tracker.result(ended)
-            except Exception as error:  # a library and a server of somebody else's: none of it may stop the run
+            except Exception as error:  # third-party library and server: no failure of theirs may stop the run
                 self._fail(" ".join(f"{type(error).__name__}: {error}".split())[:300])
         try:
             if tracker is not None:
@@ -163,7 +163,7 @@ class MlflowTracker:
             metrics += [Metric(f"epoch_{name}", value, now, epoch.epoch) for name, value in _point(epoch).items()]
         parameters = [Param("function", ended.function), Param("seed", str(ended.seed))]
         tags = [RunTag("status", ended.result.status), RunTag("reason", ended.result.reason or "")]
-        for start in range(0, max(len(metrics), 1), 1000):  # a request holds no more
+        for start in range(0, max(len(metrics), 1), 1000):  # MLflow's limit per request
             self._client.log_batch(
                 run, metrics=metrics[start : start + 1000], params=parameters if not start else (), tags=tags
             )
@@ -174,7 +174,7 @@ class MlflowTracker:
 
 
 TRACKERS: dict[str, Callable[[str, str], Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker}
-"""By the word before the colon; a new one is one line here and one in `PACKAGES`."""
+"""The trackers by the word before the colon; a new one needs one line here and one in `PACKAGES`."""
 
 
 def _open(target: str, run: str) -> Tracker:

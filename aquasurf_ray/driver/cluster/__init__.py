@@ -1,1 +1,1 @@
-"""Ray: the connection, the workers that fit, the pool, and the watch on both."""
+"""The driver's use of Ray: the connection, the number of workers, the worker pool, and the watch on Ray itself."""

@@ -1,8 +1,7 @@
-"""How many workers a run has: those that were asked for, or as many as the connected cluster has room for.
+"""The number of workers of a run: as configured, or as many as the connected cluster has room for.
 
-A cluster with an autoscaler grows, also from no nodes at all, for what somebody waits for. A placement group of all
-workers says what is wanted as long as it waits, and is removed as soon as the cluster is large enough: the workers
-themselves keep the nodes from then on.
+An autoscaler adds nodes, even to an empty cluster, for requests that wait for resources. So a placement group of all
+workers is requested, and removed as soon as the cluster is large enough: from then on the workers occupy the nodes.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Workers:
-    """The number of workers of a run, and what each asks of Ray: `n_ranks` processes with `cpus` and `gpus` each.
+    """The number of workers of a run, and the resources of each: `n_ranks` processes with `cpus` and `gpus` each.
 
-    `shared` says that as many were taken as fit, on a cluster that other runs may use too.
+    `shared` is true if the number was not configured, on a cluster that other runs may use too.
     """
 
     n: int
@@ -36,7 +35,7 @@ class Workers:
     shared: bool = False
 
     def most_in(self, resources: dict[str, float]) -> int:
-        """Return how many such workers fit into these resources of Ray's."""
+        """Return how many workers of this kind fit into Ray resources."""
         n_cpus, n_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         return _most_workers(n_cpus, n_gpus, self.cpus, self.gpus) // self.n_ranks
 
@@ -44,17 +43,18 @@ class Workers:
 def fitting_workers(config: SearchConfig) -> Workers:
     """Return the configured workers, or as many as the connected cluster has room for.
 
-    That is one per GPU, or one per `cpus_per_worker` cores without GPUs, divided by the processes of an evaluation.
+    The default is one per GPU or, without GPUs, one per `cpus_per_worker` cores, divided by the processes of an
+    evaluation.
 
     Raises:
-        BadUse: more than the cluster has room for in all.
+        BadUse: the cluster cannot have room for the configured workers.
     """
     if config.gpus_per_evaluation is not None and config.gpus_per_evaluation > 1:
         return _fitting_groups(config, config.gpus_per_evaluation)
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     n_gpus, n_cpus, cpus = total.get("GPU", 0.0), total.get("CPU", 0.0), config.cpus_per_worker
     gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(n_gpus > 0)
-    if gpus > 1 and gpus != int(gpus):
+    if gpus > 1 and gpus != int(gpus):  # Ray gives a worker a share of one GPU, or whole GPUs
         raise BadUse(f"gpus-per-worker: {gpus:g} is neither a whole number nor below 1")
     most = _most_workers(n_cpus, n_gpus, cpus, gpus)
     wanted = config.workers if config.workers is not None else max(1, most)
@@ -87,7 +87,7 @@ def _is_shared(config: SearchConfig) -> bool:
 
 
 def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int:
-    by_cpus = math.floor(n_cpus / cpus + 1e-9)
+    by_cpus = math.floor(n_cpus / cpus + 1e-9)  # 1e-9: 0.3 / 0.1 is a little less than 3 in floating point
     if gpus == 0:
         return by_cpus
     a_gpu = math.floor(1 / gpus + 1e-9) if gpus <= 1 else 1 / gpus
@@ -95,7 +95,7 @@ def _most_workers(n_cpus: float, n_gpus: float, cpus: float, gpus: float) -> int
 
 
 def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -> Workers:
-    """Return the workers, after a wait of at most `wait_for_nodes` seconds for the nodes that they need.
+    """Return the workers, after waiting at most `wait_for_nodes` seconds for the nodes that the workers need.
 
     Raises:
         BadUse: the cluster did not become large enough, or `workers` is not given.
@@ -118,7 +118,7 @@ def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -
 
 
 def _bundles(config: SearchConfig, n_workers: int) -> list[dict[str, float]]:
-    """Return what each process of each worker asks for.
+    """Return the resources of each process of each worker, as bundles of a placement group.
 
     >>> from aquasurf_ray.driver.config import make_config
     >>> _bundles(make_config({"task": "digits", "gpus_per_worker": 0.5, "cpus_per_worker": 2}), 2)

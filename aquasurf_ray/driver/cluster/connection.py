@@ -1,9 +1,9 @@
 """Connects to Ray: a private instance on this machine, bound to the loopback address, or a cluster by address.
 
 The private instance starts no dashboard, no job server and no usage reports. Ray's own token authentication stays as
-the user's environment has it (on by default since Ray 2.60). Ray replaces a loopback address by the machine's public
-address unless clusters are switched off, as they are on macOS. We use that switch on Linux too, since otherwise each of
-Ray's servers listens on every interface.
+the user's environment sets it (on by default since Ray 2.60). Ray replaces a loopback address by the machine's public
+address unless clusters are switched off, as they are on macOS. We use that switch on Linux too, because otherwise each
+of Ray's servers listens on every interface.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
 
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
-SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # workers do not need them: only the driver talks to the database
+SECRETS = ("AQUASURF_STORE", "PGPASSWORD")  # kept from workers: only the driver talks to the database
 AUTHENTICATION = "RAY_AUTH_MODE"  # while unset, Ray sends this machine's token to no explicit address
 RAYS_WORDS = ("auto", "local")
 HOST_AND_PORT = re.compile(r"(ray://)?\[?(?P<host>[^/\]]+?)\]?:(?P<port>\d+)")
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Connect to Ray for the length of a run. An instance that this process has already is used, and stays.
+    """Connect to Ray for the duration of a run; an existing connection of this process is used and stays.
 
     Raises:
         BadUse: no cluster answers at `address`.
-        Interrupted: by SIGTERM while Ray starts.
+        Interrupted: SIGTERM arrived while Ray was starting.
     """
     if ray.is_initialized():
         yield
@@ -51,7 +51,7 @@ def connected(address: str | None) -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown(wait_for_processes=folder is not None)  # they write to the folder, which is removed next
+            ray.shutdown(wait_for_processes=folder is not None)  # else they write to a removed folder
 
 
 def host_of(address: str) -> str:
@@ -61,13 +61,13 @@ def host_of(address: str) -> str:
 
 
 def _check_listening(address: str) -> None:
-    """Check that something listens: Ray itself tries for a minute, with a message on standard error for each attempt.
+    """Check that something listens at the address. Ray would try for a minute, with a message for each attempt.
 
     Addresses of other forms are left to Ray.
     """
     found = HOST_AND_PORT.fullmatch(address)
     if found is None and address not in RAYS_WORDS and ("://" not in address or address.startswith("http")):
-        raise BadUse(f"'{address}' is no address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto")
+        raise BadUse(f"'{address}' is not the address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto")
     if found is None:
         return
     try:
@@ -104,7 +104,7 @@ def _connect(address: str | None, folder: str | None) -> None:
         raise DriverError(f"Ray does not start: {type(error).__name__}: {_first_line(error)}") from error
     if address is not None and host_of(address) not in LOOPBACKS and os.environ.get(AUTHENTICATION) != "token":
         logger.warning(
-            "the cluster at %s asks for no token, so whoever reaches it may run programs on it; "
+            "the cluster at %s requires no token, so anyone who reaches it can run programs on it; "
             "start its nodes and this driver with %s=token",
             address,
             AUTHENTICATION,
@@ -113,11 +113,11 @@ def _connect(address: str | None, folder: str | None) -> None:
 
 @contextmanager
 def _private_instance() -> Iterator[None]:
-    """Set the environment in which Ray's processes start, and restore that of this process afterwards.
+    """Set the environment in which Ray's processes start, and restore this process's environment afterwards.
 
-    The cluster switch is read once, at import, in this process, and from the environment in its children. Ray's logger
-    does not announce at each start that token authentication is on. Ray's processes, and the workers that they start,
-    inherit nothing that opens the database.
+    This process has read the cluster switch at import, so the constant is set; children read the environment. Ray's
+    logger is silenced, or it would announce at each start that token authentication is on. Ray's processes, and the
+    workers that they start, inherit no credentials of the database.
     """
     rays = logging.getLogger("ray")
     before = ray_constants.ENABLE_RAY_CLUSTER, rays.level

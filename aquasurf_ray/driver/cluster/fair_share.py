@@ -1,13 +1,14 @@
-"""Shares a cluster between runs: each has at most its share of the workers that fit there.
+"""Sharing of a cluster between runs: each run has at most its share of the workers that fit.
 
 The share of a run is the number of workers of its kind that the whole cluster has room for, divided by the number of
-runs there, rounded up. A run without a fixed number of workers begins with those that are free now, one at least. A few
-times a minute it counts the runs: above its share it gives workers back, each after its current job, and below its
-share it starts workers as long as there is room. So a new run gets its share when the current trainings are done, and
-the other runs use what a finished run leaves. A run with a fixed number of workers keeps it, and counts as one.
+runs on the cluster, rounded up. A run without a fixed number of workers begins with as many as fit now, at least one.
+A few times a minute it counts the runs: above its share it gives workers back, each after its current job, and below
+its share it starts workers as long as there is room. So a new run gets its share when the current trainings are done,
+and the other runs use the room that a finished run leaves. A run with a fixed number of workers keeps that number, and
+counts as one run.
 
-Runs see each other by the names of their workers, which Ray lists while their driver lives, including those that still
-wait for room.
+Runs recognise each other by the names of their workers, which Ray lists while the driver lives, including workers that
+still wait for room.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ UPDATE_SECONDS = 5.0
 
 
 class FairShare:
-    """Keeps one run at its share of the connected cluster.
+    """The control of one run's number of workers on the connected cluster.
 
     Args:
-        workers: what a worker of the run asks of Ray.
-        events: gets a note when the number of workers changes.
+        workers: the resources of a worker of the run.
+        events: receives a note when the number of workers changes.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class FairShare:
         live = len(self._pool.live())
         if self._pool.give_back(max(0, live - share)):
             self._events.note(f"{others + 1} runs share the cluster: this one goes down to {share} workers")
+        # While a worker waits for room, more of them would only wait as well.
         if live < share and not self._pool.waits_for_room():
             room = self._workers.most_in(available_resources())
             more = min(share - live - self._pool.n_retired(), room)
@@ -64,7 +66,7 @@ class FairShare:
 
 
 def fair_share(most: int, n_runs: int) -> int:
-    """Return the share of one run among `n_runs` in `most` workers; one at least.
+    """Return the share of one run among `n_runs` in `most` workers; at least one.
 
     >>> fair_share(8, 3), fair_share(8, 1), fair_share(2, 5)
     (3, 8, 1)
@@ -73,7 +75,7 @@ def fair_share(most: int, n_runs: int) -> int:
 
 
 def first_workers(workers: Workers) -> int:
-    """Return how many workers a run begins with: what is free now of its share, one at least."""
+    """Return how many workers a run begins with: as many of its share as fit now, at least one."""
     share = fair_share(workers.most_in(cluster_resources()), n_other_runs(None) + 1)
     return max(1, min(share, workers.most_in(available_resources())))
 

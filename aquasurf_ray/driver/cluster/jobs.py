@@ -1,7 +1,7 @@
-"""Runs on a cluster that is reached over HTTP: commands are submitted as Ray Jobs, followed, stopped and listed.
+"""Runs on a cluster that is reached over HTTP: Ray Jobs are submitted, followed, stopped and listed.
 
-The driver then runs on the cluster's head node and needs no terminal: whoever follows its log may leave, and come back.
-Ray shows a job's command to everybody who has the cluster's token, so a command with a password in it is refused.
+The driver then runs on the cluster's head node and needs no terminal: people who follow its log may leave and return.
+Ray shows a job's command to everybody who has the cluster's token, so a command that contains a password is refused.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray lets them win over an address that is given
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to an address in the code
 STOP_SECONDS = 90
-"""Time that a driver has to drain before Ray kills it; Ray's default of 3 seconds is too short for any checkpoint."""
+"""The time that a driver has for draining before Ray kills it; Ray's default of 3 s is too short for a checkpoint."""
 NOT_SHIPPED = (".git", ".venv", "/data", "/aquasurf-storage", "*.db", "*.db-wal", "*.db-shm", "__pycache__")
 LOST_SECONDS = 60.0
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&]password=")
@@ -37,7 +37,7 @@ NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class Job:
-    """A command on a cluster. `exit_code` is its own, and None while it runs or where it was killed."""
+    """A command on a cluster. `exit_code` is None while the command runs, or if it was killed."""
 
     id: str
     status: str
@@ -48,15 +48,15 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Return whether the job is over."""
+        """True if the job has ended."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 class Jobs:
     """The jobs of the cluster whose dashboard is at `address`.
 
-    All methods raise BadUse where nothing answers there, the cluster wants a token, or the job client is not installed,
-    and RunFailed where the cluster refuses for reasons of its own.
+    All methods raise BadUse if nothing answers, the cluster requires a token, or the job client is not installed, and
+    RunFailed if the cluster refuses for another reason.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -66,11 +66,11 @@ class Jobs:
         """Start an `aquasurf` command on the cluster's head node, and return the job's id.
 
         Args:
-            command: without `aquasurf`; it gets `--address auto`, and writes to the head's AQUASURF_STORE.
+            command: the words after `aquasurf`; `--address auto` is added, and the store is the head's AQUASURF_STORE.
             working_dir: a folder that is copied to the cluster, for the driver and the workers to import from.
 
         Raises:
-            BadUse: the command cannot work there.
+            BadUse: the command cannot work on the cluster.
         """
         check_command(command, Path.cwd() if working_dir is None else None)
         environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
@@ -85,19 +85,19 @@ class Jobs:
         """Return the state of a job.
 
         Raises:
-            BadUse: there is none of this id.
+            BadUse: there is no job with this id.
         """
         with self._answering():
             return _job(self._client.get_job_info(id))
 
     def all(self) -> list[Job]:
-        """Return the cluster's submitted jobs, the latest last."""
+        """Return the submitted jobs of the cluster, the latest last."""
         with self._answering():
             details = self._client.list_jobs()
         return [_job(one) for one in sorted(details, key=lambda one: one.start_time or 0) if one.submission_id]
 
     def stop(self, id: str) -> None:
-        """Ask a job's driver to drain, as SIGTERM does; return at once."""
+        """Request a job's driver to drain, as SIGTERM does; return at once."""
         self.job(id)
         with self._answering():
             self._client.stop_job(id)
@@ -113,7 +113,7 @@ class Jobs:
         return asyncio.run(self._follow(id, write))
 
     async def _follow(self, id: str, write: Callable[[str], object]) -> Job:
-        """Reconnect where the connection breaks, and skip what was written already."""
+        """Reconnect whenever the connection breaks, and skip the part of the log that was written already."""
         written, heard = 0, time.monotonic()
         while True:
             try:
@@ -142,7 +142,7 @@ class Jobs:
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        for talkative in ("job.sdk", "dashboard_sdk"):  # of uploads and closed connections
+        for talkative in ("job.sdk", "dashboard_sdk"):  # both log every upload and closed connection
             logging.getLogger(f"ray.dashboard.modules.{talkative}").setLevel(logging.WARNING)
         logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
         with _without(ADDRESS_VARIABLES), self._answering():
@@ -157,29 +157,29 @@ class Jobs:
             yield
         except AuthenticationError:
             raise BadUse(
-                f"the cluster at {self.address} wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to"
+                f"the cluster at {self.address} requires its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to"
                 " the file that holds it"
             ) from None
         except broken as error:
             if "status code 404" in str(error):
-                raise BadUse(f"no such job at {self.address}; there are those of 'aquasurf job list'") from None
+                raise BadUse(f"no such job at {self.address}; list the jobs with: aquasurf job list") from None
             if "status code" in str(error):
                 raise RunFailed(f"the cluster at {self.address} refuses: {_line(error)}") from None
             raise BadUse(f"no Ray cluster answers at {self.address}: {_line(error)}") from None
 
 
 def entrypoint(command: Sequence[str]) -> str:
-    """Return the line for the shell on the head node. Where AQUASURF_STORE is not set there, the store is a file in the
-    home folder: the folder that a job is started in is deleted with the job."""
+    """Return the shell command for the head node. If AQUASURF_STORE is not set there, the store is a file in the home
+    folder, because the folder in which a job is started is deleted with the job."""
     store = 'AQUASURF_STORE="${AQUASURF_STORE:-sqlite:///$HOME/aquasurf.db}"'
     return f"{store} exec aquasurf {shlex.join(command)} --address auto"
 
 
 def check_command(command: Sequence[str], folder: Path | None) -> None:
-    """Refuse a command that cannot work on the cluster. `folder` is the working folder, if it is not shipped.
+    """Refuse a command that cannot work on the cluster. `folder` is the working folder, unless it is shipped.
 
     Raises:
-        BadUse: it has a password or an address in it, or names a file that is only here.
+        BadUse: the command contains a password or an address, or names a file that is only on this machine.
     """
     if any(PASSWORD.search(argument) for argument in command):
         raise BadUse(
@@ -194,7 +194,7 @@ def check_command(command: Sequence[str], folder: Path | None) -> None:
 
 
 def _named_here(command: Sequence[str], folder: Path) -> Iterator[str]:
-    """Yield the arguments that are files of the folder, or begin with a module of it."""
+    """Yield the arguments that are files of the folder, or begin with one of its modules."""
     for before, argument in pairwise(("", *command)):
         option, _, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
         top = re.split(r"\W", value)[0] if ":" in value or "--modules" in (before, option) else ""
@@ -204,7 +204,7 @@ def _named_here(command: Sequence[str], folder: Path) -> Iterator[str]:
 
 
 def _name_in(command: Sequence[str]) -> str | None:
-    """Return the run that the command names."""
+    """Return the name of the run in the command, if it has one."""
     for position, argument in enumerate(command):
         if argument.startswith("--name="):
             return argument.removeprefix("--name=")
@@ -225,7 +225,7 @@ def _job(details: Any) -> Job:
 
 
 def _command_of(line: str) -> str:
-    """Return the command of a job as it was submitted by us, else the whole line."""
+    """Return the command of a job that `submit` started; for any other job, its whole entrypoint."""
     return line.partition(" exec ")[2].removesuffix(" --address auto") or line
 
 
@@ -245,7 +245,7 @@ def _without(variables: Sequence[str]) -> Iterator[None]:
 
 
 def _broken_connections() -> tuple[type[Exception], ...]:
-    """Return what the job client raises where a connection breaks or cannot be made."""
+    """Return the exceptions of the job client for a connection that breaks or cannot be made."""
     if find_spec("aiohttp") is None:
         raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
     import aiohttp

@@ -2,8 +2,8 @@
 
 A slot is a place for one worker. It is `starting` until its actor has loaded the data, then `idle`, or `busy` with its
 `Work`. It is `retired` for good when its workers cannot start or fail on every job, and `left` when it was given back
-to other runs, until it is taken again. `poll` turns what happened into outcomes: a reply, or the text of an
-infrastructure failure. The pool decides nothing about retries and asks no store; any class with the methods of
+to other runs, until the run takes it again. `poll` returns an outcome per ended job: a reply, or the text of an
+infrastructure failure. The pool does not decide about retries and does not use the store; any class with the methods of
 `workers.actor.Worker` can stand in for a worker.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aquasurf_ray.store import Claim
 
 START_ATTEMPTS = 3
-FAILED_ON = 3
+FAILED_ON = 3  # different functions in a row: one or two may be to blame themselves, three point at the worker
 FORGETTING_SECONDS = 3.0
 ACTOR_PREFIX = "aquasurf/"
 
@@ -57,10 +57,10 @@ Job = TrainingJob | SpectraJob | CostsJob
 
 @dataclass(eq=False)
 class Work:
-    """What a slot is busy with since `started`.
+    """The job of a busy slot, begun at `started`.
 
-    `limit` is the number of seconds that it may take. `claim` is the evaluation that it trains, or that it measures the
-    cost of before it is trained; None for a batch of candidates. `epoch` is the last whole epoch that is known.
+    `limit` is the number of seconds that the job may take. `claim` is the evaluation that it trains, or whose cost it
+    measures before the training; None for a batch of candidates. `epoch` is the last finished epoch that is known.
     """
 
     job: Job
@@ -92,7 +92,7 @@ class Outcome:
 
 @dataclass
 class Slot:
-    """A place for one worker, and what it does now. `started` is when its worker was last started."""
+    """A place for one worker, with its state and job. `started` is the time at which its worker was last started."""
 
     number: int
     actor: Any
@@ -134,9 +134,9 @@ class WorkerPool:
     """`n` workers with the same settings and resources.
 
     Args:
-        worker: the class that the actors are made of.
-        events: gets the workers that come and go.
-        clock: seconds that only go up.
+        worker: the class of the actors.
+        events: receives an event whenever a worker starts, is lost or leaves.
+        clock: a monotonic clock, in seconds.
     """
 
     settings: WorkerSettings
@@ -163,7 +163,7 @@ class WorkerPool:
         return [slot for slot in self.slots if slot.state == "busy"]
 
     def live(self) -> list[Slot]:
-        """Return the slots that have a worker, or wait for one."""
+        """Return the slots that have a worker or wait for one."""
         return [slot for slot in self.slots if slot.state not in ("retired", "left")]
 
     def others(self, slot: Slot) -> set[int]:
@@ -188,7 +188,7 @@ class WorkerPool:
         self._forgetting.append(slot.actor.forget.remote(job))
 
     def poll(self, timeout: float) -> list[Outcome]:
-        """Wait for something to happen, `timeout` seconds at most, and return the jobs that ended.
+        """Wait until a job ends or a worker starts, at most `timeout` seconds, and return the outcomes.
 
         Raises:
             WorkersFailed: the last worker cannot start, or fails on every job.
@@ -197,6 +197,7 @@ class WorkerPool:
         outcomes = []
         if waiting:
             futures = list(waiting)
+            # First everything that is ready: with many workers, one future at a time would leave most waiting.
             ready = self._wait(futures, len(futures), 0) or self._wait(futures, 1, timeout)
             for future in ready:
                 outcome = self._settle(waiting[future])
@@ -207,7 +208,7 @@ class WorkerPool:
         return outcomes + self._overdue()
 
     def update_epochs(self, most: int) -> None:
-        """Ask at most `most` workers for the last epoch of their training, and note what they answer within 50 ms."""
+        """Ask at most `most` workers for the last epoch of their training, and record answers within 50 ms."""
         training = [slot for slot in self.busy() if isinstance(slot.job, TrainingJob)][:most]
         asked = {slot.actor.progress.remote(): slot.work for slot in training}
         if not asked:
@@ -222,7 +223,7 @@ class WorkerPool:
                 work.epoch = epoch.epoch
 
     def answers(self, futures: Sequence[Any]) -> dict[Any, Any]:
-        """Return what workers have answered so far to questions that were put to their actors, without waiting."""
+        """Return the answers to those futures of actors that are ready, without waiting for the others."""
         found = {}
         for future in self._wait(list(futures), len(futures), 0) if futures else []:
             try:
@@ -236,7 +237,7 @@ class WorkerPool:
         return sum(slot.state == "retired" for slot in self.slots)
 
     def waits_for_room(self) -> bool:
-        """Return whether a worker has yet to start, for which the cluster may have no room."""
+        """Return whether a worker has not started yet, perhaps because the cluster has no room for it."""
         return any(slot.state == "starting" for slot in self.slots)
 
     def grow(self) -> None:
@@ -249,9 +250,10 @@ class WorkerPool:
         self.n = len(self.live())
 
     def give_back(self, n: int) -> int:
-        """Let `n` workers go, and no others: those without work at once, the rest after their current job. The last
-        worker stays. Return how many are leaving that were not leaving before."""
+        """Let exactly `n` workers leave: workers without a job at once, the others after their current job. One worker
+        always stays. Return how many workers are leaving that were not leaving before."""
         order = {"starting": 0, "idle": 1, "busy": 2}
+        # Workers that are leaving already come first, so that a repeated call chooses the same ones.
         live = sorted(self.live(), key=lambda slot: (not slot.leaving, order[slot.state]))
         going = live[: min(n, len(live) - 1)]
         new = sum(not slot.leaving for slot in going)
@@ -265,7 +267,7 @@ class WorkerPool:
         return new
 
     def drain(self) -> None:
-        """Give out no more work: idle workers leave; trainings stop after their epoch, with a checkpoint, and answer
+        """Submit no more jobs: idle workers leave; trainings stop after their epoch, with a checkpoint, and reply
         `Drained`. Workers that die from now on are not replaced. A worker class without `drain` trains to the end."""
         self._draining = True
         for slot in self.live():
@@ -275,7 +277,7 @@ class WorkerPool:
                 slot.actor.drain.remote()
 
     def close(self) -> None:
-        """Kill the workers and their jobs, after a moment for the deletions under way."""
+        """Kill the workers and their jobs, after waiting a moment for the deletions under way."""
         if self._forgetting:
             self._wait(self._forgetting, len(self._forgetting), FORGETTING_SECONDS)
         for slot in self.live():
@@ -288,12 +290,12 @@ class WorkerPool:
 
     def _new_actor(self, number: int) -> Any:
         self._n_actors += 1
-        name = f"{self.name}/{number}-{self._n_actors}"  # by which other runs see this one (`fair_share`)
+        name = f"{self.name}/{number}-{self._n_actors}"  # other runs count the runs by these names (`fair_share`)
         options = self._actor_class.options(num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, name=name)
         return options.remote(self.settings)
 
     def _wait(self, futures: list[Any], n: int, timeout: float) -> list[Any]:
-        """Return the futures that are ready, as soon as `n` are, or after `timeout` seconds."""
+        """Return the futures that are ready, as soon as there are `n` or after `timeout` seconds."""
         ready: list[Any] = ray.wait(futures, num_returns=n, timeout=timeout)[0]
         return ready
 
@@ -301,7 +303,7 @@ class WorkerPool:
         return ray.get(future)
 
     def _kill(self, slot: Slot) -> None:
-        """Kill the actor and, with their placement group, the processes of an actor that has several: Ray keeps the
+        """Kill the actor and, if it is a group, its processes by removing their placement group: Ray keeps the
         placement group of a killed actor's children until the driver ends."""
         ray.kill(slot.actor)
         if slot.info is not None and slot.info.placement_group is not None:
@@ -322,7 +324,7 @@ class WorkerPool:
         return Outcome(slot.number, work, reply=reply)
 
     def _fault(self, slot: Slot, text: str, *, raised: bool) -> Outcome | None:
-        """A worker that raised, died or hung is replaced: a new process has a new memory and a new GPU context."""
+        """Replace a worker that raised, died or hung: a new process has clean memory and a new GPU context."""
         work = slot.work
         if work is None:
             self._start_failed(slot, text, raised=raised)
@@ -340,6 +342,7 @@ class WorkerPool:
         return Outcome(slot.number, work, fault=text)
 
     def _start_failed(self, slot: Slot, text: str, *, raised: bool) -> None:
+        # A worker that was lost while it started may start now; an error that it raised would be raised again.
         if not raised and CREATION_ERROR not in text and slot.start_attempts < START_ATTEMPTS:
             attempts = slot.start_attempts + 1
             self._replace(slot)
@@ -351,7 +354,7 @@ class WorkerPool:
         """Take a slot out of use.
 
         Raises:
-            WorkersFailed: it was the last one.
+            WorkersFailed: no live slot is left.
         """
         self._leave(slot, "retired")
         self.events.emit(WorkerGone(slot.name, why))

@@ -1,4 +1,4 @@
-"""Puts Ray's errors into one line, without tracebacks and colours."""
+"""Shorten Ray's errors to one line, without tracebacks and colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST = 500
 
 
 def cause_of(error: BaseException) -> str:
-    """Return the exception that was raised in the other process, or how that process was lost.
+    """Return the exception that the other process raised, or how that process was lost.
 
     >>> cause_of(ValueError("two\\nlines"))
     'ValueError: two'
@@ -25,7 +25,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def can_be_retried(cause: str) -> bool:
-    """Return whether a retry can succeed after this cause: what is wrong with a task is wrong on every worker.
+    """Return whether a retry can succeed after this cause; an error of the task would occur on every worker.
 
     >>> can_be_retried("TaskError: the split is empty"), can_be_retried("RayActorError: gone")
     (False, True)

@@ -1,9 +1,9 @@
-"""The folder of a private Ray instance: Ray's own, or a short one of this process where Ray's cannot have sockets.
+"""The folder of a private Ray instance: Ray's default, or a short private folder if the default cannot have sockets.
 
 Ray puts its session into a folder `ray` under RAY_TMPDIR, TMPDIR or /tmp, and its sockets into the session's folder.
 The system allows a socket's path 107 bytes, which leaves 43 for the folder: a TMPDIR of a batch job is often longer.
-Then, and where the folder cannot be written, Ray gets a folder under /tmp that only this user can enter, and that is
-removed when Ray has ended.
+In that case, or if the folder cannot be written, Ray gets a folder under /tmp that only this user can enter, and that
+is removed when Ray has ended.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SHORT_PLACE = "/tmp"  # noqa: S108 - a new folder of mode 0700 is made in it
 
 @contextmanager
 def session_folder() -> Iterator[str | None]:
-    """Yield the folder to start Ray in; None where Ray's own is as good.
+    """Yield the folder in which to start Ray; None if Ray's default works.
 
     Raises:
-        DriverError: Ray's own does not do, and no folder can be made under /tmp.
+        DriverError: Ray's default does not work, and no folder can be created under /tmp.
     """
     problem = _problem(os.path.join(os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR", SHORT_PLACE)), "ray"))
     if problem is None:
@@ -40,12 +40,12 @@ def session_folder() -> Iterator[str | None]:
             f"or TMPDIR to a folder that you may write, of at most {_longest() - len('/ray')} bytes"
         ) from None
     with folder:
-        # Ray opens its folder to all users of the machine, so it gets one inside the folder that is closed to them.
+        # Ray opens its folder to all users, so it gets a subfolder of a folder that only this user can enter.
         yield os.path.join(folder.name, "ray")
 
 
 def _problem(folder: str) -> str | None:
-    """Return what keeps Ray from having its sockets in a folder, which it makes where it is missing."""
+    """Return what prevents Ray from having its sockets in a folder, or None; Ray creates a missing folder."""
     n_bytes = len(os.fsencode(os.path.abspath(folder)))
     if n_bytes > _longest():
         return f"its folder '{folder}' has {n_bytes} bytes, {_longest()} at most leave room for its sockets"

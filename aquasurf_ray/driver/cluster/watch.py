@@ -1,10 +1,10 @@
-"""Notices that Ray itself is gone, before it ends this process without a message or leaves it waiting for ever.
+"""Detect that Ray itself is gone, before Ray ends this process without a message or leaves it waiting forever.
 
 Measured with Ray 2.60: a driver whose cluster has lost its head (the GCS server) keeps running for a minute, since its
 workers answer it directly. Then Ray's own code ends the process, with no chance to release the run's lease or to say
 how to resume. A driver whose own node has lost its raylet gets no answer from any worker, and waits. So a thread
-connects to both every few seconds. A process that comes back in time was never missed. Time in which this process was
-suspended does not count: Ray is there when it wakes.
+connects to both every few seconds. A process that answers again in time causes no error. Time in which this process was
+suspended does not count, since Ray may be alive when this process wakes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from aquasurf_ray.driver.errors import RunFailed
 
 INTERVAL_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
-PATIENCE_SECONDS = 25.0  # Ray's own is 60 s, and to end in order takes up to 15 s of them
-LOOK_SECONDS = INTERVAL_SECONDS + 2 * ANSWER_SECONDS  # from one look to the next, where neither of the two answers
+PATIENCE_SECONDS = 25.0  # Ray's own patience is 60 s, of which an orderly end takes up to 15 s
+LOOK_SECONDS = INTERVAL_SECONDS + 2 * ANSWER_SECONDS  # between two looks, if neither process answers
 
 
 class RayWatch:
-    """A context in which Ray's processes are watched.
+    """A context manager during which a thread watches Ray's processes.
 
-    A process that never answered is not watched, such as a head that is reached through a Ray client.
+    A process that has never answered is not watched, such as a head that is reached through a Ray client.
 
     Args:
         resume: the command that continues the run, for the message of the error.
-        watched: host and port by the name of a process; head and node of the connected cluster by default.
+        watched: host and port by the name of a process; by default head and node of the connected cluster.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RayWatch:
     ) -> None:
         self._resume, self._patience, self._clock = resume, patience, clock
         self._watched = _connected() if watched is None else watched
-        self._silent: dict[str, float] = {}  # seconds, of what has answered once
+        self._silent: dict[str, float] = {}  # seconds without an answer, for each process that has answered once
         self._looked = self._clock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ray watch", daemon=True)

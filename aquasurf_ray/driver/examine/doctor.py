@@ -1,7 +1,7 @@
-"""Looks whether a search can be run here: versions, Ray, GPUs, database, storage, data, clocks and limits.
+"""Check whether a search can run here: versions, Ray, GPUs, database, storage, data, clocks and limits.
 
-Each check says what it found, and where something is wrong what to do. Nothing is made or changed, but for small files
-that are removed again. What is asked of the nodes of a cluster is in `node_report`.
+Each check reports what it found and, if something is wrong, the remedy. Nothing is created or changed, except small
+files that are removed again. `node_report` collects the facts about each node of a cluster.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from aquasurf_ray.workers.engine.checkpoints import CheckpointError, check_stora
 Level = Literal["ok", "warning", "problem"]
 
 OLDEST_PYTHON = (3, 11)
-FEW_FILES = 4096
-SMALL_SHARED_MEMORY = 1 << 30
+FEW_FILES = 4096  # Ray needs more than this on machines with many cores
+SMALL_SHARED_MEMORY = 1 << 30  # containers get 64 MiB by default, too little for Ray's object store
 LITTLE_SPACE = 1 << 30
-SLOW_COMMIT = 0.1  # seconds; a search makes some commits for each training
-SKEW = 5.0  # seconds between clocks, from which times in reports mislead
+SLOW_COMMIT = 0.1  # seconds; each training needs several commits
+SKEW = 5.0  # seconds between two clocks; beyond this, times in reports are misleading
 NODE_SECONDS = 60.0
-BUSY_GPU = 0.5  # of a GPU's memory in use by others
+BUSY_GPU = 0.5  # share of a GPU's memory that is in use by other processes
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, whether it is well, what was found and what to do about it."""
+    """One line of the report: the name of the check, its level, and what was found with its remedy."""
 
     check: str
     level: Level
@@ -51,11 +51,11 @@ def examine_all(
     config: SearchConfig,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
-    """All checks, in order; one that fails does not keep the others from being made.
+    """Run all checks in order and return their findings; a check that fails does not prevent the others.
 
     Args:
-        task: its data are looked for too, if it is given.
-        config: store, storage, Ray address and data folder, as a search would be given them.
+        task: a task whose data are checked too; None to skip this check.
+        config: store, storage, Ray address and data folder, as for a search.
         on_finding: called after each finding.
     """
     done: list[Finding] = []
@@ -79,7 +79,7 @@ def examine_all(
 def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except (Exception, SystemExit) as error:  # whatever is wrong is what the check was for
+    except (Exception, SystemExit) as error:  # any error is a finding: this is what the check is for
         yield Finding(name, "problem", sentence(error))
 
 
@@ -121,8 +121,8 @@ def _gpu(gpu: Gpu) -> tuple[Level, str]:
     says = f"{gpu.name}, {_size(gpu.free_bytes)} of {_size(gpu.total_bytes)} free"
     others = f"; other processes on it: {', '.join(map(str, gpu.processes))}" if gpu.processes else ""
     if gpu.free_bytes < (1 - BUSY_GPU) * gpu.total_bytes:
-        who = others or "; something else uses it"
-        return "warning", f"{says}{who}; end that, or leave the GPU out: CUDA_VISIBLE_DEVICES"
+        who = others or "; used by something else"
+        return "warning", f"{says}{who}; end them, or exclude the GPU with CUDA_VISIBLE_DEVICES"
     return ("warning" if others else "ok"), says + others
 
 
@@ -131,9 +131,9 @@ def _store(health: StoreHealth) -> Iterator[Finding]:
         yield Finding("store", "problem", health.problem)
         return
     said = {
-        "new": "there is none yet, a search makes it",
-        "current": f"of version {health.version}, this code's",
-        "older": f"of version {health.version}; a search brings it to this code's, and older code cannot open it then",
+        "new": "does not exist yet; a search creates it",
+        "current": f"schema {health.version}, current",
+        "older": f"schema {health.version}, older; a search upgrades it, and older versions cannot open it then",
     }
     yield Finding("store", "warning" if health.state == "older" else "ok", f"{health.url}: {said[health.state]}")
     if not health.writable:
@@ -190,7 +190,7 @@ def _storage_place(config: SearchConfig) -> str:
 
 
 def _free_bytes(place: str) -> int | None:
-    """None where nobody can tell, as of object storage."""
+    """Return the free bytes of a storage place; None where they are unknown, as for object storage."""
     if "://" in place:
         return None
     folder = next(path for path in (Path(place), *Path(place).absolute().parents) if path.exists())
@@ -199,7 +199,7 @@ def _free_bytes(place: str) -> int | None:
 
 
 def _data(task: str, config: SearchConfig) -> Iterator[Finding]:
-    loaded = loaded_task(task, config)  # which reads the data, for the digest
+    loaded = loaded_task(task, config)  # reads the data, since the digest covers them
     sizes = {name: n_examples(split) for name, split in loaded.splits().named().items()}
     shown = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
     where = data_folder(config)
@@ -223,7 +223,7 @@ def _ray(config: SearchConfig, here: NodeReport) -> Iterator[Finding]:
             yield _token(config.address)
         try:
             mark = stack.enter_context(_marked(config))
-        except CheckpointError:  # the check of the storage has told
+        except CheckpointError:  # already reported by the storage check
             mark = None
         reports = _ask_nodes(mark)
     yield from _nodes(reports, here, config, mark)
@@ -231,24 +231,25 @@ def _ray(config: SearchConfig, here: NodeReport) -> Iterator[Finding]:
 
 def _token(address: str) -> Finding:
     if os.environ.get(AUTHENTICATION) == "token":
-        return Finding("token", "ok", "this driver shows the cluster a token")
-    text = "the cluster asks for no token: who reaches it may run programs on it; start its nodes and the driver with"
+        return Finding("token", "ok", "this driver authenticates with a token")
+    text = "the cluster requires no token: anyone who reaches it can run programs; start its nodes and the driver with"
     level: Level = "ok" if host_of(address) in LOOPBACKS else "warning"
     return Finding("token", level, f"{text} {AUTHENTICATION}=token")
 
 
 @contextmanager
 def _marked(config: SearchConfig) -> Iterator[str]:
-    """A small file in the storage, which nodes look for; its folder is not made for it."""
+    """Put a small file into the storage for nodes to look for, and yield its path. No folder is created for it."""
     with mark_storage(_storage_place(config), f"aquasurf-doctor-{uuid.uuid4().hex}") as mark:
         yield mark
 
 
 def _ask_nodes(mark: str | None) -> list[NodeReport | str]:
-    """What every living node says of itself, or why it says nothing."""
+    """Return the report of every live node, or the reason why it has none."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    # A node reads its clock at an unknown moment between request and reply: only what lies outside is an offset.
     asked_at = time.time()
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(node_report)
@@ -259,13 +260,13 @@ def _ask_nodes(mark: str | None) -> list[NodeReport | str]:
         try:
             report = ray.get(question, timeout=NODE_SECONDS)
             answers.append(replace(report, time_ahead=_outside(report.time, asked_at, time.time())))
-        except Exception as error:  # of any kind: a node whose Python lacks this program, or that is gone
+        except Exception as error:  # anything: the node may lack this package, or be gone
             answers.append(f"{node['NodeManagerHostname']}: {sentence(error)[:300]}")
     return answers
 
 
 def _outside(value: float, first: float, last: float) -> float:
-    """How far a value lies before or behind an interval; 0 within it.
+    """Return how far a value lies before (negative) or after an interval; 0 within it.
 
     >>> _outside(1, 2, 5), _outside(3, 2, 5), _outside(9, 2, 5)
     (-1, 0.0, 4)
@@ -315,7 +316,7 @@ def _size(n_bytes: float) -> str:
 
 
 def document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """JSON-ready."""
+    """Return the findings as a JSON-ready document."""
     return {
         "ok": all(finding.level != "problem" for finding in findings),
         "findings": [{"check": f.check, "level": f.level, "says": f.says} for f in findings],

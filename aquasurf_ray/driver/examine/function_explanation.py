@@ -1,4 +1,4 @@
-"""Explaining a function: it and relu are trained on a task in this process, and looked into."""
+"""Explain a function: train it and ReLU on a task in this process, and inspect both networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Explained:
-    """What was found: numbers, words, a picture, and what the function's training came to in the task's metric."""
+    """An explanation as numbers, words and a picture, and the value of the task's metric that the function reached."""
 
     explanation: Explanation
     words: str
@@ -38,16 +38,16 @@ class Explained:
 
 
 def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: EpochCallback | None = None) -> Explained:
-    """Trains the function and relu on the task, and tells how the network uses the function.
+    """Train the function and ReLU on the task, and explain how the network uses the function.
 
     Args:
         function: an expression.
         task: a task by name, or package.module:function.
-        seed: of both trainings.
-        on_epoch: is told of which function an epoch is, its number, and its seconds.
+        seed: the random seed of both trainings.
+        on_epoch: called after each epoch with the function, the number of the epoch, and its seconds.
 
     Raises:
-        BadUse: no such task, or no such function.
+        BadUse: there is no such task, or the function is not an expression.
         RunFailed: the function cannot be trained on the task.
     """
     name = function_row(function).name
@@ -60,13 +60,13 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
     explanation = explain(found, relu)
     words = in_words(explanation)
     metric = loaded.objective.metric
-    assert found.metrics.score is not None  # noqa: S101 - a training that came to its end has one
+    assert found.metrics.score is not None  # noqa: S101 - a training that ended without an error has a score
     value = metric.score(found.metrics.score)
     return Explained(explanation, words, explained(found, words), metric.name, value)
 
 
 def _reference(task: Task, seed: int, on_epoch: EpochCallback | None) -> Inspection | None:
-    """relu's training; without it there is nothing to hold gradients against, and the rest is told all the same."""
+    """Return ReLU's training; None if it fails, since only the comparison of gradients needs it."""
     try:
         return _inspected(task, REFERENCE, seed, on_epoch)
     except RunFailed as error:
@@ -84,7 +84,7 @@ def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None)
         return inspect_training(task, Activation(name), seed=seed, device=device, on_epoch=told)
     except TaskError:
         raise
-    except Exception as error:  # the function may raise anything
+    except Exception as error:  # the user's operators may raise anything
         if not is_functions_fault(error) and not isinstance(error, FunctionFault):
             raise
         raise RunFailed(f"{name} cannot be trained on task '{task.name}': {reason_of(error)}") from None

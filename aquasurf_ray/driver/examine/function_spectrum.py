@@ -1,4 +1,4 @@
-"""The spectrum of one function for people to look at, computed in this process."""
+"""The spectrum of one function, summarised for people; computed in this process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from aquasurf_ray.workers.spectrum import SkippedLayerWarning, SpectrumError, ta
 
 
 def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, Any]:
-    """The spectrum as JSON-ready values.
+    """Return the spectrum as JSON-ready values.
 
-    `layers` has a row a block: name, number of weights, and quantiles of the eigenvalues' natural logarithms.
-    `coverage` has the numbers of matrices and weights in all and in blocks, the matrices that are left out with the
-    reason, those with uses that their block does not count, and all of it as `text`.
+    `layers` has a row per block: name, number of weights, and quantiles of the eigenvalues' natural logarithms.
+    `coverage` has the numbers of matrices and weights in total and in blocks, the matrices that are left out with the
+    reasons, the matrices with uses that their block does not count, and a sentence on all of this as `text`.
 
     Raises:
-        BadUse: no such task, or no such function.
+        BadUse: there is no such task, or the function is not an expression.
         RunFailed: the network overflows with this function; the message names the layer.
     """
     name = function_row(function).name
@@ -36,7 +36,7 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` says it
+            warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` reports the same layers
             spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
     except SpectrumError as error:
         raise RunFailed(str(error)) from None

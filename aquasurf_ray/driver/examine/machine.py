@@ -1,6 +1,6 @@
 """A machine's report on itself: versions, limits, its clock, and its GPUs with their free memory and processes.
 
-`aquasurf doctor` takes one of this machine, and through Ray one of every node.
+`aquasurf doctor` takes a report of this machine and, through Ray, of every node.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ def _exists(mark: str) -> bool:
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
-    """The GPUs of this machine, or what keeps PyTorch from using them."""
+    """Return the GPUs of this machine, and the problem that keeps PyTorch from using them, if there is one."""
     found = _listed_gpus()
     if not found or _usable():
         return found, None
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and not hidden.strip("-1 "):
-        return (), None  # on purpose
+        return (), None  # the user has hidden the GPUs on purpose
     import torch
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
@@ -115,7 +115,7 @@ def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
 
 
 def _listed_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that NVIDIA's driver lists, whatever CUDA_VISIBLE_DEVICES hides; none without a driver."""
+    """Return the GPUs that NVIDIA's driver lists, whatever CUDA_VISIBLE_DEVICES hides; none without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -128,7 +128,7 @@ def _listed_gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu(index: int) -> Gpu | None:
-    """One GPU; None where the driver has lost it, or it has no memory of its own to report."""
+    """Return one GPU; None if the driver has lost it, or if it has no memory of its own to report."""
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
@@ -138,7 +138,7 @@ def _gpu(index: int) -> Gpu | None:
 
 
 def _processes(handle: Any) -> tuple[int, ...]:
-    """The ids of the other processes that compute on a GPU; a container is shown none, nor is a GPU in slices (MIG)."""
+    """Return the ids of the other processes that compute on a GPU; containers and GPUs in MIG slices show none."""
     try:
         running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except pynvml.NVMLError:

@@ -1,7 +1,7 @@
-"""A check of a task in a minute: its network, its data, one batch, one spectrum and two training steps, in this order.
+"""Check a task within a minute: its network, its data, one batch, one spectrum and two training steps, in this order.
 
-Each step does what a search would do, with the same code, on less of the data. The first one that fails ends the check,
-with a sentence that says what is wrong.
+Each step does what a search would do, with the same code, on less of the data. The first step that fails ends the
+check, with a sentence that says what is wrong.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from aquasurf_ray.workers.network import (
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
 from aquasurf_ray.workers.training import TrainingResult, train
 
-FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")
+FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
 STEPS_TRAINED = 2
-LARGEST_CPU_BATCH = 64
+LARGEST_CPU_BATCH = 64  # so that the check takes about a minute on a CPU
 
 
 @dataclass(frozen=True)
 class CheckStep:
-    """One step of the check: its name, whether it passed, and a sentence with its findings or the error."""
+    """The outcome of one step: its name, whether it succeeded, and a sentence on what was found or is wrong."""
 
     name: str
     ok: bool
@@ -58,16 +58,16 @@ def check_task(
     device: str | None = None,
     on_step: Callable[[CheckStep], None] = lambda step: None,
 ) -> list[CheckStep]:
-    """Go through the steps until one fails, and return them; all are `ok` if the task can be searched.
+    """Run the steps until one fails, and return them; all are `ok` if the task can be searched.
 
     Args:
-        name: of a task, or `package.module:function`.
-        download: fetch the task's data set first, unless it is there.
+        name: the name of a task, or `package.module:function`.
+        download: download the task's data set first, unless it is there already.
         device: the device to use, as PyTorch names it; by default a GPU if there is one.
         on_step: called after each step.
 
     Raises:
-        BadUse: the task or device does not exist, or `download` is asked for a task that brings its own data.
+        BadUse: there is no such task or device, or `download` is requested for a task that brings its own data.
     """
     try:
         task = load_task(name, import_from=Path.cwd())
@@ -93,7 +93,7 @@ def check_task(
 
 
 def sentence(error: BaseException) -> str:
-    """Return an error on one line, with its type unless it is one of this package."""
+    """Return an error on one line, with its type unless it is one of this package's errors."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
     text = "; ".join(line for line in lines if line)
     if isinstance(error, torch.OutOfMemoryError):
@@ -115,7 +115,7 @@ def _device(asked: str | None) -> torch.device:
     n_gpus = torch.cuda.device_count()
     known = {"cpu", *(["cuda"] if n_gpus else []), *(f"cuda:{i}" for i in range(n_gpus))}
     if asked is not None and asked not in known:
-        raise BadUse(f"device: there is {', '.join(sorted(known))}, got '{asked}'")
+        raise BadUse(f"device must be one of {', '.join(sorted(known))}, got '{asked}'")
     return torch.device(asked or ("cuda" if n_gpus else "cpu"))
 
 
@@ -135,7 +135,7 @@ def _downloading(task: str) -> Callable[[], str]:
 
 
 class _Check:
-    """The steps; each returns what it found."""
+    """The steps of the check; each returns a sentence on what it found."""
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task = task
@@ -156,14 +156,14 @@ class _Check:
         return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
 
     def data(self) -> str:
-        """Load the splits, and identify the task by them."""
+        """Load the splits, and compute the task's digest from them."""
         refuse_splits_without_batches(self.task, self._splits())
         sizes = {name: n_examples(split) for name, split in self._splits().named().items()}
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         return f"examples: {listed}; task digest {self.task.digest}"
 
     def batch(self) -> str:
-        """Take one training batch through the network to the loss."""
+        """Pass one training batch through the network to the loss."""
         inputs, targets = self._first_batch()
         network = self._with(FUNCTIONS[0])
         try:
@@ -171,7 +171,7 @@ class _Check:
                 outputs = output_of(call_network(network, inputs))
         except TaskError:
             raise
-        except Exception as error:  # the network may be the user's own, and takes what it takes
+        except Exception as error:  # the network may be the user's own, and raise anything
             raise TaskError(f"the network does not take {_given(inputs)}: {sentence(error)}") from error
         loss = self._loss(outputs, targets)
         if not math.isfinite(loss):
@@ -181,16 +181,16 @@ class _Check:
         return "; ".join([f"{forms}, loss {loss:.4g}", *self._ambiguous(outputs, targets), *self._stay(inputs)])
 
     def spectrum(self) -> str:
-        """Take one Fisher spectrum of the untrained network; report which share of the trained weights it covers."""
+        """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage says it
+            warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage reports the same layers
             layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
         covers = layers.coverage.warning() or f"the spectrum covers {layers.coverage}"
         small = "warning: " if layers.coverage.is_small else ""
         return f"{small}{covers}, with {FUNCTIONS[0]}"
 
     def training(self) -> str:
-        """Train two steps, then validate and test."""
+        """Train for two steps, then validate and test."""
         size = self._batch_size()
         splits = self._splits()
         cut = Splits(
@@ -215,7 +215,7 @@ class _Check:
         return self._loaded
 
     def _batch_size(self) -> int:
-        """The batch size of recipe or loader; smaller on a CPU and for few data, and even, as mixup needs it."""
+        """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
         examples = self._splits().train
         own = examples.batch_size if isinstance(examples, DataLoader) else None
         size = own or self.task.recipe.batch_size
@@ -227,20 +227,20 @@ class _Check:
         return size - size % 2 if size > 2 else size
 
     def _first_batch(self) -> tuple[Inputs, Tensor]:
-        """The first training batch with a target that counts."""
+        """Return the first training batch that has a target which counts."""
         refuse_splits_without_targets(self.task, self._splits())
         _, inputs, targets = self._first_that_counts(self._splits().train)
         return map_tensors(inputs, lambda tensor: tensor.to(self.device)), targets.to(self.device)
 
     def _first_that_counts(self, examples: Examples) -> tuple[int, Inputs, Tensor]:
-        """The number of the split's first batch with a target that counts, and the batch."""
+        """Return the number of the split's first batch that has a target which counts, and the batch."""
         for number, (inputs, targets) in enumerate(leading_batches(examples, self._batch_size())):
             if self.task.objective.counted(targets).any():
                 return number, inputs, targets
         raise TaskError("no target counts")
 
     def _ambiguous(self, outputs: Tensor, targets: Tensor) -> list[str]:
-        """The dimension of the classes, where the shape of labels leaves two."""
+        """Return a sentence on the dimension of the classes, if the shape of the labels allows two."""
         objective = self.task.objective
         if objective.likelihood != "categorical" or targets.is_floating_point():
             return []
@@ -253,7 +253,7 @@ class _Check:
         return [f"the classes may be in dimension 1 or {outputs.dim() - 1}, and are taken to be in {dimension}"]
 
     def _stay(self, inputs: Inputs) -> list[str]:
-        """The activations that the model's own code calls, where `network_from` was given no example to find them."""
+        """Return a warning about activations in the model's own code, if `network_from` had no example to find them."""
         network = self.task.network
         if not isinstance(network, ModelNetwork) or network.example is not None:
             return []
@@ -267,25 +267,25 @@ class _Check:
         loss = self.task.objective.loss
         try:
             return float(self.task.objective.on(self.device).loss(outputs, targets))
-        except Exception as error:  # the loss may be the user's, and the targets of any kind
+        except Exception as error:  # the loss may be the user's own, and the targets of any kind
             forms = f"outputs {form_of(outputs)} and targets {form_of(targets)}"
             raise TaskError(f"the loss '{name_of(loss)}' does not take {forms}: {sentence(error)}") from error
 
 
 def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:
-    """Train one epoch on a few examples, otherwise by the task's recipe."""
+    """Train for one epoch on a few examples, otherwise by the task's recipe."""
     short = replace(task, recipe=replace(task.recipe, epochs=1, batch_size=batch_size), data=lambda: splits)
     return train(short, Activation(function), splits=splits, seed=0, device=device)
 
 
 def _counts(network: nn.Module) -> tuple[int, int]:
-    """The number of parameters, and of modules that are the searched function."""
+    """Return the number of parameters, and of modules that are the searched function."""
     n_weights = sum(parameter.numel() for parameter in network.parameters())
     return n_weights, sum(isinstance(module, Activation) for module in network.modules())
 
 
 def _given(inputs: Inputs) -> str:
-    """The way in which the network was called, for a message."""
+    """Return a description of how the network was called, for a message."""
     if isinstance(inputs, Mapping):
         return f"a dict of inputs, as network(**inputs): {form_of(inputs)}"
     if isinstance(inputs, tuple | list):

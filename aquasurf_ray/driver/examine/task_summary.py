@@ -1,4 +1,4 @@
-"""The summary of a task for people to read: network, data, recipe, objective; without its data, all but these."""
+"""A summary of a task for people: network, data, recipe and objective, as far as they exist without the data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aquasurf_ray.workers.network import untrained_network
 
 
 def task_summary(name: str) -> dict[str, Any]:
-    """Return the summary of a task as JSON-ready values.
+    """Return the task as JSON-ready values.
 
-    `network` holds the number of parameters, the names of the activations that were replaced, those that were kept with
-    the reasons (None where the network factory does not report them), and the modules that hold trained matrices;
-    `task check` says which of those have a Fisher block. `data` holds the number of examples a split, or a problem, in
-    which case there is no digest.
+    `network` has the number of parameters, the names of the activations that were replaced, the activations that were
+    not replaced with the reasons (None where the network factory does not report them), and the modules with trained
+    matrices; `task check` reports which of these have a Fisher block. `data` has the number of examples per split, or
+    a problem, in which case there is no digest.
 
     Raises:
         BadUse: there is no such task, or its network cannot be built.

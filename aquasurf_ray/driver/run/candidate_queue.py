@@ -1,8 +1,8 @@
-"""Queues of what is computed of candidates before they are trained, in batches that take about a second, with retries.
+"""Queues of the spectra and costs that candidates need before training, in batches of about a second, with retries.
 There is one queue for spectra and, in a run that limits the cost, one for costs.
 
-A batch that failed is repeated one function at a time, on another worker where there is one. A function that fails
-alone too often stays without for the rest of this session: without a spectrum, the surrogate knows it by its outputs;
+A batch that failed is repeated one function at a time, on another worker if there is one. A function that fails alone
+too often is given up for the rest of this session: without a spectrum, the surrogate knows it only by its outputs;
 without a cost, it is not suggested.
 """
 
@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 
 from aquasurf_ray.store import FunctionRecord
 
-FIRST_LIMIT = 3600.0
+FIRST_LIMIT = 3600.0  # generous, because nothing is known about the duration of a batch yet
 SHORTEST_LIMIT = 60.0
-PATIENCE = 30.0
+PATIENCE = 30.0  # times the duration of the last batch; workers that share a machine vary a lot
 
 
 class CandidateQueue:
     """The spectra, or the costs, of one run's candidates.
 
     Args:
-        missing: returns the candidates that are still without, in order.
-        failed: gets the functions that stay without from now on.
-        max_attempts: failures of a function alone after which it stays without.
+        missing: returns the candidates that still lack a spectrum (or a cost), in order.
+        failed: the set to which functions that are given up are added.
+        max_attempts: the failures of a function alone after which it is given up.
     """
 
     def __init__(self, missing: Callable[[], list[FunctionRecord]], failed: set[int], max_attempts: int) -> None:
@@ -44,21 +44,21 @@ class CandidateQueue:
         return batch
 
     def limit(self, n: int) -> float:
-        """Return the seconds that a batch of `n` may take: thirty times the time so far, and an hour at first."""
+        """Return the seconds that a batch of `n` may take: thirty times the last duration, and an hour at first."""
         return FIRST_LIMIT if self._seconds is None else max(SHORTEST_LIMIT, PATIENCE * self._seconds * n)
 
     def done(self, functions: Sequence[FunctionRecord], seconds: float) -> None:
-        """Take note that these are stored; they took `seconds` in all."""
+        """Record that these functions are stored, and took `seconds` in total."""
         self._under_way.difference_update(function.id for function in functions)
         self._seconds = seconds / len(functions)
 
     def failed(self, functions: Sequence[FunctionRecord], slot: int) -> list[FunctionRecord]:
-        """Take note that the worker failed on these; return the functions that stay without from now on."""
+        """Record that the worker failed on these functions, and return those that are given up from now on."""
         self._under_way.difference_update(function.id for function in functions)
         final = []
         for function in functions:
             failures = self._failed_on.setdefault(function.id, [])
-            if len(functions) == 1:
+            if len(functions) == 1:  # in a larger batch, any of its functions may be to blame
                 failures.append(slot)
             if len(failures) < self._max_attempts:
                 self._alone.append(function)
@@ -86,4 +86,4 @@ def batch_size(seconds_a_function: float | None, n_open: int, n_workers: int) ->
     if seconds_a_function is None:
         return 1
     affordable = int(1.0 / max(seconds_a_function, 1e-3))
-    return max(1, min(affordable, math.ceil(n_open / n_workers), 64))
+    return max(1, min(affordable, math.ceil(n_open / n_workers), 64))  # 64: a lost batch must not cost much

@@ -1,8 +1,7 @@
-"""Decides which evaluation a worker gets next, and claims it in the store before it is given out.
+"""Claims of evaluations: the next evaluation of a worker is chosen, and claimed in the store before it starts.
 
-In this order: claims that are reserved for a worker other than the one that failed on them, the queue (interrupted
-evaluations, retries and requests), a baseline, a suggestion of the surrogate. Whatever the store answers to a claim is
-put into the run's history.
+The order is: reserved claims, unless the worker failed on them before; the queue (interrupted evaluations, retries and
+requests); a baseline; a suggestion of the surrogate. The store's answer to each claim is put into the run's history.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.runs import Origin
 
-MOST_AT_ONCE = 32  # claims in one transaction: others wait milliseconds for the database meanwhile, not longer
+MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 
@@ -34,7 +33,7 @@ class Budget:
 
 
 class Accepted(TypedDict):
-    """Which results of incomplete trainings a run accepts, as arguments for the store."""
+    """The kinds of incomplete trainings whose results a run accepts, as arguments for the store."""
 
     accept_stopped: bool
     accept_refused: bool
@@ -51,7 +50,7 @@ class Claims:
         self._functions = {function.id: function for function in context.history.candidates}
 
     def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
-        """Return a claim for this worker, the first of `n_waiting`, or None.
+        """Return a claim for this worker, the first of `n_waiting` workers, or None.
 
         Evaluations that turn out to need no training, because another run has them, are put into the history.
         """
@@ -64,7 +63,7 @@ class Claims:
                 return claim
 
     def reserve(self, claim: Claim) -> None:
-        """Reserve a claim of ours for the next worker that has not failed on it."""
+        """Reserve a claim of this run for the next worker that has not failed on it."""
         self._reserved.append(claim)
 
     def reserved_functions(self) -> list[int]:
@@ -72,14 +71,14 @@ class Claims:
         return [claim.function_id for claim in self._reserved]
 
     def failed_on(self, evaluation_id: int, slot: int) -> None:
-        """Note that the worker failed on the evaluation; another one gets it next, where there is one."""
+        """Record that the worker failed on the evaluation, so that another worker, if there is one, gets it next."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
 
     def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
-        """Claim an evaluation whose run has died or has not finished it.
+        """Claim an evaluation of a run that has died or has not finished it.
 
         Args:
-            retry_failed: whether an evaluation that has failed for good, here or in another run, is claimed again.
+            retry_failed: True to claim also an evaluation that was given up, here or in another run.
         """
         request = EvaluationRequest(evaluation.function_id, evaluation.seed, evaluation.origin)
         self._reserve_all(self._claim_all([request], retry_failed=retry_failed))
@@ -98,7 +97,7 @@ class Claims:
         return self._context.config.health_gate == "on" and origin != "baseline"
 
     def accepted(self, origin: Origin) -> Accepted:
-        """Return which results of other runs are accepted: those that this run could have come to itself."""
+        """Return which results of other runs are accepted: those that this run could have produced itself."""
         return Accepted(accept_stopped=self.may_stop(origin), accept_refused=self.is_gated(origin))
 
     def function(self, function_id: int) -> FunctionRecord:
@@ -141,7 +140,7 @@ class Claims:
         return fitting
 
     def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
-        """Claim as many as workers wait, and return one that this worker has not failed on; the others are reserved."""
+        """Claim a queued evaluation for each waiting worker, return one for this worker, and reserve the others."""
         while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
             claims = self._claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
             mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
@@ -151,7 +150,7 @@ class Claims:
         return None
 
     def _avoids(self, claim: Claim, slot: Slot) -> bool:
-        """Return whether the worker failed on it before and another live one has not."""
+        """Return whether the worker failed on the claim before and another live worker has not."""
         failed_on = self._failed_on.get(claim.evaluation_id, set())
         return slot.number in failed_on and not self._context.pool.others(slot) <= failed_on
 
@@ -188,7 +187,7 @@ class Claims:
         return self._context.store.claim_all(self._context.lease, requests, retry_failed=retry_failed, **accepted)
 
     def _reserve_all(self, claims: Sequence[Claim]) -> None:
-        """Put claims into the history, and reserve those that are ours for the workers that wait."""
+        """Put claims into the history, and reserve the successful ones for the workers that wait."""
         for claim in claims:
             self.update(claim)
             if claim.state == "claimed":

@@ -18,13 +18,13 @@ from aquasurf_ray.workers.result import TrainingResult
 
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
-    """Return a training's metrics, measurements and learning curve."""
+    """Return a training's result, with metrics, measurements and learning curve, for the store."""
     epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
     return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:
-    """Return a worker's spectrum, or the reason why there is none."""
+    """Return a worker's spectrum for the store, or the reason why there is none."""
     return SpectrumRecord(
         function_id=function_id,
         fisher=config.fisher,
@@ -38,7 +38,7 @@ def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig
 
 
 def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord:
-    """Return a worker's measurement of a function's cost."""
+    """Return a worker's measurement of a function's cost for the store."""
     return CostRecord(
         function_id=function_id,
         device=cost.device,

@@ -1,8 +1,8 @@
-"""Retries of evaluations that ran out of memory, each with a machine to itself: beside others, it would fail them too.
+"""Retries of evaluations that ran out of memory, each alone on a machine: otherwise it could make its neighbours fail.
 
 A worker that gets such an evaluation waits until no other worker of its machine is busy, and the others get no work
-until its training has ended. Where each worker has whole GPUs of its own, a full GPU is shared with nobody, and the
-retry needs no machine to itself.
+until its training has ended. If each worker has whole GPUs of its own, running out of GPU memory affects no other
+worker, and the retry needs no reservation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|allocate memory|low on m
 
 
 def needs_exclusive_retry(error: str, gpus_per_worker: float) -> bool:
-    """Return whether an evaluation that failed with this error is to be retried with a machine to itself.
+    """Return whether an evaluation that failed with this error needs a machine to itself for its retry.
 
     >>> needs_exclusive_retry("MemoryError: no memory left", 1.0)
     True
@@ -34,7 +34,7 @@ def needs_exclusive_retry(error: str, gpus_per_worker: float) -> bool:
 
 @dataclass
 class _Reservation:
-    """A machine that is reserved for one worker; `claim` until its work has begun."""
+    """The reservation of a machine for one worker; `claim` is None once its work has begun."""
 
     slot: int
     claim: Claim | None
@@ -68,11 +68,11 @@ class ExclusiveRetry:
         return waits
 
     def is_reserved(self, slot: Slot) -> bool:
-        """Return whether the worker gets no work now, because its machine is reserved."""
+        """Return whether the worker's machine is reserved, so that it gets no work now."""
         return _machine(slot) in self._reservations
 
     def ready(self) -> list[tuple[Slot, Claim]]:
-        """Return the claims whose machine has no other busy worker any more, with the workers that wait for them."""
+        """Return the claims whose machine no longer has another busy worker, with the workers that wait for them."""
         found = []
         for reservation in self._reservations.values():
             slot = self._pool.slots[reservation.slot - 1]

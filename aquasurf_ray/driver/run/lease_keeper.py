@@ -9,18 +9,18 @@ from importlib.metadata import version
 
 from aquasurf_ray.store import Lease, LeaseLost, Store, StoreError
 
-BEATS_A_LEASE = 6
+BEATS_A_LEASE = 6  # so that several renewals in a row may fail before the lease expires
 PACKAGES = ("aquasurf-ray", "torch", "ray", "numpy", "scikit-learn", "umap-learn")
-"""Packages that results depend on: a session of a run is stored with their versions, so that it can be repeated."""
+"""The packages that results depend on; their versions are stored with each session, so that it can be repeated."""
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """A context in which the lease is renewed six times per lease period.
+    """A context manager that renews the lease six times per lease period.
 
     A renewal that fails because the database is unreachable is retried at the next beat. If another driver has taken
-    the lease over, the thread ends, and `check` raises from then on.
+    over the lease, the thread ends, and `check` raises from then on.
     """
 
     def __init__(self, store: Store, lease: Lease, lease_seconds: float) -> None:
@@ -40,7 +40,7 @@ class LeaseKeeper:
         self._thread.join(timeout=5)
 
     def check(self) -> None:
-        """Raise LeaseLost once another driver has taken the run over."""
+        """Raise LeaseLost once another driver has taken over the run."""
         if self._lost is not None:
             raise self._lost
 

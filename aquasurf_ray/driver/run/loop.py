@@ -1,12 +1,12 @@
-"""The loop of a run: give every free worker something to do, record what comes back, until the budget is met.
+"""The loop of a run: give every idle worker a job and record the results, until the budget is met.
 
-It ends sooner where a stop condition is met; then no more work is given out, and work under way finishes or reaches a
+The loop ends earlier if a stop condition is met: no more work is given out, and work under way finishes or reaches a
 checkpoint.
 
-A free worker gets an evaluation (`claims` says which), and, where there is none, spectra or costs of further candidates
-(`preparation`). Right before a function is trained its cost is measured, where the kind of run asks for it and it is
-not known for the worker's device. Everything is written to the store before it counts, under the run's lease. What this
-object holds in memory can be read from the store again at any moment, which is how a run resumes.
+An idle worker gets an evaluation, chosen in `claims`, or if there is none, spectra or costs of further candidates
+(`preparation`). If the kind of run needs costs, a function's cost is measured right before its training, unless it is
+known for the worker's device. Everything is written to the store before it counts, under the run's lease. The state in
+memory can be read from the store again at any moment, which is how a run resumes.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from aquasurf_ray.workers.engine.checkpoints import folder_of, newest_epoch
 from aquasurf_ray.workers.engine.stopping import StopRule
 from aquasurf_ray.workers.messages import CostReply, Drained, TrainingJob
 
-FAILURES_IN_A_ROW = 5
+FAILURES_IN_A_ROW = 5  # functions given up one after the other: the fault is then most likely the machines'
 POLL_SECONDS = 0.25
-SOON_SECONDS = 0.02  # while suggestions are being made and a worker waits for one
+SOON_SECONDS = 0.02  # while suggestions are being computed and a worker waits for one
 SHOW_SECONDS = 0.1
-COST_SECONDS = 600.0
+COST_SECONDS = 600.0  # limit of one measurement, which takes seconds; a function that hangs is stopped here
 WORKERS_SHOWN = 8
 
 
 class Start(NamedTuple):
-    """A training that is begun together with others, in one transaction."""
+    """A training about to start; several are recorded in one transaction."""
 
     slot: Slot
     claim: Claim
@@ -63,13 +63,13 @@ class Start(NamedTuple):
 
 
 class SearchLoop:
-    """One run in the hands of one driver.
+    """The loop of one run in one driver.
 
     Args:
-        task: its metric is shown, and its epochs are those that the median rule counts.
-        suggester: None for a run that trains only what is in its queue.
-        check: called at each step; raises when the run is no longer ours.
-        share: keeps the pool at the run's share of a cluster that others use too.
+        task: the task, for its metric and, in the median rule, its number of epochs.
+        suggester: the source of suggestions; None for a run that trains only its queue.
+        check: called at each step; raises if this driver has lost the run.
+        share: the control of the number of workers on a shared cluster, if there is one.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class SearchLoop:
         )
         self._costs_read: set[tuple[int, str]] = set()
         self._to_start: list[Start] = []
-        self._recorded: dict[int, bool] = {}  # of the evaluations that are being settled: whether we were first
+        self._recorded: dict[int, bool] = {}  # by evaluation being settled: whether our result was the first
         self._saved_epochs: dict[int, int] = {}
         self._failures_in_a_row = 0
         self._shown_at = -SHOW_SECONDS
         self._end: End | None = None
 
     def run(self) -> End | None:
-        """Work until the budget is met, the candidates are used up or a stop condition is met, which is returned then.
+        """Work until the budget is met, the candidates are used up, or a stop condition is met, which is returned.
 
         Raises:
-            RunFailed, WorkersFailed, LeaseLost, StoreError: everything finished is stored.
+            RunFailed, WorkersFailed, LeaseLost, StoreError: the run stopped early; everything finished is stored.
         """
         self._other_runs.retry_failed(all_origins=self.suggester is None)
         self._other_runs.retry_stopped(list(self.history.evaluations.values()))
@@ -130,8 +130,8 @@ class SearchLoop:
         return None if self.finished() else self._end
 
     def _drain(self, end: End) -> None:
-        """Take in the work under way. A worker that dies now does not count as a failure: whoever stops a run may stop
-        its machines too."""
+        """Wait for the work under way and record it. A worker that dies now does not count as a failure, because its
+        machine may be shut down together with the run."""
         self.events.emit(RunEnding(end.text))
         self.pool.drain()
         self.events.emit(RunProgress(self.view()))
@@ -153,7 +153,7 @@ class SearchLoop:
         return evaluated and not (self._kind.all_spectra and self._preparation.spectra_missing())
 
     def _still_finished(self) -> bool:
-        """Look for requests a last time, since some may have come in the last second."""
+        """Read requests a last time, since some may have arrived in the last second, and return whether none did."""
         self._sync(now=True)
         return self.finished()
 
@@ -162,7 +162,7 @@ class SearchLoop:
         return self.history.n_finished(baselines=False) < self.budget.evaluations
 
     def _used_up(self) -> bool:
-        """Return whether no function is left to train. A run without a surrogate trains only what is in its queue."""
+        """Return whether no function is left to train. A run without a surrogate trains only its queue."""
         if self.suggester is None:
             return True
         settled = self.history.evaluations.asked_for | self.history.ruled_out(self.context.config.max_cost)
@@ -191,13 +191,13 @@ class SearchLoop:
         )
 
     def _show(self) -> None:
-        """Emit a view now and then: it takes as long as a decision, and nobody looks at hundreds a second."""
+        """Emit a view at most ten times a second: computing one takes as long as a decision of the loop."""
         if self.context.clock() - self._shown_at >= SHOW_SECONDS:
             self._shown_at = self.context.clock()
             self.events.emit(RunProgress(self.view()))
 
     def _sync(self, *, now: bool = False) -> None:
-        """Once a second: learn what other runs did, and how far the trainings here are."""
+        """Once a second, read the results of other runs and the progress of the trainings here."""
         if self._other_runs.sync(now=now):
             self.pool.update_epochs(WORKERS_SHOWN)
             self._preparation.sync()
@@ -226,13 +226,13 @@ class SearchLoop:
         if claim is None:
             return False
         if self._exclusive_retry.is_required(claim):
-            self._start_trainings()  # only then are the workers that got one busy
+            self._start_trainings()  # the reservation counts busy workers, which these are only once started
         if not self._exclusive_retry.reserve(slot, claim):
             self._begin(slot, claim)
         return True
 
     def _begin(self, slot: Slot, claim: Claim) -> None:
-        """Begin an evaluation: with the function's cost, if that is to be measured first."""
+        """Begin an evaluation with the measurement of its cost, if that is needed, or with its training."""
         function = self._claims.function(claim.function_id)
         if self._kind.costs and self._lacks_cost(function, slot):
             self.pool.submit(slot, CostsJob((function.name,)), min(COST_SECONDS, self._time_limit), claim)
@@ -251,7 +251,7 @@ class SearchLoop:
         return device not in known.get(function.id, {}) and function.id not in self.history.costs_failed
 
     def _start_trainings(self) -> None:
-        """Record in one transaction that trainings begin, and give them to their workers."""
+        """Record in one transaction that trainings begin, and submit them to their workers."""
         starts, jobs = [], []
         for slot, claim, function in self._to_start:
             rule = self._stop_rule(claim)
@@ -268,13 +268,13 @@ class SearchLoop:
         self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
-        """Return the median rule of a training, from the store, so that it is the same whichever driver has the run."""
+        """Return the median rule of a training, computed from the store so that every driver gets the same rule."""
         if not self._claims.may_stop(claim.origin) or self._other_runs.is_requested(claim.evaluation_id):
             return None
         task_id = self.context.lease.task_id
         return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(task_id, epoch))
 
-    # -- taking in what comes back
+    # -- recording results
 
     def _settle_all(self, outcomes: Sequence[Outcome]) -> None:
         self._store(outcomes)
@@ -282,7 +282,7 @@ class SearchLoop:
             self._settle(outcome)
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
-        """Store what came in together, each kind in one transaction: a commit takes as long as a result."""
+        """Store the results that arrived together, each kind in one transaction, since every commit takes time."""
         self._preparation.store(outcomes)
         results: dict[int, EvaluationResult] = {}
         functions: list[FunctionRecord] = []
@@ -315,7 +315,7 @@ class SearchLoop:
             self._settle_cost(outcome, claim)
 
     def _settle_cost(self, outcome: Outcome, claim: Claim) -> None:
-        """Begin the training; without a cost, and on another worker, if the measurement failed on this one."""
+        """Begin the training; if the measurement failed, without a cost and on another worker."""
         function = self._claims.function(claim.function_id)
         if outcome.fault is not None:
             self.events.note(f"{function.name} stays without a cost: {outcome.fault}")
@@ -330,7 +330,7 @@ class SearchLoop:
         self._exclusive_retry.release(outcome.slot)
         if outcome.fault is not None:
             self._settle_failure(evaluation, outcome, job)
-        elif isinstance(outcome.reply, Drained):  # it stays `running`, and is queued again with the lease's release
+        elif isinstance(outcome.reply, Drained):  # still `running`; releasing the lease queues it again
             drained = (evaluation.evaluation_id, evaluation.function, outcome.worker)
             self.events.emit(EvaluationDrained(outcome.reply.epochs, *drained))
         else:
@@ -364,7 +364,7 @@ class SearchLoop:
         )
 
     def _settle_failure(self, evaluation: EvaluationState, outcome: Outcome, job: TrainingJob) -> None:
-        """Queue a training again that failed on its worker, or give it up after too many attempts."""
+        """Queue an evaluation again after an infrastructure failure, or give it up after too many attempts."""
         error = outcome.fault or ""
         advanced = self._has_advanced(evaluation.evaluation_id, job)
         attempts = 1 if advanced else evaluation.attempts + 1
@@ -385,8 +385,8 @@ class SearchLoop:
             self._count_failure(error)
 
     def _has_advanced(self, evaluation_id: int, job: TrainingJob) -> bool:
-        """Return whether the training has a later checkpoint than at its last failure. Its attempts count from 1 again
-        then, or a long training would be given up on machines that come and go."""
+        """Return whether the training has a later checkpoint than at its last failure. If so, its attempts count from 1
+        again, because a long training on machines that come and go would be given up otherwise."""
         storage, before = self.pool.settings.storage, self._saved_epochs.get(evaluation_id, 0)
         if storage is None:
             return False
@@ -395,14 +395,14 @@ class SearchLoop:
         return now > before
 
     def _count_failure(self, error: str) -> None:
-        """End a run in which one function after the other fails: the machines need repair first."""
+        """End a run in which several functions in a row fail: the machines need repair first."""
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
             raise WorkersFailed(f"the last {FAILURES_IN_A_ROW} functions failed on their workers; the last: {error}")
 
 
 def _text_of(slot: Slot) -> str:
-    """Return what a worker does now, for people."""
+    """Return a description of a worker's current job, for people."""
     if isinstance(slot.job, TrainingJob):
         epoch = slot.work.epoch if slot.work else None
         return f"{slot.name} trains {slot.job.function}" + (f" (epoch {epoch} done)" if epoch else "")

@@ -1,9 +1,9 @@
-"""Stops trainings of suggestions early: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
+"""Early stopping of suggested trainings: a variant of the median rule of Golovin et al. 2017 ("Google Vizier").
 
 After a quarter and after half of its epochs, a training must have a score no lower than the median score of the task's
-finished trainings after as many epochs. Trainings that the rule has stopped there are included: without them, the
-median would be that of the survivors, and rise with each one. The scores come from the store, so that a driver that
-resumes makes the same rule.
+finished trainings after the same number of epochs. Trainings that the rule has stopped at this epoch are included:
+without them, the median would be that of the survivors, and rise with each stop. The scores come from the store, so
+that a driver that resumes computes the same rule.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from statistics import median
 from aquasurf_ray.workers.engine.stopping import StopRule
 
 SHARES = (1 / 4, 1 / 2)
-ENOUGH = 5
+ENOUGH = 5  # scores, below which a median says too little
 
 
 def median_rule(epochs: int, scores_after: Callable[[int], Sequence[float]]) -> StopRule | None:
-    """Return the rule for a training of so many epochs, or None while there is too little to compare with.
+    """Return the rule for a training of `epochs` epochs, or None while there are too few scores to compare with.
 
     Args:
         scores_after: returns the scores of finished trainings after an epoch (from 1); higher is better.
@@ -30,6 +30,7 @@ def median_rule(epochs: int, scores_after: Callable[[int], Sequence[float]]) -> 
     >>> median_rule(30, lambda epoch: [0.1, 0.2, 0.3, 0.4]) is None
     True
     """
+    # After the last epoch there is nothing left to save.
     checked = sorted({ceil(epochs * share) for share in SHARES} - {epochs})
     scores = {epoch: found for epoch in checked if len(found := scores_after(epoch)) >= ENOUGH}
     thresholds = tuple((epoch, middle) for epoch, found in scores.items() if isfinite(middle := median(found)))

@@ -1,7 +1,7 @@
-"""Keeps a run in step with others that work on its evaluations: people request functions, other runs train them.
+"""Synchronisation with people and other runs: people request functions, other runs train the same evaluations.
 
-Only requests since the last look, and evaluations that another run trains now, are asked about. The run's own queue is
-not: if another run has taken or finished an evaluation of it, the store says so when its turn comes.
+Only new requests, and evaluations that another run trains now, are polled. The run's own queue is not: if another run
+has claimed or finished an evaluation in it, the claim reports this when the evaluation's turn comes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SYNC_SECONDS = 1.0
 
 
 class OtherRuns:
-    """The evaluations of one run that other runs and people work on too."""
+    """The evaluations of one run that people have requested or other runs train."""
 
     def __init__(self, context: RunContext, claims: Claims) -> None:
         self._context, self._claims = context, claims
@@ -29,7 +29,7 @@ class OtherRuns:
         self._retried_at: dict[int, float] = {}
 
     def sync(self, *, now: bool = False) -> bool:
-        """Take in new requests and the results of other runs, once a second or `now`; return whether it was time."""
+        """Read new requests and the results of other runs, once a second or `now`; return whether it was time."""
         if not now and self._context.clock() - self._synced_at < SYNC_SECONDS:
             return False
         self._synced_at = self._context.clock()
@@ -38,18 +38,18 @@ class OtherRuns:
         return True
 
     def is_requested(self, evaluation_id: int) -> bool:
-        """Return whether somebody requested it, perhaps after the surrogate: the store keeps the first origin."""
+        """Return whether somebody requested the evaluation. Its origin does not tell: the store keeps the first one."""
         self._read_requests()
         return evaluation_id in self._requested
 
     def retry_failed(self, *, all_origins: bool) -> None:
-        """Queue evaluations again that an earlier driver has given up: baselines, or those of all origins."""
+        """Queue the baselines again that an earlier driver has given up, or with `all_origins` all such evaluations."""
         for evaluation in list(self._evaluations.values()):
             if evaluation.status == "failed" and (evaluation.origin == "baseline" or all_origins):
                 self._claims.retry(evaluation, retry_failed=True)
 
     def retry_stopped(self, evaluations: Collection[EvaluationState]) -> None:
-        """Have evaluations trained in full that another run stopped early or refused, where this run does neither."""
+        """Claim evaluations that another run stopped early or refused, if this run would have trained them in full."""
         for evaluation in evaluations:
             accepted = self._claims.accepted(evaluation.origin)
             enough = accepted["accept_stopped"] if evaluation.status == "done" else accepted["accept_refused"]
@@ -57,7 +57,7 @@ class OtherRuns:
                 self._claims.retry(evaluation)
 
     def read(self, evaluation: EvaluationState) -> None:
-        """Update an evaluation from the store: another run has taken it over, or finished it first."""
+        """Update an evaluation from the store, after another run has taken it over or finished it first."""
         self.update(evaluation, self._context.store.evaluation(evaluation.evaluation_id))
 
     def update(self, evaluation: EvaluationState, result: EvaluationResult | EvaluationRecord) -> None:
@@ -66,7 +66,7 @@ class OtherRuns:
         self._evaluations.put(replace(evaluation, status=status, score=score, stopped_early=why, ours=False))
 
     def _read_requests(self) -> None:
-        """Take in requests, also for functions that need no training because they are known or under way."""
+        """Read new requests, including those for functions that are trained already or under way."""
         events = self._context.store.events(self._context.lease.run_id, after=self._last_event)
         self._last_event = events[-1].seq if events else self._last_event
         requested = {e.evaluation_id for e in events if e.kind == "proposed" and e.evaluation_id is not None}
@@ -80,7 +80,7 @@ class OtherRuns:
         self.retry_stopped([known[evaluation.evaluation_id] for evaluation in new])
 
     def _requeue(self, evaluation_ids: Collection[int]) -> None:
-        """Queue what the store has queued again: requested after it had failed, or given back by another run."""
+        """Queue the evaluations that the store has queued again, after a new request or released by another run."""
         for number, status in self._context.store.evaluation_statuses(evaluation_ids).items():
             evaluation = self._evaluations[number]
             if status == "queued" and (evaluation.elsewhere or evaluation.status not in OPEN):
@@ -94,7 +94,7 @@ class OtherRuns:
             if status not in OPEN:
                 self._read_result(elsewhere[number])
             elif status == "running" and now - self._retried_at.get(number, 0.0) > lease_seconds:
-                self._retried_at[number] = now  # the store gives it to us only if its run has died
+                self._retried_at[number] = now  # the claim succeeds only if the other run has died
                 self._claims.retry(elsewhere[number])
 
     def _read_result(self, evaluation: EvaluationState) -> None:
@@ -103,5 +103,5 @@ class OtherRuns:
         if record is None or not record.usable(**accepted):
             self._claims.retry(evaluation)
             return
-        reused = evaluation.reused or record.claimed_by != lease.run_id  # as the store has just noted it
+        reused = evaluation.reused or record.claimed_by != lease.run_id  # as the store has just recorded
         self.update(replace(evaluation, reused=reused), record)

@@ -1,7 +1,7 @@
-"""Has spectra of the candidates computed before any of them is suggested and, where a run limits the cost, costs too.
+"""Spectra of the candidates, and costs if the run limits the cost, computed before the candidates are suggested.
 
-Both are given out from the first candidate on, whichever is further behind, and written to the store before the
-history knows them. Results that another run of the task has stored meanwhile are read from time to time.
+Workers compute both from the first candidate on, always the kind that is further behind. Results are written to the
+store before the history has them. Results that other runs of the task have stored are read from time to time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import FunctionRecord
 from aquasurf_ray.workers.messages import CostReply, SpectrumReply
 
-SHARED_SECONDS = 10.0
+SHARED_SECONDS = 10.0  # between reads of other runs' spectra and costs, which query all missing candidates
 
 
 class Preparation:
     """The spectra and costs of one run's candidates.
 
     Args:
-        spectra, costs: which of the two the run needs.
-        on_failure: called with the error for each function that stays without; may raise to end the run.
+        spectra, costs: whether the run needs spectra, and whether it needs costs.
+        on_failure: called with the error for each function that is given up; may raise to end the run.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Preparation:
         return n, len(self._history.candidates)
 
     def spectra_missing(self) -> bool:
-        """Return whether a spectrum is still to be computed, or is being computed."""
+        """Return whether any spectrum is not known yet, including those under way."""
         return bool(self._without_spectrum())
 
     def submit(self, slot: Slot) -> bool:
-        """Give an idle worker a batch of spectra or costs, of whichever is further behind; False if neither is left."""
+        """Submit spectra or costs, whichever are further behind, to an idle worker; return False if none are left."""
         self._read_costs_of_new_devices()
         if self._is_behind(self._without_cost(), self._without_spectrum()):
             return self._submit_costs(slot) or self._submit_spectra(slot)
         return self._submit_spectra(slot) or self._submit_costs(slot)
 
     def store(self, outcomes: Sequence[Outcome]) -> None:
-        """Store the spectra that came in together, in one transaction; each outcome is settled afterwards."""
+        """Store the spectra that arrived together in one transaction; each outcome is settled afterwards."""
         replies = [reply for o in outcomes if isinstance(o.job, SpectraJob) and o.fault is None for reply in o.reply]
         config = self._context.config
         records = [spectrum_record(self._by_name[reply.function].id, reply, config) for reply in replies]
@@ -75,7 +75,7 @@ class Preparation:
             self._history.spectra.update({record.function_id: record for record in records})
 
     def _new_coverage(self, replies: Sequence[SpectrumReply]) -> str | None:
-        """Return which share of the weights the spectra cover, and report it, with the first of them."""
+        """Return the sentence on the weights that the spectra cover, and report it, the first time it is known."""
         coverage = next((reply.coverage for reply in replies if reply.coverage is not None), None)
         if coverage is None or self._coverage is not None:
             return None
@@ -84,7 +84,7 @@ class Preparation:
         return coverage
 
     def settle(self, outcome: Outcome) -> None:
-        """Take in the end of a batch. Spectra are stored by then."""
+        """Process the end of a batch; spectra were stored by `store` before."""
         match outcome.job:
             case SpectraJob(names):
                 self._settle_spectra(outcome, names)
@@ -92,7 +92,7 @@ class Preparation:
                 self._settle_costs(outcome, names)
 
     def sync(self) -> None:
-        """Read what other runs of the task have stored meanwhile, every few seconds."""
+        """Read the spectra and costs that other runs of the task have stored, every few seconds."""
         self._read_costs_of_new_devices()
         if self._context.clock() - self._synced_at <= SHARED_SECONDS:
             return
@@ -142,7 +142,7 @@ class Preparation:
         return self._history.without_cost(n) if self._wants_costs else []
 
     def _is_behind(self, some: Sequence[FunctionRecord], others: Sequence[FunctionRecord]) -> bool:
-        """Return whether the first candidate of the one list comes before that of the other."""
+        """Return whether the first candidate of `some` comes before the first of `others`."""
         position = self._history.position
         return bool(some) and (not others or position[some[0].id] < position[others[0].id])
 
@@ -159,7 +159,7 @@ class Preparation:
         return bool(batch)
 
     def _read_costs_of_new_devices(self) -> None:
-        """Read the costs that are stored for a device when the first worker has started on it."""
+        """Read the stored costs of a device when the first worker with this device has started."""
         new = {slot.info.device for slot in self._pool.live() if slot.info} - self._devices
         self._devices |= new
         self._read_costs(new)
@@ -174,9 +174,9 @@ class Preparation:
 def store_costs(
     context: RunContext, functions: Sequence[FunctionRecord], replies: Sequence[CostReply], workers: Sequence[str]
 ) -> None:
-    """Store costs, and read them back: where another run was first, its measurement counts.
+    """Store costs, and read them back: if another run was first, its measurement counts.
 
-    A function that cannot be measured through its own fault stays without a cost.
+    A function whose own error prevents the measurement is marked as one without a cost.
     """
     measured = list(zip(functions, replies, workers, strict=True))
     records = [cost_record(f.id, r.cost, worker) for f, r, worker in measured if r.cost is not None]

@@ -1,6 +1,6 @@
-"""Carries a run out, from wherever it stands to the end of its budget: its lease, its workers, its loop.
+"""One session of a run: acquire the lease, start the workers, and run the loop to the end of the budget.
 
-However it ends, the lease is released on the way out if the database can be reached, with how the run stands.
+However the session ends, the lease is released with the new status of the run, if the database can be reached.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from aquasurf_ray.workers.messages import WorkerSettings
 logger = logging.getLogger(__name__)
 
 STOPS = (Interrupted, KeyboardInterrupt, BadUse)
-"""Errors that interrupt a run: every other error is a failure."""
+"""The errors that interrupt a run: after any other error, the run has failed."""
 
 
 @dataclass(frozen=True)
 class _Session:
-    """One start of a driver, to its end. `started` is on the monotonic clock."""
+    """One session of a driver, from start to end. `started` is on the monotonic clock."""
 
     store: Store
     workers: Workers
@@ -70,11 +70,11 @@ class _Session:
 
 
 def execute(store: Store, spec: RunSpec, workers: Workers, events: Events, stop: StopSignal) -> RunResult:
-    """Train what the run's budget still asks for.
+    """Train what is left of the run's budget.
 
     Raises:
         RunHeld: another driver has the run.
-        Interrupted, RunFailed, LeaseLost, StoreError: it stopped early; everything finished is stored.
+        Interrupted, RunFailed, LeaseLost, StoreError: the run stopped early; everything finished is stored.
     """
     session = _Session(store, workers, events, stop, time.monotonic())
     with _callbacks(store, spec, events):
@@ -92,7 +92,7 @@ def execute(store: Store, spec: RunSpec, workers: Workers, events: Events, stop:
 
 @contextmanager
 def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
-    """Have the log, the metrics and the trackers of a run get its events, and the events get warnings and writes."""
+    """Subscribe the log and the metrics to the run's events, and make warnings and writes to the store events."""
     name, config = spec.run.name, spec.config
     with ExitStack() as stack:
         if config.log is not None:
@@ -133,7 +133,7 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
 
 @dataclass
 class _Held:
-    """A run whose lease this driver has. `end` is the stop condition that it met, if any."""
+    """A run whose lease this driver has. `end` is the stop condition that was met, if any."""
 
     lease: Lease
     keeper: LeaseKeeper
@@ -141,14 +141,14 @@ class _Held:
     end: End | None = None
 
     def check(self) -> None:
-        """Raise when the run is no longer ours, or Ray is gone."""
+        """Raise if another driver has taken over the run, or if Ray is gone."""
         self.keeper.check()
         self.watch.check()
 
 
 @contextmanager
 def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
-    """Hold the run's lease, keep it alive, and release it with the run's new status however this ends."""
+    """Acquire the run's lease, renew it, and release it with the run's new status, however the block ends."""
     seconds, resume = spec.config.lease_seconds, resume_command(store, spec)
     code, versions = version("aquasurf-ray"), installed_versions()
     lease = store.acquire_lease(
@@ -160,7 +160,7 @@ def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
                 store.set_budget(lease, spec.budget)
             held = _Held(lease, keeper, watch)
             yield held
-    except LeaseLost:
+    except LeaseLost:  # the lease is another driver's now, and must not be released here
         raise
     except BaseException as error:
         _release(store, lease, _status(error), text_of(error))
@@ -174,7 +174,7 @@ def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
 
 
 def _release(store: Store, lease: Lease, status: RunStatusName, message: str) -> None:
-    """Release the lease if that is possible; the error that ends the run matters more than one from here."""
+    """Release the lease if possible; an error here must not hide the error that ended the run."""
     try:
         store.release_lease(lease, status, message)
     except StoreError as error:
@@ -195,7 +195,7 @@ def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -
         pool = spec.make_pool(
             _worker_settings(spec, workers),
             workers.n,
-            Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # ranks ask themselves
+            Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # ranks have their own
             _worker_class(spec, workers),
             session.events,
         )
@@ -219,14 +219,14 @@ def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -
 
 
 def _suggester(context: RunContext, budget: int, workers: Workers) -> Suggester:
-    """Return a suggester; where there are many workers, one that keeps suggestions ready."""
+    """Return a suggester; for many workers, one that computes suggestions ahead."""
     if workers.n < MANY_WORKERS:
         return Suggester(context, surrogate_of(context))
     return AheadSuggester(context, surrogate_of(context), budget)
 
 
 def _request_all(store: Store, run: Run) -> None:
-    """Request every candidate with every seed; requests that are there and have not failed stay as they are."""
+    """Request every candidate with every seed; existing requests that have not failed stay as they are."""
     ids = [function.id for function in store.candidates(run.id)]
     first, gated = int(run.config.get("first_seed", 0)), run.config.get("health_gate", "on") == "on"
     for seed in range(first, first + int(run.config["seeds"])):
@@ -234,7 +234,7 @@ def _request_all(store: Store, run: Run) -> None:
 
 
 def _parts(spec: RunSpec) -> list[RunSpec]:
-    """Return a part for each kind of spectra that a build asks for: a worker computes those of one kind."""
+    """Return a part per kind of Fisher information that a build needs, since a worker computes one kind only."""
     fishers = spec.run.config.get("fishers") or [spec.config.fisher]
     return [replace(spec, config=spec.config.model_copy(update={"fisher": fisher})) for fisher in fishers]
 

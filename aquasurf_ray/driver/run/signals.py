@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a request to stop, which the search's loop reads between two steps."""
+"""Ctrl-C and SIGTERM as a request to stop, which the loop of a run reads between two steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopSignal:
-    """A context in which the first SIGINT or SIGTERM sets `received`; a second SIGINT raises KeyboardInterrupt.
+    """A context manager in which the first SIGINT or SIGTERM sets `received`; a second SIGINT raises KeyboardInterrupt.
 
     Outside the main thread, where Python allows no handlers, signals keep their usual effect.
     """
@@ -23,7 +23,7 @@ class StopSignal:
         return self
 
     def install(self) -> None:
-        """Install the handlers, again if a library has replaced them meanwhile, as `ray.init` does."""
+        """Install the handlers; call it again after a library has replaced them, as `ray.init` does."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before.setdefault(number, signal.signal(number, self._handle))

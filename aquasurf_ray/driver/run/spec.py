@@ -1,4 +1,4 @@
-"""A run as a driver is to carry it out, and how it ended."""
+"""The input and the outcome of one session of a run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aquasurf_ray.workers.actor import Worker
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run that is in the store, with everything that one session of it takes.
+    """A run in the store, with everything that one session of it needs.
 
-    `import_task` says whether workers find the task by its name; `budget` may raise the run's own; `worker` is the
-    class that does the work, `make_pool` makes the pool of workers.
+    `import_task` is true if workers load the task by its name; `budget` may be larger than the run's stored budget;
+    `worker` is the worker class, and `make_pool` makes the worker pool.
     """
 
     run: Run
@@ -32,12 +32,12 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: the best function with its score, how much was done, and what was not.
+    """The outcome of a session: the best function with its score, how much was done, and what was left out.
 
-    A score is the task's metric, with the sign changed where lower is better. `too_dear` counts the candidates that
-    were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
-    `confirmation` is the run that confirmed the best functions, if that was asked for. `ended` says why the run ended
-    before its budget was met, where it was started with such a stop condition.
+    A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the candidates
+    that were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
+    `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop condition
+    that ended the run before its budget was met, if there was one.
     """
 
     name: str
@@ -50,7 +50,7 @@ class RunResult:
     failed: int
     stopped_early: int = 0
     diverged: int = 0
-    too_dear: int = 0
+    too_costly: int = 0
     kind: RunKind = "search"
     confirmation: str | None = None
     ended: str | None = None

@@ -1,7 +1,7 @@
-"""Stop conditions: a signal, a request from another process, a time budget that is spent, a score that is reached.
+"""Stop conditions: a signal, a request from another process, the end of the time budget, a score that is reached.
 
-The loop asks between two steps. Whichever condition is met, no more work is given out then, and work under way has
-`GRACE_SECONDS` to finish or to reach a checkpoint. The time budget is that of a session: it restarts at each `resume`.
+The loop checks them between two steps. Once a condition is met, no more work is given out, and work under way has
+`GRACE_SECONDS` to finish or to reach a checkpoint. The time budget is per session: it restarts at each `resume`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store.records.runs import RunStatusName
 
-GRACE_SECONDS = 45.0
+GRACE_SECONDS = 45.0  # less than the 90 s after which a cluster job is killed, with time to release the lease
 POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class End:
-    """The stop condition that a run has met, and how the run stands then.
+    """The stop condition that was met, and the status of the run after it.
 
     Attributes:
-        text: for people, as in "stopped by SIGTERM".
-        status: `finished` where nothing more is wanted, else `interrupted`.
-        is_stop: whether somebody stopped the run, rather than a condition that it was started with.
-        deadline: when work under way is cut off, on the clock of the run.
+        text: a description for people, such as "stopped by SIGTERM".
+        status: `finished` if the run has reached its goal, else `interrupted`.
+        is_stop: True if somebody stopped the run, False for a condition with which it was started.
+        deadline: the time at which work under way is cut off, on the clock of the run.
     """
 
     text: str
@@ -39,8 +39,8 @@ class StopConditions:
     """The stop conditions of one session of a run.
 
     Args:
-        signal: where SIGINT and SIGTERM arrive.
-        started: when the session began, on the clock of the run.
+        signal: the handler of SIGINT and SIGTERM.
+        started: the time at which the session began, on the clock of the run.
     """
 
     def __init__(self, context: RunContext, signal: StopSignal, started: float) -> None:
@@ -49,7 +49,7 @@ class StopConditions:
         self._polled_at = context.clock()
 
     def met(self) -> End | None:
-        """Return the condition that is met now, if one is."""
+        """Return the condition that is met now, or None."""
         stopped, best, budget = self._stopped_by(), self._context.history.best(), self._context.config.time_budget
         if stopped is not None:
             return self._end(f"stopped by {stopped}", "interrupted", is_stop=True)

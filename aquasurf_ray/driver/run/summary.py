@@ -1,4 +1,4 @@
-"""What a driver says of a run at the beginning and at the end of a session, and the result that it returns."""
+"""The notes at the beginning and at the end of a session, and its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aquasurf_ray.store import Store, this_process
 
 
 def finished(store: Store, spec: RunSpec, events: Events) -> RunResult | None:
-    """Return the result of a run that has nothing left to do, with a note that says so; None for any other run."""
+    """Return the result of a run that has nothing left to do, and note that it is finished; None for any other run."""
     run = spec.run
     if run.status != "finished" or spec.budget != run.budget:
         return None
@@ -51,7 +51,7 @@ def result_of(
         diverged=history.evaluations.n(status={"diverged"}),
         kind=spec.run.kind,
         ended=ended,
-        too_dear=len(history.ruled_out(spec.config.max_cost) - history.evaluations.asked_for),
+        too_costly=len(history.ruled_out(spec.config.max_cost) - history.evaluations.asked_for),
     )
 
 
@@ -74,7 +74,7 @@ def beginning_of(store: Store, spec: RunSpec, workers: Workers) -> RunBegan:
 
 
 def note_known(history: History, spec: RunSpec, events: Events) -> None:
-    """Note what a session begins with: where checkpoints are, another version of the code, results that are there."""
+    """Note the conditions of a session: the place of checkpoints, another version of the code, stored results."""
     run = spec.run
     if spec.config.address is not None and spec.config.storage is None:
         events.note(f"epoch checkpoints are written to {run.storage} on each node; --storage names one place for all")
@@ -89,7 +89,7 @@ def note_known(history: History, spec: RunSpec, events: Events) -> None:
 
 
 def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterator[str]:
-    """Yield what is said of a run that has ended; `resume` is the command that continues it."""
+    """Yield the notes on a run that has ended; `resume` is the command that continues it."""
     done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
     if result.ended is None:
         yield f"run '{result.name}' is finished: {done}"
@@ -109,7 +109,7 @@ def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterato
 
 
 def resume_command(store: Store, spec: RunSpec) -> str:
-    """Return the command that continues the run; a URL with a password is not repeated."""
+    """Return the command that continues the run, without the URL of the store if that contains a password."""
     command = f"aquasurf resume {shlex.quote(spec.run.name)}"
     if spec.config.address is not None:
         command += f" --address {shlex.quote(spec.config.address)}"
@@ -120,7 +120,7 @@ def resume_command(store: Store, spec: RunSpec) -> str:
 
 
 def missing(history: History) -> str | None:
-    """Return what a run lacks that was to train everything it was given; None where nothing is missing."""
+    """Return a sentence on what failed in a run that must train all of its functions; None if nothing did."""
     failed = [e.function for e in history.evaluations.values() if e.status == "failed"]
     if failed:
         return f"{len(failed)} of {len(history.evaluations)} evaluations failed on their workers, the first {failed[0]}"
@@ -137,9 +137,9 @@ def text_of(error: BaseException) -> str:
 
 def _exhausted(result: RunResult, max_cost: float | None) -> str:
     trained = f"all candidates are trained before the budget of {result.budget} is met"
-    if max_cost is None or not result.too_dear:
+    if max_cost is None or not result.too_costly:
         return f"{trained}; a run of another name can have more candidates"
     return (
-        f"{trained}, but for {result.too_dear} that cost more than {max_cost:g} times relu; "
+        f"{trained}, except {result.too_costly} that cost more than {max_cost:g} times relu; "
         "a run of another name can have more candidates, or a larger max-cost"
     )

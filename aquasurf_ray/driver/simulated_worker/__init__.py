@@ -1,9 +1,9 @@
-"""Workers that answer from a benchmark instead of training, and fail as often as they are told to.
+"""Workers that answer from a benchmark instead of training, and fail at configured rates.
 
-A driver cannot tell one from a real worker: it starts, computes spectra and costs, trains epoch by epoch in scaled
-time, resumes an interrupted training from its last epoch, dies, raises, hangs. In the storage folder it leaves a file
-for every training that is not stored yet, in the place of a checkpoint, with the number of attempts and the epochs that
-are done; without a storage folder, which a cluster may not share, it counts the attempts of its own process only.
+A driver cannot tell a simulated worker from a real one: it starts, computes spectra and costs, trains epoch by epoch in
+scaled time, resumes an interrupted training from its last epoch, dies, raises, hangs. In place of a checkpoint, it
+leaves a file in the storage folder for every training that is not stored yet, with the number of attempts and of
+finished epochs. Without a storage folder, which a cluster may not share, it counts only the attempts of its process.
 
 >>> from aquasurf_ray.driver.simulated_worker import Failures, Simulation, simulated
 >>> worker = simulated(Simulation(scale=60.0, trainings=Failures(crash=0.05, hang=0.01)))
@@ -40,11 +40,11 @@ __all__ = ["Failures", "Marks", "SimulatedFault", "SimulatedWorker", "Simulation
 
 
 class SimulatedFault(RuntimeError):
-    """A machine's fault that was drawn."""
+    """An infrastructure failure that the simulation has drawn."""
 
 
 class SimulatedWorker:
-    """Has the methods of `workers.actor.Worker`, and takes its settings; `simulation` is its class's."""
+    """A worker with the methods and settings of `workers.actor.Worker`; `simulated` makes a class per simulation."""
 
     simulation = Simulation()
 
@@ -57,26 +57,26 @@ class SimulatedWorker:
 
     @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo:
-        """Sometimes takes long."""
+        """Return where the worker runs, after a long time if the simulation draws a slow start."""
         if self.simulation.slow_starts:
             time.sleep(self.simulation.start_seconds(self._marks.next_start()))
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device="cpu")
 
     @ray.method(concurrency_group="work")
     def spectra(self, functions: Sequence[str]) -> list[SpectrumReply]:
-        """The benchmark's, in order; a fault takes the whole batch."""
+        """Return the benchmark's spectra in order; an infrastructure failure affects the whole batch."""
         return [self._spectrum(function) for function in functions]
 
     @ray.method(concurrency_group="work")
     def costs(self, functions: Sequence[str]) -> list[CostReply]:
-        """The benchmark's, in order."""
+        """Return the benchmark's costs, in order."""
         replies = [self._answers.cost(function) for function in functions]
         time.sleep(sum(reply.seconds for reply in replies))
         return replies
 
     @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult | Drained:
-        """The benchmark's result, after the time that it takes from the last epoch that was kept."""
+        """Return the benchmark's result, after the time that the epochs since the last saved one take."""
         self._last_epoch = None
         if self._asked_to_stop.is_set():
             return Drained(0)
@@ -98,27 +98,27 @@ class SimulatedWorker:
 
     @ray.method(concurrency_group="watch")
     def drain(self) -> None:
-        """From now on trainings stop at the end of their epoch."""
+        """Let the training under way, and any later one, stop at the end of its epoch."""
         self._asked_to_stop.set()
 
     @ray.method(concurrency_group="watch")
     def forget(self, job: TrainingJob) -> None:
-        """Deletes what is kept of a training whose result is stored."""
+        """Delete the file of a training whose result is stored."""
         self._marks.forget(job)
 
     @ray.method(concurrency_group="watch")
     def progress(self) -> Epoch | None:
-        """The last epoch of the training that runs now."""
+        """Return the last epoch of the training under way."""
         return self._last_epoch
 
     @ray.method(concurrency_group="watch")
     def warnings(self) -> list[str]:
-        """None: nothing here warns."""
+        """Return no warnings: nothing here warns."""
         return []
 
     @ray.method(concurrency_group="watch")
     def gpu_use(self) -> GpuUse | None:
-        """None: a simulated worker has no GPU."""
+        """Return None: a simulated worker has no GPU."""
         return None
 
     def _spectrum(self, function: str) -> SpectrumReply:
@@ -132,15 +132,15 @@ class SimulatedWorker:
 
 
 def simulated(simulation: Simulation) -> type[SimulatedWorker]:
-    """A class of simulated workers, for the argument `worker` of `search` and its like."""
+    """Return a class of simulated workers, for the argument `worker` of `search` and the other verbs."""
     return type("SimulatedWorker", (SimulatedWorker,), {"simulation": simulation, "__module__": __name__})
 
 
 def misbehave(fault: Fault, function: str) -> None:
-    """Does what was drawn.
+    """Die, hang or raise, as drawn.
 
     Raises:
-        SimulatedFault: the fault is an error.
+        SimulatedFault: an error was drawn.
     """
     if fault == "crash":
         os._exit(1)
@@ -150,7 +150,7 @@ def misbehave(fault: Fault, function: str) -> None:
 
 
 class Marks:
-    """What workers of one run leave to the next: attempts and epochs done, as small files; in memory without a folder.
+    """The attempts and finished epochs of trainings, for the workers to come: small files, or memory without a folder.
 
     One worker at a time trains a function, so its file has one writer.
     """
@@ -162,7 +162,7 @@ class Marks:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, job: TrainingJob) -> tuple[int, int]:
-        """The number of this attempt, from 1, and how many epochs are done already."""
+        """Return the number of this attempt, from 1, and how many epochs are done already."""
         if self._folder is None:
             return self._next(f"{job.function} {job.seed}"), 0
         before, _, done = _read(self._file(job)).partition(" ")
@@ -171,28 +171,29 @@ class Marks:
         return attempt, epochs
 
     def keep(self, job: TrainingJob, attempt: int, epochs: int) -> None:
-        """Notes that so many epochs are done."""
+        """Save how many epochs are done."""
         if self._folder is None:
             return
+        # Written to a second file and moved: a worker killed in between must not leave half a file.
         beside = self._file(job).with_suffix(f".{os.getpid()}")
         beside.write_text(f"{attempt} {epochs}", encoding="utf-8")
         beside.replace(self._file(job))
 
     def forget(self, job: TrainingJob) -> None:
-        """Deletes the file."""
+        """Delete the training's file."""
         if self._folder is not None:
             self._file(job).unlink(missing_ok=True)
 
     def next_spectrum(self, function: str) -> int:
-        """The number of this attempt at a function's spectrum, from 1."""
+        """Return the number of this attempt at a function's spectrum, from 1."""
         return self._next(f"spectrum of {function}")
 
     def next_start(self) -> int:
-        """The number of this start of a worker, from 1."""
+        """Return the number of this start of a worker, from 1."""
         return self._next("start")
 
     def _next(self, what: str) -> int:
-        """Counts in files that only one process can make."""
+        """Return the next number, counted in files that only one process can create."""
         if self._folder is None:
             self._counted[what] += 1
             return self._counted[what]
@@ -205,12 +206,12 @@ class Marks:
         raise AssertionError
 
     def _file(self, job: TrainingJob) -> Path:
-        assert self._folder is not None  # noqa: S101 - asked of those that have one
+        assert self._folder is not None  # noqa: S101 - callers check that there is a folder
         return self._folder / f"{job.fingerprint}-{job.seed}.mark"
 
 
 def _file_name(what: str) -> str:
-    """Function names hold characters that file names may not."""
+    """Return a file name for a text; function names contain characters that file names may not."""
     return hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
 
 

@@ -1,11 +1,11 @@
-"""What simulated workers answer: a benchmark's results in the place of trainings, spectra and costs, and faults by lot.
+"""The answers of simulated workers: a benchmark's results, spectra and costs, and failures at random.
 
-A function that the benchmark lacks is answered like one of the benchmark's that its name draws, in everything, so that
-a simulated search may have more candidates than the benchmark has functions and still has something to learn. A
-training's curve rises to the score that the benchmark has. Costs are ratios of its run times.
+A function that the benchmark lacks gets all answers of one benchmark function, which a hash of its name selects: a
+simulated search may have more candidates than the benchmark has functions and still has something to learn. The
+learning curve of a training rises to the benchmark's score. Costs are ratios of the benchmark's run times.
 
-Nothing here is random: whether an attempt fails depends on the seed, the function, the training seed and the number of
-the attempt alone. Nothing waits here either: who asks decides what seconds are, a wall clock's or a virtual one's.
+There is no random state: whether an attempt fails depends only on the seed, the function, the training seed and the
+number of the attempt. Nothing waits here either: the caller decides whether seconds are real or virtual.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from aquasurf_ray.workers.result import Epoch, TrainingResult, final_metrics
 
 Fault = Literal["crash", "error", "hang"]
 DEVICE = "cpu"
-STEP_SECONDS = 0.01
+STEP_SECONDS = 0.01  # of ReLU; any value does, since only ratios are used
 ACTIVATION_BYTES = 1_000_000
-CHANCE = 0.1  # of the final score: where a curve begins
+CHANCE = 0.1  # share of the final score at which a learning curve begins
 
 
 @dataclass(frozen=True)
 class Failures:
-    """How likely an attempt is to fail: by the process's death, by an error, or by hanging for ever."""
+    """The probabilities that an attempt fails: by the death of its process, by an error, or by hanging forever."""
 
     crash: float = 0.0
     error: float = 0.0
@@ -47,20 +47,20 @@ class Failures:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated cluster is like.
+    """The behaviour of a simulated cluster.
 
     Args:
         benchmark: a name or a file, as `load_benchmark` takes it.
-        scale: the benchmark's run times are divided by it.
-        training_seconds: how long every training lasts instead, before it is divided by `scale`.
-        spectrum_seconds, cost_seconds: the same for one spectrum and one cost.
-        epochs: of a training.
-        trainings, spectra: how likely an attempt at one fails.
-        slow_starts: how likely a worker takes `slow_start_seconds` (not scaled) to start.
-        seed: of all chance.
+        scale: the divisor of the benchmark's run times.
+        training_seconds: the duration of every training, if not the benchmark's, before the division by `scale`.
+        spectrum_seconds, cost_seconds: the duration of one spectrum and of one cost, before the division by `scale`.
+        epochs: the number of epochs of a training.
+        trainings, spectra: the probabilities that an attempt fails.
+        slow_starts: the probability that a worker takes `slow_start_seconds` (not scaled) to start.
+        seed: the random seed of all failures.
 
     Raises:
-        ValueError: a scale that is not positive, or less than one epoch.
+        ValueError: the scale is not positive, or there is less than one epoch.
     """
 
     benchmark: str = "act-bench-digits"
@@ -80,17 +80,17 @@ class Simulation:
             raise ValueError(f"scale must be positive and epochs at least 1, got {self.scale} and {self.epochs}")
 
     def training_fault(self, job: TrainingJob, attempt: int) -> tuple[Fault, int] | None:
-        """How this attempt (from 1) at a training fails, and in which epoch; None where it does not."""
+        """Return how this attempt (from 1) at a training fails, and in which epoch; None if it does not fail."""
         key = f"training {job.function} {job.seed} {attempt}"
         fault = self._fault(self.trainings, key)
         return None if fault is None else (fault, 1 + int(self._chance(f"epoch of {key}") * self.epochs))
 
     def spectrum_fault(self, function: str, attempt: int) -> Fault | None:
-        """How this attempt (from 1) at a spectrum fails; None where it does not."""
+        """Return how this attempt (from 1) at a spectrum fails; None if it does not fail."""
         return self._fault(self.spectra, f"spectrum {function} {attempt}")
 
     def start_seconds(self, start: int) -> float:
-        """What the start with this number (from 1) takes, beside what processes take anyway."""
+        """Return the extra seconds that the start with this number (from 1) takes."""
         return self.slow_start_seconds if self._chance(f"start {start}") < self.slow_starts else 0.0
 
     def _fault(self, failures: Failures, key: str) -> Fault | None:
@@ -111,7 +111,7 @@ class Simulation:
 
 
 class Answers:
-    """A benchmark that is asked what workers are asked; `seconds` of what it answers are scaled."""
+    """The benchmark's answers to the questions that workers get, with `seconds` scaled."""
 
     def __init__(self, simulation: Simulation, benchmark: Benchmark | None = None) -> None:
         self._simulation = simulation
@@ -120,7 +120,7 @@ class Answers:
         self._positions |= {name: i for i, name in enumerate(self._benchmark.functions)}
 
     def training(self, job: TrainingJob) -> TrainingResult:
-        """A training's result, with the curve up to where it diverged or the job's rule ended it."""
+        """Return a training's result, with its curve up to the epoch in which the job's rule ended it."""
         row = self._row(job.function)
         column = self._column(row, job.seed)
         score = float(self._benchmark.seed_scores[row, column])
@@ -137,7 +137,7 @@ class Answers:
         return self._result(self._metrics(curve[-1], row, column, why), tuple(curve), _total(curve))
 
     def spectrum(self, function: str, fisher: str) -> SpectrumReply:
-        """A spectrum as it is stored."""
+        """Return a spectrum in its stored form."""
         seconds = self._simulation.spectrum_seconds / self._simulation.scale
         feature = self._benchmark.spectra[fisher][self._row(function)]
         if feature is None:
@@ -145,7 +145,7 @@ class Answers:
         return SpectrumReply(function, "done", None, feature.to_bytes(), seconds, DEVICE)
 
     def cost(self, function: str) -> CostReply:
-        """A cost; relu's is the unit."""
+        """Return a cost relative to ReLU."""
         ratio = self._mean_seconds(self._row(function)) / self._mean_seconds(self._row(REFERENCE))
         ratio = 1.0 if function == REFERENCE or not math.isfinite(ratio) else ratio
         memory = round(ACTIVATION_BYTES * max(1.0, ratio))
@@ -154,7 +154,7 @@ class Answers:
 
     @cached_property
     def _trained(self) -> list[int]:
-        """Rows that can stand in for others."""
+        """The rows with a training, which can stand in for functions that the benchmark lacks."""
         return np.flatnonzero(self._benchmark.trained.any(axis=1)).tolist()
 
     def _row(self, function: str) -> int:
@@ -164,7 +164,7 @@ class Answers:
         return self._trained[_draw(function) % len(self._trained)]
 
     def _column(self, row: int, seed: int) -> int:
-        """The training with this seed, or another one where the benchmark lacks it."""
+        """Return the column of the training with this seed, or of another one if the benchmark lacks this seed."""
         there = np.flatnonzero(self._benchmark.trained[row])
         return int(there[seed % len(there)])
 
@@ -183,10 +183,10 @@ class Answers:
         return _draw(f"divergence of {job.function} {job.seed}") / 2**64
 
     def _epoch(self, number: int, score: float, row: int, column: int, seconds: float) -> Epoch:
-        """On a curve that rises to the final score."""
+        """Return an epoch of a curve that rises exponentially to the final score."""
         n = self._simulation.epochs
         share = 1.0 if number == n else CHANCE + (1 - CHANCE) * (1 - math.exp(-4 * number / n))
-        at = score - (1 - share) * abs(score)
+        at = score - (1 - share) * abs(score)  # below the final score, also where scores are negative
         train = self._metric("train_score", row, column)
         train = at if train is None else train - (1 - share) * abs(train)
         losses = (self._metric("train_loss", row, column), self._metric("val_loss", row, column))
@@ -234,5 +234,5 @@ def _total(curve: list[Epoch]) -> float:
 
 
 def _draw(key: str) -> int:
-    """A number below 2^64 that the text decides."""
+    """Return a number below 2^64 that depends only on the text."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")

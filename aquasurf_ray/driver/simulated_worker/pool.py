@@ -1,8 +1,8 @@
-"""Pools of many simulated workers on one machine, where a process for each would not fit.
+"""Pools of many simulated workers on one machine, where one process per worker would not fit.
 
-`LocalPool` has them in the driver's own process: a job is answered once its simulated seconds have passed on the pool's
-clock. `HostedPool` has them on Ray, many in one process: jobs and answers go the way that those of real workers go. To
-the driver either is the pool that it knows; a fault ends one worker, not its neighbours in the process.
+`LocalPool` runs its workers in the driver's own process: a job is answered once its simulated seconds have passed on
+the pool's clock. `HostedPool` runs them on Ray, many in one process: jobs and answers take the same way as those of
+real workers. The driver uses either like any other pool; a failure ends one worker, not its neighbours in the process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from aquasurf_ray.driver.simulated_worker import Marks, SimulatedFault
 from aquasurf_ray.driver.simulated_worker.answers import Answers, Failures, Fault, Simulation
 from aquasurf_ray.workers.messages import TrainingJob, WorkerInfo, WorkerSettings
 
-SLOTS_A_HOST = 128
+SLOTS_A_HOST = 128  # workers in one process
 NEVER = math.inf
 
 
 class LostWorker(RayError):
-    """In the place of what Ray raises for a worker that died or raised."""
+    """The stand-in for the errors that Ray raises for a worker that died or raised."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply and the seconds after which it is there; or a fault in its place."""
+    """A reply, or a fault in its place, and the seconds after which it arrives."""
 
     seconds: float
     reply: Any = None
@@ -44,7 +44,7 @@ class Answer:
 
 
 class Desk:
-    """Answers what a simulated worker is asked, at once; who asks waits."""
+    """Immediate answers to the questions that simulated workers get; the caller waits for their seconds to pass."""
 
     def __init__(self, simulation: Simulation, fisher: str) -> None:
         self._simulation = simulation
@@ -53,12 +53,12 @@ class Desk:
         self._marks = Marks(None)
 
     def ready(self) -> Answer:
-        """Where the worker is."""
+        """Answer where the worker is."""
         info = WorkerInfo(node=platform.node(), pid=0, device="cpu")
         return Answer(self._simulation.start_seconds(self._marks.next_start()), info)
 
     def train(self, job: TrainingJob) -> Answer:
-        """A training's result."""
+        """Answer a training with its result."""
         result = self._answers.training(job)
         fault = self._simulation.training_fault(job, self._marks.begin(job)[0])
         if fault is None or not result.epochs:
@@ -68,7 +68,7 @@ class Desk:
         return Answer(NEVER if kind == "hang" else before, fault=kind)
 
     def spectra(self, functions: list[str]) -> Answer:
-        """Spectra in order; a fault takes the whole batch."""
+        """Answer with spectra in order; a fault affects the whole batch."""
         seconds, replies = 0.0, []
         for function in functions:
             if self._simulation.spectra != Failures():
@@ -80,34 +80,34 @@ class Desk:
         return Answer(seconds, replies)
 
     def costs(self, functions: list[str]) -> Answer:
-        """Costs in order."""
+        """Answer with costs, in order."""
         replies = [self._answers.cost(function) for function in functions]
         return Answer(sum(reply.seconds for reply in replies), replies)
 
     def progress(self) -> Answer:
-        """Nothing: a simulated worker of a pool does not tell its epoch."""
+        """Answer with None: a simulated worker of a pool does not report its epoch."""
         return Answer(0.0)
 
     def forget(self, job: TrainingJob) -> Answer:
-        """There is nothing to delete."""
+        """Do nothing: there is no checkpoint to delete."""
         return Answer(0.0)
 
     def drain(self) -> Answer:
-        """What was promised stays promised: a simulated worker of a pool trains to the end."""
+        """Do nothing: a simulated worker of a pool trains to the end."""
         return Answer(0.0)
 
     def warnings(self) -> Answer:
-        """None."""
+        """Answer with no warnings."""
         return Answer(0.0, [])
 
     def gpu_use(self) -> Answer:
-        """None."""
+        """Answer with None: there is no GPU."""
         return Answer(0.0)
 
 
 @dataclass(eq=False)
 class _Promise:
-    """What a `LocalPool` gives in the place of Ray's futures."""
+    """The stand-in of a `LocalPool` for a future of Ray's."""
 
     due: float
     answer: Answer
@@ -118,7 +118,7 @@ class LocalPool(WorkerPool):
     """Simulated workers in the driver's own process. `worker` must be a class made by `simulated`.
 
     Args:
-        sleep: waits so many seconds of `clock`.
+        sleep: waits for a number of seconds on `clock`.
     """
 
     sleep: Callable[[float], None] = time.sleep
@@ -140,7 +140,7 @@ class LocalPool(WorkerPool):
         return promise
 
     def _wait(self, futures: list[_Promise], n: int, timeout: float) -> list[_Promise]:
-        """Waits for the first, or for none: that is what the pool asks."""
+        """Wait for the first future or for none, the only two cases that `WorkerPool` needs."""
         if timeout > 0 and n == 1:
             first = self._due[0][0] if self._due else NEVER
             self.sleep(max(0.0, min(first - self.clock(), timeout)))
@@ -153,11 +153,11 @@ class LocalPool(WorkerPool):
         return _reply_of(future.answer)
 
     def _kill(self, slot: Slot) -> None:
-        """Nobody is there; what it worked on is never asked for again."""
+        """Do nothing: there is no process, and the answer to the worker's job is never read."""
 
 
 class _Caller:
-    """Has the methods of a Ray actor's handle, each with its `remote`."""
+    """The methods of a Ray actor's handle, each with its `remote`."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         for name in ("ready", "train", "spectra", "costs", "progress", "forget", "drain", "warnings", "gpu_use"):
@@ -171,7 +171,7 @@ class _Method:
 
 @dataclass
 class HostedPool(WorkerPool):
-    """Simulated workers in few processes of Ray's, `SLOTS_A_HOST` in each."""
+    """Simulated workers in a few Ray actors, `SLOTS_A_HOST` in each."""
 
     hosts: list[Any] = field(default_factory=list, init=False)
 
@@ -183,7 +183,7 @@ class HostedPool(WorkerPool):
         super().__post_init__()
 
     def close(self) -> None:
-        """See `WorkerPool.close`; ends the processes."""
+        """Close as `WorkerPool.close` does, and end the processes."""
         super().close()
         for host in self.hosts:
             ray.kill(host)
@@ -192,19 +192,19 @@ class HostedPool(WorkerPool):
         return _Caller(self.hosts[number % len(self.hosts)].call.remote)
 
     def _kill(self, slot: Slot) -> None:
-        """The others in its process go on."""
+        """Do nothing: the other workers of the process continue."""
 
 
 class Host:
-    """A process of many simulated workers, all asleep but for the moments of their answers."""
+    """A process of many simulated workers, all asleep except when they answer."""
 
     def __init__(self, simulation: Simulation, settings: WorkerSettings) -> None:
         self._desk = Desk(simulation, settings.fisher)
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """What one of the workers answers, in its time."""
+        """Return the answer of one of the workers when its seconds have passed."""
         answer: Answer = getattr(self._desk, method)(*arguments)
-        await asyncio.sleep(min(answer.seconds, 1e9))
+        await asyncio.sleep(min(answer.seconds, 1e9))  # a worker that hangs has infinite seconds
         return _reply_of(answer)
 
 

@@ -1,1 +1,1 @@
-"""What a run knows of itself."""
+"""The state of a run in the memory of its driver: context, history and evaluations."""

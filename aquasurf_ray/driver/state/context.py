@@ -1,4 +1,4 @@
-"""The context of a run in the hands of one driver: what all of its parts share."""
+"""The context of a run in one driver, shared by all parts of the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunContext:
         history: the candidates, their spectra and costs, and the evaluations, as the store has them.
         pool: the workers.
         events: the callbacks.
-        clock: seconds that only go up.
+        clock: a monotonic clock, in seconds.
     """
 
     run: Run

@@ -1,7 +1,7 @@
-"""The evaluations of a run, indexed by what each decision asks about them: no answer gets slower with their number.
+"""The evaluations of a run, with an index for each question of the loop, so that answers take constant time.
 
-`put` is the only way in. An entry is replaced as a whole when its state changes, and the counts, the set of open
-evaluations and the queue follow. Entries are never removed.
+Only `put` changes the evaluations. It replaces an entry as a whole and updates the counts, the set of open evaluations
+and the queue. Entries are never removed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ OPEN = frozenset({"queued", "running"})
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """One evaluation of the run: the function and seed, who asked for it, and its state.
+    """One evaluation of the run: its function and seed, its origin, and its state.
 
-    `stopped_early` says why a rule ended the training before its last epoch, if one did. `begun` says whether the run
-    did more than queue it, so that it comes before new entries of the queue; `ours` whether this run trains it, rather
-    than another.
+    `stopped_early` is the reason if a rule ended the training before its last epoch. `begun` is false while a
+    request has only been queued; begun evaluations come before such new entries of the queue. `ours` is true while this
+    run, rather than another, trains the function.
     """
 
     evaluation_id: int
@@ -42,12 +42,12 @@ class EvaluationState:
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether another run trains it, as far as is known here."""
+        """True if another run trains it, as far as this driver knows."""
         return self.status == "running" and not self.ours
 
 
 class RunEvaluations(Mapping[int, EvaluationState]):
-    """Evaluations by number, in the order in which they were asked for."""
+    """Evaluations by number, in the order in which they were requested."""
 
     def __init__(self, evaluations: tuple[EvaluationState, ...] = ()) -> None:
         self._by_id: dict[int, EvaluationState] = {}
@@ -96,11 +96,11 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         self._update_best(before, evaluation)
 
     def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
-        """Return how many have one of these statuses, without those of the origin `but`."""
+        """Return how many evaluations have one of these statuses, not counting the origin `but`."""
         return sum(n for (origin, now), n in self._counts.items() if now in status and origin != but)
 
     def n_of(self, origin: Origin) -> int:
-        """Return how many have this origin, whatever their status."""
+        """Return how many evaluations have this origin, whatever their status."""
         return sum(n for (of, _), n in self._counts.items() if of == origin)
 
     @property
@@ -115,7 +115,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
     @property
     def n_open(self) -> int:
-        """How many evaluations are queued or running."""
+        """The number of evaluations that are queued or running."""
         return len(self._open)
 
     @property
@@ -125,19 +125,21 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
     @property
     def best(self) -> EvaluationState | None:
-        """The evaluation with the highest score; of equal ones, the one that was asked for first."""
+        """The evaluation with the highest score; of equal ones, the one that was requested first."""
         return self._best
 
     def next_queued(self, most: int) -> list[EvaluationState]:
-        """Return the evaluations to train next: those begun before, then in the order in which they were asked for.
+        """Return the evaluations to train next: begun ones first, each group in the order of the requests.
 
-        They have one origin, and stay queued until `put` says otherwise.
+        They have one origin, since one transaction claims evaluations of one origin only. They stay queued until `put`
+        gives them another status.
         """
         found: dict[tuple[bool, int, int], EvaluationState] = {}
         while self._queue and len(found) < most:
             entry = heapq.heappop(self._queue)
             fresh, _, number = entry
             evaluation = self._by_id[number]
+            # `put` leaves outdated entries in the heap; they are dropped here.
             if evaluation.status == "queued" and evaluation.begun is not fresh:
                 found[entry] = evaluation
                 if evaluation.origin != next(iter(found.values())).origin:
@@ -148,12 +150,12 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return [evaluation for evaluation in found.values() if first and evaluation.origin == first.origin]
 
     def ended(self, after: int = 0) -> list[EvaluationState]:
-        """Return the evaluations that came to a result, in that order, without the first `after`; one that was
-        retrained is there twice."""
+        """Return the evaluations with a result, in the order of the results, without the first `after`. A retrained
+        evaluation appears twice."""
         return [self._by_id[number] for number in self._ended[after:]]
 
     def score_of(self, function_id: int) -> float | None:
-        """Return the best score of the function; None where all of its trainings diverged, or none has a result."""
+        """Return the best score of the function; None if all of its trainings diverged, or none has a result."""
         return max(self._scores[function_id].values(), default=None)
 
     def _count(self, evaluation: EvaluationState, by: int) -> None:
@@ -163,12 +165,13 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
     def _update_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
         if self._best is not None and before is self._best:
+            # Rare: the best evaluation itself changes, perhaps to a lower score, so all have to be compared.
             self._best = max((e for e in self._by_id.values() if _is_scored(e)), key=self._merit, default=None)
         elif _is_scored(evaluation) and (self._best is None or self._merit(evaluation) > self._merit(self._best)):
             self._best = evaluation
 
     def _merit(self, evaluation: EvaluationState) -> tuple[float, int]:
-        assert evaluation.score is not None  # noqa: S101 - asked of scored ones only
+        assert evaluation.score is not None  # noqa: S101 - only called for evaluations with a score
         return evaluation.score, -self._order[evaluation.evaluation_id]
 
 
@@ -178,7 +181,7 @@ def wanted(snapshot: Snapshot) -> RunEvaluations:
 
 
 def state_of(request: RequestedEvaluation) -> EvaluationState:
-    """Return an evaluation as the store has it. Where it is running, the store does not say in which run."""
+    """Return an evaluation as the store has it. If it is running, the store does not say in which run."""
     evaluation = request.evaluation
     return EvaluationState(
         evaluation_id=evaluation.id,

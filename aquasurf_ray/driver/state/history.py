@@ -11,10 +11,10 @@ from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRec
 
 @dataclass
 class History:
-    """Everything that a driver knows of its run.
+    """The candidates, spectra, costs and evaluations of one run in memory.
 
-    `costs` are keyed by function and device, and hold those of the devices that the run's workers have. The functions
-    in `spectra_failed` and `costs_failed` are not tried again in this session.
+    `costs` are keyed by function and device, for the devices of the run's workers. The functions in `spectra_failed`
+    and `costs_failed` are not tried again in this session.
     """
 
     candidates: list[FunctionRecord]
@@ -31,10 +31,10 @@ class History:
 
     def __post_init__(self) -> None:
         self.position = {function.id: i for i, function in enumerate(self.candidates)}
-        self._no_spectrum = self._no_cost = self.candidates  # as of the last call; they only get fewer
+        self._no_spectrum = self._no_cost = self.candidates  # as of the last call; both lists only shrink
 
     def counted(self) -> int:
-        """Return how many evaluations use up budget: all but baselines and those that failed on their workers."""
+        """Return how many evaluations use up budget: all except baselines and infrastructure failures."""
         return self.evaluations.n(status=FINAL | OPEN, but="baseline")
 
     def n_finished(self, *, baselines: bool) -> int:
@@ -51,13 +51,13 @@ class History:
         return None if best is None or best.score is None else (best.function, best.score)
 
     def without_spectrum(self, n: int) -> list[FunctionRecord]:
-        """Return those of the first `n` candidates whose spectrum is still to be computed, in order."""
+        """Return the candidates among the first `n` whose spectrum is still to be computed, in order."""
         known, failed = self.spectra, self.spectra_failed
         self._no_spectrum = [f for f in self._no_spectrum if f.id not in known and f.id not in failed]
         return self._first(n, self._no_spectrum)
 
     def without_cost(self, n: int) -> list[FunctionRecord]:
-        """Return those of the first `n` candidates whose cost is still to be measured, in order."""
+        """Return the candidates among the first `n` whose cost is still to be measured, in order."""
         known, failed = self.costs, self.costs_failed
         self._no_cost = [f for f in self._no_cost if f.id not in known and f.id not in failed]
         return self._first(n, self._no_cost)
@@ -68,7 +68,7 @@ class History:
             self.costs.setdefault(record.function_id, {})[record.device] = record
 
     def ruled_out(self, max_cost: float | None) -> set[int]:
-        """Return the candidates that cost more than `max_cost` times relu on some device, or cannot be measured."""
+        """Return the candidates that cost more than `max_cost` times ReLU on some device, or cannot be measured."""
         if max_cost is None:
             return set()
         return {f.id for f in self.candidates if f.id in self.costs_failed or self._is_too_costly(f.id, max_cost)}

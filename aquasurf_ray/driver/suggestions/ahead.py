@@ -1,13 +1,14 @@
-"""Suggestions for many workers, made ahead of time in another process.
+"""Suggestions for many workers, computed ahead of time in another process.
 
-With few workers a suggestion is made when it is asked for, from all results, and one worker and one seed give one
-sequence. Many workers ask for suggestions faster than a surrogate can make them one by one, and the order then depends
-on which worker is first anyway. So suggestions are made in batches, each as if those before it were running already, by
-a process that gets the results as they come. Twice as many are kept ready as were taken while the last batch was made.
-A decision takes one from a queue, and a suggestion knows all results except those of the last seconds.
+With few workers, a suggestion is computed on demand from all results, and one worker and one seed give one sequence.
+Many workers need suggestions faster than a surrogate can compute them one by one, and the order then depends on which
+worker is first anyway. So a separate process, which gets the results as they arrive, computes suggestions in batches,
+each suggestion as if the earlier ones were running already. The queue holds twice as many suggestions as were taken
+while the last batch was computed. A decision takes one from the queue, and a suggestion accounts for all results except
+those of the last seconds.
 
-As long as the planned candidates are not ready (their spectra or their map are being computed) and workers have nothing
-else to do, suggestions come from the candidates that were ready before.
+While the planned candidates are not ready (their spectra or their map are being computed) and workers would be idle,
+suggestions come from the candidates that were ready before.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import Makings, Surrogate
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
-MANY_WORKERS = 16
-LARGEST_BATCH = 64
+MANY_WORKERS = 16  # below this, suggestions on demand are fast enough, and their sequence is reproducible
+LARGEST_BATCH = 64  # a larger one would make its last suggestions without the results that come meanwhile
 ATTEMPTS = 3
 
 
 @ray.remote(num_cpus=0)
 class SuggestionProcess:
-    """Holds a policy for the driver."""
+    """The process that owns the policy and computes batches of suggestions with it."""
 
     def __init__(self) -> None:
         self._policy: PredictorPolicy | None = None
@@ -46,20 +47,20 @@ class SuggestionProcess:
         pending: frozenset[int],
         allowed: Mask,
     ) -> list[Suggestion]:
-        """Observe new results and make `n` suggestions, with a new policy if there are `makings` for one."""
+        """Observe new results and return `n` suggestions, from a new policy if there are `makings` for one."""
         if makings is not None:
             self._policy = makings.policy()
-        assert self._policy is not None  # noqa: S101 - the first call has makings
+        assert self._policy is not None  # noqa: S101 - the first call comes with makings
         for candidate, score in results:
             self._policy.observe(candidate, score)
         return self._policy.suggest_batch(n, pending, allowed)
 
 
 class AheadSuggester(Suggester):
-    """A `Suggester` that keeps suggestions ready.
+    """A `Suggester` with a queue of suggestions that are ready.
 
     Args:
-        budget: suggestions that the run can take in all.
+        budget: the number of suggestions that the run can take in total.
     """
 
     def __init__(self, context: RunContext, surrogate: Surrogate, budget: int) -> None:
@@ -68,8 +69,8 @@ class AheadSuggester(Suggester):
         self._ready: deque[Suggestion] = deque()
         self._process: Any = None
         self._future: Any = None
-        self._used = 0  # candidates that the process's policy chooses from
-        self._taken = 0  # suggestions, since the last batch was begun
+        self._used = 0  # number of candidates that the policy of the process chooses from
+        self._taken = 0  # suggestions taken since the last batch was begun
         self._idle = 0
         self._attempts = 0
 
@@ -79,7 +80,7 @@ class AheadSuggester(Suggester):
         return self._future is not None
 
     def prefix(self) -> int:
-        """See `Suggester.prefix`; what is ready counts as suggested."""
+        """Return the prefix as `Suggester.prefix` does; suggestions in the queue count as made."""
         return self._prefix_of(self._history.evaluations.n_of("suggestion") + len(self._ready))
 
     def prepare(self) -> None:
@@ -109,17 +110,17 @@ class AheadSuggester(Suggester):
         return some
 
     def left_idle(self, n: int) -> None:
-        """Take note that `n` workers wait for a suggestion."""
+        """Record that `n` workers wait for a suggestion."""
         self._idle = n
 
     def close(self) -> None:
-        """End the process, and those of the surrogate."""
+        """End the process of this object and the processes of the surrogate."""
         if self._process is not None:
             ray.kill(self._process)
         super().close()
 
     def _n_wanted(self) -> int:
-        """Return how many more suggestions are needed; none while enough are ready."""
+        """Return how many more suggestions are needed; none while the queue is more than half full."""
         enough = self._idle + max(1, 2 * self._taken)
         left = self._budget - self._history.counted() - len(self._ready)
         return min(enough - len(self._ready), LARGEST_BATCH, left) if len(self._ready) <= enough / 2 else 0
@@ -132,6 +133,7 @@ class AheadSuggester(Suggester):
             return
         size, used = self._n_wanted(), self._used
         if used == n < len(self._history.candidates):
+            # A batch ends where the prefix grows: later suggestions are to choose from more candidates.
             made = self._history.evaluations.n_of("suggestion") + len(self._ready)
             size = min(size, SUGGESTIONS_A_STAGE - made % SUGGESTIONS_A_STAGE)
         if self._process is None:
@@ -142,6 +144,7 @@ class AheadSuggester(Suggester):
         self._taken = 0
 
     def _makings(self, n: int) -> Makings | None:
+        # With a limit on the cost, no function may be suggested before its cost is known.
         unmeasured = self._config.max_cost is not None and self._history.without_cost(n)
         return None if unmeasured else self._surrogate.makings(n)
 
@@ -161,6 +164,6 @@ class AheadSuggester(Suggester):
             self._attempts += 1
             if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS:
                 raise RunFailed(f"suggestions cannot be made: {cause_of(error)}") from None
-            self._process, self._used = None, 0
+            self._process, self._used = None, 0  # a new process has no policy, so the next batch sends makings
             return
         self._attempts = 0

@@ -1,7 +1,7 @@
 """The process that computes embeddings, so that the driver never waits for UMAP.
 
-UMAP's imports take seconds, and its compilation more the first time on a machine, so one process is started shortly
-before the first embedding, and kept. If it dies, another one computes the embedding again.
+UMAP's imports take seconds, and its first compilation on a machine takes longer, so one process is started shortly
+before the first embedding and stays. If this process dies, a new one computes the embedding again.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ class EmbedderProcess:
     """Runs `surrogate.embedding.embed` for the driver."""
 
     def warm_up(self) -> None:
-        """Load UMAP and have numba compile it, on twenty random points."""
+        """Load UMAP and let numba compile it, on twenty random points."""
         points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
         embed(points, points, EmbeddingConfig())
 
     def embed(self, outputs: np.ndarray, spectra: np.ndarray, config: EmbeddingConfig) -> Embedding:
-        """See `surrogate.embedding.embed`."""
+        """Return the embedding; see `surrogate.embedding.embed`."""
         return embed(outputs, spectra, config)
 
 
 def start_process() -> Any:
     """Start a process, which begins to load UMAP."""
-    process: Any = EmbedderProcess  # Ray gives the class its `remote`, which its type hints do not say
+    process: Any = EmbedderProcess  # Ray adds the attribute `remote`, which its type hints lack
     started = process.remote()
     started.warm_up.remote()
     return started
 
 
 class Embedder:
-    """Has one embedding computed at a time, and is polled for it.
+    """The client of the process: starts one embedding at a time, and is polled for the result.
 
     Args:
-        process: an `EmbedderProcess` to use and leave running; by default one of its own is started when needed.
+        process: an `EmbedderProcess` to use and leave running; by default a private one is started when needed.
     """
 
     def __init__(self, process: Any = None) -> None:
@@ -70,7 +70,7 @@ class Embedder:
         """Return the embedding once it is finished.
 
         Raises:
-            RunFailed: it could not be computed, or its process died in every attempt.
+            RunFailed: the embedding cannot be computed, or the process died in every attempt.
         """
         if self._future is None:
             return None
@@ -86,11 +86,12 @@ class Embedder:
         return embedding
 
     def close(self) -> None:
-        """End the process, if it is its own."""
+        """End the process, if this object started it."""
         if self._own and self._process is not None:
             ray.kill(self._process)
 
     def _retry_after(self, error: RayError) -> None:
+        # An error that `embed` raised would be raised again; only a lost process is worth a retry.
         if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS or self._request is None:
             raise RunFailed(f"the candidates' embedding cannot be computed: {cause_of(error)}") from None
         self._attempts += 1

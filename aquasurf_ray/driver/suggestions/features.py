@@ -1,4 +1,4 @@
-"""Features of the first n candidates of a run as arrays, row i for candidate i; rows are computed once."""
+"""The features of the first n candidates of a run as arrays, row i for candidate i. Each row is computed once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CandidateFeatures:
         self.needs_spectra = config.features != "outputs"
 
     def n_missing(self, n: int) -> int:
-        """Return how many of the first `n` lack a spectrum that is needed and can still be computed."""
+        """Return how many of the first `n` candidates lack a spectrum that is needed and can still be computed."""
         return len(self._history.without_spectrum(n)) if self.needs_spectra else 0
 
     def advance(self, n: int) -> None:
@@ -61,5 +61,5 @@ def spectrum_rows(packed: Sequence[bytes | None], weighting: LayerWeighting) -> 
     """Return rows whose Manhattan distance is the spectrum distance, float32 [n, d]; NaN where there is none."""
     features = [SpectrumFeature.from_bytes(data) if data else None for data in packed]
     if not any(features):
-        return np.full((len(packed), 1), np.nan, dtype=np.float32)
+        return np.full((len(packed), 1), np.nan, dtype=np.float32)  # without any spectrum the width is unknown
     return feature_matrix(features, weighting)

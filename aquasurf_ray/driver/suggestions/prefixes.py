@@ -1,8 +1,8 @@
-"""How many candidates a suggestion chooses from.
+"""The number of candidates that a suggestion chooses from.
 
 The embedding is computed for growing prefixes of the candidate list, so that the search starts before all spectra are
 known: a quarter of the candidates (32 at least, 256 at most) for the first eight suggestions, then twice as many for
-each further eight, until all are in. The prefix that suggestion i uses depends on i alone, not on timing, so that one
+each further eight, until all are included. The prefix for suggestion i depends only on i, not on timing, so that one
 worker and one seed give one sequence of suggestions.
 """
 
@@ -18,8 +18,8 @@ SUGGESTIONS_A_STAGE = 8
 def prefix_length(suggestion: int, n_candidates: int, first: int | None = None) -> int:
     """Return how many candidates the suggestion with this number (from 0) chooses from.
 
-    `first` is the number for the first suggestions; as many as there are candidates gives the procedure of the paper,
-    all spectra first.
+    `first` is the length for the first suggestions. With `first` equal to the number of candidates, all spectra come
+    first, which is the procedure of the paper.
 
     >>> [prefix_length(i, 200) for i in (0, 7, 8, 16, 40)]
     [50, 50, 100, 200, 200]
@@ -28,5 +28,5 @@ def prefix_length(suggestion: int, n_candidates: int, first: int | None = None) 
     """
     if first is None:
         first = min(max(FIRST_PREFIX_AT_LEAST, math.ceil(n_candidates / 4)), FIRST_PREFIX_AT_MOST)
-    stage = min(suggestion // SUGGESTIONS_A_STAGE, 32)
+    stage = min(suggestion // SUGGESTIONS_A_STAGE, 32)  # more doublings than any list of candidates needs
     return min(n_candidates, first << stage)

@@ -1,6 +1,6 @@
-"""Joins a run's history with its surrogate: the candidates to choose from, the results so far, the next suggestion.
+"""The link between a run's history and its surrogate: candidates to choose from, results, the next suggestion.
 
-The surrogate does what takes seconds once for each prefix of the candidates. A suggestion then takes milliseconds.
+Work that takes seconds is done once per prefix of the candidates. A suggestion then takes milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 
 class Suggester:
-    """Makes suggestions, or says that it is not ready."""
+    """The source of a run's suggestions, which returns none while the surrogate is not ready."""
 
     def __init__(self, context: RunContext, surrogate: Surrogate) -> None:
         self._config, self._history = context.config, context.history
@@ -28,11 +28,11 @@ class Suggester:
 
     @property
     def needs_spectra(self) -> bool:
-        """Whether spectra are among the features."""
+        """True if spectra are among the features."""
         return self._config.features != "outputs"
 
     def prefix(self) -> int:
-        """Return how many candidates the next suggestion chooses from: as planned, or more where those are used up."""
+        """Return how many candidates the next suggestion chooses from: the planned prefix, or more if it is used up."""
         return self._prefix_of(self._history.evaluations.n_of("suggestion"))
 
     def _prefix_of(self, suggestion: int) -> int:
@@ -43,14 +43,14 @@ class Suggester:
         return n
 
     def prepare(self) -> None:
-        """Have the surrogate begin what the next suggestion needs, if it can."""
+        """Let the surrogate begin the work that the next suggestion needs, if its inputs are there."""
         self._surrogate.prepare(self.prefix())
 
     def suggest(self) -> Suggestion | None:
         """Return the next suggestion, or None while the surrogate is not ready or when all candidates are used up.
 
-        With a limit on the cost it waits for the costs of all candidates that it chooses from: none is trained
-        unmeasured, and the suggestion does not depend on which costs happen to be known.
+        With a limit on the cost, a suggestion waits for the costs of all candidates that it chooses from: no function
+        is trained unmeasured, and the suggestion does not depend on which costs happen to be known.
         """
         n = self.prefix()
         if self._config.max_cost is not None and self._history.without_cost(n):
@@ -63,16 +63,16 @@ class Suggester:
         return policy.suggest(pending=self._pending(n), allowed=self._allowed(n))
 
     def suggest_some(self, most: int) -> list[Suggestion]:
-        """Return at most `most` suggestions: one here, so that the next one knows its result."""
+        """Return at most `most` suggestions: here one, so that the next one can use more results."""
         suggestion = self.suggest() if most > 0 else None
         return [] if suggestion is None else [suggestion]
 
     def left_idle(self, n: int) -> None:
-        """Take note that `n` workers have nothing to do; suggestions here do not depend on it."""
+        """Do nothing with the number of idle workers: suggestions here do not depend on it."""
 
     @property
     def makes_some(self) -> bool:
-        """Whether suggestions are being made in another process."""
+        """True while another process computes suggestions."""
         return False
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Suggester:
         self._surrogate.close()
 
     def _unavailable(self) -> Set[int]:
-        """Return the functions that have an evaluation, and those that cost too much."""
+        """Return the functions that have an evaluation or cost too much."""
         if self._config.max_cost is None:
             return self._history.evaluations.asked_for
         return self._history.evaluations.asked_for | self._history.ruled_out(self._config.max_cost)
@@ -101,7 +101,7 @@ class Suggester:
         return [
             (position, self._history.evaluations.score_of(evaluation.function_id))
             for position, evaluation in positions
-            if position is not None and position < n and evaluation.status in FINAL  # not one that is being retrained
+            if position is not None and position < n and evaluation.status in FINAL  # not while it is being retrained
         ]
 
     def _allowed(self, n: int) -> Mask:

@@ -1,8 +1,8 @@
-"""The two surrogates that a run can have: one on a map of the candidates, one on the distances of their features.
+"""The two surrogates that a run can have: one on a map of the candidates, one on the distances between features.
 
-Either makes a policy for the first n candidates once their spectra are known. A map is looked up in the store by the
-digest of its content before it is computed in the embedder's process. The distances need no other process: only those
-to trained functions are computed, when they are first needed.
+Each makes a policy for the first n candidates once their spectra are known. A map is looked up in the store by the
+digest of its inputs before the embedder's process computes it. Distances need no other process: only the distances to
+trained functions are computed, when they are first needed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from aquasurf_ray.surrogate.settings import SURROGATES, SurrogateSettings, polic
 
 @dataclass(frozen=True, eq=False)
 class Makings:
-    """The data that a policy is made of, which can be sent to another process; unused features are None.
+    """The data from which a policy is made, ready to be sent to another process; unused features are None.
 
     Attributes:
         outputs: float32 [n, 1000].
-        spectra: those of n candidates, as they are stored.
+        spectra: the spectra of the n candidates in their stored form.
     """
 
     settings: SurrogateSettings
@@ -45,7 +45,7 @@ class Makings:
         return policy_of(self.settings, self.seed, embedding=self._map, features=self._distances)
 
     def _map(self) -> Embedding:
-        assert self.embedding is not None  # noqa: S101 - the settings ask for a map only where there is one
+        assert self.embedding is not None  # noqa: S101 - only the settings of `MapSurrogate` need a map
         return self.embedding
 
     def _distances(self) -> list[FeatureDistances]:
@@ -59,13 +59,13 @@ class Makings:
 
 
 class Surrogate(Protocol):
-    """The data of a run's suggestions."""
+    """The provider of the data from which a run's policies are made."""
 
     def prepare(self, n: int) -> None:
-        """Begin or continue what a policy for the first `n` candidates needs; called at each step."""
+        """Begin or continue the work for a policy for the first `n` candidates; called at each step of the loop."""
 
     def makings(self, n: int) -> Makings | None:
-        """Return what a policy for the first `n` candidates is made of; None while it is not ready."""
+        """Return the data of a policy for the first `n` candidates; None while they are not ready."""
 
     def close(self) -> None:
         """End the processes that were started."""
@@ -88,7 +88,7 @@ def surrogate_of(context: RunContext) -> Surrogate:
 
 
 class MapSurrogate:
-    """A regressor on a map of the candidates, one map a prefix."""
+    """A regressor on a map of the candidates, with one map per prefix."""
 
     def __init__(self, context: RunContext, embedder: Embedder) -> None:
         config = context.config
@@ -99,7 +99,7 @@ class MapSurrogate:
         self._awaited: int | None = None
 
     def prepare(self, n: int) -> None:
-        """Take over a finished embedding, and begin the one that is needed next, if its spectra are there."""
+        """Store a finished embedding, and begin the next one if its spectra are known."""
         done = self._embedder.poll()
         if done is not None and self._awaited is not None:
             self._embeddings = {self._awaited: done}
@@ -111,7 +111,7 @@ class MapSurrogate:
         n_missing = self._features.n_missing(n)
         if n_missing == 0:
             self._begin(n)
-        elif n_missing <= n / 2:
+        elif n_missing <= n / 2:  # UMAP takes seconds to load, which the other half of the spectra hides
             self._embedder.warm_up()
 
     def makings(self, n: int) -> Makings | None:
@@ -155,7 +155,7 @@ class MetricSurrogate:
         self._features = CandidateFeatures(context.config, context.history)
 
     def prepare(self, n: int) -> None:
-        """Compute the outputs of a few candidates, so that they are not all left for the suggestion that needs them."""
+        """Compute the outputs of a few candidates, so that the first suggestion need not compute all of them."""
         self._features.advance(n)
 
     def makings(self, n: int) -> Makings | None:

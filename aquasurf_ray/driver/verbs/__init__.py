@@ -1,1 +1,1 @@
-"""What a user can do with runs, one verb a file."""
+"""The verbs of the package: everything that a user can do with runs, one verb per file."""

@@ -1,8 +1,8 @@
-"""build_benchmark(...): trains every unique function of a space with several seeds, and computes their spectra.
+"""build_benchmark(...): train every unique function of a space with several seeds, and compute its spectra.
 
-A build is a run like any other, of kind "build": it has a lease, resumes, and uses results that the store has. Seeds
-come one after the other, so that an interrupted build has all functions with the first seeds. Every training is
-completed: there is no health gate and no early stop.
+A build is a run like any other, of kind "build": it has a lease, can be resumed, and uses results that the store has.
+The seeds are trained one after the other, so that an interrupted build has all functions with the first seeds. Every
+training is completed: there is no health gate and no early stop.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ def build_benchmark(
     """Train every unique function of a space, and the baselines, with seeds 0, 1, ..., `seeds` - 1.
 
     Args:
-        fisher: of the spectra: "sampled", "empirical", or both with a comma between them.
+        fisher: the Fisher information of the spectra: "sampled", "empirical" or "sampled,empirical".
         output: the file that the benchmark is written to at the end, `.parquet`, or `.json` for Act-Bench.
         callbacks: see `search`.
         **options: the conditions of `SearchConfig`, for example `workers=2`, and `modules`.
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
-        RunFailed: some trainings or spectra failed; `resume` tries them again.
+        RunFailed: some trainings or spectra failed; `resume` retries these.
     """
     check_seeds(seeds)
     if output is not None:
         check_benchmark_file(output)
     fishers = _fishers(fisher)
+    # A build asks no surrogate; the stored name is that of the builds before there was a choice.
     fixed = {"space": space, "fisher": fishers[0], "health_gate": "off", "surrogate": EARLIER_SURROGATE}
     config = make_config({"task": name_of(task), **options, **fixed})
     loaded = loaded_task(task, config)
@@ -82,5 +83,5 @@ def _fishers(text: str) -> list[str]:
     found = list(dict.fromkeys(part.strip() for part in text.split(",")))
     wrong = [part for part in found if part not in kinds]
     if wrong:
-        raise BadUse(f"fisher: there are {', '.join(kinds)}, or both with a comma, got '{wrong[0]}'")
+        raise BadUse(f"fisher must be {', '.join(kinds)} or {','.join(kinds)}, got '{wrong[0]}'")
     return found

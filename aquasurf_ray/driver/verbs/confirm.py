@@ -1,8 +1,9 @@
-"""confirm(...): retrains the best functions of a run, and the baselines, with further seeds.
+"""confirm(...): retrain the best functions of a run, and the baselines, with additional seeds.
 
-A confirmation is a run of kind "confirm", so it has a lease, resumes, and its trainings are evaluations of the task
-like any other. Its seeds follow the seed that the functions were selected on, which is not among them. Its functions
-are chosen when it begins: a search that continues and finds better ones has another confirmation then.
+A confirmation is a run of kind "confirm", so it has a lease, can be resumed, and its trainings are ordinary evaluations
+of the task. Its seeds follow the seed with which the functions were selected, and exclude it: scores of that seed are
+biased by the selection. Its functions are chosen when it begins: if the search continues and finds better functions, a
+new confirmation is made.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from aquasurf_ray.workers.actor import Worker
 TOP = 5
 SEEDS = 5
 FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
-"""Settings of a confirmation, whatever those of the run were: every training is completed."""
+"""The settings of every confirmation, whatever those of the run were: all trainings are completed."""
 
 
 def confirm(
@@ -47,17 +48,17 @@ def confirm(
     worker: type = Worker,
     **changes: Any,
 ) -> RunResult:
-    """Train the `top` best functions of a run and the baselines with `seeds` seeds that they were not selected on.
+    """Train the `top` best functions of a run and the baselines with `seeds` seeds not used for their selection.
 
     Args:
-        task: needed only where the run was started from Python with a `Task` that has no import path.
+        task: needed only if the run was started from Python with a `Task` that has no import path.
         callbacks: see `search`.
         **changes: `workers`, and the other conditions of `SearchConfig`; those of the run by default.
 
     Raises:
-        BadUse: nothing to confirm, or the task is not what it was.
-        RunFailed: some could not be trained; `resume` tries them again.
-        StoreError: no such run.
+        BadUse: there is nothing to confirm, or the task has changed.
+        RunFailed: some functions could not be trained; `resume` retries these.
+        StoreError: there is no such run.
     """
     if top < 1:
         raise BadUse(f"top: at least one function is needed, got {top}")
@@ -75,7 +76,7 @@ def confirm_best(
 ) -> RunResult:
     """Confirm the best functions of a search that has finished, if its configuration asks for it.
 
-    The confirmation has the conditions of the search, and the time that is left of its budget.
+    The confirmation runs under the conditions of the search, with the rest of its time budget.
     """
     store = command.store
     if config.confirm is None or store is None:
@@ -89,7 +90,7 @@ def confirm_best(
 
 
 def check_confirmable(run: Run) -> None:
-    """Raise BadUse for a run without winners of its own."""
+    """Raise BadUse for a run that cannot have winners to confirm."""
     if "task_digest" not in run.config:
         raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
     if run.kind == "confirm":
@@ -97,27 +98,27 @@ def check_confirmable(run: Run) -> None:
 
 
 def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
-    """Return the best `n` functions of a run that are no baselines, by their score with the run's training seed.
+    """Return the best `n` functions of a run other than baselines, by their score with the run's training seed.
 
     Raises:
-        BadUse: there is none with a score.
+        BadUse: no such function has a score.
     """
     seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store).values()
     rows = store.leaderboard(run_id=run.id)
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
-        raise BadUse(f"run '{run.name}' has no winners: no function beside the baselines has come to a score")
+        raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score")
     return found[:n]
 
 
 def _confirm(
     command: Command, store: Store, run: Run, config: SearchConfig, top: int, task: Task | None, worker: type
 ) -> RunResult:
-    """Carry out the confirmation of a run, with the settings that `config` shares with it and `config.seeds` seeds."""
+    """Carry out the confirmation of a run, under the settings of `config` and with `config.seeds` seeds."""
     best = winners(store, run, top)
     if len(best) < top:
         command.events.note(
-            f"run '{run.name}' has no {top} functions with a score beside the baselines; confirmed are {len(best)}"
+            f"fewer than {top} functions of run '{run.name}' have a score besides the baselines; confirming {len(best)}"
         )
     import_modules(config.modules)
     rows = unique_rows([*(row.function for row in best), *BASELINES])

@@ -1,4 +1,4 @@
-"""evaluate(...): trains given functions, and nothing else: a run without a surrogate."""
+"""evaluate(...): train given functions and nothing else, in a run without a surrogate."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def evaluate(
     worker: type = Worker,
     **options: Any,
 ) -> RunResult:
-    """Train the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; known results are not repeated.
+    """Train the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; results that the store has are reused.
 
     Args:
         callbacks: see `search`.
 
     Raises:
-        BadUse: a function that cannot be parsed, or another wrong option.
-        RunFailed: some could not be trained; `resume` tries them again.
+        BadUse: a function cannot be parsed, or an option is wrong.
+        RunFailed: some functions could not be trained; `resume` retries these.
     """
     check_seeds(seeds)
-    config = make_config({"task": name_of(task), "surrogate": EARLIER_SURROGATE, **options})  # which suggests nothing
+    config = make_config({"task": name_of(task), "surrogate": EARLIER_SURROGATE, **options})  # never used
     loaded = loaded_task(task, config)
     rows = unique_rows(functions)
     config = config.model_copy(update={"evaluations": len(rows) * seeds})

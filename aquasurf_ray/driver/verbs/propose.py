@@ -1,4 +1,4 @@
-"""propose(...): puts functions into the queue of a run, whether a driver has it now or not."""
+"""propose(...): put functions into the queue of a run, whether or not a driver is running it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aquasurf_ray.store import Proposal, Store
 
 
 def propose(name: str, functions: Sequence[str], *, store: str | None = None) -> list[tuple[str, Proposal]]:
-    """Put functions into a run's queue, to be trained next; return each with its status there.
+    """Put functions into a run's queue, to be trained next; return each with its status in the run.
 
     Raises:
-        BadUse: a function that cannot be parsed; none is queued then.
-        StoreError: no such run.
+        BadUse: a function cannot be parsed; nothing is queued then.
+        StoreError: there is no such run.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)

@@ -1,7 +1,7 @@
 """The command that repeats a run, from its stored configuration: every option that differs from its default.
 
-The configuration of a run that is no search has more settings than its command takes: only the conditions of training
-are repeated. No URL and no address is: they may hold a password, and do not change the result.
+The stored configuration of a run other than a search has more settings than its command accepts: only the conditions of
+training are repeated. URLs and addresses are left out: they may contain a password, and do not change the result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OF_TRAINING = CONDITIONS - {"seeds", "confirm", "until"} | {"modules"}
 
 
 def command_of(run: Run) -> str:
-    """Return the command, for a shell."""
+    """Return the command that repeats the run, quoted for a shell."""
     return shlex.join(["aquasurf", *_words(run)])
 
 
@@ -42,7 +42,7 @@ def _words(run: Run) -> list[str]:
 
 
 def _imported(file: str) -> str:
-    """Return the file of an import; for a shipped benchmark, its name."""
+    """Return the file of an import, or the name of a shipped benchmark."""
     return file.removesuffix(".parquet") if (SHIPPED / file).is_file() else file
 
 

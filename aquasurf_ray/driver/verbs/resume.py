@@ -1,4 +1,4 @@
-"""resume(name): continues a run after any interruption, with a larger budget or under other conditions if asked."""
+"""resume(name): continue a run after any interruption, if requested with a larger budget or other conditions."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def resume(
 ) -> RunResult:
     """Continue a run. A finished run whose budget is not raised is left as it is.
 
-    An `until` that the run was started with and has reached no longer holds: the run continues to its budget, or to
-    another `until`.
+    An `until` that the run has already reached no longer applies: the run continues to its budget, or to another
+    `until`.
 
     Args:
-        task: needed only where the run was started from Python with a `Task` that has no import path.
+        task: needed only if the run was started from Python with a `Task` that has no import path.
         callbacks: see `search`.
         **changes: `evaluations`, `workers`, and the other conditions of `SearchConfig` that may change.
 
     Raises:
-        BadUse: a change that would make it another run, or a task that has changed.
-        StoreError: no such run, or another driver has it.
+        BadUse: a change would make it another run, or the task has changed.
+        StoreError: there is no such run, or another driver has it.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
@@ -54,7 +54,7 @@ def resume(
         if loaded.digest != run.config["task_digest"]:
             raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
         if changes.get("confirm") and run.kind != "search":
-            raise BadUse(f"run '{name}' is no search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
+            raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
         budget = _raised_budget(run, changes.get("evaluations"))
         with Command(config, callbacks, opened) as command:
             result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
@@ -62,7 +62,7 @@ def resume(
 
 
 def _differs(run: Run, config: SearchConfig, key: str) -> bool:
-    """Return whether a setting is not the one that the run was created with."""
+    """Return whether a setting differs from the one with which the run was created."""
     default = SearchConfig.model_fields[key].get_default()
     before, now = stored_values(run).get(key, default), config.model_dump(mode="json")[key]
     return bool((list(before) if isinstance(before, tuple) else before) != now)

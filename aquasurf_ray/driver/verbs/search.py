@@ -1,4 +1,4 @@
-"""search(...): a new run, or the one of its name if it has the same configuration."""
+"""search(...): start a new search, or resume the run of this name if it has the same configuration."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from aquasurf_ray.workers.actor import Worker
 
 
 def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type = Worker, **options: Any) -> RunResult:
-    """Search an activation function for a task, and return when the budget is met.
+    """Search for an activation function for a task, and return when the budget is met.
 
     Scores are the task's metric on the validation split, with the sign changed where lower is better.
 
     Args:
         task: a task, its short name, or `package.module:function`.
-        callbacks: objects with a method `on_event(event)`, which get everything that happens (`driver.events`).
-        worker: stands in for `workers.actor.Worker`, for example one that answers from a benchmark.
+        callbacks: objects with a method `on_event(event)`, which is called with every event (`driver.events`).
+        worker: the worker class, for example one that answers from a benchmark instead of training.
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
-            `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times relu's),
+            `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times ReLU's),
             `surrogate="metric"`, `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (retrains the five best
-            functions with further seeds), `time_budget="2h30m"` or `until="val_accuracy>=0.99"` (ends the run sooner).
+            functions with more seeds), `time_budget="2h30m"` or `until="val_accuracy>=0.99"` (ends the run sooner).
 
     Raises:
         BadUse: the request is wrong, and nothing was started.
-        Interrupted, RunFailed: it stopped early; `resume` continues it.
+        Interrupted, RunFailed: the run stopped early; `resume` continues it.
         StoreError: the database cannot be used, or another driver has the run.
     """
     config = make_config({"task": name_of(task), **options})
@@ -62,7 +62,7 @@ def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type
             rows = candidate_rows(space, config.candidates, config.seed)
             n = len(rows) - len(BASELINES)
             if n < config.candidates:
-                command.events.note(f"the space has {n:,} functions beside the baselines; all are candidates")
+                command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             if config.name is None:
                 run = create_unnamed_run(store, config, loaded, "search", identity, rows)
             else:
@@ -73,8 +73,8 @@ def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type
 
 
 def _with_its_surrogate(store: Store, config: SearchConfig, *, chosen: bool) -> SearchConfig:
-    """Return the configuration with the surrogate of the search of this name, if there is one: the default may have
-    changed since it began. A regressor that was `chosen` stays."""
+    """Return the configuration with the surrogate of the search of this name, if it exists: the default may have
+    changed since it began. A regressor that the user has `chosen` stays."""
     run = next((run for run in store.runs() if run.name == config.name and run.kind == "search"), None)
     if run is None:
         return config

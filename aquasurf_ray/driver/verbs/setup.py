@@ -1,8 +1,8 @@
-"""The steps that all verbs have in common, from a configuration to the first training.
+"""The steps that all verbs share, from a configuration to the first training.
 
     find or create the run -> say so if it is finished -> connect to Ray -> execute -> confirm
 
-Everything that is wrong with a command is reported before Ray starts, as far as it can be known by then.
+Everything that is wrong with a command is reported before Ray starts, as far as it can be known without Ray.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ DATA_FOLDER = "AQUASURF_DATA"
 
 
 class Command:
-    """One command that carries out runs: its store, its callbacks, and Ray with the workers, which is joined once.
+    """One command that carries out runs: its store, its callbacks, and a single connection to Ray.
 
-    A database that does not exist is created only when the workers are known to fit, so that a command that is refused
-    leaves nothing behind.
+    A missing database is created only when the workers are known to fit, so that a refused command leaves nothing
+    behind.
 
     Args:
         config: the conditions of the command: the store, the storage, the log, the cluster and the workers.
-        callbacks: those of the caller.
-        store: a store that is open already, and stays open.
+        callbacks: the caller's callbacks.
+        store: a store that the caller has opened and will close.
 
     Raises:
         BadUse, StoreError: the storage, the log or the database cannot be used.
@@ -80,21 +80,21 @@ class Command:
     def find(
         self, kind: RunKind, name: str | None, config: SearchConfig, task: Task, identity: dict[str, Any]
     ) -> Run | None:
-        """Return the run of this name, or None where there is none.
+        """Return the run of this name, or None if there is none.
 
         Raises:
-            RunExists: it is another run; the text names the differences.
+            RunExists: the run of this name has another identity; the text names the differences.
         """
         if self._store is None or name is None or all(run.name != name for run in self._store.runs()):
             return None
         return create_run(self._store, config, task, kind, name, identity, ())
 
     def connect(self) -> tuple[Store, Workers]:
-        """Join Ray, count the workers, and create the database if there is none; once, however often it is called.
+        """Connect to Ray, count the workers, and create a missing database. Repeated calls do this only once.
 
         Raises:
             BadUse: no cluster answers, or the workers do not fit.
-            Interrupted: by a signal meanwhile.
+            Interrupted: a signal arrived meanwhile.
         """
         if self._workers is None:
             self._stack.enter_context(self._stop)
@@ -103,7 +103,7 @@ class Command:
         return self._store or self._open(), self._workers
 
     def execute(self, spec: RunSpec) -> RunResult:
-        """Carry a run out, unless it is finished."""
+        """Carry out a run, unless it is finished."""
         if self._store is not None:
             result = finished(self._store, spec, self.events)
             if result is not None:
@@ -116,7 +116,7 @@ class Command:
         return self._store
 
     def _count_workers(self) -> Workers:
-        self._stop.install()  # again: `ray.init` has taken the signals over
+        self._stop.install()  # again, since `ray.init` replaces signal handlers
         workers = workers_after_waiting(self._config, lambda: self._stop.received)
         if workers.shared:
             workers = replace(workers, n=first_workers(workers))
@@ -134,7 +134,7 @@ def find_or_create(
     identity: dict[str, Any],
     rows: Sequence[FunctionRow],
 ) -> Run:
-    """Return the run of this name, or a new one with these functions, which is created when its workers are there."""
+    """Return the run of this name, or a new one with these functions, created once the workers are known to fit."""
     run = command.find(kind, name, config, task, identity)
     if run is not None:
         return run
@@ -174,7 +174,7 @@ def create_run(
 def create_unnamed_run(
     store: Store, config: SearchConfig, task: Task, kind: RunKind, identity: dict[str, Any], rows: Sequence[FunctionRow]
 ) -> Run:
-    """Return a new run under the first free name. If another process takes that name first, the next one is tried."""
+    """Return a new run under the first free name; if another process takes that name first, try the next."""
     while True:
         name = free_name(store, task.name)
         try:
@@ -186,7 +186,7 @@ def create_unnamed_run(
 
 
 def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run | None:
-    """Return the run of this name if it has this identity; its candidates need not be drawn again then."""
+    """Return the run of this name if it has this identity, in which case its candidates need not be drawn again."""
     runs = {run.name: run for run in store.runs()}
     run = runs.get(name or "")
     return run if run is not None and run.config_digest == digest(identity) else None
@@ -199,11 +199,11 @@ def free_name(store: Store, base: str) -> str:
 
 
 def stored_values(run: Run) -> dict[str, Any]:
-    """Return the settings that the run was created with, for `make_config`; those that an earlier version did not have
-    at the values that its runs behave by.
+    """Return the settings with which the run was created, for `make_config`. Settings that are newer than the run have
+    the values that describe how the earlier version behaved.
 
     Raises:
-        BadUse: the run was imported.
+        BadUse: the run was imported, so it has no such settings.
     """
     if run.kind == "import":
         raise BadUse(f"run '{run.name}' was imported: its functions were trained elsewhere, and it trains none")
@@ -211,7 +211,7 @@ def stored_values(run: Run) -> dict[str, Any]:
 
 
 def stored_config(run: Run) -> SearchConfig:
-    """Return the configuration that the run was created with; see `stored_values`."""
+    """Return the configuration with which the run was created; see `stored_values`."""
     return make_config(stored_values(run))
 
 
@@ -221,10 +221,10 @@ def name_of(task: str | Task) -> str:
 
 
 def loaded_task(task: str | Task, config: SearchConfig) -> Task:
-    """Return the task, checked as a whole: its digest needs its network and its data.
+    """Return the task, checked as a whole: the digest needs its network and its data.
 
     Raises:
-        BadUse: it cannot be loaded, or `until` does not fit its metric.
+        BadUse: the task cannot be loaded, or `until` does not fit its metric.
     """
     import_modules(config.modules)
     try:
@@ -240,7 +240,7 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
 
 
 def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
-    """Return the functions as the store keeps them, each once.
+    """Return the functions as rows for the store, each once.
 
     Raises:
         BadUse: there are none, or one cannot be parsed.
@@ -252,7 +252,7 @@ def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
 
 
 def check_storage_of(config: SearchConfig) -> None:
-    """Check that the log can be written, and the storage on this machine; a cluster may have one that it alone reaches.
+    """Check that the log and the storage can be written. Storage of a cluster is skipped: only its nodes may reach it.
 
     Raises:
         BadUse: one of them cannot be written.
@@ -279,7 +279,7 @@ def _storage(config: SearchConfig) -> str:
 
 @contextmanager
 def _data_folder_set(folder: str | None) -> Iterator[None]:
-    """Set the environment variable of the data folder while a task is loaded; workers have it in their settings."""
+    """Set the environment variable of the data folder while a task is loaded; workers get it in their settings."""
     before = os.environ.get(DATA_FOLDER)
     if folder is not None:
         os.environ[DATA_FOLDER] = folder

@@ -1,4 +1,4 @@
-"""request_stop(...): asks the driver of a run to stop, through the store, which the driver polls once a second."""
+"""request_stop(...): request that the driver of a run stops, through the store, which it polls once a second."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class StopAnswer:
-    """The outcome of a stop request; `text` is the same for people.
+    """The outcome of a stop request; `text` describes it for people.
 
-    `asked`: its driver was asked. `stopped`: it has stopped since. `finished`, `not-running`: no driver has the run.
-    `dead`: its driver has died, and the run can be resumed. `silent`: its driver was asked, but gives no sign of life.
+    `asked`: the driver was asked. `stopped`: it has stopped since. `finished`, `not-running`: no driver has the run.
+    `dead`: the driver has died, and the run can be resumed. `silent`: the driver was asked, but gives no sign of life.
     """
 
     run: str
@@ -27,14 +27,14 @@ class StopAnswer:
 
 
 def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> StopAnswer:
-    """Ask the driver of a run to stop, as on SIGTERM; nothing happens where no driver has it.
+    """Ask the driver of a run to stop, as on SIGTERM; nothing happens if no driver has the run.
 
     Args:
-        wait: return only when it has stopped or died, or has given no sign of life for the time of its lease.
+        wait: return only when the driver has stopped or died, or has given no sign of life for the time of its lease.
 
     Raises:
-        StoreError: no such run, or no store.
-        BadUse: Ray Tune drives it, which reads no requests.
+        StoreError: there is no such run, or no store.
+        BadUse: Ray Tune drives the run, and does not read requests.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
@@ -52,7 +52,7 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
         while wait and _silence(activity) is None:
             time.sleep(POLL_SECONDS)
             activity = opened.activity(run.id)
-            if activity.stop_request is None:  # its lease is released
+            if activity.stop_request is None:  # a request belongs to a lease, which has been released
                 return _stopped(opened.run(name))
             if activity.owner is not None and is_dead(activity.owner):
                 return _dead(name, activity)
@@ -82,7 +82,7 @@ def _not_running(run: Run) -> StopAnswer:
 
 
 def _silence(activity: RunActivity) -> float | None:
-    """Return the seconds without a heartbeat, if they are more than the lease."""
+    """Return the seconds without a heartbeat, if they exceed the lease; None otherwise."""
     age, lease = activity.heartbeat_age, activity.lease_seconds
     return age if age is not None and lease is not None and age > lease else None
 

@@ -1,7 +1,7 @@
-"""transfer(...): trains the best functions of a run, and the baselines, on another task with several seeds.
+"""transfer(...): train the best functions of a run, and the baselines, on another task with several seeds.
 
-The trainings are an `evaluate` run of the other task, so it has a lease, resumes, and shares what other runs of that
-task have trained.
+The trainings form an `evaluate` run of the other task, so that run has a lease, can be resumed, and reuses results of
+other runs of the task.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def transfer(
 
     Args:
         source: the run's name.
-        to: the other task; the run's own is allowed, and gives its functions further seeds.
+        to: the other task; the run's own task is allowed, and trains its functions with more seeds.
         callbacks: see `search`.
         **options: conditions of `SearchConfig`, such as `workers` and `address`.
 
     Raises:
-        BadUse: the run has no function with a score beside the baselines.
-        RunFailed: some could not be trained; `resume` tries them again.
-        StoreError: no such run.
+        BadUse: the run has no function with a score besides the baselines.
+        RunFailed: some functions could not be trained; `resume` retries these.
+        StoreError: there is no such run.
     """
     if top < 1:
         raise BadUse(f"top: at least one function is needed, got {top}")
@@ -63,7 +63,8 @@ def transfer(
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     baselines = baseline_ids(store).values()
     rows = [row for row in store.leaderboard(run_id=run.id) if row.function_id not in baselines]
+    # Reversed, so that of several seeds of a function the best row is the last to be written, and stays.
     by_function = {row.function_id: row for row in reversed(rows) if not row.stopped_early}
     if not by_function:
-        raise BadUse(f"run '{run.name}' has no function to transfer: none beside the baselines has come to a score")
+        raise BadUse(f"run '{run.name}' has no function to transfer: none besides the baselines has a score")
     return sorted(by_function.values(), key=lambda row: row.rank)[:n]

@@ -78,7 +78,7 @@ def test_ctrl_c_ends_it(ray_here, synthetic_benchmark):
         ({"runs": 0}, "runs: at least one is needed, got 0"),
         ({"evaluations": -1}, "evaluations: at least one is needed, got -1"),
         ({"workers": 0}, "workers: at least one is needed, got 0"),
-        ({"observe": "mean"}, "observe: there are seed, draw, median, got 'mean'"),
+        ({"observe": "mean"}, "observe must be one of seed, draw, median, got 'mean'"),
         ({"candidates": -1}, "candidates: it must not be negative, got -1"),
         ({"seed": -1}, "seed: it must not be negative, got -1"),
         ({"policies": ()}, "no search algorithm given"),

@@ -36,7 +36,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, form):
 def test_what_is_no_address_of_a_cluster_is_told_what_one_is(monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **kwargs: pytest.fail("Ray would look for it"))
-    expected = f"'{address}' is no address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto"
+    expected = f"'{address}' is not the address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto"
     with pytest.raises(BadUse, match=re.escape(expected)), connected(address):
         pass
 

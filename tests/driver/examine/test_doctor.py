@@ -122,7 +122,7 @@ def test_a_database_of_another_version_is_told_and_left(no_ray, store_url, versi
     if version == "9999":
         assert "newer than this code; upgrade aquasurf-ray" in said(found, "problem")
     else:
-        assert "of version 0001; a search brings it to this code's" in said(found, "warning")
+        assert "schema 0001, older; a search upgrades it" in said(found, "warning")
         assert "problem" not in {finding.level for finding in found}
     assert examine(store_url).version == (None if version == "9999" else "0001")
 
@@ -220,7 +220,7 @@ def test_nodes_of_a_cluster(monkeypatch, changed, level, text):
     found = list(doctor._ray(make_config({"task": "digits", "address": "10.0.0.7:6379"}), REPORT))
     assert text in said(found, level), found
     assert "gone: it is away; install the same version there" in said(found, "problem")
-    assert "the cluster asks for no token" in said(found, "warning")
+    assert "the cluster requires no token" in said(found, "warning")
 
 
 class TwoGpus:

@@ -91,7 +91,7 @@ def finished(store):
     ("options", "said"),
     [
         ({"seeds": 0}, "seeds: at least one is needed, got 0"),
-        ({"fisher": "sampled,exact"}, "fisher: there are sampled, empirical, or both with a comma, got 'exact'"),
+        ({"fisher": "sampled,exact"}, "fisher must be sampled, empirical or sampled,empirical, got 'exact'"),
         ({"space": "no-space"}, "no-space"),
         ({"early_stop": "sometimes"}, "early-stop"),
     ],

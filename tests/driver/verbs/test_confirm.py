@@ -119,16 +119,14 @@ def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
     )
     confirmed(here, top=9, seeds=3, callbacks=[recorder])
     assert budgets == [3 * len(NAMES + BASELINES)]
-    assert recorder.notes == ["run 'one' has no 9 functions with a score beside the baselines; confirmed are 6"]
+    assert recorder.notes == ["fewer than 9 functions of run 'one' have a score besides the baselines; confirming 6"]
 
 
 def test_bad_use_is_told_before_anything_is_trained(here):
     with Store.open(here) as store:
         config = {"task": "digits", "task_digest": "d", "training_seed": 0}
         store.create_run(NewRun("empty", "search", store.run("one").task_id, config, "e", 0, 1, None, "0"))
-    with pytest.raises(
-        BadUse, match="run 'empty' has no winners: no function beside the baselines has come to a score"
-    ):
+    with pytest.raises(BadUse, match="run 'empty' has no winners: no function besides the baselines has a score"):
         confirm("empty", store=here)
     with pytest.raises(BadUse, match="top: at least one function is needed, got 0"):
         confirmed(here, top=0)
@@ -136,7 +134,7 @@ def test_bad_use_is_told_before_anything_is_trained(here):
         confirmed(here, seeds=0)
     with pytest.raises(BadUse, match="confirm: input should be greater than or equal to 1, got 0"):
         resume("one", store=here, confirm=0)
-    with pytest.raises(BadUse, match="is no search; confirm its best with: aquasurf confirm one-confirm"):
+    with pytest.raises(BadUse, match="is not a search; confirm its best with: aquasurf confirm one-confirm"):
         resume(confirmation_name(here), store=here, confirm=3)
 
 

@@ -186,7 +186,7 @@ def test_a_space_that_is_smaller_than_asked_for_is_told(here, tmp_path):
     notes, space = [], space_file(tmp_path, "tanh(tanh(x))", "relu(tanh(x))")
     options = {"candidates": 3, "evaluations": 1, "features": "outputs"}
     scripted(here, name="one", space=space, callbacks=[Listening(notes)], **options)
-    assert notes[0] == "the space has 2 functions beside the baselines; all are candidates"
+    assert notes[0] == "the space has 2 functions besides the baselines; all are candidates"
 
 
 def test_proposals_are_trained_next_and_count(here):
