@@ -1,4 +1,4 @@
-# The two commands of the README, and what they are made of.
+# The two commands of the README, and the commands of development.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,9 +11,9 @@ help:
 	@echo "make test          set up and run the tests, except for the slow ones"
 	@echo "make test-faults   the slow tests, and whole searches under faults of every kind"
 	@echo "make reliability   put the counts of the last make test-faults into docs/reliability.md"
-	@echo "make test-deploy   run searches on a real Slurm and on whole Ray clusters, where their packages are installed"
+	@echo "make test-deploy   run searches on a real Slurm and on whole Ray clusters, if their packages are installed"
 	@echo "make evidence      recompute the tables of docs/evidence.md from the shipped benchmark"
-	@echo "make audit         list known vulnerabilities of the pinned dependencies, where the data can be reached"
+	@echo "make audit         list known vulnerabilities of the pinned dependencies, if their database can be reached"
 	@echo "make lint          run ruff, mypy and the import contracts"
 	@echo "make test-docs     run every code block of README and docs, in order, page by page"
 	@echo "make docs          build the documentation site into build/site"

@@ -1,11 +1,11 @@
-"""The pages of the site that are not files of docs: made when it is built, so that none can be out of date.
+"""The generated pages of the documentation site, made at each build so that none can be out of date.
 
-    reference/commands/*.md   a page a command, from the command line itself
-    reference/python/*.md     a page a package, its `__all__`; mkdocstrings fills in signatures and docstrings
+    reference/commands/*.md   a page for each command, from the command line itself
+    reference/python/*.md     a page for each package's `__all__`; mkdocstrings fills in signatures and docstrings
     deploy/*.md, SECURITY.md  pages of other folders
 
-MkDocs calls `on_files` and `on_page_markdown`. Links are written as they hold in the repository; here they are turned
-to where the pages are in the site, and links to what is no page, such as a script, become its name.
+MkDocs calls `on_files` and `on_page_markdown`. Links in the sources are valid in the repository; here they are changed
+to the site's addresses, and a link to a file without a page, such as a script, becomes the file's name.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PACKAGES = {
 
 
 def other_pages() -> dict[str, str]:
-    """Path in the repository by path in the site, for pages outside of docs."""
+    """Return the path in the repository by the path in the site, for pages outside of docs."""
     deployed = {f"deploy/{page.parent.name}.md": page for page in sorted(ROOT.glob("deploy/*/README.md"))}
     named = {name: ROOT / name for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")}
     return {uri: str(page.relative_to(ROOT)) for uri, page in (deployed | named).items()}
 
 
 def generated_pages() -> dict[str, str]:
-    """Text by path in the site."""
+    """Return the text of each generated page by its path in the site."""
     copied = {uri: (ROOT / page).read_text(encoding="utf-8") for uri, page in other_pages().items()}
     return copied | dict(command_pages()) | dict(python_pages())
 
@@ -63,7 +63,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
 
 
 def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Every command under its full name; groups are not commands of their own."""
+    """Return every command by its full name; groups are not commands of their own."""
     if not hasattr(command, "commands"):
         yield name, command
         return
@@ -162,7 +162,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def with_links(markdown: str, uri: str) -> str:
-    """The text of a page with links that hold in the site; generated pages have such already."""
+    """Return the text of a page with links that are valid in the site, as in generated pages already."""
     if uri.startswith("reference/"):
         return markdown
     others = other_pages()

@@ -99,7 +99,7 @@ class Expression:
 
     @property
     def is_variable(self) -> bool:
-        """Whether the expression is x itself."""
+        """True if the expression is x itself."""
         return self.operator is None and self.value is None
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ def parse(text: str) -> Expression:
 
 
 def spelled(value: float) -> str:
-    """The shortest decimal number that reads back to the same float64; zero has no sign.
+    """Return the shortest decimal number that reads back to the same float64; zero has no sign.
 
     Raises:
         ExpressionError: if the value is not finite.

@@ -78,9 +78,9 @@ def data_identity(splits: Mapping[str, Examples]) -> dict[str, Any]:
 
 
 def _order(split: Examples, is_train: bool) -> dict[str, Any] | None:
-    """What a loader's sampler gives; None of data sets and plain loaders.
+    """Return the indices that a loader's sampler gives; None for data sets and plain loaders.
 
-    A sampler that gives something else each time, whatever is seeded, is known by its settings only. In validation and
+    A sampler whose indices differ each time, whatever is seeded, is identified by its settings only. In validation and
     test the order makes no difference.
     """
     if not isinstance(split, DataLoader) or is_plain(split):
@@ -113,15 +113,15 @@ def _items(split: Examples, indices: list[Any]) -> list[Any]:
 
 
 def _collated_differently(split: Examples, order: dict[str, Any] | None) -> list[Any] | None:
-    """The name of a loader's `collate_fn` and the batch that it makes of the first examples; None where that is the
-    batch of `default_collate`."""
+    """Return the name of a loader's `collate_fn` and its batch of the first examples; None if that is the batch of
+    `default_collate`."""
     if not isinstance(split, DataLoader) or split.collate_fn is default_collate or split.batch_sampler is None:
         return None
     indices = _first_indices(split, order)
     batch = made_batch(split, indices)
     try:
         plain = made_batch(example_set(split), indices)
-    except Exception:  # default_collate takes no texts, no None and no tensors of different shapes
+    except Exception:  # default_collate refuses None, custom types and tensors of different shapes
         plain = None
     return None if _equal(batch, plain) else [name_of(split.collate_fn), _item(batch)]
 
@@ -159,18 +159,18 @@ def _form(tensor: torch.Tensor) -> tuple[list[int], str]:
 
 
 def _item(item: Any) -> list[Any]:
-    """The form of an item's inputs, and its target."""
+    """Return the form of an item's inputs, and its target."""
     if isinstance(item, tuple | list) and len(item) >= 2:
         return [_described(item[0], values=False), _described(item[1], values=True)]
     try:
         inputs, target = input_and_target(item)
-    except TaskError:  # no pair, so that whatever it is, a collate_fn makes one of it
+    except TaskError:  # the item is no pair, so the loader's collate_fn must make one of it
         return [_described(item, values=False)]
     return [_described(inputs, values=False), _described(target, values=True)]
 
 
 def _described(value: Any, values: bool) -> Any:
-    """Shape and type of what can be a tensor, or its values where these are labels; of all else, the type's name."""
+    """Return shape and type of a value that can be a tensor, or its values if they are labels; else the type's name."""
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):

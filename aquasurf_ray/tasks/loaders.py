@@ -1,4 +1,4 @@
-"""The examples that a split gives: those of a data set, or those that a `DataLoader` of the user makes of one.
+"""The examples of a split: those of a data set, or those that a user's `DataLoader` makes of one.
 
 A loader's `sampler` or `batch_sampler` says which examples there are and in which batches, its `collate_fn` what a
 batch is made of. Training reads the loader itself; this module answers all other questions about it: how many examples
@@ -125,7 +125,7 @@ def drawn_batch(examples: Examples, n: int, seed: int) -> tuple[Inputs, Tensor]:
     given = [index for batch in given_batches(examples, seed) for index in batch]
     if examples.batch_sampler is not None:
         return collated(examples, [given[i] for i in torch.randperm(len(given), generator=order)[:n]], seed)
-    inputs, targets = collated(examples, given[:1], seed)  # its items are batches, which cannot be joined
+    inputs, targets = collated(examples, given[:1], seed)  # the items are batches, which cannot be joined
     return part_of(inputs, slice(0, n), len(targets)), targets[:n]
 
 
@@ -212,7 +212,7 @@ def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: i
 
 
 def _chunks(examples: Examples, size: int) -> list[list[Any]]:
-    """The indices of a split, or of one pass of its loader, in batches of at most `size`."""
+    """Yield the indices of a split, or of one pass of its loader, in batches of at most `size`."""
     if isinstance(examples, DataLoader) and not is_plain(examples):
         batches = given_batches(examples)
     else:
@@ -273,7 +273,7 @@ def _counters(sampler: Any) -> dict[str, int]:
 
 
 def _samplers(loader: DataLoader[Any]) -> list[Any]:
-    """The loader's sampler and batch sampler, and those that these hold."""
+    """Return the loader's sampler and batch sampler, and the samplers inside them."""
     found: list[Any] = []
     waiting = [loader.batch_sampler, loader.sampler]
     while waiting:

@@ -1,4 +1,4 @@
-"""Which tensor of a model's return value is its output: `logits` where there is one, else the first tensor.
+"""The choice of the output among a model's return values: `logits` if there is such an entry, else the first tensor.
 
 A model may return a tensor, a tuple or list, a dictionary, or a dataclass such as Hugging Face's `ModelOutput`. Loss,
 metric and spectrum use that one tensor; the others, such as hidden states or an auxiliary head's logits, are ignored.
@@ -19,7 +19,7 @@ def output_of(returned: Any) -> Tensor:
     """Return the output among what a model returned.
 
     Raises:
-        TaskError: there is no tensor in it.
+        TaskError: the model returned no tensor.
 
     >>> import torch
     >>> output_of({"hidden": torch.zeros(2), "logits": torch.ones(1)})

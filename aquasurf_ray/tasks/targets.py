@@ -1,4 +1,4 @@
-"""Which targets count, and where the classes of the outputs are: two rules that loss, metrics and spectra share.
+"""Two rules that loss, metrics and spectra share: which targets count, and which dimension of outputs holds classes.
 
 The shape of the targets says which dimension of the outputs holds the classes, as it does for PyTorch's cross-entropy:
 
@@ -9,7 +9,7 @@ The shape of the targets says which dimension of the outputs holds the classes, 
     (n, t, classes)        labels (n, t); probabilities (n, t, classes)
 
 Where two dimensions fit (t = classes, or probabilities), the loss decides: PyTorch's own take dimension 1, this
-package's `cross_entropy` the last, and any other is asked by `_classes_of_loss`.
+package's `cross_entropy` the last, and `_classes_of_loss` finds the dimension of any other loss.
 
 A label that is the loss's `ignore_index`, by default -100, is padding. It counts neither in the loss nor in a metric,
 a Fisher matrix or the weight of a batch. Targets that are real numbers all count.
@@ -135,7 +135,7 @@ def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tu
 
 
 def _is_like_outputs(targets: Tensor, outputs: Tensor) -> bool:
-    """Whether targets are one-hot or probabilities: real numbers, or whole ones in the outputs' shape."""
+    """Return whether targets are one-hot or probabilities: real numbers, or integers in the outputs' shape."""
     if targets.is_floating_point():
         return _same_but_ones(targets.shape, outputs.shape)
     return targets.shape == outputs.shape and outputs.shape[-1] > 1
@@ -150,7 +150,7 @@ def _same_but_ones(shape: torch.Size, other: torch.Size) -> bool:
 
 
 def _classes_of_loss(outputs: Tensor, targets: Tensor, loss: Loss | None) -> int:
-    """The class dimension of a loss whose targets fit both 1 and the last.
+    """Return the class dimension of a loss whose targets fit both dimension 1 and the last.
 
     A loss that goes through a softmax does not change when a constant is added to all logits of one position, so
     constants that differ from position to position tell the classes from the positions.
@@ -196,7 +196,7 @@ def _class_weights(loss: Loss | None) -> Tensor | None:
 
 
 def _setting(loss: Any, name: str) -> Any:
-    """A setting of a loss, bound by `partial` or an attribute; None where it has none."""
+    """Return a setting of a loss, bound by `partial` or an attribute; None if it has no such setting."""
     while isinstance(loss, partial):
         if name in loss.keywords:
             return loss.keywords[name]

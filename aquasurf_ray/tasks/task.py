@@ -46,7 +46,7 @@ FIRST_SETTINGS = frozenset(
 """The recipe's fields of version 0.1.0's first database."""
 
 CPU = torch.device("cpu")
-_loading = threading.RLock()  # a worker trains in one thread and answers in another
+_loading = threading.RLock()  # a worker trains in one thread and answers calls in another
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Splits:
     """Training, validation and test examples. The test split is read once, after the last epoch.
 
     Each is a data set, or a `DataLoader`, whose sampler, batches and `collate_fn` are then used as they are.
-    `unaugmented` are the training examples as a spectrum sees them, where `train` draws random transformations.
+    `unaugmented` are the training examples for spectra, if `train` draws random transformations.
     """
 
     train: Examples
@@ -76,7 +76,7 @@ class Task:
     """A network, the data it learns, and the recipe.
 
     Args:
-        name: what people call it, for example `digits` or `resnet56/cifar10`.
+        name: the task's name, for example `digits` or `resnet56/cifar10`.
         network: makes an untrained network from an activation factory; it draws its weights from torch's global
             generator, which the caller seeds.
         data: loads the three splits, in every worker and, for `digest`, where the search is started; the global
@@ -140,7 +140,7 @@ class Task:
             return splits
 
     def spec(self) -> dict[str, Any]:
-        """Return what identifies the task, as JSON-ready values. The time limit is left out: it changes no result.
+        """Return the task's identity as JSON-ready values. The time limit is left out, because it changes no result.
 
         The network is built once and the data are loaded for it, unless they are already: `network_identity` and
         `data_identity` say what is looked at.
@@ -220,5 +220,5 @@ class Task:
 
 
 def _json_ready(value: Any) -> Any:
-    """A tuple as a list, which JSON makes of it."""
+    """Return a tuple as a list, as JSON does."""
     return list(value) if isinstance(value, tuple) else value

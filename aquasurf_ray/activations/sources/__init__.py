@@ -1,4 +1,4 @@
-"""A function to take home: its source for PyTorch, JAX and TensorFlow, which needs nothing of ours, and ONNX."""
+"""Exports of a function: standalone source for PyTorch, JAX and TensorFlow without this package, and ONNX models."""
 
 from aquasurf_ray.activations.sources.jax import JAX
 from aquasurf_ray.activations.sources.onnx import export_onnx

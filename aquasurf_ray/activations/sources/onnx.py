@@ -1,7 +1,7 @@
 """A function as an ONNX model: float32 tensors of shape [batch, features], both sizes free, with doubles between them.
 
-Between input and output all is in double precision, so that the result is the float64 value, rounded once. An operator
-that a user registered is translated by PyTorch's exporter, and computes in float32 what the exporter makes of it.
+All computation in between is in double precision, so that the result is the float64 value, rounded once. PyTorch's
+exporter translates operators that a user registered; these compute in float32.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from aquasurf_ray.activations.sources.onnx_operators import BINARY, FOLDED, UNAR
 from aquasurf_ray.activations.sources.onnx_registered import OPSET, exported_graph
 
 INPUT, INPUT_AS_DOUBLE, OUTPUT = "x", "x64", "y"
-_IR_VERSION = 8  # the one of this opset
+_IR_VERSION = 8  # the IR version of this opset
 
 
 def export_onnx(expression: Expression | str, path: Path) -> None:
-    """Writes the function's model, with the input "x" and the output "y".
+    """Write the function's model, with the input "x" and the output "y".
 
     Raises:
         ActivationError: the ONNX packages are not installed, PyTorch's exporter cannot translate a registered operator,
@@ -37,7 +37,7 @@ def export_onnx(expression: Expression | str, path: Path) -> None:
 
 
 def onnx_model(expressions: Sequence[Expression]) -> Any:
-    """The model of one function, or of several with the outputs "y", "y1", "y2" and so on.
+    """Return the model of one function, or of several with the outputs "y", "y1", "y2" and so on.
 
     Raises:
         ActivationError: the ONNX packages are not installed, or PyTorch cannot translate a registered operator.
@@ -88,7 +88,7 @@ class _Graph:
         return result
 
     def insert(self, other: Any, arguments: Sequence[str]) -> str:
-        """Takes over the nodes and constants of a graph, applied to values of this one; returns its output."""
+        """Copy the nodes and constants of a graph, applied to values of this one, and return its output."""
         prefix = f"g{len(self.nodes)}_"
         names: dict[str, str] = {"": "", **dict(zip((value.name for value in other.input), arguments, strict=True))}
         for constant in other.initializer:
@@ -113,7 +113,7 @@ class _Graph:
 
 
 def _written(graph: _Graph, expression: Expression, registers: dict[Expression, str]) -> str | float:
-    """The name of the expression's value, or its number; what occurs twice is computed once."""
+    """Return the name of the expression's value, or its number; repeated sub-expressions are computed once."""
     if expression.value is not None:
         return expression.value
     if expression not in registers:

@@ -31,7 +31,7 @@ _ERFC_CENTRE = 3.75  # maps [0, inf) to [-1, 1) such that few terms suffice (She
 
 
 def _polynomial(op: Any, t: Any, function: Callable[[Any], Any], degree: int) -> Any:
-    """The value at `t` of the polynomial through `function` at the Chebyshev points of [-1, 1], by Horner's rule."""
+    """Return the value at `t` of the polynomial through `function` at the Chebyshev points of [-1, 1] (Horner)."""
     highest, *others = reversed(_coefficients(function, degree))
     value = op.Add(op.Mul(t, highest), others[0])
     for coefficient in others[1:]:
@@ -213,7 +213,7 @@ def _gelu(op: Any, x: Any) -> Any:
 
 
 def constant_like(op: Any, x: Any, value: float) -> Any:
-    """A number in the shape of x, also where x is infinite or NaN."""
+    """Return a number in the shape of x, also where x is infinite or NaN."""
     return op.Where(op.Equal(x, x), value, value)
 
 

@@ -1,6 +1,6 @@
 """An operator that a user registered, as an ONNX graph: PyTorch's exporter translates it, for float32.
 
-Where the exporter's own translation of a PyTorch function loses digits, the graph of `onnx_operators.py` stands.
+Where the exporter's own translation of a PyTorch function loses digits, the graph of `onnx_operators.py` replaces it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPSET = 18  # the oldest that the exporter writes; ONNX Runtime reads it since 2
 
 
 def exported_graph(operator: Operator, n_arguments: int) -> Any:
-    """The graph that computes the operator for `n_arguments` inputs.
+    """Return the graph that computes the operator for `n_arguments` inputs.
 
     Raises:
         ActivationError: the exporter cannot translate it, or onnxscript is not installed.
@@ -59,7 +59,7 @@ def exported_graph(operator: Operator, n_arguments: int) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter warns of its own parts, and prints the graphs that it cannot translate."""
+    """Silence the exporter, which warns about its own internals and prints the graphs that it cannot translate."""
     nowhere, disabled = io.StringIO(), logging.root.manager.disable
     logging.disable()
     try:
@@ -71,7 +71,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _translations() -> dict[Any, Any]:
-    """Ours in the place of those translations of the exporter's that lose digits."""
+    """Return this package's translations in place of the exporter's that lose digits."""
     import torch
 
     names = {

@@ -1,7 +1,7 @@
-"""An expression as source text of a framework: nested calls, with a line of its own for what occurs twice.
+"""An expression as source text of a framework: nested calls, with a separate line for each repeated sub-expression.
 
-A `Language` is a table from operators to templates, in which `{0}`, `{1}` stand for arguments, and the definitions that
-some of them need above the function. An argument is always a name, a call, or an expression in parentheses.
+A `Language` is a table from operators to templates, in which `{0}`, `{1}` stand for arguments, with the definitions
+that some operators need above the function. An argument is always a name, a call, or an expression in parentheses.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Language:
     """The spelling of the built-in operators in a framework.
 
     Attributes:
-        title: its name for people.
+        title: its name for display.
         frame: the file, with the places `{imports}`, `{definitions}`, `{class_name}`, `{name}`, `{latex}`, `{words}`,
             `{expression}`, `{lines}` and `{result}`.
-        imports: import lines by what they are for: a line is written where the function's text has its key.
-        indent: of the function's lines in the frame.
+        imports: import lines by key: a line is written if the function's text contains its key.
+        indent: the indentation of the function's lines in the frame.
         operators: a template for each operator of one or two arguments.
         joiners: for each operator of many arguments, the two-argument operator that folds them from left to right.
-        definitions: what an operator needs to have defined above, by operator.
+        definitions: the definitions that operators need above the function, by operator.
         bounds: a template for `max` and `min` of an argument and a number, where that differs from `operators`.
     """
 
@@ -46,11 +46,11 @@ class Language:
 
 
 def source(expression: Expression | str, language: Language) -> str:
-    """The function's file in a language, ready to be used; it needs nothing but the framework.
+    """Return the function's file in a language, ready for use without any package but the framework.
 
     Raises:
-        ExpressionError: not an expression.
-        OperatorError: one of its operators is not built in.
+        ExpressionError: the text is not an expression.
+        OperatorError: an operator is not built in.
     """
     expression = parse(expression) if isinstance(expression, str) else expression
     body = _Body(language)
@@ -72,7 +72,7 @@ def source(expression: Expression | str, language: Language) -> str:
 
 
 def class_name(expression: Expression) -> str:
-    """A name in the way of Python's classes, of the operators from left to right.
+    """Return a class name in Python's style, from the operators from left to right.
 
     >>> class_name(parse("mul(sigmoid(x),elu(x))"))
     'MulSigmoidElu'
@@ -82,7 +82,7 @@ def class_name(expression: Expression) -> str:
 
 
 def function_name(expression: Expression) -> str:
-    """A name in the way of Python's functions.
+    """Return a function name in Python's style.
 
     >>> function_name(parse("mul(sigmoid(x),elu(x))"))
     'mul_sigmoid_elu'
@@ -91,7 +91,7 @@ def function_name(expression: Expression) -> str:
 
 
 class _Body:
-    """The function's lines, and the operators that it has used."""
+    """The function's lines, and the operators used so far."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
@@ -101,14 +101,14 @@ class _Body:
         self.used: set[str] = set()
 
     def count(self, expression: Expression) -> None:
-        """Counts how often each part occurs."""
+        """Count the occurrences of each sub-expression."""
         self._counts[expression] += 1
         if self._counts[expression] == 1:
             for argument in expression.arguments:
                 self.count(argument)
 
     def text(self, expression: Expression) -> str:
-        """The expression as an argument; what occurs twice is computed above and named."""
+        """Return the expression as an argument; repeated sub-expressions are computed above and named."""
         if expression.operator is None:
             return VARIABLE if expression.value is None else _literal(expression.value)
         if expression in self._names:
@@ -148,7 +148,7 @@ class _Body:
 
 
 def _literal(value: float) -> str:
-    """A number as the languages have it; in parentheses if it has a sign.
+    """Return a number in the languages' spelling, in parentheses if it has a sign.
 
     >>> _literal(2.0), _literal(-0.5)
     ('2.0', '(-0.5)')

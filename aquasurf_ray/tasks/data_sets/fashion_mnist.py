@@ -50,11 +50,11 @@ class FashionMNIST:
     name: str = "fashion-mnist"
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """Images (1, 32, 32), flipped and shifted by up to 2 pixels in training; there is nothing to prepare."""
+        """Return the source of images (1, 32, 32), flipped and shifted by up to 2 pixels in training."""
         return Source(10, (1, 32, 32), partial(self.splits, task), augment=partial(flip_and_shift, pixels=2))
 
     def splits(self, task: str) -> Splits:
-        """The splits as in-memory tensors: inputs (n, 1, 32, 32) float32, targets (n,) int64.
+        """Return the splits as in-memory tensors: inputs (n, 1, 32, 32) float32, targets (n,) int64.
 
         Raises:
             TaskError: a file is missing or damaged.
@@ -71,13 +71,13 @@ class FashionMNIST:
         )
 
     def download(self, folder: Path) -> None:
-        """Fetch the archives and check them, unless they are there or Debian's package is installed."""
+        """Download the archives and check them, unless they exist or Debian's package is installed."""
         if not PACKAGED.is_dir():
             datasets.FashionMNIST(str(folder), download=True)
 
 
 def read_split(part: str, task: str) -> tuple[Tensor, Tensor]:
-    """The images (n, 1, 28, 28) uint8 and labels (n,) int64 of `train` or `t10k`.
+    """Return the images (n, 1, 28, 28) uint8 and labels (n,) int64 of `train` or `t10k`.
 
     Args:
         part: the archives' prefix.
@@ -93,7 +93,7 @@ def read_split(part: str, task: str) -> tuple[Tensor, Tensor]:
 
 
 def _idx(folder: Path, name: str, header: int, task: str) -> Tensor:
-    """The bytes of a packed IDX file (LeCun's format) after its header, as uint8."""
+    """Return the bytes of a packed IDX file (LeCun's format) after its header, as uint8."""
     if not (folder / f"{name}.gz").is_file():
         raise missing("fashion-mnist", f"no file {name}.gz", folder, task)
     try:

@@ -65,7 +65,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward block with the activation, each after a layer norm and beside a shortcut."""
+    """Attention, then a feed-forward block with the activation, each after a layer norm and parallel to a shortcut."""
 
     def __init__(self, activation: ActivationFactory) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Characters(nn.Module):
         self.blocks = nn.Sequential(Block(activation), Block(activation))
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(VOCABULARY))
         for table in (self.characters, self.positions):
-            nn.init.normal_(table.weight, std=0.02)  # as GPT-2 has them (Radford et al. 2019)
+            nn.init.normal_(table.weight, std=0.02)  # as in GPT-2 (Radford et al. 2019)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.characters(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
@@ -98,7 +98,7 @@ class Characters(nn.Module):
 
 
 def characters_data() -> Splits:
-    """The splits as in-memory tensors: inputs and targets (n, 48) int64."""
+    """Return the splits as in-memory tensors: inputs and targets (n, 48) int64."""
     tokens = torch.tensor([VOCABULARY.index(character) for character in reference_text()])
 
     def pieces(start: float, end: float) -> TensorDataset:
@@ -110,7 +110,7 @@ def characters_data() -> Splits:
 
 
 def reference_text() -> str:
-    """The first 400,000 characters of Python's language reference that are in the vocabulary."""
+    """Return the first 400,000 characters of Python's language reference that are in the vocabulary."""
     from pydoc_data.topics import topics
 
     text = "\n".join(topics[name] for name in sorted(topics))

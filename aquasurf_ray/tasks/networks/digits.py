@@ -77,11 +77,11 @@ class Digits:
     """The images as a data set that other networks can be put on."""
 
     def source(self, task: str, preparation: Preparation | None) -> Source:
-        """Images (1, 8, 8); there is nothing to prepare."""
+        """Return the source of images (1, 8, 8), without preparation."""
         return Source(10, (1, 8, 8), digits_data)
 
     def download(self, folder: Path) -> None:
-        """Nothing: scikit-learn brings them along."""
+        """Do nothing: the images are part of scikit-learn."""
 
 
 DIGITS = Digits()

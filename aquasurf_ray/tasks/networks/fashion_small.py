@@ -71,5 +71,5 @@ def fashion_small_data() -> Splits:
 
 
 def _halved(images: Tensor) -> Tensor:
-    """(n, 1, 28, 28) uint8 -> (n, 1, 14, 14) uint8, each pixel the rounded mean of four."""
+    """Halve images: (n, 1, 28, 28) uint8 -> (n, 1, 14, 14) uint8, each pixel the rounded mean of four."""
     return functional.avg_pool2d(images.float(), 2).round().to(torch.uint8)

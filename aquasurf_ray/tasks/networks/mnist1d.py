@@ -8,7 +8,7 @@ data on every machine from its own seed, so nothing is downloaded.
 8,000 signals are generated with the package's default settings: 4,000 to train on, as in the paper, 2,000 for
 validation and 2,000 for test. Larger validation and test splits than the paper's 1,000 separate functions better.
 
-The recipe is tuned for relu, so that a function that beats relu beats one that was given its chance: AdamW at the
+The recipe is tuned for ReLU, so that functions are compared with ReLU at its best: AdamW at the
 learning rate and number of epochs with relu's best mean validation accuracy over a grid of both with three seeds
 (`benchmarks/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
 """

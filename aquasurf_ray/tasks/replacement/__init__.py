@@ -207,7 +207,7 @@ def _factory(activation: ActivationFactory | str) -> ActivationFactory:
 
 
 def _places(parent: nn.Module, selection: _Selection, prefix: str = "") -> Iterator[_Place]:
-    """Everything that could be replaced below a module, in the order of `named_modules`; nothing inside of it."""
+    """Yield all replaceable places below a module, in the order of `named_modules`, but none inside another."""
     for attribute, value in vars(parent).items():
         if is_function(value, ACTIVATION_CALLS | GATE_CALLS):
             reason = f"gate: {called_name(value)}" if is_function(value, GATE_CALLS) else None
@@ -277,7 +277,7 @@ def _with_calls(
 def _calls_beyond(
     model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]
 ) -> list[ActivationCall]:
-    """The activations that are called outside of the new modules and of those that are known to stay."""
+    """Return the activations that are called outside of the new modules and of modules that stay."""
     known = [kept.name for kept in report.kept]
     called = activation_calls(model, inputs, outside=new)
     return [

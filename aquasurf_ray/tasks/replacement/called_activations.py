@@ -41,7 +41,7 @@ class ActivationCall:
 
     @property
     def is_gate(self) -> bool:
-        """Whether networks multiply or average by this function."""
+        """True if networks multiply or average by this function."""
         return self.function in GATE_CALLS
 
 
@@ -81,7 +81,7 @@ def activation_calls(
 
 
 def _place() -> str:
-    """File and line of the innermost call that is not PyTorch's own; relative to the working folder, if inside."""
+    """Return file and line of the innermost call outside of PyTorch, relative to the working folder if inside."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith((TORCH, __file__)):
         frame = frame.f_back
