@@ -1,1 +1,1 @@
-"""The command `aquasurf`: thin modules, one a group of commands, that parse, call and print."""
+"""The command `aquasurf`: thin modules, one for each command, that parse, call and print."""

@@ -21,10 +21,10 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aquasurf_ray.driver.callbacks.trackers import check_target
 from aquasurf_ray.driver.duration import checked_seconds, parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
+from aquasurf_ray.driver.tracker_targets import check_target
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
 

@@ -66,7 +66,7 @@ class ExportVerbs(ImportVerbs):
             RunNotFound: no run has this name.
         """
         if form not in FORMATS:
-            raise ExportError(f"no format is named '{form:.40}'; there are: {', '.join(FORMATS)}")
+            raise ExportError(f"format must be one of {', '.join(FORMATS)}, got '{form:.40}'")
         content = self._read(lambda connection: _content(connection, run_id))
         with _written(Path(path)) as file:
             return FORMATS[form](self, file, content, cdf)

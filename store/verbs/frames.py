@@ -111,7 +111,7 @@ class FrameVerbs(StoreCore):
         import pandas as pd
 
         if status is not None and status not in get_args(EvaluationStatus):
-            raise BadRecord(f"status '{status:.40}' is not known; there are {', '.join(get_args(EvaluationStatus))}")
+            raise BadRecord(f"status must be one of {', '.join(get_args(EvaluationStatus))}, got '{status:.40}'")
         given = {Run.name: run, Task.name: task, Evaluation.status: status}
         query = query.where(*(column == value for column, value in given.items() if value is not None))
 

@@ -61,7 +61,7 @@ def test_it_comes_back_as_the_benchmark_that_it_was(here, synthetic_benchmark, c
             assert (its is None) == (spectrum is None)
             if spectrum is not None:
                 assert its.layout[:2] == spectrum.layout[:2]
-                # the file has bins of its own number, see analysis.packing
+                # the file has bins of its own number, see analysis.benchmarks.packing
                 assert abs(its.quantiles.mean() - spectrum.quantiles.mean()) < 0.01
 
 

@@ -29,6 +29,22 @@ def test_every_test_file_is_in_the_folder_of_a_room_or_of_a_part_of_one() -> Non
     assert misplaced == []
 
 
+def test_no_folder_has_more_than_twenty_files_side_by_side_but_the_commands() -> None:
+    root = ROOT / "aquasurf_ray"
+    counts = {package: len([*(root / package).glob("*.py")]) for package in packages() if package != Path("cli")}
+    assert {str(package): n for package, n in counts.items() if n > 20 + 1} == {}, "an __init__.py is not counted"
+
+
+def test_each_command_has_a_file_of_its_name() -> None:
+    from typer.main import get_command
+
+    from aquasurf_ray.cli.main import app
+
+    files = {path.stem for path in (ROOT / "aquasurf_ray/cli").glob("*.py")}
+    names = {name.replace("-", "_") for name in get_command(app).commands}  # type: ignore[attr-defined]
+    assert names - {"import"} <= files, "`import` is a word of Python: its file is import_file.py"
+
+
 def test_what_tests_share_is_in_fixtures() -> None:
     shared = [path for path in tracked() if not path.name.startswith("test_") and path.name != "conftest.py"]
     assert {path.parts[0] for path in shared} == {"fixtures"} | WITH_SCRIPTS

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +23,6 @@ from aquasurf_ray.driver.events import EvaluationEnded, Event, Events
 if TYPE_CHECKING:
     from aquasurf_ray.store import EpochRecord
 
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 LONGEST_WAIT = 30.0  # seconds at the end of a run; a server that is down must not hold the run back
 METRICS = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
 
@@ -37,20 +35,6 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Finish: no more results follow."""
-
-
-def check_target(target: str) -> str:
-    """Return the target unchanged, if it is valid and its package is installed.
-
-    Raises:
-        ValueError: the target is not valid, or its package is not installed.
-    """
-    kind, _, where = target.partition(":")
-    if kind not in PACKAGES or not where:
-        raise ValueError(f"tensorboard:FOLDER or mlflow:URI expected, got '{target}'")
-    if find_spec(PACKAGES[kind]) is None:
-        raise ValueError(f"{PACKAGES[kind]} is not installed; pip install 'aquasurf-ray[{kind}]'")
-    return target
 
 
 class Trackers:
@@ -174,7 +158,7 @@ class MlflowTracker:
 
 
 TRACKERS: dict[str, Callable[[str, str], Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker}
-"""The trackers by the word before the colon; a new one needs one line here and one in `PACKAGES`."""
+"""The trackers by the word before the colon; a new one needs one line here and one in `tracker_targets.PACKAGES`."""
 
 
 def _open(target: str, run: str) -> Tracker:

@@ -27,9 +27,8 @@ def run_on(connection: sa.Connection) -> None:
 def run_for_developer() -> None:
     """Run the command on the database that `-x url=...` names."""
     engine = make_engine(parse_url(context.get_x_argument(as_dictionary=True)["url"]))
-    with engine.execution_options(**{WRITES: True}).connect() as connection:
-        with connection.begin():
-            run_on(connection)
+    with engine.execution_options(**{WRITES: True}).connect() as connection, connection.begin():
+        run_on(connection)
 
 
 given = context.config.attributes.get("connection")

@@ -150,7 +150,7 @@ def test_a_file_is_whole_or_as_it_was(world, run, tmp_path):
 def test_places_and_formats_that_are_not_there(world, run, tmp_path):
     with pytest.raises(ExportError, match=r"'.*/no/run\.csv' cannot be written: No such file"):
         world.store.export_run(run, "csv", tmp_path / "no" / "run.csv")
-    with pytest.raises(ExportError, match="no format is named 'xls'; there are: csv, parquet, act-bench"):
+    with pytest.raises(ExportError, match="format must be one of csv, parquet, act-bench, got 'xls'"):
         world.store.export_run(run, "xls", tmp_path / "run.xls")
     with pytest.raises(RunNotFound, match="4711"):
         world.store.export_run(4711, "csv", tmp_path / "run.csv")

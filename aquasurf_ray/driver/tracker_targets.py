@@ -1,0 +1,21 @@
+"""The targets of `--log-to`: the known trackers, and the package that each one needs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
+
+
+def check_target(target: str) -> str:
+    """Return the target unchanged, if it is valid and its package is installed.
+
+    Raises:
+        ValueError: the target is not valid, or its package is not installed.
+    """
+    kind, _, where = target.partition(":")
+    if kind not in PACKAGES or not where:
+        raise ValueError(f"tensorboard:FOLDER or mlflow:URI expected, got '{target}'")
+    if find_spec(PACKAGES[kind]) is None:
+        raise ValueError(f"{PACKAGES[kind]} is not installed; pip install 'aquasurf-ray[{kind}]'")
+    return target
