@@ -1,4 +1,4 @@
-"""Simulated searches in parallel: `analysis.simulation.simulate` in Ray tasks, a few runs of one policy in each.
+"""Simulated searches in parallel: `analysis.replay.simulation` in Ray tasks, a few runs of one policy in each.
 
 Invariants: run i of every policy has the seed `seed + i`, so that runs are paired across policies, and a trace depends
 only on its policy, its seed and the order, not on chunks, processors or the order of the tasks. The benchmark is put
@@ -44,12 +44,12 @@ class ReplayOrder:
     """The simulations to run.
 
     Args:
-        policies: the names of search algorithms, see `analysis.search_algorithms`.
+        policies: the names of search algorithms, see `analysis.replay.algorithms`.
         runs: the number of runs of each policy.
         evaluations: the number of evaluations of each run, after the baselines.
         workers: the number of simultaneous trainings of a simulated search.
         seed: the seed of the first run; each further run adds 1.
-        observe: the scores that a search sees, see `analysis.simulation.simulate`.
+        observe: the scores that a search sees, see `analysis.replay.simulation.simulate`.
         candidates: how many functions each run can choose from, drawn by its seed; 0 for all. On all of them a policy
             does nearly the same in every run.
         own: the caller's own search algorithms, by the names that `policies` uses.

@@ -12,7 +12,7 @@ from recorder import Recorder
 from scripted_worker import EPOCHS, ScriptedWorker, curve_of, score_of
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.driver import evaluate
+from aquasurf_ray.driver import evaluate, tracker_targets
 from aquasurf_ray.driver.callbacks import trackers
 from aquasurf_ray.driver.callbacks.trackers import Trackers
 from aquasurf_ray.driver.config import make_config
@@ -134,7 +134,7 @@ def test_targets_are_checked_before_anything_starts(monkeypatch):
     for wrong in ("wandb:here", "tensorboard", "mlflow:"):
         with pytest.raises(BadUse, match="log-to: tensorboard:FOLDER or mlflow:URI expected"):
             make_config({"task": "digits", "log_to": [wrong]})
-    monkeypatch.setitem(trackers.PACKAGES, "mlflow", "no_such_package")
+    monkeypatch.setitem(tracker_targets.PACKAGES, "mlflow", "no_such_package")
     with pytest.raises(BadUse, match="pip install 'aquasurf-ray"):
         make_config({"task": "digits", "log_to": ["mlflow:file:///x"]})
     config = make_config({"task": "digits", "log_to": ["tensorboard:there"]})
