@@ -88,27 +88,11 @@ def database(path, *statements):
         connection.commit()
 
 
-ROWS = "CREATE TABLE t (function TEXT, val_acc REAL)"
-
-
-@pytest.mark.parametrize(
-    ("statements", "says"),
-    [
-        (["CREATE VIEW t AS SELECT load_extension('planted.so') AS function, 1 AS val_acc"], "one table is expected"),
-        ([ROWS, "INSERT INTO t VALUES ('relu(x)', '__import__(''os'').system(''touch planted'')')"], "is no number"),
-        ([ROWS, "INSERT INTO t VALUES ('relu(x)', '" + "[" * 100_000 + "')"], "nested deeper"),
-        ([ROWS, "CREATE TRIGGER boom AFTER INSERT ON t BEGIN SELECT load_extension('x'); END"], ""),
-    ],
-)
-def test_a_hostile_database_as_a_benchmark(here, statements, says):
-    database(here / "hostile.db", *statements)
+def test_a_database_as_a_benchmark_is_refused_unopened(here):
+    database(here / "hostile.db", "CREATE VIEW t AS SELECT load_extension('planted.so') AS function, 1 AS val_acc")
     before = (here / "hostile.db").read_bytes()
-    started = time.process_time()
-    with contextlib.ExitStack() as stack:
-        if says:
-            stack.enter_context(pytest.raises(BenchmarkFileError, match=says))
+    with pytest.raises(BenchmarkFileError, match="is a SQLite database; import reads Act-Bench files"):
         list(read_benchmark(here / "hostile.db"))
-    assert time.process_time() - started < QUICK
     assert (here / "hostile.db").read_bytes() == before
     assert not (here / "planted").exists()
 

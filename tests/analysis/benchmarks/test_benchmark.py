@@ -195,7 +195,7 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
     for metadata, says in (
         (b"{", "damaged: JSON"),
         (b"{}", "damaged: KeyError: 'version'"),
-        (b'{"version": 2}', "reads 1"),
+        (b'{"version": 2}', "reads version 1"),
     ):
         table = pyarrow.table({"a": [1]}).replace_schema_metadata({b"aquasurf_benchmark": metadata})
         pyarrow.parquet.write_table(table, tmp_path / "headless.parquet")
@@ -211,7 +211,7 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("functions", ("relu(x)",) * 60, "different functions"),
+        ("functions", ("relu(x)",) * 60, "distinct functions"),
         ("seconds", np.ones((60, 2)), "seconds have shape"),
         ("outputs", np.ones((59, 1000), dtype=np.float32), "outputs are of 59 functions"),
         ("spectra", {"sampled": (None,)}, "sampled are of 1 functions"),

@@ -200,7 +200,7 @@ def test_a_live_page_outlives_its_server(browser, stored_run):
         found.goto(f"http://127.0.0.1:{served.server_address[1]}/")
         found.wait_for_selector("body[data-drawn]", timeout=120_000)
     found.wait_for_function(
-        "document.getElementById('live').innerText.includes('The server has ended')", timeout=60_000
+        "document.getElementById('live').innerText.includes('The server has stopped')", timeout=60_000
     )
     assert found.locator("#progress-0 .main-svg").count() > 0
     context.close()
