@@ -107,6 +107,7 @@ def test_a_network_of_timm_is_searched(folder):
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.filterwarnings("ignore:the spectrum covers:aquasurf_ray.workers.spectrum.SkippedLayerWarning")
 def test_a_language_model_is_searched(folder):
     scores = searched(folder, task_of("text"), "categorical")
     assert -60 < max(scores.values()) < -5, "96 is chance; the text is that of the pages, and changes with them"
