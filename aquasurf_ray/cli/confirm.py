@@ -14,11 +14,11 @@ app = Commands()
 
 
 @app.command(epilog="Example: aquasurf confirm digits-1 --top 5 --seeds 5")
-@with_settings("TrainingConditions", "seeds")
+@with_settings("TrainingConditions", "seeds", defaults=False)
 def confirm(name: RunName, settings: dict[str, Any], top: Top = 5, as_json: AsJson = False) -> None:
     """Retrain the best functions of a run with more seeds: real gain or luck?
 
-    Trains them and the baselines with additional seeds, and shows how much of their lead remains. The seed that the
+    Trains them and the baselines with additional seeds (5 by default), and shows how much of their lead remains. The seed that the
     functions were selected on is left out, since the best of many noisy trainings is partly luck. Settings that are
     not given keep the run's values.
     """

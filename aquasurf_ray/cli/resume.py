@@ -15,7 +15,7 @@ app = Commands()
 
 
 @app.command(epilog="Example: aquasurf resume digits-1 --evaluations 80")
-@with_settings("RunConditions")
+@with_settings("RunConditions", defaults=False)
 def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> None:
     """Resume a run after an interruption, or with a larger budget.
 

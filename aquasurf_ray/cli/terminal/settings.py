@@ -24,7 +24,7 @@ ConfigFile = Annotated[
 
 
 def with_settings(
-    model: str, *more: str, without: tuple[str, ...] = (), argument: str | None = None
+    model: str, *more: str, without: tuple[str, ...] = (), argument: str | None = None, defaults: bool = True
 ) -> Callable[[Callable[..., None]], FromModel]:
     """Return a decorator that gives a command the settings of a model as options, and `--config`.
 
@@ -36,6 +36,8 @@ def with_settings(
         more: further settings.
         without: settings of the model that the command does not take.
         argument: a setting that is the command's argument instead of an option.
+        defaults: whether help shows default values. A command that continues a run has none: a setting that is not
+            given keeps the run's value.
     """
 
     def names() -> list[str]:
@@ -44,17 +46,21 @@ def with_settings(
         taken = [name for name in (*getattr(config, model).model_fields, *more) if name not in without]
         return sorted(taken, key=lambda name: list(config.Panel).index(config.shown(name)["panel"]))
 
-    return lambda command: FromModel(command, names, argument)
+    return lambda command: FromModel(command, names, argument, defaults)
 
 
 class FromModel:
     """A command with options from the model: parameters annotated `FROM_MODEL`, and the settings called `names`."""
 
     def __init__(
-        self, command: Callable[..., None], names: Callable[[], list[str]] | None = None, argument: str | None = None
+        self,
+        command: Callable[..., None],
+        names: Callable[[], list[str]] | None = None,
+        argument: str | None = None,
+        defaults: bool = True,
     ) -> None:
         update_wrapper(self, command)
-        self._command, self._names, self._argument = command, names, argument
+        self._command, self._names, self._argument, self._defaults = command, names, argument, defaults
 
     def __call__(self, **given: Any) -> None:
         if self._names is not None:
@@ -89,7 +95,7 @@ class FromModel:
 
         if name == self._argument:
             return _argument(name)
-        return _option(name, panel=str(shown(name)["panel"]))
+        return _option(name, panel=str(shown(name)["panel"]), defaults=self._defaults)
 
     def _with_settings(self, config: Path | None = None, **given: Any) -> dict[str, Any]:
         from aquasurf_ray.driver.config import SearchConfig, read_config_file
@@ -104,8 +110,10 @@ class FromModel:
         return {**own, "settings": settings}
 
 
-def _option(name: str, panel: str | None = None) -> Any:
+def _option(name: str, panel: str | None = None, *, defaults: bool = True) -> Any:
     kind, about = _shown(name)
+    if not (defaults or name == "store"):  # the store is where the run is found, not one of its values
+        about["help"] = about["help"].partition(" Default: ")[0]
     return Annotated[kind | None, typer.Option(f"--{name.replace('_', '-')}", rich_help_panel=panel, **about)]
 
 
