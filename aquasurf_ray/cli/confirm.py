@@ -18,9 +18,9 @@ app = Commands()
 def confirm(name: RunName, settings: dict[str, Any], top: Top = 5, as_json: AsJson = False) -> None:
     """Retrain the best functions of a run with more seeds: real gain or luck?
 
-    Trains them and the baselines with additional seeds (5 by default), and shows how much of their lead remains. The seed that the
-    functions were selected on is left out, since the best of many noisy trainings is partly luck. Settings that are
-    not given keep the run's values.
+    Trains them and the baselines with additional seeds (5 by default), and shows how much of their lead remains. The
+    seed that the functions were selected on is left out, since the best of many noisy trainings is partly luck.
+    Settings that are not given keep the run's values.
     """
     from aquasurf_ray.driver import confirm as start
 

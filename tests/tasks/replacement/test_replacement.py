@@ -319,5 +319,5 @@ def test_the_rewritten_block_says_so_where_timms_has_changed(monkeypatch):
         return self.out_proj(functional.gelu(value) * (key * query.softmax(-1)).sum(-1, keepdim=True))
 
     monkeypatch.setattr(timm.models.mobilevit.LinearSelfAttention, "_forward_self_attn", changed)
-    with pytest.raises(TaskError, match="LinearSelfAttention computes something else"):
+    with pytest.raises(TaskError, match="LinearSelfAttention is not the one that mobilevitv2"):
         replace_activations(nn.Sequential(attention()), Marker)
