@@ -1,7 +1,8 @@
 """The choice of the output among a model's return values: `logits` if there is such an entry, else the first tensor.
 
-A model may return a tensor, a tuple or list, a dictionary, or a dataclass such as Hugging Face's `ModelOutput`. Loss,
-metric and spectrum use that one tensor; the others, such as hidden states or an auxiliary head's logits, are ignored.
+A model may return a tensor, a tuple or list, a dictionary, or a dataclass such as Hugging Face's `ModelOutput`, also
+nested: the output of `((logits, aux), features)` is `logits`. Loss, metric and spectrum use that one tensor; the
+others, such as hidden states or an auxiliary head's logits, are ignored.
 """
 
 from __future__ import annotations
@@ -27,18 +28,23 @@ def output_of(returned: Any) -> Tensor:
     >>> output_of((torch.zeros(2), None))
     tensor([0., 0.])
     """
-    if isinstance(returned, Tensor):
-        return returned
-    logits = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", None)
-    found = (
-        logits if isinstance(logits, Tensor) else next((v for v in _values(returned) if isinstance(v, Tensor)), None)
-    )
+    found = _found(returned)
     if found is None:
         raise TaskError(
             "the network must return a tensor, or a tuple, dictionary or dataclass with one, "
             f"got {type(returned).__name__}"
         )
     return found
+
+
+def _found(returned: Any) -> Tensor | None:
+    if isinstance(returned, Tensor):
+        return returned
+    logits = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    inner = (_found(value) for value in _values(returned))
+    return next((tensor for tensor in inner if tensor is not None), None)
 
 
 def _values(returned: Any) -> Iterable[Any]:

@@ -101,8 +101,23 @@ Named = namedtuple("Named", ("aux", "logits"))
         Output(X, Y),
         Hidden(None, Y),
         Named(X, Y),
+        ((Y, X), X),
+        [{"hidden": X, "logits": Y}, X],
+        {"state": (None, [Y]), "aux": X},
     ],
-    ids=["tensor", "tuple", "list", "dict", "logits", "dataclass", "first of a dataclass", "namedtuple"],
+    ids=[
+        "tensor",
+        "tuple",
+        "list",
+        "dict",
+        "logits",
+        "dataclass",
+        "first of a dataclass",
+        "namedtuple",
+        "tuple in a tuple",
+        "logits within",
+        "first within",
+    ],
 )
 def test_the_output_is_logits_or_the_first_tensor(returned):
     assert output_of(returned) is Y
