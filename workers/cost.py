@@ -75,8 +75,9 @@ class _Stepper:
 
     def __init__(self, task: Task, network: nn.Module, batch: Step, arithmetic: Arithmetic) -> None:
         self.network, self.batch, self.arithmetic = network, batch, arithmetic
-        self.loss = task.objective.on(batch.targets.device).training_loss(task.recipe.label_smoothing)
-        self.optimizer = make_optimizer(network, task.recipe)
+        objective, recipe = task.objective.on(batch.targets.device), task.recipe
+        self.loss = objective.training_loss(recipe.label_smoothing, mixes=recipe.mixes)
+        self.optimizer = make_optimizer(network, recipe)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # the step does all its work, and the weights stay
 

@@ -28,6 +28,7 @@ from aquasurf_ray.tasks.targets import (
     example_weights,
     ignored_label,
     is_sum,
+    loss_of_probabilities,
 )
 
 Quantity = Callable[[Tensor, Tensor, Loss | None], tuple[Tensor, Tensor]]
@@ -182,14 +183,14 @@ class Objective:
         require(isinstance(self.metric, Metric), "metric", self.metric, "a Metric")
         require(self.likelihood in LIKELIHOODS, "likelihood", self.likelihood, f"one of {', '.join(LIKELIHOODS)}")
 
-    def training_loss(self, label_smoothing: float = 0.0) -> Loss:
-        """Return the loss to minimise: `loss` itself, or with smoothed labels.
+    def training_loss(self, label_smoothing: float = 0.0, *, mixes: bool = False) -> Loss:
+        """Return the loss to minimise: `loss` itself, or with smoothed labels, or for mixed labels.
 
         Raises:
             TaskError: smoothing is asked for, and the loss is not `cross_entropy`.
         """
         if label_smoothing == 0:
-            return self.loss
+            return loss_of_probabilities(self.loss) if mixes else self.loss
         if self.loss is not cross_entropy:
             raise TaskError(f"label_smoothing is for cross_entropy, and the loss is {name_of(self.loss)}")
         return partial(cross_entropy, label_smoothing=label_smoothing)

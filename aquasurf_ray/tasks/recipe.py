@@ -72,6 +72,11 @@ class Recipe:
     channels_last: bool = False
     deterministic: bool = False
 
+    @property
+    def mixes(self) -> bool:
+        """True if training batches are mixed, by mixup or cutmix."""
+        return self.mixup > 0 or self.cutmix > 0
+
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")

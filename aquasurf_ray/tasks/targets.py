@@ -18,6 +18,7 @@ a Fisher matrix or the weight of a batch. Targets that are real numbers all coun
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,24 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
 def is_sum(loss: Loss | None) -> bool:
     """Return whether a loss is a sum over its targets and not their mean: PyTorch's `reduction="sum"`."""
     return bool(_setting(loss, "reduction") == "sum")
+
+
+def loss_of_probabilities(loss: Loss) -> Loss:
+    """Return a loss for targets that are probabilities, beside which PyTorch refuses an `ignore_index` of 0 or more.
+
+    >>> loss = loss_of_probabilities(nn.CrossEntropyLoss(ignore_index=255))
+    >>> round(loss(torch.zeros(1, 4), torch.full((1, 4), 0.25)).item(), 4)
+    1.3863
+    """
+    if ignored_label(loss) < 0:
+        return loss
+    if isinstance(_function(loss), nn.Module):
+        loss = deepcopy(loss)
+        for module in _function(loss).modules():
+            if isinstance(getattr(module, "ignore_index", None), int):
+                module.ignore_index = IGNORED
+        return loss
+    return partial(loss, ignore_index=IGNORED) if isinstance(loss, partial) else loss
 
 
 def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> int:

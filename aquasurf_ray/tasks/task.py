@@ -117,7 +117,7 @@ class Task:
         require(self.augment is None or callable(self.augment), "augment", self.augment, "a callable, or None")
         self.objective.training_loss(self.recipe.label_smoothing)
         require(
-            self.recipe.mixup == self.recipe.cutmix == 0 or self.objective.likelihood == "categorical",
+            not self.recipe.mixes or self.objective.likelihood == "categorical",
             "likelihood",
             self.objective.likelihood,
             "categorical for mixup and cutmix, which mix class labels",

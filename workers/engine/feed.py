@@ -9,6 +9,7 @@ together therefore augment their shares differently from one process that trains
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.tasks.inputs import Inputs, call_network, part_of
 from aquasurf_ray.tasks.outputs import output_of
-from aquasurf_ray.tasks.targets import counted_targets, example_weights
+from aquasurf_ray.tasks.targets import Loss, counted_targets
 from aquasurf_ray.workers.engine.batches import WHOLE, Batch, Share, Total, batch_source
 from aquasurf_ray.workers.engine.mixing import BatchMixing
 from aquasurf_ray.workers.engine.precision import Arithmetic
@@ -64,12 +65,11 @@ class TrainingFeed:
         self.arithmetic = Arithmetic(task.recipe, device)
         self.objective = task.objective.on(device)
         self._share = share
-        self._mixes = task.recipe.mixup > 0 or task.recipe.cutmix > 0
         self._source = batch_source(
             splits.train,
             task.recipe.batch_size,
             device,
-            weigh=_counted_examples if self._mixes else task.objective.weights,
+            weigh=partial(_counted_examples, loss=task.objective.loss) if task.recipe.mixes else task.objective.weights,
             loader_workers=loader_workers,
             share=share,
             total=total,
@@ -113,8 +113,8 @@ class TrainingFeed:
         if self.task.augment is not None:
             inputs = self.task.augment(inputs, draws)
         targets = labels
-        if self._mixes and batch.n > 0:
-            inputs, labels = _labelled(inputs, labels, all_are=batch.n == len(labels))
+        if self.task.recipe.mixes and batch.n > 0:
+            inputs, labels = _labelled(inputs, labels, self.task.objective.loss, all_are=batch.n == len(labels))
             inputs, targets = self._mixed(inputs, labels, draws, network)
         counts = batch.n, batch.n_together, batch.share, batch.examples
         return Step(self.arithmetic.formatted(inputs), targets, labels, *counts)
@@ -127,19 +127,22 @@ class TrainingFeed:
         return self._mixing(inputs, labels, draws)
 
 
-def _counted_examples(targets: Tensor) -> Tensor:
+def _counted_examples(targets: Tensor, loss: Loss) -> Tensor:
     """Return the weights of mixed examples: 1 each, whatever their classes weigh, and 0 without a label."""
-    if targets.is_floating_point():
-        return torch.ones(len(targets), dtype=torch.float64)
-    return example_weights(targets).clamp(max=1.0)
+    return _has_label(targets, loss).double().cpu()
 
 
-def _labelled(inputs: Inputs, labels: Tensor, *, all_are: bool) -> tuple[Inputs, Tensor]:
+def _labelled(inputs: Inputs, labels: Tensor, loss: Loss, *, all_are: bool) -> tuple[Inputs, Tensor]:
     """Return the examples that have a label; examples without one cannot be mixed."""
     if all_are or labels.is_floating_point():
         return inputs, labels
-    chosen = counted_targets(labels.reshape(len(labels), -1)[:, 0]).nonzero()[:, 0]
+    chosen = _has_label(labels, loss).nonzero()[:, 0]
     return part_of(inputs, chosen, len(labels)), labels[chosen]
+
+
+def _has_label(targets: Tensor, loss: Loss) -> Tensor:
+    counted = counted_targets(targets, loss)
+    return counted.flatten(1).any(1) if counted.dim() > 1 else counted
 
 
 @torch.no_grad()

@@ -175,7 +175,8 @@ def _measured(feed: TrainingFeed, activation: Activation) -> Health:
 
 def _forward(feed: TrainingFeed, network: nn.Module, step: Step) -> tuple[Tensor, Tensor]:
     outputs = feed.arithmetic.forward(network, step.inputs)
-    loss = feed.objective.training_loss(feed.task.recipe.label_smoothing)(outputs, step.targets)
+    recipe = feed.task.recipe
+    loss = feed.objective.training_loss(recipe.label_smoothing, mixes=recipe.mixes)(outputs, step.targets)
     if not loss.isfinite():
         share = 1 - outputs.isfinite().double().mean().item()
         raise Unhealthy(f"non-finite-forward: first training loss is {loss.item()}, {share:.1%} of outputs not finite")

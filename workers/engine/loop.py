@@ -66,7 +66,7 @@ class TrainingLoop:
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.schedule = make_schedule(self.optimizer, self.recipe, self.n_steps)
         self.objective = feed.objective
-        self.loss = self.objective.training_loss(self.recipe.label_smoothing)
+        self.loss = self.objective.training_loss(self.recipe.label_smoothing, mixes=self.recipe.mixes)
         self.history: list[Epoch] = []
         self.throughput = Throughput()
         self._sources: dict[str, BatchSource] = {}

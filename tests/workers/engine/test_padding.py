@@ -227,6 +227,49 @@ def test_examples_without_a_label_are_mixed_with_none(mixing):
     assert result.status == "done"
 
 
+def ignoring(outputs, targets, ignore_index):
+    return functional.cross_entropy(outputs, targets, ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize(
+    ("loss", "label"),
+    [
+        (nn.CrossEntropyLoss(ignore_index=255), 255),
+        (nn.CrossEntropyLoss(ignore_index=0), 0),
+        (nn.CrossEntropyLoss(ignore_index=255, weight=torch.tensor([0.5, 2.0, 3.0, 4.0])), 255),
+        (partial(functional.cross_entropy, ignore_index=255), 255),
+        (partial(ignoring, ignore_index=0), 0),
+    ],
+    ids=["255", "a class", "weights", "partial", "a partial of one's own"],
+)
+@pytest.mark.parametrize("column", [False, True])
+def test_mixing_leaves_out_the_label_that_the_loss_ignores(loss, label, column):
+    pytest.importorskip("torchvision")
+
+    def data(seed):
+        inputs, labels = images(32, seed, slice(0, 32, 3)).tensors
+        labels = torch.where(labels == -100, label, labels.clamp(min=1))
+        return TensorDataset(inputs, labels[:, None] if column and seed == 0 else labels)
+
+    splits = Splits(data(0), data(1), data(2))
+    recipe = Recipe(epochs=1, batch_size=32, learning_rate=1e-12, mixup=0.4)
+    task = Task("images", image_network, lambda: splits, recipe, Objective(loss, ACCURACY, "categorical"))
+    network = untrained_network(task, lambda: TANH, seed=0, device=CPU)
+    step = next(iter(TrainingFeed(task, splits, CPU, seed=0).epoch(1, torch.Generator().manual_seed(0), network)))
+    assert len(step.targets) == len(step.labels) == step.n == 21
+    assert (step.labels != label).all()
+    assert (step.targets[:, 0] == 0).all()  # no label that counts is of class 0
+    assert step.targets.sum(1).allclose(torch.ones(21))
+    result = train(task, TANH, gate=HealthLimits())
+    log_likelihoods = network(step.inputs).double().log_softmax(1)
+    weight = loss.weight.double() if getattr(loss, "weight", None) is not None else torch.ones(4).double()
+    assert result.train_loss == pytest.approx(-(weight * step.targets * log_likelihoods).sum(1).mean().item(), rel=1e-5)
+    inputs, labels = splits.validation.tensors
+    counted = labels != label
+    expected = functional.cross_entropy(network(inputs)[counted], labels[counted], weight=weight.float())
+    assert result.val_loss == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_unlabelled_examples_count_neither_in_the_accuracy_nor_in_the_loss():
     unlabelled = slice(0, 32, 3)
     splits = Splits(*(images(32, seed, unlabelled) for seed in range(3)))
