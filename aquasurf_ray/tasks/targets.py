@@ -210,14 +210,29 @@ def _is_of_torch(loss: Loss) -> bool:
 
 
 def _class_weights(loss: Loss | None) -> Tensor | None:
-    weights = _setting(loss, "weight") if loss is not None and _is_of_torch(loss) else None
+    inner = _torchs_within(_function(loss))
+    if loss is None or not _is_of_torch(inner) or getattr(inner, "reduction", None) == "none":
+        return None  # whatever reduces the losses of PyTorch's "none" does not divide by the weights
+    weights = _setting(loss, "weight")
     return weights if isinstance(weights, Tensor) else None
 
 
 def _setting(loss: Any, name: str) -> Any:
-    """Return a setting of a loss, bound by `partial` or an attribute; None if it has no such setting."""
+    """Return a setting of a loss, bound by `partial` or an attribute; None if it has no such setting.
+
+    A module of one's own that has no such attribute has the setting of PyTorch's loss within it, if there is only one.
+    """
     while isinstance(loss, partial):
         if name in loss.keywords:
             return loss.keywords[name]
         loss = loss.func
-    return getattr(loss, name, None)
+    setting = getattr(loss, name, None)
+    return setting if setting is not None else getattr(_torchs_within(loss), name, None)
+
+
+def _torchs_within(loss: Any) -> Any:
+    """Return the only one of PyTorch's losses in a module, or what is given if there is none or several."""
+    if not isinstance(loss, nn.Module):
+        return loss
+    found = [module for module in loss.modules() if isinstance(module, nn.modules.loss._Loss)]
+    return found[0] if len(found) == 1 else loss

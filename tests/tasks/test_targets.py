@@ -141,6 +141,48 @@ def test_batches_weighted_by_their_examples_have_the_loss_of_all_together(loss):
     assert counted_targets(targets, loss).sum() == (targets != ignored_label(loss)).sum()
 
 
+class Within(nn.Module):
+    """A loss of one's own around others; it calls the first."""
+
+    def __init__(self, *losses, **settings):
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def forward(self, outputs, targets):
+        return self.losses[0](outputs.reshape(-1, outputs.shape[-1]), targets.flatten())
+
+
+@pytest.mark.parametrize("settings", [{}, {"ignore_index": 0}, {"weight": torch.tensor([0.5, 2.0, 7.0])}], ids=str)
+@pytest.mark.parametrize("wrap", [Within, lambda loss: Within(Within(loss)), lambda loss: partial(Within(loss))])
+def test_a_loss_in_a_module_has_the_mean_of_pytorchs_over_all_batches(wrap, settings):
+    outputs, targets = logits(12, 4, 3), labels(12, 4)
+    targets[3:9, 1:] = settings.get("ignore_index", -100)
+    targets[3:9, 0] = 1
+    loss = wrap(nn.CrossEntropyLoss(**settings))
+    weights = example_weights(targets, loss)
+    parts = [slice(0, 5), slice(5, 12)]
+    total = sum(loss(outputs[p], targets[p]).item() * weights[p].sum().item() for p in parts)
+    whole = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), **settings).item()
+    assert total / weights.sum().item() == pytest.approx(whole, rel=1e-6)
+    assert counted_targets(targets, loss).equal(targets != settings.get("ignore_index", -100))
+    right = (outputs.argmax(2) == targets)[counted_targets(targets, loss)].double().mean().item()
+    assert measured(ACCURACY, outputs, targets, loss) == pytest.approx(right)
+
+
+def test_the_settings_of_a_loss_in_a_module_are_seen_unless_they_are_ambiguous():
+    summed = nn.CrossEntropyLoss(reduction="sum", ignore_index=0)
+    assert is_sum(Within(summed))
+    assert not is_sum(Within(summed, reduction="mean"))
+    assert not is_sum(Within(summed, nn.MSELoss()))
+    assert ignored_label(Within(summed, ignore_index=2)) == 2
+    assert ignored_label(Within(summed, summed)) == 0
+    assert ignored_label(Within(summed, nn.NLLLoss(ignore_index=1))) == -100
+    focal = Within(nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 7.0]), reduction="none"))
+    assert example_weights(torch.tensor([0, 2]), focal).tolist() == [1.0, 1.0]
+
+
 def test_numbers_to_be_predicted_all_count():
     objective = Objective(nn.MSELoss(), RMSE, "gaussian")
     targets = torch.tensor([[-100], [3]])
