@@ -176,6 +176,7 @@ class _Check:
         loss = self._loss(outputs, targets)
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
+        self._refuse_all_pairs(outputs, targets)
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         return "; ".join([f"{forms}, loss {loss:.4g}", *self._ambiguous(outputs, targets), *self._stay(inputs)])
@@ -251,6 +252,26 @@ class _Check:
         except TaskError:  # a loss of the user's own may take targets of any form
             return []
         return [f"the classes may be in dimension 1 or {outputs.dim() - 1}, and are taken to be in {dimension}"]
+
+    def _refuse_all_pairs(self, outputs: Tensor, targets: Tensor) -> None:
+        """Refuse a loss that broadcasts (n, 1) against (n,), and so compares each output with all examples' targets.
+
+        Such a loss stays the same when the examples exchange their targets.
+        """
+        exchanged = targets.roll(1, 0)
+        if self.task.objective.likelihood == "categorical" or torch.equal(exchanged, targets):
+            return
+        for width in (1.0, float(targets.abs().max())):  # small for losses with an exponential, large for large targets
+            spread = torch.linspace(0, width, len(outputs), dtype=outputs.dtype, device=outputs.device)
+            distinct = outputs + spread.reshape(-1, *[1] * (outputs.dim() - 1))
+            before, after = self._loss(distinct, targets), self._loss(distinct, exchanged)
+            if not math.isfinite(before) or not math.isclose(before, after, rel_tol=1e-6):
+                return
+        raise TaskError(
+            f"the loss '{name_of(self.task.objective.loss)}' must compare each output with its own target and "
+            f"compares all pairs: it broadcasts outputs {form_of(outputs)} and targets {form_of(targets)}; "
+            "bring both to one shape"
+        )
 
     def _stay(self, inputs: Inputs) -> list[str]:
         """Return a warning about activations in the model's own code, if `network_from` had no example to find them."""

@@ -10,11 +10,13 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from aquasurf_ray.driver.examine import task_check
-from aquasurf_ray.tasks import data_set_of, load_task, task_names
+from aquasurf_ray.tasks import Objective, Recipe, Splits, Task, data_set_of, load_task, regression, task_names
 
 STEPS = ["network", "data", "batch", "spectrum", "training"]
 
@@ -65,3 +67,49 @@ def test_a_batch_of_one_that_the_network_does_not_take_is_told(monkeypatch):
     last = task_check.check_task("mine")[-1]
     assert (last.name, last.ok) == ("batch", False)
     assert last.says.startswith("network of task 'digits' fails on a training batch of one example (change batch_size")
+
+
+def mean_square(outputs, targets):
+    return (outputs - targets).square().mean()
+
+
+def squeezed(outputs, targets):
+    return functional.mse_loss(outputs.squeeze(1), targets)
+
+
+@pytest.mark.parametrize("loss", [functional.mse_loss, nn.L1Loss(), mean_square, squeezed, regression().loss])
+@pytest.mark.parametrize("shape", [(12,), (12, 1)], ids=str)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_loss_that_broadcasts_to_all_pairs_of_examples_is_refused(loss, shape, monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(12, 3, generator=draw)
+    examples = TensorDataset(inputs, (100 * inputs[:, 0]).reshape(shape))
+
+    def network(activation):
+        return nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 1))
+
+    objective = Objective(loss, regression().metric, "gaussian")
+    recipe = Recipe(epochs=1, batch_size=6, learning_rate=1e-6)
+    task = Task("mine", network, lambda: Splits(examples, examples, examples), recipe, objective)
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    checked = task_check.check_task("mine")
+    outputs, targets = inputs[:6, :1], examples.tensors[1][:6]
+    one_by_one = sum(loss(outputs[i : i + 1], targets[i : i + 1]).item() for i in range(6)) / 6
+    step = next(step for step in checked if step.name == "batch")
+    assert step.ok == (loss(outputs, targets).item() == pytest.approx(one_by_one, rel=1e-5)), step.says
+    if not step.ok:
+        assert "compares all pairs: it broadcasts outputs (6, 1) float32 and targets (6" in step.says
+
+
+def test_losses_with_an_exponential_are_not_taken_to_broadcast(monkeypatch):
+    inputs = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    examples = TensorDataset(inputs, torch.arange(0.0, 1200.0, 100.0)[:, None])
+    task = Task(
+        "counts",
+        lambda activation: nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 1)),
+        lambda: Splits(examples, examples, examples),
+        Recipe(epochs=1, batch_size=6, learning_rate=1e-6),
+        Objective(nn.PoissonNLLLoss(), regression().metric, "gaussian"),
+    )
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    assert [step.says for step in task_check.check_task("counts") if not step.ok] == []
