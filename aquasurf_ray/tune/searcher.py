@@ -32,6 +32,10 @@ from aquasurf_ray.tune.study import MAX, RECIPE_FIELDS, SCORE, Study, study_of_t
 
 VERSION = 1
 ACTIVATION = "activation"
+REPEAT_UNKNOWN = (
+    "the mean over the repeats of trial %s is stored as the result of %s with seed %d, which other runs of the task "
+    "reuse; give ActivationSearch the same `repeat` as the Repeater, and means are stored as a separate task"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +64,14 @@ class ActivationSearch(Searcher):
         trainable: instead of a task, the name of your own trainable in the store. Everything that changes its results
             must be in `config` then, or results of different settings are confused.
         draws: trials of each function, with different draws of the domains.
-        trials: the total number of trials, for a Tuner whose `num_samples` is -1; by default Tune's `num_samples`.
+        repeat: the `repeat` of the Tune `Repeater` around this search, if there is one. Means over repeats are kept
+            apart in the store, as the results of a separate task.
+        trials: the total number of trials, for a Tuner whose `num_samples` is -1; by default Tune's `num_samples`,
+            which Tune passes on only if it has a `param_space`. With a `Repeater`, the number of its groups.
         metric, mode: the metric that trials report, and "max" or "min"; with a task `score` and "max" by default. The
             surrogate learns from a trial's last report.
         points_to_evaluate: the first configurations, `{"activation": ..., ...}`, instead of the eight baselines.
-        max_concurrent: the largest number of simultaneous trials.
+        max_concurrent: the largest number of simultaneous trials; with a `Repeater`, of groups.
         spectrum_workers: the number of Ray actors that compute spectra, unless the features are "outputs".
         **options: fields of `SearchConfig`: `name` and `store` of the run, `space`, `candidates`, `seed`,
             `training_seed`, `surrogate`, `regressor`, `features` (by default "outputs", which needs no spectra), ...
@@ -85,6 +92,7 @@ class ActivationSearch(Searcher):
         *,
         trainable: str | None = None,
         draws: int = 1,
+        repeat: int = 1,
         trials: int | None = None,
         metric: str | None = None,
         mode: str | None = None,
@@ -95,11 +103,11 @@ class ActivationSearch(Searcher):
     ) -> None:
         self._config = _search_config(task, trainable, options)
         self._task, self._trainable, self._settings = task, trainable, dict(config or {})
-        if any(n is not None and n < 1 for n in (draws, trials, max_concurrent, spectrum_workers)):
-            raise BadUse("draws, trials, max_concurrent and spectrum_workers are at least 1")
+        if any(n is not None and n < 1 for n in (draws, repeat, trials, max_concurrent, spectrum_workers)):
+            raise BadUse("draws, repeat, trials, max_concurrent and spectrum_workers must be at least 1")
         if mode not in (None, "min", MAX) or not (metric is None or isinstance(metric, str)):
             raise BadUse(f"one metric and the mode 'max' or 'min' are expected, got {metric!r} and {mode!r}")
-        self._draws, self._spectrum_workers = draws, spectrum_workers
+        self._draws, self._repeat, self._spectrum_workers = draws, repeat, spectrum_workers
         self._points = None if points_to_evaluate is None else [_point(point) for point in points_to_evaluate]
         self._max_concurrent = max_concurrent
         self._name = self._config.name
@@ -131,7 +139,7 @@ class ActivationSearch(Searcher):
             self._mode = mode
         n = spec.get("num_samples", -1)
         if self._n_trials is None and n > 0:
-            self._n_trials = n
+            self._n_trials = math.ceil(n / self._repeat)  # Tune counts each repeat
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -169,14 +177,16 @@ class ActivationSearch(Searcher):
             self._note_epoch(trial, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Record the end of a trial: its last report, or its failure."""
+        """Record the end of a trial: its last report, or its failure; a `Repeater` gives the mean over its repeats."""
         trial = self._trials.get(trial_id) or _trial_of_report(result)
         if trial is None:
             logger.warning("trial %s ended, which this search has not suggested", trial_id)
             return
         self._trials[trial_id] = trial
         session = self._opened()
-        if error:
+        if result and result.keys() == {self._metric}:  # Tune's own results have more: this one is from a Repeater
+            self._record_mean(session, trial, trial_id, float(result[str(self._metric)]))
+        elif error:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended with an error", final=True)
         elif not result or self._metric not in result:
             session.fail(trial.function, trial.seed, f"trial {trial_id} ended without a report", final=False)
@@ -269,7 +279,7 @@ class ActivationSearch(Searcher):
         if self._study_made is None:
             if self._metric is None or self._mode not in ("min", MAX):
                 raise BadUse("no metric: give ActivationSearch(metric=..., mode=...) what your trainable reports")
-            how = (self._settings, self._metric, self._mode, self._config.seed)
+            how = (self._settings, self._metric, self._mode, self._config.seed, self._repeat)
             if self._task is not None:
                 self._study_made = study_of_task(loaded_task(self._task, self._config), *how)
             else:
@@ -292,6 +302,18 @@ class ActivationSearch(Searcher):
         while self._given:
             self._record_given(session, *self._given.pop())
         return session
+
+    def _record_mean(self, session: Session, trial: Trial, trial_id: str, mean: float) -> None:
+        """Record the mean over a group of repeats; it leaves out repeats without a value, and is NaN if all are."""
+        if self._repeat == 1:
+            logger.warning(REPEAT_UNKNOWN, trial_id, trial.function, trial.seed)
+        if math.isnan(mean):
+            error = f"no repeat of trial {trial_id} reported a value of '{self._metric}': see Tune's errors"
+            session.fail(trial.function, trial.seed, error, final=True)
+            return
+        report = {"reason": f"at least one repeat diverged: the mean of '{self._metric}' is infinite"}
+        worker = f"trial {trial_id} and its repeats"
+        session.record(trial.function, trial.seed, evaluation_result(report, self._study().score(mean), (), worker))
 
     def _record_given(self, session: Session, parameters: Mapping[str, Any], value: float, pruned: bool) -> None:
         why = "pruned, according to its source" if pruned else None
@@ -325,7 +347,14 @@ class ActivationSearch(Searcher):
         return sum(not trial.ended for trial in self._trials.values())
 
     def _note_epoch(self, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Record a point of the curve under the trainable's own epoch number, or else Tune's count of reports."""
+        """Record a point of the curve under the trainable's own epoch number, or else Tune's count of reports.
+
+        Raises:
+            BadUse: the report is that of a single trial, in a search for a `Repeater`, which passes on means only.
+        """
+        if self._repeat > 1:
+            n = self._repeat
+            raise BadUse(f"repeat={n} is for a search inside Tune's Repeater; use Repeater(search, repeat={n})")
         number = int(result.get("epoch", result.get("training_iteration", 0)))
         if number < 1:
             return

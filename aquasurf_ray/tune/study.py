@@ -4,8 +4,8 @@ A trial has a function and other settings. Fixed settings are part of the task: 
 recipe, with the same digest as in `aquasurf search`. Settings that are tuned together with the function give a separate
 task, whose record names their domains: a function's score is the best of several draws. A draw depends only on the
 search's seed, the function and the number of the draw. This number replaces the training seed in the store, so a row
-of the store always means the same training. A metric other than the task's own, or a trainable that this package does
-not know, gives yet another task.
+of the store always means the same training. A metric other than the task's own, a trainable that this package does not
+know, or a mean over the repeats of Tune's `Repeater` gives yet another task.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Study:
         return value.item() if hasattr(value, "item") else value
 
 
-def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str, seed: int) -> Study:
+def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str, seed: int, repeat: int) -> Study:
     """Return the study of `train_activation` on a task.
 
     Raises:
@@ -75,23 +75,29 @@ def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str,
     except TaskError as error:
         raise BadUse(f"config: {error}") from None
     spec = loaded.spec()
-    own = not tuned and (metric, mode) == (SCORE, MAX)
+    own = not tuned and (metric, mode, repeat) == (SCORE, MAX, 1)
     if tuned:
         spec["recipe"] = {key: value for key, value in spec["recipe"].items() if key not in tuned}
         spec["tuned"] = _texts(tuned, seed)
     if (metric, mode) != (SCORE, MAX):
         spec["objective"] = {**spec["objective"], "metric": metric, "higher_is_better": mode == MAX}
+    if repeat > 1:
+        spec["repeat"] = repeat
     key = loaded.digest if own else digest(spec)
     return Study(task.name, task.version, key, spec, fixed, tuned, seed, mode == MAX, loaded)
 
 
-def study_of_trainable(trainable: str, config: Mapping[str, Any], metric: str, mode: str, seed: int) -> Study:
+def study_of_trainable(
+    trainable: str, config: Mapping[str, Any], metric: str, mode: str, seed: int, repeat: int
+) -> Study:
     """Return the study of the user's own trainable, identified by the name that the user gives it."""
     fixed, tuned = _split(config)
     objective = {"metric": metric, "higher_is_better": mode == MAX}
     spec: dict[str, Any] = {"name": trainable, "trainable": trainable, "config": fixed, "objective": objective}
     if tuned:
         spec["tuned"] = _texts(tuned, seed)
+    if repeat > 1:
+        spec["repeat"] = repeat
     try:
         key = digest(spec)
     except TypeError as error:

@@ -4,7 +4,8 @@ The reports have the metrics of `workers.result`, under their names: `epoch`, `e
 maximises), `train_loss`, `val_loss`, `val_score`, `val_accuracy`, ..., `status` (`running`; `done` or `diverged` with
 the last epoch) and, with the last, `reason`, `test_loss`, `test_score`, `test_accuracy`, `training_seconds`, `device`,
 `examples_per_second`, `peak_memory_mb`. Unknown values are left out. If the function diverges, its trial ends with
-scores and losses of NaN, not with an error: divergence is a result from which a search learns.
+scores and losses of NaN, not with an error: divergence is a result from which a search learns. In a repeat of Tune's
+`Repeater` they are infinite instead, because its mean leaves NaN out and would hide the divergence.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from ray import tune
 from ray.tune import Checkpoint
+from ray.tune.search.repeater import TRIAL_INDEX
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.errors import BadUse
@@ -33,7 +35,8 @@ from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.training import train
 
 OWN_KEYS = ("activation", "task", "seed", "modules", "data", "import_from", "fast_activations")
-SCORES = ("score", "train_loss", "train_score", "val_loss", "val_score")
+SCORES = ("score", "train_score", "train_accuracy", "val_score", "val_accuracy")
+LOSSES = ("train_loss", "val_loss")
 
 
 def train_activation(config: Mapping[str, Any]) -> None:
@@ -42,21 +45,22 @@ def train_activation(config: Mapping[str, Any]) -> None:
     Args:
         config: `activation`, an expression; `task`, a `Task` or its name; optionally `seed`, any field of the task's
             recipe (`learning_rate`, `weight_decay`, `epochs`, `batch_size`, ...), `modules` to import first, the folder
-            `data` of data sets, the folder `import_from` of your own task, and `fast_activations`.
+            `data` of data sets, the folder `import_from` of your own task, and `fast_activations`. The
+            `__trial_index__` of a `Repeater` is added to the seed.
 
     Raises:
         BadUse: a key is missing or unknown.
         TaskError, MemoryError, ...: failures that are not the function's, for Tune to retry or to count as an error.
     """
-    unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS)]
+    unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS, TRIAL_INDEX)]
     missing = [key for key in ("activation", "task") if key not in config]
     if unknown or missing:
         what = f"unknown key '{unknown[0]}'" if unknown else f"'{missing[0]}' is missing"
         raise BadUse(f"config of train_activation: {what}; the keys are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
     task = _task(config)
     torch.set_num_threads(_threads())
-    seed, activation = int(config.get("seed", 0)), Activation(config["activation"])
-    reports = _Reports(task)
+    seed, activation = int(config.get("seed", 0)) + int(config.get(TRIAL_INDEX, 0)), Activation(config["activation"])
+    reports = _Reports(task, repeated=TRIAL_INDEX in config)
     with tempfile.TemporaryDirectory() as folder:
         given = tune.get_checkpoint()
         checkpoints = ReportedCheckpoints(folder, task, activation.name, seed, given, reports.epoch)
@@ -76,8 +80,9 @@ def train_activation(config: Mapping[str, Any]) -> None:
 class _Reports:
     """The reports to Tune, one per epoch; the last one also has the final metrics."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, repeated: bool) -> None:
         self._epochs = task.recipe.epochs
+        self._worst = math.inf if repeated else math.nan
         self._last: Epoch | None = None
 
     def remember(self, epoch: Epoch) -> None:
@@ -95,7 +100,7 @@ class _Reports:
         figures = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
         figures["training_seconds"] = figures.pop("seconds")
         if result.status == "diverged":
-            figures |= dict.fromkeys(SCORES, math.nan)
+            figures |= dict.fromkeys(SCORES, -self._worst) | dict.fromkeys(LOSSES, self._worst)
         tune.report({**epochs, **figures}, checkpoint=checkpoint)
 
     def _figures(self, epoch: Epoch) -> dict[str, Any]:

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from pages import blocks
 from ray import tune
+from ray.tune.search import Repeater
+from ray.tune.search.repeater import TRIAL_INDEX
+from ray.tune.search.search_generator import SearchGenerator
 
 from aquasurf_ray.activations import BASELINES, outputs
 from aquasurf_ray.driver import propose
@@ -258,13 +261,112 @@ def test_a_trainable_of_ones_own_is_searched_without_a_task(make, url):
 def test_the_pages_other_searches_suggest_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AQUASURF_STORE", raising=False)
-    _, _, tuned, own = blocks("docs/tune.md", "python")
-    wanted = [{"epochs", "learning_rate", "weight_decay", "activation", "seed"}, {"width", "activation", "seed"}]
-    for block, keys in zip((tuned, own), wanted, strict=True):
+    _, _, tuned, repeated, own = blocks("docs/tune.md", "python")
+    wanted = [
+        {"epochs", "learning_rate", "weight_decay", "activation", "seed"},
+        {"epochs", "activation", "seed"},
+        {"width", "activation", "seed"},
+    ]
+    for block, keys in zip((tuned, repeated, own), wanted, strict=True):
         names = {}
         exec(block, names)
         assert keys <= names["search"].suggest("a").keys()
         names["search"].close()
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")  # NumPy's, in the Repeater
+@pytest.mark.parametrize(
+    ("reports", "status", "score", "reason"),
+    [
+        (({"score": 0.2}, {"score": 0.6}), "done", 0.4, None),
+        (({"score": 0.2}, None), "done", 0.2, None),
+        (({"score": 0.2}, {"score": -math.inf}), "diverged", None, "at least one repeat diverged"),
+        (({"score": math.nan}, None), "failed", None, "no repeat of trial a reported a value of 'score'"),
+    ],
+)
+def test_the_result_of_a_repeated_function_is_the_mean_over_its_repeats(make, url, reports, status, score, reason):
+    repeater = Repeater(make(repeat=2), repeat=2)
+    first, second = repeater.suggest("a"), repeater.suggest("b")
+    assert {**first, TRIAL_INDEX: 1} == second
+    for trial, report in zip("ab", reports, strict=True):
+        assert evaluations(url)[0].evaluation.status == "running"
+        result = None if report is None else {**report, "status": "done", "val_loss": 1.0, "training_iteration": 1}
+        repeater.on_trial_complete(trial, result, error=report is None)
+    (stored,) = (w.evaluation for w in evaluations(url))
+    assert (stored.status, stored.val_loss) == (status, None)
+    assert not stored.epochs
+    assert stored.score == (None if score is None else pytest.approx(score))
+    assert reason is None or reason in (stored.reason or stored.error)
+    assert repeater.suggest("c")["activation"] == BASELINES[1]
+
+
+def test_a_mean_over_repeats_is_no_result_of_the_task_itself(make, url):
+    repeater = Repeater(make(repeat=2), repeat=2)
+    for trial in "ab":
+        repeater.suggest(trial)
+    for trial in "ab":
+        repeater.on_trial_complete(trial, {"score": 0.5})
+    assert make(name="plain").suggest("t")["activation"] == BASELINES[0], "trained, not reused"
+    assert make(name="three", repeat=3).suggest("t")["activation"] == BASELINES[0]
+    same = make(name="same", repeat=2)
+    assert same.suggest("t")["activation"] == BASELINES[1]
+    with Store.open(url) as store:
+        tasks = [store.task(store.run(name).task_id) for name in ("one", "plain", "three", "same")]
+    assert tasks[0].digest == tasks[3].digest
+    assert len({task.digest for task in tasks}) == 3
+    assert tasks[0].spec == {**tasks[1].spec, "repeat": 2}
+
+
+def test_a_repeater_that_the_search_does_not_know_of_works_with_a_warning(make, url, caplog):
+    repeater = Repeater(make(), repeat=2)
+    for trial in "ab":
+        repeater.suggest(trial)
+    for trial, score in zip("ab", (0.2, 0.6), strict=True):
+        repeater.on_trial_complete(trial, {"score": score, "training_iteration": 1})
+    (stored,) = (w.evaluation for w in evaluations(url))
+    assert (stored.status, stored.score) == ("done", pytest.approx(0.4))
+    assert "give ActivationSearch the same `repeat`" in caplog.text
+
+
+def test_samples_of_tune_are_repeats_and_trials_of_the_search_are_functions(make, url):
+    repeater = Repeater(make(repeat=2), repeat=2)
+    assert repeater.set_search_properties("score", "max", {}, num_samples=4)
+    functions = [repeater.suggest(trial)["activation"] for trial in "abcd"]
+    assert functions == [BASELINES[0]] * 2 + [BASELINES[1]] * 2
+    assert repeater.suggest("e") == repeater.FINISHED
+    for trial in "abcd":
+        repeater.on_trial_complete(trial, {"score": 0.5})
+    with Store.open(url) as store:
+        assert store.run("one").status == "finished"
+
+
+def test_a_search_in_a_repeater_resumes_with_its_groups(make, url, tmp_path):
+    """As Tune saves and restores: the wrappers' states in one file, the search's in another."""
+    generator = SearchGenerator(Repeater(make(repeat=2), repeat=2))
+    as_made = cloudpickle.dumps(generator)
+    for trial in "ab":
+        generator.searcher.suggest(trial)
+    generator.on_trial_complete("a", {"score": 0.2, "training_iteration": 1})
+    third = generator.searcher.suggest("c")
+    generator.save_to_dir(str(tmp_path), "session")
+    del generator
+    restored = cloudpickle.loads(as_made)
+    restored.restore_from_dir(str(tmp_path))
+    restored.on_trial_complete("b", {"score": 0.6, "training_iteration": 1})
+    assert restored.searcher.suggest("d") == {**third, TRIAL_INDEX: 1}
+    found = [(w.evaluation.status, w.evaluation.score) for w in evaluations(url)]
+    assert found == [("done", pytest.approx(0.4)), ("running", None)]
+    restored.searcher.searcher.close()
+
+
+def test_reports_of_single_trials_are_refused_by_a_search_for_a_repeater(make, url):
+    search = make(repeat=2)
+    search.suggest("a")
+    with pytest.raises(BadUse, match=r"use Repeater\(search, repeat=2\)"):
+        search.on_trial_result("a", {"score": 0.5, "training_iteration": 1})
+    with pytest.raises(BadUse, match="inside Tune's Repeater"):
+        search.on_trial_complete("a", {"score": 0.5, "training_iteration": 1})
+    assert [w.evaluation.score for w in evaluations(url)] == [None]
 
 
 def test_wrong_use_is_told(make, url):

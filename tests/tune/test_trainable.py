@@ -16,6 +16,7 @@ import scripted_worker
 import torch
 from pages import blocks
 from ray import tune
+from ray.tune.search import Repeater
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.cluster.connection import connected
@@ -153,6 +154,40 @@ def test_tensorboard_shows_the_metrics_under_their_names(experiment):
     assert scalars["ray/tune/score"][-1][1] == pytest.approx(whole.metrics["score"])
     assert "ray/tune/test_accuracy" in scalars
     assert list(Path(folder).rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.usefixtures("ray_of_tune")
+def test_a_repeater_trains_each_function_with_several_seeds_and_their_mean_is_stored(tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    points = [{"activation": function} for function in ("relu(x)", OVERFLOWS)]
+    options = {"candidates": 8, "points_to_evaluate": points, "fast_activations": "off"}
+    search = ActivationSearch("digits", {"epochs": 2}, name="repeated", store=url, repeat=2, trials=2, **options)
+    tuner = tune.Tuner(
+        tune.with_resources(train_activation, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=Repeater(search, repeat=2), metric="score", mode="max", num_samples=-1, max_concurrent_trials=1
+        ),
+        run_config=tune.RunConfig(name="repeated", storage_path=str(tmp_path / "tune"), verbose=0),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        results = tuner.fit()
+    task = load_task("digits")
+    task = replace(task, recipe=replace(task.recipe, epochs=2))
+    alone = [train(task, Activation("relu(x)"), seed=seed) for seed in (0, 1)]
+    trained, overflown = ([r for r in results if r.config["activation"] == p["activation"]] for p in points)
+    losses = {r.config["__trial_index__"]: r.metrics["train_loss"] for r in trained}
+    assert len(results) == 4
+    assert losses == pytest.approx({0: alone[0].train_loss, 1: alone[1].train_loss}, rel=1e-5)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3), "two seeds"
+    assert [r.metrics["score"] for r in overflown] == [-math.inf] * 2
+    with Store.open(url) as store:
+        run = store.run("repeated")
+        found = {w.function: w.evaluation for w in store.snapshot(run.id).evaluations}
+    assert run.status == "finished"
+    assert list(found) == ["relu(x)", OVERFLOWS]
+    assert found["relu(x)"].score == pytest.approx((alone[0].score + alone[1].score) / 2)
+    assert found[OVERFLOWS].status == "diverged"
 
 
 def read_scalars(folder):
