@@ -157,13 +157,15 @@ def fisher_spectrum(
     n_samples = _checked_size(inputs, targets, fisher, like)
     distribution = likelihood_named(likelihood)
     given = targets if targets is not None else like
+    if given is not None and not given.is_floating_point() and not given.is_complex():
+        given = given.long()  # -100 would wrap around in uint8
 
     def loss(outputs: Tensor) -> Tensor:
         labels = None
         if likelihood == "categorical":
             outputs, labels = _rows(outputs, given, training_loss)
         elif targets is not None:
-            labels = targets
+            labels = given
         if targets is not None and labels is not None:
             return distribution.loss(outputs, labels)
         drawn = distribution.sample(outputs, torch.Generator().manual_seed(seed))

@@ -322,3 +322,33 @@ def test_tokens_that_are_padding_do_not_count():
     np.testing.assert_allclose(found.gradient_eigenvalues, whole.gradient_eigenvalues, rtol=1e-9, atol=1e-8)
     with pytest.raises(SpectrumInputError, match="must not all be -100"):
         fisher_spectrum(model, inputs, torch.full((6, 5), -100), fisher="empirical")
+
+
+@pytest.mark.parametrize("fisher", ["sampled", "empirical"])
+def test_masks_in_uint8_whose_padding_is_255(fisher):
+    """G of the last layer from the softmax over the pixels that count, and A from their inputs alone."""
+    torch.manual_seed(0)
+    model, inputs = nn.Conv2d(2, 3, 1).double(), normal(6, 2, 4, 4)
+    labels = torch.arange(6 * 16).reshape(6, 4, 4) % 3
+    counted = torch.arange(16).reshape(4, 4) % 4 < 3
+    masks = torch.where(counted, labels, 255).to(torch.uint8)
+    given = {"targets" if fisher == "empirical" else "like": masks}
+    (found,) = fisher_spectrum(
+        model, inputs, **given, fisher=fisher, training_loss=nn.CrossEntropyLoss(ignore_index=255)
+    )
+    pixels = inputs.movedim(1, -1)[:, counted].reshape(-1, 2)
+    a = torch.cat([pixels, torch.ones(len(pixels), 1)], 1)
+    np.testing.assert_allclose(found.input_eigenvalues, torch.linalg.eigvalsh(a.T @ a / 6), rtol=1e-9)
+    assert len(a) == 6 * 12
+    if fisher == "empirical":
+        y = functional.one_hot(labels[:, counted].flatten(), 3)
+        g = model(inputs).movedim(1, -1)[:, counted].reshape(-1, 3).softmax(-1).detach() - y
+        expected = torch.linalg.eigvalsh(g.T @ g / len(g))
+        np.testing.assert_allclose(found.gradient_eigenvalues[1:], expected[1:], rtol=1e-9)
+
+
+def test_class_156_in_uint8_is_not_taken_for_padding():
+    """It has the bits of -100."""
+    inputs, labels = normal(6, 3), torch.full((6,), 156, dtype=torch.uint8)
+    (found,) = fisher_spectrum(nn.Linear(3, 200, bias=False).double(), inputs, labels, fisher="empirical")
+    np.testing.assert_allclose(found.input_eigenvalues, torch.linalg.eigvalsh(inputs.T @ inputs / 6), rtol=1e-9)
