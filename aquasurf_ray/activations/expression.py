@@ -97,11 +97,6 @@ class Expression:
             for name, content in (("operator", None), ("arguments", ()), ("value", result)):
                 object.__setattr__(self, name, content)
 
-    @property
-    def is_variable(self) -> bool:
-        """True if the expression is x itself."""
-        return self.operator is None and self.value is None
-
     def __str__(self) -> str:
         return self.text
 
