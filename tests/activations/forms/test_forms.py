@@ -554,7 +554,8 @@ def test_bad_arguments_are_named() -> None:
 CHOOSE = f"""
 import json, sys, torch
 torch.set_num_threads(1)
-from aquasurf_ray.activations import Activation, fast
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.forms import choice as fast
 fast.COMPILE_SECONDS = fast.LOAD_SECONDS = -1e9  # whatever the times are
 form = fast.fast_factory({SIGMOID_ELU!r}, device="cpu", n_elements=65536, expected_calls=10**6)
 x = torch.linspace(-4, 4, 4096, requires_grad=True)
