@@ -27,7 +27,7 @@ Indices = NDArray[np.int64]
 
 MOST_RESULTS = 2000
 MOST_CHOSEN_ON = 400  # results that length and noise are chosen on
-_MORE_NOISE = (1.0, 10.0, 100.0, 1e4)
+_MORE_NOISE = (1.0, 10.0, 100.0, 1e4)  # factors: a kernel rounded in float32, or not of negative type, may need more
 
 
 class BelievingProcess:
@@ -50,17 +50,21 @@ class BelievingProcess:
         self._space, self._kernel = space, kernel
         self._center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
         rows = space.distances(known)
-        some = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
-        grid = GaussianProcess(kernel).fit_distances(rows[np.ix_(some, known[some])], targets[some])
+        # The grid takes 24 factorisations of O(m³), so it sees an even draw of the results only.
+        drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
+        grid = GaussianProcess(kernel).fit_distances(rows[np.ix_(drawn, known[drawn])], targets[drawn])
         self._length = grid.length
         similar = self._similar(rows)
         standardised = (targets - self._center) / self._unit
         factor, self._noise = _factor(similar[:, known], grid.noise)
+        # With L Lᵀ = K + vI: white = L⁻¹y and explained = L⁻¹k(X, x) give all of s² = |white|² / m, the mean
+        # explainedᵀ white, and the variance 1 - |explained|² (Rasmussen and Williams 2006, algorithm 2.1).
         white = solve_triangular(factor, standardised, lower=True, check_finite=False)
         self._explained = solve_triangular(factor, similar, lower=True, overwrite_b=True, check_finite=False)
         self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
         self.mean = self._center + self._unit * (white @ self._explained)
         self.best = float(targets.max())
+        # In units of s². `believe` only ever subtracts from it.
         self._left = 1.0 - np.einsum("ij,ij->j", self._explained, self._explained)
         self._n_rows = len(known)
 
@@ -74,6 +78,7 @@ class BelievingProcess:
         """Take the candidates' expected values for results."""
         if not len(candidates):
             return
+        # The posterior covariance of the candidates with all others, and the rows that it adds to the factor.
         above = self._explained[: self._n_rows]
         between = self._similar(self._space.distances(candidates)) - above[:, candidates].T @ above
         factor, _ = _factor(between[:, candidates], self._noise)

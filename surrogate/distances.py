@@ -70,6 +70,7 @@ def spectrum_distance(
     if layers != [(layer.name, layer.n_weights) for layer in b]:
         raise FeatureError(f"spectra must have the same layers, got {len(a)} and {len(b)} that differ")
     coefficients = layer_coefficients([n for _, n in layers], layer_weighting)
+    # Both samples have as many values, so the optimal transport pairs equal ranks.
     apart = [wasserstein(x.log_eigenvalues(), y.log_eigenvalues()) for x, y in zip(a, b, strict=True)]
     return float(coefficients @ np.array(apart))
 

@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Features = Literal["both", "spectrum", "outputs"]
 
-MAX_OUTPUT = 1e15
+MAX_OUTPUT = 1e15  # a sum of 1,000 squared differences of such values is below float32's largest, 3e38
 _ALGORITHM = 1  # raise it when the same features would give other coordinates
 _MIN_FOR_UMAP = 4
 
@@ -98,10 +98,12 @@ def embedding_version(outputs: Floats, spectra: Floats, config: EmbeddingConfig)
     """Return the content digest of the embedding that `embed` would return, without computing it."""
     features = _features(outputs, spectra, config)
     digest = hashlib.sha256()
+    # Another version of umap-learn may lay the same graph out differently.
     settings = {"algorithm": _ALGORITHM, "umap": metadata.version("umap-learn"), **asdict(config)}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for feature in features:
         digest.update(f"{feature.name} {feature.rows.shape}".encode())
+        # Rows that are not usable have no influence on the map, so their values are left out of its version.
         digest.update(np.packbits(feature.usable).tobytes())
         digest.update(feature.subset(feature.usable).rows.data)
     return digest.hexdigest()[:32]
@@ -128,8 +130,8 @@ def embed(outputs: Floats, spectra: Floats, config: EmbeddingConfig | None = Non
     if usable.sum() < _MIN_FOR_UMAP:
         coordinates[usable] = _principal_coordinates(kept)
     else:
-        seen = [feature for feature in kept if feature.usable.any()]
-        coordinates[usable] = umap_layout(seen, config.combine, config.min_dist, config.seed)
+        nonempty = [feature for feature in kept if feature.usable.any()]
+        coordinates[usable] = umap_layout(nonempty, config.combine, config.min_dist, config.seed)
     return Embedding(coordinates, version, _complete(coordinates))
 
 
@@ -139,8 +141,8 @@ def _features(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> list
         raise SurrogateError(f"outputs has {len(outputs)} rows but spectra {len(spectra)}; give one row a candidate")
     features = []
     if config.features != "spectrum":
-        held = np.clip(outputs, -MAX_OUTPUT, MAX_OUTPUT)
-        features.append(Feature("outputs", held, _complete(held), "euclidean", config.n_neighbors_outputs))
+        clipped = np.clip(outputs, -MAX_OUTPUT, MAX_OUTPUT)
+        features.append(Feature("outputs", clipped, _complete(clipped), "euclidean", config.n_neighbors_outputs))
     if config.features != "outputs":
         features.append(Feature("spectrum", spectra, _complete(spectra), "manhattan", config.n_neighbors_spectrum))
     return features
@@ -171,11 +173,13 @@ def _principal_coordinates(features: list[Feature]) -> Floats:
         return np.zeros((n, 2), dtype=np.float32)
     counted = np.sum([~np.isnan(d) for d in distances], axis=0)
     mean = np.nansum(distances, axis=0) / np.maximum(counted, 1)
+    # Two candidates without a common feature are as far apart as any two can be: 1 is the largest relative distance.
     mean[counted == 0] = 1.0
     centre = np.eye(n) - 1 / n
     values, vectors = np.linalg.eigh(-centre @ mean**2 @ centre / 2)
     coordinates = np.zeros((n, 2))
     width = min(n, 2)
+    # `eigh` returns eigenvalues in ascending order; the map needs the two largest, the larger one first.
     coordinates[:, :width] = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :width]
     return coordinates.astype(np.float32)
 

@@ -18,7 +18,7 @@ Array = NDArray[np.floating[Any]]
 Predictions = NDArray[np.float64]
 
 N_TREES = 100  # scikit-learn's default; all other settings are its defaults too
-_MAX_SEED = np.iinfo(np.int32).max
+_MAX_SEED = np.iinfo(np.int32).max  # scikit-learn draws the seeds of a forest's trees below this number
 
 
 class RandomForest:
@@ -41,6 +41,7 @@ class RandomForest:
         from sklearn import config_context
         from sklearn.tree import DecisionTreeRegressor
 
+        # The dtypes that scikit-learn's trees work in; `check_input=False` below means that nothing converts them.
         x, y = np.ascontiguousarray(points, dtype=np.float32), np.asarray(scores, dtype=np.float64)
         if x.ndim != 2 or y.shape != x.shape[:1] or not len(x):
             raise SurrogateError(f"points have shape {x.shape}, scores {y.shape}; expected (m, d) and (m,), m >= 1")
@@ -52,6 +53,7 @@ class RandomForest:
             for seed in self._seeds:
                 sampling.seed(seed)
                 splitting.seed(seed)
+                # A bootstrap sample is a weight for each point: the number of times that it was drawn.
                 times = np.bincount(sampling.randint(0, m, m), minlength=m).astype(np.float64)
                 grower.fit(x, y, sample_weight=times, check_input=False)
                 self._trees.append(grower.tree_)

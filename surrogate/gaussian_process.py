@@ -117,7 +117,7 @@ class GaussianProcess:
         if y.ndim != 1 or not len(y) or among.shape != (len(y), len(y)):
             raise SurrogateError(f"distances have shape {among.shape}, scores {y.shape}; expected (m, m) and (m,)")
         self._mean = float(y.mean())
-        self._deviation = float(y.std()) or 1.0
+        self._deviation = float(y.std()) or 1.0  # equal scores have no spread to divide by
         standardised = (y - self._mean) / self._deviation
         unit = _median_distance(among)
         best: _Fit | None = None
@@ -125,6 +125,7 @@ class GaussianProcess:
             similarity = self._covariance(among, length * unit)
             for noise in self._noises:
                 fit = _fit(similarity, noise, length * unit, standardised)
+                # Of equal likelihoods the first wins, with the shortest length and the least noise.
                 if fit is not None and (best is None or fit.log_likelihood > best.log_likelihood):
                     best = fit
         self._fit = best or _noisy_fit(self._covariance(among, unit), unit, standardised)
@@ -132,6 +133,7 @@ class GaussianProcess:
 
     def predict_distances(self, distances: Array) -> Floats:
         """Return the expected scores at points with distances [m, n] to the training points: float64 [n]."""
+        # k(x, X) (K + vI)⁻¹ y: Rasmussen and Williams 2006, equation 2.25.
         expected: Floats = self._covariance(distances, self._fit.length).T @ self._fit.weights
         return self._mean + self._deviation * expected
 
@@ -139,6 +141,7 @@ class GaussianProcess:
         """Return the expected scores and the standard deviations of the scores without noise: float64 [n] each."""
         similarity = self._covariance(distances, self._fit.length)
         expected: Floats = similarity.T @ self._fit.weights
+        # Equation 2.26; rounding can leave a variance slightly below zero at a training point.
         explained = solve_triangular(self._fit.factor, similarity, lower=True, overwrite_b=True, check_finite=False)
         variance = self._fit.variance * np.maximum(1.0 - np.einsum("ij,ij->j", explained, explained), 0.0)
         return self._mean + self._deviation * expected, self._deviation * np.sqrt(variance)
@@ -152,7 +155,7 @@ def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
     scaled = np.asarray(distances, dtype=np.float64) / length
     if kernel == "exponential":
         return np.asarray(np.exp(-scaled), dtype=np.float64)
-    scaled = scaled * np.sqrt(5.0)
+    scaled = scaled * np.sqrt(5.0)  # Rasmussen and Williams 2006, equation 4.17, with nu = 5/2
     return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
 
 
@@ -161,12 +164,14 @@ def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | N
     m = len(y)
     matrix = similarity.copy()
     matrix.flat[:: m + 1] += noise
+    # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
     factor, info = lapack.dpotrf(matrix, lower=1, clean=1)
     if info != 0:
         return None
     weights, _ = lapack.dpotrs(factor, y, lower=1)
     variance = max(float(y @ weights) / m, np.finfo(np.float64).tiny)
     log_determinant = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    # Equation 2.30 with s² at its maximum, which turns the quadratic term into m.
     log_likelihood = -0.5 * (m * np.log(variance) + log_determinant + m * (1.0 + np.log(2.0 * np.pi)))
     return _Fit(length, noise, factor, weights, variance, log_likelihood)
 

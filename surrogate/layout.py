@@ -87,6 +87,7 @@ def _combined_graph(features: Sequence[Feature], combine: Combination) -> Any:
     graphs = [_fuzzy_graph(feature) for feature in features]
     if len(graphs) == 1:
         return graphs[0]
+    # What umap-learn's operators + and * do; 0.5 is its weight for two views that count equally.
     if combine == "union":
         combined = general_simplicial_set_union(*graphs)
     else:
@@ -102,6 +103,7 @@ def _fuzzy_graph(feature: Feature) -> Any:
     # umap-learn's rule for small sets is m - 1; at least 2, so that two points are neighbours
     k = feature.n_neighbors if len(rows) > feature.n_neighbors else max(2, len(rows) - 1)
     indices, distances = nearest_neighbors(rows, k, feature.metric)
+    # Its random state is for approximate neighbours; the exact ones are given, so it is never drawn from.
     graph, _, _ = fuzzy_simplicial_set(
         rows, k, np.random.RandomState(0), feature.metric, knn_indices=indices, knn_dists=distances.astype(np.float32)
     )
@@ -117,6 +119,7 @@ def _lay_out(graph: Any, data: Feature | None, min_dist: float, seed: int) -> Fl
     from umap.umap_ import find_ab_params, simplicial_set_embedding
 
     a, b = find_ab_params(1.0, min_dist)
+    # Edges are all that moves a point, so the place of one without edges would mean nothing.
     isolated = np.asarray(graph.sum(axis=1)).ravel() == 0
     random_state = np.random.RandomState(seed)
     start = _spectral_start(graph, data, random_state)
@@ -151,6 +154,7 @@ def _spectral_start(graph: Any, data: Feature | None, random_state: np.random.Ra
     pruned = _without_weak_edges(graph)
     if data is None and (_pieces(graph) > 1 or _pieces(pruned) > _MAX_PIECES):
         return None
+    # Two computations from the same random state: where they differ, ARPACK restarted from noise of its own.
     rehearsal = np.random.RandomState()
     rehearsal.set_state(random_state.get_state())
     first, again = (_spectral_layout(pruned, data, state) for state in (rehearsal, random_state))

@@ -108,6 +108,7 @@ class FeatureDistances:
     def _median(self) -> float:
         known = np.flatnonzero(self.known)
         asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
+        # Zeros are distances to oneself and to duplicates, which would pull the median of a small space down.
         apart = [distances[distances > 0] for i in asked.tolist() for distances in (self._absolute(i)[known],)]
         found = np.concatenate(apart) if apart else np.empty(0)
         return float(np.median(found)) if len(found) else 1.0
@@ -142,7 +143,7 @@ class MetricSpace:
         """Return the distances from these candidates to all, float32 [m, n]; `balances` replaces the space's own."""
         total = np.zeros((len(candidates), len(self)), dtype=np.float32)
         for feature, balance in zip(self.features, balances or self.balances, strict=True):
-            if balance:
+            if balance:  # a share of 0 must not cost the rows of its feature
                 total += np.float32(balance) * self._rows(feature, candidates)
         return total
 

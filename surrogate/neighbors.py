@@ -24,7 +24,7 @@ Distances = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _SPARE_CONTENDERS = 24  # beyond k: on real features nearly every point is certified
-_COARSE_COLUMNS = 64
+_COARSE_COLUMNS = 64  # sums of neighbouring columns: all pairs are compared in 64 columns instead of thousands
 _CHUNK_ELEMENTS = 2**24  # of an intermediate array: 64 MB in float32
 
 
@@ -62,6 +62,7 @@ def _neighbors_of_rows(
     bound[np.arange(len(rows)), rows] = -1.0  # a point is always its own contender
     order = np.argpartition(bound, n_contenders - 1, axis=1)[:, :n_contenders]
     indices, distances = _k_nearest(points, rows, order, k, metric)
+    # The certificate: no point that was left out has a bound below the k-th distance.
     if n_contenders < n:
         np.put_along_axis(bound, order, np.inf, axis=1)
         for row in np.flatnonzero(distances[:, -1] > bound.min(axis=1)):

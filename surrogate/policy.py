@@ -199,6 +199,7 @@ class PredictorPolicy(Policy):
         process = self._predictor.believer(known, targets)
         if process is None:
             return []
+        # The process works on ranks; suggestions report scores, interpolated between the results.
         ascending = np.argsort(targets, kind="stable")
         expected: Scores = np.interp(process.mean, targets[ascending], scores[ascending])
         running = np.array(sorted(pending - self._observations.keys()), dtype=np.int64)
@@ -217,6 +218,7 @@ class PredictorPolicy(Policy):
     def _choose(self, placed: Mask, running: Indices) -> int:
         prediction = self._predict()
         if prediction is None:
+            # Nothing to predict from yet: take the candidate that is farthest from all that were taken.
             taken = np.union1d(self._placed(self._observations), running)
             return self._first(placed, self._predictor.nearest(taken))
         if not len(running) or self._pending == "ignore":
@@ -224,6 +226,7 @@ class PredictorPolicy(Policy):
         merits = self._with_lies(running, prediction).merits
         if self._pending == "believer":
             return self._first(placed, merits)
+        # Neighbours of a running candidate profit most from its result, so they wait while others are open.
         free = placed & (self._predictor.nearest(running) > CROWDED * self._predictor.gap)
         return self._first(free if free.any() else placed, merits)
 
@@ -351,6 +354,7 @@ def _open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
     open_ = np.ones(n, dtype=np.bool_) if allowed is None else np.array(allowed, dtype=np.bool_)
     if open_.shape != (n,):
         raise SurrogateError(f"allowed has shape {open_.shape}; expected one flag for each of {n} candidates")
+    # Numbers beyond n are results of candidates that only a later, larger map will have.
     open_[[i for i in taken if i < n]] = False
     return open_
 

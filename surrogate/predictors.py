@@ -31,7 +31,7 @@ Scores = NDArray[np.float64]
 Acquisition = Literal["mean", "ucb", "ei"]
 
 N_LANDMARKS = 32
-_N_FOR_GAP = 500
+_N_FOR_GAP = 500  # candidates, spread evenly: the median gap needs no more, and each one costs a row of distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +167,7 @@ class MetricPredictor:
     def believer(self, known: Indices, scores: Scores) -> BelievingProcess | None:
         """Return a process for the suggestions of a whole batch; None for regressors that have none."""
         regress = self._regress
+        # A learned balance changes the space with the results, so one space cannot serve the whole batch.
         if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
             return None
         return BelievingProcess(self.space, known, scores, regress.kernel)
@@ -231,6 +232,7 @@ class MetricProcess:
 
     def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
+        # A learned balance divides two features between them; with one feature there is nothing to choose.
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
         fits = []
         for mixture in mixtures or [space.balances]:
@@ -247,6 +249,7 @@ class MetricVectors:
         """See `Predictor.predict`."""
         from sklearn.svm import SVR
 
+        # Each feature's distances have median 1, so the median of their sum is near the sum of the balances.
         similarity = np.exp(-space.distances(known).astype(np.float64) / sum(space.balances))
         deviation = float(scores.std()) or 1.0
         machine = SVR(kernel="precomputed").fit(similarity[:, known], (scores - scores.mean()) / deviation)
@@ -275,6 +278,7 @@ def _landmark_distances(space: MetricSpace) -> Scores:
     vectors = []
     for feature in space.features:
         known = np.flatnonzero(feature.known)
+        # The landmarks belong to the space, not to a forest: every seed sees the same columns.
         drawn = np.random.default_rng(0).permutation(len(known))[:N_LANDMARKS]
         vectors += [feature.of(int(i)) for i in np.sort(known[drawn])]
     return np.stack(vectors, axis=1).astype(np.float64)
@@ -289,6 +293,7 @@ def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Sco
     if acquisition == "ucb":
         return mean + 2.0 * deviation
     above = mean - scores.max()
+    # Without uncertainty there is no z; the improvement is then certain, and `where` below takes it as it is.
     z = np.divide(above, deviation, out=np.zeros_like(above), where=deviation > 0)
     improvement = above * norm.cdf(z) + deviation * norm.pdf(z)
     return np.asarray(np.where(deviation > 0, improvement, np.maximum(above, 0.0)), dtype=np.float64)

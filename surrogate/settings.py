@@ -176,6 +176,7 @@ def _metric_regressor(settings: SurrogateSettings, seed: int, makers: Mapping[st
     name = settings.regressor
     if name not in makers:
         raise SurrogateError(f"unknown regressor {name!r}; choose one of {', '.join(makers)}")
+    # Refused rather than ignored: a run would otherwise record settings that had no effect.
     if name != "gp" and (settings.acquisition != "mean" or settings.balance == "learned"):
         raise SurrogateError(
             f"regressor '{name}' has no uncertainty; acquisition functions and a learned balance need gp"

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from aquasurf_ray.surrogate.distances import FeatureError, Floats, LayerSpectrum, LayerWeighting, layer_coefficients
 
 MAX_BYTES = 20_000
-MIN_BINS, MAX_BINS = 16, 512
+MIN_BINS, MAX_BINS = 16, 512  # with very many layers the minimum wins over MAX_BYTES
 
 _MAGIC = b"AQSF"
 _VERSION = 1
 _PREFIX = struct.Struct("<4sHI")
 _CHECKSUM = struct.Struct("<I")
-_LEVELS = 65_535
-_FINEST_STEP = 2.0**-20
-_CDF_RANGE = (-100.0, 100.0)
+_LEVELS = 65_535  # the largest u16
+_FINEST_STEP = 2.0**-20  # about 1e-6; also the step of a layer whose bins all have the same mean
+_CDF_RANGE = (-100.0, 100.0)  # both as in the paper's code, so that features compare with those of Act-Bench files
 _WEIGHTS_A_CDF_BIN = 100
 
 
@@ -131,6 +131,7 @@ def bin_means(ascending: Floats, bins: int) -> Floats:
     n = len(ascending)
     cumulated = np.concatenate([[0.0], np.cumsum(ascending, dtype=np.float64)])
     at_edges = np.interp(np.arange(bins + 1) * (n / bins), np.arange(n + 1), cumulated)
+    # Differences of a cumulated sum round, and equal values could come out a little out of order.
     return np.maximum.accumulate(np.diff(at_edges) * (bins / n))
 
 
@@ -160,6 +161,7 @@ def feature_matrix(
     layouts = Counter(f.layout for f in features if f is not None)
     if not layouts:
         return np.full((len(features), 0), np.nan, dtype=np.float32)
+    # The fullest layout is the network's; among features of equally many layers, the most frequent.
     layout = max(layouts, key=lambda each: (len(each[0]), layouts[each]))
     names, n_weights, bins = layout
     scales = (layer_coefficients(n_weights, layer_weighting) / bins)[:, None]
@@ -187,6 +189,7 @@ def cdf_feature(spectrum: Sequence[LayerSpectrum]) -> NDArray[np.float32]:
 
 def _cdf(ascending: Floats, n_weights: int) -> Floats:
     below = np.searchsorted(ascending, _cdf_ends(n_weights), side="left") / len(ascending)
+    # Values beyond the upper end count in the last bin, so the CDF ends at 1 whatever lies there.
     below[-1:] = 1.0
     return below
 
@@ -208,6 +211,7 @@ def _header(names: Sequence[str], n_weights: Sequence[int], bins: int) -> bytes:
 def _quantised(means: Floats) -> tuple[Floats, NDArray[np.uint16]]:
     """Return (low, step) of every layer [layers, 2] and the levels [layers, bins]."""
     low, high = means.min(axis=1, keepdims=True), means.max(axis=1, keepdims=True)
+    # A power of two, and a multiple of it as the lowest level: both make `_restored` exact in binary.
     step = np.maximum(2.0 ** np.ceil(np.log2(np.maximum(high - low, _FINEST_STEP) / _LEVELS)), _FINEST_STEP)
     low = np.floor(low / step) * step
     levels = np.minimum(np.rint((means - low) / step), _LEVELS).astype(np.uint16)
@@ -227,6 +231,7 @@ def _read(data: bytes) -> SpectrumFeature:
     if version != _VERSION:
         raise FeatureError(f"spectrum feature of version {version}; this program reads version {_VERSION}")
     body, checksum = data[: -_CHECKSUM.size], _CHECKSUM.unpack(data[-_CHECKSUM.size :])[0]
+    # The checksum covers the header too, so it is verified before any of the header's numbers is believed.
     if zlib.crc32(body) != checksum:
         raise FeatureError("a spectrum feature is damaged: its checksum does not match; compute it again")
     return _parse(body[_PREFIX.size :], header_length)

@@ -53,7 +53,7 @@ def test_filters(store):
         store.evaluations(run="x")
     with pytest.raises(RecordNotFound, match="no task is named 'x'"):
         store.curves(task="x")
-    with pytest.raises(BadRecord, match="status must be one of queued, running, .*got 'good'"):
+    with pytest.raises(BadRecord, match=r"status must be one of queued, running, .*got 'good'"):
         store.evaluations(status="good")
 
 
