@@ -72,11 +72,11 @@ def finished_rows(store_url):
 
 def wait_for_a_result(driver, store_url, kept):
     """Until the driver has stored more than is known, or has ended."""
-    patience = time.monotonic() + 120
+    patience = time.monotonic() + 300  # a start takes 10 s alone, a minute on a machine that is shared by many
     while driver.poll() is None and len(finished_rows(store_url)) <= len(kept):
         if time.monotonic() > patience:
             driver.kill()
-            pytest.fail(f"no result in two minutes: {driver.stderr.read()}")
+            pytest.fail(f"no result in five minutes: {driver.stderr.read()}")
         time.sleep(0.2)
 
 
@@ -123,7 +123,7 @@ def kill_and_resume(place, injections, command, *, kills, budget):
     assert driver.returncode == 0, said
     check_the_end(place.store_url, kept, budget)
     again = place.run(*REAL, "resume", "killed", "--json", "--store", place.store_url, stdout=subprocess.PIPE)
-    out, said = again.communicate(timeout=60)
+    out, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
     assert json.loads(out)["status"] == "finished"
 
