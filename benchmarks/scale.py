@@ -54,7 +54,7 @@ from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.answers import Answers
 from aquasurf_ray.driver.simulated_worker.pool import HostedPool, LocalPool
 from aquasurf_ray.driver.suggestions.surrogates import Makings
-from aquasurf_ray.driver.verbs.setup import create_run
+from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import Claim, FunctionRow, Store
 from aquasurf_ray.surrogate.settings import SURROGATES
 from aquasurf_ray.tasks import load_task

@@ -28,6 +28,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task, load_task
+from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.cost import measure_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
@@ -103,7 +104,7 @@ class Worker:
         if settings.import_from and settings.import_from not in sys.path:
             sys.path.insert(0, settings.import_from)
         if settings.data_folder is not None:
-            os.environ["AQUASURF_DATA"] = settings.data_folder
+            os.environ[DATA_FOLDER] = settings.data_folder
         for module in settings.modules:
             importlib.import_module(module)
         self.task = settings.task if isinstance(settings.task, Task) else load_task(settings.task)

@@ -13,12 +13,13 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import AsJson, Setting
+from aquasurf_ray.cli.terminal.options import AsJson, Setting, training_seeds
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.progress import bar, progress
 from aquasurf_ray.cli.terminal.run_document import run_document
-from aquasurf_ray.cli.terminal.run_result import task_of
+from aquasurf_ray.cli.terminal.run_result import config_of
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.driver.defaults import BUILD_SEEDS
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
@@ -76,9 +77,7 @@ Observe = Annotated[
 @with_settings("TrainingConditions", "task", "space", "modules", argument="task")
 def build(
     settings: dict[str, Any],
-    seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="Trainings of each function, with seeds 0, 1, ... Default: 3.")
-    ] = None,
+    seeds: Annotated[int | None, training_seeds(BUILD_SEEDS)] = None,
     fisher: Annotated[
         str | None,
         typer.Option(
@@ -100,20 +99,21 @@ def build(
     Trains the baselines too, and stops no training early. Running the command again, or `aquasurf resume`, continues
     where it stopped; functions that the store has results for are not trained again.
     """
-    task = task_of(settings, "aquasurf benchmark build digits --space three-node -o digits.json")
-    from aquasurf_ray.driver import build_benchmark
+    config = config_of(settings, "aquasurf benchmark build digits --space three-node -o digits.json")
+    from aquasurf_ray.driver.verbs.build import start_build
 
-    own: dict[str, Any] = {"seeds": 3 if seeds is None else seeds, "fisher": fisher or "sampled", "output": output}
+    seeds = BUILD_SEEDS if seeds is None else seeds
     with progress(as_json) as callbacks:
-        result = build_benchmark(task, callbacks=callbacks, **own, **settings)
-    store = settings.get("store")
+        result = start_build(
+            config, config.task, seeds=seeds, fisher=fisher or "sampled", output=output, callbacks=callbacks
+        )
     if as_json:
-        print_json(run_document(result.name, store))
+        print_json(run_document(result.name, config.store))
         return
     print(f"run '{result.name}' has {result.evaluations} trainings")
     if output is not None:
         print(f"benchmark written to {output}")
-    print(f"\n  aquasurf top {shlex.quote(result.name)} -n 20{store_option(store)}  list the best functions")
+    print(f"\n  aquasurf top {shlex.quote(result.name)} -n 20{store_option(config.store)}  list the best functions")
 
 
 @app.command(epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")

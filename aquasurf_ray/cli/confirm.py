@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
 from aquasurf_ray.cli.terminal.options import AsJson, RunName, Top
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 
 app = Commands()
 
 
 @app.command(epilog="Example: aquasurf confirm digits-1 --top 5 --seeds 5")
-@with_settings("TrainingConditions", "seeds", defaults=False)
-def confirm(name: RunName, settings: dict[str, Any], top: Top = 5, as_json: AsJson = False) -> None:
+@with_settings("TrainingConditions", defaults=False)
+def confirm(
+    name: RunName,
+    settings: dict[str, Any],
+    top: Top = CONFIRM_TOP,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Additional seeds for each function. Default: {CONFIRM_SEEDS}.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Retrain the best functions of a run with more seeds: real gain or luck?
 
-    Trains them and the baselines with additional seeds (5 by default), and shows how much of their lead remains. The
-    seed that the functions were selected on is left out, since the best of many noisy trainings is partly luck.
-    Settings that are not given keep the run's values.
+    Trains them and the baselines with additional seeds, and shows how much of their lead remains. The seed that the
+    functions were selected on is left out, since the best of many noisy trainings is partly luck. Settings of the
+    training, workers and storage that are not given keep the run's values.
     """
     from aquasurf_ray.driver import confirm as start
 
+    seeds = CONFIRM_SEEDS if seeds is None else seeds
     with progress(as_json) as callbacks:
-        result = start(name, top=top, callbacks=callbacks, **settings)
+        result = start(name, top=top, seeds=seeds, callbacks=callbacks, **settings)
     print_confirmation(result.name, settings.get("store"), as_json)

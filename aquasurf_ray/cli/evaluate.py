@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson, TrainingSeeds
+from aquasurf_ray.cli.terminal.options import AsJson, training_seeds
 from aquasurf_ray.cli.terminal.progress import progress
-from aquasurf_ray.cli.terminal.run_result import print_result, task_of
+from aquasurf_ray.cli.terminal.run_result import config_of, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
 
 app = Commands()
 
@@ -22,13 +23,14 @@ def evaluate(
         list[str], typer.Argument(metavar="FUNCTION", help="Functions, such as 'mul(sigmoid(x),elu(x))'.")
     ],
     settings: dict[str, Any],
-    seeds: TrainingSeeds = None,
+    seeds: Annotated[int | None, training_seeds(EVALUATE_SEEDS)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the given functions, without a search."""
-    task = task_of(settings, "aquasurf evaluate 'swish(x)' --task digits")
-    from aquasurf_ray.driver import evaluate as train
+    config = config_of(settings, "aquasurf evaluate 'swish(x)' --task digits")
+    from aquasurf_ray.driver.verbs.evaluate import start_evaluation
 
+    seeds = EVALUATE_SEEDS if seeds is None else seeds
     with progress(as_json) as callbacks:
-        result = train(functions, task, seeds=1 if seeds is None else seeds, callbacks=callbacks, **settings)
-    print_result(result, settings.get("store"), as_json)
+        result = start_evaluation(config, functions, config.task, seeds=seeds, callbacks=callbacks)
+    print_result(result, config.store, as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
@@ -10,6 +10,9 @@ from aquasurf_ray.cli.terminal.options import AsJson, RunName
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
 
 app = Commands()
 
@@ -23,18 +26,21 @@ def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> 
     with, but what identifies the run cannot change.
     """
     from aquasurf_ray.driver.config import make_config
+    from aquasurf_ray.driver.stored_config import stored_values
 
     store = settings.pop("store", None)
-    make_config({"task": name, **settings})  # reports a wrong setting before anything heavy is loaded
-    changes = _without_settled(settings, name, store)
-    from aquasurf_ray.driver import resume as start
+    with open_store(store) as opened:
+        run = opened.run(name)
+        changes = _without_settled(settings, run)
+        config = make_config({**stored_values(run), **changes, "store": store})  # before anything heavy is loaded
+        from aquasurf_ray.driver.verbs.resume import resume_run
 
-    with progress(as_json) as callbacks:
-        result = start(name, store=store, callbacks=callbacks, **changes)
+        with progress(as_json) as callbacks:
+            result = resume_run(opened, run, config, changes, callbacks=callbacks)
     print_result(result, store, as_json)
 
 
-def _without_settled(settings: dict[str, Any], name: str, store: str | None) -> dict[str, Any]:
+def _without_settled(settings: dict[str, Any], run: stored.Run) -> dict[str, Any]:
     """Return the settings without the task and modules, which a configuration file may repeat but not change.
 
     The driver compares the other settings. A run has the modules of its configuration and those of its space.
@@ -42,12 +48,9 @@ def _without_settled(settings: dict[str, Any], name: str, store: str | None) -> 
     from aquasurf_ray.driver.errors import BadUse
 
     settled = {key: settings[key] for key in ("task", "modules") if key in settings}
-    if settled:
-        with open_store(store) as opened:
-            known = opened.run(name).config
-        modules = settled.get("modules") or []
-        before = known | {"modules": modules if set(modules) <= set(known.get("modules") or ()) else None}
-        changed = [key for key, value in settled.items() if (value or None) != (before.get(key) or None)]
-        if changed:
-            raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run instead")
+    modules = settled.get("modules") or []
+    before = run.config | {"modules": modules if set(modules) <= set(run.config.get("modules") or ()) else None}
+    changed = [key for key, value in settled.items() if (value or None) != (before.get(key) or None)]
+    if changed:
+        raise BadUse(f"run '{run.name}' cannot change its {', '.join(changed)}; start another run instead")
     return {key: value for key, value in settings.items() if key not in settled}

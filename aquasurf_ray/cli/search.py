@@ -7,7 +7,7 @@ from typing import Any
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.options import AsJson
 from aquasurf_ray.cli.terminal.progress import progress
-from aquasurf_ray.cli.terminal.run_result import print_result, task_of
+from aquasurf_ray.cli.terminal.run_result import config_of, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
 
 app = Commands()
@@ -21,9 +21,9 @@ def search(settings: dict[str, Any], as_json: AsJson = False) -> None:
     Trains the 8 baselines, computes the Fisher spectra of the candidates, and trains the functions that the surrogate
     finds most promising. If a run with this name and configuration exists, it is resumed.
     """
-    task = task_of(settings, "aquasurf search digits")
-    from aquasurf_ray.driver import search as start
+    config = config_of(settings, "aquasurf search digits")
+    from aquasurf_ray.driver.verbs.search import start_search
 
     with progress(as_json) as callbacks:
-        result = start(task, callbacks=callbacks, **settings)
-    print_result(result, settings.get("store"), as_json)
+        result = start_search(config, config.task, callbacks=callbacks)
+    print_result(result, config.store, as_json)

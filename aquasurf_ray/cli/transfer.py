@@ -10,10 +10,11 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import Top
+from aquasurf_ray.cli.terminal.options import Top, training_seeds
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.transferred_run import Transfer, TransferredFunction
@@ -41,10 +42,8 @@ def transfer(
         str, typer.Option(metavar="TASK", help="Other task by name, or package.module:function for your own.")
     ],
     settings: dict[str, Any],
-    top: Top = 3,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="Trainings of each function, with seeds 0, 1, ... Default: 3.")
-    ] = None,
+    top: Top = TRANSFER_TOP,
+    seeds: Annotated[int | None, training_seeds(TRANSFER_SEEDS)] = None,
     form: Annotated[
         Table, typer.Option("--format", metavar="|".join(Table), help="Format of the table.")
     ] = Table.table,
@@ -56,10 +55,11 @@ def transfer(
     --format costs nothing.
     """
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer
-    from aquasurf_ray.driver.verbs.transfer import transfer as start
+    from aquasurf_ray.driver import transfer as start
 
+    seeds = TRANSFER_SEEDS if seeds is None else seeds
     with progress(form is not Table.table) as callbacks:
-        result = start(source, to, top=top, seeds=3 if seeds is None else seeds, callbacks=callbacks, **settings)
+        result = start(source, to, top=top, seeds=seeds, callbacks=callbacks, **settings)
     with open_store(settings.get("store")) as opened:
         found = read_transfer(opened, source, result.name)
     _PRINTERS[form](found)

@@ -6,3 +6,4 @@ from .verbs.propose import propose as propose
 from .verbs.resume import resume as resume
 from .verbs.search import search as search
 from .verbs.stop import request_stop as request_stop
+from .verbs.transfer import transfer as transfer

@@ -16,17 +16,21 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, STORAGE
 from aquasurf_ray.driver.duration import checked_seconds, parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 from aquasurf_ray.driver.tracker_targets import check_target
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
+from aquasurf_ray.tasks.data_sets import DATA_FOLDER
+
+M = TypeVar("M", bound=BaseModel)
 
 DURATION = "DURATION"
 """The metavar of times, which may be text such as 2h30m."""
@@ -155,13 +159,11 @@ class RunIdentity(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _surrogate(cls, values: Any) -> Any:
-        """Fill in the default surrogate, and the default regressor, which depends on the surrogate."""
-        if not isinstance(values, dict):
-            return values
-        chosen = values.get("surrogate", DEFAULT_SURROGATE)
-        regressor = {"regressor": REGRESSORS[chosen]} if chosen in get_args(SurrogateName) else {}
-        return {"surrogate": chosen, **regressor, **values}
+    def _regressor(cls, values: Any) -> Any:
+        """Fill in the default regressor of a surrogate that is given."""
+        if isinstance(values, dict) and values.get("surrogate") in get_args(SurrogateName):
+            return {"regressor": REGRESSORS[values["surrogate"]], **values}
+        return values
 
     @field_validator("max_cost")
     @classmethod
@@ -171,16 +173,29 @@ class RunIdentity(BaseModel):
         return value
 
 
-class TrainingConditions(BaseModel):
-    """The settings of every run that trains, searching or not, which may change at `resume`."""
+class RunName(BaseModel):
+    """The name of a run; imported runs have no other setting."""
 
     name: str | None = setting(
         None,
         Panel.RUN,
-        "Name of the run. Default: the task's name and a number, such as digits-1.",
+        "Name of the run. Default: digits-1, digits-2, ... for searches of digits; otherwise made from what is "
+        "trained, such as evaluate-1f9c04d2.",
         metavar="NAME",
         min_length=1,
     )
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("Input should have no line breaks or other control characters")
+        return value
+
+
+class TrainingConditions(RunName):
+    """The settings of every run that trains, searching or not, which may change at `resume`."""
+
     time_budget: Seconds | None = setting(
         None,
         Panel.STOP,
@@ -204,7 +219,7 @@ class TrainingConditions(BaseModel):
     data: str | None = setting(
         None,
         Panel.TRAINING,
-        "Folder of the data sets. Default: AQUASURF_DATA, or else ./data.",
+        f"Folder of the data sets. Default: {DATA_FOLDER}, or else ./data.",
         metavar="FOLDER",
         min_length=1,
     )
@@ -249,7 +264,7 @@ class TrainingConditions(BaseModel):
         metavar="URL",
     )
     storage: str | None = setting(
-        None, Panel.STORAGE, "Folder or URI for epoch checkpoints. Default: aquasurf-storage.", metavar="FOLDER"
+        None, Panel.STORAGE, f"Folder or URI for epoch checkpoints. Default: {STORAGE}.", metavar="FOLDER"
     )
     log: str | None = setting(
         None, Panel.STORAGE, "File to which each event is appended as a line of JSON.", metavar="FILE", min_length=1
@@ -260,13 +275,6 @@ class TrainingConditions(BaseModel):
         "Also send results to a tracker: tensorboard:FOLDER or mlflow:URI; may be repeated.",
         metavar="TRACKER",
     )
-
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, value: str | None) -> str | None:
-        if value is not None and not value.isprintable():
-            raise ValueError("Input should have no line breaks or other control characters")
-        return value
 
     @field_validator("log_to")
     @classmethod
@@ -300,7 +308,9 @@ class RunConditions(TrainingConditions):
     confirm: int | None = setting(
         None, Panel.RUN, "At the end, retrain the N best functions with additional seeds.", ge=1
     )
-    seeds: int = setting(5, Panel.RUN, "Additional seeds for retraining the best functions and the baselines.", ge=1)
+    seeds: int = setting(
+        CONFIRM_SEEDS, Panel.RUN, "Additional seeds for retraining the best functions and the baselines.", ge=1
+    )
     until: str | None = setting(
         None,
         Panel.STOP,
@@ -323,6 +333,13 @@ class SearchConfig(RunIdentity, RunConditions):
         """Return the settings that must stay as they are for the run's whole life."""
         fixed = self.model_dump(mode="json", include=set(RunIdentity.model_fields))
         return {key: value for key, value in fixed.items() if key not in LATER or value != LATER[key]}
+
+    def with_default_surrogate(self, surrogate: SurrogateName) -> SearchConfig:
+        """Return the configuration as if this were the default surrogate: what was given explicitly stays."""
+        if "surrogate" in self.model_fields_set:
+            return self
+        regressor = self.regressor if "regressor" in self.model_fields_set else REGRESSORS[surrogate]
+        return self.model_copy(update={"surrogate": surrogate, "regressor": regressor})
 
     def stored(self) -> dict[str, Any]:
         """Return what the store keeps: all but the URLs of the database and of trackers, which may hold a password."""
@@ -349,8 +366,13 @@ def store_url(given: str | None) -> str:
 
 def data_folder(config: SearchConfig) -> str | None:
     """Return the folder of data sets, the same for the driver and all workers: the configured one, or AQUASURF_DATA."""
-    given = config.data or os.environ.get("AQUASURF_DATA")
+    given = config.data or os.environ.get(DATA_FOLDER)
     return str(Path(given).expanduser().absolute()) if given else None
+
+
+def storage_folder(config: SearchConfig) -> str:
+    """Return the folder or URI of epoch checkpoints: the configured one, or `STORAGE` in the working folder."""
+    return config.storage or str(Path.cwd() / STORAGE)
 
 
 def digest(identity: dict[str, Any]) -> str:
@@ -364,10 +386,12 @@ def make_config(values: dict[str, Any]) -> SearchConfig:
     Raises:
         BadUse: an unknown key or a wrong value; the message names it.
     """
-    try:
-        return SearchConfig.model_validate(values)
-    except ValidationError as error:
-        raise BadUse(_first_problem(error)) from None
+    return _validated(SearchConfig, values)
+
+
+def check_run_name(name: str | None) -> None:
+    """Raise BadUse unless a run can have this name. None is for a run that is still to be named."""
+    _validated(RunName, {"name": name})
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -385,6 +409,13 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadUse(f"config file '{path}' must contain 'key: value' lines, got {type(values).__name__}")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _validated(model: type[M], values: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise BadUse(_first_problem(error)) from None
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -22,7 +22,7 @@ from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.config import SearchConfig, data_folder, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.setup import loaded_task, name_of
+from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
 from aquasurf_ray.store import EpochRecord
 from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.tasks import Task

@@ -19,7 +19,7 @@ from typing import Any
 
 from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_row, load_space
 from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
-from aquasurf_ray.driver.config import SearchConfig, data_folder, digest, store_url
+from aquasurf_ray.driver.config import SearchConfig, data_folder, store_url
 from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
@@ -29,16 +29,14 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
-from aquasurf_ray.driver.verbs.setup import free_name, known_run
+from aquasurf_ray.driver.verbs.create_run import create_unnamed, known_run, new_run
 from aquasurf_ray.store import (
     Claim,
     EvaluationResult,
     FunctionRecord,
     Lease,
     LeaseLost,
-    NewRun,
     Run,
-    RunExists,
     Store,
     StoreError,
     this_process,
@@ -285,27 +283,13 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
     candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed))
-    while True:
-        new = NewRun(
-            name=name or free_name(store, study.name),
-            kind="search",
-            task_id=task_id,
-            config={**config.stored(), **identity},
-            config_digest=digest(identity),
-            seed=config.seed,
-            budget=None,
-            storage=None,
-            code_version=version("aquasurf-ray"),
-            identity_keys=tuple(identity),
+
+    def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
+        return store.create_run(
+            new_run(config, "search", name, task_id, identity, budget=None, storage=None), candidates
         )
-        try:
-            run = store.create_run(new, candidates)
-        except RunExists:
-            if name is None:  # another process took the free name first
-                continue
-            raise
-        if run.created or name is not None:
-            return run
+
+    return create_unnamed(store, study.name, create) if name is None else create(name)
 
 
 def _records(store: Store) -> Sequence[FunctionRecord]:

@@ -26,8 +26,8 @@ from ray.tune.search.repeater import TRIAL_INDEX
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.verbs.setup import DATA_FOLDER
 from aquasurf_ray.tasks import Task, load_task
+from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.tune.study import RECIPE_FIELDS
 from aquasurf_ray.workers.engine.fast_form import fast_form

@@ -21,6 +21,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 class PanelCommand(TyperCommand):
     """A command whose help lists the options in panels, in the order of their first options; `Options` comes last."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage, with optional arguments in brackets and required ones in none."""
+        arguments = [parameter for parameter in self.get_params(ctx) if parameter.param_type_name == "argument"]
+        words = [argument_name(argument) for argument in arguments]
+        return ["[OPTIONS]", *(word if a.required else f"[{word}]" for word, a in zip(words, arguments, strict=True))]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for parameter in self.get_params(ctx):
@@ -28,9 +34,10 @@ class PanelCommand(TyperCommand):
             if record is None:
                 continue
             if parameter.param_type_name == "argument":
-                panels["Arguments"].append((argument_name(parameter), record[1]))
+                panels["Arguments"].append((argument_name(parameter), str(getattr(parameter, "help", None) or "")))
             else:
-                panels.setdefault(getattr(parameter, "rich_help_panel", None) or OPTIONS, []).append(record)
+                panel = getattr(parameter, "rich_help_panel", None) or OPTIONS
+                panels.setdefault(panel, []).append((record[0], option_text(parameter)))
         panels[OPTIONS] = panels.pop(OPTIONS)
         for title, records in panels.items():
             if records:
@@ -59,6 +66,15 @@ class Commands(typer.Typer):
         """The first paragraph of the group's help, or of the only command's, known before the command is built."""
         text = self.info.help if isinstance(self.info.help, str) else self.registered_commands[0].callback.__doc__
         return " ".join(str(text).partition("\n\n")[0].split())
+
+
+def option_text(option: Any) -> str:
+    """Return an option's help with its default, unless the text says it; not Typer's, which adds limits in code."""
+    text = str(option.help or "")
+    if option.required:
+        return f"{text} Required."
+    shown = option.default is None or option.is_flag or option.multiple or "Default: " in text
+    return text if shown else f"{text} Default: {getattr(option.default, 'value', option.default)}."
 
 
 def argument_name(argument: Any) -> str:

@@ -6,7 +6,7 @@ annotates its parameters as `Setting` or `Modules`; `with_settings` gives a comm
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +26,10 @@ TaskSeed = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 AnyFormat = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of the table.")]
-TrainingSeeds = Annotated[
-    int | None,
-    typer.Option("--seeds", metavar="N", help="Trainings of each function, with seeds 0, 1, ... Default: 1."),
-]
 Top = Annotated[int, typer.Option(metavar="N", help="Number of the run's best functions to train.")]
+
+
+def training_seeds(default: int) -> Any:
+    """Return the option `--seeds`. Its default is none of Typer's, since a configuration file may give another one."""
+    text = f"Trainings of each function, with seeds 0, 1, ... Default: {default}."
+    return typer.Option("--seeds", metavar="N", help=text)

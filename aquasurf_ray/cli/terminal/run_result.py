@@ -1,4 +1,4 @@
-"""The beginning and the end of the commands that train: their task, and what they print of the run."""
+"""The beginning and the end of the commands that train: their configuration, and what they print of the run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from aquasurf_ray.cli.terminal.output import Format, print_json
 from aquasurf_ray.cli.terminal.run_document import run_document
 
 if TYPE_CHECKING:
+    from aquasurf_ray.driver.config import SearchConfig
     from aquasurf_ray.driver.run.spec import RunResult
 
 
-def task_of(settings: dict[str, Any], example: str) -> str:
-    """Take the task out of the settings, after a check of both that comes before anything heavy is loaded.
+def config_of(settings: dict[str, Any], example: str) -> SearchConfig:
+    """Return the command's configuration. Wrong settings are reported here, before anything heavy is loaded.
 
     Raises:
         BadUse: no task, an unknown one, or a wrong setting.
@@ -26,15 +27,14 @@ def task_of(settings: dict[str, Any], example: str) -> str:
     from aquasurf_ray.tasks.errors import TaskError
     from aquasurf_ray.tasks.registry import check_name
 
-    task = settings.pop("task", None)
-    if not task:
+    if not settings.get("task"):
         raise BadUse(f"no task given; name one, for example: {example}")
-    make_config({"task": task, **settings})
+    config = make_config(settings)
     try:
-        check_name(task)
+        check_name(config.task)
     except TaskError as error:
         raise BadUse(str(error)) from None
-    return str(task)
+    return config
 
 
 def print_result(result: RunResult, store: str | None, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
 from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path, is_parquet
 from aquasurf_ray.driver.benchmarks.from_parquet import entries, read_own, spectra
-from aquasurf_ray.driver.config import make_config, store_url
+from aquasurf_ray.driver.config import check_run_name, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import (
@@ -107,7 +107,7 @@ def import_benchmark(
         BenchmarkFileError: the file is damaged; the text says where.
         StoreError: the name is taken, or the database cannot be used.
     """
-    make_config({"task": task, "name": name})  # checks the name by the rules for runs
+    check_run_name(name)
     path, modules = benchmark_path(file), tuple(modules)
     import_modules(modules)
     task_name, metric = _known_task(task)

@@ -23,13 +23,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from aquasurf_ray.driver.defaults import STORAGE
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to an address in the code
 STOP_SECONDS = 90
 """The time that a driver has for draining before Ray kills it; Ray's default of 3 s is too short for a checkpoint."""
-NOT_SHIPPED = (".git", ".venv", "/data", "/aquasurf-storage", "*.db", "*.db-wal", "*.db-shm", "__pycache__")
+NOT_SHIPPED = (".git", ".venv", "/data", f"/{STORAGE}", "*.db", "*.db-wal", "*.db-shm", "__pycache__")
 LOST_SECONDS = 60.0
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&]password=")
 NAME = re.compile(r"[^A-Za-z0-9_.-]+")

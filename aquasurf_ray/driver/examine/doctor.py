@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, LOOPBACKS, connected, host_of
-from aquasurf_ray.driver.config import SearchConfig, data_folder, store_url
+from aquasurf_ray.driver.config import SearchConfig, data_folder, storage_folder, store_url
 from aquasurf_ray.driver.errors import DriverError
 from aquasurf_ray.driver.examine.machine import SHARED_MEMORY, Gpu, NodeReport, node_report
 from aquasurf_ray.driver.examine.task_check import sentence
-from aquasurf_ray.driver.verbs.setup import DEFAULT_STORAGE, loaded_task
+from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.store import StoreHealth, examine
 from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.workers.engine.checkpoints import CheckpointError, check_storage, mark_storage
@@ -172,7 +172,7 @@ def _clock(whose: str, ahead: float) -> Finding:
 
 
 def _storage(config: SearchConfig) -> Iterator[Finding]:
-    place = _storage_place(config)
+    place = storage_folder(config)
     try:
         check_storage(place)
     except CheckpointError as error:
@@ -183,10 +183,6 @@ def _storage(config: SearchConfig) -> Iterator[Finding]:
         yield Finding("storage", "warning", f"{place}: {_size(free)} free; epoch checkpoints may not fit")
     else:
         yield Finding("storage", "ok", f"{place}: writable{'' if free is None else f', {_size(free)} free'}")
-
-
-def _storage_place(config: SearchConfig) -> str:
-    return config.storage or str(Path.cwd() / DEFAULT_STORAGE)
 
 
 def _free_bytes(place: str) -> int | None:
@@ -240,7 +236,7 @@ def _token(address: str) -> Finding:
 @contextmanager
 def _marked(config: SearchConfig) -> Iterator[str]:
     """Put a small file into the storage for nodes to look for, and yield its path. No folder is created for it."""
-    with mark_storage(_storage_place(config), f"aquasurf-doctor-{uuid.uuid4().hex}") as mark:
+    with mark_storage(storage_folder(config), f"aquasurf-doctor-{uuid.uuid4().hex}") as mark:
         yield mark
 
 
@@ -292,7 +288,7 @@ def _nodes(
             )
     blind = [report.host for report in reports if not report.sees_mark]
     if blind:
-        place = _storage_place(config)
+        place = storage_folder(config)
         text = f"{place} is not the same place on {', '.join(blind)}; give a shared folder or a URI: --storage"
         yield Finding("storage", "warning", text)
     elif config.address is not None and mark is not None:

@@ -13,12 +13,14 @@ from typing import Any, get_args
 
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
 from aquasurf_ray.driver.candidates import load_space, space_rows
-from aquasurf_ray.driver.config import digest, make_config, store_url
+from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.defaults import BUILD_SEEDS
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.verbs.setup import Command, check_seeds, find_or_create, loaded_task, name_of
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of
+from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.store import Store
 from aquasurf_ray.store.records.runs import Fisher
 from aquasurf_ray.tasks import Task
@@ -29,7 +31,7 @@ def build_benchmark(
     task: str | Task,
     *,
     space: str = "three-node",
-    seeds: int = 3,
+    seeds: int = BUILD_SEEDS,
     fisher: str = "sampled",
     output: Path | None = None,
     callbacks: Iterable[Callback] = (),
@@ -48,15 +50,30 @@ def build_benchmark(
         BadUse: the request is wrong, and nothing was started.
         RunFailed: some trainings or spectra failed; `resume` retries these.
     """
+    config = make_config({"task": name_of(task), **options, "space": space})
+    return start_build(config, task, seeds=seeds, fisher=fisher, output=output, callbacks=callbacks, worker=worker)
+
+
+def start_build(
+    config: SearchConfig,
+    task: str | Task,
+    *,
+    seeds: int = BUILD_SEEDS,
+    fisher: str = "sampled",
+    output: Path | None = None,
+    callbacks: Iterable[Callback] = (),
+    worker: type = Worker,
+) -> RunResult:
+    """Carry out `build_benchmark` with a configuration that is made already."""
     check_seeds(seeds)
     if output is not None:
         check_benchmark_file(output)
     fishers = _fishers(fisher)
-    # A build asks no surrogate; the stored name is that of the builds before there was a choice.
-    fixed = {"space": space, "fisher": fishers[0], "health_gate": "off", "surrogate": EARLIER_SURROGATE}
-    config = make_config({"task": name_of(task), **options, **fixed})
+    # No surrogate is asked, but its name is part of the run's identity: the one of before there was a choice.
+    fixed = {"fisher": fishers[0], "health_gate": "off"}
+    config = config.with_default_surrogate(EARLIER_SURROGATE).model_copy(update=fixed)
     loaded = loaded_task(task, config)
-    loaded_space = load_space(space)
+    loaded_space = load_space(config.space)
     modules = tuple(dict.fromkeys((*config.modules, *loaded_space.modules)))
     rows = space_rows(loaded_space)
     config = config.model_copy(update={"modules": modules, "evaluations": len(rows) * seeds})
@@ -70,7 +87,7 @@ def build_benchmark(
     name = config.name or f"build-{digest(identity)[:8]}"
 
     with Command(config, callbacks) as command:
-        run = find_or_create(command, "build", name, config, loaded, identity, rows)
+        run = command.find_or_create("build", name, config, loaded, identity, rows)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))
     if output is not None:
         with Store.open(store_url(config.store), create=False) as store:

@@ -15,24 +15,18 @@ from typing import Any
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
+from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
+from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.setup import (
-    Command,
-    check_seeds,
-    find_or_create,
-    loaded_task,
-    stored_values,
-    unique_rows,
-)
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, unique_rows
+from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.store import LeaderboardRow, Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
-TOP = 5
-SEEDS = 5
 FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
 """The settings of every confirmation, whatever those of the run were: all trainings are completed."""
 
@@ -40,8 +34,8 @@ FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": Non
 def confirm(
     name: str,
     *,
-    top: int = TOP,
-    seeds: int = SEEDS,
+    top: int = CONFIRM_TOP,
+    seeds: int = CONFIRM_SEEDS,
     store: str | None = None,
     task: Task | None = None,
     callbacks: Iterable[Callback] = (),
@@ -78,15 +72,15 @@ def confirm_best(
 
     The confirmation runs under the conditions of the search, with the rest of its time budget.
     """
-    store = command.store
-    if config.confirm is None or store is None:
+    store, top = command.store, config.confirm
+    if top is None or store is None:
         return result
     run = store.run(result.name)
     if run.status != "finished":
         return result
     left = None if config.time_budget is None else max(config.time_budget - result.seconds, 1.0)
     config = config.model_copy(update={"time_budget": left})
-    return replace(result, confirmation=_confirm(command, store, run, config, config.confirm or TOP, task, worker).name)
+    return replace(result, confirmation=_confirm(command, store, run, config, top, task, worker).name)
 
 
 def check_confirmable(run: Run) -> None:
@@ -137,5 +131,5 @@ def _confirm(
         "first_seed": config.training_seed + 1,
     }
     name = f"{run.name}-confirm-{digest(identity)[:8]}"
-    confirmation = find_or_create(command, "confirm", name, config, loaded, identity, rows)
+    confirmation = command.find_or_create("confirm", name, config, loaded, identity, rows)
     return command.execute(RunSpec(confirmation, config, loaded, task is None, config.evaluations, worker))

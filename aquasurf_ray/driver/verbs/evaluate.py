@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aquasurf_ray.driver.config import digest, make_config
+from aquasurf_ray.driver.config import SearchConfig, digest, make_config
+from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.verbs.setup import Command, check_seeds, find_or_create, loaded_task, name_of, unique_rows
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of, unique_rows
+from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
@@ -18,7 +20,7 @@ def evaluate(
     functions: Sequence[str],
     task: str | Task,
     *,
-    seeds: int = 1,
+    seeds: int = EVALUATE_SEEDS,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
@@ -32,8 +34,23 @@ def evaluate(
         BadUse: a function cannot be parsed, or an option is wrong.
         RunFailed: some functions could not be trained; `resume` retries these.
     """
+    config = make_config({"task": name_of(task), **options})
+    return start_evaluation(config, functions, task, seeds=seeds, callbacks=callbacks, worker=worker)
+
+
+def start_evaluation(
+    config: SearchConfig,
+    functions: Sequence[str],
+    task: str | Task,
+    *,
+    seeds: int = EVALUATE_SEEDS,
+    callbacks: Iterable[Callback] = (),
+    worker: type = Worker,
+) -> RunResult:
+    """Carry out `evaluate` with a configuration that is made already."""
     check_seeds(seeds)
-    config = make_config({"task": name_of(task), "surrogate": EARLIER_SURROGATE, **options})  # never used
+    # No surrogate is asked, but its name is part of the run's identity: the one of before there was a choice.
+    config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
     rows = unique_rows(functions)
     config = config.model_copy(update={"evaluations": len(rows) * seeds})
@@ -45,5 +62,5 @@ def evaluate(
     }
     name = config.name or f"evaluate-{digest(identity)[:8]}"
     with Command(config, callbacks) as command:
-        run = find_or_create(command, "evaluate", name, config, loaded, identity, rows)
+        run = command.find_or_create("evaluate", name, config, loaded, identity, rows)
         return command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, make_config, store_url
@@ -11,9 +11,11 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS
+from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.until import Until
+from aquasurf_ray.driver.verbs.arguments import loaded_task
+from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
-from aquasurf_ray.driver.verbs.setup import Command, loaded_task, stored_values
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -45,20 +47,35 @@ def resume(
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
         config = make_config({**stored_values(run), **changes, "store": store})
-        if "until" not in changes and _is_reached(opened, run, config.until):
-            config = config.model_copy(update={"until": None})
-        changed = [key for key in changes if key not in CONDITIONS and _differs(run, config, key)]
-        if changed:
-            raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
-        loaded = loaded_task(task or config.task, config)
-        if loaded.digest != run.config["task_digest"]:
-            raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
-        if changes.get("confirm") and run.kind != "search":
-            raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
-        budget = _raised_budget(run, changes.get("evaluations"))
-        with Command(config, callbacks, opened) as command:
-            result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
-            return confirm_best(command, result, config, task, worker)
+        return resume_run(opened, run, config, changes, task=task, callbacks=callbacks, worker=worker)
+
+
+def resume_run(
+    store: Store,
+    run: Run,
+    config: SearchConfig,
+    given: Collection[str],
+    *,
+    task: Task | None = None,
+    callbacks: Iterable[Callback] = (),
+    worker: type = Worker,
+) -> RunResult:
+    """Carry out `resume` with a configuration that is made already: the stored one, with the settings `given` now."""
+    name = run.name
+    changed = [key for key in given if key not in CONDITIONS and _differs(run, config, key)]
+    if changed:
+        raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
+    if "until" not in given and _is_reached(store, run, config.until):
+        config = config.model_copy(update={"until": None})
+    loaded = loaded_task(task or config.task, config)
+    if loaded.digest != run.config["task_digest"]:
+        raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
+    if "confirm" in given and config.confirm is not None and run.kind != "search":
+        raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
+    budget = _raised_budget(run, config.evaluations) if "evaluations" in given else run.budget or 0
+    with Command(config, callbacks, store) as command:
+        result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
+        return confirm_best(command, result, config, task, worker)
 
 
 def _differs(run: Run, config: SearchConfig, key: str) -> bool:
@@ -74,10 +91,8 @@ def _is_reached(store: Store, run: Run, until: str | None) -> bool:
     return until is not None and best is not None and Until.parse(until).is_met(best.score)
 
 
-def _raised_budget(run: Run, evaluations: int | None) -> int:
+def _raised_budget(run: Run, evaluations: int) -> int:
     budget = run.budget or 0
-    if evaluations is None:
-        return budget
     if not KINDS[run.kind].suggests:
         raise BadUse(f"run '{run.name}' trains what it was started with, so its evaluations cannot be changed")
     if evaluations < budget:

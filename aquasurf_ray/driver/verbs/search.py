@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from aquasurf_ray.activations import BASELINES
@@ -11,16 +12,11 @@ from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.surrogate_names import REGRESSORS as DEFAULT_REGRESSORS
+from aquasurf_ray.driver.stored_config import stored_values
+from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
+from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
-from aquasurf_ray.driver.verbs.setup import (
-    Command,
-    create_run,
-    create_unnamed_run,
-    loaded_task,
-    name_of,
-    stored_values,
-)
+from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
 from aquasurf_ray.store import Store
 from aquasurf_ray.surrogate.regressors import REGRESSORS
 from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS
@@ -47,14 +43,20 @@ def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type
         Interrupted, RunFailed: the run stopped early; `resume` continues it.
         StoreError: the database cannot be used, or another driver has the run.
     """
-    config = make_config({"task": name_of(task), **options})
+    return start_search(make_config({"task": name_of(task), **options}), task, callbacks=callbacks, worker=worker)
+
+
+def start_search(
+    config: SearchConfig, task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type = Worker
+) -> RunResult:
+    """Carry out `search` with a configuration that is made already."""
     loaded = loaded_task(task, config)
     _check_regressor(config)
     space = load_space(config.space)
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
     with Command(config, callbacks) as command:
-        if command.store is not None and "surrogate" not in options:
-            config = _with_its_surrogate(command.store, config, chosen="regressor" in options)
+        if command.store is not None:
+            config = _with_its_surrogate(command.store, config)
         identity = {**config.identity(), "task_digest": loaded.digest, "space_digest": space.digest}
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
@@ -63,24 +65,18 @@ def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type
             n = len(rows) - len(BASELINES)
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
-            if config.name is None:
-                run = create_unnamed_run(store, config, loaded, "search", identity, rows)
-            else:
-                run = create_run(store, config, loaded, "search", config.name, identity, rows)
+            create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)
+            run = create_unnamed(store, loaded.name, create) if config.name is None else create(config.name)
         budget = max(config.evaluations, run.budget or 0)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), budget, worker))
         return confirm_best(command, result, config, None if isinstance(task, str) else task, worker)
 
 
-def _with_its_surrogate(store: Store, config: SearchConfig, *, chosen: bool) -> SearchConfig:
-    """Return the configuration with the surrogate of the search of this name, if it exists: the default may have
-    changed since it began. A regressor that the user has `chosen` stays."""
+def _with_its_surrogate(store: Store, config: SearchConfig) -> SearchConfig:
+    """Return the configuration with the surrogate of the search of this name, if it exists, unless one was given: the
+    default may have changed since the search began."""
     run = next((run for run in store.runs() if run.name == config.name and run.kind == "search"), None)
-    if run is None:
-        return config
-    surrogate = stored_values(run)["surrogate"]
-    regressor = config.regressor if chosen else DEFAULT_REGRESSORS[surrogate]
-    return config.model_copy(update={"surrogate": surrogate, "regressor": regressor})
+    return config if run is None else config.with_default_surrogate(stored_values(run)["surrogate"])
 
 
 def _check_regressor(config: SearchConfig) -> None:

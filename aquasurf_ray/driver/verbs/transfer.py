@@ -12,6 +12,7 @@ from typing import Any
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult
@@ -21,16 +22,13 @@ from aquasurf_ray.store import LeaderboardRow, Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
-TOP = 3
-SEEDS = 3
-
 
 def transfer(
     source: str,
     to: str | Task,
     *,
-    top: int = TOP,
-    seeds: int = SEEDS,
+    top: int = TRANSFER_TOP,
+    seeds: int = TRANSFER_SEEDS,
     store: str | None = None,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,

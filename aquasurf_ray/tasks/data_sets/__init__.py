@@ -26,11 +26,13 @@ DATA_SETS = {
     "imagenette": "aquasurf_ray.tasks.data_sets.imagenette:IMAGENETTE",
 }
 BUNDLED = {"digits"}  # nothing to fetch
+DATA_FOLDER = "AQUASURF_DATA"
+"""The environment variable that names the folder of the data sets."""
 
 
 def data_folder() -> Path:
-    """Return the folder of the data sets: that of `AQUASURF_DATA`, else `data` in the working folder."""
-    return Path(os.environ.get("AQUASURF_DATA") or "data").absolute()
+    """Return the folder of the data sets: that of `DATA_FOLDER`, else `data` in the working folder."""
+    return Path(os.environ.get(DATA_FOLDER) or "data").absolute()
 
 
 def download(name: str, folder: Path | None = None) -> None:

@@ -23,7 +23,7 @@ from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import ahead as suggesting_ahead
 from aquasurf_ray.driver.suggestions.ahead import AheadSuggester
-from aquasurf_ray.driver.verbs.setup import create_run
+from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import FunctionRecord, Store
 from aquasurf_ray.surrogate.policy import RandomPolicy
 from aquasurf_ray.tasks import load_task

@@ -115,7 +115,7 @@ def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_come
 def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
     budgets, recorder = [], Recorder()
     monkeypatch.setattr(
-        "aquasurf_ray.driver.verbs.setup.Command.execute", lambda command, spec: budgets.append(spec.budget)
+        "aquasurf_ray.driver.verbs.command.Command.execute", lambda command, spec: budgets.append(spec.budget)
     )
     confirmed(here, top=9, seeds=3, callbacks=[recorder])
     assert budgets == [3 * len(NAMES + BASELINES)]

@@ -20,7 +20,8 @@ from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, WorkersFailed
 from aquasurf_ray.driver.events import Note
 from aquasurf_ray.driver.run import session as execution
-from aquasurf_ray.driver.verbs import setup as orders
+from aquasurf_ray.driver.verbs import command as command_of_verbs
+from aquasurf_ray.driver.verbs import create_run as creation
 from aquasurf_ray.store import RunExists, RunHeld, Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -167,7 +168,7 @@ def test_too_many_workers_are_refused_and_nothing_is_made(here, tmp_path):
 
 
 def test_ctrl_c_while_ray_starts_leaves_nothing(here, tmp_path, monkeypatch):
-    monkeypatch.setattr(orders, "connected", lambda _: nullcontext(os.kill(os.getpid(), signal.SIGINT)))
+    monkeypatch.setattr(command_of_verbs, "connected", lambda _: nullcontext(os.kill(os.getpid(), signal.SIGINT)))
     with pytest.raises(Interrupted, match="stopped by SIGINT while Ray started; nothing was begun"):
         scripted(here)
     assert list(tmp_path.iterdir()) == []
@@ -302,7 +303,7 @@ def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehav
 def test_an_unnamed_run_whose_name_is_taken_meanwhile_has_the_next_one(here, monkeypatch):
     """Between the look for a free name and the making of the run, another driver makes one of the same name."""
     scripted(here, evaluations=1)
-    real = orders.free_name
+    real = creation.free_name
     asked = []
 
     def overtaken(store, base):
@@ -311,7 +312,7 @@ def test_an_unnamed_run_whose_name_is_taken_meanwhile_has_the_next_one(here, mon
             return "digits-1"
         return name
 
-    monkeypatch.setattr(orders, "free_name", overtaken)
+    monkeypatch.setattr(creation, "free_name", overtaken)
     assert scripted(here, evaluations=2).name == "digits-2"
     assert len(asked) == 2
 

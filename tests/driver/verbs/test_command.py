@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
-from contextlib import contextmanager
 
 import pytest
+from fake_cluster import FakeCluster
 from recorder import Recorder
-from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import build_benchmark, confirm, evaluate, resume, search
 from aquasurf_ray.driver.cluster.capacity import Workers
+from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, Interrupted
-from aquasurf_ray.driver.run.spec import RunResult
-from aquasurf_ray.driver.verbs import setup
-from aquasurf_ray.store import EvaluationResult, RunExists, Store, this_process
+from aquasurf_ray.driver.verbs import command
+from aquasurf_ray.store import RunExists, Store
 
 SMALL = {"candidates": 4, "evaluations": 2, "features": "outputs"}
 
 
-class Cluster:
-    """In the place of Ray and of everything that needs it: counts how often it is joined, and what is executed."""
-
-    def __init__(self):
-        self.joined, self.counted, self.left, self.specs = [], 0, 0, []
-        self.fits = True
-
-    @contextmanager
-    def connected(self, address):
-        self.joined.append(address)
-        try:
-            yield
-        finally:
-            self.left += 1
-
-    def workers(self, config, stopped):
-        self.counted += 1
-        if not self.fits:
-            raise BadUse("workers: too many")
-        return Workers(2, 1.0, 0.0)
-
-    def execute(self, store, spec, workers, events, stop):
-        """Gives every baseline and candidate of the run a result, as a loop would."""
-        self.specs.append(spec)
-        lease = store.acquire_lease(spec.run.id, this_process(), lease_seconds=60)
-        seeds = range(
-            int(spec.run.config.get("first_seed", 0)), int(spec.run.config.get("first_seed", 0)) + spec_seeds(spec)
-        )
-        for number, function in enumerate(store.candidates(spec.run.id)):
-            for seed in seeds:
-                claim = store.claim(lease, function.id, seed, "suggestion")
-                if claim.state == "claimed":
-                    store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=number / 100))
-        if spec.budget != spec.run.budget:
-            store.set_budget(lease, spec.budget)
-        store.release_lease(lease, "finished")
-        return RunResult(spec.run.name, spec.budget, 0, None, 0.0, False, 0, 0, kind=spec.run.kind)
-
-
-def spec_seeds(spec):
-    return 1 if spec.run.kind == "search" else int(spec.run.config.get("seeds", 1))
-
-
 @pytest.fixture
 def cluster(monkeypatch):
-    made = Cluster()
-    monkeypatch.setattr(setup, "connected", made.connected)
-    monkeypatch.setattr(setup, "workers_after_waiting", made.workers)
-    monkeypatch.setattr(setup, "execute", made.execute)
-    return made
+    return FakeCluster().install(monkeypatch)
 
 
 @pytest.fixture
@@ -176,29 +127,25 @@ def test_a_signal_while_ray_starts_begins_nothing(here, cluster, tmp_path, monke
         signal.raise_signal(signal.SIGTERM)
         return Workers(1, 1.0, 0.0)
 
-    monkeypatch.setattr(setup, "workers_after_waiting", interrupted)
+    monkeypatch.setattr(command, "workers_after_waiting", interrupted)
     with pytest.raises(Interrupted, match="stopped by SIGTERM while Ray started; nothing was begun"):
         search("digits", store=here, **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("ray_here")
-def test_a_search_with_a_confirmation_validates_counts_and_joins_once(here, monkeypatch):
-    calls = []
-
-    def counted(module, name):
-        original = getattr(module, name)
-        monkeypatch.setattr(
-            module, name, lambda *arguments, **options: (calls.append(name), original(*arguments, **options))[1]
-        )
-
-    verb = importlib.import_module("aquasurf_ray.driver.verbs.search")
-    for module in (verb, setup, importlib.import_module("aquasurf_ray.driver.verbs.confirm")):
-        counted(module, "make_config")
-    counted(setup, "connected")
-    counted(setup, "workers_after_waiting")
-    options = {"cpus_per_worker": 0.4, "workers": 1, "confirm": 1, "seeds": 1, "store": here, "name": "one"}
+def test_a_search_with_a_confirmation_validates_its_settings_counts_workers_and_joins_ray_once(
+    here, cluster, monkeypatch
+):
+    validated = []
+    monkeypatch.setattr(SearchConfig, "model_validate", counting(SearchConfig.model_validate, validated))
     for _ in range(2):  # the second time the run is found, and finished
-        result = search("digits", worker=ScriptedWorker, **options, **SMALL)
-    assert result.confirmation in runs(here)
-    assert sorted(calls) == ["connected", "make_config", "make_config", "workers_after_waiting"]
+        search("digits", store=here, name="one", confirm=1, seeds=1, **SMALL)
+    assert (len(validated), cluster.counted, len(cluster.joined)) == (2, 1, 1)
+
+
+def counting(function, calls):
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    return counted

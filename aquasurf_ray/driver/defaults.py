@@ -1,0 +1,10 @@
+"""The defaults of the verbs' own arguments, in Python and on the command line; settings have theirs in the model."""
+
+EVALUATE_SEEDS = 1
+BUILD_SEEDS = 3
+CONFIRM_TOP = 5
+CONFIRM_SEEDS = 5
+TRANSFER_TOP = 3
+TRANSFER_SEEDS = 3
+STORAGE = "aquasurf-storage"
+"""The folder of epoch checkpoints, in the working folder."""

@@ -1,0 +1,73 @@
+"""The arguments of the verbs, checked before anything is started: a task, functions, numbers of seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.config import SearchConfig, data_folder
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.until import Until
+from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.store import FunctionRow
+from aquasurf_ray.tasks import Task, TaskError, load_task
+from aquasurf_ray.tasks.data_sets import DATA_FOLDER
+
+
+def name_of(task: str | Task) -> str:
+    """Return the name of the task in the store and in configurations."""
+    return task.name if isinstance(task, Task) else task
+
+
+def loaded_task(task: str | Task, config: SearchConfig) -> Task:
+    """Return the task, checked as a whole: the digest needs its network and its data.
+
+    Raises:
+        BadUse: the task cannot be loaded, or `until` does not fit its metric.
+    """
+    import_modules(config.modules)
+    try:
+        with _data_folder_set(data_folder(config)):
+            loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
+            _ = loaded.digest
+    except TaskError as error:
+        raise BadUse(str(error)) from None
+    problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None
+    if problem:
+        raise BadUse(f"until: {problem}, got '{config.until}'")
+    return loaded
+
+
+def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
+    """Return the functions as rows for the store, each once.
+
+    Raises:
+        BadUse: there are none, or one cannot be parsed.
+    """
+    rows = {row.fingerprint: row for row in map(function_row, functions)}
+    if not rows:
+        raise BadUse("no functions given; name at least one, such as 'swish(x)'")
+    return list(rows.values())
+
+
+def check_seeds(seeds: int) -> None:
+    """Raise BadUse unless there is at least one seed."""
+    if seeds < 1:
+        raise BadUse(f"seeds: at least one is needed, got {seeds}")
+
+
+@contextmanager
+def _data_folder_set(folder: str | None) -> Iterator[None]:
+    """Set the environment variable of the data folder while a task is loaded; workers get it in their settings."""
+    before = os.environ.get(DATA_FOLDER)
+    if folder is not None:
+        os.environ[DATA_FOLDER] = folder
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop(DATA_FOLDER)
+            os.environ.update({DATA_FOLDER: before} if before is not None else {})

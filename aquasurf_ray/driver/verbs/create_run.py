@@ -1,0 +1,92 @@
+"""Create a run in the store, or find the one of this name and identity that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from aquasurf_ray.driver.config import SearchConfig, digest, storage_folder
+from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
+from aquasurf_ray.store.records.runs import RunKind
+from aquasurf_ray.tasks import Task
+
+
+def create_run(
+    store: Store,
+    config: SearchConfig,
+    task: Task,
+    kind: RunKind,
+    name: str,
+    identity: dict[str, Any],
+    rows: Sequence[FunctionRow],
+) -> Run:
+    """Return a new run, or the one of this name and identity that exists.
+
+    Raises:
+        RunExists: a run of this name has another identity.
+    """
+    task_id = store.add_task(task.name, task.version, task.digest, task.spec())
+    storage = storage_folder(config)
+    new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage)
+    return store.create_run(new, store.add_functions(rows))
+
+
+def new_run(
+    config: SearchConfig,
+    kind: RunKind,
+    name: str,
+    task_id: int,
+    identity: dict[str, Any],
+    *,
+    budget: int | None,
+    storage: str | None,
+) -> NewRun:
+    """Return the row of a run that is to be created.
+
+    Args:
+        identity: the settings and digests that stay for the run's life.
+        budget: the number of evaluations, if this package decides it.
+        storage: where this package writes checkpoints, if it does.
+    """
+    return NewRun(
+        name=name,
+        kind=kind,
+        task_id=task_id,
+        config={**config.stored(), **identity},
+        config_digest=digest(identity),
+        seed=config.seed,
+        budget=budget,
+        storage=storage,
+        code_version=version("aquasurf-ray"),
+        identity_keys=tuple(identity),
+    )
+
+
+def create_unnamed(store: Store, base: str, create: Callable[[str], Run]) -> Run:
+    """Return a new run under the first free name; if another process takes that name first, try the next.
+
+    Args:
+        base: the beginning of the name, followed by a number.
+        create: creates the run of a name, or finds the one that exists.
+    """
+    while True:
+        try:
+            run = create(free_name(store, base))
+        except RunExists:
+            continue
+        if run.created:
+            return run
+
+
+def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run | None:
+    """Return the run of this name if it has this identity, in which case its candidates need not be drawn again."""
+    runs = {run.name: run for run in store.runs()}
+    run = runs.get(name or "")
+    return run if run is not None and run.config_digest == digest(identity) else None
+
+
+def free_name(store: Store, base: str) -> str:
+    """Return the first free name among `digits-1`, `digits-2`, ..."""
+    taken = {run.name for run in store.runs()}
+    return next(name for n in range(1, len(taken) + 2) if (name := f"{base}-{n}") not in taken)
