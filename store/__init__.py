@@ -43,6 +43,7 @@ from aquasurf_ray.store.records.answers import (
     SpectrumSummary,
     TaskCost,
 )
+from aquasurf_ray.store.records.growth import Family, NewCandidate, Relative
 from aquasurf_ray.store.records.imports import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.records.runs import (
@@ -90,6 +91,7 @@ __all__ = [
     "EventRecord",
     "ExportError",
     "FailureCause",
+    "Family",
     "FunctionHistory",
     "FunctionRecord",
     "FunctionRow",
@@ -105,12 +107,14 @@ __all__ = [
     "MergeReport",
     "MergedRun",
     "Neighbor",
+    "NewCandidate",
     "NewImport",
     "NewRun",
     "Proposal",
     "QueryError",
     "QueryResult",
     "RecordNotFound",
+    "Relative",
     "RequestedEvaluation",
     "Roles",
     "Run",

@@ -2,7 +2,7 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
+`functions`, `growth`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
 `queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
 """
 
@@ -32,6 +32,7 @@ from aquasurf_ray.store.verbs.evaluations import EvaluationVerbs
 from aquasurf_ray.store.verbs.export import ExportVerbs
 from aquasurf_ray.store.verbs.frames import FrameVerbs
 from aquasurf_ray.store.verbs.functions import FunctionVerbs
+from aquasurf_ray.store.verbs.growth import GrowthVerbs
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
 from aquasurf_ray.store.verbs.queries import QueryVerbs
 from aquasurf_ray.store.verbs.requests import RequestVerbs
@@ -45,6 +46,7 @@ PATIENCE = 60.0
 
 class Store(
     FunctionVerbs,
+    GrowthVerbs,
     RunVerbs,
     LeaseVerbs,
     ActivityVerbs,

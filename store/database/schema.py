@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -121,6 +121,18 @@ class RunCandidate(Base):
     run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), index=True)
+
+
+class GrownCandidate(Base):
+    """The origin of a candidate that a run made while it searched: its generation, the change, and its parents."""
+
+    __tablename__ = "grown_candidates"
+    run_id: Mapped[int] = mapped_column(ForeignKey(Run.id), primary_key=True)
+    function_id: Mapped[int] = mapped_column(ForeignKey(Function.id), primary_key=True, index=True)
+    generation: Mapped[int]
+    change: Mapped[str]
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey(Function.id), index=True)
+    other_parent_id: Mapped[int | None] = mapped_column(ForeignKey(Function.id), index=True)
 
 
 class Spectrum(Base):

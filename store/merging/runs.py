@@ -16,7 +16,15 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import dump_json
-from aquasurf_ray.store.database.schema import Evaluation, Event, Run, RunCandidate, RunEvaluation, table
+from aquasurf_ray.store.database.schema import (
+    Evaluation,
+    Event,
+    GrownCandidate,
+    Run,
+    RunCandidate,
+    RunEvaluation,
+    table,
+)
 from aquasurf_ray.store.merging.evaluations import OTHER_RESULT, observed, other_results
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
 from aquasurf_ray.store.records.runs import LONGEST_NAME, LeaseOwner
@@ -24,6 +32,7 @@ from aquasurf_ray.store.verbs.fence import chunks, log
 from aquasurf_ray.store.verbs.leases import lease_is_live
 
 _RUNS, _EVENTS, _REQUESTS, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
+_GROWN = table(GrownCandidate)
 _GOES_ON = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
 Log = list[tuple[Any, str]]
 
@@ -165,6 +174,22 @@ class RunMerge:
         ]
         for part in chunks(rows):
             self._merging.here.execute(sa.insert(_CANDIDATES), part)
+        self._copy_origins(pair)
+
+    def _copy_origins(self, pair: _Pair) -> None:
+        """Copy where the candidates came from that the run made itself."""
+        here = sa.select(_GROWN.c.function_id).where(_GROWN.c.run_id == pair.here)
+        known = set(self._merging.here.execute(here).scalars())
+        query = sa.select(_GROWN).where(_GROWN.c.run_id == pair.theirs["id"])
+        of_functions = ("function_id", "parent_id", "other_parent_id")
+        rows = [
+            dict(row._mapping)
+            | {"run_id": pair.here}
+            | {column: self._merging.function(getattr(row, column)) for column in of_functions}
+            for row in self._rows(query.order_by(_GROWN.c.generation, _GROWN.c.function_id))
+        ]
+        for part in chunks([row for row in rows if row["function_id"] not in known]):
+            self._merging.here.execute(sa.insert(_GROWN), part)
 
     def _copy_requests(self, pair: _Pair) -> None:
         query = sa.select(_REQUESTS).where(_REQUESTS.c.run_id == pair.theirs["id"]).order_by(_REQUESTS.c.position)
