@@ -33,7 +33,8 @@ search: $(STAMP)
 	$(BIN)/aquasurf search digits --name digits --space three-node --candidates 200 --evaluations 40 \
 		--workers 2 --cpus-per-worker 0.5
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 2
+# One thread a process: two processes with two threads each get in each other's way on two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 test: $(STAMP)
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --durations=25 \

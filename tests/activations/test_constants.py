@@ -113,6 +113,7 @@ def test_a_function_with_numbers_has_its_formulas_values(text, formula):
 
 @pytest.mark.parametrize("form", [Activation, RecomputedActivation, CompiledActivation])
 @pytest.mark.parametrize("text", ["mul(x,sigmoid(mul(1.702,x)))", "max(mul(0.1,x),min(x,6))", "0.5"])
+@pytest.mark.slow
 def test_gradients_are_the_functions_in_every_form(form, text):
     x = torch.randn(8, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(form(text), (x,))

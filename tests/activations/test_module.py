@@ -76,6 +76,7 @@ def test_a_pickle_holds_no_function() -> None:
 
 @pytest.mark.parametrize("text", [EVERY_UNARY, EVERY_OTHER], ids=["unary", "others"])
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.slow
 def test_it_compiles_as_one_graph_forward_and_backward(text: str, backend: str) -> None:
     if backend == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("no C++ compiler on this machine")

@@ -103,6 +103,7 @@ def test_a_spaces_digest_reflects_what_own_operators_compute() -> None:
     assert digest() == sine
 
 
+@pytest.mark.slow
 def test_another_process_knows_an_operator_once_it_imports_the_module(tmp_path: Path) -> None:
     (tmp_path / "my_operators.py").write_text(
         "import torch\nfrom aquasurf_ray.activations import register_unary\nregister_unary('sine_of_mine', torch.sin)\n"

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.replay.surrogate_policies import ReplaySettings, pars
 PAGE = "docs/benchmarks.md"
 
 
+@pytest.mark.slow
 def test_an_algorithm_of_ones_own_in_ten_lines_is_compared_with_others(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     for block in blocks(PAGE, "python"):

@@ -199,6 +199,7 @@ print(codes)
 """
 
 
+@pytest.mark.slow
 def test_a_new_setting_is_one_line_of_the_model(tmp_path):
     """The line is put into the model's source; nothing else is changed."""
     program = WITH_NEW_SETTING.format(setting=NEW_SETTING)

@@ -53,6 +53,7 @@ def test_the_readmes_own_network_is_searched(folder, printed):
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_space_of_ones_own_with_operators_of_ones_own(folder, printed, request):
     (space,) = blocks("docs/spaces.md", "yaml")
     (operators,) = blocks("docs/spaces.md", "python")

@@ -79,6 +79,7 @@ def relu_spectrum(name, likelihood):
     return fisher_spectrum(network, inputs, seed=0, likelihood=likelihood)
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_searched_by_the_command(folder):
     task = task_of("own-network")
     small = ["--candidates", "3", "--evaluations", "1", "--workers", "1", "--json"]
@@ -95,12 +96,14 @@ def test_a_network_of_ones_own_is_searched_by_the_command(folder):
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_table_is_searched(folder):
     scores = searched(folder, task_of("tabular"), "gaussian")
     assert -1 < max(scores.values()) < -0.5, "predicting the mean has an error of 1"
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_network_of_timm_is_searched(folder):
     scores = searched(folder, task_of("timm"), "categorical")
     assert max(scores.values()) > 0.15, "a tenth is chance"
@@ -108,6 +111,7 @@ def test_a_network_of_timm_is_searched(folder):
 
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.filterwarnings("ignore:the spectrum covers:aquasurf_ray.workers.spectrum.SkippedLayerWarning")
+@pytest.mark.slow
 def test_a_language_model_is_searched(folder):
     scores = searched(folder, task_of("text"), "categorical")
     assert -60 < max(scores.values()) < -5, "96 is chance; the text is that of the pages, and changes with them"

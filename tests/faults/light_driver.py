@@ -28,7 +28,7 @@ from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob, Work
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.run import session as sessions
 from aquasurf_ray.driver.run import summary
-from aquasurf_ray.driver.verbs import setup
+from aquasurf_ray.driver.verbs import command, create_run
 from aquasurf_ray.workers.messages import TrainingJob
 
 SPECTRUM_SECONDS = 0.002
@@ -119,11 +119,11 @@ def without_ray():
     def execute(store, spec, *session):
         return sessions.execute(store, replace(spec, make_pool=LightPool), *session)
 
-    setup.execute = execute
-    setup.connected = lambda address: nullcontext()
-    setup.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
+    command.execute = execute
+    command.connected = lambda address: nullcontext()
+    command.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
     if "LIGHT_VERSION" in os.environ:
-        setup.version = sessions.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
+        create_run.version = sessions.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
 
 
 if __name__ == "__main__":

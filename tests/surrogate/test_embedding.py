@@ -136,6 +136,7 @@ def test_overflow_and_explosion_stay_on_the_map() -> None:
 
 @pytest.mark.parametrize("features", ["both", "outputs", "spectrum"])
 @pytest.mark.parametrize("case", ["copies", "pairs", "far clusters", "tight clusters", "complete graph"])
+@pytest.mark.slow
 def test_degenerate_graphs_are_placed_and_reproducible(case: str, features: str) -> None:
     """On these, umap-learn's spectral initialisation changes from call to call or draws from NumPy's global state."""
     a, b = candidates(60)
@@ -160,6 +161,7 @@ def test_degenerate_graphs_are_placed_and_reproducible(case: str, features: str)
     np.testing.assert_array_equal(before[1], after[1])
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_gives_the_same_map() -> None:
     a, b = candidates(80)
     program = (

@@ -65,6 +65,7 @@ def real_spectra(network):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.slow
 def test_layer_distances_agree_with_exact_w1_over_real_spectra(network):
     spectra = real_spectra(network)
     logs = [[layer.log_eigenvalues() for layer in s] for s in spectra]

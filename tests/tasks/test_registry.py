@@ -101,6 +101,7 @@ print(json.dumps([load_task(name).digest for name in {names!r}]))
 """
 
 
+@pytest.mark.slow
 def test_digests_are_the_same_in_another_process(synthetic_data):
     names = ["mobilevitv2-050/imagenette", "timm:seresnet18/digits"]
     code = DIGESTS.format(tests=FIXTURES, names=names)

@@ -90,6 +90,7 @@ def test_trials_are_evaluations_of_a_finished_run(experiment):
     assert whole.test_accuracy == by_function["relu(x)"]["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_trial_gives_what_a_training_without_tune_gives(experiment):
     _, _, results = experiment
     (metrics,) = (r.metrics for r in results if r.config["activation"] == "relu(x)")
@@ -111,6 +112,7 @@ def test_a_function_that_diverges_is_a_result_and_no_error(experiment):
     assert request.evaluation.reason == result.metrics["reason"]
 
 
+@pytest.mark.slow
 def test_the_best_trial_leaves_the_trained_network_in_its_checkpoint(experiment):
     _, _, results = experiment
     best = results.get_best_result()
@@ -157,6 +159,7 @@ def test_tensorboard_shows_the_metrics_under_their_names(experiment):
 
 
 @pytest.mark.usefixtures("ray_of_tune")
+@pytest.mark.slow
 def test_a_repeater_trains_each_function_with_several_seeds_and_their_mean_is_stored(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     points = [{"activation": function} for function in ("relu(x)", OVERFLOWS)]

@@ -259,6 +259,7 @@ def test_forms_are_copied_and_pickled_as_text() -> None:
         form_factory("relu(x)", "quick")
 
 
+@pytest.mark.slow
 def test_a_network_that_is_compiled_as_a_whole_contains_the_eager_form() -> None:
     torch.compiler.reset()
     network = nn.Sequential(RecomputedActivation(SIGMOID_ELU), CompiledActivation(FOUR_NODES))
@@ -355,6 +356,7 @@ for text in ({SIGMOID_ELU!r}, {FOUR_NODES!r}, "square(tanh(x))"):
 """
 
 
+@pytest.mark.slow
 def test_without_a_compiler_one_line_is_logged_and_functions_are_recomputed(tmp_path: Path) -> None:
     nothing = {"PATH": str(tmp_path), "CXX": str(tmp_path / "no-compiler"), "AQUASURF_CACHE": str(tmp_path)}
     environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"} | nothing
@@ -588,6 +590,7 @@ def compiled_files(cache: Path) -> dict[Path, int]:
 
 @needs_compiler
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_processes_at_once_share_kernels_and_measurements(tmp_path: Path) -> None:
     ((name, has_kernels, total),) = chosen_by(1, tmp_path)
     assert (name, has_kernels) == ("compiled", True)

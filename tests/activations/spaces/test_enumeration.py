@@ -56,6 +56,7 @@ def by_hand(space: SearchSpace, rule: Any) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("rule", ["float64", "float32"])
 @pytest.mark.parametrize("space", [SMALL, SearchSpace.named("three-node")], ids=lambda space: space.name)
+@pytest.mark.slow
 def test_a_table_says_what_every_name_by_itself_says(space: SearchSpace, rule: Any, tmp_path: Path) -> None:
     table = unique_functions(space, rule=rule, cache_dir=tmp_path)
     expected = by_hand(space, rule)

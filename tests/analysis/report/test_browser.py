@@ -138,6 +138,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened, file):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_words_stand_out_from_their_ground_in_light_and_in_dark(opened, file, scheme):
     found = opened(file, color_scheme=scheme)
     ground = luminance(found.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -182,6 +183,7 @@ def serving(report: LiveReport) -> Iterator[Any]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_live_page_follows_the_run(opened, stored_run):
     store, lease = stored_run
     with serving(LiveReport(store, NAME, "again")) as served:

@@ -77,6 +77,7 @@ def test_the_picture_has_the_curve_over_both_distributions():
     assert before.high.max() > after.high.max()  # the narrow one is the higher one
 
 
+@pytest.mark.slow
 def test_a_real_task_is_explained_from_end_to_end():
     told = []
     found = explain_function("tanh(x)", "digits", on_epoch=lambda name, epoch, seconds: told.append((name, epoch)))

@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
+import pytest
 from evidence_page import tables_of
 from synthetic_benchmark import make_benchmark
 
@@ -16,6 +17,7 @@ from aquasurf_ray.driver.benchmarks import experiments as evidence
 from aquasurf_ray.driver.benchmarks.replay import ReplayOrder, replay
 
 
+@pytest.mark.slow
 def test_what_experiments_share_is_simulated_once(ray_here, monkeypatch):
     synthetic_benchmark, orders = make_benchmark(40), []
 

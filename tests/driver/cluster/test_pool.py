@@ -76,6 +76,7 @@ def test_faults_of_the_machine_are_told_and_the_worker_works_again(pool, functio
     assert give(pool, training("relu(x)")).reply.status == "done"
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_on_three_functions_in_a_row_is_given_up_unless_it_is_the_last():
     recorder = Recorder()
     settings = WorkerSettings(task="broken-machine")

@@ -36,6 +36,7 @@ def marked(name):
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in task_names()])
+@pytest.mark.slow
 def test_a_built_in_task_passes_its_check_on_synthetic_data(name, synthetic_data, small_batches):
     done = task_check.check_task(name)
     assert [(step.name, step.says) for step in done if not step.ok] == []

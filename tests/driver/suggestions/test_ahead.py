@@ -86,6 +86,7 @@ def test_faults_end_one_worker_and_a_hanging_one_passes_its_limit(benchmark_file
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_made_ahead(benchmark_file, tmp_path):
     config = make_config({"task": "digits", "name": "many", "candidates": 100, "evaluations": 80, "workers": 40})
     task, space = load_task("digits"), load_space(config.space)

@@ -203,6 +203,7 @@ def test_proposals_are_trained_next_and_count(here):
         propose("one", ["swishh(x)"], store=here)
 
 
+@pytest.mark.slow
 def test_another_driver_is_kept_off_a_run_that_is_held(here):
     scripted(here, name="one", evaluations=4)
     with opened(here) as store:
@@ -239,6 +240,7 @@ FILLERS = ("tanh(tanh(x))", "relu(tanh(x))", "elu(tanh(x))", "sigmoid(tanh(x))",
 
 
 @pytest.mark.reliability("worker-out-of-memory")
+@pytest.mark.slow
 def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(here, tmp_path, misbehaving):
     options = {"candidates": 6, "evaluations": 1, "features": "outputs", "store": here, "name": "deaths", "workers": 1}
     search("digits", worker=ScriptedWorker, space=space_file(tmp_path, *FILLERS), **options)
@@ -251,6 +253,7 @@ def test_a_function_that_kills_its_worker_every_time_is_parked_with_its_error(he
 
 
 @pytest.mark.reliability("function-hangs")
+@pytest.mark.slow
 def test_a_function_that_hangs_is_killed_after_its_time_limit(here, tmp_path, misbehaving):
     space = space_file(tmp_path, "hang(x)")
     options = {"candidates": 1, "evaluations": 1, "features": "outputs", "store": here, "name": "hangs", "workers": 1}
@@ -300,6 +303,7 @@ def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehav
 
 
 @pytest.mark.reliability("two-unnamed-runs")
+@pytest.mark.slow
 def test_an_unnamed_run_whose_name_is_taken_meanwhile_has_the_next_one(here, monkeypatch):
     """Between the look for a free name and the making of the run, another driver makes one of the same name."""
     scripted(here, evaluations=1)
@@ -317,6 +321,7 @@ def test_an_unnamed_run_whose_name_is_taken_meanwhile_has_the_next_one(here, mon
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_machines_that_always_fail_stop_the_run_which_can_be_resumed(here, tmp_path, misbehaving):
     space = space_file(tmp_path, *(f"fail({f})" for f in ("x", "tanh(x)", "erf(x)", "arctan(x)", "sigmoid(x)")))
     options = {"candidates": 5, "evaluations": 5, "features": "outputs", "store": here, "name": "broken", "workers": 1}
@@ -375,6 +380,7 @@ def test_what_is_wrong_with_the_task_is_told_at_once_and_not_tried_again(here, m
     assert request.evaluation.error == "TaskError: the images are of two sizes"
 
 
+@pytest.mark.slow
 def test_proposals_that_another_run_has_done_count_without_training(here):
     scripted(here, name="one", evaluations=4)
     known = functions(here, "one")[8:]
@@ -386,6 +392,7 @@ def test_proposals_that_another_run_has_done_count_without_training(here):
     assert len(found) == 13
 
 
+@pytest.mark.slow
 def test_spectra_that_kill_their_worker_are_done_without(here, tmp_path, misbehaving):
     space = space_file(tmp_path, "die(x)", *FILLERS)
     notes = []
@@ -408,6 +415,7 @@ def test_the_first_suggestion_is_trained_before_all_spectra_are_there(here, tmp_
     assert not any("stays without" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_evaluate_trains_what_is_given_with_every_seed(here):
     result = evaluate(["relu(x)", " relu( x ) ", "tanh(x)"], "digits", seeds=2, store=here, workers=2)
     assert result.evaluations == 4
@@ -423,6 +431,7 @@ def test_evaluate_trains_what_is_given_with_every_seed(here):
     assert (again.name, again.evaluations) == (name, 4)
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_two_processes_is_a_groups(here, monkeypatch):
     monkeypatch.setattr(execution, "GroupWorker", ScriptedGroup)
     asked = {"gpus_per_evaluation": 2, "gpus_per_worker": 0, "cpus_per_worker": 0.5}
@@ -431,6 +440,7 @@ def test_an_evaluation_on_two_processes_is_a_groups(here, monkeypatch):
     assert (request.evaluation.status, request.evaluation.n_devices) == ("done", 2)
 
 
+@pytest.mark.slow
 def test_evaluate_reads_functions_after_the_modules_that_define_them(here, tmp_path):
     (tmp_path / "driver_test_operators.py").write_text(
         "import torch\nfrom aquasurf_ray.activations import register_unary\n"

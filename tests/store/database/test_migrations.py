@@ -205,6 +205,7 @@ def test_it_is_not_migrated_against_the_callers_will(old_url):
 
 @pytest.mark.parametrize("statement", ["UPDATE evaluations", "UPDATE aqua"])
 @pytest.mark.reliability("killed-in-migration")
+@pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_the_old_store_whole(old_url, statement):
     code = f"""
 import os, signal, sys

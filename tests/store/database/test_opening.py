@@ -217,6 +217,7 @@ class TestMigration:
 
     @pytest.mark.parametrize("statement", [1, 7, 30])
     @pytest.mark.reliability("killed-in-migration")
+    @pytest.mark.slow
     def test_killed_in_a_migration_it_leaves_nothing(self, store_url, statement):
         code = f"""
 import os, signal, sys

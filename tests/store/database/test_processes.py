@@ -45,6 +45,7 @@ def check_whole(store, run_id):
     return n_done
 
 
+@pytest.mark.slow
 def test_eight_runs_train_every_function_once(store_url):
     """They also meet in the migration, and in adding the task and the functions."""
     processes = [start(store_url, f"run{i}", 20) for i in range(8)]
@@ -58,6 +59,7 @@ def test_eight_runs_train_every_function_once(store_url):
 
 
 @pytest.mark.reliability("two-drivers")
+@pytest.mark.slow
 def test_of_four_drivers_of_one_run_one_gets_it(store_url):
     Store.open(store_url).close()
     processes = [start(store_url, "run", 3, "--hold", "4") for _ in range(4)]
@@ -69,6 +71,7 @@ def test_of_four_drivers_of_one_run_one_gets_it(store_url):
 
 
 @pytest.mark.reliability("killed-while-writing")
+@pytest.mark.slow
 def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url, injections):
     n, rng = 250, random.Random(0)
     Store.open(store_url).close()

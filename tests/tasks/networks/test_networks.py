@@ -114,6 +114,7 @@ def test_parameter_counts_at_the_full_size(name, expected):
         assert n_parameters(timm_network(name, n_classes=1000).make()) == expected
 
 
+@pytest.mark.slow
 def test_the_networks_give_a_spectrum_of_every_layer_with_weights(case, network):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedLayerWarning)  # names tables of relative positions
@@ -139,6 +140,7 @@ def test_the_function_decides_the_output(network):
 
 
 @pytest.mark.parametrize("name", ["seresnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050", "caformer_s18"])
+@pytest.mark.slow
 def test_other_networks_of_timm_keep_only_gates(name):
     created = []
     shape = (1, 32, 32)

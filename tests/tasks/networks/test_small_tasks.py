@@ -24,6 +24,7 @@ from aquasurf_ray.tasks.networks import characters
         ("characters", (48,), (48, 96), (6666, 833, 833)),
     ],
 )
+@pytest.mark.slow
 def test_a_task_has_its_data_and_a_network_for_them(name, shape, outputs, sizes):
     task = load_task(name)
     splits = task.splits()
@@ -35,6 +36,7 @@ def test_a_task_has_its_data_and_a_network_for_them(name, shape, outputs, sizes)
     assert data_set_of(name) is None, "nothing is to be fetched"
 
 
+@pytest.mark.slow
 def test_mnist1d_is_the_packages_own_and_leaves_the_generators_as_found():
     random.seed(3)
     np.random.seed(3)
