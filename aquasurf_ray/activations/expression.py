@@ -4,10 +4,11 @@
 
 A number is a decimal constant such as `0.5`, `-2` or `1e-3`. It is spelled with the fewest digits that read back to
 the same float64. An operator whose arguments are all numbers is computed at once (`add(1,0.5)` is `1.5`), so a
-constant is always a leaf. White space may stand between tokens. `str` prints the one canonical spelling, without
-spaces, and `parse(str(e)) == e` holds for every expression. Texts may come from anywhere (files, databases, other
-people): the parser keeps its own stack, so that no input exhausts Python's, and bounds on length and depth hold for
-parsed and for built trees alike.
+constant is always a leaf. The names of the zoo (`named_functions.py`) are read like operators and replaced by their
+expressions; a name that is the whole text, such as `relu` or `hardswish`, is applied to x. White space may stand
+between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e` holds for every
+expression. Texts may come from anywhere (files, databases, other people): the parser keeps its own stack, so that no
+input exhausts Python's, and bounds on length and depth hold for parsed and for built trees alike.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.activations.errors import ExpressionError
+from aquasurf_ray.activations.named_functions import NamedFunction, all_names, named_function
 from aquasurf_ray.activations.registry import (
     VARIABLE,
     Elementwise,
@@ -128,12 +130,22 @@ def parse(text: str) -> Expression:
 
     >>> str(parse(" mul( sigmoid(x), elu(x) ) "))
     'mul(sigmoid(x),elu(x))'
+    >>> str(parse("relu")), str(parse("relu6(tanh(x))"))
+    ('relu(x)', 'min(relu(tanh(x)),6)')
     >>> parse("mul(sigmiod(x),elu(x))")
     Traceback (most recent call last):
         ...
     aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
     """
-    return parse_tree(text, _expression_node, Expression(), lambda value: Expression(value=value))
+    return parse_tree(_applied(text), _expression_node, Expression(), lambda value: Expression(value=value))
+
+
+def _applied(text: str) -> str:
+    """Return the text, and a name alone applied to x."""
+    name = text.strip() if isinstance(text, str) else ""
+    entry = find_operator(name)
+    alone = entry.kind == "unary" if entry is not None else named_function(name) is not None
+    return f"{text}({VARIABLE})" if alone else text
 
 
 def spelled(value: float) -> str:
@@ -251,12 +263,37 @@ class _Tokens:
 def _expression_node(name: str, arguments: Sequence[Expression], position: int) -> Expression:
     if name == VARIABLE:
         raise ExpressionError(f"the variable x at {position} takes no arguments", position)
-    entry = find_operator(name)
+    entry, named = find_operator(name), named_function(name)
+    if entry is not None and entry.accepts(len(arguments)):
+        return Expression(name, tuple(arguments))
+    if named is not None and (entry is None or (entry.built_in and named.constants)):
+        return _named_expression(named, arguments, position)
     if entry is None:
-        raise ExpressionError(f"unknown operator {shortened(name)} at {position}{suggestion(name)}", position)
-    if not entry.accepts(len(arguments)):
-        raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
-    return Expression(name, tuple(arguments))
+        hint = suggestion(name, *all_names())
+        raise ExpressionError(f"unknown operator {shortened(name)} at {position}{hint}", position)
+    raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
+
+
+def _named_expression(named: NamedFunction, arguments: Sequence[Expression], position: int) -> Expression:
+    """Return the expression of a function of the zoo: its argument comes first, or is x if left out, then constants."""
+    argument, *constants = (Expression(), *arguments) if _is_constant(arguments[0]) else arguments
+    if not all(map(_is_constant, constants)):
+        raise ExpressionError(f"function {named.name!r} at {position} takes one argument and then numbers", position)
+    if not constants and find_operator(named.name) is not None:
+        return Expression(named.name, (argument,))
+    return _with_argument(parse(named.text([constant.text for constant in constants], position)), argument)
+
+
+def _is_constant(expression: Expression) -> bool:
+    return expression.value is not None
+
+
+def _with_argument(expression: Expression, argument: Expression) -> Expression:
+    """Return the expression with `argument` in the place of x."""
+    if expression.operator is None:
+        return argument if expression.value is None else expression
+    arguments = tuple(_with_argument(each, argument) for each in expression.arguments)
+    return Expression(expression.operator, arguments)
 
 
 def _check_arguments(entry: Operator, arguments: tuple[Expression, ...]) -> None:
@@ -271,10 +308,13 @@ def _unexpected(token: _Token, expected: str) -> ExpressionError:
 
 def _lone_name(name: _Token) -> ExpressionError:
     entry = find_operator(name.text)
-    if entry is None:
+    if entry is None and named_function(name.text) is not None:
         return ExpressionError(
-            f"unknown name {shortened(name.text)} at {name.position}; the variable is x", name.position
+            f"function {name.text!r} at {name.position} lacks its argument; write {name.text}(x)", name.position
         )
+    if entry is None:
+        hint = suggestion(name.text, *all_names()) or "; the variable is x"
+        return ExpressionError(f"unknown name {shortened(name.text)} at {name.position}{hint}", name.position)
     example = {"unary": "(x)", "binary": "(x,x)", "nary": "(x,x,x)"}[entry.kind]
     return ExpressionError(
         f"operator {name.text!r} at {name.position} lacks arguments; write {name.text}{example}", name.position

@@ -30,7 +30,7 @@ PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?pa
 PANELS = {
     "Runs": ("search", "resume", "enqueue", "stop", "evaluate", "confirm", "transfer", "task"),
     "Results": ("status", "top", "compare", "report", "watch", "plot"),
-    "Functions": ("find", "show", "explain", "use", "space", "spectrum"),
+    "Functions": ("find", "show", "explain", "use", "space", "zoo", "spectrum"),
     "Database": ("query", "export", "snapshot", "merge", "roles"),
     "Cluster": ("submit", "job", "doctor"),
     "Benchmarks": ("benchmark", "import"),
