@@ -10,6 +10,7 @@ import pytest
 
 from aquasurf_ray.activations import OperatorError, fingerprint, parse, unregister
 from aquasurf_ray.cli.main import main
+from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
 
 MODULE = """
@@ -124,24 +125,25 @@ def test_spectrum_imports_modules_and_keeps_standard_output_for_the_result(forge
 
 @pytest.fixture
 def handed_over(monkeypatch):
-    """What a command hands to the driver, which then stops."""
-    from aquasurf_ray import driver
+    """The settings that a command was given and hands to its verb, which then stops."""
     from aquasurf_ray.driver.errors import RunFailed
+    from aquasurf_ray.driver.verbs import evaluate, resume, search
 
     calls = []
 
     def stand_in(*arguments, callbacks, **options):
-        calls.append((arguments, options))
+        (config,) = (value for value in arguments if isinstance(value, SearchConfig))
+        calls.append(config.model_dump(exclude_unset=True, exclude_none=True))
         raise RunFailed("stopped here")
 
-    for verb in ("search", "resume", "evaluate"):
-        monkeypatch.setattr(driver, verb, stand_in, raising=False)
+    for verb, name in ((search, "start_search"), (evaluate, "start_evaluation"), (resume, "resume_run")):
+        monkeypatch.setattr(verb, name, stand_in)
     return calls
 
 
 def test_evaluate_hands_over_the_modules_that_define_its_functions(forget, handed_over):
     assert main(["evaluate", NAME, "--task", "digits", "--modules", "cliops", "--modules", "json"]) == 1
-    assert handed_over == [(([NAME], "digits"), {"seeds": 1, "modules": ["cliops", "json"]})]
+    assert handed_over == [{"task": "digits", "modules": ("cliops", "json")}]
 
 
 def test_a_configuration_file_serves_search_evaluate_and_resume(stored, tmp_path, handed_over):
@@ -151,10 +153,9 @@ def test_a_configuration_file_serves_search_evaluate_and_resume(stored, tmp_path
     assert main(["evaluate", "relu(x)", *file]) == 1
     assert main(["resume", "one", *file]) == 1
     search, evaluate, resume = handed_over
-    common = {"workers": 2, "lease_seconds": 5}
-    assert search == (("digits",), {"modules": ["cliops"], "name": "one", **common})
-    assert evaluate == ((["relu(x)"], "digits"), {"seeds": 1, "modules": ["cliops"], "name": "one", **common})
-    assert resume == (("one",), {"store": None, **common}), "what is settled and the same is not a change"
+    common = {"task": "digits", "modules": ("cliops",), "workers": 2, "lease_seconds": 5}
+    assert search == evaluate == {"name": "one", **common}
+    assert common.items() <= resume.items()
 
 
 @pytest.mark.parametrize("line", ["task: resnet56", "modules: [others]"])

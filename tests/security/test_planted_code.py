@@ -20,6 +20,7 @@ from aquasurf_ray.store import (
     EvaluationResult,
     FunctionRow,
     LiveRun,
+    NewCandidate,
     NewRun,
     SpectrumRecord,
     Store,
@@ -58,6 +59,7 @@ def whole(tmp_path_factory):
         opened.start(lease, claim.evaluation_id, "worker")
         epochs = (EpochRecord(1, val_loss=0.5),)
         opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.5, epochs=epochs))
+        opened.grow(lease, 1, [NewCandidate(FunctionRow("g", "g(x)", 1), "insert", (functions[0],))])
         opened.report(lease, LiveRun())
         opened.request_stop(run.id, this_process())
         opened.release_lease(lease, "finished")
@@ -81,7 +83,12 @@ def read_everything(opened):
     reads += [lambda: opened.snapshot(1), lambda: opened.status(1), lambda: opened.events(1)]
     reads += [lambda: opened.leaderboard(run_id=1), lambda: opened.function_history("relu(x)")]
     reads += [lambda: opened.activity(1), lambda: opened.failure_causes(1)]
-    reads += [lambda: spectra_of(opened), lambda: opened.costs(1, [1], device="cpu")]
+    reads += [
+        lambda: opened.families(1),
+        lambda: opened.families(2),
+        lambda: spectra_of(opened),
+        lambda: opened.costs(1, [1], device="cpu"),
+    ]
     for read in reads:
         with contextlib.suppress(StoreError):
             read()

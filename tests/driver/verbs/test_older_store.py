@@ -51,9 +51,10 @@ def rows(path, query, *values):
         return connection.execute(query, values).fetchall()
 
 
-def dump(path):
+def contents(path):
+    """Every row of the file but its version, which the first command that opens it brings up to date."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        return list(connection.iterdump())
+        return [line for line in connection.iterdump() if line.startswith("INSERT") and "_version" not in line]
 
 
 def document(capsys, *arguments):
@@ -62,7 +63,7 @@ def document(capsys, *arguments):
 
 
 def test_status_top_and_report_say_what_the_file_holds(old, capsys):
-    before = dump(old)
+    before = contents(old)
     done = [row for row in rows(old, RESULTS, "finished") if row[3] == "done"]
     status = document(capsys, "status", "finished", "--json")
     assert (status["status"], status["evaluations"], status["budget"]) == ("finished", 6 + BASELINES, 6)
@@ -73,7 +74,7 @@ def test_status_top_and_report_say_what_the_file_holds(old, capsys):
     )
     assert main(["report", "finished", "-o", "report.html"]) == 0
     assert all(row[1] in Path("report.html").read_text() for row in done)
-    assert dump(old) == before, "readers change nothing"
+    assert contents(old) == before, "readers change nothing"
 
 
 def test_the_same_search_is_the_same_run_and_trains_nothing(old):
