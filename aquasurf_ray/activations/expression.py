@@ -1,30 +1,34 @@
-"""The expression language: an immutable tree, its parser and its spelling.
+"""The expression language: an immutable tree, its spelling, and its evaluation.
 
-    expression = "x" | number | operator "(" expression { "," expression } ")"
+    expression = "x" | number | learned | operator "(" expression { "," expression } ")"
 
 A number is a decimal constant such as `0.5`, `-2` or `1e-3`. It is spelled with the fewest digits that read back to
 the same float64. An operator whose arguments are all numbers is computed at once (`add(1,0.5)` is `1.5`), so a
-constant is always a leaf. The names of the zoo (`named_functions.py`) are read like operators and replaced by their
-expressions; a name that is the whole text, such as `relu` or `hardswish`, is applied to x. White space may stand
-between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e` holds for every
-expression. Texts may come from anywhere (files, databases, other people): the parser keeps its own stack, so that no
-input exhausts Python's, and bounds on length and depth hold for parsed and for built trees alike.
+constant is always a leaf. `learn(1)` and `learn_channel(0.25)` are learned parameters with their initial values: one
+for each layer that uses the function, and one for each of its channels. Written twice they are two parameters, unless
+both have the same label: `learn(1,a)`. The names of the zoo (`named_functions.py`) are read like operators and replaced
+by their expressions; a name that is the whole text, such as `relu` or `hardswish`, is applied to x. White space may
+stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e` holds for every
+expression.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from aquasurf_ray.activations.errors import ExpressionError
+from aquasurf_ray.activations.grammar import MAX_DEPTH, MAX_LENGTH, Learned, checked_label, parse_tree, spelled
 from aquasurf_ray.activations.named_functions import NamedFunction, all_names, named_function
 from aquasurf_ray.activations.registry import (
+    LEARNED,
     VARIABLE,
     Elementwise,
     Operator,
@@ -34,26 +38,21 @@ from aquasurf_ray.activations.registry import (
     suggestion,
 )
 
-MAX_LENGTH = 10_000
-MAX_DEPTH = 100
-
-_TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[(),]|-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-Node = TypeVar("Node")
+_NO_OPERATOR = re.compile(rf"\b({'|'.join(LEARNED)})\(")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Expression:
-    """A function of x as a tree: the variable, a number (`value` is set), or an operator applied to arguments.
+    """A function of x as a tree: the variable, a number (`value` is set), a learned parameter (`learned` is set), or an
+    operator applied to arguments.
 
     Equality, hash and pickle depend on the canonical spelling alone, so expressions are equal if they are spelled
     alike. Whether two expressions compute the same function is decided by `fingerprint`.
 
     Raises:
         OperatorError: if the operator is unknown.
-        ExpressionError: if it does not take this number of arguments, the tree exceeds the bounds, or a number is not
-            finite.
+        ExpressionError: if it does not take this number of arguments, the tree exceeds the bounds, a number is not
+            finite, or one label stands for two different learned parameters.
 
     >>> Expression("negative", (Expression(),))
     parse('negative(x)')
@@ -61,32 +60,43 @@ class Expression:
     parse('mul(0.5,x)')
     >>> Expression("exp", (Expression(value=1.0),)).value
     2.718281828459045
+    >>> Expression("mul", (Expression(learned=Learned(1.0)), Expression()))
+    parse('mul(learn(1),x)')
     """
 
     operator: str | None = field(default=None, compare=False)
     arguments: tuple[Expression, ...] = field(default=(), compare=False)
     value: float | None = field(default=None, compare=False)
+    learned: Learned | None = field(default=None, compare=False)
     text: str = field(init=False)
     n_operators: int = field(init=False, compare=False)
     depth: int = field(init=False, compare=False)
+    parameters: tuple[Learned, ...] = field(init=False, compare=False)
+    """The learned parameters in the order in which they are written, each of those with a label once."""
 
     def __post_init__(self) -> None:
         text, n_operators, depth = VARIABLE, 0, 0
+        parameters: tuple[Learned, ...] = ()
         if self.operator is not None or self.arguments:
             entry = operator_named(self.operator or "")
             _check_arguments(entry, self.arguments)
             self._fold(entry)
         if self.value is not None:
             text = spelled(self.value)
+        elif self.learned is not None:
+            _ = self.learned.label and checked_label(self.learned.label)
+            text, parameters = self.learned.text, (self.learned,)
         elif self.operator is not None:
             text = f"{self.operator}({','.join(argument.text for argument in self.arguments)})"
             n_operators = 1 + sum(argument.n_operators for argument in self.arguments)
             depth = 1 + max(argument.depth for argument in self.arguments)
+            parameters = _joined([argument.parameters for argument in self.arguments])
         if len(text) > MAX_LENGTH or depth > MAX_DEPTH:
             raise ExpressionError(f"expression of {len(text)} letters and depth {depth} is too large", 1)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "n_operators", n_operators)
         object.__setattr__(self, "depth", depth)
+        object.__setattr__(self, "parameters", parameters)
 
     def _fold(self, entry: Operator) -> None:
         """Become a number where a built-in operator is applied to numbers only."""
@@ -99,6 +109,26 @@ class Expression:
             for name, content in (("operator", None), ("arguments", ()), ("value", result)):
                 object.__setattr__(self, name, content)
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of the learned parameters: their labels, and the free letters of a, b, c ... for those without.
+
+        >>> parse("add(mul(learn(1),x),mul(learn(0.5,a),square(x)))").parameter_names
+        ('b', 'a')
+        """
+        return tuple(parameter.label for parameter in self.labelled().parameters)
+
+    def labelled(self) -> Expression:
+        """Return the expression with the name of every learned parameter as its label, so that equal parts of it are
+        the same function of the same parameters.
+
+        >>> parse("add(mul(learn(1),x),learn(1))").labelled()
+        parse('add(mul(learn(1,a),x),learn(1,b))')
+        """
+        taken = {parameter.label for parameter in self.parameters} | {VARIABLE}
+        letters = (f"{chr(ord('a') + i % 26)}{i // 26 or ''}" for i in itertools.count())
+        return _labelled(self, (letter for letter in letters if letter not in taken))
+
     def __str__(self) -> str:
         return self.text
 
@@ -110,16 +140,14 @@ class Expression:
         return parse, (self.text,)
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """Return the function's values at `x`: a tensor of the same shape.
+        """Return the function's values at `x`, with learned parameters at their initial values: a tensor of the same
+        shape.
 
         >>> import torch
         >>> parse("mul(x, add(x, x))").evaluate(torch.tensor([1.0, 3.0]))
         tensor([ 2., 18.])
         """
-        return run_program(program_of(self), x)
-
-
-# --- parsing --------------------------------------------------------------------------------------------------------
+        return run_program(program_of(self), x, [x.new_tensor(parameter.initial) for parameter in self.parameters])
 
 
 def parse(text: str) -> Expression:
@@ -137,7 +165,7 @@ def parse(text: str) -> Expression:
         ...
     aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
     """
-    return parse_tree(_applied(text), _expression_node, Expression(), lambda value: Expression(value=value))
+    return parse_tree(_applied(text), _expression_node, Expression(), _number_leaf, _learned_leaf)
 
 
 def _applied(text: str) -> str:
@@ -148,116 +176,21 @@ def _applied(text: str) -> str:
     return f"{text}({VARIABLE})" if alone else text
 
 
-def spelled(value: float) -> str:
-    """Return the shortest decimal number that reads back to the same float64; zero has no sign.
+def count_operators(name: str) -> int:
+    """Return the number of operators in a canonical spelling, without parsing it.
 
-    Raises:
-        ExpressionError: if the value is not finite.
-
-    >>> spelled(0.50), spelled(6.0), spelled(-0.0), spelled(1e-7)
-    ('0.5', '6', '0', '1e-07')
+    >>> count_operators("mul(learn(1),relu(x))")
+    2
     """
-    if not math.isfinite(value):
-        raise ExpressionError(f"constants must be finite, got {value}", 1)
-    return repr(float(value) + 0.0).removesuffix(".0")
+    return name.count("(") - len(_NO_OPERATOR.findall(name))
 
 
-def parse_tree(
-    text: str,
-    build: Callable[[str, Sequence[Node], int], Node],
-    variable: Node,
-    number: Callable[[float], Node],
-) -> Node:
-    """Parse any language of nested calls over x and numbers: `build(name, arguments, position)` makes a node bottom up,
-    and `number(value)` a leaf.
-
-    Raises:
-        ExpressionError: if the text is not well formed, or too long or too deep; `build` may raise more.
-    """
-    if not isinstance(text, str):
-        raise ExpressionError(f"expected an expression as text, got {type(text).__name__}", 1)
-    if len(text) > MAX_LENGTH:
-        raise ExpressionError(
-            f"expression of {len(text)} letters exceeds {MAX_LENGTH} at {MAX_LENGTH + 1}", MAX_LENGTH + 1
-        )
-    tokens = _Tokens(text)
-    open_calls: list[tuple[_Token, list[Node]]] = []
-    while True:
-        name = tokens.next()
-        if not (name.is_name or name.is_number):
-            raise _unexpected(name, "an operator, a number or x")
-        if name.is_name and tokens.peek().text == "(":
-            tokens.next()
-            open_calls.append((name, []))
-            if len(open_calls) > MAX_DEPTH:
-                raise ExpressionError(f"expression nests deeper than {MAX_DEPTH} at {name.position}", name.position)
-            continue
-        node = _leaf(name, variable, number)
-        while open_calls:
-            open_calls[-1][1].append(node)
-            separator = tokens.next()
-            if separator.text == ",":
-                break
-            if separator.text != ")":
-                raise _unexpected(separator, "',' or ')'")
-            called, arguments = open_calls.pop()
-            node = build(called.text, arguments, called.position)
-        else:
-            if tokens.peek().text:
-                raise _unexpected(tokens.peek(), "the end")
-            return node
+def _number_leaf(value: float) -> Expression:
+    return Expression(value=value)
 
 
-def _leaf(token: _Token, variable: Node, number: Callable[[float], Node]) -> Node:
-    if token.is_number:
-        value = float(token.text)
-        if not math.isfinite(value):
-            raise ExpressionError(f"number {shortened(token.text)} at {token.position} is too large", token.position)
-        return number(value)
-    if token.text != VARIABLE:
-        raise _lone_name(token)
-    return variable
-
-
-class _Token(NamedTuple):
-    """A name, a number or a punctuation mark; the end of the text is the empty token."""
-
-    text: str
-    position: int
-
-    @property
-    def is_name(self) -> bool:
-        return self.text[:1].isalpha() or self.text[:1] == "_"
-
-    @property
-    def is_number(self) -> bool:
-        return bool(self.text) and self.text[-1].isdigit() | (self.text[-1] == ".") and not self.is_name
-
-
-class _Tokens:
-    """The tokens of a text in order, with a lookahead of one."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._ahead = self._read(0)
-
-    def peek(self) -> _Token:
-        return self._ahead
-
-    def next(self) -> _Token:
-        token = self._ahead
-        self._ahead = self._read(token.position - 1 + len(token.text))
-        return token
-
-    def _read(self, start: int) -> _Token:
-        space = _SPACE.match(self._text, start)
-        start = space.end() if space else start
-        if start == len(self._text):
-            return _Token("", start + 1)
-        token = _TOKEN.match(self._text, start)
-        if token is None:
-            raise ExpressionError(f"unexpected character {self._text[start]!a} at {start + 1}", start + 1)
-        return _Token(token.group(), start + 1)
+def _learned_leaf(learned: Learned) -> Expression:
+    return Expression(learned=learned)
 
 
 def _expression_node(name: str, arguments: Sequence[Expression], position: int) -> Expression:
@@ -269,7 +202,7 @@ def _expression_node(name: str, arguments: Sequence[Expression], position: int) 
     if named is not None and (entry is None or (entry.built_in and named.constants)):
         return _named_expression(named, arguments, position)
     if entry is None:
-        hint = suggestion(name, *all_names())
+        hint = suggestion(name, *LEARNED, *all_names())
         raise ExpressionError(f"unknown operator {shortened(name)} at {position}{hint}", position)
     raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
 
@@ -291,7 +224,7 @@ def _is_constant(expression: Expression) -> bool:
 def _with_argument(expression: Expression, argument: Expression) -> Expression:
     """Return the expression with `argument` in the place of x."""
     if expression.operator is None:
-        return argument if expression.value is None else expression
+        return argument if expression == Expression() else expression
     arguments = tuple(_with_argument(each, argument) for each in expression.arguments)
     return Expression(expression.operator, arguments)
 
@@ -301,24 +234,31 @@ def _check_arguments(entry: Operator, arguments: tuple[Expression, ...]) -> None
         raise ExpressionError(f"operator {entry.name!r} takes {entry.takes}, got {len(arguments)}", 1)
 
 
-def _unexpected(token: _Token, expected: str) -> ExpressionError:
-    got = shortened(token.text) if token.text else "the end"
-    return ExpressionError(f"expected {expected} at {token.position}, got {got}", token.position)
+def _joined(parts: Sequence[tuple[Learned, ...]]) -> tuple[Learned, ...]:
+    """Return the parameters of all arguments, each label once."""
+    found: list[Learned] = []
+    labelled: dict[str, Learned] = {}
+    for parameter in (parameter for part in parts for parameter in part):
+        known = labelled.get(parameter.label)
+        if known is None:
+            found.append(parameter)
+        elif known != parameter:
+            raise ExpressionError(
+                f"label {parameter.label!r} is {known.text} and {parameter.text}; uses of one parameter must be spelled"
+                " alike",
+                1,
+            )
+        if parameter.label:
+            labelled[parameter.label] = parameter
+    return tuple(found)
 
 
-def _lone_name(name: _Token) -> ExpressionError:
-    entry = find_operator(name.text)
-    if entry is None and named_function(name.text) is not None:
-        return ExpressionError(
-            f"function {name.text!r} at {name.position} lacks its argument; write {name.text}(x)", name.position
-        )
-    if entry is None:
-        hint = suggestion(name.text, *all_names()) or "; the variable is x"
-        return ExpressionError(f"unknown name {shortened(name.text)} at {name.position}{hint}", name.position)
-    example = {"unary": "(x)", "binary": "(x,x)", "nary": "(x,x,x)"}[entry.kind]
-    return ExpressionError(
-        f"operator {name.text!r} at {name.position} lacks arguments; write {name.text}{example}", name.position
-    )
+def _labelled(expression: Expression, names: Iterator[str]) -> Expression:
+    if expression.learned is not None:
+        return Expression(learned=expression.learned._replace(label=expression.learned.label or next(names)))
+    if all(parameter.label for parameter in expression.parameters):
+        return expression
+    return Expression(expression.operator, tuple(_labelled(argument, names) for argument in expression.arguments))
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
@@ -335,8 +275,9 @@ class Step(NamedTuple):
 Program = tuple[Step, ...]
 """An expression as a straight list of tensor operations, which is evaluated without walking the tree.
 
-Registers are numbered in the order of computation; register 0 is x. A sub-expression that occurs twice is computed
-once. Tensors are released as early as a hand-written function would release them.
+Registers are numbered in the order of computation; register 0 is x, and -1, -2, ... are the learned parameters. A
+sub-expression that occurs twice is computed once. Tensors are released as early as a hand-written function would
+release them.
 """
 
 
@@ -354,24 +295,29 @@ class Number:
 def program_of(expression: Expression) -> Program:
     """Return the steps that compute an expression; the result of the last step is its value.
 
-    A constant function is computed as `add(zero(x),c)`, so that it has x's shape and a gradient, which is 0.
+    A function without x is computed as `add(zero(x),c)`, so that it has x's shape and a gradient, which is 0.
     """
-    registers: dict[Expression, int] = {}
-    if expression.value is not None:
-        zero = operator_named("zero").function
-        return (Step(zero, (0,), ()), Step(Number(expression.value), (0,), (0,)), Step(torch.add, (1, 2), (1, 2)))
-    steps: list[tuple[Elementwise, tuple[int, ...]]] = []
-    _append_steps(expression, registers, steps)
-    last_use = {register: step for step, (_, arguments) in enumerate(steps) for register in arguments}
+    expression = expression.labelled()
+    writer = _Writer(expression.parameters)
+    value = writer.register(expression)
+    if not _reads_x(expression):
+        value = writer.step(torch.add, writer.step(operator_named("zero").function, 0), value)
+    last_use = {register: step for step, (_, arguments) in enumerate(writer.steps) for register in arguments}
     return tuple(
         Step(function, arguments, tuple(r for r in dict.fromkeys(arguments) if last_use[r] == step))
-        for step, (function, arguments) in enumerate(steps)
+        for step, (function, arguments) in enumerate(writer.steps)
     )
 
 
-def run_program(program: Program, x: Tensor) -> Tensor:
-    """Return the value of a program at `x`, of the same shape."""
+def run_program(program: Program, x: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:
+    """Return the value of a program at `x`, of the same shape.
+
+    Args:
+        parameters: the values of the expression's `parameters`, in their order: tensors that broadcast with x.
+    """
     registers = {0: x}
+    for number, value in enumerate(parameters, start=1):
+        registers[-number] = value
     result = x
     for number, (function, arguments, released) in enumerate(program, start=1):
         result = function(*[registers[argument] for argument in arguments])
@@ -381,21 +327,48 @@ def run_program(program: Program, x: Tensor) -> Tensor:
     return result
 
 
-def _append_steps(
-    expression: Expression, registers: dict[Expression, int], steps: list[tuple[Elementwise, tuple[int, ...]]]
-) -> int:
-    """Append the steps that an expression lacks, and return the register that holds its value."""
+class _Writer:
+    """The steps of a program while it is written, and the registers of what has been computed."""
+
+    def __init__(self, parameters: Sequence[Learned]) -> None:
+        self.steps: list[tuple[Elementwise, tuple[int, ...]]] = []
+        self._registers: dict[Expression, int] = {}
+        self._parameters = {parameter: -number for number, parameter in enumerate(parameters, start=1)}
+
+    def step(self, function: Elementwise, *arguments: int) -> int:
+        """Append a step, and return the register of its result."""
+        self.steps.append((function, arguments))
+        return len(self.steps)
+
+    def register(self, expression: Expression, *, full: bool = False) -> int:
+        """Return the register with an expression's value, after appending the steps that it lacks.
+
+        `full` asks for a value of x's shape, also where the expression does not read x: a user's own operator is
+        promised arguments of one shape.
+        """
+        if expression.operator is None:
+            return self._leaf(expression, full)
+        register = self._registers.get(expression)
+        if register is None:
+            entry = operator_named(expression.operator)
+            arguments = [self.register(argument, full=not entry.built_in) for argument in expression.arguments]
+            register = self._registers[expression] = self.step(entry.function, *arguments)
+        return self._expanded(register) if full and not _reads_x(expression) else register
+
+    def _leaf(self, leaf: Expression, full: bool) -> int:
+        if leaf.value is not None:
+            return self.step(Number(leaf.value, full), 0)
+        if leaf.learned is None:
+            return 0
+        register = self._parameters[leaf.learned]
+        return self._expanded(register) if full else register
+
+    def _expanded(self, register: int) -> int:
+        return self.step(torch.Tensor.expand_as, register, 0)
+
+
+def _reads_x(expression: Expression) -> bool:
+    """Return whether the variable occurs in an expression."""
     if expression.operator is None:
-        return 0
-    if expression not in registers:
-        entry = operator_named(expression.operator)
-        arguments = []
-        for argument in expression.arguments:
-            if argument.value is None:
-                arguments.append(_append_steps(argument, registers, steps))
-            else:  # an operator of the user's own is promised arguments of one shape
-                steps.append((Number(argument.value, full=not entry.built_in), (0,)))
-                arguments.append(len(steps))
-        steps.append((entry.function, tuple(arguments)))
-        registers[expression] = len(steps)
-    return registers[expression]
+        return expression.value is None and expression.learned is None
+    return any(map(_reads_x, expression.arguments))

@@ -4,10 +4,16 @@ The sample is 1,000 draws of N(0, 1), rounded to float32 so that float32 and flo
 is made from raw PCG64 output and the standard library's inverse normal distribution, both of which are fixed
 algorithms, so it does not change with a version of NumPy or PyTorch.
 
-The digested format, `outputs`: the values clipped to [-5, 5], rounded to float32, with one zero and one NaN.
+The digested format, `outputs`: the values, with learned parameters at their initial values, clipped to [-5, 5], rounded
+to float32, with one zero and one NaN.
 Rule "float64" evaluates in float64, so that rounding twins such as add(a,b) and its rearrangements fall together;
 rule "float32" evaluates in float32, as the paper's authors did, and counts about one function in ten twice; the exact
 number depends on how the version of PyTorch rounds (431,193 four-node functions with 2.6, 426,102 with 2.15).
+
+A function with learned parameters is more than its values at the initial ones: mul(learn(1),x) is not x. So its digest
+also has, for each parameter, in no order, its kind, the derivatives by it and the values with it moved by 1/2, in the
+same format. exp(learn(0)) and learn(1) have the same value and derivative, and only the move tells them apart. Two
+functions that agree in all this, and differ only where two parameters move together, are taken for one.
 
 Evaluation is bitwise repeatable on one machine with one PyTorch, alone or in a block: the sample is padded to 1,024
 points, a multiple of every vector width, because PyTorch computes what is left over after the last full vector with
@@ -22,7 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -33,14 +39,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aquasurf_ray.activations.expression import Expression, parse, program_of, run_program
-from aquasurf_ray.activations.registry import Elementwise, Operator
+from aquasurf_ray.activations.expression import Expression, Program, parse, program_of, run_program
+from aquasurf_ray.activations.registry import LEARNED, Elementwise, Operator
 
 Rule = Literal["float64", "float32"]
 
 N_POINTS = 1000
 PADDED_POINTS = 1024
 BOUND = 5.0
+MOVE = 0.5
 DIGEST_BYTES = 16
 _SEED = 20231210
 
@@ -56,7 +63,8 @@ def sample() -> NDArray[np.float32]:
 
 
 def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.float32]:
-    """Return the function's values on the sample, clipped to [-5, 5]: float32 of shape (1000,).
+    """Return the function's values on the sample, with learned parameters at their initial values, clipped to [-5, 5]:
+    float32 of shape (1000,).
 
     NaN stays NaN. A function that fails on the sample, or does not give one real number a point (possible only with
     user-defined operators), is undefined: NaN everywhere, with the reason in the log.
@@ -65,11 +73,53 @@ def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.
     (np.float32(0.0), np.float32(5.0))
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    steps = program_of(expression)
     x = padded_sample(rule)
     with exact_arithmetic():
-        values = apply(lambda x: run_program(steps, x), x, name=str(expression))
+        values = apply(expression.evaluate, x, name=str(expression))
         return rounded((undefined(x) if values is None else values)[None])[0].numpy()
+
+
+def responses(expression: Expression, rule: Rule = "float64") -> NDArray[np.float32]:
+    """Return how the function responds to each of its p learned parameters: the derivatives by it, and the values with
+    it moved by 1/2, on the sample, clipped to [-5, 5]: float32 of shape (p, 2, 1000). NaN as in `outputs`.
+
+    >>> from aquasurf_ray.activations import parse
+    >>> derivative, moved = responses(parse("mul(learn(1),x)"))[0]
+    >>> bool((derivative == sample()).all()), bool((moved == 1.5 * sample()).all())
+    (True, True)
+    """
+    steps, x = program_of(expression), padded_sample(rule)
+    rows = []
+    with exact_arithmetic():
+        initial = [x.new_full(x.shape, parameter.initial) for parameter in expression.parameters]
+        rows += _derivatives(expression, steps, x, initial)
+        for number, value in enumerate(initial):
+            moved = [*initial[:number], value + MOVE, *initial[number + 1 :]]
+            rows.append(_values_at(expression, steps, x, moved))
+    n = len(initial)
+    return rounded(torch.stack(rows)).numpy().reshape(2, n, N_POINTS).swapaxes(0, 1)
+
+
+def is_constant(expression: Expression, rule: Rule = "float64") -> bool:
+    """Return whether the outputs are one number on the whole sample, and stay so when a learned parameter moves."""
+    lines = [outputs(expression, rule)[None], responses(expression, rule).reshape(-1, N_POINTS)]
+    return all(bool((line == line[0]).all()) for line in np.concatenate(lines if expression.parameters else lines[:1]))
+
+
+def _values_at(expression: Expression, steps: Program, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    values = apply(lambda x: run_program(steps, x, parameters), x, name=str(expression))
+    return undefined(x) if values is None else values
+
+
+def _derivatives(expression: Expression, steps: Program, x: Tensor, initial: Sequence[Tensor]) -> list[Tensor]:
+    """Return the derivative by each parameter at each point: every point has parameters of its own."""
+    with torch.enable_grad():
+        leaves = [value.clone().requires_grad_() for value in initial]
+        total = _values_at(expression, steps, x, leaves).sum()
+    if not total.requires_grad:
+        return [torch.zeros_like(x) for _ in leaves]
+    found = torch.autograd.grad(total, leaves, allow_unused=True)
+    return [torch.zeros_like(x) if gradient is None else gradient for gradient in found]
 
 
 def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
@@ -77,13 +127,29 @@ def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
 
     >>> fingerprint("add(x,x)") == fingerprint("sub(x,negative(x))")
     True
+    >>> fingerprint("mul(learn(1),x)") == fingerprint("mul(x,learn(1))") != fingerprint("x")
+    True
     """
-    return digest(outputs(expression, rule)).hex()
+    return digest_of(parse(expression) if isinstance(expression, str) else expression, rule).hex()
+
+
+def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:
+    """Return the fingerprint as 16 bytes."""
+    values = outputs(expression, rule)
+    if not expression.parameters:
+        return digest(values)
+    kinds = [LEARNED[parameter.per_channel].encode() for parameter in expression.parameters]
+    rows = sorted(kind + _bytes(row) for kind, row in zip(kinds, responses(expression, rule), strict=True))
+    return hashlib.blake2b(b"".join([_bytes(values), *rows]), digest_size=DIGEST_BYTES).digest()
 
 
 def digest(values: NDArray[np.float32]) -> bytes:
     """Return BLAKE2b of one function's rounded outputs as little-endian float32: 16 bytes."""
     return hashlib.blake2b(np.ascontiguousarray(values, dtype="<f4").data, digest_size=DIGEST_BYTES).digest()
+
+
+def _bytes(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
 
 
 @cache

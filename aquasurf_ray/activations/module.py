@@ -1,16 +1,27 @@
 """An expression as a PyTorch module, which a network uses as its activation function.
 
-The module has no parameters, and no state but the text of the expression, which is all that pickling and `torch.save`
-store of the function. It works under torch.compile (fullgraph), autocast, every float type and on any device.
+The module's state is the text of the expression, which is all that pickling and `torch.save` store of the function, and
+its learned parameters: `learned_a` for the one that is named a. It works under torch.compile (fullgraph), autocast,
+every float type and on any device.
+
+A parameter of a layer is a number; one of channels is a vector, sized when the network first runs (`channel_dim` says
+which dimension has the channels). Make it run once before an optimiser is made: `aquasurf_ray.activations.learned`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter, is_lazy
 
+from aquasurf_ray.activations.errors import ActivationError
 from aquasurf_ray.activations.expression import Expression, parse, program_of, run_program
+from aquasurf_ray.activations.grammar import Learned
+
+PREFIX = "learned_"
 
 
 class Activation(nn.Module):
@@ -20,6 +31,9 @@ class Activation(nn.Module):
         expression: an `Expression`, or its text.
         inplace: accepted because networks pass it to their activations, but ignored, because composed functions need
             their input again in the backward pass.
+        channels: the number of channels, for parameters of channels that are to have their size at once.
+        channel_dim: the dimension of the channels; None for the last of inputs of one dimension and of three (tokens),
+            else dimension 1 (images). `learned.sized` sets it by the layer before.
 
     Raises:
         ExpressionError: if the text is not an expression.
@@ -29,21 +43,87 @@ class Activation(nn.Module):
     Activation(mul(sigmoid(x),elu(x)))
     >>> Activation("relu(x)")(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])
+    >>> dict(Activation("mul(learn(0.5),x)").named_parameters())
+    {'learned_a': Parameter containing:
+    tensor(0.5000, requires_grad=True)}
     """
 
-    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        expression: str | Expression,
+        *,
+        inplace: bool = False,
+        channels: int | None = None,
+        channel_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.expression = expression if isinstance(expression, Expression) else parse(expression)
+        self.channel_dim = channel_dim
         self._program = program_of(self.expression)
+        self._learned = _by_name(self.expression)
+        for name, learned in self._learned.items():
+            if learned.per_channel and channels is None:
+                setattr(self, name, UninitializedParameter())
+            else:
+                shape = (channels,) if learned.per_channel and channels is not None else ()
+                self.register_parameter(name, nn.Parameter(torch.full(shape, learned.initial)))
 
     @property
     def name(self) -> str:
         """The canonical spelling of the expression."""
         return str(self.expression)
 
+    @property
+    def learned(self) -> Mapping[str, Learned]:
+        """The learned parameters as the expression has them, by their names as parameters of this module."""
+        return self._learned
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return the function's values at `x`, of the same shape."""
-        return run_program(self._program, x)
+        """Return the function's values at `x`, of the same shape.
+
+        Raises:
+            ActivationError: `x` has another number of channels than the parameters, or none.
+        """
+        return run_program(self._program, x, self.parameters_at(x))
+
+    def parameters_at(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the learned parameters in the type of `x` and in shapes that broadcast with it; size the unsized.
+
+        Raises:
+            ActivationError: `x` has another number of channels than the parameters, or none.
+        """
+        return tuple(
+            self._of_channels(name, x) if learned.per_channel else getattr(self, name).to(x.dtype)
+            for name, learned in self._learned.items()
+        )
+
+    def _of_channels(self, name: str, x: Tensor) -> Tensor:
+        dim = self._channel_dim(x)
+        parameter = getattr(self, name)
+        if isinstance(parameter, UninitializedParameter):
+            self._size(name, x.shape[dim])
+        elif len(parameter) != x.shape[dim]:
+            raise ActivationError(
+                f"{self.name} has learned {len(parameter)} channels, got {x.shape[dim]} in dimension {dim} of "
+                f"{tuple(x.shape)}; give each layer a module of its own, or set its channel_dim"
+            )
+        shape = [1] * x.dim()
+        shape[dim] = x.shape[dim]
+        return getattr(self, name).to(x.dtype).view(shape)  # type: ignore[no-any-return]
+
+    def _channel_dim(self, x: Tensor) -> int:
+        dim = (-1 if x.dim() in (1, 3) else 1) if self.channel_dim is None else self.channel_dim
+        if not -x.dim() <= dim < x.dim():
+            raise ActivationError(f"{self.name} learns for each channel, and {tuple(x.shape)} has no dimension {dim}")
+        return dim % x.dim()
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _size(self, name: str, channels: int) -> None:
+        """Give an unsized parameter its size and its initial values."""
+        with torch.inference_mode(False), torch.no_grad():
+            parameter = getattr(self, name)
+            parameter.materialize((channels,))
+            parameter.fill_(self._learned[name].initial)
 
     def extra_repr(self) -> str:
         """Return the expression, which `print(network)` shows."""
@@ -51,8 +131,31 @@ class Activation(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the functions, which are looked up again where the module is unpickled."""
-        return {key: value for key, value in self.__dict__.items() if key != "_program"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_program", "_learned")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.__dict__.setdefault("channel_dim", None)  # pickles of before there were learned parameters
         self._program = program_of(self.expression)
+        self._learned = _by_name(self.expression)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save parameters without a size as they are: they cannot be detached."""
+        unsized = {name: p for name, p in self._parameters.items() if p is not None and is_lazy(p)}
+        self._parameters.update(dict.fromkeys(unsized))
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, parameter in unsized.items():
+            destination[prefix + name] = self._parameters[name] = parameter
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        """Give parameters without a size that of the saved ones."""
+        for name in self._learned:
+            saved = state_dict.get(prefix + name)
+            if saved is not None and is_lazy(getattr(self, name)) and not is_lazy(saved):
+                self._size(name, len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def _by_name(expression: Expression) -> dict[str, Learned]:
+    names = (PREFIX + name for name in expression.parameter_names)
+    return dict(zip(names, expression.parameters, strict=True))

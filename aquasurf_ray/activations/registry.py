@@ -30,6 +30,8 @@ Elementwise = Callable[..., Tensor]
 Kind = Literal["unary", "binary", "nary"]
 
 VARIABLE = "x"
+LEARNED = ("learn", "learn_channel")
+"""The leaves that stand for a learned parameter: one for a layer, and one for each channel."""
 SLOTS: tuple[Kind, ...] = ("unary", "binary", "nary")
 _MIN_NARY_ARGUMENTS = 2
 _MAX_NAME_LENGTH = 40
@@ -214,7 +216,7 @@ def _check_name(name: str, replace: bool) -> None:
         raise OperatorError(
             f"operator name {shortened(name)} must be an identifier of at most {_MAX_NAME_LENGTH} letters"
         )
-    if name == VARIABLE or name in SLOTS:
+    if name == VARIABLE or name in SLOTS or name in LEARNED:
         raise OperatorError(f"operator name {name!r} is a word of the language")
     taken = _TABLE.get(name)
     if taken is not None and not (replace and not taken.built_in):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.grammar import Learned, spelled
 from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
 
 _PLACE = re.compile(r"#([1-9*])")
@@ -23,8 +24,10 @@ def latex(expression: Expression | str) -> str:
     \sigma\left(x\right) \cdot \operatorname{ELU}\left(-x\right)
     >>> print(latex("square(sub(x,add(x,x)))"))
     \left(x - \left(x + x\right)\right)^{2}
+    >>> print(latex("mul(learn_channel(0.25),x)"))
+    a_{c} \cdot x
     """
-    return _latex(parse(expression) if isinstance(expression, str) else expression)[0]
+    return _latex((parse(expression) if isinstance(expression, str) else expression).labelled())[0]
 
 
 def words(expression: Expression | str) -> str:
@@ -35,12 +38,14 @@ def words(expression: Expression | str) -> str:
     >>> words("relu(max_n(x,exp(x),one(x)))")
     'relu of (the largest of x, exponential of x and one of x)'
     """
-    return _words(parse(expression) if isinstance(expression, str) else expression)
+    return _words((parse(expression) if isinstance(expression, str) else expression).labelled())
 
 
 def _latex(expression: Expression) -> tuple[str, Level]:
     if expression.value is not None:
         return _latex_number(expression.text)
+    if expression.learned is not None:
+        return _latex_parameter(expression.learned), Level.ATOM
     if expression.operator is None:
         return VARIABLE, Level.ATOM
     entry = operator_named(expression.operator)
@@ -58,7 +63,17 @@ def _latex_number(text: str) -> tuple[str, Level]:
     return latex, Level.SUM if text.startswith("-") else Level.PRODUCT if exponent else Level.ATOM
 
 
+def _latex_parameter(learned: Learned) -> str:
+    """Return the parameter's name, with c for the channel that its value belongs to."""
+    spelled_out = learned.label.replace("_", r"\_")
+    name = spelled_out if len(spelled_out) == 1 else rf"\mathit{{{spelled_out}}}"
+    return f"{name}_{{c}}" if learned.per_channel else name
+
+
 def _words(expression: Expression) -> str:
+    if expression.learned is not None:
+        each = " for each channel" if expression.learned.per_channel else ""
+        return f"{expression.learned.label} (learned{each}, from {spelled(expression.learned.initial)})"
     if expression.operator is None:
         return expression.text
     arguments = []

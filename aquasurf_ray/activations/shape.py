@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
-from aquasurf_ray.activations.module import Activation
 
 Floats = NDArray[np.float64]
 
@@ -90,9 +89,8 @@ def _grid() -> Floats:
 
 
 def _values(expression: Expression, points: Floats) -> Floats | None:
-    function = Activation(expression)
     with exact_arithmetic():
-        values = apply(function, torch.from_numpy(points), name=str(expression))
+        values = apply(expression.evaluate, torch.from_numpy(points), name=str(expression))
     return None if values is None else values.numpy()
 
 

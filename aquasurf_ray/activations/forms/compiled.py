@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aquasurf_ray.activations.expression import Expression, Program
 from aquasurf_ray.activations.forms.kernels import Arguments, Kernels, kernels_or_none
-from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, differentiable_gradient, flat
+from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, differentiable_gradients, flat
 
 
 class CompiledActivation(RecomputedActivation):
@@ -20,8 +20,8 @@ class CompiledActivation(RecomputedActivation):
     number of elements is no multiple of 64, and all tensors if there is no compiler, which is logged once a process.
     """
 
-    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
-        super().__init__(expression, inplace=inplace)
+    def __init__(self, expression: str | Expression, **settings: Any) -> None:
+        super().__init__(expression, **settings)
         self._kernels: dict[Arguments, Kernels | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class CompiledActivation(RecomputedActivation):
     def kernels_for(self, x: Tensor) -> Kernels | None:
         """Return the kernels that compute `x`, or None if it is computed without."""
         arguments = Arguments.of(x)
-        if arguments is None or flat(x) is None:
+        if arguments is None or flat(x) is None or self.learned:
             return None
         if arguments not in self._kernels:
             self._kernels[arguments] = kernels_or_none(self._program, arguments)
@@ -56,9 +56,9 @@ class _Compiled(torch.autograd.Function):
         return kernels.values(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             with ctx.kernels.autocast.on(x.device.type):
-                return differentiable_gradient(ctx.steps, x, gradients[0]), None, None
+                return differentiable_gradients(ctx.steps, x, (), gradients[0], (True,))[0], None, None
         return ctx.kernels.gradient(x, gradients[0]), None, None

@@ -116,6 +116,8 @@ def _written(graph: _Graph, expression: Expression, registers: dict[Expression, 
     """Return the name of the expression's value, or its number; repeated sub-expressions are computed once."""
     if expression.value is not None:
         return expression.value
+    if expression.learned is not None:
+        raise ActivationError(f"{expression} is a learned parameter, which no model is written with yet")
     if expression not in registers:
         operator = operator_named(expression.operator or "")
         arguments = [_written(graph, argument, registers) for argument in expression.arguments]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aquasurf_ray.activations.errors import OperatorError
+from aquasurf_ray.activations.errors import ActivationError, OperatorError
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.registry import VARIABLE
 from aquasurf_ray.activations.rendering import latex, words
@@ -53,6 +53,8 @@ def source(expression: Expression | str, language: Language) -> str:
         OperatorError: an operator is not built in.
     """
     expression = parse(expression) if isinstance(expression, str) else expression
+    if expression.parameters:
+        raise ActivationError(f"{expression} has learned parameters, which no source is written with yet")
     body = _Body(language)
     body.count(expression)
     result = _bare(body.text(expression))

@@ -37,7 +37,9 @@ from aquasurf_ray.activations.identity import (
     Rule,
     apply,
     digest,
+    digest_of,
     exact_arithmetic,
+    is_constant,
     padded_sample,
     rounded,
     undefined,
@@ -98,6 +100,7 @@ def _enumerate(space: SearchSpace, rule: Rule, progress: Progress) -> FunctionTa
         engine = _Engine(rule, pool)
         applications = _applications(space, engine)
         of_names, digests, flags = _evaluate(applications, space.n_names, engine, progress)
+        of_names, digests, flags = _with_learned(space, rule, of_names, digests, flags)
     classes, representatives = _grouped(digests)
     return ranked(space, digests[representatives], classes[of_names], flags[of_names])
 
@@ -134,8 +137,8 @@ class _Engine:
 
     def rows(self, schema: Schema) -> Rows:
         """Return the row of every name of a schema."""
-        if schema.value is not None:
-            return np.array([self._number(schema.value)])
+        if schema.leaf.value is not None:
+            return np.array([self._number(schema.leaf.value)])
         if not schema.choices:
             return np.zeros(1, dtype=np.int64)
         if schema not in self._known:
@@ -213,7 +216,10 @@ def _applications(space: SearchSpace, engine: _Engine) -> list[_Application]:
     """Return the applications of operators at the root of every name."""
     applications = []
     first = 0
-    for schema in [*space.schemas, *(_as_schema(parse(name)) for name in space.own_names)]:
+    for schema in _schemas(space):
+        if schema.is_learned:
+            first += schema.n_names
+            continue
         choices = [operator_named(choice) for choice in schema.choices] or [operator_named("identity")]
         arguments = engine.combinations(schema) if schema.choices else engine.rows(schema)[:, None]
         for entry in choices:
@@ -222,9 +228,14 @@ def _applications(space: SearchSpace, engine: _Engine) -> list[_Application]:
     return applications
 
 
+def _schemas(space: SearchSpace) -> list[Schema]:
+    """Return the schemas of a space, and one for each of its extra names."""
+    return [*space.schemas, *(_as_schema(parse(name)) for name in space.own_names)]
+
+
 def _as_schema(expression: Expression) -> Schema:
     if expression.operator is None:
-        return Schema(value=expression.value)
+        return Schema(leaf=expression)
     return Schema((expression.operator,), tuple(map(_as_schema, expression.arguments)))
 
 
@@ -251,6 +262,29 @@ def _evaluate(
         done += len(part_digests)
         progress(done, total)
     return of_names, digests, flags
+
+
+def _with_learned(
+    space: SearchSpace, rule: Rule, of_names: Rows, digests: NDArray[np.uint8], flags: NDArray[np.bool_]
+) -> tuple[Rows, NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the same with the functions that have learned parameters, evaluated one by one, because their identity is
+    more than values. Such a function is constant if it does not become another one when its parameters move."""
+    own_digests: list[NDArray[np.uint8]] = []
+    own_flags: list[tuple[bool, bool]] = []
+    first = 0
+    for schema in _schemas(space):
+        for number, name in enumerate(schema.names() if schema.is_learned else (), start=first):
+            expression = parse(name)
+            with exact_arithmetic():
+                values = apply(expression.evaluate, padded_sample(rule), name=name)
+            of_names[number] = len(digests) + len(own_digests)
+            own_digests.append(np.frombuffer(digest_of(expression, rule), dtype=np.uint8))
+            is_finite = values is not None and bool(values[:N_POINTS].isfinite().all())
+            own_flags.append((is_finite, is_constant(expression, rule)))
+        first += schema.n_names
+    if not own_digests:
+        return of_names, digests, flags
+    return of_names, np.concatenate([digests, own_digests]), np.concatenate([flags, own_flags])
 
 
 def _by_operator(applications: Sequence[_Application]) -> Iterator[tuple[Operator, list[_Application]]]:

@@ -18,13 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aquasurf_ray.activations.expression import Expression, program_of, run_program
+from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.identity import (
     N_POINTS,
     PADDED_POINTS,
     apply,
     digest,
+    digest_of,
     exact_arithmetic,
+    is_constant,
     padded_sample,
     rounded,
     undefined,
@@ -81,6 +83,10 @@ class Evaluator:
                 flags[0, part] = (values[:, :N_POINTS].mul(0.0).sum(1) == 0.0).numpy()
                 flags[1, part] = (final.amin(1) == final.amax(1)).numpy()
                 fingerprints += [digest(line).hex() for line in outputs[part]]
+            for i, expression in enumerate(expressions):
+                if expression.parameters:  # their identity is more than their outputs
+                    fingerprints[i] = digest_of(expression).hex()
+                    flags[1, i] = is_constant(expression)
         return Evaluated(fingerprints, outputs, flags[0], flags[1])
 
     def _values_of(self, expressions: Sequence[Expression]) -> Tensor:
@@ -116,7 +122,7 @@ class Evaluator:
         target = self._values[first : first + len(nodes)]
         if nodes[0].operator is None:
             for row, node in zip(target, nodes, strict=True):
-                row.fill_(node.value or 0.0)
+                row.fill_(node.value or 0.0 if node.learned is None else node.learned.initial)
         else:
             self._apply(nodes, target, self._undefined[first : first + len(nodes)])
         self._rows.update({node: first + i for i, node in enumerate(nodes)})
@@ -135,8 +141,8 @@ class Evaluator:
             target[i] = undefined(target[i]) if values is None else values
 
     def _alone(self, expression: Expression) -> Tensor:
-        steps, x = program_of(expression), padded_sample("float64")
-        values = apply(lambda x: run_program(steps, x), x, name=str(expression))
+        x = padded_sample("float64")
+        values = apply(expression.evaluate, x, name=str(expression))
         return undefined(x) if values is None else values
 
     def _forget(self) -> None:

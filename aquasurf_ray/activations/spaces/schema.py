@@ -16,24 +16,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aquasurf_ray.activations.errors import ExpressionError, SpaceError
-from aquasurf_ray.activations.expression import Expression, parse_tree, spelled
-from aquasurf_ray.activations.registry import SLOTS, VARIABLE, Kind, find_operator, shortened, suggestion
+from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.grammar import parse_tree
+from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, shortened, suggestion
 
 OperatorLists = Mapping[Kind, tuple[str, ...]]
+
+X = Expression()
 
 
 @dataclass(frozen=True)
 class Schema:
-    """One node: the operators to choose from and the schemas of their arguments; x or a number if there are neither."""
+    """One node: the operators to choose from and the schemas of their arguments; `leaf` if there are neither."""
 
     choices: tuple[str, ...] = ()
     arguments: tuple[Schema, ...] = ()
-    value: float | None = None
-
-    @property
-    def leaf(self) -> str:
-        """The spelling of a node without choices."""
-        return VARIABLE if self.value is None else spelled(self.value)
+    leaf: Expression = X
 
     @cached_property
     def n_names(self) -> int:
@@ -45,6 +43,11 @@ class Schema:
         """The number of operators in each of its expressions."""
         return 1 + sum(argument.n_operators for argument in self.arguments) if self.choices else 0
 
+    @cached_property
+    def is_learned(self) -> bool:
+        """Whether its expressions have learned parameters."""
+        return bool(self.leaf.parameters) or any(argument.is_learned for argument in self.arguments)
+
     def names(self) -> Iterator[str]:
         """Yield all expressions of the schema, spelled canonically, in the order of their indices.
 
@@ -52,7 +55,7 @@ class Schema:
         ['relu(x)', 'elu(x)']
         """
         if not self.choices:
-            yield self.leaf
+            yield self.leaf.text
             return
         names = [list(argument.names()) for argument in self.arguments]
         for choice in self.choices:
@@ -62,7 +65,7 @@ class Schema:
     def name_at(self, index: int) -> str:
         """Return the expression of one index."""
         if not self.choices:
-            return self.leaf
+            return self.leaf.text
         names = []
         for argument in reversed(self.arguments):
             index, remainder = divmod(index, argument.n_names)
@@ -72,7 +75,7 @@ class Schema:
     def generates(self, expression: Expression) -> bool:
         """Return whether the expression is one of the schema's names."""
         if not self.choices or expression.operator is None:
-            return not self.choices and expression.operator is None and self.leaf == str(expression)
+            return not self.choices and expression.operator is None and self.leaf == expression
         return (
             expression.operator in self.choices
             and len(expression.arguments) == len(self.arguments)
@@ -110,7 +113,13 @@ def parse_schema(text: str, lists: OperatorLists) -> Schema:
         return Schema(choices, tuple(arguments))
 
     try:
-        return parse_tree(text, node, Schema(), lambda value: Schema(value=value))
+        return parse_tree(
+            text,
+            node,
+            Schema(),
+            lambda value: Schema(leaf=Expression(value=value)),
+            lambda learned: Schema(leaf=Expression(learned=learned)),
+        )
     except ExpressionError as error:
         raise SpaceError(f"schema {shortened(str(text))}: {error}") from error
 

@@ -207,6 +207,8 @@ def _own_names(names: Sequence[str], schemas: Sequence[Schema]) -> tuple[str, ..
 
 
 def _listed(schema: Schema) -> list[Any]:
+    if schema.leaf != Expression():
+        return [schema.leaf.text]
     return [list(schema.choices), [_listed(argument) for argument in schema.arguments]]
 
 

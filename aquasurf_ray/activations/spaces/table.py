@@ -15,6 +15,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from aquasurf_ray.activations.expression import count_operators
 from aquasurf_ray.activations.identity import DIGEST_BYTES
 from aquasurf_ray.activations.spaces.space import SearchSpace
 
@@ -59,7 +60,7 @@ class FunctionTable:
         """Return all names of a function in the space, the canonical one first."""
         order, starts = self._names_by_function
         indices = order[starts[function] : starts[function + 1]]
-        return sorted(map(self.space.name_at, indices.tolist()), key=lambda name: (name.count("("), name))
+        return sorted(map(self.space.name_at, indices.tolist()), key=lambda name: (count_operators(name), name))
 
     def find(self, fingerprint: str) -> int | None:
         """Return the function with this fingerprint, or None if the space does not have it."""
@@ -121,7 +122,7 @@ def _sized_names(space: SearchSpace) -> Iterator[tuple[int, str]]:
         for name in schema.names():
             yield schema.n_operators, name
     for name in space.own_names:
-        yield name.count("("), name
+        yield count_operators(name), name
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aquasurf_ray.activations.expression import count_operators
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
@@ -183,7 +184,7 @@ class Benchmark:
         status[~np.isnan(self.scores)] = "done"
         columns = {
             "function": list(self.functions),
-            "n_operators": [name.count("(") for name in self.functions],
+            "n_operators": [count_operators(name) for name in self.functions],
             "status": status.tolist(),
             "val_score": self.scores,
             **{f"val_score_{seed}": scores for seed, scores in enumerate(self.seed_scores.T)},

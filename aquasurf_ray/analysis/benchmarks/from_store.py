@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from aquasurf_ray.activations import SearchSpace, outputs, parse, unique_functions
+from aquasurf_ray.activations.expression import count_operators
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.store import EvaluationRecord, Store, TaskRecord
@@ -55,7 +56,7 @@ def benchmark_from_run(
     functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
         raise BenchmarkError(f"run '{names[0]}' has no finished training yet")
-    ids = sorted(functions, key=lambda i: (functions[i].count("("), functions[i]))
+    ids = sorted(functions, key=lambda i: (count_operators(functions[i]), functions[i]))
     evaluations = {request.evaluation.id: request.evaluation for request in requests}.values()
     seeds = sorted({evaluation.seed for evaluation in evaluations})
     tables = _Tables(ids, seeds, evaluations)

@@ -114,7 +114,7 @@ def _spellings(functions: Sequence[str], aliases: Sequence[Sequence[str]]) -> Sp
 
 def _shape(expression: Expression) -> str:
     if expression.operator is None:
-        return "x"
+        return expression.text
     kind = operator_named(expression.operator).kind
     return f"{kind}({','.join(map(_shape, expression.arguments))})"
 
@@ -122,7 +122,7 @@ def _shape(expression: Expression) -> str:
 def _merged(expressions: Sequence[Expression]) -> Schema:
     """Return the schema of expressions of one shape."""
     if expressions[0].operator is None:
-        return Schema()
+        return Schema(leaf=expressions[0])
     choices = tuple(sorted({expression.operator or "" for expression in expressions}))
     arguments = zip(*(expression.arguments for expression in expressions), strict=True)
     return Schema(choices, tuple(map(_merged, arguments)))

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations.expression import Expression
-from aquasurf_ray.activations.registry import VARIABLE
 from aquasurf_ray.activations.spaces.schema import Schema
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.spellings import Spellings
@@ -131,7 +130,7 @@ def _chosen_name(trial: Trial, schemas: tuple[Schema, ...]) -> str:
 def _spelled(trial: Trial, schema: Schema, place: str) -> str:
     """Return a node's part of the name. A node's place is its schema's number and the path to it, such as "0.1"."""
     if not schema.choices:
-        return VARIABLE
+        return schema.leaf.text
     operator = trial.suggest_categorical(place, schema.choices)
     arguments = (_spelled(trial, argument, f"{place}.{i}") for i, argument in enumerate(schema.arguments))
     return f"{operator}({','.join(arguments)})"
