@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aquasurf_ray.activations import (
     BASELINES,
     ActivationError,
@@ -29,9 +31,16 @@ def function_row(text: str) -> FunctionRow:
     return FunctionRow(fingerprint(expression), name, expression.n_operators, (name,))
 
 
-def baseline_rows() -> list[FunctionRow]:
-    """Return the eight functions that every search trains first."""
-    return [function_row(name) for name in BASELINES]
+def baseline_rows(more: Sequence[str] = ()) -> list[FunctionRow]:
+    """Return the functions that a search trains first: the eight of the paper, and those of the task.
+
+    Raises:
+        BadUse: a baseline of the task is not an expression.
+    """
+    rows: dict[str, FunctionRow] = {}
+    for row in map(function_row, (*BASELINES, *more)):
+        rows.setdefault(row.fingerprint, row)
+    return list(rows.values())
 
 
 def load_space(name: str) -> SearchSpace:
@@ -55,23 +64,26 @@ def function_table(space: str) -> FunctionTable:
     return _enumerated(load_space(space))
 
 
-def candidate_rows(space: SearchSpace, n: int, seed: int) -> list[FunctionRow]:
-    """Return the baselines and `n` other unique functions of the space, or all of them if the space has fewer."""
+def candidate_rows(space: SearchSpace, n: int, seed: int, baselines: Sequence[str] = ()) -> list[FunctionRow]:
+    """Return the baselines and `n` other unique functions of the space, or all of them if the space has fewer.
+
+    `baselines` are those of the task, besides the eight of the paper.
+    """
     table = _enumerated(space)
-    baselines = baseline_rows()
-    known = {row.fingerprint for row in baselines}
+    first = baseline_rows(baselines)
+    known = {row.fingerprint for row in first}
     # As many more as there are baselines, so that `n` are left when those among the sample are removed.
-    drawn = table.sample(min(n + len(baselines), len(table)), seed)
+    drawn = table.sample(min(n + len(first), len(table)), seed)
     others = [i for i in drawn if table.fingerprints[i] not in known]
-    return [*baselines, *(_row(table, i) for i in others[:n])]
+    return [*first, *(_row(table, i) for i in others[:n])]
 
 
-def space_rows(space: SearchSpace) -> list[FunctionRow]:
-    """Return the baselines and all other unique functions of the space, in the order of the space."""
+def space_rows(space: SearchSpace, baselines: Sequence[str] = ()) -> list[FunctionRow]:
+    """Return the baselines, also those of the task, and all other unique functions of the space, in its order."""
     table = _enumerated(space)
-    baselines = baseline_rows()
-    known = {row.fingerprint for row in baselines}
-    return [*baselines, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
+    first = baseline_rows(baselines)
+    known = {row.fingerprint for row in first}
+    return [*first, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
 
 
 def _enumerated(space: SearchSpace) -> FunctionTable:

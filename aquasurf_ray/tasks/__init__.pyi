@@ -1,4 +1,5 @@
 from .errors import TaskError as TaskError
+from .networks.hugging_face import hugging_face_language_model as hugging_face_language_model
 from .networks.timm_networks import timm_network as timm_network
 from .objective import Metric as Metric
 from .objective import Objective as Objective
@@ -10,9 +11,14 @@ from .registry import data_set_of as data_set_of
 from .registry import load_task as load_task
 from .registry import task_descriptions as task_descriptions
 from .registry import task_names as task_names
+from .replacement import GATED_BASELINES as GATED_BASELINES
+from .replacement import MLP as MLP
+from .replacement import GatedMLP as GatedMLP
 from .replacement import ModelNetwork as ModelNetwork
 from .replacement import Replacement as Replacement
+from .replacement import gated_width as gated_width
 from .replacement import network_from as network_from
+from .replacement import register_hidden_act as register_hidden_act
 from .replacement import replace_activations as replace_activations
 from .replacement.called_activations import ActivationCall as ActivationCall
 from .replacement.called_activations import activation_calls as activation_calls

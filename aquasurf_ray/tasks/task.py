@@ -90,6 +90,8 @@ class Task:
             of your own, or other examples of the same number, form and first labels.
         spectrum_batch_size: training examples that a spectrum is taken on.
         time_limit: seconds after which one training counts as hanging.
+        baselines: functions that a search trains first, besides the eight of the paper. They change no result, so the
+            identity does not know them.
 
     Example:
         >>> from aquasurf_ray.tasks import load_task
@@ -108,6 +110,7 @@ class Task:
     version: str = "1"
     spectrum_batch_size: int = 128
     time_limit: float = 24 * 3600.0
+    baselines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "name", self.name, "a non-empty string")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aquasurf_ray.activations import SearchSpace
-from aquasurf_ray.driver.candidates import candidate_rows, function_table, space_rows
+from aquasurf_ray.activations import BASELINES, SearchSpace
+from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_table, space_rows
 from aquasurf_ray.driver.errors import BadUse
 
 
@@ -48,3 +48,18 @@ def test_the_command_says_so_in_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) <= 2
     assert "14,348,907 names" in " ".join(lines)
+
+
+def test_the_baselines_of_a_task_come_after_those_of_the_paper_and_once() -> None:
+    space = SearchSpace.load("three-node")
+    plain = candidate_rows(space, 20, seed=0)
+    rows = candidate_rows(space, 20, 0, ("gelu(x)", "x", "sin(x)", "relu(x)", "mul(x,sigmoid(x))"))
+    names = [row.name for row in rows]
+    assert names[: len(BASELINES) + 3] == [*BASELINES, "gelu(x)", "x", "sin(x)"]
+    assert len({row.fingerprint for row in rows}) == len(rows) == len(plain) + 3
+    assert [row.name for row in candidate_rows(space, 20, 0, ())] == [row.name for row in plain]
+
+
+def test_a_baseline_that_is_no_function_is_bad_use() -> None:
+    with pytest.raises(BadUse, match="unknown operator 'reluu'"):
+        baseline_rows(("reluu(x)",))

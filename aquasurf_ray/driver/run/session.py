@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.callbacks.live_status import LiveStatus
 from aquasurf_ray.driver.callbacks.prometheus import PrometheusMetrics
@@ -48,6 +49,7 @@ from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from aquasurf_ray.store.records.runs import RunStatusName
+from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 from aquasurf_ray.workers.group import GroupSettings, GroupWorker
 from aquasurf_ray.workers.messages import WorkerSettings
@@ -208,7 +210,7 @@ def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -
         loop = SearchLoop(
             context,
             spec.task,
-            Budget(_baselines(store) if suggests else (), spec.budget),
+            Budget(_baselines(store, spec.task, history) if suggests else (), spec.budget),
             suggester,
             StopConditions(context, session.stop, session.started),
             held.check,
@@ -247,12 +249,14 @@ def _read_history(store: Store, spec: RunSpec) -> History:
     return History.of(snapshot, store.spectra(spec.run.task_id, ids, fisher=config.fisher, seed=config.training_seed))
 
 
-def _baselines(store: Store) -> tuple[FunctionRecord, ...]:
-    rows = baseline_rows()
+def _baselines(store: Store, task: Task, history: History) -> tuple[FunctionRecord, ...]:
+    """Return the functions to train first. A task may have got baselines that an older run has no candidates for."""
+    rows = baseline_rows(task.baselines)
     ids = store.add_functions(rows)
     return tuple(
         FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
         for number, row in zip(ids, rows, strict=True)
+        if row.name in BASELINES or number in history.position
     )
 
 

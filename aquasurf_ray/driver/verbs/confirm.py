@@ -115,9 +115,9 @@ def _confirm(
             f"fewer than {top} functions of run '{run.name}' have a score besides the baselines; confirming {len(best)}"
         )
     import_modules(config.modules)
-    rows = unique_rows([*(row.function for row in best), *BASELINES])
-    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
     loaded = loaded_task(task or config.task, config)
+    rows = unique_rows([*(row.function for row in best), *BASELINES, *loaded.baselines])
+    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(
             f"task '{loaded.name}' is not what it was when run '{run.name}' began, so its winners are of another task"

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.driver.candidates import candidate_rows, load_space
+from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, load_space
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
@@ -61,8 +60,8 @@ def start_search(
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
             store, _ = command.connect()
-            rows = candidate_rows(space, config.candidates, config.seed)
-            n = len(rows) - len(BASELINES)
+            rows = candidate_rows(space, config.candidates, config.seed, loaded.baselines)
+            n = len(rows) - len(baseline_rows(loaded.baselines))
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)

@@ -1,13 +1,22 @@
 """The parts of a network that are activation functions, and those that look like one but must stay.
 
-Classes are recognised by the modules in which they and their bases are defined, so that timm need not be installed. A
-function with values in [0, 1] is considered a gate: squeeze-and-excitation, attention and gated linear units multiply
-by it, and another function there would change the network itself instead of its activation.
+Classes are recognised by the modules in which they and their bases are defined, so that neither timm nor transformers
+need be installed. One rule for gates, whoever wrote the block:
+
+- A function with values in [0, 1] weighs features: squeeze-and-excitation, attention, recurrent layers and routers
+  multiply or average by it. Another function there would change the network itself, so it is a gate and stays.
+- The function f of a gated feed-forward block, f(x W1) * (x W2), is the activation of that block, and is replaced like
+  any other, even a sigmoid. These are timm's `GluMlp` and `SwiGLU` and the blocks of Llama, Gemma and T5.
+
+The poolers and heads of transformers' models stay too: they turn features into an answer, once, after the network that
+a function is searched for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -31,6 +40,12 @@ ACTIVATIONS: frozenset[Kind] = frozenset(
         *_kinds("timm.layers.activations_me", "HardMishMe HardSwishMe MishMe SwishMe"),
         *_kinds("timm.models.metaformer", "SquaredReLU StarReLU"),
         *_kinds("timm.models.nfnet", "GammaAct"),
+        *_kinds(
+            "transformers.activations",
+            "AccurateGELUActivation ClippedGELUActivation FastGELUActivation GELUActivation GELUTanh MishActivation"
+            " NewGELUActivation QuickGELUActivation ReLUSquaredActivation SiLUActivation XIELUActivation",
+        ),
+        *_kinds("transformers.models.bloom.modeling_bloom", "BloomGelu"),
     ]
 )
 
@@ -39,6 +54,7 @@ GATES: frozenset[Kind] = frozenset(
         *_kinds("torch.nn.modules.activation", "GLU Hardsigmoid LogSoftmax Sigmoid Softmax Softmax2d Softmin"),
         *_kinds("timm.layers.activations", "HardSigmoid Sigmoid"),
         *_kinds("timm.layers.activations_me", "HardSigmoidMe"),
+        *_kinds("transformers.activations", "LaplaceActivation SqrtSoftplusActivation"),  # attention, routers
     ]
 )
 
@@ -50,6 +66,12 @@ GATED_BLOCKS: frozenset[Kind] = frozenset(
         *_kinds("timm.models.vitamin", "GeGluMlp"),
     ]
 )
+"""Gated feed-forward blocks that no layer in `GATE_LAYERS` tells."""
+
+GATE_LAYERS = frozenset({"gate_proj", "gate_up_proj", "wi_0", "fc1_g"})
+"""Names of the layer whose output goes through the function of a gated feed-forward block."""
+
+HEAD = re.compile(r"(Pooler|SequenceSummary|Heads?|HeadTransform)$")
 
 RECURRENT: frozenset[Kind] = frozenset(_kinds("torch.nn.modules.rnn", "RNNBase RNNCellBase"))
 
@@ -75,28 +97,48 @@ def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:
     return any((c.__module__, c.__name__) in kinds for c in type(module).__mro__)
 
 
+def is_gated_feed_forward(module: nn.Module) -> bool:
+    """Return whether the module computes f(x W1) * (x W2), so that f is its activation."""
+    return is_of(module, GATED_BLOCKS) or not GATE_LAYERS.isdisjoint(module._modules)
+
+
+def is_head(module: nn.Module) -> bool:
+    """Return whether the module is a pooler or a head of a model of transformers, and not a whole model."""
+    kind = type(module)
+    is_part = kind.__module__.startswith("transformers.models.") and not hasattr(module, "base_model_prefix")
+    return is_part and HEAD.search(kind.__name__) is not None
+
+
 def reason_to_keep(module: nn.Module, attribute: str, parent: nn.Module) -> str | None:
     """Return why a module that looks like an activation stays, or None."""
-    if is_of(module, GATES):
-        return f"gate: {type(module).__name__}"
     if is_of(module, RECURRENT):
         return f"recurrent layer: the functions inside {type(module).__name__} are part of it"
-    if is_of(module, ACTIVATIONS) and (attribute in ("gate", "gate_act", "gate_fn") or is_of(parent, GATED_BLOCKS)):
+    if is_gated_feed_forward(parent):
+        return None
+    if is_of(module, GATES):
+        return f"gate: {type(module).__name__}"
+    if is_of(module, ACTIVATIONS) and attribute in ("gate", "gate_act", "gate_fn"):
         return f"gate: {type(module).__name__} of a {type(parent).__name__}"
     return None
 
 
 def called_name(function: object) -> str:
     """Return the name of a function or operator as in the sets above: `relu_` and `torch.relu` are `relu`."""
+    if isinstance(function, partial):
+        function = function.func
     return str(getattr(function, "__name__", "")).strip("_")
 
 
 def is_function(value: object, names: frozenset[str]) -> bool:
-    """Return whether the value is PyTorch's or timm's function of one of these names.
+    """Return whether the value is PyTorch's or timm's function of one of these names, also with bound settings.
 
     >>> is_function(functional.relu, ACTIVATION_CALLS), is_function(len, ACTIVATION_CALLS)
     (True, False)
+    >>> is_function(partial(functional.gelu, approximate="tanh"), ACTIVATION_CALLS)
+    True
     """
+    if isinstance(value, partial):
+        value = value.func
     if isinstance(value, nn.Module | type) or not callable(value):
         return False
     if str(getattr(value, "__module__", "")).startswith("timm.layers.activations"):

@@ -8,9 +8,12 @@ from copy import deepcopy
 from importlib import import_module
 
 import pytest
+import timm.models.gemma4_vit
+import timm.models.mambaout
 import timm.models.mobilevit
+import timm.models.vitamin
 import torch
-from timm.layers import GluMlp, SEModule, get_act_fn
+from timm.layers import GluMlp, SEModule, SwiGLU, get_act_fn
 from timm.layers.activations import GELU
 from timm.layers.norm_act import BatchNormAct2d, GroupNormAct, LayerNormAct2d
 from timm.layers.squeeze_excite import EffectiveSEModule
@@ -115,7 +118,7 @@ def test_functions_in_attributes_are_replaced(function):
     assert isinstance(model.apply_this, Marker)
 
 
-def test_activations_in_norm_layers_and_squeeze_excitation_are_replaced_and_gates_stay():
+def test_activations_in_norm_layers_squeeze_excitation_and_gated_blocks_are_replaced_and_gates_stay():
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3),
         BatchNormAct2d(8),
@@ -128,12 +131,11 @@ def test_activations_in_norm_layers_and_squeeze_excitation_are_replaced_and_gate
         GluMlp(5, 8, use_conv=False),
     )
     report = replace_activations(model, Marker, inputs=torch.randn(2, 3, 7, 7))
-    assert report.replaced == ("1.act", "2.act", "3.act", "5.act", "7.activation")
+    assert report.replaced == ("1.act", "2.act", "3.act", "5.act", "7.activation", "8.act")
     assert report.kept == (
         Kept("5.gate", "gate: Sigmoid"),
         Kept("6.gate", "gate: Hardsigmoid"),
         Kept("7.scale_activation", "gate: Sigmoid"),
-        Kept("8.act", "gate: Sigmoid"),
     )
     assert named(model) == set(report.replaced)
 
@@ -142,12 +144,32 @@ def test_a_gate_of_another_type_and_the_inside_of_recurrent_layers_stay():
     model = nn.ModuleDict({"lstm": nn.LSTM(3, 3), "act": nn.ReLU(), "glu": GluMlp(4, 8, act_layer=nn.SiLU)})
     model["se"] = SEModule(8, gate_layer=nn.Tanh)
     report = replace_activations(model, Marker)
-    assert set(report.replaced) == {"act", "se.act"}
+    assert set(report.replaced) == {"act", "glu.act", "se.act"}
     assert {k.name: k.reason for k in report.kept} == {
         "lstm": "recurrent layer: the functions inside LSTM are part of it",
-        "glu.act": "gate: SiLU of a GluMlp",
         "se.gate": "gate: Tanh of a SEModule",
     }
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        GluMlp(4, 8),
+        GluMlp(4, 8, act_layer=nn.SiLU, gate_last=False),
+        SwiGLU(4, 8),
+        timm.models.mambaout.GatedConvBlock(4),
+        timm.models.vitamin.GeGluMlp(4, 8),
+        timm.models.gemma4_vit.Gemma4GatedMlp(4, 8),
+    ],
+    ids=lambda block: type(block).__name__,
+)
+def test_the_function_of_a_gated_block_of_timm_is_replaced_whatever_it_is(block):
+    model = nn.Sequential(block)
+    report = replace_activations(model, Marker)
+    assert report.replaced == ("0.act",)
+    assert report.kept == ()
+    x = torch.randn(2, 5, 5, 4)
+    assert model(x).shape == x.shape
 
 
 def test_one_module_in_several_places_stays_one():

@@ -1,0 +1,138 @@
+"""`network_from`: a `Task.network` from a model that has its own activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.inputs import Inputs, tensors_of
+from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
+from aquasurf_ray.tasks.replacement.called_activations import ActivationCall
+from aquasurf_ray.tasks.replacement.feed_forward import exchange_feed_forwards
+from aquasurf_ray.tasks.replacement.hugging_face import (
+    HuggingFaceModel,
+    example_inputs,
+    is_configuration,
+    is_pretrained_model,
+)
+from aquasurf_ray.tasks.replacement.places import Only
+from aquasurf_ray.tasks.replacement.replace import Replacement, calls_beyond, replace_activations, stray_calls
+from aquasurf_ray.tasks.task import ActivationFactory
+
+
+@dataclass(frozen=True)
+class ModelNetwork:
+    """A `Task.network` from a function that returns a complete model with its own activations.
+
+    Args:
+        make: makes one untrained model at each call.
+        only: as in `replace_activations`.
+        example: the shape of one input, without the batch: the model is run once on zeros, in each process, to find
+            activations that its code calls itself. A model of transformers is run on tokens or images without it.
+        gated: make all feed-forward blocks gated (True) or ungated (False), with as many weights as before: see
+            `feed_forward.exchange_feed_forwards`. By default, they stay as the model has them.
+
+    >>> network = ModelNetwork(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), example=(3,))
+    >>> network.replacement.replaced
+    ('1',)
+    >>> network(nn.Tanh)[1]
+    Tanh()
+    """
+
+    make: Callable[[], nn.Module]
+    only: Only = None
+    example: tuple[int, ...] | None = None
+    gated: bool | None = None
+
+    def __call__(self, activation: ActivationFactory) -> nn.Module:
+        """Return a new network with this activation.
+
+        Raises:
+            TaskError: as `replace_activations`.
+        """
+        _ = self.replacement
+        network = self._model()
+        replace_activations(network, activation, self.only)
+        return network
+
+    def _model(self) -> nn.Module:
+        model = self.make()
+        if self.gated is not None:
+            exchange_feed_forwards(model, self.gated)
+        return model
+
+    @cached_property
+    def replacement(self) -> Replacement:
+        """Return which of the model's activations are replaced. torch's global generator is left as it is."""
+        with torch.random.fork_rng(devices=[]):
+            model = self._model()
+            inputs: Inputs | None = None
+            if self.example is not None:
+                inputs = torch.zeros(2, *self.example)
+            elif is_pretrained_model(model):
+                inputs = example_inputs(model)
+            return replace_activations(model, nn.Identity, self.only, inputs=inputs)
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the model has a gated feed-forward block. The model is made once, without memory for weights."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return any(is_gated_feed_forward(module) for module in self._model().modules())
+
+    def calls(self, inputs: Inputs) -> list[ActivationCall]:
+        """Return the activations that the model's own code calls, where no replacement reaches them, found by running
+        it on a batch, without those of poolers and heads. torch's global generator on the CPU is left as it is."""
+        new: list[nn.Module] = []
+
+        def make() -> nn.Module:
+            new.append(nn.Identity())
+            return new[-1]
+
+        with torch.random.fork_rng(devices=[]):
+            model = self._model()
+            report = replace_activations(model, make, self.only)
+            model.to(tensors_of(inputs)[0].device)
+            calls = calls_beyond(model, inputs, report, new)
+            stray = stray_calls(model, calls)
+            return [call for call in calls if call.is_gate or call in stray]
+
+
+def network_from(
+    make: Any,
+    only: Only = None,
+    *,
+    example: tuple[int, ...] | None = None,
+    model_class: type | str | None = None,
+    gated: bool | None = None,
+) -> ModelNetwork:
+    """Return a `Task.network` whose activations are replaced by the searched function: see `ModelNetwork`.
+
+    Args:
+        make: a function without arguments that returns a model; or a configuration of transformers; or a model of
+            transformers, whose class and configuration are used, and never its weights.
+        only: as in `replace_activations`.
+        example: the shape of one input, without the batch.
+        model_class: for a configuration, the class of the model, or its name: see `HuggingFaceModel`.
+        gated: whether feed-forward blocks are gated, at equal weights; by default as the model has them.
+
+    Raises:
+        TaskError: `make` is a model of another kind, whose weights could not be drawn again.
+    """
+    if is_pretrained_model(make):
+        make = HuggingFaceModel(make.config, type(make))
+    elif is_configuration(make):
+        make = HuggingFaceModel(make, model_class)
+    elif isinstance(make, nn.Module) or not callable(make):
+        raise TaskError(
+            f"network_from takes a function that makes a model, or a configuration of transformers, got a "
+            f"{type(make).__name__}; each training needs a new model"
+        )
+    elif model_class is not None:
+        raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
+    return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated)
