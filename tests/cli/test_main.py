@@ -422,7 +422,6 @@ def test_wrong_options_are_refused_before_anything_heavy_is_loaded(here):
         ["search", "digitz"],
         ["search", "digits", "--config", "run.yaml"],
         ["evaluate", "relu(x)", "--task", "digits", "--workers", "0"],
-        ["resume", "one", "--evaluations", "0"],
     )
     (here / "run.yaml").write_text("evaluation: 5\n")
     program = (
@@ -430,7 +429,19 @@ def test_wrong_options_are_refused_before_anything_heavy_is_loaded(here):
         f"print([main(list(arguments)) for arguments in {refused}], sorted({HEAVY} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[2, 2, 2, 2, 2] []\n", done.stderr
+    assert done.stdout == "[2, 2, 2, 2] []\n", done.stderr
+
+
+def test_a_wrong_option_of_resume_is_refused_before_pytorch_and_ray_are_loaded(synthetic_run_url):
+    """The other settings are the run's, which the store has."""
+    arguments = ["resume", "synthetic", "--store", synthetic_run_url, "--evaluations", "0"]
+    program = (
+        "import sys\nfrom aquasurf_ray.cli.main import main\n"
+        f"print(main({arguments}), sorted({HEAVY - {'sqlalchemy'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n", done.stderr
+    assert done.stderr == "aquasurf: evaluations: input should be greater than or equal to 1, got 0\n"
 
 
 def test_every_command_has_an_example_in_its_help(capsys):
