@@ -1,6 +1,6 @@
 """The number of workers that one driver keeps busy: a real driver, store and surrogate, up to 1,024 simulated workers.
 
-Prints one JSON document. The workers answer from the shipped benchmark (`aquasurf_ray.driver.simulated_worker.pool`),
+Prints one JSON document. The workers answer from the shipped benchmark (`simulated_pool`),
 the driver is the real one from `execute` on, with a real SQLite file or PostgreSQL server and the run's own surrogate.
 
 kept_busy    for each number of workers and each database: trainings of one minute, `--scale` times faster, so that the
@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from simulated_pool import HostedPool, LocalPool
 
 from aquasurf_ray.activations import SearchSpace, outputs
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
@@ -52,7 +53,6 @@ from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.answers import Answers
-from aquasurf_ray.driver.simulated_worker.pool import HostedPool, LocalPool
 from aquasurf_ray.driver.suggestions.surrogates import Makings
 from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import Claim, FunctionRow, Store

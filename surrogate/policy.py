@@ -317,13 +317,6 @@ class SurrogatePolicy(PredictorPolicy):
     def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
         super().__init__(MapPredictor(embedding, lambda: make_regressor(regressor, seed)), seed)
         self.embedding = embedding
-        self._regressor = regressor
-
-    def with_embedding(self, embedding: Embedding) -> SurrogatePolicy:
-        """Return a policy on another embedding (more candidates, more features) with the same observations."""
-        policy = SurrogatePolicy(embedding, self._regressor, self._seed)
-        policy._observations = dict(self._observations)
-        return policy
 
 
 class RandomPolicy(Policy):

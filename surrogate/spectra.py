@@ -88,7 +88,12 @@ class SpectrumFeature:
         return _read(bytes(data))
 
     def cdf(self) -> NDArray[np.float32]:
-        """Return the feature of the paper's code, see `cdf_feature`, interpolated between the bins' means."""
+        """Return the feature of the paper's own code, which Act-Bench files contain: the layers' CDFs, concatenated.
+
+        A layer with w weights has a histogram of floor(w / 100) bins over log-eigenvalues from -100 to 100, normalised
+        and accumulated; here it is interpolated between the bins' means. Values beyond the ends count in the first or
+        last bin.
+        """
         ranks = (np.arange(self.quantiles.shape[1]) + 0.5) / self.quantiles.shape[1]
         layers = zip(self.quantiles, self.n_weights, strict=True)
         return _joined([np.interp(_cdf_ends(n), q, ranks, left=0.0, right=1.0) for q, n in layers])
@@ -135,22 +140,10 @@ def bin_means(ascending: Floats, bins: int) -> Floats:
     return np.maximum.accumulate(np.diff(at_edges) * (bins / n))
 
 
-def feature_distance(a: SpectrumFeature, b: SpectrumFeature, layer_weighting: LayerWeighting = "inverse") -> float:
-    """Return `surrogate.distances.spectrum_distance` from features.
-
-    Raises:
-        FeatureError: the features differ in layers or bins.
-    """
-    if a.layout != b.layout:
-        raise FeatureError(f"features must have the same layers and bins, got {_sizes(a)} and {_sizes(b)}")
-    coefficients = layer_coefficients(a.n_weights, layer_weighting)
-    return float(coefficients @ np.abs(a.quantiles - b.quantiles).mean(axis=1))
-
-
 def feature_matrix(
     features: Sequence[SpectrumFeature | None], layer_weighting: LayerWeighting = "inverse"
 ) -> NDArray[np.float32]:
-    """Return rows whose Manhattan distance is the feature distance: [n, layers * bins] float32.
+    """Return rows whose Manhattan distance approximates `distances.spectrum_distance`: [n, layers * bins] float32.
 
     A row is NaN where there is no feature, and where some layers of the network had no gradient (a constant function
     cuts the network), so that the feature lacks layers that most features have.
@@ -172,26 +165,6 @@ def feature_matrix(
         elif feature is not None and not set(feature.names) < set(names):
             raise FeatureError(f"features must be of one network, got {len(feature.names)} layers that differ")
     return matrix
-
-
-def _sizes(feature: SpectrumFeature) -> str:
-    return "{} layers of {} bins".format(*feature.quantiles.shape)
-
-
-def cdf_feature(spectrum: Sequence[LayerSpectrum]) -> NDArray[np.float32]:
-    """Return the feature of the paper's own code, which Act-Bench files contain: the layers' CDFs, concatenated.
-
-    A layer with w weights has a histogram of floor(w / 100) bins over log-eigenvalues from -100 to 100, normalised and
-    accumulated. Values beyond the ends count in the first or last bin.
-    """
-    return _joined([_cdf(layer.log_eigenvalues(), layer.n_weights) for layer in spectrum])
-
-
-def _cdf(ascending: Floats, n_weights: int) -> Floats:
-    below = np.searchsorted(ascending, _cdf_ends(n_weights), side="left") / len(ascending)
-    # Values beyond the upper end count in the last bin, so the CDF ends at 1 whatever lies there.
-    below[-1:] = 1.0
-    return below
 
 
 def _cdf_ends(n_weights: int) -> Floats:

@@ -285,11 +285,11 @@ def _why(error: Exception) -> str:
     """Return the ranks' errors, lowest rank first, or Ray Train's own, without their tracebacks."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     if not failures:
-        return _told(error)
-    return "; ".join(f"rank {rank}: {_told(failure)}" for rank, failure in sorted(failures.items()))
+        return _message(error)
+    return "; ".join(f"rank {rank}: {_message(failure)}" for rank, failure in sorted(failures.items()))
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """Return an error's message: the last line of a traceback, or the first of what Ray reports on a lost process."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     if any(line.startswith("Traceback") for line in lines):

@@ -1,12 +1,22 @@
-"""The output file of a result: a check before hours of work that it can be written, and an atomic write."""
+"""The output file of a result: a check before hours of work that it can be written, and an atomic write.
+
+matplotlib is imported when a picture is drawn, and needs no display.
+"""
 
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.activations.spaces import cache
 from aquasurf_ray.analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def check_place(path: Path) -> None:
@@ -40,3 +50,39 @@ def write_file(path: Path, data: bytes) -> None:
         path.chmod(0o644)
     except OSError as error:
         raise AnalysisError(f"'{path}' cannot be written: {error.strerror or error}") from None
+
+
+def check_picture(path: Path) -> None:
+    """Check, before anything is computed for a picture, that it can be drawn into this file.
+
+    Raises:
+        AnalysisError: matplotlib is not installed or does not know the format, or the file cannot be written.
+    """
+    new_figure()
+    if path.suffix not in PICTURES:
+        raise AnalysisError(f"picture '{path}' must end in one of {', '.join(PICTURES)}")
+    check_place(path)
+
+
+def new_figure(**settings: Any) -> Figure:
+    """Return an empty figure of matplotlib.
+
+    Raises:
+        AnalysisError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise AnalysisError("a picture needs matplotlib: pip install 'aquasurf-ray[replay]'") from None
+    return Figure(layout="constrained", **settings)
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's suffix, one of `PICTURES`, whole or not at all.
+
+    Raises:
+        AnalysisError: the file cannot be written.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix.removeprefix("."))
+    write_file(path, drawn.getvalue())

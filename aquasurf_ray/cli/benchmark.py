@@ -169,16 +169,17 @@ def replay(
     suggestion, and a paired test against the reference.
     """
     from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+    from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.replay.algorithms import chosen_reference
     from aquasurf_ray.analysis.replay.comparison import compare
     from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, rows
-    from aquasurf_ray.analysis.replay.curves import check_format, draw
+    from aquasurf_ray.analysis.replay.curves import draw
     from aquasurf_ray.driver.benchmarks import replay as simulated
 
     names = _policies(regressor, features, space, baseline, policy or [])
     chosen = chosen_reference(names, reference)
     if output is not None:
-        check_format(output)
+        check_picture(output)
     world = load_benchmark(benchmark)
     n_candidates = _half(world) if candidates is None else candidates
     order = simulated.ReplayOrder(tuple(names), runs, evaluations, workers, seed, observe.value, n_candidates)

@@ -36,13 +36,13 @@ def compare(
 
     Shows the settings that differ, the best function of each run, and how soon each run reached it.
     """
-    from aquasurf_ray.analysis.replay.curves import check_format
+    from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw, read_findings
     from aquasurf_ray.analysis.report.pictures.compared import compared
     from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 
     if output is not None:
-        check_format(output)
+        check_picture(output)
     with open_store(store) as opened:
         one, other = (read_findings(opened, name, "", quick=True) for name in (first, second))
     found = compare_runs(one, other)

@@ -43,13 +43,13 @@ def explain(
     straight part of the curve, on a bend, where it is flat (saturated) or where it is zero (rectified). Gradients with
     respect to the weights are relative to ReLU's in the same layer.
     """
-    from aquasurf_ray.analysis.replay.curves import check_format
+    from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw
     from aquasurf_ray.driver.examine.function_explanation import explain_function
     from aquasurf_ray.driver.user_modules import import_modules
 
     if output is not None:
-        check_format(output)
+        check_picture(output)
     import_modules(modules or ())
     with user_code():
         found = explain_function(function, task, seed=seed, on_epoch=_print_epoch)

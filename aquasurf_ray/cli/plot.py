@@ -39,10 +39,10 @@ def plot(
 ) -> None:
     """Draw one picture of a run's report into a file."""
     from aquasurf_ray.analysis.errors import AnalysisError
-    from aquasurf_ray.analysis.replay.curves import check_format
+    from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import KINDS, draw
 
-    check_format(output)
+    check_picture(output)
     chart = KINDS[kind.value](findings_of(name, store))
     if chart is None:
         raise AnalysisError(f"run '{name}' has no data for the picture '{kind.value}' yet")

@@ -14,7 +14,7 @@ from aquasurf_ray.activations import (
     unique_functions,
 )
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.store import FunctionRow
+from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
 
 
 def function_row(text: str) -> FunctionRow:
@@ -41,6 +41,15 @@ def baseline_rows(more: Sequence[str] = ()) -> list[FunctionRow]:
     for row in map(function_row, (*BASELINES, *more)):
         rows.setdefault(row.fingerprint, row)
     return list(rows.values())
+
+
+def baseline_records(store: Store, more: Sequence[str] = ()) -> tuple[FunctionRecord, ...]:
+    """Return the functions of `baseline_rows` with their numbers in the store, which gets those that it lacks."""
+    rows = baseline_rows(more)
+    return tuple(
+        FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
+        for number, row in zip(store.add_functions(rows), rows, strict=True)
+    )
 
 
 def load_space(name: str) -> SearchSpace:

@@ -83,7 +83,7 @@ def carried_over(state: dict[str, Any], new: Mapping[str, float]) -> dict[str, A
     ratio = new["learning_rate"] / old["learning_rate"]
     for group in state["optimizer"]["param_groups"]:
         group.update({name: group[name] * ratio for name in RATES if name in group})
-        if group["weight_decay"] == old["weight_decay"]:  # groups of vectors never decay, and stay at 0
+        if group.get("decays", group["weight_decay"] == old["weight_decay"]):  # SGD's only group does not say it
             group["weight_decay"] = new["weight_decay"]
     schedule = state["schedule"]
     schedule.update({name: [rate * ratio for rate in schedule[name]] for name in ("base_lrs", "_last_lr")})

@@ -298,7 +298,7 @@ class ActivationSearch(Searcher):
         self._session, self._name = session, session.name
         for trial in self._trials.values():
             if not trial.ended:
-                session.take_back(trial.function, trial.seed)
+                session.reclaim(trial.function, trial.seed)
         while self._given:
             self._record_given(session, *self._given.pop())
         return session

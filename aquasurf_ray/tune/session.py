@@ -10,21 +10,20 @@ from __future__ import annotations
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_row, load_space
+from aquasurf_ray.driver.candidates import baseline_records, candidate_rows, function_row, load_space
 from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
-from aquasurf_ray.driver.config import SearchConfig, data_folder, store_url
+from aquasurf_ray.driver.config import SearchConfig, store_url
 from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation
+from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.suggester import Suggester
@@ -43,7 +42,6 @@ from aquasurf_ray.store import (
 )
 from aquasurf_ray.store.records.runs import Origin, RunStatusName
 from aquasurf_ray.tune.study import Study
-from aquasurf_ray.workers.messages import WorkerSettings
 
 WAIT_SECONDS = 0.25
 TUNE = Slot(0, None, "idle", None, 0.0)
@@ -100,7 +98,7 @@ class Session:
         self._store, self._lease, self._history = context.store, context.lease, context.history
         self._suggester = Suggester(context, surrogate_of(context))
         stack.callback(self._suggester.close)
-        baselines = tuple(_records(context.store)) if plan.points is None else ()
+        baselines = baseline_records(context.store) if plan.points is None else ()
         budget = Budget(baselines, sys.maxsize)  # Tune decides how many trials there are
         self._claims = TuneClaims(context, budget, self._suggester)
         self._other_runs = OtherRuns(context, self._claims)
@@ -135,7 +133,7 @@ class Session:
         """Record that a trial trains an evaluation that was claimed."""
         self._store.start(self._lease, claim.evaluation_id, f"trial {trial}", settings=settings)
 
-    def take_back(self, function: str, seed: int) -> None:
+    def reclaim(self, function: str, seed: int) -> None:
         """Claim the evaluation of a trial that Tune continues from an earlier session, unless it has a result."""
         (function_id,) = self._store.add_functions([function_row(function)])
         claim = self._claim(function_id, seed, self._origin(function_id), retry_failed=True)
@@ -269,7 +267,8 @@ def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack)
     missing = config.features != "outputs" and bool(history.without_spectrum(len(ids)))
     events = Events((NotesToLog(),))
     n_workers = plan.spectrum_workers if missing else 0
-    pool = WorkerPool(_worker_settings(plan), n_workers, Resources(config.cpus_per_worker), events=events)
+    settings = worker_settings(config, plan.study.loaded or config.task)
+    pool = WorkerPool(settings, n_workers, Resources(config.cpus_per_worker), events=events)
     stack.callback(pool.close)
     return RunContext(run, config, store, lease, history, pool, events)
 
@@ -290,22 +289,3 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
         )
 
     return create_unnamed(store, study.name, create) if name is None else create(name)
-
-
-def _records(store: Store) -> Sequence[FunctionRecord]:
-    rows = baseline_rows()
-    ids = store.add_functions(rows)
-    return [FunctionRecord(n, row.fingerprint, row.name, row.n_operators) for n, row in zip(ids, rows, strict=True)]
-
-
-def _worker_settings(plan: Plan) -> WorkerSettings:
-    config = plan.config
-    return WorkerSettings(
-        task=plan.study.loaded or config.task,
-        import_from=str(Path.cwd()),
-        modules=config.modules,
-        threads=max(1, int(config.cpus_per_worker)),
-        fisher=config.fisher,
-        spectrum_seed=config.training_seed,
-        data_folder=data_folder(config),
-    )

@@ -92,18 +92,18 @@ class _Reports:
     def epoch(self, checkpoint: Checkpoint) -> None:
         """Report the remembered epoch with its checkpoint."""
         assert self._last is not None  # noqa: S101 - `remember` is called before the checkpoint is written
-        tune.report(self._figures(self._last), checkpoint=checkpoint)
+        tune.report(self._metrics(self._last), checkpoint=checkpoint)
 
     def end(self, result: TrainingResult, checkpoint: Checkpoint | None) -> None:
         """Report the last epoch with the final metrics, or the reason why there is none."""
-        epochs = self._figures(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
-        figures = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
-        figures["training_seconds"] = figures.pop("seconds")
+        epochs = self._metrics(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
+        metrics = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
+        metrics["training_seconds"] = metrics.pop("seconds")
         if result.status == "diverged":
-            figures |= dict.fromkeys(SCORES, -self._worst) | dict.fromkeys(LOSSES, self._worst)
-        tune.report({**epochs, **figures}, checkpoint=checkpoint)
+            metrics |= dict.fromkeys(SCORES, -self._worst) | dict.fromkeys(LOSSES, self._worst)
+        tune.report({**epochs, **metrics}, checkpoint=checkpoint)
 
-    def _figures(self, epoch: Epoch) -> dict[str, Any]:
+    def _metrics(self, epoch: Epoch) -> dict[str, Any]:
         known = {key: value for key, value in asdict(epoch).items() if value is not None}
         return {**known, "epochs": self._epochs, "score": epoch.val_score, "status": "running"}
 

@@ -54,7 +54,7 @@ def test_it_comes_back_as_the_benchmark_that_it_was(here, synthetic_benchmark, c
     assert (done["val_accuracy"] == done["score"]).all()
     losses = done.pivot(index="fingerprint", columns="seed", values="train_loss")
     row = synthetic_benchmark.functions.index("relu(x)")
-    assert losses.loc[fingerprint("relu(x)")].tolist() == synthetic_benchmark.figures["train_loss"][row].tolist()
+    assert losses.loc[fingerprint("relu(x)")].tolist() == synthetic_benchmark.other_metrics["train_loss"][row].tolist()
     for kind, spectra in synthetic_benchmark.spectra.items():
         for i, spectrum in zip(order, spectra, strict=True):
             its = found.spectra[kind][i]

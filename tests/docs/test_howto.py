@@ -16,13 +16,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from feature_distances import row_distance
 from pages import ROOT, all_blocks, aquasurf, blocks, commands
 
 from aquasurf_ray.activations import BASELINES, Activation
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import search
 from aquasurf_ray.store import Store
-from aquasurf_ray.surrogate.spectra import SpectrumFeature, compress, feature_distance
+from aquasurf_ray.surrogate.spectra import SpectrumFeature, compress
 from aquasurf_ray.tasks import load_task, task_names
 from aquasurf_ray.workers.network import spectrum_batch, untrained_network
 from aquasurf_ray.workers.spectrum import fisher_spectrum
@@ -63,7 +64,7 @@ def searched(folder, name, likelihood):
     assert run.status == "finished"
     assert len(spectra) == len(candidates) == len(BASELINES) + SMALL["candidates"]
     stored = SpectrumFeature.from_bytes(spectra[candidates["relu(x)"]].feature)
-    assert feature_distance(stored, compress(relu_spectrum(name, likelihood))) < 0.01
+    assert row_distance(stored, compress(relu_spectrum(name, likelihood))) < 0.01
     assert [w.origin for w in found] == ["baseline"] * len(BASELINES) + ["suggestion"]
     scores = {w.function: w.evaluation.score for w in found if w.evaluation.status == "done"}
     assert result.evaluations == len(found) == len(BASELINES) + 1

@@ -223,17 +223,6 @@ def test_rank_counts_better_open_candidates_only() -> None:
     assert crowded.rank == 1 + sum(i not in {0, 8, 9} and i > crowded.candidate for i in range(10))
 
 
-def test_a_larger_embedding_takes_over() -> None:
-    policy = told(line(10), {0: 0.2, 9: 0.8, 15: 0.9, 2: None}, seed=4)
-    assert candidate_of(policy.suggest()) == 8
-    larger = policy.with_embedding(embedding_of([[i, 0.0] for i in range(30)], "w"))
-    assert candidate_of(larger.suggest()) in {14, 16}
-    assert (
-        larger.suggest()
-        == told(embedding_of([[i, 0.0] for i in range(30)], "w"), dict(policy.observations), seed=4).suggest()
-    )
-
-
 def test_one_candidate() -> None:
     policy = SurrogatePolicy(line(1))
     assert candidate_of(policy.suggest()) == 0

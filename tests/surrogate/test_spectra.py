@@ -8,21 +8,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from feature_distances import row_distance
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import wasserstein_distance
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.surrogate.distances import FeatureError, spectrum_distance
+from aquasurf_ray.surrogate.distances import FeatureError, layer_coefficients, spectrum_distance
 from aquasurf_ray.surrogate.spectra import (
     MAX_BYTES,
     SpectrumFeature,
     bin_means,
     bins_that_fit,
-    cdf_feature,
     compress,
-    feature_distance,
     feature_matrix,
 )
 from aquasurf_ray.tasks.networks.all_cnn_c import all_cnn_c
@@ -92,15 +91,19 @@ def test_the_exact_distance_behind_it_is_scipys():
 def test_feature_distance_approximates_the_exact_distance(network, weighting):
     for a, b in combinations(real_spectra(network)[:6], 2):
         exact = spectrum_distance(a, b, weighting)
-        assert feature_distance(compress(a), compress(b), weighting) == pytest.approx(exact, rel=0.01)
+        assert row_distance(compress(a), compress(b), weighting) == pytest.approx(exact, rel=0.01)
 
 
 @pytest.mark.parametrize("weighting", ["inverse", "uniform", "size"])
-def test_manhattan_distance_of_matrix_rows_is_the_feature_distance(weighting):
+def test_manhattan_distance_of_matrix_rows_is_the_weighted_distance_of_the_quantiles(weighting):
     features = [compress(s) for s in real_spectra("all-cnn-c")]
     matrix = feature_matrix(features, weighting)
     assert matrix.dtype == np.float32
-    expected = [feature_distance(a, b, weighting) for a, b in combinations(features, 2)]
+    coefficients = layer_coefficients(features[0].n_weights, weighting)
+    expected = [
+        sum(c * np.mean(np.abs(x - y)) for c, x, y in zip(coefficients, a.quantiles, b.quantiles, strict=True))
+        for a, b in combinations(features, 2)
+    ]
     np.testing.assert_allclose(pdist(matrix.astype(np.float64), "cityblock"), expected, rtol=1e-3)
 
 
@@ -119,8 +122,6 @@ def test_missing_features_and_cut_networks_are_rows_of_nan():
 def test_features_of_other_networks_are_refused():
     with pytest.raises(FeatureError, match="features must be of one network"):
         feature_matrix([feature(), feature(bins=5)])
-    with pytest.raises(FeatureError, match="got 2 layers of 4 bins and 2 layers of 5 bins"):
-        feature_distance(feature(), feature(bins=5))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -205,16 +206,18 @@ def test_bin_means_are_the_means_of_the_sample_repeated_until_it_divides(values,
     np.testing.assert_allclose(bin_means(ascending, bins), expected, atol=1e-9)
 
 
-def test_the_cdf_is_the_accumulated_normalised_histogram():
-    for layer in real_spectra("digits")[0]:
-        logs = layer.log_eigenvalues()
+def papers_cdf(spectrum):
+    """The feature as the paper's code computes it: accumulated normalised histograms, with the ends clipped."""
+    layers = []
+    for layer in spectrum:
+        logs = np.clip(layer.log_eigenvalues(), -100, 100)
         counts, _ = np.histogram(logs, bins=layer.n_weights // 100, range=(-100, 100))
-        np.testing.assert_allclose(cdf_feature([layer]), np.cumsum(counts / counts.sum()), atol=1e-6)
+        layers.append(np.cumsum(counts / counts.sum()))
+    return np.concatenate(layers).astype(np.float32)
 
 
 def test_values_beyond_the_cdfs_range_count_at_its_ends():
-    layer = LayerSpectrum("a", 400, np.exp(np.linspace(-150, 150, 20)), np.ones(20))
-    values = cdf_feature([layer])
+    values = compress([LayerSpectrum("a", 400, np.exp(np.linspace(-150, 150, 20)), np.ones(20))]).cdf()
     assert values.shape == (4,)
     assert values[0] > 0
     assert values[-1] == 1
@@ -223,7 +226,7 @@ def test_values_beyond_the_cdfs_range_count_at_its_ends():
 @pytest.mark.parametrize("network", ["all-cnn-c", "resnet56"])
 def test_the_cdf_from_the_feature_agrees_with_the_cdf_from_the_spectrum(network):
     for spectrum in real_spectra(network)[:6]:
-        exact, approximate = cdf_feature(spectrum), compress(spectrum).cdf()
+        exact, approximate = papers_cdf(spectrum), compress(spectrum).cdf()
         assert exact.shape == approximate.shape
         assert exact.dtype == approximate.dtype == np.float32
         assert len(exact) == sum(s.n_weights // 100 for s in spectrum)

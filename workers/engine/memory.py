@@ -2,7 +2,8 @@
 
 On a GPU it is the maximum that torch's allocator held. On a CPU it is the process's peak resident memory, including the
 interpreter and libraries: Linux has it as VmHWM and resets it on request, so that a training does not show the peak of
-an earlier one. Where that is not allowed (other systems, some sandboxes), it is the peak of the process's life.
+an earlier one. psutil cannot reset it, so /proc is used directly. Where that is not allowed (other systems, some
+sandboxes), it is the peak of the process's life.
 """
 
 from __future__ import annotations

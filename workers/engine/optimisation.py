@@ -44,11 +44,14 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> Groups:
-    """Return parameter groups: matrices and filters, which decay; biases, gains and other vectors, which do not."""
+    """Return parameter groups: matrices and filters, which decay; biases, gains and other vectors, which do not.
+
+    A group says whether it `decays`, because a recipe without weight decay gives both kinds the value 0.
+    """
     weights = [p for p in network.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in weights if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in weights if p.dim() >= 2], "weight_decay": weight_decay, "decays": True},
+        {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0, "decays": False},
     ]
     return [group for group in groups if group["params"]]
 

@@ -7,7 +7,7 @@ and names are spelled out on demand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations.expression import count_operators
-from aquasurf_ray.activations.identity import DIGEST_BYTES
 from aquasurf_ray.activations.spaces.space import SearchSpace
 
 
@@ -49,12 +48,13 @@ class FunctionTable:
     @property
     def names(self) -> Sequence[str]:
         """The canonical names."""
-        return _Names(self)
+        spelled, canonical = self.space.name_at, self.canonical
+        return _Texts(len(self), lambda rows: [spelled(index) for index in canonical[rows].tolist()])
 
     @property
     def fingerprints(self) -> Sequence[str]:
         """The fingerprints, 32 hexadecimal digits each."""
-        return _Fingerprints(self)
+        return _Texts(len(self), lambda rows: [digest.tobytes().hex() for digest in self.digests[rows]])
 
     def aliases(self, function: int) -> list[str]:
         """Return all names of a function in the space, the canonical one first."""
@@ -75,10 +75,6 @@ class FunctionTable:
         This is a property of the name, because a clipped infinite value equals a large one.
         """
         return bool(self.flags[function, 0])
-
-    def is_constant(self, function: int) -> bool:
-        """Return whether the function's outputs are the same number on the whole sample."""
-        return bool(self.flags[function, 1])
 
     def sample(self, n: int, seed: int, include: Iterable[int] = ()) -> list[int]:
         """Choose n different functions: first those of `include` in their order, then others at random.
@@ -126,34 +122,21 @@ def _sized_names(space: SearchSpace) -> Iterator[tuple[int, str]]:
 
 
 @dataclass(frozen=True)
-class _Names(Sequence[str]):
-    table: FunctionTable
+class _Texts(Sequence[str]):
+    """A text for each of `n` functions, spelled out when it is asked for: `of` returns those of some rows."""
+
+    n: int
+    of: Callable[[slice], list[str]]
 
     def __len__(self) -> int:
-        return len(self.table)
+        return self.n
 
     @overload
     def __getitem__(self, item: int) -> str: ...
     @overload
     def __getitem__(self, item: slice) -> list[str]: ...
     def __getitem__(self, item: int | slice) -> str | list[str]:
-        chosen = self.table.canonical[item]
-        spell = self.table.space.name_at
-        return spell(int(chosen)) if isinstance(item, int) else [spell(index) for index in chosen.tolist()]
-
-
-@dataclass(frozen=True)
-class _Fingerprints(Sequence[str]):
-    table: FunctionTable
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @overload
-    def __getitem__(self, item: int) -> str: ...
-    @overload
-    def __getitem__(self, item: slice) -> list[str]: ...
-    def __getitem__(self, item: int | slice) -> str | list[str]:
-        text = self.table.digests[item].tobytes().hex()
-        width = 2 * DIGEST_BYTES
-        return text if isinstance(item, int) else [text[i : i + width] for i in range(0, len(text), width)]
+        if isinstance(item, slice):
+            return self.of(item)
+        row = range(self.n)[item]  # of a negative index, or an IndexError
+        return self.of(slice(row, row + 1))[0]

@@ -23,7 +23,7 @@ from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
-_FIGURES = ("train_score", "train_loss", "val_loss", "test_loss")
+_OTHER_METRICS = ("train_score", "train_loss", "val_loss", "test_loss")
 _RANGE = (-100.0, 100.0)
 _WEIGHTS_A_BIN = 100
 
@@ -60,7 +60,7 @@ def read_act_bench(path: Path) -> Benchmark:
         spectra={"empirical": _spectra(cdfs)} if any(len(cdf) for cdf in cdfs) else {},
         provenance={"format": "act-bench", "file": path.name},
         aliases=tuple(tuple(other for other in entry.aliases if other != entry.name) for entry in entries),
-        figures={name: _column(getattr(entry.result, name) for entry in entries) for name in _FIGURES},
+        other_metrics={name: _column(getattr(entry.result, name) for entry in entries) for name in _OTHER_METRICS},
     )
 
 

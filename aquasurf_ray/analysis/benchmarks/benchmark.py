@@ -45,7 +45,7 @@ class Benchmark:
             without one.
         provenance: how the benchmark was built: command, versions, seeds, dates.
         aliases: other names of each function [n]; by default none.
-        figures: other metrics of the trainings float64 [n, seeds], by name: train_score, train_loss, val_loss, ...
+        other_metrics: float64 [n, seeds] by name: train_score, train_loss, val_loss, ...
         higher_is_better: whether higher values of `metric` are better; if not, a score is the negative metric.
 
     Raises:
@@ -63,7 +63,7 @@ class Benchmark:
     spectra: Mapping[str, Spectra]
     provenance: Mapping[str, Any]
     aliases: tuple[tuple[str, ...], ...] = ()
-    figures: Mapping[str, Scores] = field(default_factory=dict)
+    other_metrics: Mapping[str, Scores] = field(default_factory=dict)
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Benchmark:
         if len(shape) != 2 or 0 in shape:
             raise BenchmarkError(f"seed_scores have shape {shape}; expected ({n}, seeds)")
         tables = {"seed_scores": self.seed_scores, "test_scores": self.test_scores, "seconds": self.seconds}
-        for part, values in (tables | dict(self.figures)).items():
+        for part, values in (tables | dict(self.other_metrics)).items():
             if values.shape != (n, shape[1]):
                 raise BenchmarkError(f"{part} have shape {values.shape}; expected ({n}, {shape[1]})")
         lengths = {"outputs": len(self.outputs), "aliases": len(self.aliases)}
@@ -156,7 +156,7 @@ class Benchmark:
             outputs=self.outputs[chosen],
             spectra={kind: tuple(found[i] for i in chosen) for kind, found in self.spectra.items()},
             aliases=tuple(self.aliases[i] for i in chosen),
-            figures={name: values[chosen] for name, values in self.figures.items()},
+            other_metrics={name: values[chosen] for name, values in self.other_metrics.items()},
         )
 
     def split(self, seed: int) -> tuple[Benchmark, Benchmark]:
@@ -175,7 +175,7 @@ class Benchmark:
         """The benchmark as a pandas DataFrame, one row a function.
 
         Columns: function, n_operators, status (done, diverged or missing), val_score (the median over seeds, as in
-        `scores`), val_score_0, val_score_1, ... (one a seed), test_score, the other figures and seconds (medians over
+        `scores`), val_score_0, val_score_1, ... (one a seed), test_score, the other metrics and seconds (medians over
         the seeds that have them), aliases (a list of names).
         """
         import pandas as pd
@@ -189,7 +189,7 @@ class Benchmark:
             "val_score": self.scores,
             **{f"val_score_{seed}": scores for seed, scores in enumerate(self.seed_scores.T)},
             "test_score": _finite_medians(self.test_scores),
-            **{name: _finite_medians(values) for name, values in self.figures.items()},
+            **{name: _finite_medians(values) for name, values in self.other_metrics.items()},
             "seconds": _finite_medians(self.seconds),
             "aliases": [list(names) for names in self.aliases],
         }

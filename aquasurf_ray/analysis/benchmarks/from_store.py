@@ -19,7 +19,7 @@ from aquasurf_ray.store import EvaluationRecord, Store, TaskRecord
 from aquasurf_ray.store.records.runs import Fisher
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
-FIGURES = ("train_score", "train_loss", "val_loss", "test_loss")
+OTHER_METRICS = ("train_score", "train_loss", "val_loss", "test_loss")
 
 
 def benchmark_from_run(
@@ -72,7 +72,7 @@ def benchmark_from_run(
         spectra=_spectra(store, task.id, ids),
         provenance=_provenance(task, names, seeds, evaluations) | dict(provenance or {}),
         aliases=_aliases(store, ids, functions, space),
-        figures={figure: tables.of(figure) for figure in FIGURES},
+        other_metrics={name: tables.of(name) for name in OTHER_METRICS},
         higher_is_better=task.metric.higher_is_better,
     )
 

@@ -46,11 +46,11 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
     path = Path(path)
     order = _order_of_sample(benchmark.outputs.shape[1])
     layouts = {kind: _layouts(spectra) for kind, spectra in benchmark.spectra.items()}
-    figures = dict(zip(_OWN, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
+    metrics = dict(zip(_OWN, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
     columns: dict[str, Any] = {
         "function": pyarrow.array(benchmark.functions, pyarrow.string()),
         "aliases": pyarrow.array([list(names) for names in benchmark.aliases], pyarrow.list_(pyarrow.string())),
-        **_number_columns(pyarrow, figures | dict(sorted(benchmark.figures.items())), benchmark.trained),
+        **_number_columns(pyarrow, metrics | dict(sorted(benchmark.other_metrics.items())), benchmark.trained),
         "outputs": pyarrow.array([pack_outputs(row, order) for row in benchmark.outputs], pyarrow.binary()),
     }
     for kind, spectra in sorted(benchmark.spectra.items()):
@@ -61,7 +61,7 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
         "task": benchmark.task,
         "metric": benchmark.metric,
         "higher_is_better": benchmark.higher_is_better,
-        "figures": sorted(benchmark.figures),
+        "figures": sorted(benchmark.other_metrics),
         "seeds": benchmark.n_seeds,
         "order": order.tolist(),
         "layers": layouts,
@@ -157,7 +157,7 @@ def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
         },
         provenance=head["provenance"],
         aliases=tuple(map(tuple, table["aliases"].to_pylist())),
-        figures={name: _numbers(table, name, head["seeds"]) for name in head["figures"]},
+        other_metrics={name: _numbers(table, name, head["seeds"]) for name in head["figures"]},
         higher_is_better=head["higher_is_better"],
     )
 
@@ -169,10 +169,10 @@ def _order_of_sample(n: int) -> NDArray[np.int64]:
     return np.argsort(sample(), kind="stable") if len(sample()) == n else np.arange(n)
 
 
-def _number_columns(pyarrow: Any, figures: Mapping[str, Scores], trained: NDArray[np.bool_]) -> dict[str, Any]:
+def _number_columns(pyarrow: Any, metrics: Mapping[str, Scores], trained: NDArray[np.bool_]) -> dict[str, Any]:
     return {
         f"{name}_{seed}": pyarrow.array(column, pyarrow.float64(), mask=~trained[:, seed] & np.isnan(column))
-        for name, values in figures.items()
+        for name, values in metrics.items()
         for seed, column in enumerate(values.T)
     }
 

@@ -68,7 +68,9 @@ def _seeds(benchmark: Benchmark) -> list[int]:
 
 def _result(benchmark: Benchmark, i: int, j: int) -> EvaluationResult:
     tables = {"score": benchmark.seed_scores, "test_score": benchmark.test_scores, "seconds": benchmark.seconds}
-    tables |= {column: benchmark.figures[name] for name, column in _OF_METRIC.items() if name in benchmark.figures}
+    tables |= {
+        column: benchmark.other_metrics[name] for name, column in _OF_METRIC.items() if name in benchmark.other_metrics
+    }
     metrics: dict[str, Any] = {column: _number(values[i, j]) for column, values in tables.items()}
     if benchmark.metric == "accuracy":
         metrics |= {accuracy: metrics.get(score) for score, accuracy in _ACCURACIES.items()}

@@ -219,7 +219,7 @@ class SearchLoop:
             n_given += 1
         self._start_trainings()
         if self.suggester:
-            self.suggester.left_idle(len(idle) - n_given)
+            self.suggester.record_idle(len(idle) - n_given)
 
     def _assign_evaluation(self, slot: Slot, n_waiting: int) -> bool:
         claim = self._claims.next_for(slot, n_waiting)

@@ -11,19 +11,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 
 from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.callbacks.live_status import LiveStatus
 from aquasurf_ray.driver.callbacks.prometheus import PrometheusMetrics
 from aquasurf_ray.driver.callbacks.trackers import Trackers
-from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.candidates import baseline_records
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.pool import Resources
 from aquasurf_ray.driver.cluster.watch import RayWatch
-from aquasurf_ray.driver.config import data_folder
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
 from aquasurf_ray.driver.events import Events, RunEnded, StoreWritten
 from aquasurf_ray.driver.run.claims import Budget
@@ -36,11 +34,12 @@ from aquasurf_ray.driver.run.summary import (
     beginning_of,
     end_notes,
     missing,
-    note_known,
+    note_conditions,
     result_of,
     resume_command,
     text_of,
 )
+from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
@@ -109,7 +108,7 @@ def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
 
 def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
     store, events, suggests = session.store, session.events, KINDS[spec.run.kind].suggests
-    with _held(store, spec) as held:
+    with _leased(store, spec) as leased:
         if not suggests:
             _request_all(store, spec.run)
         lacks: list[str] = []
@@ -117,24 +116,24 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
             for number, part in enumerate(_parts(spec)):
                 history = _read_history(store, part)
                 if number == 0:
-                    note_known(history, part, events)
+                    note_conditions(history, part, events)
                 else:
                     events.note(f"now the spectra of the {part.config.fisher} Fisher information")
-                exhausted, held.end = _run_loop(session, part, held, history)
-                if held.end is not None:
+                exhausted, leased.end = _run_loop(session, part, leased, history)
+                if leased.end is not None:
                     break
                 lacks += [text] if (text := missing(history)) else []
-        if held.end is not None and held.end.is_stop:
-            raise Interrupted(f"{held.end.text}; to continue: {resume_command(store, spec)}")
-        if held.end is None and lacks and not suggests:
+        if leased.end is not None and leased.end.is_stop:
+            raise Interrupted(f"{leased.end.text}; to continue: {resume_command(store, spec)}")
+        if leased.end is None and lacks and not suggests:
             raise RunFailed(f"{lacks[0]}; once that is repaired: {resume_command(store, spec)}")
-    exhausted = exhausted and held.end is None
-    ended = None if held.end is None else held.end.text
+    exhausted = exhausted and leased.end is None
+    ended = None if leased.end is None else leased.end.text
     return result_of(spec, history, session.started, exhausted=exhausted, ended=ended)
 
 
 @dataclass
-class _Held:
+class _LeasedRun:
     """A run whose lease this driver has. `end` is the stop condition that was met, if any."""
 
     lease: Lease
@@ -149,7 +148,7 @@ class _Held:
 
 
 @contextmanager
-def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
+def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
     """Acquire the run's lease, renew it, and release it with the run's new status, however the block ends."""
     seconds, resume = spec.config.lease_seconds, resume_command(store, spec)
     code, versions = version("aquasurf-ray"), installed_versions()
@@ -160,8 +159,8 @@ def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
         with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(resume) as watch:
             if spec.budget != spec.run.budget:
                 store.set_budget(lease, spec.budget)
-            held = _Held(lease, keeper, watch)
-            yield held
+            leased = _LeasedRun(lease, keeper, watch)
+            yield leased
     except LeaseLost:  # the lease is another driver's now, and must not be released here
         raise
     except BaseException as error:
@@ -169,10 +168,10 @@ def _held(store: Store, spec: RunSpec) -> Iterator[_Held]:
         if isinstance(error, StoreError):
             raise RunFailed(f"{error}; everything finished is stored, to continue: {resume}") from error
         raise
-    if held.end is None:
+    if leased.end is None:
         store.release_lease(lease, "finished")
     else:
-        store.release_lease(lease, held.end.status, held.end.text)
+        store.release_lease(lease, leased.end.status, leased.end.text)
 
 
 def _release(store: Store, lease: Lease, status: RunStatusName, message: str) -> None:
@@ -187,7 +186,7 @@ def _status(error: BaseException) -> RunStatusName:
     return "interrupted" if isinstance(error, STOPS) else "failed"
 
 
-def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -> tuple[bool, End | None]:
+def _run_loop(session: _Session, spec: RunSpec, leased: _LeasedRun, history: History) -> tuple[bool, End | None]:
     """Run the loop with its workers.
 
     Return whether the candidates were used up before the budget was met, and the stop condition that was met.
@@ -202,7 +201,7 @@ def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -
             session.events,
         )
         stack.callback(pool.close)
-        context = RunContext(spec.run, spec.config, store, held.lease, history, pool, session.events)
+        context = RunContext(spec.run, spec.config, store, leased.lease, history, pool, session.events)
         suggester = _suggester(context, spec.budget, workers) if suggests else None
         if suggester is not None:
             stack.callback(suggester.close)
@@ -213,7 +212,7 @@ def _run_loop(session: _Session, spec: RunSpec, held: _Held, history: History) -
             Budget(_baselines(store, spec.task, history) if suggests else (), spec.budget),
             suggester,
             StopConditions(context, session.stop, session.started),
-            held.check,
+            leased.check,
             FairShare(pool, workers, session.events) if workers.shared else None,
         )
         end = loop.run()
@@ -251,31 +250,15 @@ def _read_history(store: Store, spec: RunSpec) -> History:
 
 def _baselines(store: Store, task: Task, history: History) -> tuple[FunctionRecord, ...]:
     """Return the functions to train first. A task may have got baselines that an older run has no candidates for."""
-    rows = baseline_rows(task.baselines)
-    ids = store.add_functions(rows)
-    return tuple(
-        FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
-        for number, row in zip(ids, rows, strict=True)
-        if row.name in BASELINES or number in history.position
-    )
+    found = baseline_records(store, task.baselines)
+    return tuple(each for each in found if each.name in BASELINES or each.id in history.position)
 
 
 def _worker_settings(spec: RunSpec, workers: Workers) -> WorkerSettings:
-    config = spec.config
-    settings = WorkerSettings(
-        task=config.task if spec.import_task else spec.task,
-        import_from=str(Path.cwd()),
-        modules=config.modules,
-        storage=config.storage or spec.run.storage,
-        gpu=workers.gpus > 0,
-        threads=max(1, int(config.cpus_per_worker)),
-        fisher=config.fisher,
-        spectrum_seed=config.training_seed,
-        checkpoint_interval=config.checkpoint_interval,
-        data_folder=data_folder(config),
-        fast_activations=config.fast_activations == "on",
-        loader_workers=config.loader_workers,
-    )
+    """Return the settings of a worker, or of a group of processes for evaluations on several devices."""
+    task = spec.config.task if spec.import_task else spec.task
+    storage = spec.config.storage or spec.run.storage
+    settings = worker_settings(spec.config, task, storage=storage, gpu=workers.gpus > 0)
     if workers.n_ranks == 1:
         return settings
     return GroupSettings(**vars(settings), n_ranks=workers.n_ranks, cpus=workers.cpus)

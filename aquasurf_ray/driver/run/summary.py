@@ -73,7 +73,7 @@ def beginning_of(store: Store, spec: RunSpec, workers: Workers) -> RunBegan:
     )
 
 
-def note_known(history: History, spec: RunSpec, events: Events) -> None:
+def note_conditions(history: History, spec: RunSpec, events: Events) -> None:
     """Note the conditions of a session: the place of checkpoints, another version of the code, stored results."""
     run = spec.run
     if spec.config.address is not None and spec.config.storage is None:

@@ -206,7 +206,7 @@ class Answers:
         )
 
     def _metric(self, name: str, row: int, column: int) -> float | None:
-        values = self._benchmark.figures.get(name)
+        values = self._benchmark.other_metrics.get(name)
         return None if values is None or math.isnan(values[row, column]) else float(values[row, column])
 
     def _accuracy(self, score: float) -> float | None:

@@ -109,7 +109,7 @@ class AheadSuggester(Suggester):
             some.append(suggestion)
         return some
 
-    def left_idle(self, n: int) -> None:
+    def record_idle(self, n: int) -> None:
         """Record that `n` workers wait for a suggestion."""
         self._idle = n
 

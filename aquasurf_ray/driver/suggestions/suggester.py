@@ -67,7 +67,7 @@ class Suggester:
         suggestion = self.suggest() if most > 0 else None
         return [] if suggestion is None else [suggestion]
 
-    def left_idle(self, n: int) -> None:
+    def record_idle(self, n: int) -> None:
         """Do nothing with the number of idle workers: suggestions here do not depend on it."""
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+from feature_distances import row_distance
 from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray import load_benchmark
@@ -20,7 +21,7 @@ from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.surrogate.distances import LayerWeighting, output_distance
-from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_distance
+from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
 NAN = float("nan")
 
@@ -29,7 +30,7 @@ def with_scores(rows: list[list[float]], seconds: list[list[float]] | None = Non
     scores = np.array(rows)
     whole = make_benchmark(n=len(rows))
     took = np.ones_like(scores) if seconds is None else np.array(seconds)
-    return replace(whole, seed_scores=scores, test_scores=scores, seconds=took, figures={})
+    return replace(whole, seed_scores=scores, test_scores=scores, seconds=took, other_metrics={})
 
 
 def test_the_median_has_diverged_seeds_at_the_worse_end() -> None:
@@ -120,7 +121,7 @@ def test_a_file_comes_back_as_it_was_written(synthetic_benchmark: Benchmark, tmp
         assert getattr(found, part) == getattr(synthetic_benchmark, part)
     for part in ("seed_scores", "test_scores", "seconds"):
         np.testing.assert_array_equal(getattr(found, part), getattr(synthetic_benchmark, part))
-    np.testing.assert_array_equal(found.figures["train_loss"], synthetic_benchmark.figures["train_loss"])
+    np.testing.assert_array_equal(found.other_metrics["train_loss"], synthetic_benchmark.other_metrics["train_loss"])
     np.testing.assert_allclose(found.outputs, synthetic_benchmark.outputs, atol=1e-4)
     for kind, spectra in synthetic_benchmark.spectra.items():
         assert [s is None for s in found.spectra[kind]] == [s is None for s in spectra]
@@ -160,7 +161,7 @@ def test_distances_from_a_file_are_within_one_percent(bins: int, weighting: Laye
         assert packed == pytest.approx(exact, rel=0.01, abs=1e-4)
         a, b, x, y = (s[k] for s in (synthetic_benchmark.spectra["sampled"], found.spectra["sampled"]) for k in (i, j))
         if a is not None and b is not None and x is not None and y is not None:
-            exact, packed = feature_distance(a, b, weighting), feature_distance(x, y, weighting)
+            exact, packed = row_distance(a, b, weighting), row_distance(x, y, weighting)
             assert packed == pytest.approx(exact, rel=0.01)
             n_compared += 1
     assert n_compared > 50
@@ -246,7 +247,7 @@ def test_act_bench_files_are_read(tmp_path: Path) -> None:
     found = load_benchmark(path)
     assert found.functions == tuple(entries)
     assert found.scores.tolist() == [0.5, 0.75, 0.5, 0.5]
-    assert np.isnan(found.figures["test_loss"][1, 0])
+    assert np.isnan(found.other_metrics["test_loss"][1, 0])
     assert found.aliases[0] == ("max(relu(x),relu(x))",)
     assert found.seconds[2, 0] == 12.5
     relu, wrong, tanh, empty = found.spectra["empirical"]

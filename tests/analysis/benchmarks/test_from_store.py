@@ -62,7 +62,7 @@ def test_trainings_of_runs_become_a_benchmark(store: Store) -> None:
     np.testing.assert_array_equal(found.seed_scores, [[nan, nan, 0.8], [0.5, 0.7, nan], [nan, nan, nan]])
     np.testing.assert_array_equal(found.seconds, [[nan, nan, 2], [2, 2, nan], [0.25, nan, nan]])
     np.testing.assert_allclose(found.test_scores[1], [0.4, 0.6, nan])
-    assert found.figures["val_loss"][1, 0] == 1.5
+    assert found.other_metrics["val_loss"][1, 0] == 1.5
     assert found.table.status.tolist() == ["done", "done", "diverged"]
     assert found.scores[1] == pytest.approx(0.6)
     np.testing.assert_array_equal(found.outputs[1], outputs("relu(x)"))

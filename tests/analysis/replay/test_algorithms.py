@@ -192,6 +192,6 @@ def test_no_algorithm_knows_what_it_was_not_told(synthetic_benchmark: Benchmark,
         seed_scores=np.where(told, synthetic_benchmark.seed_scores, made_up),
         test_scores=made_up,
         seconds=np.where(told, synthetic_benchmark.seconds, 9 + made_up),
-        figures={"train_loss": made_up},
+        other_metrics={"train_loss": made_up},
     )
     assert simulate(make_policy(name, other, 2), other, 12, seed=2, workers=3).order.tolist() == seen.order.tolist()

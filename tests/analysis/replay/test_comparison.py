@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.output_file import check_picture
 from aquasurf_ray.analysis.replay.comparison import compare, quantiles, share_never, signed_rank_p, spread, values
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, markdown, rows
-from aquasurf_ray.analysis.replay.curves import check_format, draw, draw_curves
+from aquasurf_ray.analysis.replay.curves import draw, draw_curves
 from aquasurf_ray.analysis.replay.measures import Goals, goals_of, measure, spearman
 from aquasurf_ray.analysis.replay.simulation import Trace, simulate
 from aquasurf_ray.analysis.studies.correction import holm
@@ -258,15 +259,15 @@ def test_the_picture_shows_medians_and_quartiles(comparison, tmp_path):
 
 def test_a_picture_that_cannot_be_drawn_is_told_before(tmp_path, monkeypatch):
     with pytest.raises(AnalysisError, match=r"'curves\.gif2' must end in one of .*\.png"):
-        check_format(tmp_path.joinpath("curves.gif2").relative_to(tmp_path))
+        check_picture(tmp_path.joinpath("curves.gif2").relative_to(tmp_path))
     with pytest.raises(AnalysisError, match="there is no folder"):
-        check_format(tmp_path / "absent" / "curves.png")
+        check_picture(tmp_path / "absent" / "curves.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(AnalysisError, match="is a folder"):
-        check_format(tmp_path / "folder.png")
+        check_picture(tmp_path / "folder.png")
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
     with pytest.raises(AnalysisError, match="does not permit it"):
-        check_format(tmp_path / "curves.png")
+        check_picture(tmp_path / "curves.png")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(AnalysisError, match=r"a picture needs matplotlib: pip install 'aquasurf-ray\[replay\]'"):
-        check_format(tmp_path / "curves.png")
+        check_picture(tmp_path / "curves.png")

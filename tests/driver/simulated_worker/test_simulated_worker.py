@@ -70,7 +70,7 @@ def test_a_training_has_the_benchmarks_scores_and_scaled_seconds(answers, synthe
                 continue
             assert (result.status, result.score) == ("done", score)
             assert result.test_score == synthetic_benchmark.test_scores[row, seed]
-            assert result.train_loss == pytest.approx(synthetic_benchmark.figures["train_loss"][row, seed])
+            assert result.train_loss == pytest.approx(synthetic_benchmark.other_metrics["train_loss"][row, seed])
             assert result.seconds == pytest.approx(synthetic_benchmark.seconds[row, seed] / 10)
             scores = [epoch.val_score for epoch in result.epochs]
             assert len(scores) == 4

@@ -6,6 +6,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from simulated_pool import LocalPool
 
 from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
@@ -18,7 +19,6 @@ from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.driver.simulated_worker import Failures, Simulation, simulated
-from aquasurf_ray.driver.simulated_worker.pool import LocalPool
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import ahead as suggesting_ahead
@@ -180,7 +180,7 @@ def cycle(suggester):
 def test_ready_suggestions_are_as_many_as_idle_workers_and_of_the_plans_prefix(ahead):
     suggester, _, process, history = ahead
     assert suggester.suggest_some(5) == []
-    suggester.left_idle(30)
+    suggester.record_idle(30)
     suggester.prepare()
     assert suggester.makes_some
     suggester.prepare()
@@ -196,10 +196,10 @@ def test_while_the_next_prefix_is_not_ready_only_workers_without_any_work_get_su
     while len(taken) < 8:
         taken += take(suggester, history, 8)
         cycle(suggester)
-    suggester.left_idle(0)
+    suggester.record_idle(0)
     cycle(suggester)
     assert take(suggester, history, 8) == [], "the others compute spectra"
-    suggester.left_idle(3)
+    suggester.record_idle(3)
     cycle(suggester)
     early = take(suggester, history, 3)
     assert len(early) == 3
@@ -214,7 +214,7 @@ def test_while_the_next_prefix_is_not_ready_only_workers_without_any_work_get_su
 def test_no_more_is_made_than_the_budget_has_left_and_what_came_out_is_told_once(ahead):
     suggester, surrogate, process, history = ahead
     surrogate.ready |= {100, 200}
-    suggester.left_idle(500)
+    suggester.record_idle(500)
     n = 0
     while n < 60:
         cycle(suggester)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.replay.curves import check_format, save
+from aquasurf_ray.analysis.output_file import check_picture, new_figure, write_picture
 from aquasurf_ray.analysis.report.charts.chart import (
     GREY,
     PALETTE,
@@ -39,24 +39,22 @@ def draw(chart: Chart, path: Path) -> None:
     """Write the chart to a file.
 
     Raises:
-        AnalysisError: the chart has no panel, the file's suffix is not one of `FORMATS`, matplotlib is not installed,
-            or the file cannot be written.
+        AnalysisError: the chart has no panel, the file's suffix is not one of `output_file.PICTURES`, matplotlib is not
+            installed, or the file cannot be written.
     """
-    check_format(path)
+    check_picture(path)
     if not chart.panels:
         raise AnalysisError(f"picture '{path}' would be empty: {chart.words}")
-    from matplotlib.figure import Figure
-
     columns = min(_COLUMNS, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
     size = (4.2 * columns if columns > 1 else 7.0, rows * chart.height / _PIXELS_AN_INCH)
-    figure = Figure(figsize=size, dpi=200, layout="constrained")
+    figure = new_figure(figsize=size, dpi=200)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, panel in zip(grid.flat, chart.panels, strict=False):
         _draw_panel(axes, panel)
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_visible(False)
-    save(figure, path)
+    write_picture(figure, path)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:

@@ -1,0 +1,35 @@
+"""The settings of a run's workers, from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aquasurf_ray.driver.config import SearchConfig, data_folder
+from aquasurf_ray.tasks import Task
+from aquasurf_ray.workers.messages import WorkerSettings
+
+
+def worker_settings(
+    config: SearchConfig, task: Task | str, *, storage: str | None = None, gpu: bool = False
+) -> WorkerSettings:
+    """Return the settings of each worker.
+
+    Args:
+        task: the task itself, or its name for workers to load it.
+        storage: where checkpoints are written; None for workers that train nothing.
+        gpu: whether workers have a GPU.
+    """
+    return WorkerSettings(
+        task=task,
+        import_from=str(Path.cwd()),
+        modules=config.modules,
+        storage=storage,
+        gpu=gpu,
+        threads=max(1, int(config.cpus_per_worker)),
+        fisher=config.fisher,
+        spectrum_seed=config.training_seed,
+        checkpoint_interval=config.checkpoint_interval,
+        data_folder=data_folder(config),
+        fast_activations=config.fast_activations == "on",
+        loader_workers=config.loader_workers,
+    )
