@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from installed_package import ROOT, build_wheel, install, without_the_repository
+from installed_package import ROOT, build_sdist, build_wheel, install, without_the_repository
 
 AQUASURF = str(Path(sys.executable).with_name("aquasurf"))
 OURS_ONCE = ("store", "surrogate", "workers")
@@ -101,6 +101,18 @@ def test_a_wheel_has_one_name_and_every_file_that_the_code_reads(wheel: Path) ->
     wanted = {str(path) for path in files if "__pycache__" not in path.parts}
     assert {Path(path).suffix for path in wanted} >= {".py", ".mako", ".ini", ".css", ".js", ".html", ".parquet"}
     assert wanted == {name for name in packed if name.startswith("aquasurf_ray/")}
+
+
+def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_repository(wheel: Path, tmp_path: Path) -> None:
+    """In an archive the links are folders."""
+
+    def packed(path: Path) -> dict[str, bytes]:
+        with zipfile.ZipFile(path) as file:
+            return {name: file.read(name) for name in file.namelist() if not name.endswith("/RECORD")}
+
+    rebuilt = packed(build_wheel(tmp_path, build_sdist(tmp_path)))
+    assert len(rebuilt) > 400
+    assert rebuilt == packed(wheel)
 
 
 def test_outside_the_repository_no_other_name_of_ours_can_be_imported(tmp_path: Path) -> None:
