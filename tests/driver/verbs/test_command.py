@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 import pytest
-from fake_cluster import FakeCluster
 from recorder import Recorder
 
 from aquasurf_ray.activations import BASELINES
@@ -17,18 +16,6 @@ from aquasurf_ray.driver.verbs import command
 from aquasurf_ray.store import RunExists, Store
 
 SMALL = {"candidates": 4, "evaluations": 2, "features": "outputs"}
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    return FakeCluster().install(monkeypatch)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AQUASURF_STORE", raising=False)
-    return f"sqlite:///{tmp_path}/runs.db"
 
 
 def runs(here):
@@ -77,22 +64,6 @@ def test_a_name_that_another_configuration_has_is_refused_before_ray_starts(here
     with pytest.raises(BadUse, match="already has a budget of 2; --evaluations can only raise it, got 1"):
         resume("one", store=here, evaluations=1)
     assert len(cluster.joined) == 1
-
-
-def test_a_resumed_run_may_repeat_its_own_settings_and_gets_the_new_conditions(here, cluster):
-    search("digits", name="one", store=here, modules=["math"], **SMALL)
-    resume("one", store=here, seed=0, modules=["math"], fisher="sampled", evaluations=3, max_attempts=7)
-    assert cluster.specs[-1].config.max_attempts == 7
-    assert cluster.specs[-1].config.modules == ("math",)
-    assert runs(here)["one"].budget == 3
-
-
-def test_an_evaluation_has_a_name_of_its_content_and_is_found_by_it(here, cluster):
-    first = evaluate(["tanh(x)", "relu(x)"], "digits", seeds=2, store=here)
-    again = evaluate(["relu(x)", "tanh(x)", "relu(x)"], "digits", seeds=2, store=here)
-    assert first.name == again.name
-    assert first.name.startswith("evaluate-")
-    assert (len(cluster.joined), cluster.specs[0].budget) == (1, 4)
 
 
 def test_a_build_has_every_function_of_its_space_with_every_seed(here, cluster, tmp_path):
