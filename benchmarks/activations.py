@@ -1,8 +1,8 @@
 """Step time and activation memory of ResNet-56 with simple and composed activation functions, eager and fast forms.
 
-Claim: with the fast forms, a composed function costs at most 10% more step time than relu and 10% more memory than
+Claim: with the fast forms, a composed function costs at most 10% more step time than ReLU and 10% more memory than
 swish on a GPU. A step is the forward pass, the backward pass and SGD's step on one batch of 32x32 images. Memory is the
-bytes that autograd keeps between the two passes, without parameters; relu keeps only its output, which the next layer
+bytes that autograd keeps between the two passes, without parameters; ReLU keeps only its output, which the next layer
 keeps too, and swish keeps its input in addition, like both fast forms.
 
     python benchmarks/activations.py [--batch 32] [--threads 1] [--rounds 5] [--steps 20000] > activations.json

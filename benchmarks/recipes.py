@@ -2,8 +2,8 @@
 
     python benchmarks/recipes.py [TASK ...] [--output recipes.json]
 
-A task's recipe should give relu its chance, so that a function that beats relu beats one that was trained well. For
-each task, relu is trained at every point of a grid of learning rates and epochs with three seeds that no search uses by
+A task's recipe should give ReLU its chance, so that a function that beats ReLU beats one that was trained well. For
+each task, ReLU is trained at every point of a grid of learning rates and epochs with three seeds that no search uses by
 default (100, 101, 102). The best point has the best mean validation score; the smallest number of epochs whose mean
 lies within the best point's standard error is recommended, because more epochs would only cost time. Prints JSON, and
 writes each point to the output as soon as it is known, so an interrupted run resumes.

@@ -2,7 +2,7 @@
 
 A search observes the scores of one seed. Either its best function wins ("selected"), or the K best are trained with a
 second seed and the best mean of both wins ("confirmed"). Both are judged by the third seed, which chose neither:
-validation score, test score, and the share of winners that are at least as good as relu there. The searches are
+validation score, test score, and the share of winners that are at least as good as ReLU there. The searches are
 replayed with the default surrogate, each among a random half of the functions; every seed is first, second and third in
 turn. Prints one JSON document.
 

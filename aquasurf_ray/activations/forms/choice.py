@@ -80,7 +80,7 @@ def form_factory(expression: str | Expression, name: str) -> Callable[[], Activa
 def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
     """Return the factory of the form that keeps least for the backward pass, bit for bit equal to the eager form.
 
-    A single operator is eager: relu keeps its output, which the next layer keeps too. Other functions are recomputed.
+    A single operator is eager: ReLU keeps its output, which the next layer keeps too. Other functions are recomputed.
 
     >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
     (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))

@@ -35,7 +35,7 @@ def heading(findings: Findings) -> str:
 def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
     if findings.reference is None or findings.reference.function == best.function:
         return ""
-    return f", relu {findings.value(findings.reference.score):.4f}"
+    return f", ReLU {findings.value(findings.reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:

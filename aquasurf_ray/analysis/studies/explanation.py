@@ -69,7 +69,7 @@ class Flow:
 class Explanation:
     """The use of a function in a network.
 
-    `flow` is empty if relu could not be trained on the task.
+    `flow` is empty if ReLU could not be trained on the task.
     """
 
     function: str

@@ -36,7 +36,7 @@ class Findings:
         seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
             ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
-        spectra: the stored form of spectra, by function; a quick report has only those of the best function and relu.
+        spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
         embedding: the map that the last suggestion was made on; None if the run has none.
         again: the command that repeats this run.
         versions: the versions of Python and of the packages in the last session, by name; empty if they were not
@@ -94,7 +94,7 @@ class Findings:
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
-        """The training of relu in this run."""
+        """The training of ReLU in this run."""
         return _reference(self.board)
 
     @cached_property

@@ -23,7 +23,7 @@ class TransferredFunction:
     """One function on the other task. Scores are higher where better.
 
     `source` is its score in the run that it comes from. `median` is that of the seeds, in which a training that
-    diverged is the worst; None where it is the median one. `gain` and its test are against relu with the same seeds.
+    diverged is the worst; None where it is the median one. `gain` and its test are against ReLU with the same seeds.
     """
 
     function: str

@@ -140,6 +140,6 @@ def _exhausted(result: RunResult, max_cost: float | None) -> str:
     if max_cost is None or not result.too_costly:
         return f"{trained}; a run of another name can have more candidates"
     return (
-        f"{trained}, except {result.too_costly} that cost more than {max_cost:g} times relu; "
+        f"{trained}, except {result.too_costly} that cost more than {max_cost:g} times ReLU's step; "
         "a run of another name can have more candidates, or a larger max-cost"
     )

@@ -9,7 +9,7 @@ functions a short recipe is enough. It has 50 epochs of one cycle up to a learni
 shifted by up to 5 pixels as in the paper.
 
 The paper does not name its initial weights, and without normalisation they decide whether anything is learned. In 450
-steps at width 32 on the digits' images scaled to 16x16, relu reached 76% with He's (He et al. 2015, arXiv 1502.01852)
+steps at width 32 on the digits' images scaled to 16x16, ReLU reached 76% with He's (He et al. 2015, arXiv 1502.01852)
 and stayed at chance with PyTorch's own, swish reached 99% with He's and stayed at chance with Glorot's. So He's are
 used for all functions.
 """

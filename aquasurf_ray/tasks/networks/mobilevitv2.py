@@ -1,8 +1,8 @@
 """MobileViTv2-0.5 of Mehta and Rastegari 2022 (arXiv 2206.02680): timm's `mobilevitv2_050`, and its recipes.
 
 1,370,593 parameters at 1000 classes, 1,116,163 at 10. timm builds it with 25 activation modules; its nine attention
-blocks call relu in their own code, so these are rewritten here: the separable self-attention of the paper's section 3.2
-with any function in relu's place.
+blocks call ReLU in their own code, so these are rewritten here: the separable self-attention of the paper's section 3.2
+with any function in ReLU's place.
 
 Recipe of the paper's section 4.1: AdamW, weight decay 0.05, learning rate 2e-3 after a warm-up of 20,000 steps, cosine
 to 2e-4, 300 epochs of batches of 1024, label smoothing 0.1, an average of the weights with decay 0.9995, RandAugment,
@@ -79,7 +79,7 @@ def _task(data_set: str, recipe: Recipe) -> Task:
 
 
 class SearchedSelfAttention(LinearSelfAttention):
-    """timm's attention block with a separate activation module instead of relu.
+    """timm's attention block with a separate activation module instead of ReLU.
 
     Inputs and outputs are (n, channels, pixels of a patch, patches). One query a pixel weighs the keys over all
     patches, and the sum, one vector a pixel, scales the activated values.
@@ -99,7 +99,7 @@ class SearchedSelfAttention(LinearSelfAttention):
 
 
 def rewrite_attention(block: LinearSelfAttention, activation: nn.Module) -> None:
-    """Replace the code of timm's block in place, after a test that both compute the same with relu.
+    """Replace the code of timm's block in place, after a test that both compute the same with ReLU.
 
     Raises:
         TaskError: they do not, because the installed timm has another block than the one rewritten here.

@@ -103,7 +103,7 @@ def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
     assert costs.keys() == set(names.values()), "all were looked at"
     assert result.exhausted
     assert result.too_costly == len(set(names.values()) - trained)
-    assert f"except {result.too_costly} that cost more than 0.8 times relu" in recorder.notes[-1]
+    assert f"except {result.too_costly} that cost more than 0.8 times ReLU" in recorder.notes[-1]
 
 
 def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(hasty):

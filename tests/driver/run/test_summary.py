@@ -76,7 +76,8 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
         (
             {"ended": "the time budget of 1m is spent"},
             [
-                "run 'one' ends, the time budget of 1m is spent: 7 evaluations, 12 s in this session; to continue: resume"
+                "run 'one' ends, the time budget of 1m is spent: 7 evaluations, 12 s in this session; "
+                "to continue: resume"
             ],
         ),
         ({"reused": 2}, [..., "2 of them were taken from other runs of the task, without training"]),

@@ -47,7 +47,7 @@ def dead_process():
 
 
 def test_the_driver_that_has_the_run_is_asked(here, store):
-    run, lease = held(store)
+    _, lease = held(store)
     answer = request_stop("one", store=here)
     assert (answer.state, answer.text) == ("asked", f"run 'one' stops within a minute: {ME} was asked to")
     assert store.stop_request(lease).asked_by.pid == os.getpid()

@@ -16,7 +16,7 @@ _Y_RANGE = (-3.0, 3.0)
 
 
 def functions(findings: Findings) -> Chart | None:
-    """Draw the best functions that are not baselines, and relu."""
+    """Draw the best functions that are not baselines, and ReLU."""
     rows = findings.best_functions[:SHOWN]
     if rows and findings.reference and findings.reference not in rows:
         rows = (*rows, findings.reference)
@@ -38,11 +38,11 @@ def _shown(names: list[str]) -> str:
     """Return which functions are shown, for the caption.
 
     >>> _shown(["swish(x)", "relu(x)"]), _shown(["swish(x)", "elu(x)"])
-    ('The best function and relu', 'The 2 best functions')
+    ('The best function and ReLU', 'The 2 best functions')
     """
     n = len([name for name in names if name != REFERENCE])
     best = "The best function" if n == 1 else f"The {n} best functions"
-    return f"{best} and relu" if len(names) > n else best
+    return f"{best} and ReLU" if len(names) > n else best
 
 
 def _drawn(name: str) -> tuple[Floats, Floats] | None:

@@ -77,7 +77,7 @@ def _words(findings: Findings, scores: Floats) -> str:
     if best:
         text += f". Best: {best.function} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:
-        text += f"; relu: {findings.value(reference.score):.4f}"
+        text += f"; ReLU: {findings.value(reference.score):.4f}"
     return text + "."
 
 

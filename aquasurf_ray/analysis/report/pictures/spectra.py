@@ -1,4 +1,4 @@
-"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with relu."""
+"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with ReLU."""
 
 from __future__ import annotations
 
