@@ -189,8 +189,10 @@ def replay(
     comparison = compare(traces, world, chosen)
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        how = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
-        print_json({**about, **how, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)})
+        order_document = {"workers": workers, "seed": seed, "observe": observe.value, "candidates": order.candidates}
+        print_json(
+            {**about, **order_document, **comparison.document(), "wall_seconds": round(time.monotonic() - started, 2)}
+        )
     else:
         print(f"{world.name}: {len(world)} functions, {_searches(order)}\n")
         print_table(COLUMNS, rows(comparison))
@@ -264,8 +266,8 @@ def evidence(
                 _write(output, "\n".join(sections))
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
-        how = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": n_candidates}
-        print_json({**about, **how, "experiments": documents})
+        order_document = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": n_candidates}
+        print_json({**about, **order_document, "experiments": documents})
 
 
 def _policies(

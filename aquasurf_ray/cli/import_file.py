@@ -55,26 +55,26 @@ def import_file(
 
 def _print_report(report: ImportReport, store: str | None) -> None:
     print(f"{report.file} is now run '{report.run}' of task {report.task}: {_entries(report.entries)}")
-    said = {
+    lines = {
         "functions": f"{report.functions} distinct functions, {_entries(report.diverged)} diverged",
         "spectra": _lengths(report),
     }
     if report.left_out:
-        said["left out"] = f"{_entries(report.left_out)} more, without any metric"
+        lines["left out"] = f"{_entries(report.left_out)} more, without any metric"
     if report.repeated:
         shown = _pairs(report.repeated_examples, "is")
-        said["repeated"] = (
+        lines["repeated"] = (
             f"{_entries(report.repeated)} of a function that occurred before, kept as its seeds ({shown})"
         )
     if report.unequal:
         shown = _pairs(report.unequal_examples, "is not")
-        said["not equal"] = f"{report.unequal} names that the file calls equal but that differ here, kept ({shown})"
+        lines["not equal"] = f"{report.unequal} names that the file calls equal but that differ here, kept ({shown})"
     if report.missing:
-        said["missing"] = ", ".join(f"{column} in {n}" for column, n in report.missing)
+        lines["missing"] = ", ".join(f"{column} in {n}" for column, n in report.missing)
     if report.unknown:
         unknown = ", ".join(f"{title!a:.40} in {n}" for title, n in report.unknown)
-        said["unknown"] = f"{unknown}; kept, and written by export"
-    for key, text in said.items():
+        lines["unknown"] = f"{unknown}; kept, and written by export"
+    for key, text in lines.items():
         print(f"  {key:<10} {text}")
     print(f"searches of {report.task} do not reuse these results, since they were trained elsewhere; list them with")
     print(f"  aquasurf top {shlex.quote(report.run)}{store_option(store)}")

@@ -24,5 +24,5 @@ def import_modules(names: Iterable[str]) -> None:
             with redirect_stdout(sys.stderr):
                 importlib.import_module(name)
         except (Exception, SystemExit) as error:  # importing the user's module runs the user's code
-            said = " ".join(str(error).split())
-            raise BadUse(f"module '{name}' cannot be imported: {type(error).__name__}: {said}") from error
+            message = " ".join(str(error).split())
+            raise BadUse(f"module '{name}' cannot be imported: {type(error).__name__}: {message}") from error

@@ -129,8 +129,8 @@ class ActivationSearch(Searcher):
         Raises:
             BadUse: the `param_space` of the Tuner has settings of the search, which `Tuner.restore` would forget.
         """
-        own = {ACTIVATION, "seed", "task", *self._settings, *(RECIPE_FIELDS if self._task is not None else ())}
-        both = [key for key in config if key in own]
+        reserved = {ACTIVATION, "seed", "task", *self._settings, *(RECIPE_FIELDS if self._task is not None else ())}
+        both = [key for key in config if key in reserved]
         if both:
             raise BadUse(f"param_space has '{both[0]}': give it to ActivationSearch, in its `config`")
         if self._metric is None:
@@ -279,11 +279,11 @@ class ActivationSearch(Searcher):
         if self._study_made is None:
             if self._metric is None or self._mode not in ("min", MAX):
                 raise BadUse("no metric: give ActivationSearch(metric=..., mode=...) what your trainable reports")
-            how = (self._settings, self._metric, self._mode, self._config.seed, self._repeat)
+            trial_settings = (self._settings, self._metric, self._mode, self._config.seed, self._repeat)
             if self._task is not None:
-                self._study_made = study_of_task(loaded_task(self._task, self._config), *how)
+                self._study_made = study_of_task(loaded_task(self._task, self._config), *trial_settings)
             else:
-                self._study_made = study_of_trainable(str(self._trainable), *how)
+                self._study_made = study_of_trainable(str(self._trainable), *trial_settings)
         return self._study_made
 
     def _opened(self) -> Session:

@@ -75,7 +75,7 @@ def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str,
     except TaskError as error:
         raise BadUse(f"config: {error}") from None
     spec = loaded.spec()
-    own = not tuned and (metric, mode, repeat) == (SCORE, MAX, 1)
+    is_tasks_own = not tuned and (metric, mode, repeat) == (SCORE, MAX, 1)
     if tuned:
         spec["recipe"] = {key: value for key, value in spec["recipe"].items() if key not in tuned}
         spec["tuned"] = _texts(tuned, seed)
@@ -83,7 +83,7 @@ def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str,
         spec["objective"] = {**spec["objective"], "metric": metric, "higher_is_better": mode == MAX}
     if repeat > 1:
         spec["repeat"] = repeat
-    key = loaded.digest if own else digest(spec)
+    key = loaded.digest if is_tasks_own else digest(spec)
     return Study(task.name, task.version, key, spec, fixed, tuned, seed, mode == MAX, loaded)
 
 

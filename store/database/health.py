@@ -187,8 +187,8 @@ def _commit_seconds(database: Database) -> float:
 def _clock_ahead(database: Database) -> float:
     def asked(connection: sa.Connection) -> float:
         before = time.time()
-        there = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one()
-        return float(there) - (before + time.time()) / 2
+        servers = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())").scalar_one()
+        return float(servers) - (before + time.time()) / 2
 
     return database.read(asked)
 

@@ -81,15 +81,15 @@ class ActivityVerbs(StoreCore):
             reports = sa.select(LiveTable.reported_at, LiveTable.report).where(
                 LiveTable.run_id == run_id, LiveTable.lease_token == run.lease_token
             )
-            said = connection.execute(reports).one_or_none()
+            reported = connection.execute(reports).one_or_none()
             beat = run.lease_renewed_at
             return RunActivity(
                 owner=run.lease_owner,
                 since=connection.execute(taken.order_by(Event.seq.desc()).limit(1)).scalar(),
                 heartbeat_age=None if beat is None else (now - beat).total_seconds(),
                 lease_seconds=run.lease_seconds,
-                live=None if said is None else _to_live(said.report),
-                live_age=None if said is None else (now - said.reported_at).total_seconds(),
+                live=None if reported is None else _to_live(reported.report),
+                live_age=None if reported is None else (now - reported.reported_at).total_seconds(),
                 stop_request=_stop_request(connection, run_id, run.lease_token),
             )
 

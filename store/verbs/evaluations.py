@@ -357,9 +357,9 @@ def _read(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
 
 def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
     rule = {"stop_rule": [list(pair) for pair in start.stop_rule]} if start.stop_rule else {}
-    own = {"settings": start.settings} if start.settings else {}
+    details = {"settings": start.settings} if start.settings else {}
     return EventRow(
-        "started", record.id, record.function_id, {"worker": start.worker, "node": start.node, **rule, **own}
+        "started", record.id, record.function_id, {"worker": start.worker, "node": start.node, **rule, **details}
     )
 
 

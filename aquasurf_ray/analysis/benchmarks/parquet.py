@@ -97,15 +97,15 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
     """
     path = benchmark_path(name_or_path)
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
+        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
         raise BenchmarkError(
-            f"no benchmark '{name_or_path}': it is neither a file nor a shipped benchmark; these are: {there}"
+            f"no benchmark '{name_or_path}': it is neither a file nor a shipped benchmark; these are: {names}"
         )
     try:
-        own = is_parquet(path)
+        in_parquet = is_parquet(path)
     except OSError as error:
         raise BenchmarkError(f"'{path}' cannot be read: {error.strerror or error}") from None
-    if own:
+    if in_parquet:
         return _read_parquet(path)
     from aquasurf_ray.analysis.benchmarks.act_bench import read_act_bench
 
@@ -141,15 +141,15 @@ def _read_parquet(path: Path) -> Benchmark:
 
 def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
     order = np.array(head["order"], dtype=np.int64)
-    own = [_numbers(table, name, head["seeds"]) for name in _OWN]
+    columns = [_numbers(table, name, head["seeds"]) for name in _OWN]
     return Benchmark(
         name=head["name"],
         task=head["task"],
         metric=head["metric"],
         functions=tuple(table["function"].to_pylist()),
-        seed_scores=own[0],
-        test_scores=own[1],
-        seconds=own[2],
+        seed_scores=columns[0],
+        test_scores=columns[1],
+        seconds=columns[2],
         outputs=np.stack([unpack_outputs(cell, order) for cell in table["outputs"].to_pylist()]),
         spectra={
             kind: _unpacked(table[f"spectrum_{kind}"].to_pylist(), [(tuple(n), tuple(w)) for n, w in layouts])

@@ -44,8 +44,8 @@ def spectrum_rows(benchmark: Benchmark, fisher: str, weighting: LayerWeighting) 
         BenchmarkError: the benchmark has no spectra of this kind.
     """
     if fisher not in benchmark.spectra:
-        there = " or ".join(f"fisher={kind}" for kind in sorted(benchmark.spectra))
-        instead = f"set {there}" if there else "it has none: search by features 'outputs'"
+        kinds = " or ".join(f"fisher={kind}" for kind in sorted(benchmark.spectra))
+        instead = f"set {kinds}" if kinds else "it has none: search by features 'outputs'"
         raise BenchmarkError(f"benchmark '{benchmark.name}' has no {fisher} spectra; {instead}")
     spectra = benchmark.spectra[fisher]
     return made_once(benchmark, ("rows", fisher, weighting), lambda: feature_matrix(spectra, weighting))

@@ -76,9 +76,9 @@ class TransferSettings:
 
     def surrogate(self, benchmark: Benchmark, preferred: str = "") -> ReplaySettings:
         """Return the settings of the surrogate on a benchmark, with spectra of the preferred kind where it has them."""
-        own = replace(fitting(METRIC, benchmark), features=self.features)
-        fisher = self.fisher or (preferred if preferred in benchmark.spectra else own.fisher)
-        return replace(own, fisher=fisher)
+        settings = replace(fitting(METRIC, benchmark), features=self.features)
+        fisher = self.fisher or (preferred if preferred in benchmark.spectra else settings.fisher)
+        return replace(settings, fisher=fisher)
 
 
 def parse_transfer(name: str) -> TransferSettings:

@@ -100,14 +100,14 @@ class FromModel:
     def _with_settings(self, config: Path | None = None, **given: Any) -> dict[str, Any]:
         from aquasurf_ray.driver.config import SearchConfig, read_config_file
 
-        own = {name: given.pop(name) for name in self._own}
+        parameters = {name: given.pop(name) for name in self._own}
         # an option that may be repeated and was not given is an empty list
         flags = {name: value for name, value in given.items() if value is not None and value != []}
         settings = (read_config_file(config) if config else {}) | flags
-        for name in own.keys() & SearchConfig.model_fields.keys() & settings.keys():
+        for name in parameters.keys() & SearchConfig.model_fields.keys() & settings.keys():
             in_file = settings.pop(name)
-            own[name] = in_file if own[name] is None else own[name]
-        return {**own, "settings": settings}
+            parameters[name] = in_file if parameters[name] is None else parameters[name]
+        return {**parameters, "settings": settings}
 
 
 def _option(name: str, panel: str | None = None, *, defaults: bool = True) -> Any:

@@ -59,10 +59,10 @@ def spectra(benchmark: Benchmark) -> Iterator[tuple[str, Fisher, bytes]]:
 
 def _seeds(benchmark: Benchmark) -> list[int]:
     """Return the seeds that the file records, or else 0, 1, ..."""
-    said = benchmark.provenance.get("seeds")
+    recorded = benchmark.provenance.get("seeds")
     plain = list(range(benchmark.n_seeds))
-    if isinstance(said, list) and len(set(said)) == len(plain) and all(type(seed) is int for seed in said):
-        return said
+    if isinstance(recorded, list) and len(set(recorded)) == len(plain) and all(type(seed) is int for seed in recorded):
+        return recorded
     return plain
 
 

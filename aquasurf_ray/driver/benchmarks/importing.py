@@ -116,8 +116,8 @@ def import_benchmark(
     known = _known_run(url, task_name, digest, name)
     if known is not None:
         return ImportReport(known.name, task_name, path.name, digest, created=False)
-    own = is_parquet(path)
-    found = _own_found(path, metric) if own else _found(path, metric, progress)
+    in_parquet = is_parquet(path)
+    found = _own_found(path, metric) if in_parquet else _found(path, metric, progress)
     if not found.entries:
         raise BenchmarkFileError(f"'{path.name}' has no entry with any metric; nothing is imported")
     if file_digest(path) != digest:  # the digest must be that of the content which was read
@@ -138,7 +138,7 @@ def import_benchmark(
                 entries=tuple(found.entries),
                 report=replace(report, run=chosen).document(),
                 spectra=found.spectra(),
-                keeps_entries=not own,
+                keeps_entries=not in_parquet,
             )
         )
     return replace(report, run=run.name, created=run.created)

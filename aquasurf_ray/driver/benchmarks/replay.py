@@ -225,11 +225,13 @@ def _result(chunk: _Chunk, future: Any) -> list[Trace]:
 
 
 def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
-    there = len(benchmark.candidates)
-    if order.candidates > there:
-        raise BadUse(f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {there} to train")
-    if order.evaluations > (order.candidates or there):
+    n_known = len(benchmark.candidates)
+    if order.candidates > n_known:
+        raise BadUse(
+            f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {n_known} to train"
+        )
+    if order.evaluations > (order.candidates or n_known):
         raise BadUse(
             f"evaluations: {order.evaluations} asked for, but a search on '{benchmark.name}' can choose from "
-            f"{order.candidates or there} functions besides the baselines"
+            f"{order.candidates or n_known} functions besides the baselines"
         )

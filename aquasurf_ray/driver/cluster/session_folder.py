@@ -50,8 +50,8 @@ def _problem(folder: str) -> str | None:
     if n_bytes > _longest():
         return f"its folder '{folder}' has {n_bytes} bytes, {_longest()} at most leave room for its sockets"
     place = Path(folder).absolute()
-    there = next(path for path in (place, *place.parents) if os.path.exists(path))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    existing = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return f"its folder '{folder}' cannot be written"
     return None
 

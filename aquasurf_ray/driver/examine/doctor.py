@@ -130,12 +130,14 @@ def _store(health: StoreHealth) -> Iterator[Finding]:
     if health.problem is not None:
         yield Finding("store", "problem", health.problem)
         return
-    said = {
+    descriptions = {
         "new": "does not exist yet; a search creates it",
         "current": f"schema {health.version}, current",
         "older": f"schema {health.version}, older; a search upgrades it, and older versions cannot open it then",
     }
-    yield Finding("store", "warning" if health.state == "older" else "ok", f"{health.url}: {said[health.state]}")
+    yield Finding(
+        "store", "warning" if health.state == "older" else "ok", f"{health.url}: {descriptions[health.state]}"
+    )
     if not health.writable:
         whose = "its rows" if health.kind == "postgresql" else "the file or its folder"
         yield Finding("store", "problem", f"{health.url}: you may not write {whose}; a search needs to")
@@ -249,8 +251,8 @@ def _ask_nodes(mark: str | None) -> list[NodeReport | str]:
     asked_at = time.time()
     nodes: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(node_report)
-    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    asked = [ask.options(scheduling_strategy=node).remote(mark) for node in there]
+    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    asked = [ask.options(scheduling_strategy=node).remote(mark) for node in strategies]
     answers: list[NodeReport | str] = []
     for node, question in zip(nodes, asked, strict=True):
         try:

@@ -218,8 +218,8 @@ class _Check:
     def _batch_size(self) -> int:
         """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
         examples = self._splits().train
-        own = examples.batch_size if isinstance(examples, DataLoader) else None
-        size = own or self.task.recipe.batch_size
+        loader_size = examples.batch_size if isinstance(examples, DataLoader) else None
+        size = loader_size or self.task.recipe.batch_size
         most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
         n = n_examples(examples)
         if n < STEPS_TRAINED:

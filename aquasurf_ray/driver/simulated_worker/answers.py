@@ -165,8 +165,8 @@ class Answers:
 
     def _column(self, row: int, seed: int) -> int:
         """Return the column of the training with this seed, or of another one if the benchmark lacks this seed."""
-        there = np.flatnonzero(self._benchmark.trained[row])
-        return int(there[seed % len(there)])
+        columns = np.flatnonzero(self._benchmark.trained[row])
+        return int(columns[seed % len(columns)])
 
     def _training_seconds(self, row: int, column: int) -> float:
         seconds = self._simulation.training_seconds

@@ -104,10 +104,10 @@ class AheadSuggester(Suggester):
 
     def suggest_some(self, most: int) -> list[Suggestion]:
         """Return at most `most` of the suggestions that are ready."""
-        some: list[Suggestion] = []
-        while len(some) < most and (suggestion := self.suggest()) is not None:
-            some.append(suggestion)
-        return some
+        suggestions: list[Suggestion] = []
+        while len(suggestions) < most and (suggestion := self.suggest()) is not None:
+            suggestions.append(suggestion)
+        return suggestions
 
     def record_idle(self, n: int) -> None:
         """Record that `n` workers wait for a suggestion."""

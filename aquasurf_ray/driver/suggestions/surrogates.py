@@ -73,13 +73,13 @@ class Surrogate(Protocol):
 
 def settings_of(config: SearchConfig) -> SurrogateSettings:
     """Return the settings of the run's surrogate; a regressor without uncertainty uses the predicted mean."""
-    own = replace(
+    settings = replace(
         SURROGATES[config.surrogate],
         regressor=config.regressor,
         features=config.features,
         weighting=config.layer_weighting,
     )
-    return own if config.regressor == "gp" else replace(own, acquisition="mean", pending="liar")
+    return settings if config.regressor == "gp" else replace(settings, acquisition="mean", pending="liar")
 
 
 def surrogate_of(context: RunContext) -> Surrogate:

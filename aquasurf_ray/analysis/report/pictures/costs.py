@@ -22,11 +22,11 @@ def costs(findings: Findings) -> Chart | None:
     floor = lowest_shown(scores)
     marks: list[Mark] = []
     for baseline, name in ((False, "functions"), (True, "baselines")):
-        own = [row for row in rows if row.baseline is baseline]
-        if own:
-            x = np.array([row.time_ratio for row in own], dtype=np.float64)
-            y = np.array([findings.value(max(row.score, floor)) for row in own])
-            points = Points(name, x, y, tuple(row.function for row in own))
+        group = [row for row in rows if row.baseline is baseline]
+        if group:
+            x = np.array([row.time_ratio for row in group], dtype=np.float64)
+            y = np.array([findings.value(max(row.score, floor)) for row in group])
+            points = Points(name, x, y, tuple(row.function for row in group))
             marks.append(replace(points, colour=GREY, symbol="square") if baseline else points)
     ascending = [row for row in reversed(best) if row.score >= floor]
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)

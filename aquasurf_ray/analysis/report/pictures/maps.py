@@ -48,15 +48,15 @@ def _kinds(shown: dict[Features, Floats]) -> list[str]:
 def _places(findings: Findings) -> dict[Features, Floats]:
     """Return the coordinates of the candidates by feature, float64 [n, 2]; NaN where a candidate is not placed."""
     values = np.stack([_outputs(function.name) for function in findings.candidates])
-    spectra, own = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
+    spectra, stored_map = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
     known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
     if known:
         features = [findings.spectrum(function.id) for function in findings.candidates]
         spectra = feature_matrix(features, findings.run.config.get("layer_weighting", "inverse"))
     places: dict[Features, Floats] = {}
-    for kind in _kinds_to_draw(own, known):
-        if kind == "both" and own is not None:
-            places[kind] = own
+    for kind in _kinds_to_draw(stored_map, known):
+        if kind == "both" and stored_map is not None:
+            places[kind] = stored_map
         else:
             config = EmbeddingConfig(features=kind, seed=findings.run.seed)
             places[kind] = kept_embedding(values, spectra, config).coordinates.astype(np.float64)
@@ -73,10 +73,10 @@ def _kinds_to_draw(own: Floats | None, known: bool) -> tuple[Features, ...]:
 
 def _own_map(findings: Findings) -> Floats | None:
     """Return the map that the run itself computed of all its candidates, if there is one."""
-    own = findings.embedding
-    if own is None or own.config.get("features") != "both":
+    stored = findings.embedding
+    if stored is None or stored.config.get("features") != "both":
         return None
-    place = {int(number): xy for number, xy in zip(own.function_ids, own.coordinates, strict=True)}
+    place = {int(number): xy for number, xy in zip(stored.function_ids, stored.coordinates, strict=True)}
     if not all(function.id in place for function in findings.candidates):
         return None
     return np.array([place[function.id] for function in findings.candidates], dtype=np.float64)

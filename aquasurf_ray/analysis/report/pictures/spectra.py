@@ -21,10 +21,10 @@ def spectra(findings: Findings) -> Chart | None:
     layers = next(iter(features.values())).names
     shown = np.unique(np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int))
     panels = tuple(_panel(features, int(layer), legend=n == 0) for n, layer in enumerate(shown))
-    some = "" if len(shown) == len(layers) else f" Showing {len(shown)} of {len(layers)} layers."
+    restriction = "" if len(shown) == len(layers) else f" Showing {len(shown)} of {len(layers)} layers."
     words = (
         f"Share of log-eigenvalues below each value for {' and '.join(features)}. Further to the right is more "
-        f"curvature; steeper is a more even spectrum.{some}{_covered(findings)}"
+        f"curvature; steeper is a more even spectrum.{restriction}{_covered(findings)}"
     )
     return Chart("spectra", "Spectra by layer", words, panels, height=240)
 

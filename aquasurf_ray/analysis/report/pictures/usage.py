@@ -13,22 +13,22 @@ from aquasurf_ray.store import RequestedEvaluation
 
 def usage(findings: Findings) -> Chart | None:
     """Draw the trainings of this run by worker over time, and their peak memory where the device reports it."""
-    own = [request for request in findings.finished if not request.reused and _times(request) is not None]
-    if not own:
+    trained = [request for request in findings.finished if not request.reused and _times(request) is not None]
+    if not trained:
         return None
-    begin = min(_span(request)[0] for request in own)
-    unit, seconds = _unit((max(_span(request)[1] for request in own) - begin).total_seconds())
-    start, end = (np.array([(_span(w)[i] - begin).total_seconds() / seconds for w in own]) for i in (0, 1))
-    workers = tuple(request.evaluation.worker or "worker" for request in own)
-    texts = tuple(f"{request.function}, {request.evaluation.seconds or 0:.1f} s" for request in own)
+    begin = min(_span(request)[0] for request in trained)
+    unit, seconds = _unit((max(_span(request)[1] for request in trained) - begin).total_seconds())
+    start, end = (np.array([(_span(w)[i] - begin).total_seconds() / seconds for w in trained]) for i in (0, 1))
+    workers = tuple(request.evaluation.worker or "worker" for request in trained)
+    texts = tuple(f"{request.function}, {request.evaluation.seconds or 0:.1f} s" for request in trained)
     time = Axis(f"{unit} since the first training")
     panels = [Panel((Spans("trainings", workers, start, end, texts),), time, legend=False)]
-    memory = np.array([np.nan if (m := request.evaluation.peak_memory_mb) is None else m for request in own])
+    memory = np.array([np.nan if (m := request.evaluation.peak_memory_mb) is None else m for request in trained])
     if np.isfinite(memory).any():
-        names = tuple(request.function for request in own)
+        names = tuple(request.function for request in trained)
         points = Points("peak memory", end, memory, names, colour=0)
         panels.append(Panel((points,), time, Axis("peak memory (MB)"), legend=False))
-    return Chart("usage", "Time and hardware", _words(own, workers, start, end, seconds), tuple(panels))
+    return Chart("usage", "Time and hardware", _words(trained, workers, start, end, seconds), tuple(panels))
 
 
 def _words(
