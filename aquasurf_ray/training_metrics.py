@@ -35,22 +35,4 @@ class TrainingMetrics:
     stopped_early: str | None = None
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One point of the learning curve; `epoch` counts from 1. Workers give all values, Tune's reports may lack some.
-
-    `learning_rate` is that of the first step; `seconds` include the validation.
-    """
-
-    epoch: int
-    train_loss: float | None = None
-    train_score: float | None = None
-    train_accuracy: float | None = None
-    val_loss: float | None = None
-    val_score: float | None = None
-    val_accuracy: float | None = None
-    learning_rate: float | None = None
-    seconds: float | None = None
-
-
 METRIC_NAMES = tuple(field.name for field in fields(TrainingMetrics))

@@ -8,9 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aquasurf_ray.training_metrics import Epoch, TrainingMetrics
+from aquasurf_ray.training_metrics import TrainingMetrics
 
-__all__ = ["Epoch", "TrainingResult", "final_metrics"]
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the learning curve. `learning_rate` is the first step's; `seconds` include the validation."""
+
+    epoch: int
+    train_loss: float
+    train_score: float
+    train_accuracy: float | None
+    val_loss: float
+    val_score: float
+    val_accuracy: float | None
+    learning_rate: float
+    seconds: float
 
 
 def final_metrics(

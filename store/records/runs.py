@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from aquasurf_ray.training_metrics import Epoch as EpochRecord  # the name `Epoch` is the table's in this room
 from aquasurf_ray.training_metrics import TrainingMetrics
 
 if TYPE_CHECKING:
@@ -188,6 +187,21 @@ class StartRecord:
     node: str | None = None
     stop_rule: tuple[tuple[int, float], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch; `epoch` counts from 1. Workers know all values (`workers.result.Epoch`), Tune's reports may lack some."""
+
+    epoch: int
+    train_loss: float | None = None
+    train_score: float | None = None
+    train_accuracy: float | None = None
+    val_loss: float | None = None
+    val_score: float | None = None
+    val_accuracy: float | None = None
+    learning_rate: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

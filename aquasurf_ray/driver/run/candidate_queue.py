@@ -43,6 +43,10 @@ class CandidateQueue:
         self._under_way.update(function.id for function in batch)
         return batch
 
+    def has_retries(self) -> bool:
+        """Return whether functions wait to be repeated alone."""
+        return bool(self._alone)
+
     def limit(self, n: int) -> float:
         """Return the seconds that a batch of `n` may take: thirty times the last duration, and an hour at first."""
         return FIRST_LIMIT if self._seconds is None else max(SHORTEST_LIMIT, PATIENCE * self._seconds * n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.store import (
     CostRecord,
+    EpochRecord,
     EvaluationResult,
     FunctionRecord,
     Neighbor,
@@ -18,7 +19,8 @@ from aquasurf_ray.workers.result import TrainingResult
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
     """Return a training's result, with metrics, measurements and learning curve, for the store."""
-    return EvaluationResult(**vars(result), worker=worker)
+    epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
+    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:

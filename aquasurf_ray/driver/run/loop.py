@@ -214,9 +214,10 @@ class SearchLoop:
         for number, slot in enumerate(idle):
             if self._exclusive_retry.is_reserved(slot):
                 continue
-            if not (self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot)):
-                break
-            n_given += 1
+            if self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot):
+                n_given += 1
+            elif not (self._claims.reserved_functions() or self._preparation.has_retries()):
+                break  # nothing is left, not even what only this worker may not take since it failed on it
         self._start_trainings()
         if self.suggester:
             self.suggester.record_idle(len(idle) - n_given)

@@ -64,6 +64,10 @@ class Preparation:
             return self._submit_costs(slot) or self._submit_spectra(slot)
         return self._submit_spectra(slot) or self._submit_costs(slot)
 
+    def has_retries(self) -> bool:
+        """Return whether spectra or costs wait for another worker than the one that failed on them."""
+        return self._spectra.has_retries() or self._costs.has_retries()
+
     def store(self, outcomes: Sequence[Outcome]) -> None:
         """Store the spectra that arrived together in one transaction; each outcome is settled afterwards."""
         replies = [reply for o in outcomes if isinstance(o.job, SpectraJob) and o.fault is None for reply in o.reply]

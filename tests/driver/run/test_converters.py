@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 from run_context import trained
 
@@ -11,17 +11,20 @@ from aquasurf_ray.driver.run.converters import cost_record, evaluation_result, s
 from aquasurf_ray.store import CostRecord, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord
 from aquasurf_ray.surrogate.policy import Neighbor as Near
 from aquasurf_ray.surrogate.policy import Suggestion
-from aquasurf_ray.training_metrics import METRIC_NAMES, Epoch
+from aquasurf_ray.training_metrics import METRIC_NAMES
 from aquasurf_ray.workers.messages import FunctionCost, SpectrumReply
+from aquasurf_ray.workers.result import Epoch
 
 
 def test_a_result_has_every_metric_and_the_learning_curve_of_the_training():
     values = {name: number / 10 for number, name in enumerate(METRIC_NAMES) if name not in ("score", "stopped_early")}
-    training = replace(trained(0.5, stopped_early="below the median", **values), epochs=(Epoch(1, 2.0), Epoch(2, 1.5)))
+    epoch = Epoch(1, 2.0, 0.3, None, 1.5, 0.4, None, 0.01, 6.0)
+    training = replace(trained(0.5, stopped_early="below the median", **values), epochs=(epoch,))
     result = evaluation_result(training, "worker-3")
     for field in fields(training):
-        assert getattr(result, field.name) == getattr(training, field.name), field.name
-    assert result.worker == "worker-3"
+        if field.name != "epochs":
+            assert getattr(result, field.name) == getattr(training, field.name), field.name
+    assert (result.worker, [asdict(each) for each in result.epochs]) == ("worker-3", [asdict(epoch)])
 
 
 def test_a_spectrum_is_stored_under_the_runs_kind_of_fisher_information_and_seed():

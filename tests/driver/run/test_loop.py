@@ -21,10 +21,10 @@ from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.loop import FAILURES_IN_A_ROW, SearchLoop
 from aquasurf_ray.driver.run.stop_conditions import StopConditions
 from aquasurf_ray.store import Store
-from aquasurf_ray.tasks.objective import Objective
+from aquasurf_ray.tasks.objective import classification
 from aquasurf_ray.workers.messages import Drained
 
-TASK = SimpleNamespace(objective=Objective(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d")
+TASK = SimpleNamespace(objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d")
 
 
 @pytest.fixture

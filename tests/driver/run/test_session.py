@@ -16,9 +16,11 @@ from aquasurf_ray.driver.events import Events, RunBegan, RunEnded
 from aquasurf_ray.driver.run import session
 from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.store import NewRun, RunHeld, Store, StoreError, this_process
-from aquasurf_ray.tasks.objective import Objective
+from aquasurf_ray.tasks.objective import classification
 
-TASK = SimpleNamespace(name="t", objective=Objective(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d")
+TASK = SimpleNamespace(
+    name="t", objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d"
+)
 
 
 @pytest.fixture
