@@ -96,7 +96,10 @@ class SpectrumFeature:
         """
         ranks = (np.arange(self.quantiles.shape[1]) + 0.5) / self.quantiles.shape[1]
         layers = zip(self.quantiles, self.n_weights, strict=True)
-        return _joined([np.interp(_cdf_ends(n), q, ranks, left=0.0, right=1.0) for q, n in layers])
+        cdfs = [np.interp(_cdf_ends(n), q, ranks, left=0.0, right=1.0) for q, n in layers]
+        for cdf in cdfs:
+            cdf[-1:] = 1.0  # values beyond the upper end count in the last bin
+        return _joined(cdfs)
 
 
 def compress(spectrum: Sequence[LayerSpectrum]) -> SpectrumFeature:

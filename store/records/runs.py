@@ -191,7 +191,7 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch; `epoch` counts from 1. Workers know all values (`workers.result.Epoch`), Tune's reports may lack some."""
+    """One epoch, counted from 1. Workers know all values (`workers.result.Epoch`), Tune's reports may lack some."""
 
     epoch: int
     train_loss: float | None = None

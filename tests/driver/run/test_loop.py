@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from run_context import Fault, ScriptedPool, add_functions, diverged, events_of, open_context, trained
 
+from aquasurf_ray.driver.cluster.pool import SpectraJob
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import (
     EvaluationDrained,
@@ -22,7 +23,7 @@ from aquasurf_ray.driver.run.loop import FAILURES_IN_A_ROW, SearchLoop
 from aquasurf_ray.driver.run.stop_conditions import StopConditions
 from aquasurf_ray.store import Store
 from aquasurf_ray.tasks.objective import classification
-from aquasurf_ray.workers.messages import Drained
+from aquasurf_ray.workers.messages import Drained, SpectrumReply
 
 TASK = SimpleNamespace(objective=classification(), recipe=SimpleNamespace(epochs=8), time_limit=60.0, digest="d")
 
@@ -33,14 +34,14 @@ def store(tmp_path):
         yield opened
 
 
-def looping(store, answer, n=3, *, nodes=("a", "b"), n_requested=None, **settings):
-    """A loop over the queue of a run of kind confirm, which measures no costs and suggests nothing."""
+def looping(store, answer, n=3, *, nodes=("a", "b"), kind="confirm", **settings):
+    """A loop over the queue of a run, by default of a kind that measures no costs and suggests nothing."""
     ids = add_functions(store, n)
     pool = ScriptedPool(answer, *nodes)
-    context = open_context(store, "one", ids, kind="confirm", pool=pool, **settings)
+    context = open_context(store, "one", ids, kind=kind, pool=pool, **settings)
     signal = SimpleNamespace(received=None)
     stop = StopConditions(context, signal, started=context.clock())
-    return context, signal, SearchLoop(context, TASK, Budget((), n_requested or n), None, stop, lambda: None)
+    return context, signal, SearchLoop(context, TASK, Budget((), n), None, stop, lambda: None)
 
 
 def statuses(store, context):
@@ -90,6 +91,21 @@ def test_a_failure_of_a_worker_is_retried_on_another_one_until_it_succeeds(store
     (event,) = events_of(context, EvaluationFailed)
     assert (event.error, event.attempts, event.final) == ("the worker died", 1, False)
     assert statuses(store, context) == {"f0(x)": "done"}
+
+
+def test_a_spectrum_is_retried_on_another_worker_which_gets_it_though_the_first_has_nothing_to_do(store):
+    failed = []
+
+    def answer(job):
+        if not failed:
+            failed.append(job)
+            raise Fault("the worker died")
+        return [SpectrumReply(name, "done", None, b"packed", 1.0, "cpu") for name in job.functions]
+
+    context, _, loop = looping(store, answer, n=1, kind="build", requested=False)
+    assert loop.run() is None
+    assert context.pool.jobs == [("worker-1", SpectraJob(("f0(x)",))), ("worker-2", SpectraJob(("f0(x)",)))]
+    assert [record.feature for record in context.history.spectra.values()] == [b"packed"]
 
 
 def test_an_evaluation_is_given_up_after_the_attempts_that_the_run_allows(store):

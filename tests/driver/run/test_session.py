@@ -14,6 +14,7 @@ from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import Interrupted, RunFailed
 from aquasurf_ray.driver.events import Events, RunBegan, RunEnded
 from aquasurf_ray.driver.run import session
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
 from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.store import NewRun, RunHeld, Store, StoreError, this_process
 from aquasurf_ray.tasks.objective import classification
@@ -136,8 +137,8 @@ def test_a_database_that_goes_away_fails_the_run_with_the_command_that_continues
 
 def test_a_run_that_another_driver_has_is_refused(store):
     one = Session(store)
-    store.acquire_lease(one.spec.run.id, this_process(), lease_seconds=60)
-    with pytest.raises(RunHeld):
+    lease = store.acquire_lease(one.spec.run.id, this_process(), lease_seconds=1)
+    with LeaseKeeper(store, lease, 1.0), pytest.raises(RunHeld):
         one.execute()
     assert one.pools == []
     assert one.recorder.of(RunEnded)[0].status == "failed"
