@@ -102,7 +102,7 @@ def test_a_stop_interrupts_the_run_and_says_how_to_continue_it(store):
     assert (one.run.status, one.run.lease_owner) == ("interrupted", None)
     assert one.pools[0].closed
     ended = one.recorder.of(RunEnded)[0]
-    assert (ended.status, ended.text.partition(";")[0]) == ("interrupted", "stopped by SIGTERM")
+    assert (ended.status, ended.message.partition(";")[0]) == ("interrupted", "stopped by SIGTERM")
     one.answer, one.stop.received = (lambda job: trained(0.5)), None
     assert one.execute().evaluations == 4
 
