@@ -179,7 +179,7 @@ def test_a_space_may_have_them(tmp_path) -> None:
     }
     found = table.find(fingerprint("mul(relu(x),learn(1))"))
     assert table.aliases(found) == ["mul(learn(1),relu(x))", "mul(relu(x),learn(1))"]
-    constant = {name for i, name in enumerate(table.names) if table.is_constant(i)}
+    constant = {name for i, name in enumerate(table.names) if table.flags[i, 1]}
     assert constant == {"mul(zero(x),learn(1))"}, "mul(learn(0),x) is 0 only until it is trained"
     assert all(table.is_finite(i) for i in range(len(table)))
     assert parse("mul(relu(x),learn(1))") in space
