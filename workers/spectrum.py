@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
-from aquasurf_ray.tasks.inputs import Inputs, tensors_of
+from aquasurf_ray.tasks.inputs import Inputs, form_of, tensors_of
 from aquasurf_ray.tasks.objective import Likelihood
-from aquasurf_ray.tasks.targets import IGNORED, Loss, class_rows, counted_targets
+from aquasurf_ray.tasks.targets import IGNORED, Loss, class_rows, counted_answers, counted_targets
+from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.fisher.capture import collect_factors
 from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import (
@@ -38,6 +39,7 @@ from aquasurf_ray.workers.fisher.errors import (
 )
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.likelihood import likelihood_named, require_real
+from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.network import spectrum_batch, untrained_network
 
 __all__ = [
@@ -154,31 +156,47 @@ def fisher_spectrum(
         >>> [(s.name, s.n_weights) for s in spectra], str(spectra.coverage)
         ([('0', 36), ('2', 15)], '2 of 2 matrices, 100% of 51 weights')
     """
-    n_samples = _checked_size(inputs, targets, fisher, like)
+    given = _checked_targets(targets, fisher, like)
+    sizes = _sizes(inputs)
+    n_outputs = 0
     distribution = likelihood_named(likelihood)
-    given = targets if targets is not None else like
-    if given is not None and not given.is_floating_point() and not given.is_complex():
-        given = given.long()  # -100 would wrap around in uint8
+    counted = _counted(given, likelihood, training_loss)
+    if given is not None and counted is not None:
+        given = torch.where(counted, given if given.is_floating_point() else given.long(), IGNORED)
 
     def loss(outputs: Tensor) -> Tensor:
-        labels = None
+        nonlocal n_outputs
+        n_outputs = len(outputs) if outputs.dim() > 0 else 0
+        labels = given
         if likelihood == "categorical":
             outputs, labels = _rows(outputs, given, training_loss)
-        elif targets is not None:
-            labels = given
         if targets is not None and labels is not None:
             return distribution.loss(outputs, labels)
         drawn = distribution.sample(outputs, torch.Generator().manual_seed(seed))
-        if labels is not None and not labels.is_floating_point():
-            drawn = torch.where(labels.to(drawn.device) == IGNORED, IGNORED, drawn)
+        if labels is not None and counted is not None:
+            if labels.numel() != drawn.numel():
+                raise SpectrumInputError(
+                    f"targets must have shape {tuple(drawn.shape)} as these outputs, got {tuple(labels.shape)}"
+                )
+            drawn = torch.where(labels.to(drawn.device).reshape(drawn.shape) == IGNORED, IGNORED, drawn)
         return distribution.loss(outputs, drawn)
 
-    padded = likelihood == "categorical" and given is not None and not bool(counted_targets(given, training_loss).all())
-    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padded=padded)
+    padding = None if counted is None else Padding(counted, has_values=likelihood == "bernoulli")
+    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padding=padding)
+    n_samples = _n_samples(sizes, n_outputs if given is None else len(given), inputs)
     text = coverage.warning()
     if text is not None:
         warnings.warn(text, SkippedLayerWarning, stacklevel=2)
     return FisherSpectrum([_spectrum(block, n_samples) for block in blocks], coverage)
+
+
+def _counted(targets: Tensor | None, likelihood: Likelihood, training_loss: Loss | None) -> Tensor | None:
+    """Return which targets count, as booleans of the targets' shape; None if all do."""
+    if targets is None or likelihood == "gaussian" or targets.is_complex():
+        return None
+    counted = counted_answers if likelihood == "bernoulli" else counted_targets
+    found = counted(targets, training_loss)
+    return None if bool(found.all()) else found
 
 
 def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -> tuple[Tensor, Tensor | None]:
@@ -188,12 +206,8 @@ def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -
         return outputs.reshape(-1, outputs.shape[-1]), None
     if targets.is_complex():
         raise SpectrumInputError(f"targets must be class labels, one-hot or probabilities, got {targets.dtype}")
-    targets = targets.to(outputs.device)
-    counted = counted_targets(targets, training_loss)
-    if not bool(counted.all()):
-        targets = torch.where(counted, targets, IGNORED)
     try:
-        return class_rows(outputs, targets, training_loss)
+        return class_rows(outputs, targets.to(outputs.device), training_loss)
     except TaskError as error:
         raise SpectrumInputError(f"{error} for logits {tuple(outputs.shape)}") from error
 
@@ -210,9 +224,8 @@ def task_spectrum(
     """
     network = untrained_network(task, lean_factory(function), seed=seed, device=device)
     inputs, targets = spectrum_batch(task, splits, seed=seed, device=device)
-    if task.recipe.channels_last and inputs.dim() == 4:
-        network = network.to(memory_format=torch.channels_last)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    arithmetic = Arithmetic(task.recipe, device)
+    network, inputs = arithmetic.prepared(network), arithmetic.formatted(inputs)
     empirical = fisher == "empirical"
     return fisher_spectrum(
         network,
@@ -226,8 +239,8 @@ def task_spectrum(
     )
 
 
-def _checked_size(inputs: Inputs, targets: Tensor | None, fisher: str, like: Tensor | None) -> int:
-    """Return the number of samples, of a call that makes sense."""
+def _checked_targets(targets: Tensor | None, fisher: str, like: Tensor | None) -> Tensor | None:
+    """Return the targets of a call that makes sense, or those that the drawn ones shall be like."""
     if fisher not in ("sampled", "empirical"):
         raise SpectrumInputError(f"fisher must be 'sampled' or 'empirical', got {fisher!r}")
     if fisher == "empirical" and targets is None:
@@ -238,12 +251,27 @@ def _checked_size(inputs: Inputs, targets: Tensor | None, fisher: str, like: Ten
         )
     if fisher == "empirical" and like is not None:
         raise SpectrumInputError("like is for fisher='sampled'; fisher='empirical' takes the targets themselves")
+    return targets if targets is not None else like
+
+
+def _sizes(inputs: Inputs) -> set[int]:
+    """Return the first dimensions of the inputs. Scalars have none, and what all samples share has another."""
     tensors = tensors_of(inputs)
-    odd = next((t for t in tensors if not isinstance(t, Tensor) or t.dim() == 0 or t.numel() == 0), None)
-    if not tensors or odd is not None:
-        got = tuple(odd.shape) if isinstance(odd, Tensor) else type(inputs if odd is None else odd).__name__
+    other = next((t for t in tensors if not isinstance(t, Tensor)), None)
+    sizes = {len(t) for t in tensors if isinstance(t, Tensor) and t.dim() > 0}
+    if other is not None or not sizes or 0 in sizes:
+        got = form_of(inputs) if tensors and other is None else type(inputs if other is None else other).__name__
         raise SpectrumInputError(f"inputs must be a non-empty batch (n, ...), got {got}")
-    return len(tensors[0])
+    return sizes
+
+
+def _n_samples(sizes: set[int], likely: int, inputs: Inputs) -> int:
+    """Return the number of samples: the inputs' first dimension or, where they differ, that of targets or outputs."""
+    if len(sizes) > 1 and likely not in sizes:
+        raise SpectrumInputError(
+            f"an input must have the {likely} samples of the targets in dimension 0, got {form_of(inputs)}"
+        )
+    return likely if likely in sizes else max(sizes)
 
 
 def _spectrum(factors: BlockFactors, n_samples: int) -> LayerSpectrum:

@@ -110,9 +110,12 @@ def part_of(inputs: Inputs, part: slice | Tensor, n: int) -> Inputs:
     Raises:
         TaskError: a tensor does not have the examples in its first dimension.
     """
-    odd = next((leaf for leaf in tensors_of(inputs) if leaf.dim() == 0 or len(leaf) != n), None)
-    if odd is not None:
-        raise TaskError(f"inputs must have the {n} examples of a batch in dimension 0, got shape {tuple(odd.shape)}")
+    for name, leaf in _leaves(inputs):
+        if leaf.dim() == 0 or len(leaf) != n:
+            place = f" under '{name}'" if name else ""
+            raise TaskError(
+                f"inputs must have the {n} examples of a batch in dimension 0, got shape {tuple(leaf.shape)}{place}"
+            )
     return map_tensors(inputs, lambda tensor: tensor[part])
 
 

@@ -24,11 +24,13 @@ from aquasurf_ray.tasks.targets import IGNORED as IGNORED
 from aquasurf_ray.tasks.targets import (
     Loss,
     class_rows,
+    counted_answers,
     counted_targets,
     example_weights,
     ignored_label,
     is_sum,
     loss_of_probabilities,
+    numbers_counted,
 )
 
 Quantity = Callable[[Tensor, Tensor, Loss | None], tuple[Tensor, Tensor]]
@@ -212,13 +214,31 @@ class Objective:
         """Return which targets count, as booleans of the targets' shape; numbers to be predicted all do."""
         if self.likelihood == "gaussian":
             return torch.ones_like(targets, dtype=torch.bool)
-        return counted_targets(targets, self.loss)
+        counted = counted_answers if self.likelihood == "bernoulli" else counted_targets
+        return counted(targets, self.loss)
 
     def weights(self, targets: Tensor) -> Tensor:
         """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`."""
-        if self.likelihood == "gaussian":
-            return torch.full((len(targets),), float(targets[:1].numel()), dtype=torch.float64)
-        return example_weights(targets, self.loss)
+        if self.likelihood == "categorical":
+            return example_weights(targets, self.loss)
+        return numbers_counted(self.counted(targets))
+
+    def refuse_counted_padding(self, outputs: Tensor, targets: Tensor) -> None:
+        """Refuse a loss of yes-or-no targets that changes with the outputs at targets of padding: PyTorch's own have no
+        `ignore_index` for them.
+
+        Raises:
+            TaskError: it does.
+        """
+        counted = self.counted(targets)
+        if self.likelihood != "bernoulli" or bool(counted.all()) or counted.numel() != outputs.numel():
+            return
+        other = torch.where(counted.reshape(outputs.shape), outputs, outputs + 1)
+        if not torch.allclose(self.loss(other, targets), self.loss(outputs, targets), rtol=0, atol=0, equal_nan=True):
+            raise TaskError(
+                f"the loss must leave out targets of {ignored_label(self.loss)}, which are padding, and "
+                f"'{name_of(self.loss)}' counts them; mask them in the loss"
+            )
 
     @property
     def sums(self) -> bool:

@@ -12,7 +12,8 @@ Where two dimensions fit (t = classes, or probabilities), the loss decides: PyTo
 package's `cross_entropy` the last, and `_classes_of_loss` finds the dimension of any other loss.
 
 A label that is the loss's `ignore_index`, by default -100, is padding. It counts neither in the loss nor in a metric,
-a Fisher matrix or the weight of a batch. Targets that are real numbers all count.
+a Fisher matrix or the weight of a batch. Yes-or-no targets (`bernoulli`) have the same mark, also as real numbers,
+where -100 is no probability. Other targets that are real numbers all count.
 """
 
 from __future__ import annotations
@@ -54,7 +55,18 @@ def counted_targets(targets: Tensor, loss: Loss | None = None) -> Tensor:
     """
     if targets.is_floating_point() or targets.dtype == torch.bool:
         return torch.ones_like(targets, dtype=torch.bool)
-    return targets != ignored_label(loss)
+    return targets.long() != ignored_label(loss)  # -100 would be 156 in uint8
+
+
+def counted_answers(targets: Tensor, loss: Loss | None = None) -> Tensor:
+    """Return which yes-or-no targets count, whatever their type, as booleans of the targets' shape.
+
+    >>> counted_answers(torch.tensor([[0.0, 1.0, -100.0]]))
+    tensor([[ True,  True, False]])
+    """
+    if targets.is_floating_point():
+        return targets != ignored_label(loss)
+    return counted_targets(targets, loss)
 
 
 def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
@@ -69,10 +81,19 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
     counted = counted_targets(targets, loss)
     weights = _class_weights(loss)
     if weights is None:
-        return counted.flatten(1).sum(1).double().cpu() if targets.dim() > 1 else counted.double().cpu()
+        return numbers_counted(counted)
     labels = torch.where(counted, targets, 0).long()
     found = torch.where(counted, weights.to(targets.device).double()[labels], 0.0)
     return (found.flatten(1).sum(1) if found.dim() > 1 else found).cpu()
+
+
+def numbers_counted(counted: Tensor) -> Tensor:
+    """Return how many targets of each example count, float64 (n,) on the CPU.
+
+    >>> numbers_counted(torch.tensor([[True, True], [False, True]]))
+    tensor([2., 1.], dtype=torch.float64)
+    """
+    return (counted.flatten(1).sum(1) if counted.dim() > 1 else counted).double().cpu()
 
 
 def is_sum(loss: Loss | None) -> bool:

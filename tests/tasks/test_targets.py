@@ -191,3 +191,29 @@ def test_numbers_to_be_predicted_all_count():
     assert objective.weights(torch.zeros(2, 5)).tolist() == [5.0, 5.0]
     assert is_sum(nn.MSELoss(reduction="sum"))
     assert not is_sum(nn.MSELoss())
+
+
+@pytest.mark.parametrize(("dtype", "ignored"), [(torch.uint8, 255), (torch.int8, -100), (torch.int16, 300)])
+def test_labels_of_short_types_are_compared_as_numbers(dtype, ignored):
+    """-100 is 156 in eight bits without a sign, and 255 is -1 in eight bits with one."""
+    loss = nn.CrossEntropyLoss(ignore_index=ignored)
+    assert counted_targets(torch.tensor([0, 156], dtype=torch.uint8)).all()
+    assert counted_targets(torch.tensor([-1, 1]).to(torch.int8), nn.CrossEntropyLoss(ignore_index=255)).all()
+    marked = torch.tensor([0, ignored]).to(dtype)
+    assert counted_targets(marked, loss).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.int8])
+def test_answers_of_yes_or_no_that_are_padding_do_not_count(dtype):
+    def masked(outputs, targets):
+        counted = targets != -100
+        return functional.binary_cross_entropy_with_logits(outputs[counted], targets[counted].to(outputs.dtype))
+
+    targets = torch.tensor([[1, -100, 0], [-100, -100, -100]]).to(dtype)
+    objective = Objective(masked, ACCURACY, "bernoulli")
+    assert objective.weights(targets).tolist() == [2.0, 0.0]
+    objective.refuse_counted_padding(logits(2, 3), targets)
+    counting = Objective(lambda o, t: functional.mse_loss(o, t.to(o.dtype)), ACCURACY, "bernoulli")
+    with pytest.raises(TaskError, match=r"must leave out targets of -100, which are padding, and '.*' counts them"):
+        counting.refuse_counted_padding(logits(2, 3), targets)
+    counting.refuse_counted_padding(logits(2, 3), targets.clamp(min=0))

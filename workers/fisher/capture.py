@@ -7,7 +7,7 @@ pass computes no weight gradients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,14 @@ from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumInputError
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.left_as_found import left_as_found
+from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.fisher.uses import Block, WeightUses, trained_weights
 
 Loss = Callable[[Tensor], Tensor]
 
 
 def collect_factors(
-    model: nn.Module, inputs: Any, loss: Loss, *, seed: int, padded: bool = False
+    model: nn.Module, inputs: Any, loss: Loss, *, seed: int, padding: Padding | None = None
 ) -> tuple[list[BlockFactors], Coverage]:
     """Return the factors of every weight whose products get a gradient, in the order of `trained_weights(model)`.
 
@@ -35,7 +36,7 @@ def collect_factors(
         inputs: one batch: a tensor [n, ...], or a tuple or dictionary of such.
         loss: the summed loss, a scalar, of the model's output.
         seed: the seed of dropout masks and whatever else the model draws.
-        padded: some targets do not count, so rows without any gradient do not either.
+        padding: the targets, if some do not count.
 
     Raises:
         NoLayers: no weight has a block, or none gets a gradient.
@@ -49,13 +50,17 @@ def collect_factors(
         raise SpectrumInputError(f"parameter '{lazy[0]}' has no shape yet; run the model once on a batch before")
     if not any(p.dim() > 1 for p in trained.values()):
         raise NoLayers("the model has no trained matrix, such as a Linear or Conv2d layer; a Fisher spectrum needs one")
-    uses = WeightUses(model, at_gradient=padded)
+    uses = WeightUses(model, padding)
     inputs = map_tensors(inputs, lambda tensor: tensor.detach().clone())
-    with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad():
+    with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad(), uses.autograd_functions_seen():
         _run(model, inputs, loss, uses)
     order = {name: i for i, name in enumerate(trained)}
     found = sorted((b for b in uses.blocks if b.factors.has_gradient), key=lambda b: order[next(iter(b.names))])
-    coverage = Coverage.of({name: p.shape for name, p in trained.items()}, found, uses.other_uses)
+    hidden = _with_hidden_uses(model, inputs, loss, seed, _silent(trained, found, uses))
+    for name in hidden:
+        uses.other_uses[name].add("an operation that is not seen, such as those of TorchScript")
+    shapes = {name: p.shape for name, p in trained.items()}
+    coverage = Coverage.of(shapes, found, uses.other_uses, uses.in_products)
     if not found:
         raise NoLayers(f"no weight with a Fisher block gets a gradient; left out: {coverage.left_out_text()}")
     _number_names(found)
@@ -82,6 +87,30 @@ def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses) -> None:
     if value.requires_grad:
         with uses:
             torch.autograd.backward(value)
+    uses.count_the_rest()
+
+
+def _silent(trained: Mapping[str, nn.Parameter], found: Sequence[Block], uses: WeightUses) -> list[str]:
+    """Return the names of the matrices of which no use was seen that could have a gradient."""
+    seen = {name for block in found for name in block.names} | {name for name, own in uses.other_uses.items() if own}
+    return [name for name, p in trained.items() if p.dim() > 1 and name not in seen]
+
+
+def _with_hidden_uses(model: nn.Module, inputs: Any, loss: Loss, seed: int, names: Sequence[str]) -> list[str]:
+    """Return which of some matrices have a gradient all the same, in the pass of a training.
+
+    Their operations are not seen: those of TorchScript, or of other libraries than PyTorch.
+    """
+    if not names:
+        return []
+    weights = {name: p for name, p in trained_weights(model).items() if name in names}
+    with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad():
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        value = loss(output_of(call_network(model, inputs)))
+        if value.requires_grad:
+            torch.autograd.backward(value)
+        return [name for name, weight in weights.items() if weight.grad is not None]
 
 
 def _number_names(blocks: list[Block]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
@@ -16,7 +16,7 @@ class Coverage:
     """The share of the trained weights that a spectrum covers. Frozen weights count nowhere.
 
     Attributes:
-        n_matrices: trained parameters of two dimensions or more.
+        n_matrices: trained parameters of two dimensions or more, and vectors that a matrix without a block is made of.
         n_covered_matrices: those with a block.
         n_weights: elements of all trained parameters.
         n_covered_weights: those in a block.
@@ -37,26 +37,29 @@ class Coverage:
 
     @classmethod
     def of(
-        cls, shapes: Mapping[str, Sequence[int]], blocks: Sequence[Block], other_uses: Mapping[str, set[str]]
+        cls,
+        shapes: Mapping[str, Sequence[int]],
+        blocks: Sequence[Block],
+        other_uses: Mapping[str, set[str]],
+        in_products: Set[str],
     ) -> Coverage:
-        """Count from the shapes of the trained parameters, the blocks, and the other uses of parameters."""
+        """Count from the shapes of the trained parameters, the blocks, the other uses of parameters, and the names of
+        those that are in products without a block. A matrix without any use that was seen is left out for no gradient.
+        """
         covered: dict[str, int] = {}
         for block in blocks:
             for name, n in block.names.items():
                 covered[name] = covered.get(name, 0) + n
-        uses = {name: set(found) for name, found in other_uses.items()}
-        for block in blocks:
-            if block.is_differentiated:
-                uses.setdefault(next(iter(block.names)), set()).add("derivative in forward")
-        matrices = [name for name, shape in shapes.items() if len(shape) > 1]
+        matrices = [name for name, s in shapes.items() if len(s) > 1 or (name in in_products and name not in covered)]
         sizes = {name: prod(shape) for name, shape in shapes.items()}
+        uses = {name: ", ".join(sorted(found)) for name, found in other_uses.items() if found}
         return cls(
             n_matrices=len(matrices),
             n_covered_matrices=sum(name in covered for name in matrices),
             n_weights=sum(sizes.values()),
             n_covered_weights=sum(min(n, sizes[name]) for name, n in covered.items()),
-            left_out={name: _listed(uses.get(name)) or "no gradient" for name in matrices if name not in covered},
-            also_used={name: _listed(uses.get(name)) for name in matrices if name in covered and uses.get(name)},
+            left_out={name: uses.get(name, "no gradient") for name in matrices if name not in covered},
+            also_used={name: uses[name] for name in matrices if name in covered and name in uses},
         )
 
     @property
@@ -88,10 +91,6 @@ class Coverage:
             return None
         small = "less than half of the weights: " if self.is_small else ""
         return "; ".join([f"the spectrum covers {small}{self}", *says])
-
-
-def _listed(uses: set[str] | None) -> str:
-    return ", ".join(sorted(uses or ()))
 
 
 def _named(reasons: Mapping[str, str]) -> str:

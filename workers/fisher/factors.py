@@ -77,10 +77,14 @@ class BlockFactors:
             moment.rename(constant, bias)
 
     @torch.no_grad()
-    def add_inputs(self, product: Product, n_rows: int, constant: Hashable, gradient: Tensor | None = None) -> None:
-        """Add the input of one use, with a constant for its bias; with a gradient, only the rows that have one."""
+    def add_inputs(self, product: Product, n_rows: int, constant: Hashable, rows: Tensor | None = None) -> None:
+        """Add the input of one use, with a constant for its bias.
+
+        Args:
+            n_rows: of the product.
+            rows: booleans [rows] or [n, positions], those that count; by default all.
+        """
         x, scale = self._scaled(product.input.detach(), "input")
-        rows = None if gradient is None else product.layout.has_gradient(gradient)
         if rows is not None and bool(rows.all()):
             rows = None
         self.n_rows += n_rows if rows is None else int(rows.sum())

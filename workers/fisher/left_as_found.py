@@ -1,8 +1,9 @@
 """Leaves a model and the process as they were found, also on errors.
 
-Of the model: values, gradients and `requires_grad` of its parameters, buffers, and tensors that modules hold as
-plain attributes (the old `weight_norm` and `spectral_norm` put the weight there); of the process: the global generators
-of torch, NumPy and Python, the precision of float32 products and convolutions, and how compiled modules run.
+Of the model: values, gradients and `requires_grad` of its parameters, buffers, and whatever else modules hold as
+attributes (the old `weight_norm` and `spectral_norm` put the weight there, others caches and counters); of the process:
+the global generators of torch, NumPy and Python, the precision of float32 products and convolutions, and how compiled
+modules run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aquasurf_ray.tasks.held_state import HeldState
 from aquasurf_ray.tasks.seeding import seeded
 
 
@@ -24,7 +26,7 @@ def left_as_found(model: nn.Module, inputs: Sequence[Tensor], seed: int) -> Iter
     with ExitStack() as stack:
         for device in _devices(model, inputs):
             stack.enter_context(seeded(seed, device))
-        stack.enter_context(_attributes_kept(model))
+        stack.enter_context(state_kept(model))
         stack.enter_context(_parameters_frozen(model))
         stack.enter_context(_full_precision())
         if "torch._dynamo" in sys.modules:  # compiled parts would hide their operations
@@ -50,28 +52,17 @@ def _parameters_frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _attributes_kept(model: nn.Module) -> Iterator[None]:
-    """Put back the values of buffers and, where the model replaced a buffer or an attribute, the very tensors."""
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    attributes = [
-        (module, name, value)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor)
-    ]
+def state_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what the modules hold besides parameters: buffers, other attributes, and generators.
+
+    Also where the model fills a buffer that was None, sets an attribute that it did not have, or appends to a list.
+    """
+    parameters = {id(p) for p in model.parameters()}
+    state = HeldState(model.modules(), lambda held: isinstance(held, nn.Module), lambda held: id(held) in parameters)
     try:
         yield
     finally:
-        with torch.no_grad():
-            for module, name, buffer, values in buffers:
-                module._buffers[name] = buffer.copy_(values)
-        for module, name, value in attributes:
-            vars(module)[name] = value
+        state.restore()
 
 
 def _devices(model: nn.Module, inputs: Sequence[Tensor]) -> list[torch.device]:

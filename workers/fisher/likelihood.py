@@ -9,6 +9,8 @@ and values, never averaged: the Fisher is made of per-sample gradients.
     gaussian       means [n, ..., values]       numbers like the outputs               f - y (variance 1)
     bernoulli      logits of a yes [n, ...]     yes or no, or the probability of yes   sigmoid(f) - y
 
+Labels and yes-or-no targets of -100 are padding and count nowhere.
+
 `aquasurf_ray.tasks.targets` says which dimension of a network's outputs holds the classes, and which targets count.
 Dimensions between are positions (tokens, pixels). A logit of minus infinity rules a class out: it has probability 0, is
 never drawn and has no gradient. Any other output that is not finite is an overflow. Targets are drawn in float64 on the
@@ -123,12 +125,19 @@ class Bernoulli:
         return (torch.rand(yes.shape, dtype=torch.float64, generator=generator) < yes).to(outputs.device)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        logits = self._checked(outputs)
-        answers = _fitting(targets, logits)
+        logits, answers = self._counted(self._checked(outputs), targets)
         low, high = answers.min().item(), answers.max().item()
         if low < 0 or high > 1:
             raise SpectrumInputError(f"targets must lie in [0, 1], got {low:g} to {high:g}")
         return functional.binary_cross_entropy_with_logits(logits, answers, reduction="sum")
+
+    @staticmethod
+    def _counted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        answers = _fitting(targets, logits)
+        counted = answers != IGNORED
+        if not bool(counted.any()):
+            raise SpectrumInputError(f"targets must not all be {IGNORED}, which does not count")
+        return logits[counted], answers[counted]
 
     @staticmethod
     def _checked(outputs: Tensor) -> Tensor:

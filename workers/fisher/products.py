@@ -111,9 +111,9 @@ class Contraction:
         )
         return n_groups, n_outputs, n_inputs
 
-    def n_rows(self, output: Tensor) -> int:
-        """Return the number of rows of the product."""
-        return prod(n for d, n in zip(self.output, output.shape, strict=True) if d and d in self.rows)
+    def row_shape(self, output: Tensor) -> tuple[int, ...]:
+        """Return the sizes of the dimensions that are rows of the product."""
+        return tuple(n for d, n in zip(self.output, output.shape, strict=True) if d and d in self.rows)
 
     def input_rows(self, x: Tensor) -> Tensor:
         """Return the input as [groups, rows, in]."""
@@ -205,9 +205,10 @@ class Convolution:
         crop = [min(0, end) for both in reversed(padding) for end in both]
         return functional.pad(stuffed, crop), tuple((max(0, a), max(0, b)) for a, b in padding)
 
-    def n_rows(self, output: Tensor) -> int:
-        """Return the number of output positions over all samples."""
-        return output.numel() // self._channels(output)
+    def row_shape(self, output: Tensor) -> tuple[int, ...]:
+        """Return the number of samples and the sizes of the output's positions."""
+        n = 1 if output.dim() == len(self.stride) + 1 else len(output)
+        return n, *output.shape[-len(self.stride) :]
 
     def _channels(self, output: Tensor) -> int:
         return output.shape[-len(self.stride) - 1]

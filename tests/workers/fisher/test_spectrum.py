@@ -415,3 +415,71 @@ def test_text_networks_have_a_block_for_each_projection_and_the_rest_is_named(mo
         spectra = fisher_spectrum(model, torch.randint(7, (8, 9)))
     assert {s.name: s.n_weights for s in spectra} == blocks | EXPECTED
     assert all(np.isfinite(s.log_eigenvalues()).all() for s in spectra)
+
+
+class Shared(nn.Module):
+    """Takes a matrix and a scalar that all samples share."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x, mask, scale):
+        return self.layer(scale * x @ mask)
+
+
+@pytest.mark.parametrize("order", [("x", "mask", "scale"), ("mask", "scale", "x"), ("scale", "x", "mask")])
+@pytest.mark.parametrize("fisher", ["sampled", "like", "empirical"])
+def test_inputs_that_all_samples_share_do_not_change_the_number_of_samples(order, fisher):
+    """Right: tr A is the mean square of the layer's inputs over 12 samples, and 1 for the bias."""
+    x = torch.randn(12, 6, generator=torch.Generator().manual_seed(1))
+    inputs = {"x": x, "mask": torch.eye(6)[:, torch.randperm(6)], "scale": torch.tensor(2.0)}
+    labels = torch.arange(12) % 3
+    given = {"sampled": {}, "like": {"like": labels}, "empirical": {"targets": labels, "fisher": "empirical"}}[fisher]
+    (found,) = fisher_spectrum(Shared(), {name: inputs[name] for name in order}, **given)
+    assert found.input_eigenvalues.sum() == pytest.approx((2 * x).square().sum().item() / 12 + 1, rel=1e-5)
+
+
+def test_inputs_without_the_samples_of_the_targets_are_refused_by_name():
+    """Tokens of all samples in one dimension do not say how many samples there are."""
+    inputs = {"x": torch.randn(36, 6).unflatten(0, (12, 3)), "mask": torch.eye(6), "scale": torch.tensor(2.0)}
+    model = nn.Sequential()
+    model.forward = lambda **given: Shared.forward(model, **given).flatten(0, 1)
+    model.layer = nn.Linear(6, 3)
+    with pytest.raises(SpectrumInputError, match=r"36 samples of the targets in dimension 0, got {'x': \(12, 3, 6\)"):
+        fisher_spectrum(model, inputs, like=torch.arange(36) % 3)
+
+
+class Filling(nn.Module):
+    """Fills what was empty, counts, notes, and sets an attribute that it did not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.register_buffer("mean", None)
+        self.register_buffer("n", torch.zeros(()))
+        self.cache, self.calls, self.log, self.draws = None, 0, [], torch.Generator().manual_seed(4)
+        self.kept = torch.zeros(3)
+
+    def forward(self, x):
+        if self.mean is None:
+            self.mean = x.mean(0).detach()
+        self.n += 1
+        self.calls += 1
+        self.log.append(x)
+        self.last = self.cache = self.layer(x - self.mean + torch.randn(6, generator=self.draws))
+        self.kept.copy_(self.cache[0].detach())
+        return self.cache
+
+
+def test_what_a_forward_pass_fills_counts_and_notes_is_left_as_found():
+    model = Filling()
+    draws = model.draws.get_state()
+    fisher_spectrum(model, torch.randn(12, 6))
+    assert (model.mean, model.cache, model.calls, model.log) == (None, None, 0, [])
+    assert model.n == 0
+    assert "mean" in model._buffers
+    assert not hasattr(model, "last")
+    assert model.kept.tolist() == [0, 0, 0]
+    assert torch.equal(model.draws.get_state(), draws)

@@ -301,7 +301,7 @@ def test_thin_matrices_beside_a_frozen_layer_have_blocks_and_the_frozen_layer_no
 
 def test_a_weight_made_of_fewer_weights_than_it_has_is_named():
     torch.manual_seed(0)
-    with pytest.warns(SkippedLayerWarning, match=r"left out of the spectrum: layer.down \(another linear\), layer.up"):
+    with pytest.warns(SkippedLayerWarning, match=r"layer.down \(linear by a matrix of fewer weights\), layer.up"):
         spectra = fisher_spectrum(Wrapped(LowRank(merged=True)).double(), data(5))
     assert [s.name for s in spectra] == ["head"]
 
