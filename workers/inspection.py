@@ -26,6 +26,7 @@ from aquasurf_ray.workers.engine.precision import process_settings
 from aquasurf_ray.workers.engine.probe import probe
 from aquasurf_ray.workers.engine.ranks import Alone
 from aquasurf_ray.workers.engine.seeding import seeded
+from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
 N_VALUES = 20_000
 
@@ -111,7 +112,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
     """Inspect the loop's network on one batch: forward, backward, and no step."""
     network = loop.network.train()
     sites: list[tuple[str, Tensor]] = []
-    with _left_as_it_was(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
+    with state_kept(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
         outputs = loop.arithmetic.forward(network, step.inputs)
         loss = loop.loss(outputs, step.targets)
         weights = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.requires_grad]
@@ -150,18 +151,6 @@ def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _left_as_it_was(network: nn.Module) -> Iterator[None]:
-    """Restores the buffers, such as batch norm's running statistics."""
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(before[name])
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -17,7 +17,15 @@ from aquasurf_ray.activations import form_factory
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
-from aquasurf_ray.tasks.loaders import Examples, drawn_batch, example_set, in_memory, leading_batches, n_examples
+from aquasurf_ray.tasks.loaders import (
+    Examples,
+    drawn_batch,
+    example_set,
+    in_memory,
+    leading_batches,
+    n_batches,
+    n_examples,
+)
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.targets import ignored_label
 from aquasurf_ray.tasks.task import ActivationFactory
@@ -46,7 +54,7 @@ def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
     """
     for name, examples in splits.named().items():
         example_set(examples)
-        if isinstance(examples, DataLoader) and len(examples) == 0:
+        if isinstance(examples, DataLoader) and n_batches(examples) == 0:
             raise TaskError(
                 f"{name} split of task '{task.name}' gives no batch: its DataLoader drops the last one, and has "
                 f"{n_examples(examples)} examples for batches of {examples.batch_size}"
@@ -88,6 +96,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         loss = objective.loss(outputs, labels)
         if loss.dim() > 0:
             raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
+        objective.refuse_counted_padding(outputs.detach(), labels)
         metric = objective.begin_metric(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
@@ -121,9 +130,13 @@ def _counting_batch(task: Task, examples: Examples) -> tuple[Inputs, torch.Tenso
             first = max(0, min(int(places[0]), len(targets) - 2))
             return inputs[first : first + 2], targets[first : first + 2]
     else:
+        n_targets = 0
         for inputs, targets in leading_batches(examples, 2):
+            n_targets += len(targets)
             if task.objective.counted(targets).any():
                 return inputs, targets
+        if n_targets == 0:
+            raise TaskError("its batches have no examples; look at the collate_fn")
     raise TaskError(f"no target counts: all are {ignored_label(task.objective.loss)}")
 
 

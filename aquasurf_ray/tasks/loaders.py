@@ -10,12 +10,11 @@ over its sampler, with the global generators and those that the sampler holds se
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -35,8 +34,9 @@ from torch.utils.data import (
 )
 
 from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.held_state import HeldState, generators_in, generators_set
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, part_of
-from aquasurf_ray.tasks.seeding import NUMPY_SEEDS, seeded
+from aquasurf_ray.tasks.seeding import seeded
 
 ExampleSet = Dataset[Any]
 Examples = ExampleSet | DataLoader[Any]
@@ -94,6 +94,18 @@ def n_examples(examples: Examples) -> int:
     return sum(map(len, given_batches(examples)))
 
 
+def n_batches(loader: DataLoader[Any]) -> int:
+    """Return how many batches a pass over a loader gives.
+
+    Raises:
+        TaskError: its sampler has no length.
+    """
+    try:
+        return len(loader)
+    except TypeError as error:
+        raise TaskError(f"a DataLoader must have a length, which schedules need: {error}") from error
+
+
 def given_batches(loader: DataLoader[Any], seed: int = 0) -> list[list[Any]]:
     """Return the indices of one pass over the loader, a list a batch. One seed, one pass.
 
@@ -144,7 +156,8 @@ def made_batch(examples: Examples, indices: list[Any], seed: int = 0) -> Any:
     A loader whose processes a `worker_init_fn` prepares has them read in such a process.
     """
     whole = example_set(examples)
-    with seeded(seed, CPU):
+    held = generators_in(whole, examples.collate_fn if isinstance(examples, DataLoader) else None)
+    with seeded(seed, CPU), generators_set(held, seed):
         if not isinstance(examples, DataLoader):
             return default_collate(read_items(whole, indices))
         if prepares_processes(examples):
@@ -222,54 +235,52 @@ def _chunks(examples: Examples, size: int) -> list[list[Any]]:
 
 @contextmanager
 def sampler_seeded(loader: DataLoader[Any], seed: int, epoch: int = 1) -> Iterator[None]:
-    """Set all that the order of one pass over a loader depends on, but for the process's global generators.
+    """Set all that one pass over a loader depends on, but for the process's global generators.
 
-    Every generator that the loader or a sampler holds is set to `seed`; PyTorch's samplers that hold none, and would
-    draw from the global one, hold one meanwhile. A sampler with `set_epoch` gets the epoch; one that counts its passes
-    in a whole number has made epoch - 1 of them. Generators and whole numbers are restored.
+    Every generator that the loader, its samplers, its data set or its `collate_fn` hold is set to `seed`; PyTorch's
+    samplers that hold none, and would draw from the global one, hold one meanwhile. A sampler with `set_epoch` gets the
+    epoch; one that changes with its passes, such as by a counter or a list that it shuffles, has made epoch - 1 of
+    them. Processes that outlive a pass, and with it the state of their generators, end before and after. Generators
+    and samplers are left as they were found.
     """
     samplers = _samplers(loader)
-    held = {
-        id(value): value
-        for owner in (loader, *samplers)
-        for value in vars(owner).values()
-        if isinstance(value, torch.Generator | np.random.Generator | np.random.RandomState | random.Random)
-    }
+    state = HeldState(samplers, _is_of_sampler)
+    held = [*generators_in(loader.dataset, loader.collate_fn, loader.generator), *state.generators]
     without: list[Any] = [s for s in samplers if isinstance(s, OF_TORCH) and getattr(s, "generator", held) is None]
-    before = [(generator, _state(generator)) for generator in held.values()]
-    counters = [(sampler, _counters(sampler)) for sampler in samplers]
+    _end_processes(loader)
     try:
         if epoch > 1 and any(hasattr(s, "set_epoch") or type(s) not in OF_TORCH for s in samplers):
-            _skip_passes(loader, counters, epoch - 1)
+            _skip_passes(loader, state, epoch - 1)
         for sampler in without:
             sampler.generator = torch.Generator().manual_seed(seed)
-        for generator in held.values():
-            _set(generator, seed)
         for sampler in samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-        yield
+        with generators_set(held, seed):
+            yield
     finally:
-        for generator, state in before:
-            _restore(generator, state)
-        for sampler in without:
-            sampler.generator = None
-        for sampler, numbers in counters:
-            vars(sampler).update(numbers)
+        _end_processes(loader)
+        state.restore()
 
 
-def _skip_passes(loader: DataLoader[Any], counters: list[tuple[Any, dict[str, int]]], n: int) -> None:
-    """Make n passes over the sampler, if it counts them."""
+def _skip_passes(loader: DataLoader[Any], state: HeldState, n: int) -> None:
+    """Make n passes over the sampler, if it changes with them."""
     with seeded(0, CPU):
         for _ in range(n):
             for _ in loader.sampler if loader.batch_sampler is None else loader.batch_sampler:
                 pass
-            if all(_counters(sampler) == numbers for sampler, numbers in counters):
+            if not state.is_changed():
                 return
 
 
-def _counters(sampler: Any) -> dict[str, int]:
-    return {name: value for name, value in vars(sampler).items() if type(value) is int}
+def _end_processes(loader: DataLoader[Any]) -> None:
+    if loader.persistent_workers:
+        loader._iterator = None
+
+
+def _is_of_sampler(held: Any) -> bool:
+    """Return whether an object that a sampler holds is part of its state, and no data."""
+    return not isinstance(held, Dataset | DataLoader | torch.nn.Module | FunctionType)
 
 
 def _samplers(loader: DataLoader[Any]) -> list[Any]:
@@ -282,29 +293,3 @@ def _samplers(loader: DataLoader[Any]) -> list[Any]:
             found.append(sampler)
             waiting += [value for value in vars(sampler).values() if isinstance(value, Sampler)]
     return found
-
-
-def _state(generator: Any) -> Any:
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state()
-
-
-def _set(generator: Any, seed: int) -> None:
-    if isinstance(generator, torch.Generator):
-        generator.manual_seed(seed)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = type(generator.bit_generator)(seed).state
-    else:
-        generator.seed(seed % NUMPY_SEEDS)
-
-
-def _restore(generator: Any, state: Any) -> None:
-    if isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)

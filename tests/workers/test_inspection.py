@@ -11,7 +11,10 @@ from torch.utils.data import TensorDataset
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Recipe, Splits, Task
 from aquasurf_ray.workers.engine.feed import TrainingFeed
-from aquasurf_ray.workers.inspection import N_VALUES, inspect_training
+from aquasurf_ray.workers.engine.form import named_form
+from aquasurf_ray.workers.engine.loop import TrainingLoop
+from aquasurf_ray.workers.engine.ranks import Alone
+from aquasurf_ray.workers.inspection import N_VALUES, inspect_training, look
 from aquasurf_ray.workers.network import untrained_network
 from aquasurf_ray.workers.training import FunctionFault, train
 
@@ -91,3 +94,24 @@ def test_of_many_pre_activations_some_are_kept():
 def test_a_function_that_cannot_be_trained_says_so():
     with pytest.raises(FunctionFault):
         inspect_training(TASK, Activation("reciprocal(zero(x))"))
+
+
+def test_a_buffer_that_the_first_batch_fills_is_filled_by_the_training():
+    class Filling(nn.Module):
+        def __init__(self, make):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 4), make(), nn.Linear(4, 2))
+            self.register_buffer("mean", None)
+
+        def forward(self, x):
+            if self.mean is None:
+                self.mean = x.mean(0).detach()
+            return self.layers(x - self.mean)
+
+    task = Task("filling", Filling, data, TASK.recipe)
+    loop = TrainingLoop(
+        TrainingFeed(task, data(), torch.device("cpu"), seed=3), named_form(Activation("relu(x)")), Alone()
+    )
+    step = loop.feed.first_step(loop.network)
+    assert look(loop, step).sites
+    assert loop.network.mean is None

@@ -8,7 +8,7 @@ Three kinds of splits, each with a source of batches of its own:
   generators (torch, NumPy, Python) set from the epoch and its first example, so the random draws of a transformation
   do not depend on the number of processes.
 - a `DataLoader` of the user is used as it is, batch size included; only its generators, and those of its samplers, are
-  set at the start of each pass, and restored afterwards.
+  set at the start of each pass, and restored afterwards, as are those of its data set and `collate_fn`.
 
 The weight of a batch is the sum of its examples' weights (`Objective.weights`), the number of its targets that count.
 It is computed on the CPU, so that no step waits for the GPU to learn whether the batch has any.
@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from aquasurf_ray.tasks import TaskError
+from aquasurf_ray.tasks.held_state import generators_in, generators_set
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, map_tensors, part_of
 from aquasurf_ray.tasks.loaders import (
     Examples,
@@ -39,6 +40,7 @@ from aquasurf_ray.tasks.loaders import (
     given_batches,
     in_memory,
     is_plain,
+    n_batches,
     read_items,
     sampler_seeded,
 )
@@ -228,23 +230,22 @@ class _Read(BatchSource):
 
 
 class _SeededExamples(Dataset[Any]):
-    """A data set whose transformations draw from the epoch and the batch alone."""
+    """A data set whose transformations draw from the epoch and the batch alone, also from generators that it holds."""
 
     def __init__(self, examples: ExampleSet, seed: int) -> None:
         self._examples, self._seed = examples, seed
+        self._generators = generators_in(examples)
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        with seeded(stream_seed(self._seed, indices[0]), CPU):
+        seed = stream_seed(self._seed, indices[0])
+        with seeded(seed, CPU), generators_set(self._generators, seed):
             return read_items(self._examples, indices)
 
 
 class _UsersLoader(BatchSource):
     def __init__(self, loader: DataLoader[Any], device: torch.device, weigh: Weigh, share: Share) -> None:
         self._loader, self._device, self._weigh, self._share = loader, device, weigh, share
-        try:
-            self.n_batches = len(loader)
-        except TypeError as error:
-            raise TaskError(f"a DataLoader must have a length, which schedules need: {error}") from error
+        self.n_batches = n_batches(loader)
         example_set(loader)
 
     def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:

@@ -8,17 +8,16 @@ together therefore augment their shares differently from one process that trains
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.tasks import Objective, Splits, Task
 from aquasurf_ray.tasks.inputs import Inputs, call_network, part_of
 from aquasurf_ray.tasks.outputs import output_of
-from aquasurf_ray.tasks.targets import Loss, counted_targets
 from aquasurf_ray.workers.engine.batches import WHOLE, Batch, Share, Total, batch_source
 from aquasurf_ray.workers.engine.mixing import BatchMixing
 from aquasurf_ray.workers.engine.precision import Arithmetic
@@ -69,7 +68,7 @@ class TrainingFeed:
             splits.train,
             task.recipe.batch_size,
             device,
-            weigh=partial(_counted_examples, loss=task.objective.loss) if task.recipe.mixes else task.objective.weights,
+            weigh=partial(_counted_examples, objective=task.objective) if task.recipe.mixes else task.objective.weights,
             loader_workers=loader_workers,
             share=share,
             total=total,
@@ -83,7 +82,7 @@ class TrainingFeed:
             return self._first_epoch_seed(epoch)
         return stream_seed(self.seed, epoch, self._share.index, "masks")  # torch's CPU generator reads 32 bits only
 
-    def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Iterator[Step | None]:
+    def epoch(self, epoch: int, order: torch.Generator, network: nn.Module) -> Generator[Step | None]:
         """Yield the steps of an epoch in an order drawn from `order`; None for a batch without any target that counts,
         on all processes alike. If labels are mixed, the network runs once to find its number of classes.
 
@@ -114,7 +113,7 @@ class TrainingFeed:
             inputs = self.task.augment(inputs, draws)
         targets = labels
         if self.task.recipe.mixes and batch.n > 0:
-            inputs, labels = _labelled(inputs, labels, self.task.objective.loss, all_are=batch.n == len(labels))
+            inputs, labels = _labelled(inputs, labels, self.task.objective, all_are=batch.n == len(labels))
             inputs, targets = self._mixed(inputs, labels, draws, network)
         counts = batch.n, batch.n_together, batch.share, batch.examples
         return Step(self.arithmetic.formatted(inputs), targets, labels, *counts)
@@ -127,22 +126,23 @@ class TrainingFeed:
         return self._mixing(inputs, labels, draws)
 
 
-def _counted_examples(targets: Tensor, loss: Loss) -> Tensor:
+def _counted_examples(targets: Tensor, objective: Objective) -> Tensor:
     """Return the weights of mixed examples: 1 each, whatever their classes weigh, and 0 without a label."""
-    return _has_label(targets, loss).double().cpu()
+    return _has_label(targets, objective).double().cpu()
 
 
-def _labelled(inputs: Inputs, labels: Tensor, loss: Loss, *, all_are: bool) -> tuple[Inputs, Tensor]:
+def _labelled(inputs: Inputs, labels: Tensor, objective: Objective, *, all_are: bool) -> tuple[Inputs, Tensor]:
     """Return the examples that have a label; examples without one cannot be mixed."""
-    if all_are or labels.is_floating_point():
+    if all_are:
         return inputs, labels
-    chosen = _has_label(labels, loss).nonzero()[:, 0]
+    chosen = _has_label(labels, objective).nonzero()[:, 0]
     return part_of(inputs, chosen, len(labels)), labels[chosen]
 
 
-def _has_label(targets: Tensor, loss: Loss) -> Tensor:
-    counted = counted_targets(targets, loss)
-    return counted.flatten(1).any(1) if counted.dim() > 1 else counted
+def _has_label(targets: Tensor, objective: Objective) -> Tensor:
+    """Return which examples have a label, all of it: a mean of two labels of which one is padding is no label."""
+    counted = objective.counted(targets)
+    return counted.flatten(1).all(1) if counted.dim() > 1 else counted
 
 
 @torch.no_grad()

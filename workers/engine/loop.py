@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ class TrainingLoop:
         self.loss = self.objective.training_loss(self.recipe.label_smoothing, mixes=self.recipe.mixes)
         self.history: list[Epoch] = []
         self.throughput = Throughput()
+        self._may_count_padding = self.objective.likelihood == "bernoulli"
         self._sources: dict[str, BatchSource] = {}
 
     def state(self) -> dict[str, Any]:
@@ -131,7 +133,7 @@ class TrainingLoop:
             FunctionFault: a loss or the score is not finite.
             TrainingDrained: it was asked to stop; there is a checkpoint.
         """
-        model = self.team.parallel(self.network)
+        model = self.team.parallel(self.network, self._first_outputs)
         saved = time.monotonic()
         why = None
         for number in range(len(self.history) + 1, self.recipe.epochs + 1):
@@ -151,6 +153,15 @@ class TrainingLoop:
                 checkpoints.save(number, self.state())
                 saved = time.monotonic()
         return self._metrics(why)
+
+    def _first_outputs(self) -> Tensor:
+        """Return the outputs of the first step, also where no target of this process counts in it."""
+        steps = self.feed.epoch(1, torch.Generator().manual_seed(self.feed.seed), self.network.train())
+        with closing(steps):
+            step = next((step for step in steps if step is not None), None)
+        if step is None:
+            raise TaskError("no target of the training split counts in epoch 1")
+        return self.arithmetic.forward(self.network, step.inputs)
 
     def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
         """Whether the training stops here, as rank 0 decides; without a folder for checkpoints it runs to its end."""
@@ -234,6 +245,9 @@ class TrainingLoop:
         outputs = self.arithmetic.forward(model, step.inputs)
         self.optimizer.zero_grad(set_to_none=True)
         if step.n > 0:
+            if self._may_count_padding and step.n < step.share * step.labels.numel():
+                self.objective.refuse_counted_padding(outputs.detach(), step.targets)
+                self._may_count_padding = False
             loss = self.loss(outputs, step.targets)
             part = step.share if self.objective.sums else step.n / step.n_together
             # DDP averages the processes evenly, but shares differ by one example or in their targets that count.

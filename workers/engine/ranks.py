@@ -24,6 +24,7 @@ from __future__ import annotations
 import gc
 import pickle
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,8 +33,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
+from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, reason_of
+from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
 STEP_TIMEOUT = timedelta(minutes=10)
 BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "process group")
@@ -81,8 +85,8 @@ class Alone:
     size = 1
     share = WHOLE
 
-    def parallel(self, network: nn.Module) -> nn.Module:
-        """Return the network as its training steps call it."""
+    def parallel(self, network: nn.Module, outputs: Callable[[], Tensor]) -> nn.Module:
+        """Return the network as its training steps call it; `outputs` are those of its first step."""
         return network
 
     def total(self, value: Tensor) -> Tensor:
@@ -144,13 +148,27 @@ class Together(Alone):
             self.close()
             raise RankError(f"rank {self.rank} of {self.size} begins alone: {reason_of(error)}") from error
 
-    def parallel(self, network: nn.Module) -> nn.Module:
-        """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU."""
+    def parallel(self, network: nn.Module, outputs: Callable[[], Tensor]) -> nn.Module:
+        """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU.
+
+        Only the output goes into the loss, so only what it depends on waits for a gradient: heads beside it, layers
+        that a step leaves out and layers that nothing calls have none, as in a single process. What a step leaves out
+        is found in each step, but where reentrant checkpoints hide it until the backward pass: there, in the first.
+
+        Raises:
+            FunctionFault, RankError: a process has failed.
+        """
         on_gpu = self._device.type == "cuda"
+        with state_kept(network), seeded(0, self._device):
+            is_hidden = self.from_first(_has_reentrant_checkpoints(outputs()))
         if on_gpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network, self._gradients)  # type: ignore[no-untyped-call]
         return nn.parallel.DistributedDataParallel(
-            network, device_ids=[self._device] if on_gpu else None, process_group=self._gradients
+            _OnlyOutput(network),
+            device_ids=[self._device] if on_gpu else None,
+            process_group=self._gradients,
+            find_unused_parameters=not is_hidden,
+            static_graph=is_hidden,
         )
 
     def total(self, value: Tensor) -> Tensor:
@@ -240,6 +258,32 @@ class Together(Alone):
                 self._dist.destroy_process_group(group)
         group = self._gradients = self._weights = None
         gc.collect()
+
+
+class _OnlyOutput(nn.Module):
+    """A network that returns its output and nothing beside it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return output_of(self.network(*args, **kwargs))
+
+
+def _has_reentrant_checkpoints(outputs: Tensor) -> bool:
+    """Return whether parts of a network run again, with their own graph, in the backward pass."""
+    seen: set[Any] = set()
+    waiting: list[Any] = [outputs.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "CheckpointFunctionBackward":
+            return True
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions]
+    return False
 
 
 def _first_cause(messages: list[Any]) -> _Failure | None:

@@ -21,6 +21,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Splits, Task, TaskError, load_task
+from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors
 from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
 from aquasurf_ray.tasks.objective import name_of
@@ -177,9 +178,11 @@ class _Check:
         if not math.isfinite(loss):
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         self._refuse_all_pairs(outputs, targets)
+        self.task.objective.on(self.device).refuse_counted_padding(outputs, targets)
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
-        return "; ".join([f"{forms}, loss {loss:.4g}", *self._ambiguous(outputs, targets), *self._stay(inputs)])
+        notes = [*self._ambiguous(outputs, targets), *self._no_mean(loss, outputs, targets), *self._stay(inputs)]
+        return "; ".join([f"{forms}, loss {loss:.4g}", *notes])
 
     def spectrum(self) -> str:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
@@ -200,13 +203,19 @@ class _Check:
                 for split in splits.named().values()
             )
         )
+        numbers = _numbers_of(splits.train)
         result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
+        changed = sorted({name for (_, name), _ in numbers.items() ^ _numbers_of(splits.train).items()})
         if result.status == "diverged" or result.score is None:
             raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
         metric = self.task.objective.metric
         recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
         metrics = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
-        return f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
+        steps = f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
+        if not changed:
+            return steps
+        named = ", ".join(changed)
+        return f"{steps}; reading examples changes {named}, so a resumed training may differ from an uninterrupted one"
 
     def _with(self, function: str) -> nn.Module:
         return untrained_network(self.task, lambda: Activation(function), seed=0, device=self.device)
@@ -273,6 +282,29 @@ class _Check:
             "bring both to one shape"
         )
 
+    def _no_mean(self, loss: float, outputs: Tensor, targets: Tensor) -> list[str]:
+        """Return a warning if the losses of two parts of the batch do not make up that of the batch."""
+        objective = self.task.objective
+        cut = max(1, len(targets) // 3)
+        parts = [(outputs[:cut], targets[:cut]), (outputs[cut:], targets[cut:])]
+        weights = [float(objective.weights(part).sum()) for _, part in parts]
+        if 0 in weights:
+            return []
+        try:
+            losses = [self._loss(*part) for part in parts]
+        except TaskError:  # a loss of the user's own may take whole batches only
+            return []
+        together = (
+            sum(losses) if objective.sums else sum(map(math.prod, zip(losses, weights, strict=True))) / sum(weights)
+        )
+        if math.isclose(loss, together, rel_tol=1e-3, abs_tol=1e-5):
+            return []
+        return [
+            f"warning: the loss is no mean over the targets that count, {loss:.4g} and {together:.4g} in two parts, so "
+            "losses of several batches are approximate; settings within a function (ignore_index, reduction, weight) "
+            "cannot be seen, those that functools.partial binds can"
+        ]
+
     def _stay(self, inputs: Inputs) -> list[str]:
         """Return a warning about activations in the model's own code, if `network_from` had no example to find them."""
         network = self.task.network
@@ -297,6 +329,13 @@ def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, de
     """Train for one epoch on a few examples, otherwise by the task's recipe."""
     short = replace(task, recipe=replace(task.recipe, epochs=1, batch_size=batch_size), data=lambda: splits)
     return train(short, Activation(function), splits=splits, seed=0, device=device)
+
+
+def _numbers_of(examples: Examples) -> dict[tuple[int, str], float]:
+    """Return the numbers that the data set of a split, and its loader's `collate_fn`, have as attributes."""
+    if isinstance(examples, DataLoader):
+        return numbers_in(examples.dataset, examples.collate_fn)
+    return numbers_in(examples)
 
 
 def _counts(network: nn.Module) -> tuple[int, int]:

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from aquasurf_ray.driver.examine import task_check
-from aquasurf_ray.tasks import Objective, Recipe, Splits, Task, data_set_of, load_task, regression, task_names
+from aquasurf_ray.tasks import (
+    Objective,
+    Recipe,
+    Splits,
+    Task,
+    classification,
+    data_set_of,
+    load_task,
+    regression,
+    task_names,
+)
+from aquasurf_ray.tasks.objective import ACCURACY
 
 STEPS = ["network", "data", "batch", "spectrum", "training"]
 
@@ -114,3 +126,106 @@ def test_losses_with_an_exponential_are_not_taken_to_broadcast(monkeypatch):
     )
     monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
     assert [step.says for step in task_check.check_task("counts") if not step.ok] == []
+
+
+LABELLED = TensorDataset(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2)
+
+
+class NoLength:
+    def __iter__(self):
+        return iter(range(24))
+
+
+class Counting(Dataset):
+    """Changes with each item that is read."""
+
+    def __init__(self):
+        self.n_read = 0
+
+    def __len__(self):
+        return len(LABELLED)
+
+    def __getitem__(self, index):
+        self.n_read += 1
+        x, y = LABELLED[index]
+        return x + 0.01 * self.n_read, y
+
+
+def all_checked(monkeypatch, examples, objective):
+    task = Task(
+        "loaded",
+        lambda activation: nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 2)),
+        lambda: Splits(examples, LABELLED, LABELLED),
+        Recipe(epochs=1, batch_size=6),
+        objective or classification(),
+    )
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    return task_check.check_task("loaded")
+
+
+def checked(monkeypatch, examples, objective=None):
+    return all_checked(monkeypatch, examples, objective)[-1]
+
+
+def checked_batch(monkeypatch, examples, objective):
+    return all_checked(monkeypatch, examples, objective)[2]
+
+
+def nothing(items):
+    return torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("loader", "says"),
+    [
+        (lambda: DataLoader(LABELLED, 6, sampler=NoLength()), "a DataLoader must have a length, which schedules need"),
+        (lambda: DataLoader(LABELLED, 6, collate_fn=nothing), "its batches have no examples; look at the collate_fn"),
+    ],
+    ids=["no length", "empty batches"],
+)
+def test_loaders_that_cannot_be_used_are_refused_in_a_sentence(loader, says, monkeypatch):
+    step = checked(monkeypatch, loader())
+    assert not step.ok
+    assert says in step.says
+
+
+@pytest.mark.parametrize("wrap", [lambda examples: examples, lambda examples: DataLoader(examples, batch_size=6)])
+def test_a_data_set_that_changes_as_it_is_read_is_named(wrap, monkeypatch):
+    step = checked(monkeypatch, wrap(Counting()))
+    assert step.ok
+    says = "reading examples changes Counting.n_read, so a resumed training may differ from an uninterrupted one"
+    assert step.says.endswith(says)
+    assert "resumed" not in checked(monkeypatch, wrap(LABELLED)).says
+
+
+def test_a_loss_that_counts_padding_among_answers_is_refused(monkeypatch):
+    answers = torch.where(torch.arange(48).reshape(24, 2) % 5 == 0, -100.0, 1.0)
+    examples = TensorDataset(LABELLED.tensors[0], answers)
+    objective = Objective(nn.BCEWithLogitsLoss(), regression().metric, "bernoulli")
+    step = checked(monkeypatch, examples, objective)
+    assert not step.ok
+    assert "the loss must leave out targets of -100, which are padding" in step.says
+
+
+def ignoring(outputs, targets, **settings):
+    return functional.cross_entropy(outputs, targets, **settings)
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_seen"),
+    [
+        (ignoring, True),
+        (partial(ignoring, ignore_index=0), True),
+        (partial(ignoring, reduction="sum"), True),
+        (lambda outputs, targets: ignoring(outputs, targets, ignore_index=0), False),
+        (lambda outputs, targets: ignoring(outputs, targets, reduction="sum"), False),
+        (lambda outputs, targets: ignoring(outputs, targets, weight=torch.tensor([1.0, 9.0])), False),
+    ],
+)
+def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
+    labels = (torch.arange(24) % 6 > 1).long()
+    step = checked_batch(
+        monkeypatch, TensorDataset(LABELLED.tensors[0], labels), Objective(loss, ACCURACY, "categorical")
+    )
+    assert step.ok
+    assert ("the loss is no mean over the targets that count" in step.says) is not is_seen

@@ -67,6 +67,8 @@ def assert_same(result, expected):
         "padded_loader",
         "class_weights",
         "sum_of_losses",
+        "unreached",
+        "checkpointed",
     ],
 )
 def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
