@@ -22,7 +22,7 @@ from aquasurf_ray.workers.engine.optimisation import make_optimizer
 from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.messages import FunctionCost
-from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.network import sized_network
 
 MIN_ROUNDS = 3
 MAX_ROUNDS = 15
@@ -53,7 +53,9 @@ def measure_cost(
     task, seed, device, arithmetic = feed.task, feed.seed, feed.device, feed.arithmetic
     makers = factory or partial(Activation, activation.name), partial(Activation, REFERENCE)
     with process_settings(task.recipe, device), seeded(seed, device):
-        networks = [arithmetic.prepared(untrained_network(task, make, seed=seed, device=device)) for make in makers]
+        networks = [
+            arithmetic.prepared(sized_network(task, feed.splits, make, seed=seed, device=device)) for make in makers
+        ]
         batch = feed.first_step(networks[1])
         steppers = [_Stepper(task, network, batch, arithmetic) for network in networks]
         for stepper in steppers:

@@ -18,6 +18,8 @@ MACHINE_TROUBLE = (
     "cuFFT error",
     "NCCL",
 )
+RUNS_NETWORKS = "aquasurf_ray.activations.learned"
+"""The one module of that room that runs whole networks on data, whose errors are not the function's."""
 
 
 class FunctionFault(ArithmeticError):
@@ -32,7 +34,7 @@ def is_functions_fault(error: BaseException) -> bool:
     if is_machines_trouble(error):
         return False
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(name.startswith("aquasurf_ray.activations") for name in modules)
+    return any(name.startswith("aquasurf_ray.activations") and name != RUNS_NETWORKS for name in modules)
 
 
 def is_machines_trouble(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import form_factory
+from aquasurf_ray.activations.learned import sized
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
@@ -39,6 +40,23 @@ def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, d
         torch.default_generator.manual_seed(seed)
         network = task.network(activation)
     return network.to(device).train()
+
+
+def sized_network(
+    task: Task, splits: Splits, activation: ActivationFactory, *, seed: int, device: torch.device
+) -> nn.Module:
+    """Return the untrained network with its activations' parameters of channels sized, by a pass of two examples.
+
+    Raises:
+        TaskError, torch.OutOfMemoryError, and whatever the data set, the network and the function raise.
+    """
+    network = untrained_network(task, activation, seed=seed, device=device)
+
+    def run() -> object:
+        inputs, _ = _sent(next(leading_batches(splits.for_spectrum(), 2)), device)
+        return call_network(network, inputs)
+
+    return sized(network, run)
 
 
 def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.device) -> tuple[Inputs, torch.Tensor]:

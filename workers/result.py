@@ -49,6 +49,28 @@ def final_metrics(
     )
 
 
+@dataclass(frozen=True)
+class LearnedValues:
+    """What one learned parameter of one layer's activation became.
+
+    Attributes:
+        layer: the activation's name in the network.
+        parameter: the parameter's name in the function.
+        initial: its value before the training.
+        n_channels: how many channels have a value of their own; None for one value for the layer.
+        mean, spread: mean and standard deviation over the channels after the last epoch; the spread of one value is 0.
+        course: the mean after each epoch.
+    """
+
+    layer: str
+    parameter: str
+    initial: float
+    n_channels: int | None
+    mean: float
+    spread: float
+    course: tuple[float, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult(TrainingMetrics):
     """A finished or diverged training.
@@ -61,6 +83,7 @@ class TrainingResult(TrainingMetrics):
         device: the GPU's name, or `cpu`.
         n_devices: the number of processes that trained together.
         precision: the float type that the forward pass really used: `float32` or `bfloat16`.
+        learned: what the function's learned parameters became, layer by layer; empty for a function without any.
     """
 
     status: Literal["done", "diverged"] = field(kw_only=False)
@@ -72,3 +95,4 @@ class TrainingResult(TrainingMetrics):
     device: str
     n_devices: int
     precision: str
+    learned: tuple[LearnedValues, ...] = ()

@@ -40,7 +40,7 @@ from aquasurf_ray.workers.fisher.errors import (
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.likelihood import likelihood_named, require_real
 from aquasurf_ray.workers.fisher.padding import Padding
-from aquasurf_ray.workers.network import spectrum_batch, untrained_network
+from aquasurf_ray.workers.network import sized_network, spectrum_batch
 
 __all__ = [
     "Coverage",
@@ -120,7 +120,8 @@ def fisher_spectrum(
 
     The model is used in the mode it is given, normally training mode (batch norm then normalises by the batch), and is
     left as it was found: parameters, gradients, buffers and hooks; so are the global generators of torch, NumPy and
-    Python.
+    Python. The spectrum is of the network's weights: the learned parameters of its activations have no block, and count
+    as little in the coverage as frozen weights.
 
     Args:
         model: returns outputs [n, ..., c], or [n, c, ...] if the targets say so, or a tuple, dictionary or dataclass
@@ -222,7 +223,7 @@ def task_spectrum(
     Raises:
         SpectrumError, torch.OutOfMemoryError, TaskError, and whatever the function raises.
     """
-    network = untrained_network(task, lean_factory(function), seed=seed, device=device)
+    network = sized_network(task, splits, lean_factory(function), seed=seed, device=device)
     inputs, targets = spectrum_batch(task, splits, seed=seed, device=device)
     arithmetic = Arithmetic(task.recipe, device)
     network, inputs = arithmetic.prepared(network), arithmetic.formatted(inputs)

@@ -29,6 +29,7 @@ from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.form import FormChoice, chosen_form
 from aquasurf_ray.workers.engine.health import REFUSED, HealthLimits, check_health, is_refusal
+from aquasurf_ray.workers.engine.learned_values import LearningRecord
 from aquasurf_ray.workers.engine.loop import ProgressCallback, Throughput, TrainingLoop
 from aquasurf_ray.workers.engine.memory import PeakMemory
 from aquasurf_ray.workers.engine.precision import process_settings, used_precision
@@ -108,6 +109,7 @@ def train(
     team = Together(ranks, timedelta(seconds=task.time_limit)) if ranks else Alone()
     history: list[Epoch] = []
     throughput = Throughput()
+    record: LearningRecord | None = None
     metrics, reason = TrainingMetrics(), None
     try:
         with process_settings(task.recipe, device):
@@ -125,7 +127,7 @@ def train(
             if gate is not None:
                 check_health(feed, activation, limits=gate)
             loop = _Beginning(feed, activation, choose_form, team).loop(checkpoints)
-            history, throughput = loop.history, loop.throughput
+            history, throughput, record = loop.history, loop.throughput, loop.learned
             memory = PeakMemory(device)  # begins here, so that the peak is the training's own, with or without the gate
             metrics = loop.to_the_end(checkpoints, checkpoint_interval, on_epoch, stop_rule, stop_asked)
     except TrainingDrained:
@@ -152,6 +154,7 @@ def train(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         n_devices=team.size,
         precision=used_precision(task.recipe, device),
+        learned=record.values() if record else (),
     )
 
 

@@ -300,7 +300,7 @@ def program_of(expression: Expression) -> Program:
     expression = expression.labelled()
     writer = _Writer(expression.parameters)
     value = writer.register(expression)
-    if not _reads_x(expression):
+    if not reads_x(expression):
         value = writer.step(torch.add, writer.step(operator_named("zero").function, 0), value)
     last_use = {register: step for step, (_, arguments) in enumerate(writer.steps) for register in arguments}
     return tuple(
@@ -353,7 +353,7 @@ class _Writer:
             entry = operator_named(expression.operator)
             arguments = [self.register(argument, full=not entry.built_in) for argument in expression.arguments]
             register = self._registers[expression] = self.step(entry.function, *arguments)
-        return self._expanded(register) if full and not _reads_x(expression) else register
+        return self._expanded(register) if full and not reads_x(expression) else register
 
     def _leaf(self, leaf: Expression, full: bool) -> int:
         if leaf.value is not None:
@@ -367,8 +367,8 @@ class _Writer:
         return self.step(torch.Tensor.expand_as, register, 0)
 
 
-def _reads_x(expression: Expression) -> bool:
+def reads_x(expression: Expression) -> bool:
     """Return whether the variable occurs in an expression."""
     if expression.operator is None:
         return expression.value is None and expression.learned is None
-    return any(map(_reads_x, expression.arguments))
+    return any(map(reads_x, expression.arguments))

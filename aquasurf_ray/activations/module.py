@@ -10,7 +10,7 @@ which dimension has the channels). Make it run once before an optimiser is made:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,7 +84,11 @@ class Activation(nn.Module):
         Raises:
             ActivationError: `x` has another number of channels than the parameters, or none.
         """
-        return run_program(self._program, x, self.parameters_at(x))
+        return self.values(x, self.parameters_at(x))
+
+    def values(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Return the function's values at `x` with other learned parameters, which broadcast with it."""
+        return run_program(self._program, x, parameters)
 
     def parameters_at(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the learned parameters in the type of `x` and in shapes that broadcast with it; size the unsized.
@@ -92,13 +96,15 @@ class Activation(nn.Module):
         Raises:
             ActivationError: `x` has another number of channels than the parameters, or none.
         """
+        if not self._learned:
+            return ()
         return tuple(
-            self._of_channels(name, x) if learned.per_channel else getattr(self, name).to(x.dtype)
+            self._at_channels(name, x) if learned.per_channel else getattr(self, name).to(x.dtype)
             for name, learned in self._learned.items()
         )
 
-    def _of_channels(self, name: str, x: Tensor) -> Tensor:
-        dim = self._channel_dim(x)
+    def _at_channels(self, name: str, x: Tensor) -> Tensor:
+        dim = self.channel_dim_of(x)
         parameter = getattr(self, name)
         if isinstance(parameter, UninitializedParameter):
             self._size(name, x.shape[dim])
@@ -111,7 +117,12 @@ class Activation(nn.Module):
         shape[dim] = x.shape[dim]
         return getattr(self, name).to(x.dtype).view(shape)  # type: ignore[no-any-return]
 
-    def _channel_dim(self, x: Tensor) -> int:
+    def channel_dim_of(self, x: Tensor) -> int:
+        """Return the dimension of the channels of `x`, counted from 0.
+
+        Raises:
+            ActivationError: `x` has no such dimension.
+        """
         dim = (-1 if x.dim() in (1, 3) else 1) if self.channel_dim is None else self.channel_dim
         if not -x.dim() <= dim < x.dim():
             raise ActivationError(f"{self.name} learns for each channel, and {tuple(x.shape)} has no dimension {dim}")

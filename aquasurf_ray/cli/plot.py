@@ -24,6 +24,7 @@ class Kind(StrEnum):
     confirmed = "confirmed"
     cost = "cost"
     learning = "learning"
+    learned = "learned"
     predictions = "predictions"
     spectra = "spectra"
     failures = "failures"

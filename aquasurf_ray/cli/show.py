@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 app = Commands()
 
+_Learned = dict[int, list[dict[str, Any]]]
+
 _OF_COST = (
     *("device", "time_ratio", "memory_ratio", "step_seconds", "relu_step_seconds"),
     *("activation_bytes", "relu_activation_bytes"),
@@ -59,10 +61,11 @@ def show(
     with open_store(store) as opened:
         found = _find(opened, function)
         names = _neighbor_names(opened, found.known) if found.known else {}
+        learned = _learned(opened, found.known) if found.known else {}
         surrogates = {run.name: run.config.get("surrogate", EARLIER_SURROGATE) for run in opened.runs()}
     if found.known is None and found.expression is None:
         raise BadUse(found.problem or "")
-    document = _document(found, names, surrogates)
+    document = _document(found, names, surrogates, learned)
     if as_json:
         print_json(document)
     else:
@@ -107,7 +110,7 @@ def _modules(store: stored.Store, known: stored.FunctionHistory | None) -> list[
     return list(dict.fromkeys(module for run in runs for module in run.config.get("modules") or ()))
 
 
-def _document(found: _Found, names: dict[int, str], surrogates: dict[str, str]) -> dict[str, Any]:
+def _document(found: _Found, names: dict[int, str], surrogates: dict[str, str], learned: _Learned) -> dict[str, Any]:
     from aquasurf_ray.activations import fingerprint, latex, words
 
     known, expression = found.known, found.expression
@@ -117,7 +120,7 @@ def _document(found: _Found, names: dict[int, str], surrogates: dict[str, str]) 
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
         "fingerprint": known.function.fingerprint if known else expression and fingerprint(expression),
-        **(_history_document(known, names, surrogates) if known else _UNKNOWN),
+        **(_history_document(known, names, surrogates, learned) if known else _UNKNOWN),
     }
 
 
@@ -146,8 +149,14 @@ def _neighbor_names(store: stored.Store, known: stored.FunctionHistory) -> dict[
     return {number: record.name for number, record in store.functions(ids).items()}
 
 
+def _learned(store: stored.Store, known: stored.FunctionHistory) -> _Learned:
+    """Return what the function's learned parameters became, by evaluation."""
+    numbers = {item.request.evaluation.id for item in known.evaluations}
+    return {number: [vars(values) for values in store.learned(number)] for number in numbers}
+
+
 def _history_document(
-    known: stored.FunctionHistory, names: dict[int, str], surrogates: dict[str, str]
+    known: stored.FunctionHistory, names: dict[int, str], surrogates: dict[str, str], learned: _Learned
 ) -> dict[str, Any]:
     return {
         "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
@@ -159,7 +168,12 @@ def _history_document(
         "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
         "seeds": _seed_documents(known),
         "evaluations": [
-            {"run": item.run, "task": item.task, **_evaluation_document(item, names, surrogates[item.run])}
+            {
+                "run": item.run,
+                "task": item.task,
+                **_evaluation_document(item, names, surrogates[item.run]),
+                "learned": learned[item.request.evaluation.id],
+            }
             for item in known.evaluations
         ],
     }
@@ -259,6 +273,8 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     for key in ("stopped_early", "reason", "error"):
         if evaluation[key]:
             print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
+    for values in evaluation["learned"]:
+        print(f"    {'learned':<16} {_how_learned(values)}")
     why = evaluation["suggestion"]
     origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
     print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
@@ -271,6 +287,16 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
             print(f"    {'neighbor':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
         basis = "features" if why["features_version"] else "embedding"
         print(f"    {basis:<16} {why[f'{basis}_version']}")
+
+
+def _how_learned(values: dict[str, Any]) -> str:
+    """Return what one parameter became: `a of layer '1': 0.25 to 0.18 (spread 0.05 over 64 channels); 0.21, 0.18`."""
+    n, course = values["n_channels"], values["course"]
+    spread = f" (spread {values['spread']:.3g} over {n} channels)" if n else ""
+    every = max(1, -(-len(course) // 6))  # at most six points of the course, the last one among them
+    points = ", ".join(f"{mean:.4g}" for mean in course[::-1][::every][::-1])
+    became = f"{values['initial']:.4g} to {values['mean']:.4g}{spread}"
+    return f"{values['parameter']} of layer '{values['layer']}': {became}; course {points}"
 
 
 def _how_trained(evaluation: dict[str, Any]) -> str:

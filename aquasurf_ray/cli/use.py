@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import Function
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.options import Function, Setting
+
+if TYPE_CHECKING:
+    from aquasurf_ray.store import LearnedValues
 
 app = Commands()
 
@@ -22,6 +28,7 @@ class Form(StrEnum):
     onnx = "onnx"
     jax = "jax"
     tensorflow = "tensorflow"
+    expression = "expression"
 
 
 @app.command(epilog="Example: aquasurf use 'mul(erf(x),erfc(x))' > activation.py")
@@ -30,6 +37,18 @@ def use(
     form: Annotated[
         Form, typer.Option(metavar="|".join(Form), help="Framework of the source; compiled is PyTorch, fused.")
     ] = Form.pytorch,
+    learned: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Take the values that the learned parameters got in this run."),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mean|LAYER",
+            help="With --learned: make them constants, the mean over all layers or the value of one layer.",
+        ),
+    ] = None,
+    store: Setting = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
     ] = None,
@@ -38,6 +57,9 @@ def use(
 
     The source is a PyTorch module, or a function for JAX or TensorFlow. An ONNX model is written to the file given
     with -o: float32, input "x" of shape [batch, features], output "y".
+
+    With --learned, learned parameters begin with the mean of what the layers of a trained network learned; with
+    --freeze they become constants, and --form expression prints the function, to be trained as a candidate of its own.
     """
     from aquasurf_ray.activations import ActivationError
     from aquasurf_ray.analysis.output_file import check_place
@@ -47,7 +69,11 @@ def use(
         check_place(output)
     if output is None and form is Form.onnx:
         raise BadUse("form: an ONNX model is binary and cannot be printed; name a file with -o")
+    if freeze is not None and learned is None:
+        raise BadUse(f"freeze: {freeze!r} needs --learned RUN, which has the values")
     try:
+        if learned is not None:
+            function = _learned_function(function, learned, freeze, store)
         _give(function, form, output)
     except ActivationError as error:
         raise BadUse(str(error)) from None
@@ -56,12 +82,45 @@ def use(
 
 
 def _give(function: str, form: Form, output: Path | None) -> None:
+    from aquasurf_ray.activations import parse
     from aquasurf_ray.activations.sources import LANGUAGES, export_onnx, source
     from aquasurf_ray.analysis.output_file import write_file
 
-    if output is None:
+    if form is Form.expression:
+        text = f"{parse(function)}\n"
+        if output is None:
+            print(text, end="")
+        else:
+            write_file(output, text.encode())
+    elif output is None:
         print(source(function, LANGUAGES[form.value]), end="")
     elif form is Form.onnx:
         export_onnx(function, output)
     else:
         write_file(output, source(function, LANGUAGES[form.value]).encode())
+
+
+def _learned_function(function: str, run: str, freeze: str | None, store: str | None) -> str:
+    """Return the function with the values that it learned in a run, the mean over the run's trainings of it."""
+    from aquasurf_ray.activations import fingerprint, parse
+    from aquasurf_ray.activations.learned import frozen, warm_started
+
+    digest = fingerprint(parse(function))
+    with open_store(store) as opened:
+        values = _values(opened.learned_in(opened.run(run).id, digest), run, function, freeze)
+        expression = parse(opened.function_history(digest).function.name)  # the spelling whose parameters have values
+    return str(warm_started(expression, values) if freeze is None else frozen(expression, values))
+
+
+def _values(found: Sequence[LearnedValues], run: str, function: str, freeze: str | None) -> dict[str, float]:
+    """Return the mean of each parameter over layers and trainings, or over the trainings of one layer."""
+    from aquasurf_ray.driver.errors import BadUse
+
+    layers = list(dict.fromkeys(each.layer for each in found))
+    if not layers:
+        raise BadUse(f"run '{run}' has no training of {function} that learned parameters; see: aquasurf top {run}")
+    if freeze not in (None, "mean", *layers):
+        raise BadUse(f"freeze: {freeze!r} must be mean or one of the layers {', '.join(layers)}")
+    chosen = [each for each in found if freeze in (None, "mean", each.layer) and each.mean is not None]
+    names = dict.fromkeys(each.parameter for each in chosen)
+    return {name: fmean(each.mean or 0.0 for each in chosen if each.parameter == name) for name in names}

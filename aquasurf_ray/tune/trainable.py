@@ -97,7 +97,7 @@ class _Reports:
     def end(self, result: TrainingResult, checkpoint: Checkpoint | None) -> None:
         """Report the last epoch with the final metrics, or the reason why there is none."""
         epochs = self._metrics(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
-        metrics = {key: value for key, value in asdict(result).items() if key != "epochs" and value is not None}
+        metrics = {key: value for key, value in asdict(result).items() if key != "epochs" and value not in (None, ())}
         metrics["training_seconds"] = metrics.pop("seconds")
         if result.status == "diverged":
             metrics |= dict.fromkeys(SCORES, -self._worst) | dict.fromkeys(LOSSES, self._worst)

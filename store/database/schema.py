@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -239,6 +239,21 @@ class Epoch(Base):
     val_accuracy: Mapped[float | None]
     learning_rate: Mapped[float | None]
     seconds: Mapped[float | None]
+
+
+class LearnedValue(Base):
+    """What one learned parameter of the function became in one layer: mean and spread over channels, and its course."""
+
+    __tablename__ = "learned_values"
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    layer: Mapped[str]
+    parameter: Mapped[str]
+    initial: Mapped[float]
+    n_channels: Mapped[int | None]
+    mean: Mapped[float | None]
+    spread: Mapped[float | None]
+    course: Mapped[list[Any]] = mapped_column(JSON_CELL)
 
 
 class ImportedEntry(Base):

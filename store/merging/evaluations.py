@@ -14,12 +14,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import dump_json, load_json
-from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, Event, ImportedEntry, RunEvaluation, table
+from aquasurf_ray.store.database.schema import (
+    Attempt,
+    Epoch,
+    Evaluation,
+    Event,
+    ImportedEntry,
+    LearnedValue,
+    RunEvaluation,
+    table,
+)
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
 from aquasurf_ray.store.verbs.fence import chunks
-from aquasurf_ray.store.verbs.results import METRICS, read_curve
+from aquasurf_ray.store.verbs.results import METRICS, read_curve, read_learned
 
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
+_LEARNED = table(LearnedValue)
 _ENTRIES, _REQUESTS, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
 _KEY = ("task_id", "function_id", "seed")
 OTHER_RESULT = "other_result"
@@ -104,7 +114,7 @@ def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
         return False
     curve = _curve_there(merging, theirs["id"])
     if _figures(ours, _curve_here(merging, ours["id"])) != _figures(theirs, curve):
-        _keep(merging, theirs, curve, ours["id"])
+        _keep(merging, theirs, curve, _learned_there(merging, theirs["id"]), ours["id"])
     elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
         owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
         merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(owner))
@@ -113,10 +123,12 @@ def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
 
 def _take(merging: Merging, ours: Row, theirs: Row) -> None:
     if _finished(ours):
-        _keep(merging, ours, _curve_here(merging, ours["id"]), ours["id"])
+        learned = [asdict(values) for values in read_learned(merging.here, ours["id"])]
+        _keep(merging, ours, _curve_here(merging, ours["id"]), learned, ours["id"])
     values = _without(theirs, "id", "created_at", *_KEY)
     merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(values))
-    merging.here.execute(sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == ours["id"]))
+    for curves in (_EPOCHS, _LEARNED):
+        merging.here.execute(sa.delete(curves).where(curves.c.evaluation_id == ours["id"]))
     merging.count("results")
     _tell(merging, ours, theirs)
 
@@ -145,10 +157,16 @@ def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:
     return [_without(dict(row._mapping), "evaluation_id") for row in merging.source.rows(query)]
 
 
-def _keep(merging: Merging, result: Row, curve: list[Row], evaluation_id: int) -> None:
+def _learned_there(merging: Merging, evaluation_id: int) -> list[Row]:
+    query = sa.select(_LEARNED).where(_LEARNED.c.evaluation_id == evaluation_id).order_by(_LEARNED.c.position)
+    return [_without(dict(row._mapping), "evaluation_id", "position") for row in merging.source.rows(query)]
+
+
+def _keep(merging: Merging, result: Row, curve: list[Row], learned: list[Row], evaluation_id: int) -> None:
     """Record a result that loses to another one, for the log of the run that had it."""
     run_id = result["claimed_by"] or _who_wants(merging, evaluation_id)
     kept = {name: result[name] for name in ("status", "code_version", *METRICS)} | {"epochs": curve}
+    kept |= {"learned": learned} if learned else {}
     data = load_json(dump_json({"result": kept, "merged": True}))
     merging.notes.append(Note(run_id, OTHER_RESULT, evaluation_id, result["function_id"], data))
 
@@ -181,11 +199,13 @@ def observed(run_id: int, evaluation_id: int, result: Row) -> Note:
 
 
 def _copy_curves(merging: Merging, rows: Sequence[Row]) -> None:
+    """Copy learning curves, and what was learned."""
     numbers = [row["id"] for row in rows]
-    query = sa.select(_EPOCHS).where(_EPOCHS.c.evaluation_id.in_(numbers))
-    epochs = merging.source.rows(query.order_by(_EPOCHS.c.evaluation_id, _EPOCHS.c.epoch)) if numbers else []
-    for part in chunks([_moved(merging, row) for row in epochs]):
-        merging.here.execute(sa.insert(_EPOCHS), part)
+    for curves, order in ((_EPOCHS, _EPOCHS.c.epoch), (_LEARNED, _LEARNED.c.position)):
+        query = sa.select(curves).where(curves.c.evaluation_id.in_(numbers)).order_by(curves.c.evaluation_id, order)
+        found = merging.source.rows(query) if numbers else []
+        for part in chunks([_moved(merging, row) for row in found]):
+            merging.here.execute(sa.insert(curves), part)
 
 
 def _copy_entries(merging: Merging, rows: Sequence[Row]) -> None:

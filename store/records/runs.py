@@ -204,6 +204,23 @@ class EpochRecord:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class LearnedValues:
+    """What one learned parameter of the function became in one layer.
+
+    `n_channels` is None for one value for the layer; `mean` and `spread` are over the channels, and `course` has the
+    mean after each epoch.
+    """
+
+    layer: str
+    parameter: str
+    initial: float
+    n_channels: int | None
+    mean: float | None
+    spread: float | None
+    course: tuple[float, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult(TrainingMetrics):
     """A training's result. A `done` one needs a finite score; a `diverged` one has none.
@@ -221,6 +238,7 @@ class EvaluationResult(TrainingMetrics):
     precision: str | None = None
     worker: str | None = None
     epochs: tuple[EpochRecord, ...] = ()
+    learned: tuple[LearnedValues, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.engine import insert_or_skip
-from aquasurf_ray.store.database.schema import Epoch, Evaluation, RunEvaluation
+from aquasurf_ray.store.database.schema import Epoch, Evaluation, Function, RunEvaluation
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.runs import (
     Claim,
@@ -33,6 +33,7 @@ from aquasurf_ray.store.records.runs import (
     EvaluationRequest,
     EvaluationResult,
     EvaluationStatus,
+    LearnedValues,
     Lease,
     Origin,
     StartRecord,
@@ -47,6 +48,7 @@ from aquasurf_ray.store.verbs.results import (
     FINISH,
     check_result,
     read_curve,
+    read_learned,
     reopen,
     same_result,
     write_results,
@@ -286,6 +288,27 @@ class EvaluationVerbs(StoreCore):
     def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
         """Return the learning curve, by epoch."""
         return self._read(lambda connection: read_curve(connection, evaluation_id))
+
+    def learned(self, evaluation_id: int) -> tuple[LearnedValues, ...]:
+        """Return what the function's learned parameters became, in the network's order; empty without any."""
+        return self._read(lambda connection: read_learned(connection, evaluation_id))
+
+    def learned_in(self, run_id: int, fingerprint: str) -> tuple[LearnedValues, ...]:
+        """Return what one function's learned parameters became in the trainings that a run has of it, in any order of
+        the trainings."""
+        query = (
+            sa.select(RunEvaluation.evaluation_id)
+            .join(Evaluation, Evaluation.id == RunEvaluation.evaluation_id)
+            .join(Function, Function.id == Evaluation.function_id)
+            .where(RunEvaluation.run_id == run_id, Function.fingerprint == fingerprint, Evaluation.status == "done")
+            .order_by(RunEvaluation.position)
+        )
+
+        def read(connection: sa.Connection) -> tuple[LearnedValues, ...]:
+            numbers = connection.execute(query).scalars().all()
+            return tuple(values for number in numbers for values in read_learned(connection, number))
+
+        return self._read(read)
 
     def _read_body(self, evaluation_id: int) -> EvaluationRecord:
         return self._read(lambda connection: _read(connection, evaluation_id))

@@ -32,7 +32,7 @@ from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, t
 
 VERSION = "imported"
 _EVALUATIONS = table(Evaluation)
-_METRICS = tuple(f.name for f in fields(EvaluationResult) if f.name not in ("status", "epochs"))
+_METRICS = tuple(f.name for f in fields(EvaluationResult) if f.name not in ("status", "epochs", "learned"))
 _ENTRY_COLUMNS = (EntryTable.name, EntryTable.aliases, EntryTable.cdf, EntryTable.cdf_length, EntryTable.other)
 
 

@@ -15,15 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
-from aquasurf_ray.store.database.schema import Epoch, Evaluation, RunEvaluation, table
+from aquasurf_ray.store.database.schema import Epoch, Evaluation, LearnedValue, RunEvaluation, table
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, Lease
+from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, LearnedValues, Lease
 from aquasurf_ray.store.verbs.fence import FencedRun, log
 
 _EVALUATIONS, _EPOCHS, _REQUESTS = table(Evaluation), table(Epoch), table(RunEvaluation)
+_LEARNED = table(LearnedValue)
 CHANGE = sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == sa.bindparam("at_evaluation"))
 FINISH = CHANGE.values(finished_at=utc_now())
-METRICS = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs"))
+METRICS = tuple(field.name for field in fields(EvaluationResult) if field.name not in ("status", "epochs", "learned"))
 _KEPT = ("status", "claimed_by", "code_version", *METRICS)  # its times are in the run's log
 _READ_KEPT = sa.select(*(_EVALUATIONS.c[name] for name in ("function_id", *_KEPT))).where(
     _EVALUATIONS.c.id == sa.bindparam("at_evaluation")
@@ -34,6 +35,13 @@ _CURVE = sa.select(*(_EPOCHS.c[field.name] for field in fields(EpochRecord)))
 _READ_CURVE = _CURVE.where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation")).order_by(_EPOCHS.c.epoch)
 _ADD_CURVE = sa.insert(_EPOCHS)
 _DROP_CURVE = sa.delete(_EPOCHS).where(_EPOCHS.c.evaluation_id == sa.bindparam("at_evaluation"))
+_READ_LEARNED = (
+    sa.select(*(_LEARNED.c[field.name] for field in fields(LearnedValues)))
+    .where(_LEARNED.c.evaluation_id == sa.bindparam("at_evaluation"))
+    .order_by(_LEARNED.c.position)
+)
+_ADD_LEARNED = sa.insert(_LEARNED)
+_DROP_LEARNED = sa.delete(_LEARNED).where(_LEARNED.c.evaluation_id == sa.bindparam("at_evaluation"))
 _NOT_REUSED = (
     sa.update(_REQUESTS)
     .where(_REQUESTS.c.run_id == sa.bindparam("at_run"), _REQUESTS.c.evaluation_id == sa.bindparam("at_evaluation"))
@@ -63,6 +71,13 @@ def write_results(
         connection.execute(FINISH, rows)
     if curves:
         connection.execute(_ADD_CURVE, curves)
+    learned = [
+        vars(values) | {"evaluation_id": n, "position": position, "course": list(values.course)}
+        for n, result in results.items()
+        for position, values in enumerate(result.learned)
+    ]
+    if learned:
+        connection.execute(_ADD_LEARNED, learned)
 
 
 def _values(result: EvaluationResult) -> dict[str, Any]:
@@ -81,6 +96,12 @@ def read_curve(connection: sa.Connection, evaluation_id: int) -> tuple[EpochReco
     return tuple(EpochRecord(*row) for row in connection.execute(_READ_CURVE, {"at_evaluation": evaluation_id}))
 
 
+def read_learned(connection: sa.Connection, evaluation_id: int) -> tuple[LearnedValues, ...]:
+    """Return what the function's learned parameters became, in the network's order."""
+    rows = connection.execute(_READ_LEARNED, {"at_evaluation": evaluation_id}).mappings()
+    return tuple(LearnedValues(**{**row, "course": tuple(row["course"])}) for row in rows)
+
+
 def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
     """Queue a finished evaluation as if it were new, and move its result to the log of the requesting run.
 
@@ -90,7 +111,11 @@ def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
     row = connection.execute(_READ_KEPT, at).one()
     kept = {name: getattr(row, name) for name in _KEPT}
     curve = [asdict(epoch) for epoch in read_curve(connection, evaluation_id)]
-    log(connection, run_id, "reopened", evaluation_id, row.function_id, {"result": kept | {"epochs": curve}})
+    kept["epochs"] = curve
+    learned = [asdict(values) for values in read_learned(connection, evaluation_id)]
+    result = kept | ({"learned": learned} if learned else {})
+    log(connection, run_id, "reopened", evaluation_id, row.function_id, {"result": result})
     connection.execute(_DROP_CURVE, at)
+    connection.execute(_DROP_LEARNED, at)
     connection.execute(CHANGE, _EMPTY | at)
     connection.execute(_NOT_REUSED, at | {"at_run": run_id})

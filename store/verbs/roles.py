@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from aquasurf_ray.store.database.schema import VERSION_TABLE, Base, Epoch, table
+from aquasurf_ray.store.database.schema import VERSION_TABLE, Base, Epoch, LearnedValue, table
 from aquasurf_ray.store.errors import BadRecord
 from aquasurf_ray.store.verbs.fence import StoreCore
 
@@ -58,7 +58,7 @@ class Roles:
             f"GRANT USAGE ON SCHEMA public TO {both}",
             f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {both}",
             f"GRANT INSERT, UPDATE ON {tables} TO {self.driver}",
-            f"GRANT DELETE ON {table(Epoch).name} TO {self.driver}",
+            f"GRANT DELETE ON {table(Epoch).name}, {table(LearnedValue).name} TO {self.driver}",
             f"REVOKE INSERT, UPDATE, DELETE ON {VERSION_TABLE} FROM {both}",
             f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {self.driver}",
             _set(self.analyst, "default_transaction_read_only", "on"),

@@ -40,4 +40,4 @@ def test_bad_use_is_told_in_a_line(arguments, said, tmp_path, monkeypatch, capsy
 
 
 def test_every_language_is_a_form() -> None:
-    assert {form.value for form in Form} == {*LANGUAGES, "onnx"}
+    assert {form.value for form in Form} == {*LANGUAGES, "onnx", "expression"}

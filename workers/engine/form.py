@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aquasurf_ray.activations import Activation, FastForm, form_factory
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.seeding import seeded
-from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.network import sized_network
 
 EAGER = "eager"
 
@@ -75,7 +75,7 @@ def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activ
         module.register_forward_hook(note)
         return module
 
-    network = arithmetic.prepared(untrained_network(task, make, seed=feed.seed, device=device))
+    network = arithmetic.prepared(sized_network(task, feed.splits, make, seed=feed.seed, device=device))
     with seeded(feed.seed, device), torch.no_grad():
         step = feed.first_step(network)
         sizes.clear()

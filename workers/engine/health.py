@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation, lean_factory
+from aquasurf_ray.activations.learned import learned_parameters
 from aquasurf_ray.tasks.inputs import call_network
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.precision import process_settings
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.faults import FunctionFault
-from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.network import sized_network
 
 REFUSED = "refused by the health gate"
 KINDS = ("non-finite-forward", "non-finite-backward", "vanishing-gradient", "exploding-gradient", "saturated")
@@ -126,7 +127,7 @@ class _Recorder:
         self.inputs: list[Tensor] = []
         self.shares: list[Tensor] = []
 
-    def make(self) -> nn.Module:
+    def make(self) -> Activation:
         """Return a new activation."""
         module = self._make()
         module.register_forward_hook(self._note)
@@ -140,7 +141,7 @@ class _Recorder:
         """End recording."""
         self._recording = False
 
-    def _note(self, module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+    def _note(self, module: Activation, arguments: tuple[Any, ...], output: Tensor) -> None:
         if not self._recording:
             return
         z = arguments[0]
@@ -152,7 +153,8 @@ class _Recorder:
 def _measured(feed: TrainingFeed, activation: Activation) -> Health:
     arithmetic, device = feed.arithmetic, feed.device
     recorder = _Recorder(activation)
-    network = arithmetic.prepared(untrained_network(feed.task, recorder.make, seed=feed.seed, device=device))
+    untrained = sized_network(feed.task, feed.splits, recorder.make, seed=feed.seed, device=device)
+    network = arithmetic.prepared(untrained)
     with seeded(feed.epoch_seed(1), device):
         step = feed.first_step(network)
         recorder.start()
@@ -162,9 +164,9 @@ def _measured(feed: TrainingFeed, activation: Activation) -> Health:
             with torch.no_grad():
                 outputs = output_of(call_network(network, step.inputs))
     ends = recorder.inputs
-    trained = [p for p in network.parameters() if p.requires_grad]
+    trained = _trained(network)
     gradients = torch.autograd.grad(loss, [*trained, *ends], allow_unused=True)
-    _refuse_non_finite(gradients)
+    _refuse_non_finite(gradients, network)
     return Health(
         loss=loss.item(),
         gradient_gain=_gain(gradients[len(trained) :]),
@@ -183,19 +185,28 @@ def _forward(feed: TrainingFeed, network: nn.Module, step: Step) -> tuple[Tensor
     return outputs, loss
 
 
-def _refuse_non_finite(gradients: tuple[Tensor | None, ...]) -> None:
-    bad = [g for g in gradients if g is not None and not g.isfinite().all()]
-    if bad:
-        raise Unhealthy(f"non-finite-backward: {len(bad)} of {len(gradients)} first gradients not finite")
+def _refuse_non_finite(gradients: tuple[Tensor | None, ...], network: nn.Module) -> None:
+    bad = [g is not None and not bool(g.isfinite().all()) for g in gradients]
+    if not any(bad):
+        return
+    broken = {id(p) for p, is_bad in zip(_trained(network), bad, strict=False) if is_bad}
+    learned = [f"{p.name} of layer '{p.layer}'" for p in learned_parameters(network) if id(p.tensor) in broken]
+    also = f", among them those by the learned parameter {learned[0]}" if learned else ""
+    raise Unhealthy(f"non-finite-backward: {sum(bad)} of {len(gradients)} first gradients not finite{also}")
 
 
-def _saturated_share(activation: nn.Module, z: Tensor) -> Tensor:
-    flat = z.detach().flatten()
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad]
+
+
+def _saturated_share(activation: Activation, z: Tensor) -> Tensor:
     # An odd stride, because an even one could sample the same column of every image.
-    sample = flat[:: -(-flat.numel() // SAMPLE) | 1]
-    sample = sample.clone().requires_grad_()
+    stride = -(-z.numel() // SAMPLE) | 1
+    sample = z.detach().flatten()[::stride].clone().requires_grad_()
+    # Each sampled unit with the parameters of its own channel.
+    parameters = [p.detach().expand(z.shape).flatten()[::stride] for p in activation.parameters_at(z)]
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(activation.forward(sample).sum(), sample)
+        (slope,) = torch.autograd.grad(activation.values(sample, parameters).sum(), sample)
     return (slope.abs() < FLAT).double().mean()
 
 

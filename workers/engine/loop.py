@@ -25,13 +25,14 @@ from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
+from aquasurf_ray.workers.engine.learned_values import LearningRecord
 from aquasurf_ray.workers.engine.optimisation import make_optimizer, make_schedule
 from aquasurf_ray.workers.engine.ranks import Alone
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDrained
 from aquasurf_ray.workers.engine.validation import evaluate, evaluation_batch_size
 from aquasurf_ray.workers.faults import FunctionFault
-from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.network import sized_network
 from aquasurf_ray.workers.result import Epoch, final_metrics
 
 STEPS_BETWEEN_LOSS_CHECKS = 32
@@ -58,10 +59,11 @@ class TrainingLoop:
         task = feed.task
         self.task, self.recipe, self.device, self.team = task, task.recipe, feed.device, team
         self.feed, self.form, self.arithmetic = feed, form.name, feed.arithmetic
-        network = untrained_network(task, form.factory, seed=feed.seed, device=self.device)
+        network = sized_network(task, feed.splits, form.factory, seed=feed.seed, device=self.device)
         self.network = self.arithmetic.prepared(network)
         decay = self.recipe.ema_decay
         self.averaged = AveragedNetwork(self.network, decay) if decay is not None else None
+        self.learned = LearningRecord(self.network)
         self.order = torch.Generator().manual_seed(feed.seed)
         self.n_steps = self.feed.n_steps * self.recipe.epochs
         self.optimizer = make_optimizer(self.network, self.recipe)
@@ -85,6 +87,7 @@ class TrainingLoop:
             "form": self.form,
             "throughput": asdict(self.throughput),
             "history": [asdict(epoch) for epoch in self.history],
+            "learned": self.learned.state(),
         }
 
     def restore(self, epoch: int, state: dict[str, Any]) -> None:
@@ -107,6 +110,8 @@ class TrainingLoop:
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"].cpu())
         self.throughput = Throughput(**state["throughput"])
+        if "learned" in state:  # not in the checkpoints of before there were learned parameters
+            self.learned.restore(state["learned"], epoch)
         self.history = history
 
     def _check_optimizer(self) -> None:
@@ -195,6 +200,7 @@ class TrainingLoop:
         learning_rate = self.optimizer.param_groups[0]["lr"]
         with seeded(self.feed.epoch_seed(number), self.device):
             train_loss, train_score = self._train_steps(number, model)
+        self.learned.note_epoch(self.network if self.averaged is None else self.averaged)
         val_loss, val_score = self._evaluated("validation") if self.team.rank == 0 else (math.nan, math.nan)
         return Epoch(
             epoch=number,
@@ -228,11 +234,11 @@ class TrainingLoop:
             counted_here += step.n
             self.throughput.examples += step.examples
             if count % STEPS_BETWEEN_LOSS_CHECKS == 0:
-                _stop_if_not_finite(self.team.total(total), number, count)
+                self._stop_if_not_finite(self.team.total(total), number, count)
         if counted == 0:
             raise TaskError(f"no target of the training split counts in epoch {number}")
         together = self.team.total(total)
-        _stop_if_not_finite(together, number, count)
+        self._stop_if_not_finite(together, number, count)
         self.throughput.seconds += time.monotonic() - started
         score = self.objective.metric.score(float(metric.compute())) if counted_here > 0 else math.nan
         return together.item() / counted, score
@@ -262,6 +268,7 @@ class TrainingLoop:
         self.schedule.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
+        self.learned.after_step(loss.detach())
         return loss.detach(), outputs.detach()
 
     def _skip_step(self) -> None:
@@ -286,8 +293,10 @@ class TrainingLoop:
         """Return the score if it is an accuracy."""
         return score if self.task.objective.metric.name == "accuracy" else None
 
-
-def _stop_if_not_finite(total_loss: Tensor, epoch: int, step: int) -> None:
-    value = total_loss.item()
-    if not math.isfinite(value):
-        raise FunctionFault(f"training loss became {value} by step {step} of epoch {epoch}")
+    def _stop_if_not_finite(self, total_loss: Tensor, epoch: int, step: int) -> None:
+        broken = self.learned.diverged(self.team.total, self.team.size)
+        if broken:
+            raise FunctionFault(f"{broken} by step {step} of epoch {epoch}")
+        value = total_loss.item()
+        if not math.isfinite(value):
+            raise FunctionFault(f"training loss became {value} by step {step} of epoch {epoch}")

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from aquasurf_ray.activations.learned import learned_parameters
 from aquasurf_ray.tasks import Recipe, TaskError
 
 Groups = list[dict[str, Any]]
@@ -28,9 +29,8 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer.lower() == "sgd":
-        weights = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.SGD(
-            weights,
+            _without_learned(network, decay),
             lr=rate,
             momentum=recipe.momentum,
             weight_decay=decay,
@@ -43,8 +43,20 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return _timm_optimizer(recipe.optimizer, groups, rate, decay)
 
 
+def _without_learned(network: nn.Module, weight_decay: float) -> Groups:
+    """Return the weights, all of which decay, and in a group of its own what activations learn, which does not."""
+    learned = {id(parameter.tensor) for parameter in learned_parameters(network)}
+    weights = [p for p in network.parameters() if p.requires_grad]
+    groups: Groups = [{"params": [p for p in weights if id(p) not in learned], "weight_decay": weight_decay}]
+    if learned:
+        groups[0]["decays"] = True
+        groups.append({"params": [p for p in weights if id(p) in learned], "weight_decay": 0.0, "decays": False})
+    return groups
+
+
 def decay_groups(network: nn.Module, weight_decay: float) -> Groups:
-    """Return parameter groups: matrices and filters, which decay; biases, gains and other vectors, which do not.
+    """Return parameter groups: matrices and filters, which decay; biases, gains, other vectors and
+    numbers, and what activations learn, which do not.
 
     A group says whether it `decays`, because a recipe without weight decay gives both kinds the value 0.
     """

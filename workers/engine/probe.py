@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.identity import is_constant
 from aquasurf_ray.workers.faults import FunctionFault, is_machines_trouble, reason_of
 
 
@@ -26,7 +27,7 @@ def probe(activation: Activation, device: torch.device) -> None:
 
 def _probe(activation: Activation, device: torch.device) -> None:
     x = torch.linspace(-3.0, 3.0, 256, device=device, requires_grad=True)
-    y = activation(x)
+    y = activation.expression.evaluate(x) if activation.learned else activation(x)
     if not isinstance(y, torch.Tensor) or y.shape != x.shape:
         raise FunctionFault(
             f"output is {getattr(y, 'shape', type(y).__name__)}, expected a tensor of the input's shape"
@@ -36,7 +37,7 @@ def _probe(activation: Activation, device: torch.device) -> None:
     values = y.detach()
     if not values.isfinite().any():
         raise FunctionFault("output is nowhere finite on [-3, 3]")
-    if bool((values == values[0]).all()):
+    if bool((values == values[0]).all()) and (not activation.learned or is_constant(activation.expression)):
         raise FunctionFault(f"output is the constant {values[0].item():g}: no gradient passes")
     if not y.requires_grad:
         raise FunctionFault("output is detached from the input: no gradient passes")

@@ -32,6 +32,7 @@ from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from aquasurf_ray.activations.learned import learned_parameters
 from aquasurf_ray.workers.fisher.errors import SpectrumInputError
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.kinds import Kinds, Weight, tensors_in
@@ -54,7 +55,12 @@ def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     a tied output layer has its own name, or else in the first module."""
     tables = {name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, TABLE_MODULES)}
     names: dict[int, list[str]] = defaultdict(list)
-    parameters = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    learned = {id(parameter.tensor) for parameter in learned_parameters(model)}  # the function's, not the network's
+    parameters = [
+        (name, p)
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if p.requires_grad and id(p) not in learned
+    ]
     for name, parameter in parameters:
         names[id(parameter)].append(name)
     chosen = {key: next((n for n in own if n.rpartition(".")[0] not in tables), own[0]) for key, own in names.items()}

@@ -9,10 +9,12 @@ the input is NaN, the value must be NaN too, and the gradient has no effect and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations.module import Activation
+from aquasurf_ray.activations.module import PREFIX, Activation
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 SHAPE = (4, 16, 8, 16)
@@ -20,12 +22,44 @@ SHAPE = (4, 16, 8, 16)
 
 def disagreement(form: nn.Module, eager: Activation, *, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return where `form` differs from `eager`, in a few words; None if it does not."""
+    if isinstance(form, Activation) and eager.learned:  # sized for other inputs than the points, perhaps
+        form, eager = type(form)(form.expression), Activation(eager.expression)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x = points(device, dtype).contiguous(memory_format=memory_format)
-        found = _disagreement(form, eager, x)
+        found = _disagreement(form, eager, x) or _disagreement_of_parameters(form, eager, x)
         if found:
             return found
     return None
+
+
+def _disagreement_of_parameters(form: nn.Module, eager: Activation, x: Tensor) -> str | None:
+    """Return which learned parameter's gradient differs, at points of moderate size only: it is a sum over all points,
+    and the bound is what rounding makes of a sum of so many terms."""
+    if not eager.learned:
+        return None
+    points = torch.linspace(-3.0, 3.0, x.numel(), dtype=torch.float64, device=x.device).reshape(x.shape)
+    points = points.to(x.dtype).contiguous(memory_format=_format_of(x))
+    theirs = _gradients_by_parameters(form, points, eager.learned)
+    exact = _gradients_by_parameters(eager, points.double(), eager.learned)
+    for name, got, reference in zip(eager.learned, theirs, exact, strict=True):
+        allowed = TOLERANCES[x.dtype] * x.numel() ** 0.5 * reference.abs().clamp(min=1.0)
+        wrong = (got - reference).abs() > allowed
+        if wrong.any():
+            at = int(wrong.flatten().int().argmax())
+            numbers = (t.flatten()[at].item() for t in (got, reference))
+            return "gradients by {} differ: {:g}, not {:g}".format(name.removeprefix(PREFIX), *numbers)
+    return None
+
+
+def _format_of(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+
+
+def _gradients_by_parameters(form: nn.Module, x: Tensor, names: Iterable[str]) -> list[Tensor]:
+    y = form(x)
+    parameters = [getattr(form, name) for name in names]
+    weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
+    return [gradient.double() for gradient in torch.autograd.grad(y, parameters, weights)]
 
 
 def points(device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -238,4 +238,5 @@ def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> di
 
 
 def _there_and_back(form: nn.Module, x: Tensor, gradient: Tensor) -> None:
-    torch.autograd.grad(form(x), x, gradient)
+    result = form(x)
+    torch.autograd.grad(result, [x, *form.parameters()], gradient, allow_unused=True)

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from aquasurf_ray.activations.expression import Expression, Program
 from aquasurf_ray.activations.forms.kernels import Arguments, Kernels, kernels_or_none
-from aquasurf_ray.activations.forms.recomputed import RecomputedActivation, differentiable_gradients, flat
+from aquasurf_ray.activations.forms.recomputed import (
+    RecomputedActivation,
+    differentiable_gradients,
+    flat,
+    needs_gradient,
+)
 
 
 class CompiledActivation(RecomputedActivation):
@@ -23,21 +28,27 @@ class CompiledActivation(RecomputedActivation):
     def __init__(self, expression: str | Expression, **settings: Any) -> None:
         super().__init__(expression, **settings)
         self._kernels: dict[Arguments, Kernels | None] = {}
+        self._of_channels = any(learned.per_channel for learned in self.learned.values())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function's values at `x`, of the same shape."""
         kernels = None if torch.compiler.is_compiling() else self.kernels_for(x)
         if kernels is None:
             return super().forward(x)
-        if torch.is_grad_enabled() and x.requires_grad:
-            result: Tensor = _Compiled.apply(x, kernels, self._program)
+        parameters = self.parameters_at(x)
+        dim = self.channel_dim_of(x) if self._of_channels else 1
+        if needs_gradient(x, parameters):
+            result: Tensor = _Compiled.apply(kernels, self._program, dim, x, *parameters)
             return result
-        return kernels.values(x)
+        return kernels.values(x, parameters, dim)
 
     def kernels_for(self, x: Tensor) -> Kernels | None:
         """Return the kernels that compute `x`, or None if it is computed without."""
-        arguments = Arguments.of(x)
-        if arguments is None or flat(x) is None or self.learned:
+        if flat(x) is None:
+            return None
+        per_channel = tuple(learned.per_channel for learned in self.learned.values())
+        arguments = Arguments.of(x, per_channel, self.channel_dim_of(x) if self._of_channels else 1)
+        if arguments is None:
             return None
         if arguments not in self._kernels:
             self._kernels[arguments] = kernels_or_none(self._program, arguments)
@@ -50,15 +61,16 @@ class CompiledActivation(RecomputedActivation):
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernels: Kernels, steps: Program) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.kernels, ctx.steps = kernels, steps
-        return kernels.values(x)
+    def forward(ctx: Any, kernels: Kernels, steps: Program, dim: int, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *parameters)
+        ctx.kernels, ctx.steps, ctx.dim = kernels, steps, dim
+        return kernels.values(x, parameters, dim)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        (x,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
         if torch.is_grad_enabled():
             with ctx.kernels.autocast.on(x.device.type):
-                return differentiable_gradients(ctx.steps, x, (), gradients[0], (True,))[0], None, None
-        return ctx.kernels.gradient(x, gradients[0]), None, None
+                found = differentiable_gradients(ctx.steps, x, parameters, gradients[0], ctx.needs_input_grad[3:])
+                return None, None, None, *found
+        return None, None, None, *ctx.kernels.gradients(x, gradients[0], parameters, ctx.dim)

@@ -118,7 +118,7 @@ def _gradients(
         with torch.enable_grad():
             leaves = [tensor.detach().requires_grad_() for tensor in (part, *parameters)]
             result = run_program(steps, leaves[0], leaves[1:])
-        of_x, *of_parameters = _all_gradients(result, leaves, part_gradient)
+        of_x, *of_parameters = all_gradients(result, leaves, part_gradient)
         sums[:] = [a + b for a, b in zip(sums, of_parameters, strict=True)] if sums else of_parameters
         return of_x
 
@@ -129,7 +129,7 @@ def _gradients(
     return [of_x, *sums]
 
 
-def _all_gradients(result: Tensor, leaves: Sequence[Tensor], gradient_of_values: Tensor) -> list[Tensor]:
+def all_gradients(result: Tensor, leaves: Sequence[Tensor], gradient_of_values: Tensor) -> list[Tensor]:
     """Return the gradients by x and by parameters; zero by a parameter that the value does not depend on."""
     if len(leaves) == 1:
         return [torch.autograd.grad(result, leaves, gradient_of_values)[0]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aquasurf_ray.activations.sources.writer import Language
+from aquasurf_ray.activations.sources.writer import Language, Learning
 
 JAX = Language(
     title="JAX",
@@ -66,4 +66,31 @@ def {name}(x: jax.Array) -> jax.Array:
         "min": "jnp.minimum({0}, {1})",
     },
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
+    learning=Learning(
+        declarations=(
+            '"{name}": jnp.asarray({initial}),',
+            '"{name}": jnp.full((channels,), {initial}),  # channels are the last dimension',
+        ),
+        uses=('{name} = parameters["{name}"].astype(x.dtype)', '{name} = parameters["{name}"].astype(x.dtype)'),
+        channels="channels: int",
+        frame='''import jax{imports}{definitions}
+
+
+def initial_parameters({channels}) -> dict[str, jax.Array]:
+    """The learned parameters of one layer before the training."""
+    return {{
+{declarations}    }}
+
+
+@jax.jit
+def {name}(x: jax.Array, parameters: dict[str, jax.Array]) -> jax.Array:
+    r"""{words}.
+
+    f(x) = {latex}
+
+    As an expression of aquasurf-ray: {expression}
+    """
+{lines}    return {result}
+''',
+    ),
 )

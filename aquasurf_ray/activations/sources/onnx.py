@@ -1,7 +1,8 @@
 """A function as an ONNX model: float32 tensors of shape [batch, features], both sizes free, with doubles between them.
 
 All computation in between is in double precision, so that the result is the float64 value, rounded once. PyTorch's
-exporter translates operators that a user registered; these compute in float32.
+exporter translates operators that a user registered; these compute in float32. Learned parameters are float32
+initializers, `learned_a` for a, with their initial values.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from aquasurf_ray.activations.errors import ActivationError
-from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.expression import Expression, parse, reads_x
+from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.registry import Operator, operator_named
 from aquasurf_ray.activations.sources.onnx_operators import BINARY, FOLDED, UNARY, constant_like
 from aquasurf_ray.activations.sources.onnx_registered import OPSET, exported_graph
@@ -51,7 +53,7 @@ def onnx_model(expressions: Sequence[Expression]) -> Any:
     registers = {Expression(): INPUT_AS_DOUBLE}
     outputs = []
     for number, expression in enumerate(expressions):
-        value = _of_full_shape(graph, _written(graph, expression, registers))
+        value = _of_full_shape(graph, expression.labelled(), registers)
         outputs.append(graph.add("Cast", (value,), f"{OUTPUT}{number or ''}", to=TensorProto.FLOAT))
     tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", "features"]) for n in (INPUT, *outputs)]
     model = helper.make_model(
@@ -87,6 +89,20 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, names, [result], **attributes))
         return result
 
+    def parameter(self, learned: Learned) -> str:
+        """Add a learned parameter as an initializer, float32 like trained weights, and return its value as a double.
+
+        That of channels has one value for all features; a vector of as many values as features may take its place.
+        """
+        from onnx import TensorProto, helper
+
+        shape = [1] if learned.per_channel else []
+        name = f"learned_{learned.label}"
+        taken = sum(other.name == name or other.name.startswith(f"{name}__") for other in self._others)
+        name = f"{name}__{taken}" if taken else name  # another function of the same model has one of this name
+        self._others.append(helper.make_tensor(name, TensorProto.FLOAT, shape, [learned.initial]))
+        return str(self.Cast(name, to=TensorProto.DOUBLE))
+
     def insert(self, other: Any, arguments: Sequence[str]) -> str:
         """Copy the nodes and constants of a graph, applied to values of this one, and return its output."""
         prefix = f"g{len(self.nodes)}_"
@@ -116,17 +132,23 @@ def _written(graph: _Graph, expression: Expression, registers: dict[Expression, 
     """Return the name of the expression's value, or its number; repeated sub-expressions are computed once."""
     if expression.value is not None:
         return expression.value
-    if expression.learned is not None:
-        raise ActivationError(f"{expression} is a learned parameter, which no model is written with yet")
-    if expression not in registers:
+    if expression not in registers and expression.learned is not None:
+        registers[expression] = graph.parameter(expression.learned)
+    elif expression not in registers:
         operator = operator_named(expression.operator or "")
-        arguments = [_written(graph, argument, registers) for argument in expression.arguments]
+        is_ours = operator.name in UNARY or operator.name in BINARY or operator.name in FOLDED
+        write = _written if is_ours else _of_full_shape  # an operator of the user's own gets arguments of one shape
+        arguments = [write(graph, argument, registers) for argument in expression.arguments]
         registers[expression] = _applied(graph, operator, arguments)
     return registers[expression]
 
 
-def _of_full_shape(graph: _Graph, value: str | float) -> str:
-    return value if isinstance(value, str) else str(constant_like(graph, INPUT_AS_DOUBLE, value))
+def _of_full_shape(graph: _Graph, expression: Expression, registers: dict[Expression, str]) -> str:
+    """Return the name of the expression's value in the shape of x."""
+    value = _written(graph, expression, registers)
+    if not isinstance(value, str):
+        return str(constant_like(graph, INPUT_AS_DOUBLE, value))
+    return value if reads_x(expression) else str(graph.Expand(value, graph.Shape(INPUT_AS_DOUBLE)))
 
 
 def _applied(graph: _Graph, operator: Operator, arguments: list[str | float]) -> str:
@@ -137,5 +159,5 @@ def _applied(graph: _Graph, operator: Operator, arguments: list[str | float]) ->
         return str(functools.reduce(functools.partial(binary, graph), arguments))
     from onnx import TensorProto
 
-    values = [graph.Cast(_of_full_shape(graph, argument), to=TensorProto.FLOAT) for argument in arguments]
+    values = [graph.Cast(argument, to=TensorProto.FLOAT) for argument in arguments]
     return str(graph.Cast(graph.insert(exported_graph(operator, len(values)), values), to=TensorProto.DOUBLE))

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aquasurf_ray.activations.sources.writer import Language
+from aquasurf_ray.activations.sources.writer import Language, Learning
 
 _HALF = '''def bessel_{order}(x: torch.Tensor) -> torch.Tensor:
     """In float32 where the input has half precision, for which some devices have no kernel."""
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return torch.special.{order}(wide).to(x.dtype)'''
+
+_LEARNING = '''import torch
+from torch import nn{{imports}}{{definitions}}
+
+
+class {{class_name}}(nn.Module):
+    r"""{{words}}.
+
+    f(x) = {{latex}}
+
+    As an expression of aquasurf-ray: {{expression}}
+    """
+
+    def __init__(self{{channels}}) -> None:
+        super().__init__()
+{{declarations}}{decorator}
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+{{lines}}        return {{result}}
+'''
+_PARAMETER = "{name} = self.{name}.to(x.dtype)"
 
 PYTORCH = Language(
     title="PyTorch",
@@ -77,6 +97,20 @@ class {class_name}(nn.Module):
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
     bounds={"max": "torch.clamp({0}, min={1})", "min": "torch.clamp({0}, max={1})"},
     definitions={"bessel_i0e": _HALF.format(order="i0e"), "bessel_i1e": _HALF.format(order="i1e")},
+    learning=Learning(
+        declarations=(
+            "self.{name} = nn.Parameter(torch.tensor({initial}))",
+            "self.{name} = nn.Parameter(torch.full((channels,), {initial}))",
+        ),
+        uses=(
+            _PARAMETER,
+            f"{_PARAMETER}.view([-1 if d == self.channel_dim % x.dim() else 1 for d in range(x.dim())])",
+        ),
+        channels=", channels: int, channel_dim: int = 1",
+        begin_channels="self.channel_dim = channel_dim",
+        line_indent=8,
+        frame=_LEARNING.format(decorator=""),
+    ),
 )
 
 COMPILED = replace(
@@ -103,4 +137,5 @@ class {class_name}(nn.Module):
         return function(x)
 ''',
     indent=4,
+    learning=replace(PYTORCH.learning, frame=_LEARNING.format(decorator="\n    @torch.compile(dynamic=True)")),
 )

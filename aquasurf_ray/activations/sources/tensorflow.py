@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aquasurf_ray.activations.sources.writer import Language
+from aquasurf_ray.activations.sources.writer import Language, Learning
 
 TENSORFLOW = Language(
     title="TensorFlow",
@@ -67,4 +67,34 @@ def {name}(x: tf.Tensor) -> tf.Tensor:
         "min": "tf.minimum({0}, {1})",
     },
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
+    learning=Learning(
+        declarations=(
+            '"{name}": tf.Variable({initial}, name="{name}"),',
+            '"{name}": tf.Variable(tf.fill([channels], {initial}), name="{name}"),  # channels are the last dimension',
+        ),
+        uses=(
+            '{name} = tf.cast(parameters["{name}"], x.dtype)',
+            '{name} = tf.cast(parameters["{name}"], x.dtype)',
+        ),
+        channels="channels: int",
+        frame='''import tensorflow as tf{imports}{definitions}
+
+
+def initial_parameters({channels}) -> dict[str, tf.Variable]:
+    """The learned parameters of one layer before the training."""
+    return {{
+{declarations}    }}
+
+
+@tf.function
+def {name}(x: tf.Tensor, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
+    r"""{words}.
+
+    f(x) = {latex}
+
+    As an expression of aquasurf-ray: {expression}
+    """
+{lines}    return {result}
+''',
+    ),
 )

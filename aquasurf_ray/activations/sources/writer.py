@@ -2,6 +2,7 @@
 
 A `Language` is a table from operators to templates, in which `{0}`, `{1}` stand for arguments, with the definitions
 that some operators need above the function. An argument is always a name, a call, or an expression in parentheses.
+Learned parameters are local names, `learned_a` for a, which a language's `learning` brings from where it keeps them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aquasurf_ray.activations.errors import ActivationError, OperatorError
-from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.registry import VARIABLE
+from aquasurf_ray.activations.errors import OperatorError
+from aquasurf_ray.activations.expression import Expression, parse, reads_x
+from aquasurf_ray.activations.grammar import Learned
+from aquasurf_ray.activations.registry import LEARNED, VARIABLE
 from aquasurf_ray.activations.rendering import latex, words
 
 _LITERAL = re.compile(r"\(?-?[0-9.]+(?:e[+-]?[0-9]+)?\)?")
@@ -33,6 +35,7 @@ class Language:
         joiners: for each operator of many arguments, the two-argument operator that folds them from left to right.
         definitions: the definitions that operators need above the function, by operator.
         bounds: a template for `max` and `min` of an argument and a number, where that differs from `operators`.
+        learning: how it keeps learned parameters.
     """
 
     title: str
@@ -43,6 +46,31 @@ class Language:
     joiners: Mapping[str, str]
     definitions: Mapping[str, str] = field(default_factory=dict)
     bounds: Mapping[str, str] = field(default_factory=dict)
+    learning: Learning = field(default_factory=lambda: Learning())
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a language keeps learned parameters. Templates have the places `{name}` and `{initial}`; those of parameters
+    of channels come second. Everything is left out of functions without learned parameters.
+
+    Attributes:
+        declarations: a line for each parameter where they are created.
+        uses: a line at the start of the function for each parameter.
+        frame: replaces the language's frame; it has the place `{declarations}`, and `{channels}` where the number of
+            channels is an argument.
+        indent, line_indent: the indentation of the declarations, and of the function's lines.
+        channels: the text for the place `{channels}`.
+        begin_channels: a line before the declarations, for functions with parameters of channels.
+    """
+
+    declarations: tuple[str, str] = ("", "")
+    uses: tuple[str, str] = ("", "")
+    frame: str = ""
+    indent: int = 8
+    line_indent: int = 4
+    channels: str = ""
+    begin_channels: str = ""
 
 
 def source(expression: Expression | str, language: Language) -> str:
@@ -53,14 +81,24 @@ def source(expression: Expression | str, language: Language) -> str:
         OperatorError: an operator is not built in.
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    if expression.parameters:
-        raise ActivationError(f"{expression} has learned parameters, which no source is written with yet")
     body = _Body(language)
-    body.count(expression)
-    result = _bare(body.text(expression))
+    labelled = _with_shape_of_x(expression.labelled())
+    parameters, learning = labelled.parameters, language.learning
+    body.lines += [learning.uses[each.per_channel].format(name=_learned_name(each)) for each in parameters]
+    body.count(labelled)
+    result = _bare(body.text(labelled))
     used = [text for name, text in language.definitions.items() if name in body.used]
-    text = "".join((*used, *body.lines, result))
-    return language.frame.format(
+    has_channels = any(each.per_channel for each in parameters)
+    declarations = [learning.begin_channels] if has_channels and learning.begin_channels else []
+    declarations += [
+        learning.declarations[each.per_channel].format(name=_learned_name(each), initial=each.initial)
+        for each in parameters
+    ]
+    text = "".join((*used, *body.lines, result, *declarations))
+    frame, indent = (learning.frame, learning.line_indent) if parameters else (language.frame, language.indent)
+    return frame.format(
+        declarations="".join(f"{' ' * learning.indent}{line}\n" for line in declarations),
+        channels=learning.channels if has_channels else "",
         imports="".join(line for key, line in language.imports.items() if key in text),
         definitions="".join(f"\n\n\n{text}" for text in used),
         class_name=class_name(expression),
@@ -68,9 +106,20 @@ def source(expression: Expression | str, language: Language) -> str:
         latex=latex(expression),
         words=words(expression),
         expression=expression,
-        lines="".join(f"{' ' * language.indent}{line}\n" for line in body.lines),
+        lines="".join(f"{' ' * indent}{line}\n" for line in body.lines),
         result=result,
     )
+
+
+def _with_shape_of_x(expression: Expression) -> Expression:
+    """Return the expression plus zero times x where it does not read x, so that its value has x's shape."""
+    if reads_x(expression):
+        return expression
+    return Expression("add", (Expression("zero", (Expression(),)), expression))
+
+
+def _learned_name(learned: Learned) -> str:
+    return f"learned_{learned.label}"
 
 
 def class_name(expression: Expression) -> str:
@@ -79,7 +128,7 @@ def class_name(expression: Expression) -> str:
     >>> class_name(parse("mul(sigmoid(x),elu(x))"))
     'MulSigmoidElu'
     """
-    operators = re.findall(r"[a-z_0-9]+(?=\()", str(expression))
+    operators = _operators(expression)
     return "".join(part.capitalize() for name in operators for part in name.split("_")) or "Identity"
 
 
@@ -89,7 +138,11 @@ def function_name(expression: Expression) -> str:
     >>> function_name(parse("mul(sigmoid(x),elu(x))"))
     'mul_sigmoid_elu'
     """
-    return "_".join(re.findall(r"[a-z_0-9]+(?=\()", str(expression))) or "identity"
+    return "_".join(_operators(expression)) or "identity"
+
+
+def _operators(expression: Expression) -> list[str]:
+    return [name for name in re.findall(r"[a-z_0-9]+(?=\()", str(expression)) if name not in LEARNED]
 
 
 class _Body:
@@ -111,6 +164,8 @@ class _Body:
 
     def text(self, expression: Expression) -> str:
         """Return the expression as an argument; repeated sub-expressions are computed above and named."""
+        if expression.learned is not None:
+            return _learned_name(expression.learned)
         if expression.operator is None:
             return VARIABLE if expression.value is None else _literal(expression.value)
         if expression in self._names:

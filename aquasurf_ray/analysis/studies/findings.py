@@ -14,6 +14,7 @@ from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
     LeaderboardRow,
+    LearnedValues,
     RequestedEvaluation,
     Run,
     RunStatus,
@@ -36,6 +37,7 @@ class Findings:
         seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
             ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
+        learned: what the learned parameters of the same functions became, by evaluation.
         spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
         embedding: the map that the last suggestion was made on; None if the run has none.
         again: the command that repeats this run.
@@ -53,6 +55,7 @@ class Findings:
     board: tuple[LeaderboardRow, ...]
     seed_scores: dict[int, dict[int, float | None]]
     curves: dict[int, tuple[EpochRecord, ...]]
+    learned: dict[int, tuple[LearnedValues, ...]]
     spectra: dict[int, bytes]
     embedding: EmbeddingRecord | None
     read_at: datetime
@@ -137,6 +140,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         board=board,
         seed_scores=store.seed_scores(run.task_id, {row.function_id for row in board}),
         curves={number: store.curve(number) for number in shown},
+        learned={number: values for number in shown if (values := store.learned(number))},
         spectra={number: record.feature for number, record in spectra.items() if record.feature is not None},
         embedding=_last_map(store, snapshot.evaluations),
         read_at=datetime.now(UTC),

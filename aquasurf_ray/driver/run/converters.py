@@ -8,6 +8,7 @@ from aquasurf_ray.store import (
     EpochRecord,
     EvaluationResult,
     FunctionRecord,
+    LearnedValues,
     Neighbor,
     SpectrumRecord,
     SuggestionRecord,
@@ -18,9 +19,10 @@ from aquasurf_ray.workers.result import TrainingResult
 
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
-    """Return a training's result, with metrics, measurements and learning curve, for the store."""
+    """Return a training's result, with metrics, measurements, learning curve and learned values, for the store."""
     epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
-    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
+    learned = tuple(LearnedValues(**vars(values)) for values in result.learned)
+    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs, "learned": learned})
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:

@@ -69,6 +69,7 @@ def assert_same(result, expected):
         "sum_of_losses",
         "unreached",
         "checkpointed",
+        "learned",
     ],
 )
 def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
@@ -85,6 +86,16 @@ def test_a_training_of_two_goes_on_from_rank_0s_checkpoint(together, case):
     first, second, _ = together[case]
     assert first.device == "[2]"
     assert second.device == "[]", "only rank 0 reports epochs"
+
+
+def test_two_processes_learn_the_parameters_of_one(together, tmp_path):
+    first, second, _ = together["learned"]
+    expected = alone("learned", tmp_path)
+    assert first.learned == second.learned
+    assert [v.layer for v in first.learned] == [v.layer for v in expected.learned]
+    for ours, theirs in zip(first.learned, expected.learned, strict=True):
+        assert ours.course == pytest.approx(theirs.course, abs=1e-4)
+        assert ours.spread == pytest.approx(theirs.spread, abs=1e-4)
 
 
 def test_batch_norm_on_cpus_normalises_each_share(together, tmp_path):

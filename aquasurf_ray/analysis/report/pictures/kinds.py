@@ -9,6 +9,7 @@ from aquasurf_ray.analysis.report.pictures.confirmed import confirmed
 from aquasurf_ray.analysis.report.pictures.costs import costs
 from aquasurf_ray.analysis.report.pictures.failures import failures
 from aquasurf_ray.analysis.report.pictures.functions import functions
+from aquasurf_ray.analysis.report.pictures.learned import learned
 from aquasurf_ray.analysis.report.pictures.learning import learning
 from aquasurf_ray.analysis.report.pictures.maps import maps
 from aquasurf_ray.analysis.report.pictures.predictions import predictions
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[[Findings], Chart | None]] = {
     "confirmed": confirmed,
     "cost": costs,
     "learning": learning,
+    "learned": learned,
     "predictions": predictions,
     "spectra": spectra,
     "failures": failures,

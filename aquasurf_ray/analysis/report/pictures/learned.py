@@ -1,0 +1,37 @@
+"""What the best function with learned parameters learned: the value of each layer after each epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.store import LearnedValues
+
+LAYERS_NAMED = 6
+
+
+def learned(findings: Findings) -> Chart | None:
+    """Draw one panel a parameter, with a line a layer; of channels, their mean."""
+    best = next((row for row in findings.winners if row.evaluation_id in findings.learned), None)
+    if best is None:
+        return None
+    values = findings.learned[best.evaluation_id]
+    names = tuple(dict.fromkeys(each.parameter for each in values))
+    panels = tuple(_panel(name, [each for each in values if each.parameter == name]) for name in names)
+    return Chart("learned", "Learned parameters", f"Of {best.function}: {'; '.join(map(_words, values))}.", panels)
+
+
+def _panel(name: str, values: list[LearnedValues]) -> Panel:
+    lines = []
+    for number, each in enumerate(values):
+        y = np.array([each.initial, *each.course])
+        x = np.arange(len(y), dtype=np.float64)
+        lines.append(Line(each.layer or "network", x, y, colour=number % LAYERS_NAMED, shown=number < LAYERS_NAMED))
+    return Panel(tuple(lines), Axis("epoch"), Axis(name))
+
+
+def _words(values: LearnedValues) -> str:
+    mean = "none" if values.mean is None else f"{values.mean:.4g}"
+    spread = "" if values.n_channels is None else f", spread {values.spread or 0:.2g} over {values.n_channels} channels"
+    return f"{values.parameter} of layer '{values.layer}' from {values.initial:g} to {mean}{spread}"

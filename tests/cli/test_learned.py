@@ -1,0 +1,80 @@
+"""What was learned is shown, and taken home: as initial values, or as constants of a function of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from synthetic_run import LEARNED
+
+from aquasurf_ray.activations import fingerprint, parse
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
+
+FUNCTION = "add(mul(learn(1),tanh(x)),mul(learn_channel(0.25),x))"
+
+
+@pytest.fixture
+def url(tmp_path):
+    found = f"sqlite:///{tmp_path}/runs.db"
+    with Store.open(found) as store:
+        metric = {"objective": {"metric": "accuracy", "higher_is_better": True}}
+        task = store.add_task("digits", "1", "d", metric)
+        rows = [FunctionRow(fingerprint(name), name, parse(name).n_operators) for name in (FUNCTION, "relu(x)")]
+        ids = store.add_functions(rows)
+        new = NewRun("learning", "evaluate", task, {"functions": [FUNCTION]}, "d", 0, 2, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, ids).id, this_process())
+        for number, learned in zip(ids, (LEARNED, ()), strict=True):
+            claim = store.claim(lease, number, 0, origin="proposal")
+            store.start(lease, claim.evaluation_id, "w", None, ())
+            store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.9, learned=learned))
+    return found
+
+
+def printed(capsys, *arguments: str) -> str:
+    assert main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_show_says_what_each_layer_learned(url, capsys):
+    text = printed(capsys, "show", FUNCTION, "--store", url)
+    assert "a of layer '1': 1 to 1.5; course 1.1, 1.3, 1.4, 1.5" in text
+    assert "b of layer '3': 0.25 to 0.125 (spread 0.03 over 16 channels); course 0.2, 0.175, 0.15, 0.125" in text
+    document = json.loads(printed(capsys, "show", FUNCTION, "--store", url, "--json"))
+    assert [row["mean"] for row in document["evaluations"][0]["learned"]] == [1.5, 0.5, 0.125]
+    assert "learned" not in printed(capsys, "show", "relu(x)", "--store", url)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "add(mul(learn(1,a),tanh(x)),mul(learn_channel(0.125,b),x))"),
+        (["--freeze", "mean"], "add(mul(1,tanh(x)),mul(0.125,x))"),
+        (["--freeze", "3"], "add(mul(0.5,tanh(x)),mul(0.125,x))"),
+    ],
+)
+def test_a_function_is_given_with_what_was_learned(url, capsys, options, expected):
+    use = ["use", "add(mul(x,learn_channel(0.25)),mul(tanh(x),learn(1)))", "--learned", "learning", "--store", url]
+    assert printed(capsys, *use, "--form", "expression", *options) == f"{expected}\n"
+    assert "def forward" in printed(capsys, *use, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["use", FUNCTION, "--freeze", "mean"], "freeze: 'mean' needs --learned RUN"),
+        (
+            ["use", FUNCTION, "--learned", "learning", "--freeze", "9"],
+            "freeze: '9' must be mean or one of the layers 1, 3",
+        ),
+        (
+            ["use", "relu(x)", "--learned", "learning"],
+            "run 'learning' has no training of relu(x) that learned parameters",
+        ),
+        (["use", "swish(x)", "--learned", "learning"], "run 'learning' has no training of swish(x)"),
+        (["use", FUNCTION, "--learned", "nothing"], "no run is named 'nothing'"),
+    ],
+)
+def test_what_cannot_be_given_is_said(url, capsys, options, said):
+    assert main([*options, "--store", url]) in (1, 2)
+    assert said in capsys.readouterr().err
