@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,6 +183,33 @@ def test_a_training_that_is_stopped_and_resumed_has_the_same_result(tmp_path, op
         train(given, Activation(BOTH), checkpoints=checkpoints, stop_asked=lambda: True)
     seen = []
     again = train(given, Activation(BOTH), checkpoints=checkpoints, on_epoch=lambda epoch: seen.append(epoch.epoch))
+    assert seen == [2, 3]
+    assert again.learned == whole.learned
+    assert (again.score, again.test_loss) == (whole.score, whole.test_loss)
+
+
+def train_and_die(folder):
+    """Train until SIGKILL comes, in the second epoch: the checkpoint of the first one stays."""
+    checkpoints = CheckpointFolder(folder, {"seed": 0})
+
+    def die(epoch):
+        if epoch.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(task(ema_decay=0.9), Activation(BOTH), checkpoints=checkpoints, checkpoint_interval=0.0, on_epoch=die)
+
+
+def test_a_training_that_is_killed_and_resumed_has_the_same_result(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from test_learned_values import *; train_and_die(sys.argv[2])"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "run")]
+    assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
+    seen = []
+    checkpoints = CheckpointFolder(str(tmp_path / "run"), {"seed": 0})
+    given = task(ema_decay=0.9)
+    again = train(given, Activation(BOTH), checkpoints=checkpoints, on_epoch=lambda epoch: seen.append(epoch.epoch))
+    whole = train(given, Activation(BOTH))
     assert seen == [2, 3]
     assert again.learned == whole.learned
     assert (again.score, again.test_loss) == (whole.score, whole.test_loss)
