@@ -19,6 +19,7 @@ from aquasurf_ray.store import (
     EpochRecord,
     EvaluationResult,
     FunctionRow,
+    LearnedValues,
     LiveRun,
     NewCandidate,
     NewRun,
@@ -58,7 +59,9 @@ def whole(tmp_path_factory):
         claim = opened.claim(lease, functions[0], 0, "suggestion")
         opened.start(lease, claim.evaluation_id, "worker")
         epochs = (EpochRecord(1, val_loss=0.5),)
-        opened.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.5, epochs=epochs))
+        learned = (LearnedValues("act", "a", 1.0, None, 0.5, 0.0, (0.5,)),)
+        result = EvaluationResult("done", score=0.5, epochs=epochs, learned=learned)
+        opened.record_result(lease, claim.evaluation_id, result)
         opened.grow(lease, 1, [NewCandidate(FunctionRow("g", "g(x)", 1), "insert", (functions[0],))])
         opened.report(lease, LiveRun())
         opened.request_stop(run.id, this_process())
@@ -84,6 +87,7 @@ def read_everything(opened):
     reads += [lambda: opened.leaderboard(run_id=1), lambda: opened.function_history("relu(x)")]
     reads += [lambda: opened.activity(1), lambda: opened.failure_causes(1)]
     reads += [
+        lambda: opened.learned(1),
         lambda: opened.families(1),
         lambda: opened.families(2),
         lambda: spectra_of(opened),
