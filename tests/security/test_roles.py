@@ -217,7 +217,7 @@ def test_the_statements_are_printed_for_others_to_run_and_hold_no_password(capsy
     assert printed.startswith("BEGIN;\n")
     assert printed.endswith("COMMIT;\n")
     assert "password" not in printed.lower()
-    assert "GRANT DELETE ON epochs TO aquasurf_driver;" in printed
+    assert "GRANT DELETE ON epochs, learned_values TO aquasurf_driver;" in printed
     assert not re.search(r"(INSERT|UPDATE|DELETE)[^;]* TO [^;]*aquasurf_analyst", printed)
 
 

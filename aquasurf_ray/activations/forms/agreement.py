@@ -58,7 +58,8 @@ def _format_of(x: Tensor) -> torch.memory_format:
 def _gradients_by_parameters(form: nn.Module, x: Tensor, names: Iterable[str]) -> list[Tensor]:
     y = form(x)
     parameters = [getattr(form, name) for name in names]
-    weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
+    # Of one sign, because weights that are odd would cancel the even derivatives that many functions have.
+    weights = torch.linspace(0.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
     return [gradient.double() for gradient in torch.autograd.grad(y, parameters, weights)]
 
 
@@ -91,7 +92,8 @@ def _disagreement(form: nn.Module, eager: Activation, x: Tensor) -> str | None:
 def _values_and_gradient(form: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_()
     y = form(x)
-    weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
+    # Of one sign, because weights that are odd would cancel the even derivatives that many functions have.
+    weights = torch.linspace(0.0, 1.0, y.numel(), dtype=torch.float64, device=y.device).to(y.dtype).reshape(y.shape)
     return y.detach(), torch.autograd.grad(y, x, weights)[0]
 
 
