@@ -1,10 +1,14 @@
-"""The one exception of this room."""
+"""The exceptions of this room."""
 
 from __future__ import annotations
 
 
 class TaskError(ValueError):
     """A task is unknown or not well formed, or its data cannot be loaded."""
+
+
+class ModelFails(TaskError):
+    """An existing model fails on the inputs that it is tried on."""
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

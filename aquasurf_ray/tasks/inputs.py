@@ -104,6 +104,16 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
     return [leaf for _, leaf in _leaves(inputs)]
 
 
+def named_tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    """Return the tensors that the inputs are made of, each with its key or position; an only one has the name "".
+
+    >>> import torch
+    >>> [name for name, _ in named_tensors({"ids": torch.ones(2), "pair": (torch.ones(1), torch.ones(1))})]
+    ['ids', 'pair.0', 'pair.1']
+    """
+    return list(_leaves(inputs))
+
+
 def part_of(inputs: Inputs, part: slice | Tensor, n: int) -> Inputs:
     """Return some of the n examples of a batch.
 

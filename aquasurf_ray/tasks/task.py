@@ -25,13 +25,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
 from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.identity import data_identity, network_identity
 from aquasurf_ray.tasks.inputs import Inputs
 from aquasurf_ray.tasks.loaders import Examples as Examples
 from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
+from aquasurf_ray.tasks.loaders import drawn_batch
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.seeding import seeded
@@ -61,6 +63,19 @@ class Splits:
     validation: Examples
     test: Examples
     unaugmented: Examples | None = None
+
+    def __post_init__(self) -> None:
+        for name, examples in self.named().items():
+            if examples is None:
+                hint = "hold out some examples, for instance with torch.utils.data.random_split"
+            elif isinstance(examples, tuple | Tensor):
+                hint = "wrap tensors in a torch.utils.data.TensorDataset(inputs, targets)"
+            elif not isinstance(examples, DataLoader | IterableDataset) and not hasattr(examples, "__getitem__"):
+                hint = "it needs __getitem__ and __len__"
+            else:
+                continue
+            got = "None" if examples is None else f"a {type(examples).__name__}"
+            raise TaskError(f"the {name} split must be a data set or a DataLoader, got {got}; {hint}")
 
     def for_spectrum(self) -> Examples:
         """Return the examples that spectra are taken on; see `aquasurf_ray.tasks.loaders.drawn_batch`."""
@@ -114,6 +129,11 @@ class Task:
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "name", self.name, "a non-empty string")
+        if isinstance(self.network, nn.Module):
+            raise TaskError(
+                f"network must be a function that takes an activation factory and makes a new network, got a network, "
+                f"a {type(self.network).__name__}; for a model with its own activations: network_from(function)"
+            )
         require(callable(self.network), "network", self.network, "a callable taking an activation factory")
         require(callable(self.data), "data", self.data, "a callable returning Splits")
         require(isinstance(self.objective, Objective), "objective", self.objective, "an Objective")
@@ -142,6 +162,21 @@ class Task:
                 self.__dict__["_splits"] = weakref.ref(splits)
             return splits
 
+    def new_network(self, activation: ActivationFactory) -> nn.Module:
+        """Return an untrained network with this activation.
+
+        The activations that an existing model's own code calls are found by running it on two of the task's examples.
+        """
+        find_calls = getattr(self.network, "find_calls", None)
+        if find_calls is not None:
+            find_calls(self._two_inputs)
+        return self.network(activation)
+
+    def _two_inputs(self) -> Inputs:
+        splits = self.splits()
+        with self._refusing("data", "be read"):
+            return drawn_batch(splits.for_spectrum(), 2, 0)[0]
+
     def spec(self) -> dict[str, Any]:
         """Return the task's identity as JSON-ready values. The time limit is left out, because it changes no result.
 
@@ -151,6 +186,10 @@ class Task:
         Raises:
             TaskError: the network cannot be built, or the data cannot be loaded.
         """
+        # Held until both identities are known, since an existing model is run on the data, which are loaded once.
+        splits = self.splits() if hasattr(self.network, "find_calls") else None
+        network, data = dict(self._network_identity), dict(self._data_identity)
+        del splits
         return {
             "name": self.name,
             "version": self.version,
@@ -158,8 +197,8 @@ class Task:
             "objective": self.objective.spec(),
             "augment": name_of(self.augment) if self.augment else None,
             "spectrum_batch_size": self.spectrum_batch_size,
-            "network": dict(self._network_identity),
-            "data": dict(self._data_identity),
+            "network": network,
+            "data": data,
         }
 
     @property
@@ -193,7 +232,12 @@ class Task:
             return made[-1]
 
         with self._refusing("network", "be built"), seeded(0, CPU):
-            identity = network_identity(self.network(activation))
+            network = self.new_network(activation)
+            if not isinstance(network, nn.Module):
+                raise TaskError(
+                    f"network of task '{self.name}' must return an nn.Module, got a {type(network).__name__}"
+                )
+            identity = network_identity(network)
         if not made:
             raise TaskError(f"network of task '{self.name}' makes no activation; call the factory that it is given")
         return identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall
@@ -22,8 +23,16 @@ from aquasurf_ray.tasks.replacement.hugging_face import (
     is_pretrained_model,
 )
 from aquasurf_ray.tasks.replacement.places import Only
-from aquasurf_ray.tasks.replacement.replace import Replacement, calls_beyond, replace_activations, stray_calls
+from aquasurf_ray.tasks.replacement.replace import (
+    Replacement,
+    calls_beyond,
+    replace_found,
+    replace_known,
+    stray_calls,
+)
 from aquasurf_ray.tasks.task import ActivationFactory
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class ModelNetwork:
         make: makes one untrained model at each call.
         only: as in `replace_activations`.
         example: the shape of one input, without the batch: the model is run once on zeros, in each process, to find
-            activations that its code calls itself. A model of transformers is run on tokens or images without it.
+            activations that its code calls itself. A model that takes whole numbers is run on zeros of these, and a
+            model of transformers on tokens or images without it. Else a task runs it on two of its examples.
         gated: make all feed-forward blocks gated (True) or ungated (False), with as many weights as before: see
             `feed_forward.exchange_feed_forwards`. By default, they stay as the model has them.
 
@@ -56,9 +66,9 @@ class ModelNetwork:
         Raises:
             TaskError: as `replace_activations`.
         """
-        _ = self.replacement
+        calls = self.replacement.calls
         network = self._model()
-        replace_activations(network, activation, self.only)
+        replace_known(network, activation, self.only, calls)
         return network
 
     def _model(self) -> nn.Module:
@@ -72,12 +82,41 @@ class ModelNetwork:
         """Return which of the model's activations are replaced. torch's global generator is left as it is."""
         with torch.random.fork_rng(devices=[]):
             model = self._model()
-            inputs: Inputs | None = None
             if self.example is not None:
-                inputs = torch.zeros(2, *self.example)
-            elif is_pretrained_model(model):
-                inputs = example_inputs(model)
-            return replace_activations(model, nn.Identity, self.only, inputs=inputs)
+                return self._tried_on_zeros(model, self.example)
+            if is_pretrained_model(model):
+                return replace_found(model, nn.Identity, self.only, example_inputs(model))
+            return replace_known(model, nn.Identity, self.only)
+
+    def find_calls(self, draw: Callable[[], Inputs]) -> None:
+        """Find the activations that the model's own code calls by running it on a task's data, once, if there is no
+        example. Those that cannot be replaced stay, and `calls` names them.
+
+        Args:
+            draw: returns inputs (n, ...) on the CPU, n at least 2 where there is batch norm. If it, or the model on the
+                CPU, fails, no calls are looked for.
+        """
+        if self.example is not None or "replacement" in self.__dict__:
+            return
+        try:
+            inputs = draw()
+            with torch.random.fork_rng(devices=[]):
+                model = self._model()
+                if not is_pretrained_model(model):
+                    found = replace_found(model, nn.Identity, self.only, inputs, strict=False)
+                    self.__dict__["replacement"] = found
+        except TaskError as error:
+            logger.debug("no activations are looked for in the code of %r: %s", self.make, error)
+
+    def _tried_on_zeros(self, model: nn.Module, shape: tuple[int, ...]) -> Replacement:
+        """Run the model on zeros: numbers, and if it refuses these, the tokens of number 0."""
+        try:
+            return replace_found(model, nn.Identity, self.only, torch.zeros(2, *shape))
+        except ModelFails as error:
+            try:
+                return replace_found(self._model(), nn.Identity, self.only, torch.zeros(2, *shape, dtype=torch.int64))
+            except ModelFails:
+                raise error from None
 
     @property
     def is_gated(self) -> bool:
@@ -96,7 +135,7 @@ class ModelNetwork:
 
         with torch.random.fork_rng(devices=[]):
             model = self._model()
-            report = replace_activations(model, make, self.only)
+            report = replace_known(model, make, self.only, self.replacement.calls)
             model.to(tensors_of(inputs)[0].device)
             calls = calls_beyond(model, inputs, report, new)
             stray = stray_calls(model, calls)

@@ -2,23 +2,26 @@
 
 Activations are in three places: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
 functions (`nn.TransformerEncoderLayer.activation`), and calls in the middle of a block's own code. The first two are
-replaced where they are found. Of the third kind only the blocks in `REWRITTEN` can be; others are found by running the
-network, and are an error, because a network that keeps half of its activations is not the requested one.
+replaced where they are found. The third kind is found by running the network, and `replaced_calls` takes the place of
+the calls. Those that it cannot take are an error, because a network that keeps half of its activations is not the
+requested one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, form_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_head
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, activation_calls
-from aquasurf_ray.tasks.replacement.places import Only, Selection, places_of
+from aquasurf_ray.tasks.replacement.places import Only, Place, Selection, places_of
+from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, replace_calls
 from aquasurf_ray.tasks.task import ActivationFactory
 
 NAMED = 5
@@ -35,10 +38,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Replacement:
-    """The activations of a network: the names of those that were replaced, and those that stay, with the reason."""
+    """The activations of a network: the names of those that were replaced, and those that stay, with the reason.
+
+    `calls` are those of the replaced ones that the network's own code calls.
+    """
 
     replaced: tuple[str, ...]
     kept: tuple[Kept, ...]
+    calls: tuple[CallSite, ...] = field(default=(), repr=False)
 
 
 def replace_activations(
@@ -53,7 +60,8 @@ def replace_activations(
             Where both types and patterns are given, both must fit. By default all but gates (sigmoids, softmaxes) and
             those in poolers and heads of transformers' models; one of these, or a module of another type than the
             known ones, is replaced where its type or its full name is given.
-        inputs: a batch to run the network on, to find the activations that its code calls itself.
+        inputs: a batch to run the network on, to find the activations that its code calls itself. The function that
+            replaces the calls of `F.relu` in the module `block` has the name `block.called_relu`.
 
     Raises:
         TaskError: nothing matches, or something in `only` matches nothing: the model is as it was. Or the run finds an
@@ -63,23 +71,58 @@ def replace_activations(
     >>> replace_activations(model, nn.Tanh)
     Replacement(replaced=('1',), kept=(Kept(name='3', reason='gate: Sigmoid'),))
     """
-    make = _factory(activation)
+    make, selection = factory_of(activation), Selection(only)
+    if inputs is None:
+        return replace_known(model, make, only)
+    chosen, _ = _chosen(model, selection)
+    if chosen and selection.unused:  # they may name calls: a copy shows that before the model is changed
+        replace_found(deepcopy(model), nn.Identity, only, inputs)
+    return replace_found(model, make, only, inputs)
+
+
+def replace_known(
+    model: nn.Module, make: ActivationFactory, only: Only = None, calls: Sequence[CallSite] = ()
+) -> Replacement:
+    """Replace the activations that are found without running the model, and `calls` that a run has found before.
+
+    Raises:
+        TaskError: as `replace_activations`.
+    """
     selection = Selection(only)
-    places = [(place, selection.reason_against(place)) for place in places_of(model, selection)]
-    chosen = [place for place, reason in places if reason is None]
-    kept = tuple(Kept(place.name, reason) for place, reason in places if reason is not None)
-    if not chosen or selection.unused:
+    chosen, kept = _chosen(model, selection)
+    if not calls and (not chosen or selection.unused):
         raise TaskError(_nothing_matched(model, selection, kept))
-    new: dict[tuple[int, str], nn.Module] = {}
-    for place in chosen:
-        if place.key not in new:
-            new[place.key] = make().train(model.training)
-        place.put(new[place.key])
+    _put(chosen, make, model.training)
+    replace_calls(model, calls, make)
+    return Replacement((*(place.name for place in chosen), *(site.name for site in calls)), kept, tuple(calls))
+
+
+def replace_found(
+    model: nn.Module, make: ActivationFactory, only: Only, inputs: Inputs, *, strict: bool = True
+) -> Replacement:
+    """Replace all activations, those included that one pass finds in the model's own code.
+
+    Args:
+        strict: refuse a model with a call that cannot be replaced, unless `only` is given; else it is listed as kept.
+
+    Raises:
+        ModelFails: the model fails on the inputs.
+        TaskError: as `replace_activations`.
+    """
+    selection = Selection(only)
+    chosen, kept = _chosen(model, selection)
+    new = _put(chosen, make, model.training)
     report = Replacement(tuple(place.name for place in chosen), kept)
-    return report if inputs is None else _with_calls(model, inputs, report, list(new.values()), selection.given)
+    sites = [site for site in _sites(model, inputs, report, new) if _is_selected(model, site, selection)]
+    if not (chosen or sites) or selection.unused:
+        raise TaskError(_nothing_matched(model, selection, kept))
+    new += replace_calls(model, sites, make)
+    report = replace(report, replaced=(*report.replaced, *(site.name for site in sites)), calls=tuple(sites))
+    return _with_remaining(model, inputs, report, new, may_stay=selection.given or not strict)
 
 
-def _factory(activation: ActivationFactory | str) -> ActivationFactory:
+def factory_of(activation: ActivationFactory | str) -> ActivationFactory:
+    """Return the factory of an activation that may be given as text."""
     if not isinstance(activation, str):
         return activation
     from aquasurf_ray.activations import Activation
@@ -88,25 +131,59 @@ def _factory(activation: ActivationFactory | str) -> ActivationFactory:
     return lambda: Activation(expression)
 
 
-def _with_calls(
-    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module], may_stay: bool
-) -> Replacement:
-    """Return the report with the calls that one pass finds in addition.
+def _chosen(model: nn.Module, selection: Selection) -> tuple[list[Place], tuple[Kept, ...]]:
+    places = [(place, selection.reason_against(place)) for place in places_of(model, selection)]
+    kept = tuple(Kept(place.name, reason) for place, reason in places if reason is not None)
+    return [place for place, reason in places if reason is None], kept
+
+
+def _put(chosen: Sequence[Place], make: ActivationFactory, training: bool) -> list[nn.Module]:
+    """Put new modules into the places, and return them; a module that is in several places has one successor."""
+    new: dict[tuple[int, str], nn.Module] = {}
+    for place in chosen:
+        if place.key not in new:
+            new[place.key] = make().train(training)
+        place.put(new[place.key])
+    return list(new.values())
+
+
+def _sites(model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]) -> list[CallSite]:
+    """Return the calls that can be replaced, without those of poolers and heads.
 
     Raises:
-        TaskError: the model fails; or an activation is called by its own code, and all were to be replaced.
+        ModelFails: the model fails on the inputs.
     """
     try:
         calls = calls_beyond(model, inputs, report, new)
+        if call_sites(model, calls):  # the backward pass shows which of them it repeats
+            calls = calls_beyond(model, inputs, report, new, backward=True)
     except Exception as error:  # the model's own code: whatever it raises is a reason to refuse it
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         form = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"the form {form_of(inputs)}"
-        raise TaskError(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
+        raise ModelFails(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
+    return call_sites(model, without_heads(model, calls))
+
+
+def _is_selected(model: nn.Module, site: CallSite, selection: Selection) -> bool:
+    module = model.get_submodule(site.module) if site.function is None else None
+    place = Place(site.name, (0, site.name), lambda new: None, module)
+    return selection.reason_against(place) is None
+
+
+def _with_remaining(
+    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module], *, may_stay: bool
+) -> Replacement:
+    """Return the report with the calls that remain as kept.
+
+    Raises:
+        TaskError: an activation remains, and none may.
+    """
+    calls = calls_beyond(model, inputs, report, new)
     stray = stray_calls(model, calls)
     if stray and not may_stay:
         named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
-            f"{type(model).__name__} calls activations in its own code, where nothing reaches them: {_some(named)};"
+            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_some(named)};"
             " make them modules, or name in only= what is to be replaced"
         )
     found = [
@@ -117,18 +194,23 @@ def _with_calls(
 
 
 def calls_beyond(
-    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module]
+    model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[nn.Module], *, backward: bool = False
 ) -> list[ActivationCall]:
     """Return the activations that are called outside of the new modules and of modules that stay."""
     known = [kept.name for kept in report.kept]
-    called = activation_calls(model, inputs, outside=new)
+    called = activation_calls(model, inputs, outside=new, backward=backward)
     return [call for call in called if not any(_is_inside(call.module, name) for name in known)]
 
 
 def stray_calls(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:
     """Return those of the calls that should have been replaced: neither gates nor in poolers and heads, which stay."""
+    return [call for call in without_heads(model, calls) if not call.is_gate]
+
+
+def without_heads(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:
+    """Return the calls that are not in poolers and heads of transformers' models."""
     heads = [name for name, module in model.named_modules() if is_head(module)]
-    return [call for call in calls if not call.is_gate and not any(_is_inside(call.module, name) for name in heads)]
+    return [call for call in calls if not any(_is_inside(call.module, name) for name in heads)]
 
 
 def _is_inside(module: str, name: str) -> bool:

@@ -1,0 +1,186 @@
+"""Puts the searched function in the place of activations that a network's own code calls, such as `F.relu(x)`.
+
+The owner of a call is the innermost module that runs at that moment. It gets a child for each function that it calls
+(`called_relu`), which all of its calls of this function share, and its class becomes a subclass of the same name whose
+`forward` runs under a `TorchFunctionMode`: the mode hands the calls of this owner to the child, and all others on.
+
+A mode, and not a graph traced by torch.fx, because the code still runs: branches on `self.training`, loops, caches and
+asserts stay what they are, where a trace would freeze them as they were in one pass. A mode of operators
+(`TorchDispatchMode`) sits below autograd, where the searched function could not be differentiated. So code that does
+not call PyTorch from Python, such as scripted functions, keeps its activations, and so does code that runs outside of
+its owner's `forward`, such as a function that `torch.utils.checkpoint` runs again in the backward pass.
+The first would be seen again in a pass after the replacement; the second is seen in a backward pass, and left as it is,
+since its forward and backward pass would differ. `replace_activations` names both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from aquasurf_ray.tasks.replacement.called_activations import ActivationCall, function_name
+
+PREFIX = "called_"
+MODULE_CALL = nn.Module._call_impl.__code__  # every call of a module passes through this frame, whose `self` it is
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """The calls of one function in one module, by names; or with `function` None, a module that is nothing but an
+    activation function, such as a GELU that is written out, and is replaced as a whole."""
+
+    module: str
+    function: str | None
+
+    @property
+    def name(self) -> str:
+        """The name that the new module has in the network."""
+        if self.function is None:
+            return self.module
+        return f"{self.module}.{PREFIX}{self.function}".lstrip(".")
+
+
+def call_sites(model: nn.Module, calls: Sequence[ActivationCall]) -> list[CallSite]:
+    """Return the sites of the calls that can be replaced: those from Python that no backward pass repeats outside of
+    their module, without gates."""
+    sites: dict[CallSite, None] = {}
+    for call in calls:
+        if _is_activation(model, call.module):
+            sites[CallSite(call.module, None)] = None
+        elif call.in_python and not call.repeated and not call.is_gate:
+            sites[CallSite(call.module, call.function)] = None
+    return list(sites)
+
+
+def replace_calls(model: nn.Module, sites: Sequence[CallSite], make: Callable[[], nn.Module]) -> list[nn.Module]:
+    """Replace, in place, the activations of these sites, each by one new module, and return the new modules."""
+    new = []
+    for site in sites:
+        owner = model.get_submodule(site.module)
+        new.append(make().train(owner.training))
+        if site.function is None:
+            parent, _, attribute = site.module.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, new[-1])
+            continue
+        child = f"{PREFIX}{site.function}"
+        owner.add_module(child, new[-1])
+        owner.__dict__["_replaced_calls"] = {**owner.__dict__.get("_replaced_calls", {}), site.function: child}
+        if not isinstance(owner, ReplacedCalls):
+            owner.__class__ = _with_replaced_calls(type(owner))
+    return new
+
+
+class ReplacedCalls(nn.Module):
+    """The first base of a module whose code calls activations that are replaced. `_replaced_calls` has the name of the
+    child by the name of the function."""
+
+    _replaced_calls: Mapping[str, str]
+
+    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
+        return _new_instance, (type(self).__mro__[2],), object.__getstate__(self)
+
+
+def _with_replaced_calls(base: Any) -> Any:
+    """Return the subclass of a module's class: of the same name, and with the same signature of `forward`.
+
+    A class has only one, so that copies of a module have the class of the original.
+    """
+    known = base.__dict__.get("_with_replaced_calls")
+    if known is not None:
+        return known
+
+    @wraps(base.forward)
+    def forward(self: Any, *inputs: Any, **named: Any) -> Any:
+        with _TakenCalls(self):
+            return base.forward(self, *inputs, **named)
+
+    names = {
+        "forward": forward,
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    base._with_replaced_calls = type(base.__name__, (ReplacedCalls, base), names)
+    return base._with_replaced_calls
+
+
+def _new_instance(base: Any) -> Any:
+    kind = _with_replaced_calls(base)
+    return kind.__new__(kind)
+
+
+class _TakenCalls(TorchFunctionMode):
+    """Takes the calls of one module's own code; those of the modules inside it are handed on."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        super().__init__()
+        self.owner = owner
+        self.children: Mapping[str, str] = owner.__dict__["_replaced_calls"]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        child = self.children.get(function_name(func))
+        if child is None or _running(sys._getframe(1)) is not self.owner:
+            return func(*args, **(kwargs or {}))
+        return _called(getattr(self.owner, child), func, args, kwargs or {})
+
+
+def _running(frame: FrameType | None) -> nn.Module | None:
+    """Return the innermost module that runs, from the frames of the calls."""
+    while frame is not None:
+        if frame.f_code is MODULE_CALL or frame.f_code is FORWARD:
+            module: nn.Module = frame.f_locals["self"]
+            return module
+        frame = frame.f_back
+    return None
+
+
+FORWARD = _with_replaced_calls(nn.Identity).forward.__code__
+
+
+def _called(activation: nn.Module, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return the activation of the call's input. A call in place writes it there: the activation keeps a copy, because
+    its backward pass needs the input as it was."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    in_place = str(getattr(func, "__name__", "")).endswith("_") or kwargs.get("inplace") or _inplace_of(func, args)
+    out = kwargs.get("out")
+    if in_place:
+        return x.copy_(activation(x.clone()))
+    values: Tensor = activation(x)
+    return values if out is None else out.copy_(values)
+
+
+def _inplace_of(func: Any, args: tuple[Any, ...]) -> bool:
+    """Return the value of `inplace`, the last parameter of PyTorch's functions, where it is given by position."""
+    code = getattr(func, "__code__", None)
+    if code is None:
+        return False
+    names = code.co_varnames[: code.co_argcount]
+    return "inplace" in names and len(args) > names.index("inplace") and bool(args[names.index("inplace")])
+
+
+def _is_activation(model: nn.Module, name: str) -> bool:
+    """Return whether a module is nothing but an activation function: no weights and no parts, a function of each number
+    alone, and neither linear nor a gate with values in [0, 1]."""
+    module = model.get_submodule(name)
+    if not name or any(True for _ in module.children()) or any(True for _ in module.parameters()):
+        return False
+    x = torch.linspace(-6, 6, 24).reshape(2, 3, 4)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            y, moved = module(x), module(x.flatten()[order].reshape(x.shape))
+    except Exception:  # the user's own code, called with what it may not be made for
+        return False
+    if not isinstance(y, Tensor) or y.shape != x.shape or not torch.allclose(y.flatten()[order], moved.flatten()):
+        return False
+    is_gate = bool(y.min() >= 0 and y.max() <= 1)
+    steps = y.flatten().diff()
+    return not is_gate and not torch.allclose(steps, steps[0].expand_as(steps), atol=1e-5)
