@@ -72,6 +72,21 @@ def measure_cost(
     return FunctionCost(activation.name, name, seconds, relu_seconds, n_bytes, relu_bytes)
 
 
+def step_seconds(feed: TrainingFeed, activation: Activation) -> float:
+    """Return the time of one training step in the training that `feed` is for: the fastest of a few, after a warm-up.
+
+    Raises:
+        As `measure_cost`.
+    """
+    with process_settings(feed.task.recipe, feed.device), seeded(feed.seed, feed.device):
+        network = untrained_network(feed.task, lambda: Activation(activation.name), seed=feed.seed, device=feed.device)
+        network = feed.arithmetic.prepared(network)
+        stepper = _Stepper(feed.task, network, feed.first_step(network), feed.arithmetic)
+        stepper.step()
+        measured = side_by_side([stepper.step], feed.device, min_rounds=1, max_rounds=5, enough_seconds=ENOUGH_SECONDS)
+    return measured[0]
+
+
 class _Stepper:
     """One network on the first batch of its training, with an optimiser that does its work at learning rate zero."""
 

@@ -4,6 +4,7 @@ DriverError
 ├── BadUse            the request itself is wrong: nothing was started (exit code 2)
 └── RunFailed         the run stopped before its budget was met; it can be resumed (exit code 1)
     ├── WorkersFailed the workers cannot start, or die on every job
+    ├── TaskAtFault   no baseline trains, so the task has to be mended first
     └── Interrupted   Ctrl-C or SIGTERM
 """
 
@@ -24,6 +25,10 @@ class RunFailed(DriverError, RuntimeError):
 
 class WorkersFailed(RunFailed):
     """No worker can do its work; the message includes the last worker's error."""
+
+
+class TaskAtFault(RunFailed):
+    """No baseline trains on the task; the message includes the most frequent reason."""
 
 
 class Interrupted(RunFailed):

@@ -229,6 +229,31 @@ class EvaluationVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
+    def reopen_diverged(self, lease: Lease, evaluation_ids: Collection[int]) -> None:
+        """Queue those of the evaluations that diverged as if they were new: the task and not the function was at fault.
+
+        Their results are moved into the run's log.
+        """
+
+        def body(connection: sa.Connection, run: FencedRun) -> None:
+            for number, record in _lock_by_number(connection, evaluation_ids).items():
+                if record.status == "diverged":
+                    reopen(connection, run.id, number)
+
+        self._fenced(lease, body)
+
+    def withdraw(self, lease: Lease, evaluation_ids: Collection[int]) -> None:
+        """Take back requests of the run for evaluations without a result, which other runs may still train."""
+
+        def body(connection: sa.Connection, run: FencedRun) -> None:
+            for number, record in _lock_by_number(connection, evaluation_ids).items():
+                if record.status in ("queued", "running"):
+                    mine = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == number)
+                    connection.execute(sa.delete(RunEvaluation).where(mine))
+                    run.events.append(EventRow("withdrawn", number, record.function_id, {}))
+
+        self._fenced(lease, body)
+
     def observe(
         self, lease: Lease, evaluation_id: int, *, accept_stopped: bool = True, accept_refused: bool = True
     ) -> EvaluationRecord | None:

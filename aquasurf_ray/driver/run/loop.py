@@ -32,10 +32,12 @@ from aquasurf_ray.driver.events import (
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.converters import evaluation_result
 from aquasurf_ray.driver.run.exclusive_retry import ExclusiveRetry, needs_exclusive_retry
+from aquasurf_ray.driver.run.forecast import RunForecast
 from aquasurf_ray.driver.run.median_rule import median_rule
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation, store_costs
 from aquasurf_ray.driver.run.stop_conditions import End, StopConditions
+from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
@@ -96,6 +98,7 @@ class SearchLoop:
             costs=suggester is not None and context.config.max_cost is not None,
             on_failure=self._count_failure,
         )
+        self._forecast = RunForecast(context, task, budget, spectra=self._preparation.wants_spectra)
         self._costs_read: set[tuple[int, str]] = set()
         self._to_start: list[Start] = []
         self._recorded: dict[int, bool] = {}  # by evaluation being settled: whether our result was the first
@@ -109,12 +112,14 @@ class SearchLoop:
 
         Raises:
             RunFailed, WorkersFailed, LeaseLost, StoreError: the run stopped early; everything finished is stored.
+            TaskAtFault: no baseline trains.
         """
         self._other_runs.retry_failed(all_origins=self.suggester is None)
         self._other_runs.retry_stopped(list(self.history.evaluations.values()))
         while not (self.finished() and self._still_finished()):
             self.check()
             self._sync()
+            refuse_task_without_baseline(self.context, self.budget)
             self._end = self._stop_conditions.met()
             if self._end is not None:
                 self._drain(self._end)
@@ -214,7 +219,9 @@ class SearchLoop:
         for number, slot in enumerate(idle):
             if self._exclusive_retry.is_reserved(slot):
                 continue
-            if self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot):
+            if self._forecast.take_first_spectrum() and self._preparation.submit(slot):
+                n_given += 1
+            elif self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot):
                 n_given += 1
             elif not (self._claims.reserved_functions() or self._preparation.has_retries()):
                 break  # nothing is left, not even what only this worker may not take since it failed on it
@@ -281,6 +288,7 @@ class SearchLoop:
         self._store(outcomes)
         for outcome in outcomes:
             self._settle(outcome)
+            self._forecast.settle(outcome)
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         """Store the results that arrived together, each kind in one transaction, since every commit takes time."""

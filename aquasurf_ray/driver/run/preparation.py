@@ -36,7 +36,7 @@ class Preparation:
         self._devices: set[str] = set()
         self._coverage: str | None = None
         self._by_name = {function.name: function for function in self._history.candidates}
-        self._wants_spectra, self._wants_costs = spectra, costs
+        self.wants_spectra, self._wants_costs = spectra, costs
         most = context.config.max_attempts
         self._spectra = CandidateQueue(self._without_spectrum, self._history.spectra_failed, most)
         self._costs = CandidateQueue(self._without_cost, self._history.costs_failed, most)
@@ -44,7 +44,7 @@ class Preparation:
     def n_spectra(self) -> tuple[int, int]:
         """Return how many candidates have a spectrum, and how many need one."""
         n = len(self._history.spectra)
-        return n, len(self._history.candidates) if self._wants_spectra else n
+        return n, len(self._history.candidates) if self.wants_spectra else n
 
     def n_costs(self) -> tuple[int, int]:
         """Return how many candidates have a cost, and how many need one; none in a run without a limit on the cost."""
@@ -139,7 +139,7 @@ class Preparation:
 
     def _without_spectrum(self) -> list[FunctionRecord]:
         n = len(self._history.candidates)
-        return self._history.without_spectrum(n) if self._wants_spectra else []
+        return self._history.without_spectrum(n) if self.wants_spectra else []
 
     def _without_cost(self) -> list[FunctionRecord]:
         n = len(self._history.candidates)

@@ -22,7 +22,7 @@ from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.pool import Resources
 from aquasurf_ray.driver.cluster.watch import RayWatch
-from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed
+from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, TaskAtFault
 from aquasurf_ray.driver.events import Events, RunEnded, StoreWritten
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
@@ -42,6 +42,7 @@ from aquasurf_ray.driver.run.summary import (
 from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.driver.state.evaluations import beyond
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.suggestions.suggester import Suggester
@@ -119,7 +120,10 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
                     note_conditions(history, part, events)
                 else:
                     events.note(f"now the spectra of the {part.config.fisher} Fisher information")
-                exhausted, leased.end = _run_loop(session, part, leased, history)
+                try:
+                    exhausted, leased.end = _run_loop(session, part, leased, history)
+                except TaskAtFault as error:
+                    raise TaskAtFault(f"{error}; once it is mended: {resume_command(store, spec)}") from error
                 if leased.end is not None:
                     break
                 lacks += [text] if (text := missing(history)) else []
@@ -159,6 +163,7 @@ def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
         with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(resume) as watch:
             if spec.budget != spec.run.budget:
                 store.set_budget(lease, spec.budget)
+                store.withdraw(lease, beyond(store.snapshot(spec.run.id), spec.budget))
             leased = _LeasedRun(lease, keeper, watch)
             yield leased
     except LeaseLost:  # the lease is another driver's now, and must not be released here

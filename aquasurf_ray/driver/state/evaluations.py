@@ -180,6 +180,16 @@ def wanted(snapshot: Snapshot) -> RunEvaluations:
     return RunEvaluations(tuple(state_of(request) for request in snapshot.evaluations))
 
 
+def beyond(snapshot: Snapshot, budget: int) -> list[int]:
+    """Return the open suggestions that a lowered budget has no room for, the last ones of the run."""
+    counted = [
+        each for each in snapshot.evaluations if each.origin != "baseline" and each.evaluation.status != "failed"
+    ]
+    suggested = [each for each in counted if each.origin == "suggestion" and each.evaluation.status in OPEN]
+    n = max(0, len(counted) - budget)
+    return [each.evaluation.id for each in suggested[max(0, len(suggested) - n) :]] if n else []
+
+
 def state_of(request: RequestedEvaluation) -> EvaluationState:
     """Return an evaluation as the store has it. If it is running, the store does not say in which run."""
     evaluation = request.evaluation

@@ -1,0 +1,130 @@
+"""How long a search will take: seconds of a spectrum and of a training, and what to change where they add up to days.
+
+A run forecasts from its own first spectrum and its first measured cost, which it needs anyway, so the forecast costs no
+work of its own; only the first spectrum comes before the first training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from aquasurf_ray.driver.cluster.pool import Outcome, SpectraJob
+from aquasurf_ray.driver.duration import duration_text
+from aquasurf_ray.driver.run.claims import Budget
+from aquasurf_ray.driver.run.converters import evaluation_result
+from aquasurf_ray.driver.run_kinds import KINDS
+from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.tasks import Task
+from aquasurf_ray.workers.messages import Drained, TrainingJob
+
+FORWARD_SHARE = 1 / 3
+"""The time of a validation step as a part of a training step's, which has the backward pass too."""
+LONG_SECONDS = 86_400.0
+SMALLER_BATCH = 4
+LEAST_SPECTRUM_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of one spectrum, None where none is needed, and of one training, on one worker."""
+
+    spectrum_seconds: float | None
+    training_seconds: float
+
+    def seconds(self, n_spectra: int, n_trainings: int, n_workers: int) -> float:
+        """Return how long the whole takes; the last round of trainings leaves some workers idle.
+
+        >>> Forecast(2.0, 60.0).seconds(100, 10, 4)
+        230.0
+        """
+        spectra = (self.spectrum_seconds or 0.0) * n_spectra / n_workers
+        return spectra + self.training_seconds * math.ceil(n_trainings / n_workers)
+
+    def text(self, n_spectra: int, n_trainings: int, n_workers: int, spectrum_batch_size: int) -> str:
+        """Return the forecast as a sentence, with what to change where it is days."""
+        total = self.seconds(n_spectra, n_trainings, n_workers)
+        work, each = f"{n_trainings:,} trainings", f"a training takes about {_seconds(self.training_seconds)}"
+        if self.spectrum_seconds is not None:
+            work = f"{n_spectra:,} spectra and {work}"
+            each = f"a spectrum takes about {_seconds(self.spectrum_seconds)}, {each}"
+        workers = f"{n_workers} worker{'s' * (n_workers > 1)}"
+        text = f"forecast: {each}; {work} with {workers} take about {duration_text(total)}"
+        return (
+            text
+            if total < LONG_SECONDS
+            else f"{text}; {self._advice(n_spectra, total, n_workers, spectrum_batch_size)}"
+        )
+
+    def _advice(self, n_spectra: int, total: float, n_workers: int, spectrum_batch_size: int) -> str:
+        spectra = (self.spectrum_seconds or 0.0) * n_spectra / n_workers
+        smaller = max(LEAST_SPECTRUM_BATCH, spectrum_batch_size // SMALLER_BATCH)
+        if spectra > total / 2 and smaller < spectrum_batch_size:
+            return (
+                f"most of it are spectra: Task(spectrum_batch_size={smaller}) instead of {spectrum_batch_size} makes "
+                "them faster, and --candidates fewer"
+            )
+        return "most of it are trainings: a recipe of fewer epochs, more --workers or fewer --evaluations shorten it"
+
+
+def training_seconds(task: Task, sizes: dict[str, int], step_seconds: float, step_size: int) -> float:
+    """Return how long one training takes, from the time of a step of `step_size` examples.
+
+    Args:
+        sizes: the number of examples of each split.
+    """
+    n_trained = sizes["train"] + FORWARD_SHARE * sizes["validation"]
+    return step_seconds / step_size * (task.recipe.epochs * n_trained + FORWARD_SHARE * sizes["test"])
+
+
+class RunForecast:
+    """The forecast of one search, noted once, as soon as the times of a spectrum and of a training are known."""
+
+    def __init__(self, context: RunContext, task: Task, budget: Budget, *, spectra: bool) -> None:
+        self._context, self._task, self._budget, self._spectra = context, task, budget, spectra
+        self._spectrum_seconds: float | None = None
+        self._training_seconds: float | None = None
+        is_resumed = context.history.n_finished(baselines=True) > 0  # its rate is known soon
+        self._is_over = is_resumed or not KINDS[context.run.kind].suggests
+        self._is_begun = False
+
+    def take_first_spectrum(self) -> bool:
+        """Return, once, whether a spectrum should be computed before all else."""
+        first = self._spectra and not self._is_over and not self._is_begun and not self._context.history.spectra
+        self._is_begun = True
+        return first
+
+    def settle(self, outcome: Outcome) -> None:
+        """Take in what a worker has done, and note the forecast once it is known."""
+        if self._is_over or outcome.fault is not None or isinstance(outcome.reply, Drained):
+            return
+        if isinstance(outcome.job, SpectraJob):
+            self._spectrum_seconds = sum(reply.seconds for reply in outcome.reply) / len(outcome.reply)
+        elif isinstance(outcome.job, TrainingJob):
+            result = evaluation_result(outcome.reply, outcome.worker)
+            if result.status == "done" and result.stopped_early is None:
+                self._training_seconds = result.seconds
+        else:
+            self._training_seconds = self._training_seconds or self._from_costs()
+        if self._training_seconds is not None and (self._spectrum_seconds is not None or not self._spectra):
+            self._is_over = True
+            self._note()
+
+    def _from_costs(self) -> float | None:
+        seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
+        sizes = self._task.spec()["data"]
+        return training_seconds(self._task, sizes, median(seconds), self._task.recipe.batch_size) if seconds else None
+
+    def _note(self) -> None:
+        history, budget = self._context.history, self._budget
+        n_spectra = sum(function.id not in history.spectra for function in history.candidates) if self._spectra else 0
+        n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
+        forecast = Forecast(self._spectrum_seconds, self._training_seconds or 0.0)
+        n_workers = self._context.pool.n
+        self._context.events.note(forecast.text(n_spectra, n_trainings, n_workers, self._task.spectrum_batch_size))
+
+
+def _seconds(seconds: float) -> str:
+    """Return a time; those below ten seconds with the digits that make two of them comparable."""
+    return f"{seconds:.2g} s" if seconds < 10 else duration_text(seconds)
