@@ -29,6 +29,7 @@ from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
+from aquasurf_ray.workers.activation_use import refuse_unused_activation
 from aquasurf_ray.workers.cost import measure_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
@@ -212,7 +213,8 @@ class Worker:
         return GpuUse((total - free) / 1e6, total / 1e6, percent)
 
     def _ready(self) -> WorkerInfo:
-        try_network(self.task, self._begin(), device=self.device)
+        inputs = try_network(self.task, self._begin(), device=self.device)
+        refuse_unused_activation(self.task, inputs, device=self.device)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
 

@@ -38,7 +38,7 @@ def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, d
     """Return the network in training mode on `device`, its weights drawn on the CPU, so that all devices agree."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = task.network(activation)
+        network = task.new_network(activation)
     return network.to(device).train()
 
 
@@ -90,10 +90,10 @@ def refuse_splits_without_targets(task: Task, splits: Splits) -> None:
             _counting_batch(task, examples)
 
 
-def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
+def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     """Try the parts of a task that do not depend on the function, so that its own errors are reported first: the
     network with ReLU on two training examples, the objective on its outputs, the optimiser, and whether each split has
-    batches with targets that count.
+    batches with targets that count. Return the two examples' inputs.
 
     Raises:
         TaskError: one of them raises, the loss is no scalar, a split has no batch, or a batch of one is refused.
@@ -115,6 +115,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
         if loss.dim() > 0:
             raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
         objective.refuse_counted_padding(outputs.detach(), labels)
+    with _refusing(task, f"metric '{task.objective.metric.name}'"):
         metric = objective.begin_metric(device)
         metric.update(outputs.detach(), labels)
         float(metric.compute())
@@ -122,6 +123,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> None:
     with _refusing(task, "backward pass"):
         torch.autograd.backward(loss)
     refuse_batch_of_one(task, splits, device=device)
+    return inputs
 
 
 def refuse_batch_of_one(task: Task, splits: Splits, *, device: torch.device) -> None:

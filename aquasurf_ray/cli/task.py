@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict
 from textwrap import fill
@@ -12,6 +13,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.options import AsJson
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
+from aquasurf_ray.cli.terminal.settings import FROM_MODEL
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.task_check import CheckStep
@@ -59,14 +61,23 @@ def check(
         str | None,
         typer.Option(metavar="DEVICE", help="Device to use: cpu, cuda or cuda:1. Default: a GPU if there is one."),
     ] = None,
+    candidates: Annotated[int | None, FROM_MODEL] = None,
+    evaluations: Annotated[int | None, FROM_MODEL] = None,
+    workers: Annotated[int | None, FROM_MODEL] = None,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Also show where in your code an error was raised.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that a task can be searched.
 
-    Builds its network with two functions, loads a batch, and computes one spectrum and two training steps. Reports the
-    first step that fails, and then exits with status 1.
+    Builds its network with two functions, looks at random examples of its data, passes a batch through network, loss
+    and metric, computes one spectrum and two training steps, and forecasts how long a search takes. Reports the first
+    step that fails, and then exits with status 1.
     """
     from aquasurf_ray.driver.examine.task_check import check_task
+
+    search = {"candidates": candidates, "evaluations": evaluations, "workers": workers}
 
     results = sys.stdout
 
@@ -76,12 +87,17 @@ def check(
             print(f"{step.name:<10} {mark:<6} {step.seconds:6.1f} s  {step.says}", file=results, flush=True)
 
     with user_code():
-        steps = check_task(task, download=download, device=device, on_step=report)
+        chosen = {name: value for name, value in search.items() if value is not None}
+        steps = check_task(task, download=download, device=device, on_step=report, **chosen)
     ok = all(step.ok for step in steps)
     if as_json:
         problem = None if ok else steps[-1].says
         print_json({"task": task, "ok": ok, "problem": problem, "steps": [asdict(step) for step in steps]})
     if not ok:
+        if traceback:
+            print(steps[-1].traceback, end="", file=sys.stderr)
+        elif not as_json:
+            print(f"where in your code: aquasurf task check {shlex.quote(task)} --traceback", file=sys.stderr)
         raise typer.Exit(1)
 
 

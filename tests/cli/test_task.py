@@ -15,6 +15,7 @@ from aquasurf_ray.tasks import TaskError, registry
 TASKS = '''
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, network_from
 
@@ -91,6 +92,12 @@ class Functional(nn.Module):
     def forward(self, x):
         return self.last(torch.tanh(self.activation(self.first(x)))) * torch.sigmoid(x[:, :1])  # line 42
 
+class Repeated(Functional):
+    def forward(self, x):
+        inner = self.activation(self.first(x))
+        inner = checkpoint(lambda t: torch.tanh(t), inner, use_reentrant=False)  # line 43
+        return self.last(inner) * torch.sigmoid(x[:, :1])
+
 def half_unlabelled(n):
     labels = torch.arange(n) % 3
     labels[:n // 2] = -100
@@ -116,13 +123,15 @@ unlabelled_test = lambda: task(lambda: Splits(examples(), examples(), examples(t
 def per_token(activation):
     return nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Linear(1, 8), activation(), nn.Linear(8, 4))
 
-tokens = lambda n: torch.zeros(n, 4).long()
+tokens = lambda n: torch.arange(4 * n).reshape(n, 4) % 4
 square = lambda: task(lambda: Splits(*(examples(targets=tokens) for _ in range(3))), per_token)
 late = of_data(lambda: examples(targets=half_unlabelled))
 streamed = of_data(lambda: DataLoader(Streamed(), 16))
 two_inputs = of_data(lambda: Pairs(lambda x, y: ((x[:2], x[2:]), y)))
 by_name = lambda: task(lambda: Splits(*(Pairs(lambda x, y: {"x": x, "label": y}) for _ in range(3))), ByName)
 functional = of_network(network_from(Functional))
+repeated = of_network(network_from(Repeated))
+repeated_example = of_network(network_from(Repeated, example=(4,)))
 functional_example = of_network(network_from(Functional, example=(4,)))
 halves = of_data(lambda: examples(targets=lambda n: torch.full((n,), 0.5)))
 other_labels = of_data(lambda: examples(targets=lambda n: torch.full((n,), 3)))
@@ -134,6 +143,64 @@ layerless = of_network(lambda activation: nn.Sequential(nn.BatchNorm1d(4), activ
 half_dead = of_network(lambda activation: Dead(activation))
 wild = lambda: task(learning_rate=1e30)
 reporting = lambda: task(network=Reporting())
+
+class Ignoring(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.first, self.activation, self.last = nn.Linear(4, 8), activation(), nn.Linear(8, 3)
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+def zero_head(network):
+    nn.init.zeros_(network[-1].weight)
+    return network
+
+def ignoring_zero_head(activation):
+    made = Ignoring(activation)
+    nn.init.zeros_(made.last.weight)
+    return made
+
+def raising(outputs, targets):
+    raise RuntimeError("no such average")
+
+class Raising:
+    def update(self, outputs, targets):
+        raising(outputs, targets)
+    def compute(self):
+        return 0.0
+
+def with_a_nan(n, place):
+    found = examples(n)
+    found.tensors[0][place, 2] = float("nan")
+    return found
+
+def labelled(labels):
+    return examples(len(labels), targets=lambda n: labels)
+
+three = torch.arange(100) % 3
+one_too_many = lambda: task(lambda: Splits(labelled(three), labelled(three), labelled(torch.arange(8) // 7 * 3)))
+one_nan = lambda: task(lambda: Splits(examples(), examples(), with_a_nan(50, 31)))
+ordered = lambda: task(lambda: Splits(labelled(three), labelled(three % 2 + 3), labelled(three)))
+lacking = lambda: task(lambda: Splits(labelled(three % 2), labelled(three), labelled(three)))
+ignoring = of_network(Ignoring)
+ignoring_zero_head = of_network(ignoring_zero_head)
+zero_headed = of_network(lambda activation: zero_head(network(activation)))
+shared = network(nn.ReLU)
+same_network = lambda: task(network=SameNetwork())
+no_test = lambda: task(lambda: Splits(examples(), examples(), None))
+bare_tensors = lambda: task(lambda: Splits((torch.zeros(9, 4), torch.zeros(9)), examples(), examples()))
+is_a_network = lambda: task(network=Network(nn.Linear(4, 3)))
+
+def bad_metric():
+    from dataclasses import replace
+    from aquasurf_ray.tasks import Metric, Objective
+    from torch.nn.functional import cross_entropy
+    return replace(task(), objective=Objective(cross_entropy, Metric("f1", Raising), "categorical"))
+
+class SameNetwork:
+    def __call__(self, activation):
+        activation()
+        return shared
 
 class Dead(nn.Module):
     def __init__(self, activation):
@@ -165,7 +232,7 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
     code, out, err = run(capsys, "check", "mytasks:good")
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()] == [
-        [step, "ok"] for step in ("network", "data", "batch", "spectrum", "training")
+        [step, "ok"] for step in ("network", "data", "batch", "spectrum", "training", "forecast")
     ]
     for part in (
         "139 parameters, 2 activation modules",
@@ -177,7 +244,7 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
     ):
         assert part in out
     assert "a module that prints" in err
-    assert mine().GRADIENT_STEPS.count(16) == 2
+    assert 4 <= mine().GRADIENT_STEPS.count(16) <= 8, "two steps of training, and two to six to measure their time"
 
 
 def test_json_is_one_document(mine, capsys):
@@ -198,17 +265,38 @@ def test_json_is_one_document(mine, capsys):
         ("narrow", "batch", "shapes cannot be multiplied (16x4 and 5x3)"),
         (
             "triples",
-            "batch",
-            "items must be (input, target) pairs, got 3 parts (Tensor, Tensor, Tensor); several inputs",
+            "data",
+            "train split: items must be (input, target) pairs, got 3 parts (Tensor, Tensor, Tensor); several inputs",
         ),
-        ("named", "batch", "dictionaries with the target under 'labels', got a dict with 'image'"),
+        ("named", "data", "dictionaries with the target under 'labels', got a dict with 'image'"),
         ("two_inputs", "batch", "the network does not take a tuple of inputs, as network(*inputs): ((16, 2) float32,"),
         ("unlabelled", "batch", "train split of task 'mine': no target counts: all are -100"),
         ("unlabelled_test", "batch", "test split of task 'mine': no target counts: all are -100"),
         ("streamed", "data", "data sets must be indexable and have a length, got the iterable Streamed"),
         ("halves", "batch", "the loss 'cross_entropy' does not take outputs (16, 3) float32 and targets (16,) float32"),
-        ("other_labels", "batch", "IndexError: Target 3 is out of bounds"),
-        ("nowhere", "batch", "the loss of the untrained network is nan with relu(x)"),
+        (
+            "other_labels",
+            "data",
+            "all targets of 100 sampled train examples are of class 3; all targets of 100 sampled v",
+        ),
+        (
+            "one_too_many",
+            "batch",
+            "labels must be 0 to 2 for a network with 3 outputs, got 3 in the test split, such as example 7",
+        ),
+        ("nowhere", "data", "100 of 100 sampled train examples have NaN or infinite inputs, such as example "),
+        (
+            "one_nan",
+            "data",
+            "1 of 50 sampled test examples have NaN or infinite inputs, such as example 31",
+        ),
+        ("ordered", "data", "no class of the 100 validation examples (3, 4) is among those of the 100 train examples"),
+        ("ignoring", "batch", "gives the same outputs with relu(x) and mul(sigmoid(x),elu(x)); its code calls relu in"),
+        ("ignoring_zero_head", "batch", "gives the same outputs with relu(x) and mul(sigmoid(x),elu(x))"),
+        ("same_network", "network", "must make a new network at each call, and returns the same weights"),
+        ("no_test", "data", "the test split must be a data set or a DataLoader, got None; hold out some examples"),
+        ("bare_tensors", "data", "got a tuple; wrap tensors in a torch.utils.data.TensorDataset(inputs, targets)"),
+        ("bad_metric", "batch", "the metric 'f1' does not take outputs (16, 3) float32 and targets (16,) int64: Runti"),
         ("one", "batch", "the training split has 1 example; 2 steps need as many"),
         ("layerless", "spectrum", "no trained matrix, such as a Linear or Conv2d layer"),
         ("wild", "training", "training with mul(sigmoid(x),elu(x)) diverges in its first steps: training loss became"),
@@ -232,27 +320,59 @@ def test_few_examples_and_loaders_of_ones_own_are_no_problem(mine, capsys, name)
     assert f"2 steps of {size} examples (the recipe has 16)" in out
 
 
+def test_classes_that_a_split_lacks_are_a_warning(mine, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:lacking")
+    assert code == 0, out
+    assert "warning: the train split lacks class 2, which another has" in out
+    assert out.count("lacks") == 1
+
+
+def test_a_last_layer_that_begins_at_zero_hides_no_function(mine, capsys):
+    code, out, _ = run(capsys, "check", "mytasks:zero_headed")
+    assert code == 0, out
+
+
+def test_a_network_in_place_of_its_factory_is_refused(mine, capsys):
+    code, _, err = run(capsys, "check", "mytasks:is_a_network")
+    assert code == 2
+    assert "network must be a function that takes an activation factory and makes a new network, got a network" in err
+
+
+def test_the_traceback_shows_the_line_of_the_users_code(mine, capsys):
+    line = 1 + TASKS[: TASKS.index('raise RuntimeError("no such average")')].count("\n")
+    _, _, err = run(capsys, "check", "mytasks:bad_metric")
+    assert "where in your code: aquasurf task check mytasks:bad_metric --traceback" in err
+    code, _, err = run(capsys, "check", "mytasks:bad_metric", "--traceback")
+    assert code == 1
+    assert f'mytasks.py", line {line}, in raising' in err
+
+
 def test_layers_that_no_gradient_reaches_are_named(mine, capsys):
     code, out, _ = run(capsys, "check", "mytasks:half_dead")
     assert code == 0
     assert "left out of the spectrum: unused" in out
 
 
-def test_activations_that_a_models_own_code_calls_are_named_with_file_and_line(mine, capsys):
-    line = 1 + TASKS[: TASKS.index("# line 42")].count("\n")
-    code, out, _ = run(capsys, "check", "mytasks:functional")
+def test_activations_that_a_models_own_code_calls_are_replaced(mine, capsys):
+    for name in ("functional", "functional_example"):
+        code, out, _ = run(capsys, "check", f"mytasks:{name}")
+        assert code == 0, out
+        assert "67 parameters, 2 activation modules" in out
+        assert "warning" not in out
+        code, out, _ = run(capsys, "show", f"mytasks:{name}")
+        assert "replaced    activation, called_tanh" in out
+
+
+def test_calls_that_cannot_be_replaced_are_named_with_file_and_line(mine, capsys):
+    line = 1 + TASKS[: TASKS.index("# line 43")].count("\n")
+    code, out, _ = run(capsys, "check", "mytasks:repeated")
     assert code == 0, out
     batch = next(row for row in out.splitlines() if row.startswith("batch"))
-    assert (
-        f"not replaced, since the model's own code calls them: tanh in '' (mytasks.py:{line}); make them mod" in batch
-    )
+    assert f"not replaced, since the network's own code calls them: tanh in '' (mytasks.py:{line})" in batch
     assert "sigmoid" not in batch, "a gate"
-    code, out, _ = run(capsys, "check", "mytasks:functional_example")
+    code, out, _ = run(capsys, "check", "mytasks:repeated_example")
     assert code == 1
-    assert (
-        f"Functional calls activations in its own code, where nothing reaches them: tanh in '' (mytasks.py:{line})"
-        in out
-    )
+    assert f"calls activations in its own code that cannot be replaced there: tanh in '' (mytasks.py:{line})" in out
 
 
 def test_examples_without_targets_at_the_start_are_no_problem(mine, capsys):
@@ -279,7 +399,7 @@ def test_inputs_by_name_are_given_by_name(mine, capsys):
 def test_a_large_batch_is_cut_on_a_cpu_and_kept_even(mine):
     import torch
 
-    from aquasurf_ray.driver.examine.task_check import _Check
+    from aquasurf_ray.driver.examine.check_steps import CheckSteps
     from aquasurf_ray.tasks import load_task
 
     make = load_task("mytasks:good", import_from=Path.cwd())
@@ -287,7 +407,7 @@ def test_a_large_batch_is_cut_on_a_cpu_and_kept_even(mine):
     for n, device in ((2000, "cpu"), (2000, "cuda"), (45, "cuda")):
         splits = mine().Splits(*(mine().examples(n) for _ in range(3)))
         task = mine().task(lambda splits=splits: splits, batch_size=512)
-        sizes[n, device] = _Check(task, torch.device(device))._batch_size()
+        sizes[n, device] = CheckSteps(task, torch.device(device))._batch_size()
     assert make.name == "mine"
     assert sizes == {(2000, "cpu"): 64, (2000, "cuda"): 512, (45, "cuda"): 22}
 

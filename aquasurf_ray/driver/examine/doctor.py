@@ -19,7 +19,7 @@ from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, LOOPBACKS, co
 from aquasurf_ray.driver.config import SearchConfig, data_folder, storage_folder, store_url
 from aquasurf_ray.driver.errors import DriverError
 from aquasurf_ray.driver.examine.machine import SHARED_MEMORY, Gpu, NodeReport, node_report
-from aquasurf_ray.driver.examine.task_check import sentence
+from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.store import StoreHealth, examine
 from aquasurf_ray.tasks.loaders import n_examples

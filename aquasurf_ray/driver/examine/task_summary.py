@@ -10,7 +10,7 @@ import torch
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.examine.task_check import sentence
+from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.tasks.objective import name_of

@@ -30,7 +30,7 @@ from aquasurf_ray.tasks import (
 )
 from aquasurf_ray.tasks.objective import ACCURACY
 
-STEPS = ["network", "data", "batch", "spectrum", "training"]
+STEPS = ["network", "data", "batch", "spectrum", "training", "forecast"]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_built_in_task_passes_its_check_on_synthetic_data(name, synthetic_data
     done = task_check.check_task(name)
     assert [(step.name, step.says) for step in done if not step.ok] == []
     assert [step.name for step in done] == STEPS
-    assert done[-1].says.startswith("2 steps of 2 examples")
+    assert done[-2].says.startswith("2 steps of 2 examples")
     _, _, left_out = done[3].says.partition("left out of the spectrum: ")
     named = re.findall(r"(\S+) \(([^)]*)\)", left_out)
     assert [name for name, kind in named if kind != "embedding" and not name.endswith("position_bias_table")] == []

@@ -1,0 +1,252 @@
+"""The steps of the check of a task: each returns a sentence on what it found, or raises with what is wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.baselines import BASELINES, REFERENCE
+from aquasurf_ray.driver.examine.data_check import (
+    SplitSample,
+    lacking_classes,
+    refuse_labels_out_of_range,
+    refuse_values,
+    sample_splits,
+)
+from aquasurf_ray.driver.examine.objective_check import (
+    ambiguous_classes,
+    loss_of,
+    no_mean,
+    refuse_all_pairs,
+    refuse_metric,
+)
+from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.run.forecast import Forecast, training_seconds
+from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
+from aquasurf_ray.tasks.held_state import numbers_in
+from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors
+from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
+from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.tasks.replacement import ModelNetwork
+from aquasurf_ray.workers.activation_use import (
+    called_in_code,
+    named_calls,
+    refuse_unused_activation,
+    unused_activations,
+)
+from aquasurf_ray.workers.cost import step_seconds
+from aquasurf_ray.workers.engine.feed import TrainingFeed
+from aquasurf_ray.workers.network import (
+    refuse_batch_of_one,
+    refuse_splits_without_batches,
+    refuse_splits_without_targets,
+    untrained_network,
+)
+from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
+from aquasurf_ray.workers.training import TrainingResult, train
+
+FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
+STEPS_TRAINED = 2
+LARGEST_CPU_BATCH = 64  # so that the check takes about a minute on a CPU
+
+
+class CheckSteps:
+    """The steps of the check; each returns a sentence on what it found."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self.task = task
+        self.device = device
+        self._sampled: list[SplitSample] | None = None
+        self._spectrum_seconds = 0.0
+
+    def network(self) -> str:
+        """Build the network with two functions."""
+        first, second = (self._with(function) for function in FUNCTIONS)
+        if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
+            raise TaskError("the network factory must make a new network at each call, and returns the same weights")
+        n_weights, n_activations = _counts(first)
+        if n_activations == 0:
+            raise TaskError("the network has no activation from the factory that it is given; use it in every place")
+        if _counts(second) != (n_weights, n_activations):
+            other = "{:,} parameters and {} activations".format(*_counts(second))
+            raise TaskError(
+                f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
+                f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
+            )
+        return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
+
+    def data(self) -> str:
+        """Load the splits, compute the task's digest from them, and look at the values of random examples."""
+        refuse_splits_without_batches(self.task, self._splits())
+        sizes = {name: n_examples(split) for name, split in self._splits().named().items()}
+        listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
+        digest = self.task.digest
+        refuse_values(self.task.objective, self._samples())
+        return "; ".join([f"examples: {listed}", f"task digest {digest}", *lacking_classes(self._samples())])
+
+    def batch(self) -> str:
+        """Pass one training batch through the network to the loss."""
+        inputs, targets = self._first_batch()
+        network = self._with(FUNCTIONS[0])
+        try:
+            with torch.no_grad():
+                outputs = output_of(call_network(network, inputs))
+        except TaskError:
+            raise
+        except Exception as error:  # the network may be the user's own, and raise anything
+            raise TaskError(f"the network does not take {_given(inputs)}: {sentence(error)}") from error
+        objective = self.task.objective.on(self.device)
+        refuse_labels_out_of_range(objective, self._samples(), outputs, targets)
+        loss = loss_of(objective, outputs, targets)
+        if not math.isfinite(loss):
+            raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
+        refuse_all_pairs(objective, outputs, targets)
+        objective.refuse_counted_padding(outputs, targets)
+        refuse_metric(objective, outputs, targets)
+        refuse_unused_activation(self.task, inputs, device=self.device)
+        refuse_batch_of_one(self.task, self._splits(), device=self.device)
+        forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
+        notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
+        return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._beyond(inputs)])
+
+    def spectrum(self) -> str:
+        """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage reports the same layers
+            started = time.monotonic()
+            layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
+            self._spectrum_seconds = time.monotonic() - started
+        covers = layers.coverage.warning() or f"the spectrum covers {layers.coverage}"
+        small = "warning: " if layers.coverage.is_small else ""
+        return f"{small}{covers}, with {FUNCTIONS[0]}"
+
+    def training(self) -> str:
+        """Train for two steps, then validate and test."""
+        size = self._batch_size()
+        cut = self._cut(size)
+        train_split = self._splits().train
+        numbers = _numbers_of(train_split)
+        result = train_shortly(self.task, cut, FUNCTIONS[1], size, self.device)
+        changed = sorted({name for (_, name), _ in numbers.items() ^ _numbers_of(train_split).items()})
+        if result.status == "diverged" or result.score is None:
+            raise TaskError(f"training with {FUNCTIONS[1]} diverges in its first steps: {result.reason}")
+        metric = self.task.objective.metric
+        recipe = "" if size == self.task.recipe.batch_size else f" (the recipe has {self.task.recipe.batch_size})"
+        metrics = f"training loss {result.train_loss:.4g}, val_{metric.name} {metric.score(result.score):.4g}"
+        steps = f"{STEPS_TRAINED} steps of {size} examples{recipe}, with {FUNCTIONS[1]}: {metrics}"
+        if not changed:
+            return steps
+        named = ", ".join(changed)
+        return f"{steps}; reading examples changes {named}, so a resumed training may differ from an uninterrupted one"
+
+    def forecast(self, candidates: int, evaluations: int, workers: int | None) -> str:
+        """Forecast a search from the time of the spectrum and of a few further steps."""
+        size, splits = self._batch_size(), self._splits()
+        cut = self._cut(size)
+        feed = TrainingFeed(_shortened(self.task, cut, size), cut, self.device, seed=0)
+        seconds = step_seconds(feed, Activation(FUNCTIONS[1]))
+        sizes = {name: n_examples(split) for name, split in splits.named().items()}
+        n = workers or (torch.cuda.device_count() if self.device.type == "cuda" else os.cpu_count()) or 1
+        forecast = Forecast(self._spectrum_seconds, training_seconds(self.task, sizes, seconds, size))
+        text = forecast.text(candidates, evaluations + len(BASELINES), n, self.task.spectrum_batch_size)
+        return text.removeprefix("forecast: ")
+
+    def _cut(self, size: int) -> Splits:
+        """Return the first examples that count of each split, enough for the steps of the check."""
+        parts = (
+            some_batches(split, STEPS_TRAINED, size, skipped=self._first_that_counts(split)[0])
+            for split in self._splits().named().values()
+        )
+        return Splits(*parts)
+
+    def _with(self, function: str) -> nn.Module:
+        return untrained_network(self.task, lambda: Activation(function), seed=0, device=self.device)
+
+    def _splits(self) -> Splits:
+        self._loaded = self.task.splits()  # a reference, without which the task would load them again
+        return self._loaded
+
+    def _samples(self) -> list[SplitSample]:
+        if self._sampled is None:
+            self._sampled = sample_splits(self.task.objective, self._splits())
+        return self._sampled
+
+    def _beyond(self, inputs: Inputs) -> list[str]:
+        """Return warnings about activations that the network's own code calls, and about modules that it does not."""
+        says, network = [], self.task.network
+        of_code = network.calls(inputs) if isinstance(network, ModelNetwork) else self._called(inputs)
+        calls = [call for call in of_code if not call.is_gate]
+        if calls:
+            says.append(f"warning: not replaced, since the network's own code calls them: {named_calls(calls)}")
+        unused = unused_activations(self.task, inputs, device=self.device)
+        if unused:
+            says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")
+        return says
+
+    def _called(self, inputs: Inputs) -> list[ActivationCall]:
+        return called_in_code(self.task, inputs, device=self.device)
+
+    def _batch_size(self) -> int:
+        """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
+        examples = self._splits().train
+        loader_size = examples.batch_size if isinstance(examples, DataLoader) else None
+        size = loader_size or self.task.recipe.batch_size
+        most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
+        n = n_examples(examples)
+        if n < STEPS_TRAINED:
+            raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
+        size = min(most, n // STEPS_TRAINED)
+        return size - size % 2 if size > 2 else size
+
+    def _first_batch(self) -> tuple[Inputs, Tensor]:
+        """Return the first training batch that has a target which counts."""
+        refuse_splits_without_targets(self.task, self._splits())
+        _, inputs, targets = self._first_that_counts(self._splits().train)
+        return map_tensors(inputs, lambda tensor: tensor.to(self.device)), targets.to(self.device)
+
+    def _first_that_counts(self, examples: Examples) -> tuple[int, Inputs, Tensor]:
+        """Return the number of the split's first batch that has a target which counts, and the batch."""
+        for number, (inputs, targets) in enumerate(leading_batches(examples, self._batch_size())):
+            if self.task.objective.counted(targets).any():
+                return number, inputs, targets
+        raise TaskError("no target counts")
+
+
+def train_shortly(task: Task, splits: Splits, function: str, batch_size: int, device: torch.device) -> TrainingResult:
+    """Train for one epoch on a few examples, otherwise by the task's recipe."""
+    return train(_shortened(task, splits, batch_size), Activation(function), splits=splits, seed=0, device=device)
+
+
+def _shortened(task: Task, splits: Splits, batch_size: int) -> Task:
+    return replace(task, recipe=replace(task.recipe, epochs=1, batch_size=batch_size), data=lambda: splits)
+
+
+def _numbers_of(examples: Examples) -> dict[tuple[int, str], float]:
+    """Return the numbers that the data set of a split, and its loader's `collate_fn`, have as attributes."""
+    if isinstance(examples, DataLoader):
+        return numbers_in(examples.dataset, examples.collate_fn)
+    return numbers_in(examples)
+
+
+def _counts(network: nn.Module) -> tuple[int, int]:
+    """Return the number of parameters, and of modules that are the searched function."""
+    n_weights = sum(parameter.numel() for parameter in network.parameters())
+    return n_weights, sum(isinstance(module, Activation) for module in network.modules())
+
+
+def _given(inputs: Inputs) -> str:
+    """Return a description of how the network was called, for a message."""
+    if isinstance(inputs, Mapping):
+        return f"a dict of inputs, as network(**inputs): {form_of(inputs)}"
+    if isinstance(inputs, tuple | list):
+        return f"a tuple of inputs, as network(*inputs): {form_of(inputs)}"
+    return f"inputs {form_of(inputs)}"

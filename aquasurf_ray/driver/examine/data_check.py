@@ -1,0 +1,223 @@
+"""The values of a task's data: numbers that are not finite, targets that are all the same, classes that a split lacks.
+
+A bounded sample of random examples of each split is read, since an image folder in order shows one class for long.
+All problems are found before the first is reported, and each kind is reported once for a split.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aquasurf_ray.tasks import Objective, Splits, TaskError
+from aquasurf_ray.tasks.inputs import Inputs, named_tensors
+from aquasurf_ray.tasks.loaders import Examples, in_memory, n_examples
+from aquasurf_ray.tasks.samples import random_batches
+from aquasurf_ray.tasks.targets import class_dimension
+
+MOST_EXAMPLES = 2_000
+MOST_IN_MEMORY = 50_000
+SECONDS_PER_SPLIT = 10.0
+BATCH = 32
+CHANCE = 1e-6
+"""A class counts as lacking in a split if a sample of this size would lack it by chance with this probability."""
+LEAST_EXAMPLES = 20
+"""Of two splits, before a class in common can be missed."""
+CLASSES_NAMED = 5
+SPLIT_SEED = 0
+
+
+@dataclass
+class SplitSample:
+    """The random examples of one split that were read, as far as the checks need them.
+
+    Attributes:
+        n_read, n: examples read, and examples of the split.
+        not_finite: by the name of a tensor, how many examples have a value in it that is not finite, and the first.
+        labels: for class labels, in how many examples each occurs.
+        least, most: smallest and largest target that counts, for each target of an example.
+    """
+
+    name: str
+    n: int
+    n_read: int = 0
+    not_finite: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    labels: dict[int, int] = field(default_factory=dict)
+    first_of_label: dict[int, Any] = field(default_factory=dict)
+    least: Tensor | None = None
+    most: Tensor | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every example of the split was read."""
+        return self.n_read >= self.n
+
+    @property
+    def says(self) -> str:
+        """What was read, such as `2,000 of 50,000 train`."""
+        return f"{self.n_read:,} {self.name}" if self.is_whole else f"{self.n_read:,} of {self.n:,} {self.name}"
+
+
+def sample_splits(objective: Objective, splits: Splits) -> list[SplitSample]:
+    """Read a bounded number of random examples of each split.
+
+    Raises:
+        TaskError: items have a form that networks are not called with.
+    """
+    samples = []
+    for name, examples in splits.named().items():
+        try:
+            samples.append(_sampled(objective, name, examples))
+        except TaskError as error:
+            raise TaskError(f"{name} split: {error}") from error
+    return samples
+
+
+def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
+    """Refuse data on which no search makes sense.
+
+    Raises:
+        TaskError: with all problems in one sentence: values that are not finite, targets that are all the same in a
+            split, or training and validation examples without a common class.
+    """
+    problems = []
+    for sample in samples:
+        for tensor, (count, first) in sample.not_finite.items():
+            problems.append(
+                f"{count:,} of {sample.n_read:,} sampled {sample.name} examples have NaN or infinite {tensor}, such as "
+                f"example {first}"
+            )
+        constant = _constant(objective, sample)
+        if constant is not None:
+            problems.append(f"all targets of {sample.n_read:,} sampled {sample.name} examples are {constant}")
+    train, validation = samples[0], samples[1]
+    is_enough = min(train.n_read, validation.n_read) >= LEAST_EXAMPLES
+    if is_enough and validation.labels and not set(train.labels) & set(validation.labels):
+        problems.append(
+            f"no class of the {validation.says} examples ({_some(validation.labels)}) is among those of the "
+            f"{train.says} examples ({_some(train.labels)}); split the examples at random"
+        )
+    if problems:
+        raise TaskError("; ".join(problems))
+
+
+def lacking_classes(samples: list[SplitSample]) -> list[str]:
+    """Return a warning for each split that lacks classes which others have, beyond chance."""
+    warnings = []
+    for sample in samples:
+        others = [other for other in samples if other is not sample and other.n_read]
+        lacking = sorted(
+            label
+            for label in {label for other in others for label in other.labels} - set(sample.labels)
+            if _is_surely_lacking(sample, max(other.labels.get(label, 0) / other.n_read for other in others))
+        )
+        if lacking:
+            classes = "class" if len(lacking) == 1 else "classes"
+            warnings.append(f"warning: the {sample.name} split lacks {classes} {_some(lacking)}, which another has")
+    return warnings
+
+
+def refuse_labels_out_of_range(
+    objective: Objective, samples: list[SplitSample], outputs: Tensor, targets: Tensor
+) -> None:
+    """Refuse class labels that the network has no output for, and targets of a yes-or-no that are neither.
+
+    Raises:
+        TaskError: names the split, the label and an example.
+    """
+    if objective.likelihood == "categorical" and not targets.is_floating_point() and targets.shape != outputs.shape:
+        try:
+            n_classes = outputs.shape[class_dimension(outputs, targets, objective.loss)]
+        except TaskError:
+            return  # the loss reports targets of a wrong shape, or takes them
+        for sample in samples:
+            wrong = [label for label in sorted(sample.labels) if not 0 <= label < n_classes]
+            if wrong:
+                raise TaskError(
+                    f"labels must be 0 to {n_classes - 1} for a network with {n_classes} outputs, got "
+                    f"{_some(wrong)} in the {sample.name} split, such as example {sample.first_of_label[wrong[0]]}"
+                )
+    if objective.likelihood == "bernoulli":
+        for sample in samples:
+            if sample.least is not None and sample.most is not None:
+                low, high = float(sample.least.min()), float(sample.most.max())
+                if low < 0 or high > 1:
+                    raise TaskError(f"targets must be 0 or 1, got {low:g} to {high:g} in the {sample.name} split")
+
+
+def _sampled(objective: Objective, name: str, examples: Examples) -> SplitSample:
+    is_in_memory = in_memory(examples) is not None
+    most, size = (MOST_IN_MEMORY, MOST_EXAMPLES) if is_in_memory else (MOST_EXAMPLES, BATCH)
+    sample = SplitSample(name, n_examples(examples))
+    end = time.monotonic() + SECONDS_PER_SPLIT
+    for numbers, inputs, targets in random_batches(examples, size, SPLIT_SEED):
+        _add(objective, sample, numbers, inputs, targets)
+        if sample.n_read >= most or time.monotonic() > end:
+            break
+    return sample
+
+
+def _add(objective: Objective, sample: SplitSample, numbers: list[Any], inputs: Inputs, targets: Tensor) -> None:
+    sample.n_read += len(targets)
+    for tensor, values in [*_named(inputs), ("targets", targets)]:
+        is_bad = ~values.isfinite() if "mask" not in tensor else values.isnan()  # masks may add minus infinity
+        bad = is_bad.reshape(len(values), -1).any(1).nonzero().flatten()
+        if len(bad) and len(values) == len(targets):
+            count, first = sample.not_finite.get(tensor, (0, numbers[int(bad[0])]))
+            sample.not_finite[tensor] = count + len(bad), first
+    if objective.likelihood == "categorical":
+        if not targets.is_floating_point():
+            _add_labels(sample, numbers, targets, objective.counted(targets))
+    else:
+        rows = targets.reshape(len(targets), -1)
+        least, most = rows.amin(0), rows.amax(0)
+        if sample.least is None or sample.most is None or least.shape != sample.least.shape:
+            sample.least, sample.most = least, most
+        else:
+            sample.least, sample.most = torch.minimum(sample.least, least), torch.maximum(sample.most, most)
+
+
+def _add_labels(sample: SplitSample, numbers: list[Any], targets: Tensor, counted: Tensor) -> None:
+    rows = torch.arange(len(targets)).reshape(-1, *[1] * (targets.dim() - 1)).expand(targets.shape)
+    pairs = torch.stack([targets[counted].long(), rows[counted]])
+    pairs = torch.unique(pairs, dim=1)
+    labels, first, counts = *_first_places(pairs[0]), torch.unique(pairs[0], return_counts=True)[1]
+    for label, place, count in zip(labels.tolist(), first.tolist(), counts.tolist(), strict=True):
+        sample.labels[label] = sample.labels.get(label, 0) + count
+        sample.first_of_label.setdefault(label, numbers[int(pairs[1, place])])
+
+
+def _first_places(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct values of sorted labels, and where each begins."""
+    values, counts = torch.unique_consecutive(labels, return_counts=True)
+    return values, counts.cumsum(0) - counts
+
+
+def _named(inputs: Inputs) -> list[tuple[str, Tensor]]:
+    return [(f"inputs '{name}'" if name else "inputs", tensor) for name, tensor in named_tensors(inputs)]
+
+
+def _constant(objective: Objective, sample: SplitSample) -> str | None:
+    """Return the one value of all targets of a split; None if there are several, or only one example was read."""
+    if sample.n_read < 2:
+        return None
+    if objective.likelihood == "categorical":
+        return f"of class {next(iter(sample.labels))}" if len(sample.labels) == 1 else None
+    if sample.least is None or sample.most is None or not torch.equal(sample.least, sample.most):
+        return None
+    return f"{float(sample.least[0]):g}" if sample.least.numel() == 1 else "the same"
+
+
+def _is_surely_lacking(sample: SplitSample, share: float) -> bool:
+    """Return whether a sample without a class of this share shows that the split lacks it."""
+    return bool((1 - share) ** sample.n_read < CHANCE)
+
+
+def _some(labels: Mapping[int, int] | list[int]) -> str:
+    named = ", ".join(map(str, sorted(labels)[:CLASSES_NAMED]))
+    return named + (f" and {len(labels) - CLASSES_NAMED} more" if len(labels) > CLASSES_NAMED else "")

@@ -1,0 +1,103 @@
+"""Whether a task's loss and metric take one batch: what they are given, and what is ambiguous about it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks.inputs import form_of
+from aquasurf_ray.tasks.objective import name_of
+from aquasurf_ray.tasks.targets import class_dimension, fitting_dimensions
+
+
+def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
+    """Return the loss of one batch.
+
+    Raises:
+        TaskError: the loss raises, or is no single number.
+    """
+    try:
+        return float(objective.loss(outputs, targets))
+    except Exception as error:  # the loss may be the user's own, and the targets of any kind
+        raise TaskError(_refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
+
+
+def refuse_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse a metric that one batch makes raise.
+
+    Raises:
+        TaskError: the metric raises, or is no single number.
+    """
+    try:
+        metric = objective.begin_metric(outputs.device)
+        metric.update(outputs, targets)
+        float(metric.compute())
+    except Exception as error:  # the metric may be the user's own
+        raise TaskError(_refusal("metric", objective.metric.name, outputs, targets, error)) from error
+
+
+def ambiguous_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
+    """Return a sentence on the dimension of the classes, if the shape of the labels allows two."""
+    if objective.likelihood != "categorical" or targets.is_floating_point():
+        return []
+    try:
+        if len(fitting_dimensions(outputs, targets)) == 1:
+            return []
+        dimension = class_dimension(outputs, targets, objective.loss)
+    except TaskError:  # a loss of the user's own may take targets of any form
+        return []
+    return [f"the classes may be in dimension 1 or {outputs.dim() - 1}, and are taken to be in {dimension}"]
+
+
+def no_mean(objective: Objective, loss: float, outputs: Tensor, targets: Tensor) -> list[str]:
+    """Return a warning if the losses of two parts of the batch do not make up that of the batch."""
+    cut = max(1, len(targets) // 3)
+    parts = [(outputs[:cut], targets[:cut]), (outputs[cut:], targets[cut:])]
+    weights = [float(objective.weights(part).sum()) for _, part in parts]
+    if 0 in weights:
+        return []
+    try:
+        losses = [loss_of(objective, *part) for part in parts]
+    except TaskError:  # a loss of the user's own may take whole batches only
+        return []
+    together = sum(losses) if objective.sums else sum(map(math.prod, zip(losses, weights, strict=True))) / sum(weights)
+    if math.isclose(loss, together, rel_tol=1e-3, abs_tol=1e-5):
+        return []
+    return [
+        f"warning: the loss is no mean over the targets that count, {loss:.4g} and {together:.4g} in two parts, so "
+        "losses of several batches are approximate; settings within a function (ignore_index, reduction, weight) "
+        "cannot be seen, those that functools.partial binds can"
+    ]
+
+
+def refuse_all_pairs(objective: Objective, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse a loss that broadcasts (n, 1) against (n,), and so compares each output with all examples' targets.
+
+    Such a loss stays the same when the examples exchange their targets.
+
+    Raises:
+        TaskError: the loss is of this kind.
+    """
+    exchanged = targets.roll(1, 0)
+    if objective.likelihood == "categorical" or torch.equal(exchanged, targets):
+        return
+    for width in (1.0, float(targets.abs().max())):  # small for losses with an exponential, large for large targets
+        spread = torch.linspace(0, width, len(outputs), dtype=outputs.dtype, device=outputs.device)
+        distinct = outputs + spread.reshape(-1, *[1] * (outputs.dim() - 1))
+        before, after = loss_of(objective, distinct, targets), loss_of(objective, distinct, exchanged)
+        if not math.isfinite(before) or not math.isclose(before, after, rel_tol=1e-6):
+            return
+    raise TaskError(
+        f"the loss '{name_of(objective.loss)}' must compare each output with its own target and "
+        f"compares all pairs: it broadcasts outputs {form_of(outputs)} and targets {form_of(targets)}; "
+        "bring both to one shape"
+    )
+
+
+def _refusal(kind: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> str:
+    forms = f"outputs {form_of(outputs)} and targets {form_of(targets)}"
+    return f"the {kind} '{name}' does not take {forms}: {sentence(error)}"
