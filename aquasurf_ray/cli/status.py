@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.terminal.activity import activity_document, print_activity
+from aquasurf_ray.cli.terminal.activity import activity_document, print_activity, standing
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, status_document
-
-if TYPE_CHECKING:
-    pass
 
 app = Commands()
 
@@ -39,10 +37,12 @@ def status(
     where = store_option(store)
     with open_store(store) as opened:
         runs = [opened.run(name)] if name else opened.runs()
-        documents = [status_document(opened.status(run.id), where) for run in runs]
-        now = {}
-        if name:
-            now = activity_document(opened.activity(runs[0].id), opened.failure_causes(runs[0].id))
+        activities = [opened.activity(run.id) for run in runs]
+        documents = [
+            status_document(opened.status(run.id), where) | {"status": standing(run, activity)}
+            for run, activity in zip(runs, activities, strict=True)
+        ]
+        now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
     if as_json:
         print_json(documents[0] | now if name else documents)
     elif name:
@@ -51,6 +51,10 @@ def status(
     elif documents:
         rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
         print_rows(OVERVIEW_COLUMNS, rows, Format.table)
+        for document in documents:
+            if document["status"] == "dead":
+                again = f"aquasurf resume {shlex.quote(document['run'])}{where}"
+                print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)
     else:
         print("no runs yet; start one with: aquasurf search digits")
 

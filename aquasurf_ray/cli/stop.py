@@ -19,6 +19,12 @@ app = Commands()
 def stop(
     name: RunName,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has stopped.")] = False,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish", help="End the run for good: drop its open evaluations and make what is done its budget."
+        ),
+    ] = False,
     store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
@@ -27,9 +33,10 @@ def stop(
     The driver checks for stop requests about once a second and ends within a minute; its trainings continue from a
     checkpoint when the run is resumed. Exits with status 1 if the driver shows no sign of life.
     """
+    from aquasurf_ray.driver import finish as end_for_good
     from aquasurf_ray.driver import request_stop
 
-    answer = request_stop(name, store=store, wait=wait)
+    answer = end_for_good(name, store=store) if finish else request_stop(name, store=store, wait=wait)
     if as_json:
         print_json({"run": answer.run, "state": answer.state, "text": answer.text})
     else:

@@ -5,5 +5,6 @@ from .verbs.evaluate import evaluate as evaluate
 from .verbs.propose import propose as propose
 from .verbs.resume import resume as resume
 from .verbs.search import search as search
+from .verbs.stop import finish as finish
 from .verbs.stop import request_stop as request_stop
 from .verbs.transfer import transfer as transfer

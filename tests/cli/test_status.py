@@ -97,6 +97,11 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     shown = run(capsys, "status", "one")[1]
     assert "it has died" in shown
     assert " left" not in shown, "nothing goes on"
+    assert ["status", "dead"] in [line.split() for line in shown.splitlines()]
+    code, out, err = run(capsys, "status")
+    assert out.splitlines()[1].split()[:3] == ["one", "digits", "dead"]
+    assert err == "the driver of run 'one' has died; resume with: aquasurf resume one\n"
+    assert [each["status"] for each in json.loads(run(capsys, "status", "--json")[1])] == ["dead"]
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 0
     assert out.splitlines() == [
@@ -107,6 +112,7 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     store.report(far, LIVE)
     shown = run(capsys, "status", "one")[1]
     assert "so it has died or cannot be reached" in shown
+    assert run(capsys, "status")[1].splitlines()[1].split()[:3] == ["one", "digits", "silent"]
     assert " left" not in shown
     code, out, _ = run(capsys, "stop", "one", "--wait")
     assert code == 1
@@ -144,6 +150,24 @@ def test_stop_says_what_became_of_the_request(capsys, held):
     code, _, err = run(capsys, "stop", "two")
     assert code == 2
     assert "no run is named 'two'" in err
+
+
+def test_a_run_is_ended_for_good_without_what_it_has_not_done(capsys, held):
+    store, lease = held
+    claim = store.claim(lease, 1, 0, "baseline")
+    store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.5))
+    store.add_functions([FunctionRow(name, f"{name}(x)", 1) for name in ("elu", "tanh", "erf")])
+    done, under_way = (store.claim(lease, number, 0, "suggestion") for number in (2, 3))
+    store.record_result(lease, done.evaluation_id, EvaluationResult("done", score=0.6))
+    store.propose(lease.run_id, [4], 0)
+    store.release_lease(lease, "interrupted", "stopped")
+    code, out, err = run(capsys, "stop", "one", "--finish")
+    assert (code, err) == (0, "")
+    assert out == "run 'one' is finished: 2 evaluations, a budget of 1 instead of 4; 2 open evaluations are dropped\n"
+    ended = store.run("one")
+    assert (ended.status, ended.budget, ended.message) == ("finished", 1, None)
+    assert [each.function for each in store.snapshot(ended.id).evaluations] == ["relu(x)", "elu(x)"]
+    assert store.evaluation(under_way.evaluation_id).status == "queued", "another run may want it"
 
 
 def test_stop_says_how_a_run_that_ray_tune_drives_is_stopped(capsys, held):

@@ -22,6 +22,13 @@ def activity_document(activity: stored.RunActivity, causes: tuple[stored.Failure
     }
 
 
+def standing(run: stored.Run, activity: stored.RunActivity) -> str:
+    """Return the status of a run as it is and not as its driver left it: `dead` or `silent` instead of `running`."""
+    driver = _driver_document(activity)
+    gone = run.status == "running" and driver is not None and driver["state"] != "alive"
+    return str(driver["state"]) if gone and driver is not None else run.status
+
+
 def print_activity(document: dict[str, Any]) -> None:
     """Print the document below the state of the run."""
     driver, live = document["driver"], document["live"]

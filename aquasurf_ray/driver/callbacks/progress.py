@@ -16,22 +16,33 @@ from rich.text import Text
 
 from aquasurf_ray.driver.events import Event, Note, RunEnded, RunProgress, RunView
 
+RUNNING_SHOWN = 4
+
 
 class Lines:
-    """Notes as they arrive, and a line of progress every few seconds, for logs and pipes."""
+    """Notes as they arrive, and a line of progress every few seconds, with rate and time left, for logs and pipes."""
 
     def __init__(self, interval: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = interval
         self._clock = clock
         self._last = clock()
+        self._pace: Pace | None = None
 
     def on_event(self, event: Event) -> None:
         """Print a note, or a line of progress if the last one is `interval` seconds old."""
         if isinstance(event, Note):
             print(event.text, file=sys.stderr, flush=True)
-        elif isinstance(event, RunProgress) and self._clock() - self._last >= self._interval:
-            self._last = self._clock()
-            print(line_of(event.view), file=sys.stderr, flush=True)
+        elif isinstance(event, RunProgress):
+            pace, now = self._pace_of(event.view), self._clock()
+            if now - self._last >= self._interval:
+                self._last = now
+                print(line_of(event.view, pace), file=sys.stderr, flush=True)
+
+    def _pace_of(self, view: RunView) -> str:
+        done, wanted = view.evaluations - view.reused, view.evaluations_wanted - view.reused
+        if self._pace is None:
+            self._pace = Pace(done)
+        return self._pace.text(self._clock(), done, wanted)
 
     def close(self) -> None:
         """Do nothing: lines leave the terminal as it is."""
@@ -118,14 +129,19 @@ class Pace:
         return f"{per}, {left} left"
 
 
-def line_of(view: RunView) -> str:
-    """Return the progress of a run as one line of a log."""
+def line_of(view: RunView, pace: str = "") -> str:
+    """Return the progress of a run as one line of a log: counts, the `pace` of evaluations, best function, and the work
+    of at most `RUNNING_SHOWN` workers.
+    """
     costs = f"costs {view.costs}/{view.costs_wanted}, " if view.costs_wanted else ""
     stopped = f", {view.stopped_early} stopped early" if view.stopped_early else ""
     best = f", best {view.best_text()}" if view.best else ""
+    more = len(view.running) - RUNNING_SHOWN
+    now = [*view.running[:RUNNING_SHOWN], *([f"{more} more"] if more > 0 else [])]
     return (
         f"spectra {view.spectra}/{view.spectra_wanted}, {costs}"
-        f"evaluations {view.evaluations}/{view.evaluations_wanted}{stopped}{best}"
+        f"evaluations {view.evaluations}/{view.evaluations_wanted}{f' ({pace})' if pace else ''}{stopped}{best}"
+        f"{'; now: ' if now else ''}{' | '.join(now)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""resume(name): continue a run after any interruption, if requested with a larger budget or other conditions."""
+"""resume(name): continue a run after any interruption, if requested with another budget or other conditions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def resume(
     worker: type = Worker,
     **changes: Any,
 ) -> RunResult:
-    """Continue a run. A finished run whose budget is not raised is left as it is.
+    """Continue a run. A finished run whose budget is not changed is left as it is.
 
     An `until` that the run has already reached no longer applies: the run continues to its budget, or to another
     `until`.
@@ -72,8 +72,10 @@ def resume_run(
         raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
     if "confirm" in given and config.confirm is not None and run.kind != "search":
         raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
-    budget = _raised_budget(run, config.evaluations) if "evaluations" in given else run.budget or 0
+    budget = _new_budget(store, run, config.evaluations) if "evaluations" in given else run.budget or 0
     with Command(config, callbacks, store) as command:
+        if budget < (run.budget or 0):
+            command.events.note(f"run '{name}': the budget is lowered from {run.budget} evaluations to {budget}")
         result = command.execute(RunSpec(run, config, loaded, task is None, budget, worker))
         return confirm_best(command, result, config, task, worker)
 
@@ -91,12 +93,17 @@ def _is_reached(store: Store, run: Run, until: str | None) -> bool:
     return until is not None and best is not None and Until.parse(until).is_met(best.score)
 
 
-def _raised_budget(run: Run, evaluations: int) -> int:
-    budget = run.budget or 0
+def _new_budget(store: Store, run: Run, evaluations: int) -> int:
     if not KINDS[run.kind].suggests:
         raise BadUse(f"run '{run.name}' trains what it was started with, so its evaluations cannot be changed")
-    if evaluations < budget:
+    done = sum(
+        n
+        for (origin, status), n in store.status(run.id).by_origin.items()
+        if origin != "baseline" and status in ("done", "diverged")
+    )
+    if evaluations < min(done, run.budget or 0):
         raise BadUse(
-            f"run '{run.name}' already has a budget of {budget}; --evaluations can only raise it, got {evaluations}"
+            f"run '{run.name}' has done {done} evaluations, and --evaluations can lower its budget to that, "
+            f"got {evaluations}"
         )
     return evaluations

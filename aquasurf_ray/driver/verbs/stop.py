@@ -1,13 +1,18 @@
-"""request_stop(...): request that the driver of a run stops, through the store, which it polls once a second."""
+"""request_stop(...): request that the driver of a run stops, through the store, which it polls once a second.
+
+finish(...): end a run for good, with what it has done as its budget.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Literal
 
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.state.evaluations import FINAL, OPEN
 from aquasurf_ray.store import Run, RunActivity, Store, is_dead, this_process
 
 POLL_SECONDS = 0.5
@@ -57,6 +62,36 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
             if activity.owner is not None and is_dead(activity.owner):
                 return _dead(name, activity)
         return _asked(name, activity)
+
+
+def finish(name: str, *, store: str | None = None) -> StopAnswer:
+    """End a run for good: stop its driver, drop its open evaluations, and make what it has done its budget.
+
+    `resume` with more evaluations continues it in spite of that.
+
+    Raises:
+        StoreError: there is no such run, or no store.
+        BadUse: the run is Ray Tune's, or was imported.
+    """
+    answer = request_stop(name, store=store, wait=True)
+    if answer.state in ("finished", "silent"):
+        return answer
+    with Store.open(store_url(store), create=False) as opened:
+        run = opened.run(name)
+        if run.budget is None:
+            raise BadUse(f"run '{name}' has no budget that could be met; it ends with the process that fills it")
+        found = opened.snapshot(run.id).evaluations
+        ended = [each for each in found if each.evaluation.status not in OPEN]
+        dropped = [each.evaluation.id for each in found if each.evaluation.status in OPEN]
+        budget = sum(each.origin != "baseline" and each.evaluation.status in FINAL for each in ended)
+        lease = opened.acquire_lease(run.id, this_process(), code_version=version("aquasurf-ray"))
+        opened.set_budget(lease, budget)
+        opened.withdraw(lease, dropped)
+        opened.release_lease(lease, "finished")
+    n = sum(each.evaluation.status in FINAL for each in ended)
+    lower = f", a budget of {budget} instead of {run.budget}" if budget != run.budget else ""
+    drops = f"; {len(dropped)} open evaluations are dropped" if dropped else ""
+    return StopAnswer(name, "finished", f"run '{name}' is finished: {n} evaluations{lower}{drops}")
 
 
 def _asked(name: str, activity: RunActivity) -> StopAnswer:

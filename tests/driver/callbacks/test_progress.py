@@ -70,7 +70,22 @@ def test_lines_come_at_intervals_on_standard_error(capsys):
         lines.on_event(RunProgress(VIEW))
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "spectra 50/208, evaluations 3/48, best 0.9312 swish(x)\n" * 2
+    now = "now: worker-1 trains elu(x) | worker-2 spectra"
+    assert captured.err == f"spectra 50/208, evaluations 3/48, best 0.9312 swish(x); {now}\n" * 2
+
+
+def test_lines_have_the_rate_the_time_left_and_some_of_the_running_work(capsys):
+    now = [0.0]
+    lines = Lines(interval=10.0, clock=lambda: now[0])
+    view = replace(VIEW, best=None, reused=1, running=tuple(f"worker-{i} starts" for i in range(1, 8)))
+    lines.on_event(RunProgress(view))
+    now[0] = 10.0
+    lines.on_event(RunProgress(replace(view, evaluations=8)))
+    # five in ten seconds, so the forty that are left take 80 s
+    assert capsys.readouterr().err == (
+        "spectra 50/208, evaluations 8/48 (2.0 s each, 1:20 left); "
+        "now: worker-1 starts | worker-2 starts | worker-3 starts | worker-4 starts | 3 more\n"
+    )
 
 
 def test_costs_are_shown_where_they_are_wanted(capsys):

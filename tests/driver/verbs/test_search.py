@@ -112,8 +112,29 @@ def test_a_finished_run_is_left_alone_and_a_larger_budget_is_met(here):
     before = functions(here, "one")
     assert resume("one", store=here, worker=ScriptedWorker, evaluations=18).evaluations == 26
     assert functions(here, "one")[:20] == before
-    with pytest.raises(BadUse, match="already has a budget of 18; --evaluations can only raise it, got 5"):
+    with pytest.raises(BadUse, match="has done 18 evaluations, and --evaluations can lower its budget to that, got 5"):
         resume("one", store=here, evaluations=5)
+
+
+def test_a_budget_can_be_lowered_to_what_is_done_and_drops_the_suggestions_that_are_open(here):
+    scripted(here, name="one", workers=1, evaluations=4)
+    with opened(here) as store:
+        run = store.run("one")
+        lease = store.acquire_lease(run.id, this_process())
+        store.set_budget(lease, 9)
+        open_ones = [
+            store.claim(lease, function.id, 0, "suggestion").evaluation_id
+            for function in store.candidates(run.id)
+            if function.name not in functions(here, "one")
+        ][:2]
+        store.release_lease(lease, "interrupted", "stopped")
+    notes = []
+    result = resume("one", store=here, worker=ScriptedWorker, evaluations=5, callbacks=[Listening(notes)])
+    assert "run 'one': the budget is lowered from 9 evaluations to 5" in notes
+    assert (result.budget, result.evaluations) == (5, len(BASELINES) + 5)
+    with opened(here) as store:
+        assert [store.evaluation(number).status for number in open_ones] == ["done", "queued"]
+        assert store.run("one").status == "finished"
 
 
 def test_an_extended_run_suggests_what_a_longer_one_would_have(here, tmp_path):
