@@ -7,9 +7,9 @@ the same float64. An operator whose arguments are all numbers is computed at onc
 constant is always a leaf. `learn(1)` and `learn_channel(0.25)` are learned parameters with their initial values: one
 for each layer that uses the function, and one for each of its channels. Written twice they are two parameters, unless
 both have the same label: `learn(1,a)`. The names of the zoo (`named_functions.py`) are read like operators and replaced
-by their expressions; a name that is the whole text, such as `relu` or `hardswish`, is applied to x. White space may
-stand between tokens. `str` prints the one canonical spelling, without spaces, and `parse(str(e)) == e` holds for every
-expression.
+by their expressions; a name that is the whole text, such as `relu` or `hardswish`, is applied to x. Python's arithmetic
+is read too (`infix.py`). White space may stand between tokens. `str` prints the one canonical spelling, without spaces,
+and `parse(str(e)) == e` holds for every expression.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.grammar import MAX_DEPTH, MAX_LENGTH, Learned, checked_label, parse_tree, spelled
+from aquasurf_ray.activations.infix import prefixed
 from aquasurf_ray.activations.named_functions import NamedFunction, all_names, named_function
 from aquasurf_ray.activations.registry import (
     LEARNED,
@@ -160,12 +161,21 @@ def parse(text: str) -> Expression:
     'mul(sigmoid(x),elu(x))'
     >>> str(parse("relu")), str(parse("relu6(tanh(x))"))
     ('relu(x)', 'min(relu(tanh(x)),6)')
+    >>> str(parse("x*sigmoid(x)"))
+    'mul(x,sigmoid(x))'
     >>> parse("mul(sigmiod(x),elu(x))")
     Traceback (most recent call last):
         ...
     aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
     """
-    return parse_tree(_applied(text), _expression_node, Expression(), _number_leaf, _learned_leaf)
+    nested = prefixed(text)
+    try:
+        return parse_tree(_applied(nested), _expression_node, Expression(), _number_leaf, _learned_leaf)
+    except ExpressionError as error:
+        if nested is text:
+            raise
+        position = min(error.position, len(text) + 1)  # that of the nested calls, which may be longer
+        raise ExpressionError(f"{error}; it is read as {shortened(nested)}", position) from error
 
 
 def _applied(text: str) -> str:
