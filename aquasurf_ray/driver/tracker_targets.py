@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
+MODULES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow-skinny"}
 
 
 def check_target(target: str) -> str:
@@ -14,8 +15,8 @@ def check_target(target: str) -> str:
         ValueError: the target is not valid, or its package is not installed.
     """
     kind, _, where = target.partition(":")
-    if kind not in PACKAGES or not where:
+    if kind not in MODULES or not where:
         raise ValueError(f"tensorboard:FOLDER or mlflow:URI expected, got '{target}'")
-    if find_spec(PACKAGES[kind]) is None:
-        raise ValueError(f"{PACKAGES[kind]} is not installed; pip install 'aquasurf-ray[{kind}]'")
+    if find_spec(MODULES[kind]) is None:
+        raise ValueError(f"{MODULES[kind]} is not installed; get it with: pip install {PACKAGES[kind]}")
     return target

@@ -26,7 +26,9 @@ def why_not() -> str | None:
     """Why a head with a dashboard cannot be started here, or None."""
     missing = [name for name in ("aiohttp", "aiohttp_cors", "opencensus") if find_spec(name) is None]
     return (
-        f"{', '.join(missing)} not installed; get them with: pip install 'aquasurf-ray[cluster]'" if missing else None
+        f"{', '.join(missing)} not installed; get them with: pip install 'ray[default]' aiohttp requests"
+        if missing
+        else None
     )
 
 

@@ -105,3 +105,20 @@ def test_every_requirement_has_a_pinned_version() -> None:
     pinned = {_normal(line.partition("==")[0]) for line in lines if "==" in line}
     wanted = {name for extra in PROJECT["optional-dependencies"].values() for name in declared(extra)} | ALWAYS
     assert {name for name in wanted if "[" not in name and name != "aquasurf-ray"} - pinned == set()
+
+
+def test_messages_tell_people_to_install_only_what_is_declared_and_not_this_package():
+    requirements = [*PROJECT["dependencies"], *(r for name in PROJECT["optional-dependencies"].values() for r in name)]
+    known = declared(requirements)
+    folders = ("aquasurf_ray", "workers", "surrogate", "store")
+    told = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for command in re.findall(r"pip install ((?:'[^']+'|[\w-]+)(?: [\w-]+)*)", path.read_text())
+        for name in re.findall(r"[\w.-]+(?:\[[\w,]+\])?", command)
+    }
+    assert len(told) >= 5
+    assert {
+        (path, name) for path, name in told if not declared([name]) <= known or name.startswith("aquasurf")
+    } == set()

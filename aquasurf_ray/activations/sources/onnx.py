@@ -47,7 +47,7 @@ def onnx_model(expressions: Sequence[Expression]) -> Any:
     try:
         from onnx import TensorProto, checker, helper
     except ImportError as error:
-        raise ActivationError(f"ONNX needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
+        raise ActivationError(f"ONNX needs: pip install onnx onnxscript ({error})") from None
     graph = _Graph()
     graph.add("Cast", (INPUT,), INPUT_AS_DOUBLE, to=TensorProto.DOUBLE)
     registers = {Expression(): INPUT_AS_DOUBLE}

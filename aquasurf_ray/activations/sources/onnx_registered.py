@@ -45,7 +45,7 @@ def exported_graph(operator: Operator, n_arguments: int) -> Any:
                 verbose=False,
             )
     except ImportError as error:
-        raise ActivationError(f"ONNX of '{operator.name}' needs: pip install 'aquasurf-ray[onnx]' ({error})") from None
+        raise ActivationError(f"ONNX of '{operator.name}' needs: pip install onnx onnxscript ({error})") from None
     except Exception as error:  # whatever the exporter raises about an operator that it cannot translate
         reason = str(error.__cause__ or error).strip().partition("\n")[0][:200]
         raise ActivationError(

@@ -112,7 +112,7 @@ def _study(seed: int) -> Study:
     try:
         import optuna
     except ImportError:
-        raise AnalysisError("TPE needs Optuna: pip install 'aquasurf-ray[replay]'") from None
+        raise AnalysisError("TPE needs Optuna: pip install optuna") from None
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs each new study to standard error
     try:

@@ -88,7 +88,7 @@ def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise AnalysisError("a report needs Plotly: pip install 'aquasurf-ray[report]'") from None
+        raise AnalysisError("a report needs Plotly: pip install plotly matplotlib") from None
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
 
 

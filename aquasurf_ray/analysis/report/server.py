@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +21,10 @@ from aquasurf_ray.store import Store, StoreError
 
 LOOPBACK = "127.0.0.1"
 _NAMES = {LOOPBACK, "localhost"}
+
+WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">
+<title>Waiting for the run</title></head><body style="font-family: sans-serif; margin: 3rem">
+<h1>Waiting for the run</h1><p>{why}</p><p>This page looks again every three seconds.</p></body></html>"""
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +84,10 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
                 self._answer_request()
             except ConnectionError as error:
                 logger.debug("the browser closed the connection before the answer: %s", error)
-            except (AnalysisError, StoreError) as error:
+            except StoreError as error:
+                logger.warning("no page yet: %s", error)
+                self._wait(str(error))
+            except AnalysisError as error:
                 logger.warning("no page: %s", error)
                 self.send_error(503, "no page", str(error))
 
@@ -100,6 +108,13 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
                 self.end_headers()
             else:
                 self._answer("application/json", json.dumps(shown, allow_nan=False))
+
+        def _wait(self, why: str) -> None:
+            """Answer a browser with a page that asks again, since a run that begins has no document yet."""
+            if self.path == "/":
+                self._answer("text/html; charset=utf-8", WAITING.format(why=escape(why)))
+            else:
+                self.send_error(503, "no document yet", why)
 
         def _answer(self, kind: str, text: str) -> None:
             data = text.encode()

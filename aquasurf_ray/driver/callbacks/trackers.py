@@ -158,7 +158,7 @@ class MlflowTracker:
 
 
 TRACKERS: dict[str, Callable[[str, str], Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker}
-"""The trackers by the word before the colon; a new one needs one line here and one in `tracker_targets.PACKAGES`."""
+"""The trackers by the word before the colon; a new one needs a line here and one in each table of `tracker_targets`."""
 
 
 def _open(target: str, run: str) -> Tracker:

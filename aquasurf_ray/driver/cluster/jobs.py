@@ -248,7 +248,7 @@ def _without(variables: Sequence[str]) -> Iterator[None]:
 def _broken_connections() -> tuple[type[Exception], ...]:
     """Return the exceptions of the job client for a connection that breaks or cannot be made."""
     if find_spec("aiohttp") is None:
-        raise BadUse("Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'")
+        raise BadUse("Ray's job client is not installed; get it with: pip install 'ray[default]' aiohttp requests")
     import aiohttp
     import requests
 

@@ -16,7 +16,7 @@ from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.server import LiveReport, server
-from aquasurf_ray.store import Lease, Store
+from aquasurf_ray.store import Lease, Store, StoreBusy
 
 
 @pytest.fixture
@@ -103,6 +103,23 @@ def test_a_page_that_cannot_be_made_is_told_to_the_browser(run, monkeypatch):
         status, body = ask(port, "/")
     assert status == 503
     assert b"the page needs Plotly &lt;here&gt;" in body
+
+
+def test_the_first_page_waits_for_a_database_that_cannot_be_read_yet(run, monkeypatch):
+    report = LiveReport(run[0], NAME, "again")
+
+    def locked():
+        raise StoreBusy("the database is locked by <another> process")
+
+    with serving(report) as port:
+        monkeypatch.setattr(report, "document", locked)
+        status, body = ask(port, "/")
+        assert status == 200
+        assert b'http-equiv="refresh"' in body
+        assert b"the database is locked by &lt;another&gt; process" in body
+        assert ask(port, "/document.json")[0] == 503
+        monkeypatch.undo()
+        assert b"const LIVE = true;" in ask(port, "/")[1]
 
 
 def test_the_page_stays_when_the_database_goes(run, tmp_path):

@@ -134,8 +134,8 @@ def test_targets_are_checked_before_anything_starts(monkeypatch):
     for wrong in ("wandb:here", "tensorboard", "mlflow:"):
         with pytest.raises(BadUse, match="log-to: tensorboard:FOLDER or mlflow:URI expected"):
             make_config({"task": "digits", "log_to": [wrong]})
-    monkeypatch.setitem(tracker_targets.PACKAGES, "mlflow", "no_such_package")
-    with pytest.raises(BadUse, match="pip install 'aquasurf-ray"):
+    monkeypatch.setitem(tracker_targets.MODULES, "mlflow", "no_such_package")
+    with pytest.raises(BadUse, match="pip install mlflow-skinny"):
         make_config({"task": "digits", "log_to": ["mlflow:file:///x"]})
     config = make_config({"task": "digits", "log_to": ["tensorboard:there"]})
     assert "log_to" not in config.stored()

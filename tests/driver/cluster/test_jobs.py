@@ -93,7 +93,8 @@ def test_without_the_job_client_the_command_says_what_to_install(monkeypatch, ca
     monkeypatch.setattr(jobs, "find_spec", lambda name: None)
     assert main(words) == 2
     told = capsys.readouterr().err
-    assert told == "aquasurf: Ray's job client is not installed; get it with: pip install 'aquasurf-ray[cluster]'\n"
+    get = "get it with: pip install 'ray[default]' aiohttp requests"
+    assert told == f"aquasurf: Ray's job client is not installed; {get}\n"
 
 
 @pytest.mark.parametrize(
