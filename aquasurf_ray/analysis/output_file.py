@@ -73,7 +73,7 @@ def new_figure(**settings: Any) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise AnalysisError("a picture needs matplotlib: pip install 'aquasurf-ray[replay]'") from None
+        raise AnalysisError("a picture needs matplotlib: pip install matplotlib") from None
     return Figure(layout="constrained", **settings)
 
 

@@ -28,9 +28,7 @@ def transformers() -> ModuleType:
     try:
         import transformers
     except ImportError as error:
-        raise TaskError(
-            f"transformers cannot be imported ({error}); pip install 'aquasurf-ray[huggingface]'"
-        ) from error
+        raise TaskError(f"transformers cannot be imported ({error}); pip install transformers") from error
     return transformers
 
 
