@@ -219,11 +219,8 @@ class SearchLoop:
         for number, slot in enumerate(idle):
             if self._exclusive_retry.is_reserved(slot):
                 continue
-            if (
-                (self._forecast.take_first_spectrum() and self._preparation.submit(slot))
-                or self._assign_evaluation(slot, len(idle) - number)
-                or self._preparation.submit(slot)
-            ):
+            spectrum_first = self._forecast.take_first_spectrum() and self._preparation.submit(slot)
+            if spectrum_first or self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot):
                 n_given += 1
             elif not (self._claims.reserved_functions() or self._preparation.has_retries()):
                 break  # nothing is left, not even what only this worker may not take since it failed on it
