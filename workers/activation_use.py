@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.tasks import ActivationCall, Task, TaskError, activation_calls
+from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError, activation_calls
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.seeding import seeded
-from aquasurf_ray.workers.network import untrained_network
+from aquasurf_ray.workers.network import sized_network
 
 ANOTHER = "mul(sigmoid(x),elu(x))"
 SHIFT = 0.1
@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 """Relative; outputs on a GPU differ by about 1e-7 from one pass to the next."""
 
 
-def refuse_unused_activation(task: Task, inputs: Inputs, *, device: torch.device) -> None:
+def refuse_unused_activation(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> None:
     """Refuse a network whose outputs are the same with two functions.
 
     Args:
@@ -38,12 +38,12 @@ def refuse_unused_activation(task: Task, inputs: Inputs, *, device: torch.device
     Raises:
         TaskError: the outputs are equal; it names the activations that the network's own code calls instead.
     """
-    first, second = (_outputs(task, function, inputs, device) for function in (REFERENCE, ANOTHER))
+    first, second = (_outputs(task, splits, function, inputs, device) for function in (REFERENCE, ANOTHER))
     if first.shape != second.shape or not (first.isfinite().all() and second.isfinite().all()):
         return  # other checks report these
     if not torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * float(first.abs().mean())):
         return
-    calls = [call for call in called_in_code(task, inputs, device=device) if not call.is_gate]
+    calls = [call for call in called_in_code(task, splits, inputs, device=device) if not call.is_gate]
     instead = f"; its code calls {named_calls(calls)} instead" if calls else ""
     raise TaskError(
         f"the network of task '{task.name}' must use the activations that it makes, and gives the same outputs with "
@@ -51,17 +51,17 @@ def refuse_unused_activation(task: Task, inputs: Inputs, *, device: torch.device
     )
 
 
-def called_in_code(task: Task, inputs: Inputs, *, device: torch.device) -> list[ActivationCall]:
+def called_in_code(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> list[ActivationCall]:
     """Return the activations that the network's code calls outside of the modules that its factory made."""
-    network = untrained_network(task, lambda: Activation(REFERENCE), seed=0, device=device)
+    network = sized_network(task, splits, lambda: Activation(REFERENCE), seed=0, device=device)
     made = [module for module in network.modules() if isinstance(module, Activation)]
     with torch.no_grad():
         return list(activation_calls(network, inputs, outside=made))
 
 
-def unused_activations(task: Task, inputs: Inputs, *, device: torch.device) -> list[str]:
+def unused_activations(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> list[str]:
     """Return the names of the activation modules that one pass does not call."""
-    network = untrained_network(task, lambda: Activation(REFERENCE), seed=0, device=device)
+    network = sized_network(task, splits, lambda: Activation(REFERENCE), seed=0, device=device)
     unused = {name: module for name, module in network.named_modules() if isinstance(module, Activation)}
 
     def called(name: str) -> Callable[..., None]:
@@ -82,9 +82,9 @@ def named_calls(calls: list[ActivationCall]) -> str:
     return ", ".join(f"{call.function} in '{call.module}' ({call.place})" for call in calls)
 
 
-def _outputs(task: Task, function: str, inputs: Inputs, device: torch.device) -> Tensor:
+def _outputs(task: Task, splits: Splits, function: str, inputs: Inputs, device: torch.device) -> Tensor:
     """Return the outputs of the network with moved weights, the same ones and the same dropout for every function."""
-    network = untrained_network(task, lambda: Activation(function), seed=0, device=device)
+    network = sized_network(task, splits, lambda: Activation(function), seed=0, device=device)
     _move_weights(network)
     with torch.no_grad(), seeded(0, device):
         return output_of(call_network(network, inputs)).float()

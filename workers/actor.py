@@ -213,8 +213,9 @@ class Worker:
         return GpuUse((total - free) / 1e6, total / 1e6, percent)
 
     def _ready(self) -> WorkerInfo:
-        inputs = try_network(self.task, self._begin(), device=self.device)
-        refuse_unused_activation(self.task, inputs, device=self.device)
+        splits = self._begin()
+        inputs = try_network(self.task, splits, device=self.device)
+        refuse_unused_activation(self.task, splits, inputs, device=self.device)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
 

@@ -79,7 +79,8 @@ def step_seconds(feed: TrainingFeed, activation: Activation) -> float:
         As `measure_cost`.
     """
     with process_settings(feed.task.recipe, feed.device), seeded(feed.seed, feed.device):
-        network = untrained_network(feed.task, lambda: Activation(activation.name), seed=feed.seed, device=feed.device)
+        make = partial(Activation, activation.name)
+        network = sized_network(feed.task, feed.splits, make, seed=feed.seed, device=feed.device)
         network = feed.arithmetic.prepared(network)
         stepper = _Stepper(feed.task, network, feed.first_step(network), feed.arithmetic)
         stepper.step()

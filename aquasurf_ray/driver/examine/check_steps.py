@@ -112,7 +112,7 @@ class CheckSteps:
         refuse_all_pairs(objective, outputs, targets)
         objective.refuse_counted_padding(outputs, targets)
         refuse_metric(objective, outputs, targets)
-        refuse_unused_activation(self.task, inputs, device=self.device)
+        refuse_unused_activation(self.task, self._splits(), inputs, device=self.device)
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
@@ -187,13 +187,13 @@ class CheckSteps:
         calls = [call for call in of_code if not call.is_gate]
         if calls:
             says.append(f"warning: not replaced, since the network's own code calls them: {named_calls(calls)}")
-        unused = unused_activations(self.task, inputs, device=self.device)
+        unused = unused_activations(self.task, self._splits(), inputs, device=self.device)
         if unused:
             says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")
         return says
 
     def _called(self, inputs: Inputs) -> list[ActivationCall]:
-        return called_in_code(self.task, inputs, device=self.device)
+        return called_in_code(self.task, self._splits(), inputs, device=self.device)
 
     def _batch_size(self) -> int:
         """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""

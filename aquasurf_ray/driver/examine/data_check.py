@@ -6,6 +6,7 @@ All problems are found before the first is reported, and each kind is reported o
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from aquasurf_ray.tasks import Objective, Splits, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, named_tensors
 from aquasurf_ray.tasks.loaders import Examples, in_memory, n_examples
 from aquasurf_ray.tasks.samples import random_batches
-from aquasurf_ray.tasks.targets import class_dimension
+from aquasurf_ray.tasks.targets import class_dimension, ignored_label
 
 MOST_EXAMPLES = 2_000
 MOST_IN_MEMORY = 50_000
@@ -163,6 +164,8 @@ def _sampled(objective: Objective, name: str, examples: Examples) -> SplitSample
 
 
 def _add(objective: Objective, sample: SplitSample, numbers: list[Any], inputs: Inputs, targets: Tensor) -> None:
+    if len(targets) == 0:
+        return  # the check of a batch says what is wrong with a loader that makes such
     sample.n_read += len(targets)
     for tensor, values in [*_named(inputs), ("targets", targets)]:
         is_bad = ~values.isfinite() if "mask" not in tensor else values.isnan()  # masks may add minus infinity
@@ -174,8 +177,9 @@ def _add(objective: Objective, sample: SplitSample, numbers: list[Any], inputs: 
         if not targets.is_floating_point():
             _add_labels(sample, numbers, targets, objective.counted(targets))
     else:
-        rows = targets.reshape(len(targets), -1)
-        least, most = rows.amin(0), rows.amax(0)
+        rows = targets.reshape(len(targets), -1).double()
+        is_padding = rows == ignored_label(objective.loss)
+        least, most = rows.masked_fill(is_padding, math.inf).amin(0), rows.masked_fill(is_padding, -math.inf).amax(0)
         if sample.least is None or sample.most is None or least.shape != sample.least.shape:
             sample.least, sample.most = least, most
         else:

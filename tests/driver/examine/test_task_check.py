@@ -128,7 +128,7 @@ def test_losses_with_an_exponential_are_not_taken_to_broadcast(monkeypatch):
     assert [step.says for step in task_check.check_task("counts") if not step.ok] == []
 
 
-LABELLED = TensorDataset(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2)
+LABELLED = TensorDataset(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3)
 
 
 class NoLength:
@@ -152,10 +152,11 @@ class Counting(Dataset):
 
 
 def all_checked(monkeypatch, examples, objective):
+    held_out = LABELLED if objective is None else examples
     task = Task(
         "loaded",
-        lambda activation: nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 2)),
-        lambda: Splits(examples, LABELLED, LABELLED),
+        lambda activation: nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 3)),
+        lambda: Splits(examples, held_out, held_out),
         Recipe(epochs=1, batch_size=6),
         objective or classification(),
     )
@@ -164,7 +165,10 @@ def all_checked(monkeypatch, examples, objective):
 
 
 def checked(monkeypatch, examples, objective=None):
-    return all_checked(monkeypatch, examples, objective)[-1]
+    """The step that fails, or the training."""
+    return next(
+        step for step in all_checked(monkeypatch, examples, objective) if not step.ok or step.name == "training"
+    )
 
 
 def checked_batch(monkeypatch, examples, objective):
@@ -199,7 +203,8 @@ def test_a_data_set_that_changes_as_it_is_read_is_named(wrap, monkeypatch):
 
 
 def test_a_loss_that_counts_padding_among_answers_is_refused(monkeypatch):
-    answers = torch.where(torch.arange(48).reshape(24, 2) % 5 == 0, -100.0, 1.0)
+    numbers = torch.arange(72).reshape(24, 3)
+    answers = torch.where(numbers % 5 == 0, -100.0, numbers // 2 % 2)
     examples = TensorDataset(LABELLED.tensors[0], answers)
     objective = Objective(nn.BCEWithLogitsLoss(), regression().metric, "bernoulli")
     step = checked(monkeypatch, examples, objective)
@@ -219,11 +224,11 @@ def ignoring(outputs, targets, **settings):
         (partial(ignoring, reduction="sum"), True),
         (lambda outputs, targets: ignoring(outputs, targets, ignore_index=0), False),
         (lambda outputs, targets: ignoring(outputs, targets, reduction="sum"), False),
-        (lambda outputs, targets: ignoring(outputs, targets, weight=torch.tensor([1.0, 9.0])), False),
+        (lambda outputs, targets: ignoring(outputs, targets, weight=torch.tensor([1.0, 9.0, 1.0])), False),
     ],
 )
 def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
-    labels = (torch.arange(24) % 6 > 1).long()
+    labels = (torch.arange(24) % 6 > 1).long() + (torch.arange(24) % 6 > 3)
     step = checked_batch(
         monkeypatch, TensorDataset(LABELLED.tensors[0], labels), Objective(loss, ACCURACY, "categorical")
     )
