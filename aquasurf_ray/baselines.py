@@ -5,6 +5,8 @@ Both are plain names, so that code which needs only the names does not import Py
 
 from __future__ import annotations
 
+from typing import Literal
+
 BASELINES: tuple[str, ...] = (
     "elu(x)",
     "relu(x)",
@@ -16,6 +18,9 @@ BASELINES: tuple[str, ...] = (
     "tanh(x)",
 )
 """The eight baselines of the paper (Bingham and Miikkulainen 2023), in the order in which they are trained."""
+
+BaselineSet = Literal["paper", "zoo"]
+"""The eight baselines of the paper, or these and all other functions of the zoo: `activations.zoo.baseline_names`."""
 
 REFERENCE = "relu(x)"
 """The baseline that gains, costs and gradients are relative to."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Literal, get_args
+from typing import get_args
 
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.identity import fingerprint
 from aquasurf_ray.activations.named_functions import ZOO, NamedFunction, named_function
-from aquasurf_ray.baselines import BASELINES
+from aquasurf_ray.baselines import BASELINES, BaselineSet
 
 __all__ = [
     "ZOO",
@@ -23,8 +23,6 @@ __all__ = [
     "zoo_functions",
 ]
 
-BaselineSet = Literal["paper", "zoo"]
-"""The eight baselines of the paper, or these and all other functions of the zoo."""
 LIST = "zoo"
 """The word that stands for the whole zoo in a list of functions."""
 

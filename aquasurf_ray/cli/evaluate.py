@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.evaluation import print_evaluation
 from aquasurf_ray.cli.terminal.options import AsJson, training_seeds
+from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import config_of, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
@@ -20,17 +22,35 @@ app = Commands()
 @with_settings("TrainingConditions", "task", "modules", "health_gate")
 def evaluate(
     functions: Annotated[
-        list[str], typer.Argument(metavar="FUNCTION", help="Functions, such as 'mul(sigmoid(x),elu(x))'.")
+        list[str],
+        typer.Argument(
+            metavar="FUNCTION", help="Functions, such as 'mul(sigmoid(x),elu(x))', names of the zoo, or zoo for all."
+        ),
     ],
     settings: dict[str, Any],
     seeds: Annotated[int | None, training_seeds(EVALUATE_SEEDS)] = None,
+    form: Annotated[
+        Table | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(Table),
+            help="Print means over the seeds with 95% intervals in this format, instead of the leaderboard.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the given functions, without a search."""
+    """Train the given functions, without a search.
+
+    `aquasurf evaluate zoo --task TASK --seeds 5 --format latex` compares all published functions that have names.
+    Results that exist are reused, so another --format costs nothing.
+    """
     config = config_of(settings, "aquasurf evaluate 'swish(x)' --task digits")
     from aquasurf_ray.driver.verbs.evaluate import start_evaluation
 
     seeds = EVALUATE_SEEDS if seeds is None else seeds
-    with progress(as_json) as callbacks:
+    with progress(as_json or form not in (None, Table.table)) as callbacks:
         result = start_evaluation(config, functions, config.task, seeds=seeds, callbacks=callbacks)
-    print_result(result, config.store, as_json)
+    if form is None or as_json:
+        print_result(result, config.store, as_json)
+    else:
+        print_evaluation(result.name, config.store, form)

@@ -18,7 +18,7 @@ app = Commands()
 def search(settings: dict[str, Any], as_json: AsJson = False) -> None:
     """Search for an activation function for a task.
 
-    Trains the 8 baselines, computes the Fisher spectra of the candidates, and trains the functions that the surrogate
+    Trains the baselines, computes the Fisher spectra of the candidates, and trains the functions that the surrogate
     finds most promising. If a run with this name and configuration exists, it is resumed.
     """
     config = config_of(settings, "aquasurf search digits")

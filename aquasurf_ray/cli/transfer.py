@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import Top, training_seeds
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
+from aquasurf_ray.cli.terminal.paper_table import Table, cell, print_latex, print_markdown
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 app = Commands()
 
 COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
-
-
-class Table(StrEnum):
-    """The formats that the table can be printed in."""
-
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
 
 
 @app.command(epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")
@@ -95,31 +85,20 @@ def _print_plain(found: Transfer) -> None:
 
 def _cells(found: Transfer) -> list[list[str]]:
     rows = [_metrics(found, function) for function in found.functions]
-    return [[_text(row[column]) for column in COLUMNS] for row in rows]
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return [[cell(row[column]) for column in COLUMNS] for row in rows]
 
 
 def _print_markdown(found: Transfer) -> None:
-    print(f"{_title(found)}.\n\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
-    for row in _cells(found):
-        print(f"| {' | '.join([f'`{row[0]}`', *row[1:]])} |")
+    print_markdown(_title(found), COLUMNS, [[f"`{row[0]}`", *row[1:]] for row in _cells(found)])
 
 
 def _print_latex(found: Transfer) -> None:
-    """Print a table for the LaTeX package booktabs, with functions as formulas."""
+    """Print the table with functions as formulas."""
     from aquasurf_ray.activations import latex
 
-    print(f"% {_title(found)}\n\\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}\n\\toprule")
-    print(f"{' & '.join(COLUMNS)} \\\\\n\\midrule")
-    for function, row in zip(found.functions, _cells(found), strict=True):
-        name = f"${latex(function.function)}${' (baseline)' if function.baseline else ''}"
-        print(f"{' & '.join([name, *row[1:]])} \\\\")
-    print("\\bottomrule\n\\end{tabular}")
+    names = [f"${latex(each.function)}${' (baseline)' if each.baseline else ''}" for each in found.functions]
+    rows = [[name, *row[1:]] for name, row in zip(names, _cells(found), strict=True)]
+    print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1))
 
 
 def _print_csv(found: Transfer) -> None:

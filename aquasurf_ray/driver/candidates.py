@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aquasurf_ray.activations import (
-    BASELINES,
     ActivationError,
     FunctionTable,
     SearchSpace,
@@ -13,6 +12,8 @@ from aquasurf_ray.activations import (
     parse,
     unique_functions,
 )
+from aquasurf_ray.activations.zoo import baseline_names, expanded
+from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
 
@@ -31,21 +32,35 @@ def function_row(text: str) -> FunctionRow:
     return FunctionRow(fingerprint(expression), name, expression.n_operators, (name,))
 
 
-def baseline_rows(more: Sequence[str] = ()) -> list[FunctionRow]:
-    """Return the functions that a search trains first: the eight of the paper, and those of the task.
+def unique_rows(functions: Iterable[str]) -> list[FunctionRow]:
+    """Return the functions as rows for the store, each once; the word `zoo` stands for all functions of the zoo.
+
+    Raises:
+        BadUse: there are none, or one cannot be parsed.
+    """
+    rows = {row.fingerprint: row for row in map(function_row, expanded(functions))}
+    if not rows:
+        raise BadUse("no functions given; name at least one, such as 'swish(x)'")
+    return list(rows.values())
+
+
+def baseline_rows(more: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:
+    """Return the functions that a search trains first: the eight of the paper or the zoo, and those of the task.
 
     Raises:
         BadUse: a baseline of the task is not an expression.
     """
     rows: dict[str, FunctionRow] = {}
-    for row in map(function_row, (*BASELINES, *more)):
+    for row in map(function_row, (*baseline_names(which), *more)):
         rows.setdefault(row.fingerprint, row)
     return list(rows.values())
 
 
-def baseline_records(store: Store, more: Sequence[str] = ()) -> tuple[FunctionRecord, ...]:
+def baseline_records(
+    store: Store, more: Sequence[str] = (), which: BaselineSet = "paper"
+) -> tuple[FunctionRecord, ...]:
     """Return the functions of `baseline_rows` with their numbers in the store, which gets those that it lacks."""
-    rows = baseline_rows(more)
+    rows = baseline_rows(more, which)
     return tuple(
         FunctionRecord(number, row.fingerprint, row.name, row.n_operators)
         for number, row in zip(store.add_functions(rows), rows, strict=True)
@@ -73,13 +88,15 @@ def function_table(space: str) -> FunctionTable:
     return _enumerated(load_space(space))
 
 
-def candidate_rows(space: SearchSpace, n: int, seed: int, baselines: Sequence[str] = ()) -> list[FunctionRow]:
+def candidate_rows(
+    space: SearchSpace, n: int, seed: int, baselines: Sequence[str] = (), which: BaselineSet = "paper"
+) -> list[FunctionRow]:
     """Return the baselines and `n` other unique functions of the space, or all of them if the space has fewer.
 
-    `baselines` are those of the task, besides the eight of the paper.
+    `baselines` are those of the task, besides those of the paper or the zoo.
     """
     table = _enumerated(space)
-    first = baseline_rows(baselines)
+    first = baseline_rows(baselines, which)
     known = {row.fingerprint for row in first}
     # As many more as there are baselines, so that `n` are left when those among the sample are removed.
     drawn = table.sample(min(n + len(first), len(table)), seed)
@@ -87,10 +104,10 @@ def candidate_rows(space: SearchSpace, n: int, seed: int, baselines: Sequence[st
     return [*first, *(_row(table, i) for i in others[:n])]
 
 
-def space_rows(space: SearchSpace, baselines: Sequence[str] = ()) -> list[FunctionRow]:
+def space_rows(space: SearchSpace, baselines: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:
     """Return the baselines, also those of the task, and all other unique functions of the space, in its order."""
     table = _enumerated(space)
-    first = baseline_rows(baselines)
+    first = baseline_rows(baselines, which)
     known = {row.fingerprint for row in first}
     return [*first, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, STORAGE
 from aquasurf_ray.driver.duration import checked_seconds, parse_duration
 from aquasurf_ray.driver.errors import BadUse
@@ -106,6 +107,12 @@ class RunIdentity(BaseModel):
         Panel.CANDIDATES,
         "Candidates whose features are computed before the first suggestion. Default: a quarter, at most 256.",
         ge=1,
+    )
+    baselines: BaselineSet = setting(
+        "paper",
+        Panel.CANDIDATES,
+        "Functions that are trained first, for comparison: the paper's eight, or the whole zoo of published functions.",
+        earlier="paper",
     )
     modules: tuple[str, ...] = setting(
         (), Panel.CANDIDATES, "Python module that registers your own operators; may be repeated.", metavar="MODULE"
@@ -304,7 +311,7 @@ class TrainingConditions(RunName):
 class RunConditions(TrainingConditions):
     """The settings that may change at `resume`: those of every run that trains, and those of a search alone."""
 
-    evaluations: int = setting(40, Panel.RUN, "Functions to train after the 8 baselines.", ge=1)
+    evaluations: int = setting(40, Panel.RUN, "Functions to train after the baselines.", ge=1)
     confirm: int | None = setting(
         None, Panel.RUN, "At the end, retrain the N best functions with additional seeds.", ge=1
     )

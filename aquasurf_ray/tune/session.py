@@ -98,7 +98,7 @@ class Session:
         self._store, self._lease, self._history = context.store, context.lease, context.history
         self._suggester = Suggester(context, surrogate_of(context))
         stack.callback(self._suggester.close)
-        baselines = baseline_records(context.store) if plan.points is None else ()
+        baselines = baseline_records(context.store, which=plan.config.baselines) if plan.points is None else ()
         budget = Budget(baselines, sys.maxsize)  # Tune decides how many trials there are
         self._claims = TuneClaims(context, budget, self._suggester)
         self._other_runs = OtherRuns(context, self._claims)
@@ -281,7 +281,7 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     if run is not None:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
-    candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed))
+    candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed, which=config.baselines))
 
     def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
         return store.create_run(

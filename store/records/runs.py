@@ -7,6 +7,7 @@ evaluation is the function's own fault and final; a `failed` one is an infrastru
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,9 @@ Origin = Literal["baseline", "proposal", "suggestion", "import"]
 Fisher = Literal["sampled", "empirical"]
 ClaimState = Literal["claimed", "reused", "taken", "failed"]
 LONGEST_NAME = 2_000  # characters in the name of a task, run or function: PostgreSQL cannot index much longer text
+
+
+_RANGES = {"accuracy": (0.0, 1.0), "rmse": (0.0, math.inf), "perplexity": (1.0, math.inf)}
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,21 @@ class TaskMetric:
     def value(self, score: float | None) -> float | None:
         """Return the metric's value with its natural sign, from a score."""
         return score if score is None or self.higher_is_better else -score
+
+    def interval(self, mean: float, low: float, high: float) -> tuple[float, float]:
+        """Return the ends of a mean score's interval as values of the metric, the smaller one first.
+
+        Student's t knows no bounds, so ends outside of the metric's range are moved to its bounds. A metric of the
+        user's may have the name of a known one and another range, which a mean outside of the known range shows.
+
+        >>> TaskMetric().interval(0.99, 0.97, 1.01)
+        (0.97, 1.0)
+        """
+        ends = sorted((low, high) if self.higher_is_better else (-low, -high))
+        bottom, top = _RANGES.get(self.name, (-math.inf, math.inf))
+        if bottom <= (mean if self.higher_is_better else -mean) <= top:
+            ends = [min(max(end, bottom), top) for end in ends]
+        return ends[0], ends[1]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aquasurf_ray.activations import BASELINES, fingerprint, parse
+from aquasurf_ray.activations import fingerprint, parse
+from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmation import (
     PairedDifference,
     Scores,
@@ -76,7 +77,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
     model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
-    baselines = baseline_ids(store)
+    baselines = baseline_ids(store, run)
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
     compared = [paired_difference(row, scores[reference]) for row in scores]
@@ -120,9 +121,10 @@ def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None
     return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
 
 
-def baseline_ids(store: Store) -> dict[str, int]:
-    """The baselines that the store has, by the names that they have here: it may know them by others."""
-    found = {name: store.find_function(fingerprint(parse(name))) for name in BASELINES}
+def baseline_ids(store: Store, run: Run) -> dict[str, int]:
+    """The baselines of a run that the store has, by the names that they have here: it may know them by others."""
+    names = baseline_names(run.config.get("baselines", "paper"))
+    found = {name: store.find_function(fingerprint(parse(name))) for name in names}
     return {name: function.id for name, function in found.items() if function is not None}
 
 

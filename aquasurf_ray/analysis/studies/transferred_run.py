@@ -63,7 +63,7 @@ def read_transfer(store: Store, source: str, name: str) -> Transfer:
 
 
 def _transfer(store: Store, source: Run, run: Run) -> Transfer:
-    functions, baselines = store.candidates(run.id), baseline_ids(store)
+    functions, baselines = store.candidates(run.id), baseline_ids(store, source)
     seeds = range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}

@@ -33,8 +33,9 @@ def metrics(metric: stored.TaskMetric, row: stored.LeaderboardRow | stored.Evalu
 
 def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, float | None]:
     """Return the ends of a mean's interval as values of the metric, the smaller one first; None for no interval."""
-    ends = [end for end in map(metric.value, (mean.low, mean.high)) if end is not None]
-    return (min(ends), max(ends)) if ends else (None, None)
+    if mean.mean is None or mean.low is None or mean.high is None:
+        return None, None
+    return metric.interval(mean.mean, mean.low, mean.high)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,6 @@ from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from aquasurf_ray.store.records.runs import RunStatusName
-from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 from aquasurf_ray.workers.group import GroupSettings, GroupWorker
 from aquasurf_ray.workers.messages import WorkerSettings
@@ -214,7 +213,7 @@ def _run_loop(session: _Session, spec: RunSpec, leased: _LeasedRun, history: His
         loop = SearchLoop(
             context,
             spec.task,
-            Budget(_baselines(store, spec.task, history) if suggests else (), spec.budget),
+            Budget(_baselines(store, spec, history) if suggests else (), spec.budget),
             suggester,
             StopConditions(context, session.stop, session.started),
             leased.check,
@@ -253,9 +252,9 @@ def _read_history(store: Store, spec: RunSpec) -> History:
     return History.of(snapshot, store.spectra(spec.run.task_id, ids, fisher=config.fisher, seed=config.training_seed))
 
 
-def _baselines(store: Store, task: Task, history: History) -> tuple[FunctionRecord, ...]:
+def _baselines(store: Store, spec: RunSpec, history: History) -> tuple[FunctionRecord, ...]:
     """Return the functions to train first. A task may have got baselines that an older run has no candidates for."""
-    found = baseline_records(store, task.baselines)
+    found = baseline_records(store, spec.task.baselines, spec.config.baselines)
     return tuple(each for each in found if each.name in BASELINES or each.id in history.position)
 
 

@@ -1,18 +1,16 @@
-"""The arguments of the verbs, checked before anything is started: a task, functions, numbers of seeds."""
+"""The arguments of the verbs, checked before anything is started: a task, numbers of seeds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.store import FunctionRow
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 
@@ -39,18 +37,6 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
     if problem:
         raise BadUse(f"until: {problem}, got '{config.until}'")
     return loaded
-
-
-def unique_rows(functions: Sequence[str]) -> list[FunctionRow]:
-    """Return the functions as rows for the store, each once.
-
-    Raises:
-        BadUse: there are none, or one cannot be parsed.
-    """
-    rows = {row.fingerprint: row for row in map(function_row, functions)}
-    if not rows:
-        raise BadUse("no functions given; name at least one, such as 'swish(x)'")
-    return list(rows.values())
 
 
 def check_seeds(seeds: int) -> None:

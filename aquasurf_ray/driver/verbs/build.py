@@ -75,7 +75,7 @@ def start_build(
     loaded = loaded_task(task, config)
     loaded_space = load_space(config.space)
     modules = tuple(dict.fromkeys((*config.modules, *loaded_space.modules)))
-    rows = space_rows(loaded_space, loaded.baselines)
+    rows = space_rows(loaded_space, loaded.baselines, config.baselines)
     config = config.model_copy(update={"modules": modules, "evaluations": len(rows) * seeds})
     identity = {
         **config.identity(),

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.errors import BadUse
@@ -21,7 +22,7 @@ from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, unique_rows
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.store import LeaderboardRow, Run, Store
 from aquasurf_ray.tasks import Task
@@ -97,7 +98,7 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     Raises:
         BadUse: no such function has a score.
     """
-    seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store).values()
+    seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store, run).values()
     rows = store.leaderboard(run_id=run.id)
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
@@ -116,7 +117,7 @@ def _confirm(
         )
     import_modules(config.modules)
     loaded = loaded_task(task or config.task, config)
-    rows = unique_rows([*(row.function for row in best), *BASELINES, *loaded.baselines])
+    rows = unique_rows([*(row.function for row in best), *baseline_names(config.baselines), *loaded.baselines])
     config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(

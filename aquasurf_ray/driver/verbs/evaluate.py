@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config
 from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
-from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of, unique_rows
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -28,6 +29,7 @@ def evaluate(
     """Train the given functions with seeds 0, 1, ..., `seeds` - 1 on a task; results that the store has are reused.
 
     Args:
+        functions: expressions and names; the word `zoo` stands for all published functions that have names.
         callbacks: see `search`.
 
     Raises:

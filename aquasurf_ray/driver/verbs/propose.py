@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.stored_config import stored_config
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.arguments import unique_rows
 from aquasurf_ray.store import Proposal, Store
 
 

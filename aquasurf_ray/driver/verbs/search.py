@@ -60,8 +60,8 @@ def start_search(
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
             store, _ = command.connect()
-            rows = candidate_rows(space, config.candidates, config.seed, loaded.baselines)
-            n = len(rows) - len(baseline_rows(loaded.baselines))
+            rows = candidate_rows(space, config.candidates, config.seed, loaded.baselines, config.baselines)
+            n = len(rows) - len(baseline_rows(loaded.baselines, config.baselines))
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
@@ -54,12 +54,13 @@ def transfer(
         modules = tuple(run.config.get("modules") or ())
         import_modules(modules)
         best = [row.function for row in _best(opened, run, top)]
+        baselines = baseline_names(run.config.get("baselines", "paper"))
     options = {"modules": modules, "health_gate": "off"} | options
-    return evaluate([*best, *BASELINES], to, seeds=seeds, store=store, callbacks=callbacks, worker=worker, **options)
+    return evaluate([*best, *baselines], to, seeds=seeds, store=store, callbacks=callbacks, worker=worker, **options)
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
-    baselines = baseline_ids(store).values()
+    baselines = baseline_ids(store, run).values()
     rows = [row for row in store.leaderboard(run_id=run.id) if row.function_id not in baselines]
     # Reversed, so that of several seeds of a function the best row is the last to be written, and stays.
     by_function = {row.function_id: row for row in reversed(rows) if not row.stopped_early}

@@ -22,7 +22,7 @@ def confirmed(findings: Findings) -> Chart | None:
         return None
     rows = sorted(found, key=lambda row: _mean(found[row]))[-SHOWN:]  # the best on top
     means = np.array([findings.value(found[row].mean) for row in rows])
-    ends = np.array([sorted((findings.value(found[r].low), findings.value(found[r].high))) for r in rows])
+    ends = np.array([_interval(findings, found[row]) for row in rows])
     names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
     selected = np.array([findings.value(row.score) for row in rows])
     marks = (
@@ -38,6 +38,12 @@ def confirmed(findings: Findings) -> Chart | None:
     )
     panel = Panel(marks, Axis(findings.metric_name), Axis())
     return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
+
+
+def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:
+    if mean.mean is None or mean.low is None or mean.high is None:
+        return np.nan, np.nan
+    return findings.task.metric.interval(mean.mean, mean.low, mean.high)
 
 
 def _fickle(findings: Findings) -> str:

@@ -1,0 +1,95 @@
+"""Evaluations as the store has them: given functions side by side, each with the same seeds, best mean first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aquasurf_ray.activations.zoo import name_of
+from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.studies.confirmation import (
+    PairedDifference,
+    Scores,
+    SeedMean,
+    paired_difference,
+    seed_mean,
+    with_holm,
+)
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.store import Run, Store, TaskMetric
+
+
+@dataclass(frozen=True)
+class EvaluatedFunction:
+    """One function. Scores are higher where better.
+
+    `name` is its name in the zoo. `rank` is that of its mean, the same for equal means; None if a training diverged.
+    The gain and its test are against ReLU with the same seeds, and unknown without ReLU and for ReLU itself.
+    """
+
+    function: str
+    name: str | None
+    rank: int | None
+    mean: SeedMean
+    test: SeedMean
+    against_reference: PairedDifference
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The functions of a run, best mean first, those that diverged last."""
+
+    name: str
+    task: str
+    seeds: tuple[int, ...]
+    metric: TaskMetric
+    functions: tuple[EvaluatedFunction, ...]
+
+
+def read_evaluation(store: Store, name: str) -> Evaluation:
+    """Return what the store has of a run of `evaluate`.
+
+    Raises:
+        StoreError: there is no such run.
+        AnalysisError: the run is of another kind.
+    """
+    run = store.run(name)
+    if run.kind != "evaluate":
+        raise AnalysisError(f"run '{name}' is of kind {run.kind}; only runs of evaluate train each function alike")
+    functions, seeds = store.candidates(run.id), range(int(run.config["seeds"]))
+    scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    means = [seed_mean(row) for row in scores]
+    found = [
+        EvaluatedFunction(
+            function=function.name,
+            name=name_of(function.name),
+            rank=_rank(mean, means),
+            mean=mean,
+            test=seed_mean(row),
+            against_reference=difference,
+        )
+        for function, mean, row, difference in zip(
+            functions, means, tests, _differences(store, run, scores), strict=True
+        )
+    ]
+    task = store.task(run.task_id)
+    ranked = sorted(found, key=lambda each: (len(found) if each.rank is None else each.rank, each.function))
+    return Evaluation(run.name, task.name, tuple(seeds), task.metric, tuple(ranked))
+
+
+def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
+    if mean.mean is None:
+        return None
+    return 1 + sum(other.mean is not None and other.mean > mean.mean for other in means)
+
+
+def _differences(store: Store, run: Run, scores: Scores) -> list[PairedDifference]:
+    """Return the differences to ReLU, corrected for the number of the other functions."""
+    ids = [function.id for function in store.candidates(run.id)]
+    reference = baseline_ids(store, run).get(REFERENCE)
+    if reference not in ids:
+        return [PairedDifference(None, None)] * len(ids)
+    place = ids.index(reference)
+    compared = [paired_difference(row, scores[place]) for row in scores]
+    others = with_holm(compared[:place] + compared[place + 1 :])
+    return [*others[:place], PairedDifference(None, None), *others[place:]]

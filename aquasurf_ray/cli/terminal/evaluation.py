@@ -1,0 +1,98 @@
+"""The table of an evaluation, which `evaluate --format` prints: functions side by side, best mean first.
+
+Columns: `mean` over the seeds with its 95% interval from `low` to `high`, which stays within the metric's range; `test`
+is the mean on the test split. `gain` is the mean difference to ReLU with the same seeds, positive if better, and `p`
+the p-value of the paired t-test with Holm's correction for the number of functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aquasurf_ray.cli.terminal.leaderboard import interval
+from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
+from aquasurf_ray.cli.terminal.paper_table import Table, cell, escaped, print_latex, print_markdown
+
+if TYPE_CHECKING:
+    from aquasurf_ray.analysis.studies.evaluated_run import EvaluatedFunction, Evaluation
+
+COLUMNS = ("rank", "name", "mean", "low", "high", "test", "gain", "p", "seeds", "diverged", "function")
+PAPER = ("rank", "name", "function", "mean", "95% interval", "test", "gain", "p", "seeds")
+SMALLEST_P = 1e-4
+
+
+def print_evaluation(name: str, store: str | None, form: Table) -> None:
+    """Print the table of a run of `evaluate`."""
+    from aquasurf_ray.analysis.studies.evaluated_run import read_evaluation
+
+    with open_store(store) as opened:
+        found = read_evaluation(opened, name)
+    rows = [_row(found, function) for function in found.functions]
+    if form is Table.markdown:
+        print_markdown(_title(found), PAPER, [_markdown(row, rows) for row in rows])
+    elif form is Table.latex:
+        print_latex(_title(found), PAPER, [_latex(row, rows) for row in rows], "rll" + "r" * (len(PAPER) - 3))
+    elif form is Table.csv:
+        print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
+    elif form is Table.json:
+        about = {"run": found.name, "task": found.task, "metric": found.metric.name, "seeds": list(found.seeds)}
+        print_json(about | {"functions": rows})
+    else:
+        print(f"{_title(found)}:\n")
+        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+
+
+def _row(found: Evaluation, function: EvaluatedFunction) -> dict[str, Any]:
+    value, (low, high) = found.metric.value, interval(found.metric, function.mean)
+    return {
+        "rank": function.rank,
+        "name": function.name,
+        "mean": value(function.mean.mean),
+        "low": low,
+        "high": high,
+        "test": value(function.test.mean),
+        "gain": function.against_reference.gain,
+        "p": function.against_reference.p_holm,
+        "seeds": function.mean.n,
+        "diverged": function.mean.n_diverged or None,
+        "function": function.function,
+    }
+
+
+def _title(found: Evaluation) -> str:
+    n = len(found.seeds)
+    return f"{found.metric.name} on {found.task}, {n} seed{'' if n == 1 else 's'} each (run '{found.name}')"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Return the cells behind the function, as plain text."""
+    low, high, p, lost = row["low"], row["high"], row["p"], row["diverged"]
+    return [
+        f"diverged with {lost}" if lost else cell(row["mean"]),
+        "" if low is None else f"[{low:.4f}, {high:.4f}]",
+        cell(row["test"]),
+        "" if row["gain"] is None else f"{row['gain']:+.4f}",
+        f"<{SMALLEST_P}" if p is not None and p < SMALLEST_P else cell(p),
+        str(row["seeds"]),
+    ]
+
+
+def _markdown(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    mean, *others = _cells(row)
+    mean = f"**{mean}**" if _best(row, rows) else mean
+    return [cell(row["rank"]), row["name"] or "", f"`{row['function']}`", mean, *others]
+
+
+def _latex(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    from aquasurf_ray.activations import latex
+
+    mean, *others = map(escaped, _cells(row))
+    mean = rf"\textbf{{{mean}}}" if _best(row, rows) else mean
+    return [cell(row["rank"]), escaped(row["name"] or ""), f"${latex(row['function'])}$", mean, *others]
+
+
+def _best(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Return whether the mean is the best in the decimals that are shown."""
+    best = next((other["mean"] for other in rows if other["rank"] == 1), None)
+    return best is not None and row["mean"] is not None and cell(row["mean"]) == cell(best)

@@ -1,0 +1,59 @@
+"""Tables for a paper: Markdown, and LaTeX with the package booktabs. Cells are text that is formatted already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+_LATEX |= {character: rf"\{character}" for character in "&%$#_{}"}
+
+
+class Table(StrEnum):
+    """The formats that a table of a study can be printed in."""
+
+    table = "table"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    json = "json"
+
+
+def cell(value: Any) -> str:
+    """Return a value as the text of a cell: nothing for None, numbers with 4 decimals."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def escaped(text: str) -> str:
+    r"""Return plain text for LaTeX.
+
+    >>> print(escaped("leaky_relu, 95%"))
+    leaky\_relu, 95\%
+    """
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def print_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table in Markdown under its title."""
+    print(f"{title}.\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def print_latex(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> None:
+    """Print a table for the LaTeX package booktabs.
+
+    Args:
+        title: written above the table as a comment.
+        columns: the headings, as plain text.
+        rows: cells in LaTeX.
+        alignment: `l` or `r` for each column.
+    """
+    print(f"% {title}\n\\begin{{tabular}}{{{alignment}}}\n\\toprule")
+    print(f"{' & '.join(map(escaped, columns))} \\\\\n\\midrule")
+    for row in rows:
+        print(f"{' & '.join(row)} \\\\")
+    print("\\bottomrule\n\\end{tabular}")

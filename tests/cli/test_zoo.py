@@ -1,0 +1,110 @@
+"""The command `zoo`, and the page that lists what it has and what has no name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from aquasurf_ray.activations import parse
+from aquasurf_ray.activations.zoo import ZOO, named_function
+from aquasurf_ray.cli.main import main
+
+PAGE = Path(__file__).parents[2].joinpath("docs/zoo.md").read_text(encoding="utf-8")
+
+
+def run(capsys, *arguments):
+    code = main(["zoo", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_every_function_is_listed_with_its_expression(capsys):
+    code, out, _ = run(capsys, "--json")
+    documents = json.loads(out)
+    assert code == 0
+    assert [document["name"] for document in documents] == [function.name for function in ZOO]
+    for document in documents:
+        assert parse(document["expression"]) == parse(document["name"])
+        assert document["source"]
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "--format", "csv")[1])))
+    assert [row["expression"] for row in rows] == [document["expression"] for document in documents]
+    assert len(run(capsys)[1].splitlines()) == len(ZOO) + 1
+
+
+def test_functions_are_found_by_any_of_their_names(capsys):
+    (document,) = json.loads(run(capsys, "silu", "--json")[1])
+    assert (document["name"], document["expression"], document["aliases"]) == ("swish", "swish(x)", ["silu"])
+    code, out, err = run(capsys, "nix")
+    assert (code, out) == (2, "")
+    assert err == "aquasurf: no function of the zoo is called 'nix'; for all names: aquasurf zoo\n"
+
+
+@pytest.mark.parametrize("command", [["use", "hardswish"], ["use", "leaky_relu(0.1)", "--form", "jax"]])
+def test_a_name_can_be_exported(command, capsys):
+    assert main(command) == 0
+    assert "def " in capsys.readouterr().out
+
+
+# --- docs/zoo.md ----------------------------------------------------------------------------------------------------
+
+
+def table(heading):
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
+
+
+def test_the_page_has_exactly_the_functions_of_the_zoo():
+    rows = table("Functions")
+    assert [row[0] for row in rows] == [function.name for function in ZOO]
+    for (name, aliases, formula, expression, source), function in zip(rows, ZOO, strict=True):
+        assert [alias.strip("` ") for alias in aliases.split(",") if alias] == list(function.aliases)
+        assert formula.replace("\\|", "|") == function.formula
+        assert expression == str(parse(name))
+        assert source == function.source
+
+
+PUBLISHED = {
+    "LeakyReLU": "leaky_relu",
+    "RReLU": None,
+    "ReLU6": "relu6",
+    "hardtanh": "hardtanh",
+    "ReLU²": "relu_squared",
+    "LeakyReLU(0.5)²": "leaky_relu_squared",
+    "quick-GELU": "quick_gelu",
+    "tanh-GELU": "gelu_tanh",
+    "Mish": "mish",
+    "TeLU": "telu",
+    "LiSHT": "lisht",
+    "Logish": "logish",
+    "tanhshrink": "tanhshrink",
+    "hardswish": "hardswish",
+    "CELU": "celu",
+    "ELU": "elu",
+    "Squareplus": "squareplus",
+    "Gaussian": "gaussian",
+    "sinc": "sinc",
+    "sin": "sin",
+    "SIREN": "siren",
+    "GRAFS": "grafs",
+    "GELU-sinc": "gelu_sinc",
+    "PANGAEA": None,
+    "GLU": None,
+    "SwiGLU": None,
+    "SinGLU": None,
+}
+"""What a table of this field's functions lists, and the name that each has here; None if it has none."""
+
+
+@pytest.mark.parametrize("function", PUBLISHED)
+def test_a_published_function_has_a_name_or_a_reason(function):
+    name, reasons = PUBLISHED[function], dict(table("What has no name"))
+    if name is not None:
+        assert named_function(name) is not None
+    else:
+        (reason,) = [reason for names, reason in reasons.items() if function in names]
+        assert len(reason.split()) > 5
