@@ -228,7 +228,7 @@ def _named_expression(named: NamedFunction, arguments: Sequence[Expression], pos
 
 
 def _is_constant(expression: Expression) -> bool:
-    return expression.value is not None
+    return expression.value is not None or expression.learned is not None
 
 
 def _with_argument(expression: Expression, argument: Expression) -> Expression:

@@ -28,7 +28,7 @@ class NamedFunction:
         formula: as published, for people, with the published constants.
         template: the expression, with `{0}`, `{1}`, ... in the place of constants.
         source: where the function comes from, an arXiv number, an author and year, or a library.
-        constants: the published values of the constants.
+        constants: the published values of the constants, and the initial values of learned parameters.
         aliases: other names of the same function.
     """
 
@@ -173,6 +173,70 @@ ZOO: tuple[NamedFunction, ...] = (
         "0.40 gelu(0.44 x² + 0.56 gelu(x)) + 0.60 x σ(x)",
         "add(mul(0.4,gelu(add(mul(0.44,square(x)),mul(0.56,gelu(x))))),mul(0.6,swish(x)))",
         "2408.06820",
+    ),
+    NamedFunction(
+        "prelu",
+        "max(0, x) + a min(0, x), a = 0.25 learned per channel",
+        "add(relu(x),mul(learn_channel({0}),min(x,0)))",
+        "1502.01852",
+        (0.25,),
+    ),
+    NamedFunction(
+        "star_relu",
+        "a max(0, x)² + b, a = 0.8944, b = -0.4472 learned",
+        "add(mul(learn({0}),square(relu(x))),learn({1}))",
+        "2210.13452",
+        (0.8944, -0.4472),
+    ),
+    NamedFunction("swish_beta", "x σ(b x), b = 1 learned", "mul(x,sigmoid(mul(learn({0}),x)))", "1710.05941", (1.0,)),
+    NamedFunction(
+        "snake",
+        "x + sin²(a x) / a, a = 1 learned",
+        "add(x,div(square(sin(mul(learn({0},a),x))),learn({0},a)))",
+        "2006.08195",
+        (1.0,),
+    ),
+    NamedFunction(
+        "acon_c",
+        "(p - q) x σ(b (p - q) x) + q x, p = 1, q = 0, b = 1 learned per channel",
+        "add(mul(mul(sub(learn_channel({0},p),learn_channel({1},q)),x),sigmoid(mul(learn_channel({2},b),"
+        "mul(sub(learn_channel({0},p),learn_channel({1},q)),x)))),mul(learn_channel({1},q),x))",
+        "2009.04759",
+        (1.0, 0.0, 1.0),
+    ),
+    NamedFunction(
+        "xielu",
+        "p max(0, x)² + n (exp(m) - 1 - m) + x / 2, m = min(0, x), p = softplus(a), n = 1/2 + softplus(b), learned",
+        "add(add(mul(softplus(learn({0})),square(relu(x))),"
+        "mul(add(0.5,softplus(learn({1}))),sub(expm1(min(x,0)),min(x,0)))),mul(0.5,x))",
+        "2411.13010",
+        (0.2033823208110246, -1.0502256128148468),  # p and n begin with 0.8
+    ),
+    NamedFunction(
+        "poly_relu",
+        "a + b r + c r² + d r³, r = max(0, x), a = 0, b = c = d = 1/3 learned",
+        "add(learn({0}),mul(relu(x),add(learn({1}),mul(relu(x),add(learn({2}),mul(learn({3}),relu(x)))))))",
+        "2411.03884",
+        (0.0, 1 / 3, 1 / 3, 1 / 3),
+    ),
+    NamedFunction("dyt", "tanh(a x), a = 0.5 learned", "tanh(mul(learn({0}),x))", "2503.10622", (0.5,)),
+    NamedFunction(
+        "derf",
+        "erf(a x + s), a = 0.5, s = 0 learned",
+        "erf(add(mul(learn({0}),x),learn({1})))",
+        "2512.10938",
+        (0.5, 0.0),
+    ),
+    NamedFunction(
+        "pau",
+        "(a0 + a1 x + ... + a5 x⁵) / (1 + |b1 x + ... + b4 x⁴|), all learned",
+        "div(add(learn({0}),mul(x,add(learn({1}),mul(x,add(learn({2}),mul(x,add(learn({3}),mul(x,add(learn({4}),"
+        "mul(learn({5}),x)))))))))),add(1,abs(mul(x,add(learn({6}),mul(x,add(learn({7}),mul(x,add(learn({8}),"
+        "mul(learn({9}),x))))))))))",
+        "1907.06732",
+        # least squares fit to leaky_relu on [-3, 3], as in the paper; it differs by at most 0.034 there
+        (0.0336, 0.505, 1.6514, 2.0046, 0.928, 0.1515, 0.0, 3.9693, 0.0, 0.3001),
+        ("rational",),
     ),
 )
 

@@ -58,7 +58,7 @@ def _document(function: NamedFunction) -> dict[str, Any]:
         "name": function.name,
         "formula": function.formula,
         "expression": str(expression),
-        "learned": [],
+        "learned": [parameter.text for parameter in expression.parameters],
         "source": function.source,
         "constants": list(function.constants),
         "aliases": list(function.aliases),

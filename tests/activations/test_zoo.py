@@ -8,6 +8,7 @@ steep function amplifies.
 from __future__ import annotations
 
 import importlib
+from contextlib import contextmanager
 from functools import cache
 
 import mpmath as mp
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 from timm.layers import activations as timm
+from timm.models.metaformer import StarReLU
 from torch import nn
+from transformers.activations import XIELUActivation
 
 from aquasurf_ray.activations import (
     BASELINES,
@@ -112,8 +115,21 @@ FORMULAS = {
     "grafs": lambda x: (
         mp.mpf("0.4") * gelu(mp.mpf("0.44") * x**2 + mp.mpf("0.56") * gelu(x)) + mp.mpf("0.6") * x * sigmoid(x)
     ),
+    "prelu": lambda x: leaky(x, mp.mpf("0.25")),
+    "star_relu": lambda x: mp.mpf("0.8944") * max(x, mp.mpf(0)) ** 2 - mp.mpf("0.4472"),
+    "swish_beta": lambda x: x * sigmoid(x),
+    "snake": lambda x: x + mp.sin(x) ** 2,
+    "acon_c": lambda x: x * sigmoid(x),
+    "xielu": lambda x: mp.mpf("0.8") * (x**2 if x > 0 else mp.expm1(x) - x) + x / 2,
+    "poly_relu": lambda x: sum(max(x, mp.mpf(0)) ** i for i in (1, 2, 3)) / 3,
+    "dyt": lambda x: mp.tanh(x / 2),
+    "derf": lambda x: mp.erf(x / 2),
+    "pau": lambda x: (
+        mp.polyval(list(map(mp.mpf, ("0.1515", "0.928", "2.0046", "1.6514", "0.505", "0.0336"))), x)
+        / (1 + abs(mp.polyval(list(map(mp.mpf, ("0.3001", "0", "3.9693", "0", "0"))), x)))
+    ),
 }
-"""The formulas of the papers, written without any function of this package or of PyTorch."""
+"""The papers' formulas, learned parameters at their initial values, without a function of this package or PyTorch."""
 
 MODULES = {
     "relu": nn.ReLU,
@@ -148,6 +164,10 @@ MODULES = {
     "softshrink": nn.Softshrink,
     "softshrink(2)": lambda: nn.Softshrink(2.0),
     "laplace": "transformers:laplace",
+    "prelu": nn.PReLU,
+    "prelu(0.1)": lambda: nn.PReLU(init=0.1),
+    "star_relu": lambda: StarReLU(0.8944, -0.4472),
+    "xielu": lambda: XIELUActivation(dtype=torch.float64),
 }
 
 
@@ -159,9 +179,21 @@ def values_and_slopes(name):
     return np.array(values), np.array([float(mp.diff(formula, mp.mpf(x))) for x in POINTS.tolist()])
 
 
+@contextmanager
+def default_dtype(dtype):
+    """Make modules in this type: learned parameters of float32 would not have the digits of the formula."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def ours(text, dtype, points=POINTS):
     x = torch.tensor(points, dtype=dtype, requires_grad=True)
-    y = Activation(text)(x)
+    with default_dtype(dtype):
+        y = Activation(text)(x)
     (slopes,) = torch.autograd.grad(y.sum(), x)
     return y.detach().double().numpy(), slopes.double().numpy()
 
@@ -184,7 +216,8 @@ def test_a_function_and_its_slope_are_the_papers_formula(name):
 
 @pytest.mark.parametrize("text", MODULES)
 def test_a_function_and_its_slope_are_those_of_the_library_that_has_it(text):
-    module = library_module(MODULES[text])
+    with default_dtype(torch.float64):
+        module = library_module(MODULES[text])
     x = torch.tensor(POINTS, requires_grad=True)
     expected = module(x)
     (slopes,) = torch.autograd.grad(expected.sum(), x)
@@ -202,7 +235,22 @@ def library_module(which):
     return importlib.import_module(f"{package}.activations").ACT2FN[name]
 
 
-KINKS = {"relu", "leaky_relu", "relu6", "selu"}
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("prelu", lambda: nn.PReLU(8)), ("star_relu", MODULES["star_relu"]), ("xielu", MODULES["xielu"])],
+)
+def test_slopes_by_learned_parameters_are_those_of_the_library_that_has_them(name, make):
+    generator = torch.Generator().manual_seed(0)
+    x, weights = (torch.randn(32, 8, dtype=torch.float64, generator=generator) for _ in range(2))
+    with default_dtype(torch.float64):
+        pair = Activation(name), make()
+        for module in pair:
+            (module(x) * weights).sum().backward()
+    own, expected = (torch.cat([p.grad.flatten() for p in module.parameters()]) for module in pair)
+    np.testing.assert_allclose(own.numpy(), expected.numpy(), rtol=1e-12, atol=1e-12)
+
+
+KINKS = {"relu", "leaky_relu", "relu6", "selu", "prelu", "poly_relu"}
 SMOOTH_AT_ZERO = sorted(set(NAMES) - KINKS)
 
 
@@ -214,13 +262,14 @@ def test_a_function_without_a_kink_at_zero_has_its_slope_there(name):
     assert ours(name, torch.float32, np.zeros(1))[1] == pytest.approx(expected, abs=1e-6)
 
 
-FAR = np.array([sign * 10.0**power for power in range(2, 19) for sign in (-1, 1)])
+LARGEST_POWER = {"poly_relu": 12, "pau": 7}  # third and fifth powers of x
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_tail_is_lost_in_float32(name):
     """Finite to 10^18 on both sides, where a square is still a number of float32, in value and slope."""
-    got, slopes = ours(name, torch.float32, FAR)
+    powers = range(2, LARGEST_POWER.get(name, 18) + 1)
+    got, slopes = ours(name, torch.float32, np.array([sign * 10.0**power for power in powers for sign in (-1, 1)]))
     assert np.isfinite(got).all()
     assert np.isfinite(slopes).all()
 
@@ -261,6 +310,9 @@ def test_names_are_unique_and_never_another_operator():
         ("mul(0.5,relu6(add(x,x)))", "mul(0.5,min(relu(add(x,x)),6))"),
         ("relu6(relu6(x))", "min(relu(min(relu(x),6)),6)"),
         ("elu(0.5)", "0.5"),
+        ("prelu", "add(relu(x),mul(learn_channel(0.25),min(x,0)))"),
+        ("prelu(tanh(x),0.1)", "add(relu(tanh(x)),mul(learn_channel(0.1),min(tanh(x),0)))"),
+        ("leaky_relu(learn(0.1))", "add(relu(x),mul(learn(0.1),min(x,0)))"),
     ],
 )
 def test_a_name_stands_for_its_expression(written, expression):

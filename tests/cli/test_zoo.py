@@ -70,7 +70,17 @@ def test_the_page_has_exactly_the_functions_of_the_zoo():
 
 PUBLISHED = {
     "LeakyReLU": "leaky_relu",
+    "PReLU": "prelu",
     "RReLU": None,
+    "StarReLU": "star_relu",
+    "Swish-β": "swish_beta",
+    "Snake": "snake",
+    "ACON-C": "acon_c",
+    "xIELU": "xielu",
+    "PolyReLU": "poly_relu",
+    "DyT": "dyt",
+    "Derf": "derf",
+    "Padé": "pau",
     "ReLU6": "relu6",
     "hardtanh": "hardtanh",
     "ReLU²": "relu_squared",
