@@ -63,7 +63,7 @@ def test_runs_that_do_not_search_take_the_conditions_of_a_training():
         for name in ("evaluate", "benchmark build", "confirm", "transfer")
     }
     assert taken == {
-        "evaluate": {"functions", "seeds", "task", "modules", "health_gate"},
+        "evaluate": {"functions", "seeds", "task", "modules", "health_gate", "form"},
         "benchmark build": {"task", "space", "modules", "seeds", "fisher", "output"},
         "confirm": {"top", "seeds"},
         "transfer": {"source", "to", "top", "seeds", "form"},
