@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations.expression import count_operators
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
@@ -179,6 +178,8 @@ class Benchmark:
         the seeds that have them), aliases (a list of names).
         """
         import pandas as pd
+
+        from aquasurf_ray.activations.expression import count_operators  # loads PyTorch, which simulated workers lack
 
         status = np.where(self.trained.any(axis=1), "diverged", "missing")
         status[~np.isnan(self.scores)] = "done"
