@@ -41,7 +41,7 @@ from aquasurf_ray.store.verbs.runs import RunVerbs
 from aquasurf_ray.store.verbs.snapshot import SnapshotVerbs
 from aquasurf_ray.store.verbs.spectra import SpectrumVerbs
 
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds
 
 
 class Store(

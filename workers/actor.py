@@ -103,6 +103,7 @@ class Worker:
                 "install a CUDA build of torch or use --gpus-per-worker 0"
             )
         if settings.import_from and settings.import_from not in sys.path:
+            # First, as for a script in that folder: a module of the user's wins over an installed one of the same name.
             sys.path.insert(0, settings.import_from)
         if settings.data_folder is not None:
             os.environ[DATA_FOLDER] = settings.data_folder
@@ -286,5 +287,6 @@ def _sorted_out(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, fl
 def worker_actor(worker: type) -> Any:
     """Return the Ray actor class of a worker. The driver replaces a lost worker; Ray does not restart it, so that every
     retry is counted."""
+    # A thread for each group: `progress`, `drain` and the like are answered while a training runs.
     remote: Any = ray.remote  # its own type hints are for tasks
     return remote(max_restarts=0, concurrency_groups={"work": 1, "watch": 1})(worker)

@@ -6,6 +6,7 @@ import traceback
 
 import torch
 
+# Looked for in texts: PyTorch raises most of these as plain RuntimeErrors, like a function's own faults.
 MACHINE_TROUBLE = (
     "can't allocate memory",
     "out of memory",
@@ -33,6 +34,7 @@ def is_functions_fault(error: BaseException) -> bool:
         return True
     if is_machines_trouble(error):
         return False
+    # Functions run inside that room only, so a frame of it in the traceback means that one of them was running.
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith("aquasurf_ray.activations") and name != RUNS_NETWORKS for name in modules)
 

@@ -33,14 +33,14 @@ from aquasurf_ray.workers.engine.ranks import Ranks
 from aquasurf_ray.workers.messages import CostReply, Drained, SpectrumReply, TrainingJob, WorkerInfo, WorkerSettings
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 
-STARTS = 10
+STARTS = 10  # attempts of Ray Train to place the ranks before it gives up
 NOT_NEEDED = ("PlacementGroupCleanerCallback", "DatasetsCallback", "WorkingDirectorySetupCallback")
 SWITCHES = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost node is an infrastructure failure like any other
 }
-LONGEST_WAIT = 30 * 24 * 3600
+LONGEST_WAIT = 30 * 24 * 3600  # seconds: the ranks' process group is idle between trainings, as long as the run lasts
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +97,11 @@ class GroupWorker:
         me, loop = ray.get_runtime_context().current_actor, asyncio.get_running_loop()
         folder = f"{self.settings.storage or tempfile.gettempdir()}/ray-train/{uuid.uuid4().hex}"
 
-        def keep() -> None:
+        def run_ranks() -> None:
             why = _fit(self.settings, me, folder)
-            loop.call_soon_threadsafe(self._fail, GroupFailed(why))
+            loop.call_soon_threadsafe(self._fail, GroupFailed(why))  # futures belong to the event loop's thread
 
-        threading.Thread(target=keep, name="ray-train", daemon=True).start()
+        threading.Thread(target=run_ranks, name="ray-train", daemon=True).start()
         try:
             info: WorkerInfo = (await self._ask_all("ready"))[0]
         finally:
@@ -182,6 +182,7 @@ class GroupWorker:
 
     def _fail(self, failure: GroupFailed) -> None:
         """Fail everything that still waits for the ranks."""
+        # The first failure is the cause: the others follow from it.
         self._failure = self._failure or failure
         for futures in self._answers.values():
             for future in futures.values():

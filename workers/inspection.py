@@ -122,7 +122,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
     at_sites, at_weights = gradients[: len(sites)], gradients[len(sites) :]
     return Look(
         tuple(
-            Site(name, _some(inputs), _rms(gradient))
+            Site(name, _sampled(inputs), _rms(gradient))
             for name, (_, inputs), gradient in zip(names, sites, at_sites, strict=True)
         ),
         tuple(Layer(name, _rms(gradient)) for (name, _), gradient in zip(weights, at_weights, strict=True)),
@@ -131,7 +131,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
 
 @contextmanager
 def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Records the input of each activation as it is called."""
+    """Record the input of each activation as it is called."""
 
     def hook(name: str) -> object:
         def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -167,11 +167,11 @@ def _numbered(names: list[str]) -> list[str]:
     return found
 
 
-def _some(values: Tensor) -> Values:
+def _sampled(values: Tensor) -> Values:
     flat = values.detach().float().flatten()
     stride = max(1, -(-len(flat) // N_VALUES))
-    some: Values = flat[::stride].cpu().numpy()
-    return some
+    sampled: Values = flat[::stride].cpu().numpy()
+    return sampled
 
 
 def _rms(gradient: Tensor | None) -> float:

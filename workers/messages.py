@@ -97,12 +97,12 @@ class FunctionCost:
 
     @property
     def time_ratio(self) -> float:
-        """Step time relative to ReLU's."""
+        """The step time relative to ReLU."""
         return self.step_seconds / self.relu_step_seconds
 
     @property
     def memory_ratio(self) -> float:
-        """Activation memory relative to ReLU's."""
+        """The activation memory relative to ReLU."""
         return self.activation_bytes / self.relu_activation_bytes
 
 

@@ -169,6 +169,7 @@ class _Beginning:
 
     def loop(self, checkpoints: CheckpointFolder | None) -> TrainingLoop:
         """Return the loop, ready to train the epochs that are left."""
+        # To the CPU, because the device may not have room for the weights and a copy of them.
         found = checkpoints.load_latest(CPU) if checkpoints and self.team.rank == 0 else None
         if self.team.from_first(found is not None):
             found = self.team.state_from_first(found)
@@ -190,6 +191,7 @@ class _Beginning:
         return TrainingLoop(self.feed, self._form(kept_form), self.team)
 
     def _form(self, kept: str | None) -> FastForm:
+        # Rank 0 alone measures: two ranks might find different forms, and train different networks.
         first = chosen_form(self.choose_form, self.feed, self.activation, kept=kept) if self.team.rank == 0 else None
         name = self.team.from_first(first.name if first else "")
         return first or chosen_form(self.choose_form, self.feed, self.activation, kept=name)

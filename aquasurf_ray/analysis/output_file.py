@@ -47,7 +47,7 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         with cache.whole_file(path) as file:
             file.write(data)
-        path.chmod(0o644)
+        path.chmod(0o644)  # temporary files are private, results are not
     except OSError as error:
         raise AnalysisError(f"'{path}' cannot be written: {error.strerror or error}") from None
 

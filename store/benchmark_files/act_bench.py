@@ -85,6 +85,7 @@ def _write(file: IO[bytes], members: Iterable[tuple[str, str]]) -> int:
 
 def _imported(entry: BenchmarkEntry, titles: Sequence[Title]) -> str:
     metrics: dict[str, Any] = {title: getattr(entry.result, column) for title, column, _ in titles}
+    # A score that is missing is NaN, as `to_metrics` writes it; other missing values stay null.
     metrics |= {title: math.nan for title, _, _ in SCORES if title in metrics and metrics[title] is None}
     text = json.dumps(metrics | {ALIASES: list(entry.aliases), CDF: entry.cdf_values().tolist()})
     return text if entry.other == "{}" else f"{text[:-1]}, {entry.other[1:]}"
@@ -112,6 +113,7 @@ def median(values: Sequence[float | None], more_is_better: bool) -> float:
     worst = -math.inf if more_is_better else math.inf
     missing = [value is None or math.isnan(value) for value in values]
     keys = [worst if gone or value is None else value for value, gone in zip(values, missing, strict=True)]
+    # Where a value is itself infinite, the key alone would not place a missing value below it.
     ranked = sorted(zip(keys, missing, strict=True), key=lambda pair: (pair[0], pair[1] != more_is_better))
     middle = ranked[(len(ranked) - 1) // 2 : len(ranked) // 2 + 1]
     return math.nan if any(gone for _, gone in middle) else sum(key for key, _ in middle) / len(middle)

@@ -17,7 +17,7 @@ from aquasurf_ray.store.errors import BenchmarkFileError
 
 LONGEST_MEMBER = 1 << 26  # characters; a longer member is refused, so that a damaged file cannot exhaust the memory
 _CHUNK = 1 << 20
-_LONGEST_WORD = len("-Infinity")
+_LONGEST_WORD = len("-Infinity")  # an error this near to the window's end may be a word that was cut
 _SPACE = " \t\n\r"
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -32,7 +32,7 @@ class Member(NamedTuple):
     offset: int
 
 
-class _TwiceThere(Exception):
+class _DuplicateKey(Exception):
     """An object has a key twice. Not a ValueError, which would mean that the rest of the value is missing."""
 
 
@@ -54,7 +54,7 @@ def read_members(path: Path, progress: Progress | None = None) -> Iterator[Membe
             window.skip(1)
         if window.sign() != "{":
             raise window.error(
-                f"a JSON object is expected, got {window.sign()!a}" if window.sign() else "the file is empty"
+                f"expected a JSON object, got {window.sign()!a}" if window.sign() else "the file is empty"
             )
         window.skip(1)
         if window.sign() == "}":
@@ -62,7 +62,7 @@ def read_members(path: Path, progress: Progress | None = None) -> Iterator[Membe
         else:
             yield from _members(window)
         if window.sign():
-            raise window.error(f"the JSON object is over, got {window.sign()!a} behind it")
+            raise window.error(f"expected the end of the file after the JSON object, got {window.sign()!a}")
 
 
 def _members(window: _Window) -> Iterator[Member]:
@@ -72,7 +72,7 @@ def _members(window: _Window) -> Iterator[Member]:
         offset = window.offset()
         key = window.value('"', "a name in double quotes", "")
         if key in seen:
-            raise window.error(f"entry {key!a:.60} is there a second time", offset)
+            raise window.error(f"entry {key!a:.60} appears twice", offset)
         seen.add(key)
         window.take(":", key)
         yield Member(key, window.value("{", "an object", key), offset)
@@ -124,8 +124,8 @@ class _Window:
                 return found
             except RecursionError:
                 raise self.error(f"{_in(key)}brackets are nested too deeply") from None
-            except _TwiceThere as twice:
-                raise self.error(f"{_in(key)}{twice} is there twice") from None
+            except _DuplicateKey as duplicate:
+                raise self.error(f"{_in(key)}{duplicate} appears twice") from None
             except ValueError as error:
                 if self._is_certain(error):
                     raise self._broken(error, key) from None
@@ -148,7 +148,7 @@ class _Window:
 
     def _unexpected(self, expected: str, key: str) -> BenchmarkFileError:
         got = f"got {self.sign()!a}" if self.sign() else "but the file ends: it was cut short"
-        return self.error(f"{_in(key)}{expected} is expected, {got}")
+        return self.error(f"{_in(key)}expected {expected}, {got}")
 
     def _is_certain(self, error: ValueError) -> bool:
         """Return whether the decoder stopped well before the window ended, so that more of the file changes nothing."""
@@ -166,17 +166,20 @@ class _Window:
 
     def _more(self) -> bool:
         """Read more of the file, and drop the text before the position; return False at the end of the file."""
+        # Reading as much as is left doubles the window, so a long value is decoded a logarithmic number of times.
         data = b"" if self._at_end else self._file.read(max(_CHUNK, len(self._text) - self._position))
         self._at_end = not data
         decoded = self._decoded(data)
         if self._at_end:
             return False
+        # The text before the position is counted in bytes before it is dropped: errors name a byte of the file.
         self._bytes_before = self.offset()
         self._text, self._position, self._counted = self._text[self._position :] + decoded, 0, (0, 0)
         self._on_read(self._file.tell())
         return True
 
     def _decoded(self, data: bytes) -> str:
+        # The decoder may hold the first bytes of a character whose end was not read yet.
         first = self._file.tell() - len(data) - len(self._utf8.getstate()[0])
         try:
             return self._utf8.decode(data, final=self._at_end)
@@ -188,7 +191,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _TwiceThere(next(f"{key!a:.60}" for key in found if keys.count(key) > 1))
+        raise _DuplicateKey(next(f"{key!a:.60}" for key in found if keys.count(key) > 1))
     return found
 
 

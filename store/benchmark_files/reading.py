@@ -50,7 +50,7 @@ def read_benchmark(
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise BenchmarkFileError(f"'{path}' is no regular file; give one")
+            raise BenchmarkFileError(f"'{path}' is not a regular file")
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) == _SQLITE:
                 raise BenchmarkFileError(
@@ -70,7 +70,7 @@ def file_digest(path: str | Path) -> str:
     """
     try:
         if not Path(path).is_file():
-            raise BenchmarkFileError(f"'{path}' is {'no regular file' if Path(path).exists() else 'not there'}")
+            raise BenchmarkFileError(f"'{path}' {'is not a regular file' if Path(path).exists() else 'does not exist'}")
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -99,6 +99,7 @@ def _entry(name: str, values: Mapping[str, Any], metric: TaskMetric, place: str)
 def _number(title: str, value: Any, place: str) -> float | None:
     if value is None:
         return None
+    # In Python true is an integer, but it is no accuracy of 1.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BenchmarkFileError(f"{place}: '{title}' must be a number, got {_shown(value)}")
     try:
@@ -107,6 +108,7 @@ def _number(title: str, value: Any, place: str) -> float | None:
         raise BenchmarkFileError(f"{place}: '{title}' must be a number of float64, got {_shown(value)}") from None
     if title.endswith("Accuracy") and not (0 <= number <= 1 or math.isnan(number)):
         raise BenchmarkFileError(f"{place}: '{title}' must be between 0 and 1, got {number:g}")
+    # A loss may be infinite: that is how a training diverges. Scores are compared and averaged.
     if title.endswith("Score") and math.isinf(number):
         raise BenchmarkFileError(f"{place}: '{title}' must be finite or NaN, got {number:g}")
     return number
@@ -114,6 +116,7 @@ def _number(title: str, value: Any, place: str) -> float | None:
 
 def _result(metrics: dict[str, float | None], metric: TaskMetric) -> EvaluationResult:
     if metric.name == ACCURACY.name:
+        # With accuracy as the metric, the scores are the accuracies, and the file has no fields of their own for them.
         of_split = {"score": "val", "train_score": "train", "test_score": "test"}
         metrics |= {score: metrics[f"{split}_accuracy"] for score, split in of_split.items()}
     score = metrics.pop("score")
@@ -143,6 +146,7 @@ def _numbers(value: Any, place: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         return np.zeros(0)
     if not isinstance(value, list):
         raise BenchmarkFileError(f"{place}: '{CDF}' must be a list of numbers, got {_shown(value)}")
+    # One set of types is much faster than a check of each of the many thousand numbers, and refuses booleans too.
     if not set(map(type, value)) <= {float, int}:
         wrong = next(item for item in value if type(item) not in (float, int))
         raise BenchmarkFileError(f"{place}: '{CDF}' must be a list of numbers, got {_shown(wrong)} in it")

@@ -13,11 +13,11 @@ class Clock(Protocol):
     """The clock that the store waits by."""
 
     def monotonic(self) -> float:
-        """Seconds since some instant; never goes back."""
+        """Return the seconds since a fixed instant; the value never decreases."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Returns after `seconds`."""
+        """Wait for `seconds`."""
         ...
 
 
@@ -25,9 +25,9 @@ class SystemClock:
     """This machine's clock."""
 
     def monotonic(self) -> float:
-        """Seconds since some instant; never goes back."""
+        """Return the seconds since a fixed instant; the value never decreases."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Returns after `seconds`."""
+        """Wait for `seconds`."""
         time.sleep(seconds)

@@ -25,6 +25,7 @@ from aquasurf_ray.store.errors import BadRecord, StoreCorrupt
 
 REPLACEMENT = "\ufffd"
 
+# SQLite numbers rows by itself only in a column of the type INTEGER.
 Identifier = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -90,12 +91,13 @@ class utc_now(FunctionElement[datetime]):
 
 @compiles(utc_now, "sqlite")
 def _sqlite_now(element: utc_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # SQLite's clock gives milliseconds; the zeros make six digits, the form of every other time in the file.
     return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 
 
 @compiles(utc_now, "postgresql")
 def _postgres_now(element: utc_now, compiler: SQLCompiler, **kw: Any) -> str:
-    return "clock_timestamp()"
+    return "clock_timestamp()"  # now() would be the start of the transaction, which may have waited for a lock
 
 
 def _read_time(value: Any) -> datetime | None:
@@ -129,7 +131,7 @@ def dump_json(value: Any) -> str:
     """Return compact ASCII JSON, with NaN and the infinities as strings and `\\u0000` replaced."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_plain)
-    except ValueError:
+    except ValueError:  # NaN or an infinity, too rare to copy every value for
         text = json.dumps(_spelled(value), allow_nan=False, separators=(",", ":"))
     return text.replace("\\u0000", "\\ufffd")
 

@@ -64,13 +64,15 @@ def make_engine(url: StoreUrl) -> sa.Engine:
     common: dict[str, Any] = {
         "json_serializer": dump_json,
         "json_deserializer": load_json,
-        "hide_parameters": True,
+        "hide_parameters": True,  # an error would otherwise quote the rows, features of 20 kB included
     }
     if url.kind == "sqlite":
+        # Threads share the pool, which lends a connection to one of them at a time.
         engine = sa.create_engine(url.sqlalchemy, **common, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    # A connection that the server or a firewall dropped meanwhile is replaced before a statement is lost on it.
     engine = sa.create_engine(url.sqlalchemy, **common, pool_pre_ping=True, connect_args=_postgres_arguments(url))
     event.listen(engine, "connect", functools.partial(_prepare_postgres, url))
     event.listen(engine, "begin", _begin_postgres)
@@ -116,6 +118,7 @@ def check_sqlite_file(url: StoreUrl, create: bool) -> None:
     check_place(path, create)
     if not path.exists() or path.stat().st_size == 0:
         return
+    # Not through the engine: its PRAGMA journal_mode would change another program's file.
     with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_WAIT_MS / 1000)) as connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         n_objects = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -133,18 +136,19 @@ def warn_of_network_file_system(path: Path) -> None:
 def is_transient(error: Exception) -> bool:
     """Return whether the same transaction may succeed when it is run again."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
+        return True  # the connection was lost, and the pool makes a new one
     original = _original(error)
     if isinstance(original, sqlite3.Error):
         return _sqlite_code(original) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     state = getattr(original, "sqlstate", None)
-    if state is None:
+    if state is None:  # psycopg raised it without an answer of the server
         return type(original).__name__ == "OperationalError"
-    return state in _TRANSIENT_STATES or state.startswith("08")
+    return state in _TRANSIENT_STATES or state.startswith("08")  # class 08: connection exceptions
 
 
 def is_starting_up(error: DBAPIError) -> bool:
     """Return whether a server that is starting up refused the connection; `open` waits for no other."""
+    # A refused connection has no SQLSTATE: libpq passes the server's answer on as text.
     text = str(error.orig)
     return any(
         sign in text
@@ -199,7 +203,7 @@ def _original(error: Exception) -> BaseException | None:
 
 def _sqlite_code(error: sqlite3.Error) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+    return None if code is None else code & 0xFF  # the low byte of an extended code is its primary code
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
@@ -246,6 +250,7 @@ def _begin_postgres(connection: sa.Connection) -> None:
 
 def _postgres_arguments(url: StoreUrl) -> dict[str, Any]:
     asked = url.sqlalchemy.query
+    # The keepalives find out within a minute (30 + 3 * 10 s) that a server has vanished without closing the connection.
     arguments: dict[str, Any] = {
         "connect_timeout": 10,
         "application_name": "aquasurf",
@@ -289,6 +294,7 @@ def file_system(path: Path) -> str:
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         point = Path(before.split()[4].replace("\\040", " "))
+        # The longest mount point that contains the path; of equal ones the later, which hides the earlier.
         if target.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), after.split()[0]
     return kind

@@ -35,7 +35,7 @@ from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import StoreError, StoreUnavailable, WrongDatabase
 
 PATIENCE = 3.0  # seconds to wait for a locked or starting database
-_PROBES = 3
+_PROBES = 3  # the fastest counts: other load only ever makes a probe slower
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def _examine_sqlite(url: StoreUrl, path: Path) -> StoreHealth:
         return StoreHealth(
             url.safe, "sqlite", writable=True, commit_seconds=seconds, free_bytes=free, network_file_system=network
         )
+    # SQLite also creates its write-ahead log in the folder, so a writable file alone is not enough.
     writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK | os.X_OK)
     with contextlib.closing(_connected(path, writable)) as connection:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -135,7 +136,7 @@ def _sync_seconds(folder: Path) -> float:
 
 def _synced(descriptor: int) -> float:
     started = time.perf_counter()
-    os.write(descriptor, b"0" * 4096)
+    os.write(descriptor, b"0" * 4096)  # a page of SQLite, about the least that a commit writes
     os.fsync(descriptor)
     return time.perf_counter() - started
 
@@ -174,6 +175,7 @@ def _rights(connection: sa.Connection) -> tuple[bool, bool]:
 
 
 def _commit_seconds(database: Database) -> float:
+    # A transactional message: its COMMIT waits for the disk like that of a result, and leaves no row behind.
     message = sa.select(sa.func.pg_logical_emit_message(True, "aquasurf", ""))
 
     def seconds() -> float:
@@ -200,4 +202,6 @@ def _known(url: StoreUrl, revision: str | None) -> tuple[str | None, Literal["ne
         return revision, "current"
     if revision in known_revisions():
         return revision, "older"
-    raise WrongDatabase(f"store '{url.safe}' is of version {revision}, newer than this code; upgrade aquasurf-ray")
+    raise WrongDatabase(
+        f"store '{url.safe}' has schema {revision}, newer than this version knows; upgrade aquasurf-ray"
+    )

@@ -32,6 +32,7 @@ def is_dead(owner: LeaseOwner) -> bool:
     stat = _stat(owner.pid)
     if stat is None:
         return not _answers(owner.pid)  # /proc may hide other users' processes, a signal does not
+    # Z: a zombie, which its parent has not collected yet; X: dead.
     return stat[0] in "ZX" or stat[1] != owner.started
 
 
@@ -50,7 +51,7 @@ def _answers(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it exists and belongs to another user
         return True
     return True
 

@@ -41,12 +41,15 @@ def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
     if revision is None and not create:
         raise StoreUnavailable(f"store '{name}' is empty; start a search or give another --store")
     if revision is not None and revision not in known_revisions():
-        raise StoreTooNew(f"store '{name}' is of version {revision}, newer than this code; upgrade aquasurf-ray")
+        raise StoreTooNew(f"store '{name}' has schema {revision}, newer than this version knows; upgrade aquasurf-ray")
     if revision is not None and not migrate:
-        raise StoreTooOld(f"store '{name}' is of version {revision}, this code needs {HEAD_REVISION}; open it to write")
+        raise StoreTooOld(
+            f"store '{name}' has schema {revision}, this version needs {HEAD_REVISION}; "
+            "run any command that writes to it, such as resume, to upgrade it"
+        )
     database.write(upgrade)
     if revision is not None:
-        logger.warning("store '%s' is now of version %s: an older aquasurf-ray cannot open it", name, HEAD_REVISION)
+        logger.warning("store '%s' now has schema %s: an older aquasurf-ray cannot open it", name, HEAD_REVISION)
 
 
 def current_revision(connection: sa.Connection) -> str | None:
@@ -81,6 +84,7 @@ def _run_scripts(connection: sa.Connection, target: str) -> None:
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})  # env.py uses this connection, inside its transaction
+    # The option is read by configparser, in which % begins a substitution.
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     with _ALEMBIC:
         command.upgrade(config, target)

@@ -106,6 +106,7 @@ class Run(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now())
     updated_at: Mapped[datetime] = mapped_column(default=utc_now())
     message: Mapped[str | None]
+    # Counters, not times: whoever watches the heartbeat measures on a clock of its own (`store.verbs.leases`).
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[dict[str, Any] | None] = mapped_column(JSON_CELL)
     lease_seconds: Mapped[float | None]
@@ -188,8 +189,8 @@ class Evaluation(Base):
         _one_of("status", "queued", "running", "done", "diverged", "failed"),
         CheckConstraint("status <> 'running' OR claimed_by IS NOT NULL", name="running_has_claimer"),
         CheckConstraint("status <> 'done' OR score IS NOT NULL", name="done_has_score"),
-        Index(None, "task_id", "status"),
-        Index(None, "claimed_by", "status"),
+        Index(None, "task_id", "status"),  # for the epoch scores of a task's finished trainings
+        Index(None, "claimed_by", "status"),  # for the running evaluations of a run that are queued again
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     task_id: Mapped[int] = mapped_column(ForeignKey(Task.id))

@@ -30,8 +30,8 @@ from aquasurf_ray.store.errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-REPORT_EVERY = 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds
+REPORT_EVERY = 5.0  # seconds: a search that waits for a lock says so, but not at every try
 
 
 class Database:
@@ -47,6 +47,7 @@ class Database:
         self._path = url.path.absolute() if url.path is not None else None
         self._file: tuple[int, int] | None = None
         if url.kind == "postgresql":
+            # PostgreSQL's default level would let each statement of a read see a different state. SQLite's never does.
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def __repr__(self) -> str:
@@ -100,6 +101,7 @@ class Database:
         self._engine.dispose()
 
     def _once(self, engine: sa.Engine, body: Callable[[sa.Connection], T]) -> T:
+        # At every try: the file may have been moved while the one before waited.
         self._check_file()
         return _once(engine, body)
 

@@ -84,6 +84,7 @@ def _sqlite(url: URL) -> StoreUrl:
 
 
 def _postgres(url: URL) -> StoreUrl:
+    # Passwords leave the URL before anything is made of it that may be shown.
     secrets = {key: value for key, value in url.query.items() if _is_secret(key) and isinstance(value, str)}
     url = url.difference_update_query(secrets).set(drivername="postgresql+psycopg")
     if "password" in secrets:

@@ -38,7 +38,7 @@ OTHER_RESULT = "other_result"
 def merge_evaluations(merging: Merging) -> None:
     """Merge every evaluation that a run of the other store requested or claimed, except for runs that are left out."""
     wanted = _wanted(merging)
-    for part in chunks(wanted):
+    for part in chunks(wanted):  # a part at a time, so that neither store's evaluations are all in memory
         rows = [_translated(merging, row) for row in _rows(merging, part)]
         known = _known_here(merging, rows)
         new = [row for row in rows if _key(row) not in known]
@@ -78,6 +78,7 @@ def _translated(merging: Merging, row: Row) -> Row:
     row["claimed_by"] = merging.run(row["claimed_by"])
     if row["status"] == "running":
         row |= {"status": "queued", "claimed_by": None}
+    # Without its run, the token of a claim means nothing.
     return row | {"claim_token": row["claim_token"] if row["claimed_by"] is not None else None}
 
 
@@ -92,6 +93,7 @@ def _known_here(merging: Merging, rows: Sequence[Row]) -> dict[tuple[Any, ...], 
     for task in sorted({row["task_id"] for row in rows}):
         functions = sorted({row["function_id"] for row in rows if row["task_id"] == task})
         query = sa.select(_EVALUATIONS).where(_EVALUATIONS.c.task_id == task, _EVALUATIONS.c.function_id.in_(functions))
+        # Locked in the order of functions, as by every other transaction.
         for row in merging.here.execute(query.order_by(_EVALUATIONS.c.function_id).with_for_update()):
             if _key(dict(row._mapping)) in keys:
                 found[_key(dict(row._mapping))] = dict(row._mapping)
@@ -116,6 +118,7 @@ def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
     if _figures(ours, _curve_here(merging, ours["id"])) != _figures(theirs, curve):
         _keep(merging, theirs, curve, _learned_there(merging, theirs["id"]), ours["id"])
     elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
+        # The same result, whose run is known in the other store only.
         owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
         merging.here.execute(sa.update(_EVALUATIONS).where(_EVALUATIONS.c.id == ours["id"]).values(owner))
     return False
@@ -130,7 +133,7 @@ def _take(merging: Merging, ours: Row, theirs: Row) -> None:
     for curves in (_EPOCHS, _LEARNED):
         merging.here.execute(sa.delete(curves).where(curves.c.evaluation_id == ours["id"]))
     merging.count("results")
-    _tell(merging, ours, theirs)
+    _note_reuse(merging, ours, theirs)
 
 
 def _worth(row: Row) -> int:
@@ -143,7 +146,7 @@ def _finished(row: Row) -> bool:
     return row["status"] in ("done", "diverged")
 
 
-def _figures(row: Row, curve: list[Row]) -> str:
+def _measured(row: Row, curve: list[Row]) -> str:
     """Return the measured values as text, in which NaN equals NaN."""
     return repr([row["status"], *(row[name] for name in METRICS), *(sorted(epoch.items()) for epoch in curve)])
 
@@ -179,7 +182,7 @@ def _who_wants(merging: Merging, evaluation_id: int) -> int:
     return int(owner if owner is not None else merging.here.execute(request).scalar_one())
 
 
-def _tell(merging: Merging, ours: Row, theirs: Row) -> None:
+def _note_reuse(merging: Merging, ours: Row, theirs: Row) -> None:
     """Record for the runs here that requested the evaluation that they have its result now without training it.
 
     A run that is updated to the other store's state has this in its own log there.
@@ -224,6 +227,7 @@ def _copy_attempts(merging: Merging, numbers: Sequence[int]) -> None:
     attempts = [_moved(merging, row) for row in rows if row.run_id in merging.runs]
     ids = sorted({row["evaluation_id"] for row in attempts})
     here = merging.here.execute(sa.select(_ATTEMPTS).where(_ATTEMPTS.c.evaluation_id.in_(ids))).all()
+    # Numbers of attempts are each store's own; run and start say whether two are the same.
     known = {(row.evaluation_id, row.run_id, row.started_at) for row in here}
     last = {number: max((row.number for row in here if row.evaluation_id == number), default=0) for number in ids}
     new = []

@@ -78,7 +78,9 @@ class MergeVerbs(StoreCore):
                 f"run '{run['name']}' of '{self.safe_url}' is held by {owner.host} pid {owner.pid}; "
                 "stop that driver, merge, and resume it"
             )
+        # Counted before and after: rows that both stores have are skipped by the database itself.
         before = {model: _n(here, model) for model in (Task, Function, Alias)}
+        # In this order, because each step translates numbers of rows that the steps before it have brought here.
         merging = Merging(source, here)
         _merge_tasks(merging)
         _merge_functions(merging)

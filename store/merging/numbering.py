@@ -78,6 +78,7 @@ class Merging:
     def _member(self, key: str, value: Any) -> Any:
         numbers = {"function_id": self.functions, "evaluation_id": self.evaluations}
         numbers |= {"claimed_by": self.runs, "run_id": self.runs}
+        # A row that was left out of the merge has no number here: null.
         if key in numbers and isinstance(value, int):
             return numbers[key].get(value)
         if key.removesuffix("s") in numbers and isinstance(value, list):
@@ -88,5 +89,5 @@ class Merging:
         try:
             return numbers[number]
         except (KeyError, TypeError):
-            text = f"store '{self.source.name}' speaks of {what} {number!r:.20}, which it lacks; restore a copy of it"
+            text = f"store '{self.source.name}' refers to {what} {number!r:.20}, which it lacks; restore a copy of it"
             raise StoreCorrupt(text) from None

@@ -33,7 +33,7 @@ from aquasurf_ray.store.verbs.leases import lease_is_live
 
 _RUNS, _EVENTS, _REQUESTS, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
 _GROWN = table(GrownCandidate)
-_GOES_ON = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
+_CHANGES_AT_RESUME = ("status", "message", "budget", "config", "storage", "code_version", "updated_at")
 Log = list[tuple[Any, str]]
 
 
@@ -118,6 +118,7 @@ class RunMerge:
             if here["id"] in taken:
                 continue
             ours = _lines(self._merging.here, here["id"])
+            # An import is known by its file (the digest of its task), and is complete from its first instant.
             if theirs["kind"] == "import" or ours[: len(lines)] == lines:
                 return _Pair(theirs, here["id"], len(ours), "known")
             if lines[: len(ours)] == ours:
@@ -142,7 +143,8 @@ class RunMerge:
         return int(self._merging.here.execute(query).scalar_one())
 
     def _bring_forward(self, here: Row, theirs: Row) -> None:
-        values = {name: theirs[name] for name in _GOES_ON} | _freed(theirs)
+        values = {name: theirs[name] for name in _CHANGES_AT_RESUME} | _freed(theirs)
+        # Never backwards: the token of a driver that lost the run here must not become valid again.
         values |= {name: max(here[name], theirs[name]) for name in ("lease_token", "lease_heartbeat")}
         self._merging.here.execute(sa.update(_RUNS).where(_RUNS.c.id == here["id"]).values(values))
 
@@ -150,6 +152,7 @@ class RunMerge:
         names = set(self._merging.here.execute(sa.select(_RUNS.c.name)).scalars())
         if name not in names:
             return name
+        # One more number than there are names, so one of them is free; 12 characters are room for the hyphen and it.
         numbered = (f"{name[: LONGEST_NAME - 12]}-{i}" for i in range(2, len(names) + 3))
         return next(candidate for candidate in numbered if candidate not in names)
 
@@ -199,6 +202,7 @@ class RunMerge:
         new = [row for row in theirs if row["evaluation_id"] not in known]
         for part in chunks(new):
             self._merging.here.execute(sa.insert(_REQUESTS), part)
+        # The copy here is the older one: place, origin and reason follow the other store.
         for row in theirs:
             before = known.get(row["evaluation_id"])
             if before is not None:
@@ -230,6 +234,7 @@ class RunMerge:
         query = sa.select(_EVENTS).where(_EVENTS.c.run_id == pair.theirs["id"]).order_by(_EVENTS.c.seq)
         here = sa.select(sa.func.coalesce(sa.func.max(_EVENTS.c.seq), 0)).where(_EVENTS.c.run_id == pair.here)
         last = int(self._merging.here.execute(here).scalar_one())
+        # The copy here has the first `n_lines` of the drivers' own lines; the log of a new run is copied as it is.
         theirs = [row for row in self._rows(query) if pair.became == "new" or not _is_ours(row.data)]
         rows = [self._line(pair, row, last + i) for i, row in enumerate(theirs[pair.n_lines :], start=1)]
         for part in chunks(rows):

@@ -97,14 +97,14 @@ def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
     """Refuse views in place of tables: a planted view could take for ever to read."""
     tables = set(sa.inspect(connection).get_table_names())
     for name in sorted(set(Base.metadata.tables) - tables):
-        raise WrongDatabase(f"store '{url.safe}': '{name}' is no table; restore a copy of it")
+        raise WrongDatabase(f"store '{url.safe}': '{name}' is not a table; restore a copy of it")
 
 
 def _make_ready(database: Database) -> None:
     if database.url.kind == "postgresql":
         database.connect(is_starting_up)
     revision = database.read(current_revision)
-    is_copy = database.url.kind == "sqlite"
+    is_copy = database.url.kind == "sqlite"  # a PostgreSQL database is the original, and stays as it is
     if is_copy and revision in known_revisions() - {HEAD_REVISION}:
         database.write(upgrade)
     prepare_schema(database, create=False, migrate=False)
@@ -117,7 +117,7 @@ def _folder(url: StoreUrl) -> Iterator[Path]:
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aquasurf-merge-"))
         except OSError as error:
-            text = f"there is no place for a copy of '{url.path}': {error.strerror}; name one by TMPDIR"
+            text = f"cannot create a temporary copy of '{url.path}': {error.strerror}; set TMPDIR to another folder"
             raise StoreUnavailable(text) from None
         yield Path(folder)
 
@@ -130,7 +130,7 @@ def _copied(url: StoreUrl, copy: Path) -> StoreUrl:
     except sqlite3.Error as error:
         # The disk of the copy is full: the original is only read.
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            text = f"no space left in '{copy.parent.parent}' for a copy of '{url.path}'; name another place by TMPDIR"
+            text = f"no space left in '{copy.parent.parent}' for a copy of '{url.path}'; set TMPDIR to another folder"
             raise StoreFull(text) from None
         raise explain(error, url) from None
     return StoreUrl("sqlite", url.sqlalchemy.set(database=str(copy)), url.safe, copy)
@@ -140,11 +140,11 @@ def _original(url: StoreUrl) -> sqlite3.Connection:
     """Open a connection to the file of a store that cannot write."""
     assert url.path is not None  # noqa: S101 - a SQLite URL has a path
     if not url.path.is_file():
-        raise StoreUnavailable(f"no database at '{url.path}'; name a store that is there")
+        raise StoreUnavailable(f"no database at '{url.path}'; name an existing store")
     connection = _read_only(url.path)
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         connection.close()
-        raise WrongDatabase(f"'{url.path}' is no store of this program; name another one")
+        raise WrongDatabase(f"'{url.path}' is another program's SQLite file; name another store")
     return connection
 
 
@@ -157,6 +157,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         log = path.with_name(path.name + "-wal")
+        # `immutable` ignores the write-ahead log, and with it every commit that is only there.
         if log.exists() and log.stat().st_size:
             raise
         return sqlite3.connect(f"{name}&immutable=1", uri=True)

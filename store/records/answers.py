@@ -76,6 +76,7 @@ class RunStatus:
         ended = self.run.status == "finished" and self.run.message is None
         if self.run.kind != "search" or not ended or self.run.budget is None:
             return False
+        # The budget does not count the baselines.
         baselines = sum(self.by_origin.get(("baseline", status), 0) for status in ("done", "diverged"))
         return self.finished - baselines < self.run.budget
 

@@ -15,7 +15,7 @@ from aquasurf_ray.store.errors import StoreCorrupt
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_FAST = 1
+_FAST = 1  # zlib's level
 
 
 def pack(values: npt.NDArray[np.float64]) -> bytes:

@@ -56,6 +56,7 @@ def example_query(name: str) -> ExampleQuery:
 
 def _typed(name: str, default: Value, given: Mapping[str, str]) -> Value:
     text = given.get(name)
+    # SQLite sorts any text after any number, so a number must be bound as one.
     if text is None or isinstance(default, str):
         return default if text is None else text
     try:
@@ -138,7 +139,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         "diverged",
         "The reasons why functions diverged, with counts",
         """
-        SELECT coalesce(reason, 'not told') AS reason, count(*) AS evaluations, count(DISTINCT function) AS functions,
+        SELECT coalesce(reason, 'unknown') AS reason, count(*) AS evaluations, count(DISTINCT function) AS functions,
             min(function) AS example
         FROM diverged WHERE run = :run
         GROUP BY reason ORDER BY evaluations DESC, reason

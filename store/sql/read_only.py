@@ -30,12 +30,13 @@ from aquasurf_ray.store.database.url import StoreUrl, one_line, parse_url
 from aquasurf_ray.store.errors import QueryError, WrongDatabase
 from aquasurf_ray.store.records.answers import QueryResult
 
-TIMEOUT = 30.0
+TIMEOUT = 30.0  # seconds
 LONGEST_VALUE = 64 << 20  # bytes of the largest value that a query may build in SQLite
-_STEPS_BETWEEN_LOOKS = 10_000
+_STEPS_BETWEEN_LOOKS = 10_000  # instructions of SQLite's virtual machine between two looks at the clock
 # Quoted text, quoted names, comments and casts match as a whole, so that their colons begin no parameter.
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/|::|:(?P<name>[A-Za-z_]\w*)|%", re.DOTALL)
 _GRANTED = frozenset(
+    # RECURSIVE: WITH RECURSIVE, which reads too; the deadline ends one that never stops.
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )  # fmt: skip
 _REFUSED_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
@@ -139,9 +140,10 @@ def _query_postgres(url: StoreUrl, sql: str, values: dict[str, Any], limit: int 
 
 
 def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int | None, timeout: float) -> QueryResult:
-    connection.rollback()
+    connection.rollback()  # inside an open transaction, the block below would be a mere savepoint
     with connection.transaction(force_rollback=True):
         connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        # Before READ ONLY: to revoke a right is to write.
         if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
             _lay_down_rights(connection)
         connection.execute("SET TRANSACTION READ ONLY")  # cannot be undone within a transaction

@@ -76,6 +76,7 @@ class ActivityVerbs(StoreCore):
             run = read_run_by_id(connection, run_id)
             if run.lease_owner is None:
                 return RunActivity()
+            # Ages by the database's clock: this machine's may differ from that of the driver.
             now = connection.execute(sa.select(utc_now())).scalar_one()
             taken = sa.select(Event.at).where(Event.run_id == run_id, Event.kind == "lease_taken")
             reports = sa.select(LiveTable.reported_at, LiveTable.report).where(

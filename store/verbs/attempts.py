@@ -13,7 +13,8 @@ from aquasurf_ray.store.verbs.fence import chunks
 
 _ATTEMPTS = table(Attempt)
 _IS_OPEN = (_ATTEMPTS.c.evaluation_id == sa.bindparam("at_evaluation")) & _ATTEMPTS.c.outcome.is_(None)
-_IS_OWN = _ATTEMPTS.c.run_id == sa.bindparam("at_run")
+_IS_OF_RUN = _ATTEMPTS.c.run_id == sa.bindparam("at_run")
+# The number is computed in the INSERT itself: the evaluation's row is locked, so no other attempt can take it.
 _OPEN = (
     sa.insert(_ATTEMPTS)
     .values(
@@ -24,7 +25,7 @@ _OPEN = (
     .inline()
 )
 _CLOSE = sa.update(_ATTEMPTS).where(_IS_OPEN).values(ended_at=utc_now())
-_CLOSE_OWN = _CLOSE.where(_IS_OWN)
+_CLOSE_OWN = _CLOSE.where(_IS_OF_RUN)
 
 
 def open_attempts(connection: sa.Connection, run_id: int, starts: Sequence[StartRecord]) -> list[StartRecord]:

@@ -45,6 +45,7 @@ class CostVerbs(StoreCore):
         """Return the known costs by function: on this device, or the one measured last on any device."""
 
         known = self._read(lambda connection: read_costs(connection, task_id, function_ids))
+        # In the order of measurement: of several devices, the last one stays.
         return {cost.function_id: cost for cost in known if device in (None, cost.device)}
 
 
@@ -67,5 +68,6 @@ def _check(cost: CostRecord) -> None:
 
 
 def _insert(connection: sa.Connection, task_id: int, costs: Sequence[CostRecord]) -> list[int]:
+    # Sorted, so that two drivers that insert the same costs cannot deadlock.
     in_order = sorted(costs, key=lambda item: (item.function_id, item.device))
     return insert_new(connection, Cost, [asdict(cost) | {"task_id": task_id} for cost in in_order], "function_id")

@@ -194,12 +194,14 @@ class EvaluationVerbs(StoreCore):
             free = {number for number, result in results.items() if _is_welcome(records[number], run, result)}
             written = {number: result for number, result in results.items() if number in free}
             write_results(connection, lease, run, written)
+            # An attempt ends with its training, also when the result came too late to be stored.
             ends = {n: result.status if n in free else "superseded" for n, result in results.items()}
             close_own_attempts(connection, run.id, ends)
             for number in written:
                 if records[number].claimed_by != run.id:
                     close_attempts(connection, number, "superseded")
             run.events.extend(_resulted(records[number], result) for number, result in written.items())
+            # A repeated call after an unanswered COMMIT must give the answer that the first one would have given.
             return {n: n in free or _was_recorded_before(records[n], run, result) for n, result in results.items()}
 
         return self._fenced(lease, body)
@@ -218,6 +220,7 @@ class EvaluationVerbs(StoreCore):
             record = _lock_by_number(connection, [evaluation_id])[evaluation_id]
             if not record.is_held_by(run.id):
                 return False
+            # A training that gets further each time is not stuck, however often it is killed.
             attempts = 1 if advanced else record.attempts + 1
             values: dict[str, Any] = {"attempts": attempts, "error": error}
             values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
@@ -349,11 +352,13 @@ class EvaluationVerbs(StoreCore):
         """Return the state of a claim on a locked evaluation."""
         if record.finished:
             return "reused" if record.usable(*usable) else "claimed"
+        # Another run may have more luck, or other machines, than the one that gave up.
         if record.status == "failed":
             parked = record.claimed_by == run.id and not retry_failed
             return "failed" if parked else "claimed"
         if record.status == "running" and record.claimed_by not in (None, run.id):
             assert record.claimed_by is not None  # noqa: S101 - the schema requires that a running evaluation has a claimer
+            # The training of a dead driver is nobody's.
             return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
         return "claimed"
 

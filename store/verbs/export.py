@@ -104,6 +104,7 @@ class ExportVerbs(ImportVerbs):
                 Spectrum.fisher == run.config.get("fisher", "sampled"),
                 Spectrum.feature.is_not(None),
             )
+            # Later rows replace earlier ones in the dictionary below, so the lowest seed comes last.
             .order_by(Spectrum.seed.desc())
         )
         rows = self._read(lambda connection: connection.execute(query).all())
@@ -115,7 +116,7 @@ def _write_csv(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf 
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     writer.writerows(_cells(content))
-    text.detach()
+    text.detach()  # the caller's file must stay open: it is synced before it is renamed
     return len(content.requests)
 
 

@@ -95,6 +95,7 @@ class StoreCore:
 
         def whole(connection: sa.Connection) -> T:
             run = fence(connection, lease)
+            # The events of a verb are written at its end, together: two statements, however many there are.
             found = body(connection, run)
             log_all(connection, run.id, run.events)
             return found
@@ -141,6 +142,7 @@ def log_all(connection: sa.Connection, run_id: int, events: Sequence[EventRow]) 
 def _same_event(event: EventRow, last: Any) -> bool:
     if event[:3] != (last.kind, last.evaluation_id, last.function_id):
         return False
+    # JSON gives tuples back as lists, and NaN as text, so the event is compared in that form if need be.
     return event.data == last.data or (event.data is not None and load_json(dump_json(event.data)) == last.data)
 
 

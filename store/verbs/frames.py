@@ -125,8 +125,9 @@ class FrameVerbs(StoreCore):
         rows = self._read(body)
         cells = zip(*rows, strict=True) if rows else [()] * len(columns)
         dtypes = [_dtype(column.type) for column in columns.values()]
-        made = (pd.Series(list(cell), dtype=dtype) for cell, dtype in zip(cells, dtypes, strict=True))
-        return pd.DataFrame(dict(zip(columns, made, strict=True)))
+        # Typed column by column: pandas would guess a column of missing values, or an empty frame, as objects.
+        series = (pd.Series(list(cell), dtype=dtype) for cell, dtype in zip(cells, dtypes, strict=True))
+        return pd.DataFrame(dict(zip(columns, series, strict=True)))
 
 
 def _joined(columns: dict[str, Any]) -> sa.Select[Any]:

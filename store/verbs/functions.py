@@ -83,6 +83,7 @@ def insert_functions(connection: sa.Connection, rows: Sequence[FunctionRow]) -> 
     for row in rows:
         check_name("function", row.name)
     _insert_functions(connection, rows)
+    # Read after the insert: another process may have added some of them first, under other names.
     known = _by_fingerprint(connection, {row.fingerprint for row in rows})
     _insert_aliases(connection, rows, known)
     return [known[row.fingerprint].id for row in rows]

@@ -58,6 +58,7 @@ class ImportVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> Run:
             digest = _task_digest(new.task, new.file_digest)
+            # The task comes first: its unique digest makes a second import of the file wait here, then find the run.
             connection.execute(insert_or_skip(connection, Task), _task_row(new, digest))
             known = _find(connection, digest)
             if known is not None:
@@ -130,6 +131,7 @@ def _insert_run(connection: sa.Connection, new: NewImport, task_id: int) -> Run:
         "kind": "import",
         "task_id": task_id,
         "config": config,
+        # The file stands in for a configuration, of which this column usually has 32 digits.
         "config_digest": new.file_digest[:32],
         "seed": 0,
         "status": "finished",

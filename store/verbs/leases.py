@@ -30,7 +30,7 @@ from aquasurf_ray.store.verbs.runs import to_owner
 logger = logging.getLogger(__name__)
 
 POLLS_A_LEASE = 10
-LONGEST_POLL = 1.0
+LONGEST_POLL = 1.0  # seconds
 
 
 _SEE = sa.select(
@@ -87,6 +87,7 @@ class LeaseVerbs(StoreCore):
         if not lease_seconds > 0:
             raise BadRecord(f"lease_seconds: {lease_seconds} is not positive")
         clock = clock or self._clock
+        # Marks the lease as taken by this very call, so that a try after an unanswered COMMIT recognises it.
         nonce = uuid.uuid4().hex
         seen = self._seen(run_id)
         while True:
@@ -137,6 +138,7 @@ class LeaseVerbs(StoreCore):
             run = fence(connection, lease)
             requeue_running(connection, run.id)
             log(connection, run.id, status, data={"message": message})
+            # The token grows here too: whatever this driver still sends afterwards is refused.
             freed = {"lease_owner": None, "lease_token": lease.token + 1, "status": status, "message": message}
             connection.execute(sa.update(Run).where(Run.id == run.id).values(freed))
 
@@ -154,6 +156,7 @@ class LeaseVerbs(StoreCore):
         Raises:
             RunHeld: there was a heartbeat.
         """
+        # The holder renews within its own period, which may be longer than the one that is asked for now.
         period = max(lease_seconds, first.lease_seconds)
         logger.info("%s; watching its heartbeat for %.0f s", _held(first), period)
         started = clock.monotonic()

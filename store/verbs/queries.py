@@ -176,7 +176,7 @@ class QueryVerbs(StoreCore):
                 aliases=_aliases(connection, function.id),
                 spectra=_spectra_of(connection, function.id),
                 costs=_costs_of(connection, function.id),
-                evaluations=_wanted(connection, function.id),
+                evaluations=_history(connection, function.id),
                 candidate_of=_candidate_of(connection, function.id),
             )
 
@@ -188,10 +188,11 @@ def front(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
     Of rows that are equal in both, the first one is kept.
     """
-    whole = [(row, row.time_ratio) for row in rows if row.time_ratio is not None and row.stopped_early is None]
+    complete = [(row, row.time_ratio) for row in rows if row.time_ratio is not None and row.stopped_early is None]
     found: list[LeaderboardRow] = []
     cheapest = math.inf
-    for row, time_ratio in sorted(whole, key=lambda pair: (-pair[0].score, pair[1])):
+    # By falling score, a row is on the front exactly if it is cheaper than all before it.
+    for row, time_ratio in sorted(complete, key=lambda pair: (-pair[0].score, pair[1])):
         if time_ratio < cheapest:
             found.append(row)
             cheapest = time_ratio
@@ -228,6 +229,7 @@ def _to_request(row: Any) -> RequestedEvaluation:
 
 def _counts(connection: sa.Connection, run_id: int) -> list[Any]:
     reused = sa.func.sum(sa.case((RunEvaluation.reused, 1), else_=0)).label("reused")
+    # A refusal by the health gate also fills `stopped_early`, but it is counted among the diverged.
     ended = sa.case((Evaluation.status == "done", Evaluation.stopped_early))
     stopped = sa.func.count(ended).label("stopped")
     query = (
@@ -255,6 +257,7 @@ def _spectra_counts(
     connection: sa.Connection, run_id: int, task_id: int, fisher: str | None, seed: int | None
 ) -> dict[str, int]:
     query = (
+        # Distinct, because a function may have spectra of both kinds and of several seeds.
         sa.select(Spectrum.status, sa.func.count(Spectrum.function_id.distinct()).label("n"))
         .join(RunCandidate, RunCandidate.function_id == Spectrum.function_id)
         .where(RunCandidate.run_id == run_id, Spectrum.task_id == task_id)
@@ -270,6 +273,7 @@ def _spectra_counts(
 def _leaderboard(
     connection: sa.Connection, *, run_id: int | None, task_id: int | None, n: int | None
 ) -> list[LeaderboardRow]:
+    # Several runs of a task may share an evaluation: a baseline of any run is one, and reused is what nobody trained.
     baseline = sa.func.max(sa.case((RunEvaluation.origin == "baseline", 1), else_=0)).label("baseline")
     reused = sa.func.min(sa.case((RunEvaluation.reused, 1), else_=0)).label("reused")
     requests = sa.select(RunEvaluation.evaluation_id, baseline, reused).group_by(RunEvaluation.evaluation_id)
@@ -325,7 +329,7 @@ def _costs_of(connection: sa.Connection, function_id: int) -> tuple[TaskCost, ..
     return tuple(TaskCost(row.name, CostRecord(*row[:-1])) for row in connection.execute(query))
 
 
-def _wanted(connection: sa.Connection, function_id: int) -> tuple[HistoryEntry, ...]:
+def _history(connection: sa.Connection, function_id: int) -> tuple[HistoryEntry, ...]:
     query = (
         sa.select(*EVALUATION_COLUMNS, *_REQUEST_COLUMNS, Run.name.label("run"), Task.name.label("task"), Task.spec)
         .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)

@@ -53,6 +53,7 @@ class RequestVerbs(StoreCore):
         wanted = list(dict.fromkeys(function_ids))
 
         def body(connection: sa.Connection) -> list[Proposal]:
+            # Without a lease the fence is not passed, so the run's row is locked here: first, as everywhere.
             connection.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
             run = read_run_by_id(connection, run_id)
             rows = _rows_of(connection, run.task_id, wanted, seed)

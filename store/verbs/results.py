@@ -57,7 +57,7 @@ def check_result(result: EvaluationResult) -> None:
     if result.status == "diverged" and result.score is not None:
         raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
     if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
-        raise BadRecord(f"an epoch comes twice among the {len(result.epochs)} of the learning curve")
+        raise BadRecord(f"the learning curve of {len(result.epochs)} epochs has an epoch twice")
 
 
 def write_results(
@@ -87,6 +87,7 @@ def _values(result: EvaluationResult) -> dict[str, Any]:
 
 def same_result(record: EvaluationRecord, result: EvaluationResult) -> bool:
     """Return whether all measured values are equal, with NaN equal to NaN."""
+    # As text, because NaN is not equal to itself; repr gives every float back exactly.
     stored = repr([record.status, *(getattr(record, name) for name in METRICS)])
     return stored == repr([result.status, *(getattr(result, name) for name in METRICS)])
 
@@ -118,4 +119,5 @@ def reopen(connection: sa.Connection, run_id: int, evaluation_id: int) -> None:
     connection.execute(_DROP_CURVE, at)
     connection.execute(_DROP_LEARNED, at)
     connection.execute(CHANGE, _EMPTY | at)
+    # The run trains it now, so it no longer counts as found in the store.
     connection.execute(_NOT_REUSED, at | {"at_run": run_id})

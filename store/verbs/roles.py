@@ -41,7 +41,9 @@ class Roles:
     def __post_init__(self) -> None:
         for name in (self.driver, self.analyst):
             if not _NAME.fullmatch(name) or name.startswith("pg_"):
-                raise BadRecord(f"role '{name:.80}': lower-case letters, digits and _ are expected, and no pg_ before")
+                raise BadRecord(
+                    f"role '{name:.80}' must have lower-case letters, digits and _ only, and not begin with pg_"
+                )
         if self.driver == self.analyst:
             raise BadRecord(f"role '{self.driver}' cannot be both; give two names")
 
@@ -84,12 +86,13 @@ class RoleVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> None:
             for statement in roles.statements():
-                connection.exec_driver_sql(statement.replace("%", "%%"))
+                connection.exec_driver_sql(statement.replace("%", "%%"))  # psycopg would read %I as a parameter
 
         self._write(body)
 
 
 def _made(name: str) -> str:
+    # PostgreSQL has no CREATE ROLE IF NOT EXISTS.
     made = f"IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN CREATE ROLE {name} LOGIN; END IF;"
     return f"DO $$ BEGIN {made} END $$"
 

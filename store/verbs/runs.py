@@ -151,13 +151,14 @@ def _require_same(run: Run, new: NewRun) -> None:
         for key in keys
         if run.config.get(key) != new.config.get(key)
     ]
+    # A run of an older version may lack keys that the digest now covers; then only the digests differ.
     what = ", ".join(changed) or f"digest {run.config_digest} -> {new.config_digest}"
     raise RunExists(f"run '{run.name}' exists with another configuration ({what}); choose another name")
 
 
 def refuse_taken(name: str) -> RunExists:
     """Return the error for a new run whose name another run has."""
-    return RunExists(f"a run named '{name:.100}' is there already; choose another name")
+    return RunExists(f"a run named '{name:.100}' already exists; choose another name")
 
 
 def _not_found(connection: sa.Connection, name: str) -> str:

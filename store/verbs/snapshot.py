@@ -27,8 +27,8 @@ ROWS_AT_A_TIME = 20_000
 ROWS_OF_BYTES_AT_A_TIME = 128  # a cell of bytes may have a megabyte
 _HEAD = """# Snapshot of a store of aquasurf-ray
 
-A file a view or table, as Parquet (zstd). Every file shows the same state of the store. What is not there is null, a
-number that is none is NaN. JSON is kept as its text, arrays as the bytes that the store has. Times are UTC.
+One Parquet file (zstd) per view and table, all from the same state of the store. Missing values are null; NaN is a
+value. JSON is stored as text, arrays as the bytes of the store. Times are UTC.
 
 With DuckDB: `SELECT run, function, score FROM 'leaderboard.parquet' ORDER BY score DESC LIMIT 5`
 """
@@ -73,6 +73,7 @@ def _write_file(connection: sa.Connection, view: View, query: sa.Select[Any], pa
             for rows in connection.execute(query, execution_options={"yield_per": n}).partitions():
                 writer.write_table(pyarrow.Table.from_arrays(_arrays(pyarrow, view, schema, rows), schema=schema))
                 written += len(rows)
+        # The file must be on the disk before the folder gets its name, which promises that it is complete.
         file.flush()
         os.fsync(file.fileno())
     return written
@@ -107,9 +108,10 @@ def _new_folder(path: Path) -> Iterator[Path]:
     """Create a temporary folder that is renamed when it is complete, and deleted when an error stops it."""
     place = path.absolute()
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise ExportError(f"'{path}' is there already; name a new folder for the snapshot")
+        raise ExportError(f"'{path}' already exists; name a new folder for the snapshot")
     unfinished = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
+        # A sibling, because a rename is atomic only within one file system.
         unfinished.mkdir()
         yield unfinished
         unfinished.rename(place)

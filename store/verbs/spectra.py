@@ -128,7 +128,7 @@ def _select(
 
 
 def _to_embedding(row: Any) -> EmbeddingRecord:
-    n = len(row.function_ids) // 8
+    n = len(row.function_ids) // 8  # 8 bytes for an int64, and 8 for two coordinates in float32
     if len(row.function_ids) != 8 * n or len(row.coordinates) != 8 * n:
         sizes = f"{len(row.function_ids)} and {len(row.coordinates)} bytes"
         raise StoreCorrupt(f"embedding '{row.version}' has arrays of {sizes}; compute it again")

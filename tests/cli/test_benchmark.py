@@ -109,7 +109,7 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
         (["--features", "spectra"], "features must be one of both, spectrum, outputs, got 'spectra'"),
         (["--space", "plane"], "space must be one of umap, metric, got 'plane'"),
         (["--baseline", "rndom"], "baseline must be one of random, aquasurf, metric, evolution, tpe, "),
-        (["--policy", "knr/both/umap:k"], "'k' in 'knr/both/umap:k' is no setting"),
+        (["--policy", "knr/both/umap:k"], "'k' in 'knr/both/umap:k' is not a setting"),
         (["--policy", "knn/both/umap"], "regressor must be one of knr"),
         (["--policy", "evolve"], "REGRESSOR/FEATURES/SPACE (such as knr/both/umap), got 'evolve'"),
         (["--reference", "tpe"], "reference must be one of random, knr/both/umap, got 'tpe'"),

@@ -85,11 +85,11 @@ def test_what_is_no_such_benchmark_changes_nothing(here, synthetic_benchmark, ca
     bad = replace(synthetic_benchmark, functions=("unheard_of(x)", *synthetic_benchmark.functions[1:]))
     write_benchmark(bad, here / "unknown.parquet")
     for file, says in (
-        ("plain.parquet", "is Parquet, but no benchmark"),
+        ("plain.parquet", "is Parquet, but not a benchmark"),
         ("cut.parquet", "is damaged"),
         ("rmse.parquet", "'rmse.parquet' is judged by rmse, the task by accuracy"),
         ("unknown.parquet", "function 'unheard_of(x)': unknown operator 'unheard_of' at 1"),
-        ("act-bench-digit", "'act-bench-digit' is not there"),
+        ("act-bench-digit", "'act-bench-digit' does not exist"),
     ):
         code, out, err = run(capsys, "import", file, "--task", "digits")
         assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -143,7 +143,7 @@ def test_a_second_time_it_is_known(here, good, capsys):
         ("", "byte 0: the file is empty"),
         ("{}", "'bad.json' has no entry with any metric"),
         ('{"relu(x)": {"Epochs": 3}}', "'bad.json' has no entry with any metric"),
-        ("[1, 2]", "byte 0: a JSON object is expected, got '['"),
+        ("[1, 2]", "byte 0: expected a JSON object, got '['"),
         (
             json.dumps(GOOD).replace('tanh(x)":', 'tahn(x)":'),
             "entry 'tahn(x)': unknown operator 'tahn' at 1; did you mean 'tanh'?",
@@ -152,7 +152,7 @@ def test_a_second_time_it_is_known(here, good, capsys):
             json.dumps(GOOD).replace('"tanh(x)"]', '"tahn(x)"]'),
             "entry 'max(x,zero(x))', equal name 'tahn(x)': unknown operator",
         ),
-        (json.dumps({"relu(x)": entry()})[:-1] + ', "relu(x)": {}}', "entry 'relu(x)' is there a second time"),
+        (json.dumps({"relu(x)": entry()})[:-1] + ', "relu(x)": {}}', "entry 'relu(x)' appears twice"),
         (json.dumps({"relu(x)": entry("high")}), """entry 'relu(x)': 'Train Accuracy' must be a number, got "high\""""),
         (json.dumps({"\x1b[31m\x00\u202e": entry()}), r"entry '\x1b[31m\x00\u202e': "),
         (json.dumps({"relu(" * 300 + "x" + ")" * 300: entry()}), "expression nests deeper than 100"),
@@ -176,8 +176,8 @@ def test_a_bad_file_changes_nothing_and_is_told_in_a_line(here, good, capsys, te
 
 def test_what_is_asked_wrongly_is_told(here, good, capsys):
     assert "unknown task 'cnn'; there are: all-cnn-c/cifar10, " in run(capsys, "import", good, "--task", "cnn")[2]
-    assert "'absent.json' is not there" in run(capsys, "import", "absent.json", *TASK)[2]
-    assert "is no regular file" in run(capsys, "import", here, *TASK)[2]
+    assert "'absent.json' does not exist" in run(capsys, "import", "absent.json", *TASK)[2]
+    assert "is not a regular file" in run(capsys, "import", here, *TASK)[2]
     assert "module 'absent' cannot be imported" in run(capsys, "import", good, *TASK, "--modules", "absent")[2]
     assert not (here / "aquasurf.db").exists()
     run(capsys, "import", good, *TASK, "--name", "mine")

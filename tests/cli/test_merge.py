@@ -40,5 +40,5 @@ def test_it_says_what_it_brought_in_and_that_there_was_nothing_more(laptop, caps
 
 def test_a_store_that_is_not_there_is_bad_use_and_makes_none(laptop, capsys, tmp_path):
     assert main(["merge", "sqlite:///none.db"]) == 2
-    assert capsys.readouterr().err == "aquasurf: no database at 'none.db'; name a store that is there\n"
+    assert capsys.readouterr().err == "aquasurf: no database at 'none.db'; name an existing store\n"
     assert [file.name for file in tmp_path.glob("*.db")] == ["laptop.db"]

@@ -80,7 +80,7 @@ def test_a_snapshot_is_written_and_counted(ask, tmp_path):
     assert document["rows"]["runs"] == 2
     code, out, err = ask("-o", str(tmp_path / "today"), command="snapshot")
     assert (code, out) == (2, "")
-    assert "is there already; name a new folder" in err
+    assert "already exists; name a new folder" in err
 
 
 @pytest.mark.parametrize(

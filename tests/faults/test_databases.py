@@ -208,5 +208,5 @@ def test_a_database_of_a_newer_version_is_refused_in_a_sentence(folder, light):
     refused = light("resume", "one", "--evaluations", "30", "--store", url)
     out, err = refused.communicate(timeout=100)
     assert (refused.returncode, out) == (2, "")
-    assert err == (f"aquasurf: store '{url}' is of version 9999, newer than this code; upgrade aquasurf-ray\n")
+    assert err == (f"aquasurf: store '{url}' has schema 9999, newer than this version knows; upgrade aquasurf-ray\n")
     assert (folder / "runs.db").read_bytes() == before

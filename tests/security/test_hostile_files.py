@@ -118,5 +118,5 @@ def test_a_hostile_store_to_merge(here, hostile):
     Store.open("sqlite:///hostile.db").close()
     with contextlib.closing(sqlite3.connect("hostile.db")) as connection:
         connection.executescript(f"PRAGMA foreign_keys = OFF; {hostile}")
-    with Store.open("sqlite:///here.db") as opened, pytest.raises(StoreError, match="is no table"):
+    with Store.open("sqlite:///here.db") as opened, pytest.raises(StoreError, match="is not a table"):
         opened.merge("sqlite:///hostile.db")

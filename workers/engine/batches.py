@@ -220,6 +220,7 @@ class _Read(BatchSource):
             batch_sampler=[chunk[part] for chunk, (part, _) in zip(chunks, parts, strict=True)],
             num_workers=n_processes,
             pin_memory=self._device.type == "cuda",
+            # Otherwise the loader would draw the base seed of its processes from torch's global generator.
             generator=torch.Generator().manual_seed(seed),
         )
         for batch, chunk, (_, counted) in zip(loader, chunks, parts, strict=True):
@@ -236,6 +237,7 @@ class _SeededExamples(Dataset[Any]):
         self._examples, self._seed = examples, seed
         self._generators = generators_in(examples)
 
+    # PyTorch's loaders prefer this to an item at a time, so one seed serves a whole batch.
     def __getitems__(self, indices: list[int]) -> list[Any]:
         seed = stream_seed(self._seed, indices[0])
         with seeded(seed, CPU), generators_set(self._generators, seed):
@@ -324,5 +326,6 @@ def _sent(inputs: Inputs, device: torch.device) -> Inputs:
 
 def _fits(tensors: Sequence[Tensor], device: torch.device) -> bool:
     free, _ = torch.cuda.mem_get_info(device)
+    # What PyTorch's allocator holds without using it is free for these tensors too.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return sum(t.nbytes for t in tensors[:2]) <= RESIDENT_SHARE * free

@@ -23,7 +23,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 MAGIC = b"AQSCKPT1"
-KEPT = 2
+KEPT = 2  # the newest, and the one before in case the newest is damaged
 BAD_FILE = (OSError, ValueError, RuntimeError, EOFError, TypeError, LookupError, UnpicklingError)
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def mark_storage(url: str, name: str) -> Iterator[str]:
     try:
         fs, folder = fsspec.core.url_to_fs(url)
         if isinstance(fs, LocalFileSystem):
+            # The nearest folder that exists: checking a path must not create it.
             folder = next(str(path) for path in (Path(folder), *Path(folder).parents) if path.exists())
         else:
             fs.makedirs(folder, exist_ok=True)

@@ -102,7 +102,7 @@ class TrainingFeed:
         return self._step(batch, self._draws(1), network)
 
     def _first_epoch_seed(self, epoch: int) -> int:
-        return self.seed * 1_000_003 + epoch
+        return self.seed * 1_000_003 + epoch  # no two seeds share a number within a million epochs
 
     def _draws(self, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.seed, epoch, self._share.index))

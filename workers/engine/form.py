@@ -77,7 +77,7 @@ def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activ
 
     network = arithmetic.prepared(sized_network(task, feed.splits, make, seed=feed.seed, device=device))
     with seeded(feed.seed, device), torch.no_grad():
-        step = feed.first_step(network)
+        step = feed.first_step(network)  # may run the network itself, to count its outputs
         sizes.clear()
         types.clear()
         arithmetic.forward(network, step.inputs)

@@ -33,8 +33,8 @@ from aquasurf_ray.workers.network import sized_network
 
 REFUSED = "refused by the health gate"
 KINDS = ("non-finite-forward", "non-finite-backward", "vanishing-gradient", "exploding-gradient", "saturated")
-FLAT = 1e-6
-SAMPLE = 65_536
+FLAT = 1e-6  # slopes below this count as zero
+SAMPLE = 65_536  # units whose slope is measured
 
 
 class Unhealthy(FunctionFault):

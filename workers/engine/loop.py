@@ -108,6 +108,7 @@ class TrainingLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self._check_optimizer()
         self.schedule.load_state_dict(state["schedule"])
+        # A generator's state is a tensor on the CPU, wherever the checkpoint was loaded to.
         self.order.set_state(state["order"].cpu())
         self.throughput = Throughput(**state["throughput"])
         if "learned" in state:  # not in the checkpoints of before there were learned parameters
@@ -169,7 +170,7 @@ class TrainingLoop:
         return self.arithmetic.forward(self.network, step.inputs)
 
     def _drained(self, number: int, checkpoints: CheckpointFolder | None, stop_asked: StopAsked) -> bool:
-        """Whether the training stops here, as rank 0 decides; without a folder for checkpoints it runs to its end."""
+        """Return whether the training stops here, as rank 0 decides; without checkpoints it runs to its end."""
         stops = self.team.rank == 0 and checkpoints is not None and stop_asked()
         if stops and checkpoints is not None:
             checkpoints.save(number, self.state())
@@ -184,6 +185,7 @@ class TrainingLoop:
                 f"validation {metric} is {self.task.objective.metric.score(last.val_score)} after epoch {last.epoch}, "
                 f"with a loss of {last.val_loss:g}"
             )
+        # The test split is read here only, after every decision that could depend on it.
         test_loss, test_score = self._evaluated("test") if self.team.rank == 0 else (math.nan, math.nan)
         metrics = final_metrics(
             last,
@@ -219,6 +221,7 @@ class TrainingLoop:
         started = time.monotonic()
         self.network.train()
         metric = self.objective.begin_metric(self.device)
+        # On the device, so that the CPU can queue further steps; in float64, because an epoch has many of them.
         total = torch.zeros((), device=self.device, dtype=torch.float64)
         counted, counted_here = 0.0, 0.0
         count = 0

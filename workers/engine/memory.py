@@ -16,7 +16,7 @@ import torch
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
-RESET_PEAK = "5"  # proc(5)
+RESET_PEAK = "5"  # resets VmHWM, see proc(5)
 
 
 class PeakMemory:
@@ -60,5 +60,5 @@ def _resident_peak() -> int | None:
 
 
 def _lifetime_peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -18,7 +18,7 @@ from aquasurf_ray.tasks.inputs import Inputs, form_of
 from aquasurf_ray.workers.engine.seeding import seeded
 
 CPU = torch.device("cpu")
-SEEDS = 2**62
+SEEDS = 2**62  # well within int64, which randint draws
 
 
 class BatchMixing:

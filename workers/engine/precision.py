@@ -99,6 +99,7 @@ def _deterministic() -> Iterator[None]:
     """Allow only algorithms that repeat their bits; PyTorch raises an error for an operation without one."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(CUBLAS_WORKSPACE)
+    # PyTorch refuses deterministic matrix products on a GPU without it; a choice of the user's stays.
     os.environ.setdefault(CUBLAS_WORKSPACE, REPEATABLE_WORKSPACE)
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)

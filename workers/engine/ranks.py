@@ -134,6 +134,7 @@ class Together(Alone):
         self.rank, self.size = ranks.rank, ranks.world_size
         self.share = Share(ranks.rank, ranks.world_size)
         self._is_settled = False
+        # These tensors go through groups, and so must outlive them: see the last paragraph above.
         self._total = torch.zeros((), dtype=torch.float64, device=ranks.device)
         self._sent: list[Tensor] = []
         self._weight = torch.zeros((), dtype=torch.float64)
@@ -224,6 +225,7 @@ class Together(Alone):
         text = bytearray(pickle.dumps(message))
         try:
             lengths = [int(length) for length in self._gathered(torch.tensor([len(text)]))]
+            # Gathered tensors have one shape; a pickle ends with a mark of its own, so zeros after it do no harm.
             text.extend(bytes(max(lengths) - len(text)))
             texts = self._gathered(torch.frombuffer(text, dtype=torch.uint8))
         except RuntimeError as error:
@@ -257,7 +259,7 @@ class Together(Alone):
             with suppress(RuntimeError):  # ending a group that is already broken raises this
                 self._dist.destroy_process_group(group)
         group = self._gradients = self._weights = None
-        gc.collect()
+        gc.collect()  # a cycle may still hold a group, and with it the connection that the others wait on
 
 
 class _OnlyOutput(nn.Module):

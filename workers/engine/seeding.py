@@ -14,4 +14,4 @@ def stream_seed(*key: int | str) -> int:
     True
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
+    return int.from_bytes(digest) >> 1  # fits a signed 64-bit integer

@@ -58,6 +58,7 @@ class StopRule:
     def verdict(self, epoch: int, score: float, epochs: int) -> str | None:
         """Return why the training ends after `epoch` of `epochs`, or None. The last epoch ends it anyway."""
         threshold = dict(self.thresholds).get(epoch)
+        # Written as "not at least", so that NaN, which compares false, ends the training.
         if threshold is None or score >= threshold or epoch >= epochs:
             return None
         source = f" ({self.text})" if self.text else ""

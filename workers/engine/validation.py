@@ -37,6 +37,7 @@ def evaluate(
     metric = objective.begin_metric(device)
     total = torch.zeros((), device=device, dtype=torch.float64)
     counted = 0.0
+    # A network may draw random numbers in evaluation mode too: its score must not depend on when it is measured.
     with seeded(0, device):
         for batch in source.in_order():
             if batch.n == 0:

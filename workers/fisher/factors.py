@@ -153,6 +153,6 @@ def add_patches(
         return
     start = 0
     for rows in patch_rows(images, geometry):
-        own = None if counted is None else counted.flatten()[start : start + len(rows)]
+        mask = None if counted is None else counted.flatten()[start : start + len(rows)]
         start += len(rows)
-        moment.add_rows(rows if own is None else rows[own], scale, constant, n_constants)
+        moment.add_rows(rows if mask is None else rows[mask], scale, constant, n_constants)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK_ROWS = 4096
-SAFE_EXPONENT = 40
-LARGEST_SCALE = 126
+SAFE_EXPONENT = 40  # squares up to 2^80: float32 ends at 2^127, so 2^47 of them can be added up
+LARGEST_SCALE = 126  # 2^-126 is float32's smallest normal number
 
 RELATIVE_FLOOR = 1e-7
 """Eigenvalues below this share of their factor's largest one count as zero.
@@ -40,9 +40,9 @@ ABSOLUTE_FLOOR = math.exp(-100.0)
 
 
 def power_of_two_scale(data: Tensor) -> float | None:
-    """A power of two that brings the largest entry near 1 where squares would overflow or vanish, else 1.
+    """Return a power of two that brings the largest entry near 1 where squares would overflow or vanish, else 1.
 
-    None when an entry is NaN or infinite. An empty or all-zero tensor has scale 1.
+    Return None when an entry is NaN or infinite. An empty or all-zero tensor has scale 1.
     """
     if data.numel() == 0:
         return 1.0
@@ -57,7 +57,7 @@ def power_of_two_scale(data: Tensor) -> float | None:
 
 
 def row_moment(left: Tensor, right: Tensor | None = None) -> Tensor:
-    """sum_i left_i right_i' in float64, of rows [n, c] and [n, d]; right is left by default."""
+    """Return sum_i left_i right_i' [c, d] in float64, of rows [n, c] and [n, d]; right is left by default."""
     n_right = left.shape[1] if right is None else right.shape[1]
     total = torch.zeros(left.shape[1], n_right, dtype=torch.float64, device=left.device)
     for start in range(0, len(left), BLOCK_ROWS):
@@ -85,7 +85,7 @@ class SecondMoment:
         self._counts: dict[Hashable, int] = {}
 
     def keeps(self, n_rows: int, n_constants: int) -> bool:
-        """Whether `n_rows` further rows would still be fewer than the features, constants included."""
+        """Return whether `n_rows` further rows would still be fewer than the features, constants included."""
         return self._products is None and self._n_kept + n_rows < self.dim + n_constants
 
     def add_rows(self, rows: Tensor, scale: float = 1.0, constant: Hashable = None, n_constants: int = 0) -> None:
@@ -119,25 +119,27 @@ class SecondMoment:
 
     def rename(self, constant: Hashable, name: Hashable) -> None:
         """Give the rows with a constant another one: the bias that was added to them later."""
-        self._kept = [(rows, name if own == constant else own) for rows, own in self._kept]
+        self._kept = [(rows, name if known == constant else known) for rows, known in self._kept]
         if constant in self._sums:
             self._sums[name] = self._sums.get(name, 0) + self._sums.pop(constant)
             self._counts[name] = self._counts.get(name, 0) + self._counts.pop(constant)
 
     def eigenvalues(self, divisor: float, constants: Sequence[Hashable] = ()) -> NDArray[np.float64]:
-        """All eigenvalues of the moment of rows with these constants, divided by `divisor`: ascending, not below the
-        floor, [dim + constants]."""
+        """Return all eigenvalues of the moment of rows with these constants, divided by `divisor`: ascending, not below
+        the floor, [dim + constants]."""
         if self._products is not None:
             found = symmetric_eigenvalues(self._bordered(self._products, constants))
         elif self._kept:
             rows = torch.cat([rows for rows, _ in self._kept])
             gram = rows @ rows.T
             for constant in constants:
-                ones = torch.cat([rows.new_full((len(rows),), float(own == constant)) for rows, own in self._kept])
+                # The constant is one more feature of the rows, so it adds its outer product to their Gram matrix.
+                ones = torch.cat([rows.new_full((len(rows),), float(known == constant)) for rows, known in self._kept])
                 gram += ones[:, None] * ones
             found = symmetric_eigenvalues(gram)
         else:
             found = np.zeros(0)
+        # The Gram matrix of fewer rows than features lacks zeros, that of more has some too many.
         size = self.dim + len(constants)
         return floored(np.concatenate([np.zeros(max(0, size - len(found))), found[-size:] / divisor]))
 
@@ -153,13 +155,13 @@ class SecondMoment:
 
 
 def symmetric_eigenvalues(matrix: Tensor) -> NDArray[np.float64]:
-    """Eigenvalues of a symmetric float64 matrix [d, d], ascending; computed on the CPU."""
+    """Return the eigenvalues of a symmetric float64 matrix [d, d], ascending; computed on the CPU."""
     array = matrix.detach().cpu().numpy()
     values: NDArray[np.float64] = scipy.linalg.eigh(array, eigvals_only=True, check_finite=False, driver="evr")
     return values
 
 
 def floored(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The eigenvalues, ascending, with those below the floor raised to it."""
+    """Return the eigenvalues, ascending, with those below the floor raised to it."""
     floor = max(RELATIVE_FLOOR * float(eigenvalues.max(initial=0.0)), ABSOLUTE_FLOOR)
     return np.sort(np.maximum(eigenvalues, floor))

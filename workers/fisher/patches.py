@@ -31,8 +31,8 @@ from torch.nn import functional
 
 from aquasurf_ray.workers.fisher.moments import row_moment
 
-CHUNK_ELEMENTS = 1 << 23
-LONG_ROW = 512
+CHUNK_ELEMENTS = 1 << 23  # 64 MB in float64
+LONG_ROW = 512  # pixels in a row of all samples, from which on one float32 product a row is worth its call
 SINGLE_PRECISION_CHANNELS = 64
 
 
@@ -49,16 +49,16 @@ class Axis:
 
     @property
     def outputs(self) -> int:
-        """Output positions along this axis."""
+        """The number of output positions along this axis."""
         return (self.size + self.before + self.after - self.dilation * (self.taps - 1) - 1) // self.stride + 1
 
     def phase_and_shift(self, tap: int) -> tuple[int, int]:
-        """(r, q) such that the tap reads pixel stride * (y + q) + r for output y."""
+        """Return (r, q) such that the tap reads pixel stride * (y + q) + r for output y."""
         shift, phase = divmod(self.dilation * tap - self.before, self.stride)
         return phase, shift
 
     def pixels(self, phase: int) -> int:
-        """Pixels of the image that keeps every stride-th one from `phase` on."""
+        """Return the number of pixels of the image that keeps every stride-th one from `phase` on."""
         return max(0, -(-(self.size - phase) // self.stride))
 
 
@@ -85,7 +85,7 @@ class Geometry:
         return prod(axis.outputs for axis in self.axes)
 
     def shares_products(self) -> bool:
-        """Whether there are two axes, and classes few enough for `patch_moment` to be cheaper than the patches."""
+        """Return whether there are two axes, and classes few enough for `patch_moment` to be cheaper than patches."""
         if len(self.axes) > 2:
             return False
         pairs = self.n_taps * (self.n_taps + 1) // 2
@@ -99,13 +99,13 @@ Span = tuple[int, int]
 
 
 def relation(axis: Axis, u: int, v: int) -> Relation:
-    """What two taps must share to sum the same products along an axis."""
+    """Return what all pairs of taps have in common that sum the same products along an axis."""
     (phase_u, shift_u), (phase_v, shift_v) = axis.phase_and_shift(u), axis.phase_and_shift(v)
     return phase_u, phase_v, shift_v - shift_u
 
 
 def span(axis: Axis, u: int, v: int) -> Span:
-    """The pixels of tap u's phase image whose partners under tap v exist, over all outputs."""
+    """Return the pixels of tap u's phase image whose partners under tap v exist, over all outputs."""
     (phase_u, start), (phase_v, shift_v) = axis.phase_and_shift(u), axis.phase_and_shift(v)
     offset = shift_v - start
     low = max(start, 0, -offset)
@@ -117,7 +117,7 @@ Tap = tuple[int, int]
 
 
 def tap_classes(geometry: Geometry) -> dict[tuple[Relation, Relation], list[tuple[Tap, Tap]]]:
-    """Pairs of taps (u, v) grouped by what they share; every unordered pair is in exactly one group, one way round."""
+    """Group the pairs of taps (u, v) by their relations; every unordered pair is in exactly one group, in one order."""
     taps = list(product(range(geometry.y.taps), range(geometry.x.taps)))
     classes: dict[tuple[Relation, Relation], list[tuple[Tap, Tap]]] = defaultdict(list)
     for u, v in combinations_with_replacement(taps, 2):
@@ -131,7 +131,7 @@ def _key(geometry: Geometry, u: Tap, v: Tap) -> tuple[Relation, Relation]:
 
 
 def patch_moment(images: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Second moment [t c, t c] and sum [t c] of all patches, float64, for t taps and c channels.
+    """Return the second moment [t c, t c] and the sum [t c] of all patches, float64, for t taps and c channels.
 
     Args:
         images: [n, c, height, width], float32 or float64.
@@ -162,7 +162,7 @@ def _product_type(images: Tensor, geometry: Geometry) -> torch.dtype:
 
 
 def _phase_images(images: Tensor, geometry: Geometry, dtype: torch.dtype) -> PhaseImages:
-    """The images [height, width, n, c] that keep every stride-th pixel from each phase that a tap reads."""
+    """Return the images [height, width, n, c] that keep every stride-th pixel from each phase that a tap reads."""
 
     def phases(axis: Axis) -> set[int]:
         return {axis.phase_and_shift(tap)[0] for tap in range(axis.taps)}
@@ -174,7 +174,7 @@ def _phase_images(images: Tensor, geometry: Geometry, dtype: torch.dtype) -> Pha
 
 
 def positions_first(images: Tensor) -> Tensor:
-    """Images [n, c, height, width] as a contiguous [height, width, n, c]: rows of channels, ordered by position."""
+    """Return images [n, c, height, width] as contiguous [height, width, n, c]: rows of channels, by position."""
     n, channels, height, width = images.shape
     if images.stride(1) == 1:  # channels last already: blocks of channels move as they are
         return images.permute(2, 3, 0, 1).contiguous()
@@ -184,7 +184,8 @@ def positions_first(images: Tensor) -> Tensor:
 def _class_blocks(
     phases: PhaseImages, geometry: Geometry, members: list[tuple[Tap, Tap]]
 ) -> Iterator[tuple[Tap, Tap, Tensor]]:
-    """(u, v, A[u, v]) for every member of one class."""
+    """Yield (u, v, A[u, v]) for every member of one class."""
+    # Any member: its key is that of the whole class.
     (u, v) = members[0]
     (from_y, to_y, shift_y), (from_x, to_x, shift_x) = _key(geometry, u, v)
     left, right = phases[from_y, from_x], phases[to_y, to_x]
@@ -203,7 +204,7 @@ def _class_blocks(
 
 
 def cut(spans: list[Span]) -> list[Span]:
-    """The coarsest cut of the line such that every span is a union of pieces.
+    """Return the coarsest cut of the line such that every span is a union of pieces.
 
     >>> cut([(0, 8), (1, 8), (0, 7)])
     [(0, 1), (1, 7), (7, 8)]
@@ -217,7 +218,7 @@ def _inside(piece: Span, whole: Span) -> bool:
 
 
 def _cell(left: Tensor, right: Tensor, rows: Span, columns: Span, shift: tuple[int, int]) -> Tensor:
-    """sum of left[y, x] right[y + shift, x + shift]' over a rectangle and all samples: [c, c] float64."""
+    """Return the sum of left[y, x] right[y + shift, x + shift]' over a rectangle of all samples, [c, c] float64."""
     a = left[rows[0] : rows[1], columns[0] : columns[1]]
     b = right[rows[0] + shift[0] : rows[1] + shift[0], columns[0] + shift[1] : columns[1] + shift[1]]
     channels = a.shape[-1]
@@ -231,7 +232,8 @@ def _cell(left: Tensor, right: Tensor, rows: Span, columns: Span, shift: tuple[i
 
 
 def _patch_sum(images: Tensor, geometry: Geometry) -> Tensor:
-    """The sum of all patches over outputs and samples, [t c] float64."""
+    """Return the sum of all patches over outputs and samples, [t c] float64."""
+    # Summed over samples first: a patch's sum needs no single image.
     summed = _padded(images.sum(0, dtype=torch.float64, keepdim=True), geometry)
     return torch.stack([w.sum((0, 2, 3)) for w in _windows(summed, geometry)]).reshape(-1)
 
@@ -241,7 +243,7 @@ def _padded(images: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _windows(padded: Tensor, geometry: Geometry) -> Iterator[Tensor]:
-    """For every tap, the pixels that it reads: [n, c, outputs of each axis]."""
+    """Yield the pixels that each tap reads: [n, c, outputs of each axis]."""
     for taps in product(*(range(axis.taps) for axis in geometry.axes)):
         reads = (_reads(axis, tap) for axis, tap in zip(geometry.axes, taps, strict=True))
         yield padded[(slice(None), slice(None), *reads)]
@@ -253,12 +255,12 @@ def _reads(axis: Axis, tap: int) -> slice:
 
 
 def samples_at_once(data: Tensor) -> int:
-    """How many samples [n, ...] make a chunk of bounded size."""
+    """Return how many samples [n, ...] make a chunk of bounded size."""
     return max(1, CHUNK_ELEMENTS * len(data) // max(1, data.numel()))
 
 
 def patch_rows(images: Tensor, geometry: Geometry) -> Iterator[Tensor]:
-    """The patches of images [n, c, ...] as rows [m, t c], ordered by sample, then position: a chunk of samples at a
+    """Yield the patches of images [n, c, ...] as rows [m, t c], ordered by sample, then position: some samples at a
     time."""
     features = geometry.n_taps * images.shape[1]
     for chunk in torch.split(images, max(1, CHUNK_ELEMENTS // max(1, geometry.n_outputs * features))):

@@ -29,7 +29,7 @@ _WEIGHTS_A_BIN = 100
 
 
 def read_act_bench(path: Path) -> Benchmark:
-    """Return the benchmark of an Act-Bench file, JSON or SQLite; outputs are computed here.
+    """Return the benchmark of an Act-Bench file; outputs are computed here.
 
     Raises:
         BenchmarkError: the file has another format, or is broken; the text names the place.
@@ -41,6 +41,7 @@ def read_act_bench(path: Path) -> Benchmark:
         for entry in read_benchmark(path):
             values.append(_outputs(entry))
             cdfs.append(np.asarray(entry.cdf_values(), dtype=np.float32))
+            # The packed CDF is dropped here, so that only one form of each spectrum is in memory.
             entries.append(replace(entry, cdf=b""))
     except BenchmarkFileError as error:
         raise BenchmarkError(str(error)) from None
@@ -55,6 +56,7 @@ def read_act_bench(path: Path) -> Benchmark:
         functions=names,
         seed_scores=scores,
         test_scores=_column(entry.result.test_score for entry in entries),
+        # A result without a duration costs no time in a replay; without a result, NaN marks a training never run.
         seconds=np.where(np.isfinite(seconds) | np.isnan(scores), seconds, 0.0),
         outputs=np.stack(values),
         spectra={"empirical": _spectra(cdfs)} if any(len(cdf) for cdf in cdfs) else {},
@@ -80,6 +82,7 @@ def _column(values: Iterable[float | None]) -> Scores:
 
 def _spectra(cdfs: list[NDArray[np.float32]]) -> Spectra:
     layouts = [tuple(map(len, _layers(cdf))) for cdf in cdfs]
+    # Most functions have all layers of the network, so their layout is its own.
     (usual, _), *_ = Counter(layout for layout in layouts if layout).most_common()
     return tuple(_feature(_layers(cdf)) if layout == usual else None for cdf, layout in zip(cdfs, layouts, strict=True))
 
@@ -94,7 +97,9 @@ def _layers(cdf: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 def _feature(layers: list[NDArray[np.float32]]) -> SpectrumFeature:
     ranks = (np.arange(BINS) + 0.5) / BINS
     quantiles = [
-        np.interp(ranks, np.concatenate([[0.0], layer]), np.linspace(*_RANGE, len(layer) + 1)) for layer in layers
+        # The CDF inverted: log-eigenvalues at given ranks, linear within a bin of the histogram.
+        np.interp(ranks, np.concatenate([[0.0], layer]), np.linspace(*_RANGE, len(layer) + 1))
+        for layer in layers
     ]
     names = tuple(f"layer_{i}" for i in range(len(layers)))
     return SpectrumFeature(names, tuple(_WEIGHTS_A_BIN * len(layer) for layer in layers), np.stack(quantiles))

@@ -140,6 +140,7 @@ class Benchmark:
             raise BenchmarkError(f"fraction is {fraction}; it must be above 0 and at most 1")
         finite = np.flatnonzero(~np.isnan(self.scores))
         order = finite[np.argsort(-self.scores[finite], kind="stable")]
+        # Less a rounding error: 0.07 * 100 is slightly above 7, and its ceiling would be 8.
         place = min(int(np.ceil(fraction * len(self) - 1e-9)), len(order))
         return order[self.scores[order] >= self.scores[order[place - 1]]] if place else order
 
@@ -164,6 +165,7 @@ class Benchmark:
         They have only the baselines in common, with which every search begins.
         """
         others = np.setdiff1d(np.arange(len(self)), self.baselines)
+        # NumPy promises the raw bits of PCG64 for ever, but not the draws of its Generator: halves stay the same.
         drawn = others[np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")]
         halves = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
         first, second = (self.subset(np.sort(np.concatenate([self.baselines, half]))) for half in halves)
@@ -198,6 +200,7 @@ class Benchmark:
 
     @cached_property
     def _positions(self) -> dict[str, int]:
+        # A function's own name wins over an alias of another one.
         names = {alias: i for i, aliases in enumerate(self.aliases) for alias in aliases}
         return names | {name: i for i, name in enumerate(self.functions)}
 
@@ -228,7 +231,7 @@ def _medians(values: Scores, trained: NDArray[np.bool_]) -> Scores:
 
 
 def _finite_medians(values: Scores) -> Scores:
-    """The median of each row, with NaN left out; NaN where the row has nothing else."""
+    """Return the median of each row, with NaN left out; NaN where the row has nothing else."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="All-NaN slice", category=RuntimeWarning)
         return np.asarray(np.nanmedian(values, axis=1), dtype=np.float64)

@@ -67,6 +67,7 @@ def benchmark_from_run(
         functions=tuple(functions[i] for i in ids),
         seed_scores=tables.of("score"),
         test_scores=tables.of("test_score"),
+        # Not NaN: without seconds, a diverged training would look like one that was never run.
         seconds=tables.of("seconds", missing=0.0),
         outputs=np.stack([outputs(functions[i]) for i in ids]),
         spectra=_spectra(store, task.id, ids),

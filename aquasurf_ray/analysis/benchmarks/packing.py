@@ -55,6 +55,7 @@ def coarse(feature: SpectrumFeature) -> SpectrumFeature:
 def pack_spectrum(feature: SpectrumFeature) -> bytes:
     """Pack one function's spectrum; the layers and the number of bins are stored elsewhere."""
     levels = np.rint(coarse(feature).quantiles / _LOG_STEP).astype(np.int64)
+    # Bins ascend, so the first is the smallest.
     low = levels[:, 0].astype("<i4")
     return low.tobytes() + _planes(_differences((levels - levels[:, :1]).astype(np.uint16)))
 
@@ -69,6 +70,7 @@ def unpack_spectrum(cell: bytes, names: tuple[str, ...], n_weights: tuple[int, .
 
 def _differences(levels: Levels) -> Levels:
     """Return the first level, then the difference of each level to the one before, modulo 2**16."""
+    # Differences wrap around in 16 bits, and sums wrap back, so no level is too far from its neighbour.
     return np.diff(levels, axis=-1, prepend=np.uint16(0)).astype(np.uint16)
 
 

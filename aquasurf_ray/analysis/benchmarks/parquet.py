@@ -29,7 +29,7 @@ _KEY = b"aquasurf_benchmark"
 _VERSION = 1
 _MAGIC = b"PAR1"
 _PARQUET = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
-_OWN = ("val_score", "test_score", "seconds")
+_TABLES = ("val_score", "test_score", "seconds")
 
 Layout = tuple[tuple[str, ...], tuple[int, ...]]
 
@@ -69,6 +69,7 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
     }
     metadata = {_KEY: json.dumps(head, sort_keys=True).encode()}
     table = pyarrow.table(columns).replace_schema_metadata(metadata)
+    # Renamed when it is complete, so that nobody loads half a benchmark.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         pyarrow.parquet.write_table(table, unfinished, **_PARQUET)
@@ -129,11 +130,12 @@ def _read_parquet(path: Path) -> Benchmark:
         raise BenchmarkError(f"'{path}' is damaged: {error}") from None
     metadata = table.schema.metadata or {}
     if _KEY not in metadata:
-        raise BenchmarkError(f"'{path}' is Parquet, but no benchmark: its metadata has no '{_KEY.decode()}'")
+        raise BenchmarkError(f"'{path}' is Parquet, but not a benchmark: its metadata has no '{_KEY.decode()}'")
     try:
         head = json.loads(metadata[_KEY])
         if head["version"] == _VERSION:
             return _benchmark(table, head)
+    # BenchmarkError is a ValueError too: parts of different lengths also mean a damaged file.
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BenchmarkError(f"'{path}' is damaged: {type(error).__name__}: {error}") from None
     raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads version {_VERSION}")
@@ -171,6 +173,7 @@ def _order_of_sample(n: int) -> NDArray[np.int64]:
 
 def _number_columns(pyarrow: Any, metrics: Mapping[str, Scores], trained: NDArray[np.bool_]) -> dict[str, Any]:
     return {
+        # Null for a training that was never run, NaN for one that diverged.
         f"{name}_{seed}": pyarrow.array(column, pyarrow.float64(), mask=~trained[:, seed] & np.isnan(column))
         for name, values in metrics.items()
         for seed, column in enumerate(values.T)

@@ -38,6 +38,7 @@ def comparable_rows(features: Sequence[SpectrumFeature | None]) -> Rows:
     quantiles = [feature.quantiles for i in found.tolist() if (feature := features[i]) is not None]
     placed = np.stack([_at_depths(_in_bins(each)).ravel() for each in quantiles])
     deviations = placed - np.median(placed, axis=0)
+    # With this factor, the Manhattan distance of two rows is a mean over their values, in typical deviations.
     typical = float(np.abs(deviations).mean()) or 1.0
     rows[found] = deviations / (typical * DEPTHS * BINS)
     return rows

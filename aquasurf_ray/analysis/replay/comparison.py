@@ -106,10 +106,10 @@ class Comparison:
             "evaluations": self.evaluations,
             "reference": self.reference,
             "goals": asdict(self.goals),
-            "policies": {policy: self._figures(policy) for policy in self.measures},
+            "policies": {policy: self._policy_document(policy) for policy in self.measures},
         }
 
-    def _figures(self, policy: str) -> dict[str, Any]:
+    def _policy_document(self, policy: str) -> dict[str, Any]:
         measures = self.measures[policy]
         curve = quantiles(measures.best_so_far.T, [0.25, 0.5, 0.75])
         return {
@@ -145,6 +145,7 @@ def compare(traces: Mapping[str, Sequence[Trace]], benchmark: Benchmark, referen
     """
     if reference not in traces:
         raise AnalysisError(f"reference must be one of {', '.join(traces)}, got '{reference}'")
+    # Each run has goals of its own, because it may have been given only some of the functions.
     measures = {
         policy: measure(runs, [goals_of(benchmark.scores[run.candidates]) for run in runs])
         for policy, runs in traces.items()
@@ -190,10 +191,9 @@ def signed_rank_p(a: Floats, b: Floats) -> float:
     largest = np.abs(differences).max()
     if largest == 0:
         return 1.0
-    whole = np.round(
-        differences / largest, DIGITS
-    )  # equal differences rank as ties, though floats differ in the last bit
-    return float(wilcoxon(whole, zero_method="pratt").pvalue)
+    # Rounded, so that equal differences rank as ties although floats differ in the last bit.
+    rounded = np.round(differences / largest, DIGITS)
+    return float(wilcoxon(rounded, zero_method="pratt").pvalue)
 
 
 def _test(theirs: Floats, reference: Floats, p: float, p_holm: float) -> PairedTest:

@@ -54,6 +54,7 @@ def draw_curves(axes: Axes, comparison: Comparison, sign: float = 1.0) -> None:
         colour, dashes = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
         axes.fill_between(number, sign * q25, sign * q75, step="post", color=colour, alpha=0.15, linewidth=0)
         axes.step(number, sign * median, dashes, where="post", color=colour, label=policy)
+        # The first tenth of a search may begin far below: the axis leaves it out, so that the rest is not squeezed.
         lowest = min(lowest, q25[len(q25) // 10])
     for name, score in comparison.goals.top.items():
         axes.axhline(sign * score, color="0.6", linewidth=0.8, zorder=0)

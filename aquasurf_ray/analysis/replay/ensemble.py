@@ -43,6 +43,7 @@ class EnsemblePredictor:
         predictions = [member.predict(known, scores) for member in self._members]
         expected: Scores = np.mean([prediction.scores for prediction in predictions], axis=0)
         merits = np.full(len(self.placed), np.nan)
+        # Ranks, because members' merits may be scores, bounds or improvements, on scales that do not compare.
         ranks = [rankdata(prediction.merits[self.placed]) for prediction in predictions]
         merits[self.placed] = np.mean(ranks, axis=0)
         return Prediction(expected, merits)

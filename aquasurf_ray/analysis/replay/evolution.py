@@ -52,6 +52,7 @@ class EvolutionPolicy(Policy):
 
     def observe(self, candidate: int, score: float | None) -> None:
         """Record a result as the youngest of the population; None for a diverged training."""
+        # Popped first, so that a repeated result becomes the youngest in the dictionary's order.
         self._scores.pop(candidate, None)
         self._scores[candidate] = DIVERGED if score is None else float(score)
 
@@ -61,9 +62,11 @@ class EvolutionPolicy(Policy):
         open_ = self._open(running, allowed)
         if not open_.any():
             return None
+        # Seeded by the state of the search, so that asking again in the same state gives the same suggestion.
         rng = np.random.default_rng([self._seed, len(self._scores), *running])
         found = self._mutant(open_, rng) if len(self._scores) + len(running) >= self._population else None
         candidate, genome = found or self._random(open_, rng)
+        # Offspring mutate the spelling that was drawn, not another name of the same function.
         self._genomes[candidate] = genome
         return Suggestion(candidate, None, 1, (), "")
 

@@ -25,15 +25,16 @@ from aquasurf_ray.surrogate.spectra import feature_matrix
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
+# Weak, so that what was computed for a benchmark goes with it.
 _made: WeakKeyDictionary[Benchmark, dict[Any, Any]] = WeakKeyDictionary()
 
 
 def made_once(benchmark: Benchmark, key: Any, make: Callable[[], T]) -> T:
     """Return the result of `make`, which is stored with the benchmark under `key`."""
-    kept = _made.setdefault(benchmark, {})
-    if key not in kept:
-        kept[key] = make()
-    value: T = kept[key]
+    results = _made.setdefault(benchmark, {})
+    if key not in results:
+        results[key] = make()
+    value: T = results[key]
     return value
 
 

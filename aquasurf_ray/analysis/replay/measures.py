@@ -84,6 +84,7 @@ def goals_of(scores: Floats) -> Goals:
     descending = -np.sort(-scores[np.isfinite(scores)])
     if not len(descending):
         raise AnalysisError(f"none of {len(scores)} functions has a score")
+    # Less a rounding error, as in `Benchmark.top`. Functions that diverged count in n, but have no place.
     places = {name: math.ceil(share * len(scores) - 1e-9) for name, share in TOP_FRACTIONS.items()}
     top = {name: float(descending[min(place, len(descending)) - 1]) for name, place in places.items()}
     return Goals(top, float(descending[0]), float(descending[-1]))

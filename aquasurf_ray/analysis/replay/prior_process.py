@@ -44,7 +44,7 @@ class TransferredProcess:
 
     def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor.predict`; the scores must be normal quantiles of ranks."""
-        prior = np.nan_to_num(self.prior)
+        prior = np.nan_to_num(self.prior)  # 0, the median in normal quantiles, where nothing is known
         explained = trust(prior[known], scores) * prior
         process, rows = self.process.fitted(space, known, scores - explained[known])
         mean, deviation = process.predict_distances_with_deviation(rows)

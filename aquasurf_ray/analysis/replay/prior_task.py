@@ -53,6 +53,7 @@ class Source:
             same: the index of each function in the source, int64 [n]; -1 where the source lacks it.
             outputs, spectra: the features of the functions, in the format of the source's.
         """
+        # A training that diverged shares the last rank, as in a search.
         ranks = normal_ranks(np.where(np.isnan(self.scores), np.nanmin(self.scores), self.scores))
         prior = np.where(same < 0, np.nan, ranks[same])
         lacking = np.flatnonzero(same < 0)
@@ -65,4 +66,5 @@ class Source:
         if np.isfinite(self.spectra).any() and np.isfinite(spectra).any():
             features.append(FeatureDistances(np.concatenate([self.spectra, spectra]), "manhattan"))
         known = np.arange(len(ranks))
+        # Source and task form one space, whose first rows are the source's; only the task's are returned.
         return MetricNeighbors()(MetricSpace(features), known, ranks).scores[len(ranks) :]

@@ -114,6 +114,7 @@ def simulate(
 def draw_candidates(benchmark: Benchmark, n: int, seed: int) -> Indices:
     """Return a random subset of n of the benchmark's candidates, ascending: int64 [n]; all if there are not more."""
     others = benchmark.candidates
+    # Raw bits, as in `Benchmark.split`: the subset of a seed is the same with every version of NumPy.
     drawn = np.argsort(np.random.PCG64(seed).random_raw(len(others)), kind="stable")
     return np.sort(others[drawn[:n]])
 
@@ -168,6 +169,7 @@ class _Search:
             raise AnalysisError(f"the policy suggested candidate {candidate}, which it may not train (again)")
         self._open[candidate] = False
         started = _Started(candidate, now, np.nan if predicted is None else predicted, took)
+        # The number breaks ties of equal ends: the training that began first ends first.
         heapq.heappush(self._running, (now + self._seconds[candidate], self._n_started, started))
         self._n_started += 1
         return True
@@ -179,14 +181,15 @@ def _world(benchmark: Benchmark, seed: int, observe: str) -> tuple[Scores, Score
         raise AnalysisError(f"observe is {observe!r}; choose one of {', '.join(get_args(Observe))}")
     trained = benchmark.trained
     if observe == "median":
-        there: Mask = np.asarray(trained.any(axis=1))
+        any_seed: Mask = np.asarray(trained.any(axis=1))
         seconds = np.zeros(len(benchmark))
         known = np.isfinite(benchmark.seconds).any(axis=1)
         seconds[known] = np.nanmedian(benchmark.seconds[known], axis=1)
-        return benchmark.scores, seconds, there
+        return benchmark.scores, seconds, any_seed
     columns = np.full(len(benchmark), seed % benchmark.n_seeds)
     if observe == "draw":
         chosen = (np.random.default_rng(seed).random(len(benchmark)) * trained.sum(axis=1)).astype(np.int64)
+        # Each row's trained seeds come first in this order, so the draw cannot hit one that was never run.
         columns = np.argsort(~trained, axis=1, kind="stable")[np.arange(len(benchmark)), chosen]
     cells = np.arange(len(benchmark)), columns
     return benchmark.seed_scores[cells], np.nan_to_num(benchmark.seconds[cells]), trained[cells]

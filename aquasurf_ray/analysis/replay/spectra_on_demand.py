@@ -79,6 +79,7 @@ class SpectraOnDemandPolicy(PredictorPolicy):
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
         """Compute spectra, then suggest as `PredictorPolicy.suggest` does."""
         taken = {*pending, *self.observations}
+        # Trained candidates first: predictions are made from their spectra.
         self._pay(sorted(taken))
         prediction = self._predict()
         if prediction is not None and self._left:

@@ -40,7 +40,7 @@ class Spellings:
 
     def find(self, name: str) -> int | None:
         """Return the candidate with this canonically spelled name, or None if the benchmark lacks the function."""
-        if name not in self._candidates:
+        if name not in self._candidates:  # also remembers that a name leads to no candidate
             self._candidates[name] = self._by_fingerprint.get(fingerprint(name))
         return self._candidates[name]
 
@@ -78,6 +78,7 @@ class Spellings:
             for genome in map(parse, names):
                 shapes.setdefault(_shape(genome), []).append((candidate, genome))
         needed, reached = {}, set[int]()
+        # From the largest shape down, so that a smaller one is needed only for functions that no larger one has.
         for shape, spelled in sorted(shapes.items(), key=lambda item: -len(item[1])):
             candidates = {candidate for candidate, _ in spelled}
             if not candidates <= reached:

@@ -62,8 +62,8 @@ def fitting(settings: SurrogateSettings, benchmark: Benchmark) -> ReplaySettings
     return replace(replayed, fisher=kinds[0]) if len(kinds) == 1 else replayed
 
 
-def parse_settings(name: str, unsaid: ReplaySettings = DEFAULTS) -> ReplaySettings:
-    """Return the settings in a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE, and for all others those in `unsaid`.
+def parse_settings(name: str, defaults: ReplaySettings = DEFAULTS) -> ReplaySettings:
+    """Return the settings in a name like REGRESSOR/FEATURES/SPACE:SETTING=VALUE; `defaults` has all others.
 
     Raises:
         AnalysisError: a setting is unknown, or a value has the wrong type.
@@ -79,12 +79,14 @@ def parse_settings(name: str, unsaid: ReplaySettings = DEFAULTS) -> ReplaySettin
         key, equals, text = option.partition("=")
         if key not in kinds or not equals or key in values:
             known = ", ".join(list(kinds)[3:])  # the first three are the name's own parts
-            raise AnalysisError(f"'{option}' in '{name}' is no setting; write SETTING=VALUE, each once, with: {known}")
+            raise AnalysisError(
+                f"'{option}' in '{name}' is not a setting; write SETTING=VALUE, each once, with: {known}"
+            )
         try:
             values[key] = kinds[key](text)
         except ValueError:
             raise AnalysisError(f"'{option}' in '{name}' must be {kinds[key].__name__}") from None
-    return replace(unsaid, **values)
+    return replace(defaults, **values)
 
 
 def surrogate_policy(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> PredictorPolicy:
@@ -147,6 +149,7 @@ def surrogate_features(settings: ReplaySettings, benchmark: Benchmark, seed: int
         spectra = spectrum_rows(benchmark, settings.fisher, weighting)
         key = ("spectra's distances", settings.fisher, weighting)
         feature = made_once(benchmark, key, lambda: FeatureDistances(spectra, "manhattan"))
+        # The distances are shared by all searches; what a search knows of them is its own.
         partly = settings.spectra or settings.on_demand
         found.append(PartlyKnown(feature, _with_spectrum(settings, len(benchmark), seed)) if partly else feature)
     return found

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 MAX_TRIES = 200  # trials for one suggestion, after which a random candidate is taken
-DIVERGED = float("-inf")
+DIVERGED = float("-inf")  # Optuna accepts infinite values, but not NaN
 SCHEMA = "schema"
 
 
@@ -102,6 +102,7 @@ class TpePolicy(Policy):
         """Return a trial of a candidate that Optuna did not choose, under one of its names."""
         genomes = self._spellings.genomes[candidate]
         genome = genomes[self._rng.integers(len(genomes))]
+        # An enqueued trial is the next one that `ask` returns, and has a value only for parameters that were asked for.
         self.study.enqueue_trial(_choices(genome, self._spellings.schemas))
         trial = self.study.ask()
         _chosen_name(trial, self._spellings.schemas)

@@ -97,7 +97,7 @@ def parse_transfer(name: str) -> TransferSettings:
         key, equals, text = option.partition("=")
         if key not in known or not equals or key in values:
             raise AnalysisError(
-                f"'{option}' in '{name}' is no setting; write SETTING=VALUE, each once, with: {', '.join(known)}"
+                f"'{option}' in '{name}' is not a setting; write SETTING=VALUE, each once, with: {', '.join(known)}"
             )
         values[key] = text
     search = values.pop("search", "0")
@@ -129,6 +129,7 @@ def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Score
     trained = _trained(other, settings, fisher, draw)
     scores = other.scores[trained]
     if settings.scores == "negated":
+        # Negated, the worst become the best: a training that diverged must have a score for that.
         scores = -np.where(np.isnan(scores), np.nanmin(scores), scores)
     elif settings.scores == "shuffled":
         scores = np.random.default_rng(draw).permutation(scores)

@@ -79,6 +79,7 @@ def _section(section: Json) -> str:
 def _in_script(shown: Json) -> str:
     """Return JSON that is safe inside a script element, whatever its content."""
     text = json.dumps(shown, separators=(",", ":"), allow_nan=False)
+    # "</script>" in a text would end the element, and the two separators end a line in older JavaScript.
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

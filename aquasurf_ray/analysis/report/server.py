@@ -52,6 +52,7 @@ class LiveReport:
         Raises:
             StoreError: there is no document yet, and the database cannot be read.
         """
+        # One thread at a time: the first of several requests builds the document, the others get it.
         with self._lock:
             try:
                 self._look()
@@ -67,6 +68,7 @@ class LiveReport:
         if self._shown and not new:
             return
         findings = read_findings(self._store, self._name, self._again, quick=run.status in ("new", "running"))
+        # Read before the findings: a line that comes in between is found again by the next request.
         self._seq = new[-1].seq if new else self._seq
         self._shown = document(findings) | {"version": f"{self._seq}-{run.status}"}
 
@@ -93,6 +95,7 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
 
         def _answer_request(self) -> None:
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
+            # A page of another site can make the browser come here under its own name (DNS rebinding), not under ours.
             if host not in _NAMES:
                 self.send_error(403, "only requests from this machine are answered")
             elif self.path == "/":

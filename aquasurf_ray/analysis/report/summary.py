@@ -46,6 +46,7 @@ def leaderboard(findings: Findings) -> str:
         return f"<p>No training has a score{f'; {n} diverged' if n else ' yet'}.</p>"
     columns = ("rank", "function", findings.metric_name, "test", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
+    # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
     board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells])

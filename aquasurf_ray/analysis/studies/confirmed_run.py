@@ -1,4 +1,4 @@
-"""Confirmations as the store has them: what the best functions of a run score when retrained with new seeds."""
+"""Confirmations, read from the store: the scores of a run's best functions, retrained with new seeds."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     first = int(run.config["first_seed"])
     seeds = range(first, first + int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    # Confirming seeds begin after the seed that the functions were selected on.
     selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
     model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
@@ -81,6 +82,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
     compared = [paired_difference(row, scores[reference]) for row in scores]
+    # Baselines are shown, but they are not candidates for a discovery: Holm's correction counts winners only.
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
     confirmed = [
         ConfirmedFunction(
@@ -104,7 +106,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
 
 
 def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
-    """Validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
+    """Return validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
     scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
     for request in store.snapshot(run.id).evaluations:
         done = request.evaluation

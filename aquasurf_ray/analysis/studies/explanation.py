@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.workers.inspection import Inspection, Look, Site
 
+# The shares and distances of the three classes above.
 FLAT = 0.1
 BENT = 0.1
 NEAR_ZERO = 0.1
@@ -88,6 +89,7 @@ def explain(inspection: Inspection, relu: Inspection | None) -> Explanation:
 
 def _layer(function: Activation, before: Site, after: Site) -> LayerUse:
     found = np.abs(np.concatenate([slopes(function, before.inputs), slopes(function, after.inputs)]))
+    # Not the maximum: the slope of some functions has a pole, next to which everything would be flat.
     steepest = float(np.quantile(found, 0.95))
     return LayerUse(before.name, usage(function, before.inputs, steepest), usage(function, after.inputs, steepest))
 
@@ -124,7 +126,7 @@ def values_and_slopes(function: Activation, x: Floats) -> tuple[Floats, Floats]:
     """
     points = torch.from_numpy(np.asarray(x, dtype=np.float64).copy()).requires_grad_()
     values = function(points)
-    if not values.requires_grad:
+    if not values.requires_grad:  # a constant, or a step function without a gradient
         return values.detach().numpy(), np.zeros_like(x)
     (slope,) = torch.autograd.grad(values.sum(), points)
     return values.detach().numpy(), slope.numpy()

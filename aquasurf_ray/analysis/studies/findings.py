@@ -24,7 +24,7 @@ from aquasurf_ray.store import (
 from aquasurf_ray.store.records.runs import EmbeddingRecord
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
-CURVES = 5
+CURVES = 5  # learning curves of so many functions are read and drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,7 @@ class Findings:
 
     def _moment(self, request: RequestedEvaluation) -> tuple[datetime, int]:
         ended = request.evaluation.finished_at
+        # A reused result ended before this run asked for it; an import has no time at all.
         return max(request.suggested_at, ended) if ended else request.suggested_at, request.position
 
     @cached_property
@@ -152,6 +153,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
 
 
 def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
+    # From the worst up: the best training of each function stays.
     rows = {row.function_id: row for row in reversed(board) if row.stopped_early is None}
     return tuple(sorted(rows.values(), key=lambda row: row.rank))
 

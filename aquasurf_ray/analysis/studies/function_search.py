@@ -91,6 +91,7 @@ def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFuncti
             continue
         if not can_be_read(function.name):
             continue
+        # Shapes are measured by sampling the function, so they come last, and only if they matter.
         if not (wanted.shapes or wanted.not_shapes) or _has_shape(shape_of(function.name), wanted):
             found.append(FoundFunction(function, None if near is None else _distance(function.name, near)))
     return sorted(found, key=_place)

@@ -1,4 +1,4 @@
-"""A comparison of two runs of one task: the differences in their configuration, and how soon each found what.
+"""A comparison of two runs of one task: the differences in their configuration, and how soon each reached a score.
 
 Evaluations are counted after the baselines, in the order of their results. A higher score is better. Two runs with the
 same training seed share the results of the functions that both trained, so a comparison of these functions means
@@ -15,6 +15,7 @@ import numpy as np
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.studies.findings import Findings
 
+# Settings that say where a run lives, and digests, which only repeat differences of other settings.
 _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest", "space_digest"})
 
 
@@ -61,6 +62,7 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
         names = " and ".join(f"{found.task.name} (version {found.task.version})" for found in (first, second))
         raise AnalysisError(f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}")
     bests = [found.best.score for found in (first, second) if found.best]
+    # The lower of the two, so that both have reached it, and the question is how soon.
     goal = min(bests) if len(bests) == 2 else None
     trained = [{request.function for request in found.finished} for found in (first, second)]
     return RunComparison(

@@ -1,4 +1,4 @@
-"""Transfers as the store has them: what the best functions of a run score on another task, with several seeds."""
+"""Transfers, read from the store: the scores of a run's best functions on another task, with several seeds."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     functions, baselines = store.candidates(run.id), baseline_ids(store, source)
     seeds = range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    # The best score of each function: from the worst up, later rows replace earlier ones.
     selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
     reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])]
     compared = [paired_difference(row, reference) for row in scores]
@@ -97,7 +98,8 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
 
 
 def _median(scores: np.ndarray) -> float | None:
-    """
+    """Return the median over seeds, with NaN as the worst score; None if the median training diverged.
+
     >>> _median(np.array([0.9, np.nan, 0.7])), _median(np.array([0.9, np.nan, np.nan]))
     (0.7, None)
     """

@@ -56,7 +56,7 @@ def test_a_name_says_the_settings() -> None:
         (
             "knr/both/umap:neighbours=3",
             AnalysisError,
-            "'neighbours=3' in .* is no setting; write SETTING=VALUE, each once, with: weighting",
+            "'neighbours=3' in .* is not a setting; write SETTING=VALUE, each once, with: weighting",
         ),
         ("knr/both/umap:n_neighbors_spectrum=x", AnalysisError, "must be int"),
         ("knn/both/umap", SurrogateError, "unknown regressor 'knn'"),

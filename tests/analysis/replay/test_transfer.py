@@ -79,7 +79,7 @@ def test_a_good_source_is_followed_and_a_bad_one_is_not(synthetic_benchmark: Ben
     [
         ("transfer:", AnalysisError, "must be transfer:BENCHMARK"),
         ("transfer:x:search=few", AnalysisError, "must be transfer:BENCHMARK, and search a number"),
-        ("transfer:x:k=3", AnalysisError, "'k=3' in .* is no setting; .*: search, scores, features, fisher"),
+        ("transfer:x:k=3", AnalysisError, "'k=3' in .* is not a setting; .*: search, scores, features, fisher"),
         ("transfer:x:scores=wrong", AnalysisError, "scores must be one of true, negated, shuffled, got 'wrong'"),
         ("transfer:x:fisher=exact", AnalysisError, "fisher must be one of sampled, empirical, got 'exact'"),
         ("transfer:act-bench-nothing", BenchmarkError, "no benchmark 'act-bench-nothing'"),

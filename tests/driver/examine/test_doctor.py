@@ -120,7 +120,7 @@ def test_a_database_of_another_version_is_told_and_left(no_ray, store_url, versi
         store._write(lambda c: c.exec_driver_sql(f"UPDATE aquasurf_version SET version_num = '{version}'"))
     found = findings(store=store_url)
     if version == "9999":
-        assert "newer than this code; upgrade aquasurf-ray" in said(found, "problem")
+        assert "newer than this version knows; upgrade aquasurf-ray" in said(found, "problem")
     else:
         assert "schema 0001, older; a search upgrades it" in said(found, "warning")
         assert "problem" not in {finding.level for finding in found}

@@ -67,17 +67,17 @@ class TestJsonMembers:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("[]", "byte 0: a JSON object is expected, got '['"),
-            ("nonsense", "byte 0: a JSON object is expected, got 'n'"),
-            ("{} {}", "byte 3: the JSON object is over, got '{' behind it"),
-            ('{"relu(x)": {},}', "byte 15: a name in double quotes is expected, got '}'"),
-            ('{"relu(x)": 1}', r"byte 12: in entry 'relu(x)': an object is expected, got '1'"),
-            ('{"relu(x)" {}}', r"byte 11: in entry 'relu(x)': ':' is expected, got '{'"),
+            ("[]", "byte 0: expected a JSON object, got '['"),
+            ("nonsense", "byte 0: expected a JSON object, got 'n'"),
+            ("{} {}", "byte 3: expected the end of the file after the JSON object, got '{'"),
+            ('{"relu(x)": {},}', "byte 15: expected a name in double quotes, got '}'"),
+            ('{"relu(x)": 1}', r"byte 12: in entry 'relu(x)': expected an object, got '1'"),
+            ('{"relu(x)" {}}', r"byte 11: in entry 'relu(x)': expected ':', got '{'"),
             ('{"é": {"a": nul}}', r"byte 13: in entry '\xe9': Expecting value"),
             ('{"a": {"b": 1 "c": 2}}', "byte 14: in entry 'a': Expecting ',' delimiter"),
-            ('{"a": {}, "a": {}}', "byte 10: entry 'a' is there a second time"),
-            ('{"a": {"b": 1, "b": 1}}', "byte 6: in entry 'a': 'b' is there twice"),
-            ('{"a": {"b": {"c": 1, "c": 1}}}', "byte 6: in entry 'a': 'c' is there twice"),
+            ('{"a": {}, "a": {}}', "byte 10: entry 'a' appears twice"),
+            ('{"a": {"b": 1, "b": 1}}', "byte 6: in entry 'a': 'b' appears twice"),
+            ('{"a": {"b": {"c": 1, "c": 1}}}', "byte 6: in entry 'a': 'c' appears twice"),
             ('{"a": {"b": ' + "[" * 10_000, "byte 6: in entry 'a': brackets are nested too deeply"),
             ('{"a": {"b": ' + "1" * 5_000 + "}}", "byte 6: in entry 'a': Exceeds the limit"),
         ],
@@ -180,7 +180,7 @@ class TestEntries:
 
     def test_no_file_no_regular_file(self, tmp_path):
         assert "absent.json' cannot be read: No such file" in refusal(tmp_path / "absent.json")
-        assert "is no regular file" in refusal(tmp_path)
+        assert "is not a regular file" in refusal(tmp_path)
 
     def test_a_sqlite_database_is_named_as_one(self, path):
         connection = sqlite3.connect(path.with_name("results.db"))

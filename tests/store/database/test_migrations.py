@@ -198,7 +198,7 @@ def test_a_readers_grant_and_a_view_of_the_users_own_outlive_the_migration(old_u
 
 def test_it_is_not_migrated_against_the_callers_will(old_url):
     before = old_tables(old_url)
-    with pytest.raises(StoreTooOld, match=f"is of version 0001, this code needs {HEAD_REVISION}"):
+    with pytest.raises(StoreTooOld, match=f"has schema 0001, this version needs {HEAD_REVISION}"):
         Store.open(old_url, migrate=False)
     assert (version(old_url), old_tables(old_url)) == ("0001", before)
 

@@ -212,7 +212,7 @@ class TestMigration:
     def test_a_newer_database_is_refused_in_a_sentence(self, store_url):
         with Store.open(store_url) as opened:
             opened._write(lambda c: c.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")))
-        with pytest.raises(StoreTooNew, match=r"is of version 9999, newer than this code; upgrade aquasurf-ray"):
+        with pytest.raises(StoreTooNew, match=r"has schema 9999, newer than this version knows; upgrade aquasurf-ray"):
             Store.open(store_url)
 
     @pytest.mark.parametrize("statement", [1, 7, 30])

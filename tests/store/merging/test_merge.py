@@ -459,11 +459,11 @@ def test_an_older_or_newer_database_of_postgresql_is_refused_in_a_sentence(new, 
     with engine.begin() as connection:
         upgrade(connection, "0002")
     with open_store(new("one.db")) as opened:
-        with pytest.raises(StoreTooOld, match="is of version 0002"):
+        with pytest.raises(StoreTooOld, match="has schema 0002"):
             opened.merge(postgres_url)
         with engine.begin() as connection:
             connection.exec_driver_sql("UPDATE aquasurf_version SET version_num = '9999'")
-        with pytest.raises(StoreTooNew, match="newer than this code"):
+        with pytest.raises(StoreTooNew, match="newer than this version"):
             opened.merge(postgres_url)
     engine.dispose()
 
@@ -501,7 +501,7 @@ def test_what_is_no_other_store_is_refused_and_not_made(new, tmp_path):
             opened.merge(one)
         with pytest.raises(StoreUnavailable, match="no database at"):
             opened.merge(f"sqlite:///{tmp_path}/none.db")
-        for name, words in (("foreign.db", "no store of this program"), ("text.db", "not a SQLite database")):
+        for name, words in (("foreign.db", "another program.s SQLite file"), ("text.db", "not a SQLite database")):
             for look in (opened.merge, check_mergeable):
                 with pytest.raises(WrongDatabase, match=words):
                     look(f"sqlite:///{tmp_path}/{name}")
@@ -549,12 +549,15 @@ def test_a_copy_that_finds_no_room_says_where_it_should_have_been(blank, tmp_pat
         pytest.skip("no small disk can be made here")
     try:
         monkeypatch.setattr(tempfile, "tempdir", str(place))
-        with Store.open(here) as store, pytest.raises(StoreFull, match=r"copy of .* by TMPDIR") as full:
+        with Store.open(here) as store, pytest.raises(StoreFull, match=r"copy of .*set TMPDIR") as full:
             store.merge(f"sqlite:///{other}")
         assert str(full.value).startswith(f"no space left in '{place}'")
         assert not list(place.iterdir())
     finally:
         subprocess.run(["umount", str(place)], check=True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with Store.open(here) as store, pytest.raises(StoreUnavailable, match=r"no place for a copy .* by TMPDIR"):
+    with (
+        Store.open(here) as store,
+        pytest.raises(StoreUnavailable, match=r"cannot create a temporary copy .*set TMPDIR"),
+    ):
         store.merge(f"sqlite:///{other}")

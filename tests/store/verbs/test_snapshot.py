@@ -133,7 +133,7 @@ def test_nothing_is_overwritten(store, tmp_path):
     store.write_snapshot(tmp_path / "out")
     (tmp_path / "file").write_text("mine")
     for name in ("out", "file"):
-        with pytest.raises(ExportError, match="is there already; name a new folder"):
+        with pytest.raises(ExportError, match="already exists; name a new folder"):
             store.write_snapshot(tmp_path / name)
     with pytest.raises(ExportError, match="cannot be written: No such file or directory"):
         store.write_snapshot(tmp_path / "nowhere" / "out")

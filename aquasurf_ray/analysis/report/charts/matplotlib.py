@@ -121,6 +121,7 @@ def _band(mark: Band, axes: Axes, number: int) -> None:
 
 @_draw.register(Intervals)
 def _intervals(mark: Intervals, axes: Axes, number: int) -> None:
+    # A function with one seed has a mean without an interval: its bar has no length.
     reach = np.nan_to_num(np.stack([mark.mean - mark.low, mark.high - mark.mean]))
     at = np.arange(len(mark.rows))
     axes.errorbar(mark.mean, at, xerr=reach, fmt="o", color=_colour(mark.colour), label=mark.name, zorder=number)

@@ -53,7 +53,7 @@ def _figure(panel: Panel, height: int, numbers: Mapping[str, int]) -> Json:
         "yaxis": _axis(panel.y),
         "hovermode": "closest",
         "barmode": "overlay",
-        "uirevision": "kept",
+        "uirevision": "kept",  # one value for ever: a live page keeps the reader's zoom when it redraws
     }
     rows = next((row_names(mark) for mark in panel.marks if isinstance(mark, (Intervals, Bars, Spans))), ())
     if rows:
@@ -115,13 +115,13 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
     if mark.values is not None:
         bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
         marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
-        marker |= {
-            "line": {"width": 1, "color": GROUND}
-        }  # the darkest and the brightest colours are close to that of a background
+        # An outline, because the darkest and the brightest colours are close to that of a background.
+        marker |= {"line": {"width": 1, "color": GROUND}}
         marker |= {"showscale": bool(mark.scale), "colorbar": bar}
     trace: Json = {"type": "scatter", "mode": "markers", "name": mark.name, "marker": marker, "showlegend": mark.shown}
     trace |= {"x": _array(mark.x), "y": _array(mark.y)}
     if mark.functions:
+        # The script shows the function's row of the table in place of Plotly's own label.
         trace |= {"customdata": [numbers[name] for name in mark.functions], "hoverinfo": "none"}
     return [trace]
 
@@ -130,7 +130,7 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
 def _band(mark: Band, numbers: Mapping[str, int]) -> list[Json]:
     low: Json = {"type": "scatter", "mode": "lines", "x": _array(mark.x), "y": _array(mark.low), "line": {"width": 0}}
     low |= {"showlegend": False, "hoverinfo": "skip"}
-    fill = _BAND if mark.colour == GREY else f"{PALETTE[mark.colour % len(PALETTE)]}33"
+    fill = _BAND if mark.colour == GREY else f"{PALETTE[mark.colour % len(PALETTE)]}33"  # 20% opaque
     high = low | {"y": _array(mark.high), "fill": "tonexty", "fillcolor": fill, "name": mark.name}
     return [low, high | {"showlegend": mark.shown}]
 

@@ -25,12 +25,14 @@ def explained(inspection: Inspection, words: str) -> Chart:
 
 def _panel(function: Activation, before: Site, after: Site, *, legend: bool) -> Panel:
     both = np.concatenate([before.inputs, after.inputs])
+    # A few extreme inputs would stretch the axis until the curve under the others is a line.
     low, high = np.quantile(both, [0.001, 0.999])
     margin = 0.1 * (high - low) or 1.0
     edges = np.linspace(low - margin, high + margin, _BINS + 1)
     x = (edges[:-1] + edges[1:]) / 2
     values = values_and_slopes(function, x)[0]
     floor, reach = float(np.nanmin(values)), float(np.nanmax(values) - np.nanmin(values)) or 1.0
+    # Both densities share one scale, whose peak reaches four fifths of the curve's height.
     peaks = [np.histogram(site.inputs, bins=edges, density=True)[0] for site in (before, after)]
     highest = max(float(peak.max()) for peak in peaks) or 1.0
     hills = [floor + 0.8 * reach * peak / highest for peak in peaks]

@@ -39,6 +39,7 @@ class FunctionTable:
             row = self.numbers[request.function]
             if columns["order"][row] is None:
                 self._fill(columns, row, order, request)
+        # From the worst up, so that the best of a function's seeds stays.
         for board in reversed(self._findings.board):
             row = self.numbers[board.function]
             columns["value"][row] = _rounded(self._findings.value(board.score))
@@ -80,4 +81,5 @@ def curve(name: str) -> Bytes:
 
 
 def _rounded(value: float | None) -> float | None:
+    # Six digits are more than the page shows, and shorter than a float's seventeen.
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")

@@ -63,15 +63,15 @@ def _places(findings: Findings) -> dict[Features, Floats]:
     return places
 
 
-def _kinds_to_draw(own: Floats | None, known: bool) -> tuple[Features, ...]:
+def _kinds_to_draw(run_map: Floats | None, known: bool) -> tuple[Features, ...]:
     """Return the kinds of maps to draw. A map with spectra changes with each further spectrum, so a quick report has
     none but the run's own."""
     if known:
         return ("spectrum", "outputs", "both")
-    return ("outputs", "both") if own is not None else ("outputs",)
+    return ("outputs", "both") if run_map is not None else ("outputs",)
 
 
-def _own_map(findings: Findings) -> Floats | None:
+def _map_of_run(findings: Findings) -> Floats | None:
     """Return the map that the run itself computed of all its candidates, if there is one."""
     stored = findings.embedding
     if stored is None or stored.config.get("features") != "both":
@@ -92,7 +92,7 @@ def _outputs(name: str) -> NDArray[np.float32]:
 
 def _trained(findings: Findings) -> dict[int, float]:
     """Return the best score by function."""
-    return {row.function_id: row.score for row in reversed(findings.board)}
+    return {row.function_id: row.score for row in reversed(findings.board)}  # the best of a function comes last
 
 
 def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Panel:

@@ -14,7 +14,7 @@ _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
     "proposal": ("proposals", 2, "diamond"),
     "import": ("imported", 3, "circle"),
 }
-WORST_SHARE = 0.35
+WORST_SHARE = 0.35  # of the scores: so many may be drawn at the lower edge
 
 
 def progress(findings: Findings) -> Chart | None:
@@ -24,7 +24,7 @@ def progress(findings: Findings) -> Chart | None:
         return None
     number = np.arange(1.0, len(scores) + 1)
     floor = lowest_shown(scores)
-    held = np.array([findings.value(max(score, floor)) if not np.isnan(score) else np.nan for score in scores])
+    shown = np.array([findings.value(max(score, floor)) if not np.isnan(score) else np.nan for score in scores])
     marks: list[Mark] = []
     for origin, (name, colour, symbol) in _ORIGINS.items():
         of_origin = np.array([request.origin == origin for request in findings.finished]) & ~np.isnan(scores)

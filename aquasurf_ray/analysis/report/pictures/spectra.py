@@ -40,7 +40,7 @@ def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) ->
     for colour, (name, feature) in enumerate(features.items()):
         quantiles = feature.quantiles[layer]
         share = (np.arange(len(quantiles)) + 0.5) / len(quantiles)
-        every = max(1, len(quantiles) // 100)
+        every = max(1, len(quantiles) // 100)  # about a hundred points draw a smooth curve on a small panel
         marks.append(Line(name, quantiles[::every], share[::every], 1 if colour else 0, "dash" if colour else "solid"))
     name, n_weights = (next(iter(features.values())).names[layer], next(iter(features.values())).n_weights[layer])
     return Panel(

@@ -61,7 +61,8 @@ def _unit(seconds: float) -> tuple[str, float]:
 
 
 def _duration(seconds: float) -> str:
-    """
+    """Return a duration in the unit that fits it.
+
     >>> _duration(90), _duration(7300)
     ('90 s', '2.0 h')
     """

@@ -71,5 +71,6 @@ def _rewrite_schema(table: str, old: str, new: str) -> None:
     )
     if changed.rowcount != 1:
         raise RuntimeError(f"table {table} has no constraint {old}")
+    # Another number makes every other connection read the schema again; RESET makes this one do so.
     connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
     connection.exec_driver_sql("PRAGMA writable_schema = RESET")
