@@ -144,9 +144,9 @@ class LocalPool(WorkerPool):
         if timeout > 0 and n == 1:
             first = self._due[0][0] if self._due else NEVER
             self.sleep(max(0.0, min(first - self.clock(), timeout)))
-        now, due = self.clock(), set[int]()
-        while self._due and self._due[0][0] <= now:
-            due.add(id(heapq.heappop(self._due)[2]))
+        now = self.clock()
+        while self._due and self._due[0][0] <= now:  # the heap only says when the next answer is due
+            heapq.heappop(self._due)
         return [promise for promise in futures if promise.due <= now]
 
     def _get(self, future: _Promise) -> Any:

@@ -305,6 +305,7 @@ class Events:
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
         self._callbacks: list[Callback] = [_Guarded(callback, self) for callback in callbacks]
+        # Appending to a deque is atomic, so other threads need no lock.
         self._waiting: deque[Event] = deque()
         self._thread = threading.get_ident()
         self._delivering = False
@@ -347,6 +348,7 @@ class Events:
         try:
             while self._waiting:
                 event = self._waiting.popleft()
+                # A copy, because a callback may subscribe or end the subscription of another one.
                 for callback in list(self._callbacks):
                     callback.on_event(event)
         finally:

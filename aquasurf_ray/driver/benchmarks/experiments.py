@@ -44,16 +44,17 @@ def run_experiments(
     with connected(address):
         for name, experiment in experiments.items():
             wanted = replace(order, runs=(runs or {}).get(name, order.runs))
-            for workers, there in sorted({(v.workers, len(known.get(v, ()))) for v in experiment.variants}):
-                if there >= wanted.runs:
+            # One replay for all variants with equal workers and equally many known runs: those share seeds.
+            for workers, n_known in sorted({(v.workers, len(known.get(v, ()))) for v in experiment.variants}):
+                if n_known >= wanted.runs:
                     continue
-                new = [v for v in experiment.variants if (v.workers, len(known.get(v, ()))) == (workers, there)]
+                new = [v for v in experiment.variants if (v.workers, len(known.get(v, ()))) == (workers, n_known)]
                 part = replace(
                     wanted,
                     policies=tuple(variant.policy for variant in new),
                     workers=workers,
-                    runs=wanted.runs - there,
-                    seed=order.seed + there,
+                    runs=wanted.runs - n_known,
+                    seed=order.seed + n_known,
                 )
                 traces = replay(benchmark, part, on_progress=on_progress)
                 for variant in new:

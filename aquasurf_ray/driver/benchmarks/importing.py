@@ -182,6 +182,7 @@ class _Found:
                 self._spellings[digest].add((alias.n_operators, str(alias)))
             else:
                 self._unequal.append((name, entry.name))
+        # Act-Bench files know no seeds: entries that are one function count as its seeds, in the order of the file.
         taken = self._seeds[digest]
         if seed is None or seed in taken:
             seed = next(free for free in itertools.count() if free not in taken)
@@ -246,7 +247,7 @@ def _found(path: Path, metric: TaskMetric, progress: Callable[[int, int], None] 
     return found
 
 
-def _own_found(path: Path, metric: TaskMetric) -> _Found:
+def _found_in_parquet(path: Path, metric: TaskMetric) -> _Found:
     """Return the contents of a benchmark in this package's format."""
     benchmark, found = read_own(path, metric), _Found()
     for seed, entry in entries(benchmark):
@@ -283,5 +284,5 @@ def _free_name(store: Store, path: Path) -> str:
     """Return the first free name among `act-bench-cnn`, `act-bench-cnn-2`, ..."""
     base = re.sub(r"[^\w.+-]+", "-", path.stem).strip("-.") or "import"
     taken = {run.name for run in store.runs()}
-    numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))
+    numbered = (f"{base}-{n}" for n in range(2, len(taken) + 3))  # one more than there are names: one is free
     return next(name for name in (base, *numbered) if name not in taken)

@@ -32,7 +32,7 @@ from aquasurf_ray.surrogate.policy import Policy
 
 CHUNKS_A_POLICY = 20  # small enough for even progress and load, large enough to hide the cost of a task
 MADE_FIRST = 5  # policies that the first task constructs, one per run, since an embedding may depend on the seed
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # also the longest time until a signal is noticed
 CANCEL_SECONDS = 2.0
 CANDIDATES_SEED = 2**40  # offset that makes the draw of candidates independent of the policy's random numbers
 
@@ -111,7 +111,7 @@ def replay(
     """
     _check_budget(benchmark, order)
     with StopSignal() as stop, connected(address):
-        stop.install()
+        stop.install()  # again: `ray.init` has replaced the handlers
         total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         slots = max(1, int(total.get("CPU", 1.0)))
         return _Replay(order, ray.put(benchmark), slots, on_progress).traces(stop)
@@ -122,7 +122,7 @@ class _Replay:
 
     def __init__(self, order: ReplayOrder, benchmark: Any, slots: int, on_progress: Progress | None) -> None:
         self._order, self._benchmark, self._slots = order, benchmark, slots
-        self._tell = on_progress
+        self._on_progress = on_progress
         self._to_make = deque(
             _Chunk(policy, 0, min(order.runs, MADE_FIRST), only_made=True) for policy in order.policies
         )
@@ -170,9 +170,9 @@ class _Replay:
             self._to_run.extend(_chunks(chunk.policy, self._order.runs))
             return
         self._traces[chunk.policy].update(enumerate(traces, chunk.first))
-        if self._tell is not None:
+        if self._on_progress is not None:
             done = sum(map(len, self._traces.values()))
-            self._tell(done, self._order.runs * len(self._order.policies))
+            self._on_progress(done, self._order.runs * len(self._order.policies))
 
 
 @ray.remote(num_cpus=1)

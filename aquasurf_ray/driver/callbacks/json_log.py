@@ -32,6 +32,7 @@ class JsonLog:
     def __init__(self, path: str, run: str) -> None:
         self._path, self._run = path, run
         try:
+            # O_APPEND: a line lands at the end, also after rotation has truncated the file. O_NONBLOCK: see above.
             self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o640)
         except OSError as error:
             why = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror

@@ -20,7 +20,7 @@ from aquasurf_ray.workers.messages import GpuUse, TrainingJob
 
 REPORT_SECONDS = 5.0
 ASKED_AT_ONCE = 64  # workers per report, so that thousands of workers do not delay the loop
-RATE_SECONDS = 3600.0
+RATE_SECONDS = 3600.0  # a rate is over an hour, or over ten trainings if these take longer
 RATE_COUNT = 10
 
 

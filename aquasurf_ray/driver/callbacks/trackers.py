@@ -147,6 +147,7 @@ class MlflowTracker:
             metrics += [Metric(f"epoch_{name}", value, now, epoch.epoch) for name, value in _point(epoch).items()]
         parameters = [Param("function", ended.function), Param("seed", str(ended.seed))]
         tags = [RunTag("status", ended.result.status), RunTag("reason", ended.result.reason or "")]
+        # At least one request, so that the parameters of a training without metrics are logged too.
         for start in range(0, max(len(metrics), 1), 1000):  # MLflow's limit per request
             self._client.log_batch(
                 run, metrics=metrics[start : start + 1000], params=parameters if not start else (), tags=tags

@@ -57,6 +57,7 @@ def fitting_workers(config: SearchConfig) -> Workers:
     if gpus > 1 and gpus != int(gpus):  # Ray gives a worker a share of one GPU, or whole GPUs
         raise BadUse(f"gpus-per-worker: {gpus:g} is neither a whole number nor below 1")
     most = _most_workers(n_cpus, n_gpus, cpus, gpus)
+    # At least one, so that a cluster without room for any is refused below, with the reason.
     wanted = config.workers if config.workers is not None else max(1, most)
     if wanted > most:
         raise BadUse(

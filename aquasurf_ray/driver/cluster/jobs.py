@@ -30,8 +30,9 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to an address in the code
 STOP_SECONDS = 90
 """The time that a driver has for draining before Ray kills it; Ray's default of 3 s is too short for a checkpoint."""
+# What a working folder holds besides code: too large to upload, or of this machine only.
 NOT_SHIPPED = (".git", ".venv", "/data", f"/{STORAGE}", "*.db", "*.db-wal", "*.db-shm", "__pycache__")
-LOST_SECONDS = 60.0
+LOST_SECONDS = 60.0  # without an answer, after which the cluster counts as gone
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&]password=")
 NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -77,6 +78,7 @@ class Jobs:
         environment: dict[str, Any] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
         if working_dir is not None:
             environment |= {"working_dir": str(working_dir.absolute()), "excludes": list(NOT_SHIPPED)}
+        # Ids must be unique for the life of the cluster, and a run may be submitted again.
         id = f"{NAME.sub('-', _name_in(command) or command[0])}-{secrets.token_hex(3)}"
         with self._answering():
             self._client.submit_job(entrypoint=entrypoint(command), submission_id=id, runtime_env=environment)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 START_ATTEMPTS = 3
 FAILED_ON = 3  # different functions in a row: one or two may be to blame themselves, three point at the worker
-FORGETTING_SECONDS = 3.0
+FORGETTING_SECONDS = 3.0  # a leftover checkpoint costs disk space only, so nobody waits for long
 ACTOR_PREFIX = "aquasurf/"
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class WorkerPool:
                 if outcome:
                     outcomes.append(outcome)
         else:
-            time.sleep(timeout)
+            time.sleep(timeout)  # nothing can end, and the caller's loop must not spin
         return outcomes + self._overdue()
 
     def update_epochs(self, most: int) -> None:

@@ -75,13 +75,13 @@ def _reference(task: Task, seed: int, on_epoch: EpochCallback | None) -> Inspect
 
 
 def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None) -> Inspection:
-    def told(epoch: Epoch) -> None:
+    def report(epoch: Epoch) -> None:
         if on_epoch is not None:
             on_epoch(name, epoch.epoch, epoch.seconds)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return inspect_training(task, Activation(name), seed=seed, device=device, on_epoch=told)
+        return inspect_training(task, Activation(name), seed=seed, device=device, on_epoch=report)
     except TaskError:
         raise
     except Exception as error:  # the user's operators may raise anything

@@ -60,7 +60,7 @@ def node_report(mark: str | None = None) -> NodeReport:
     return NodeReport(
         host=platform.node(),
         versions=_versions(),
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],  # the hard limit, to which Ray raises the soft one
         shared_memory=_shared_memory(),
         gpus=gpus,
         gpu_problem=problem,

@@ -168,6 +168,7 @@ class Claims:
         if left <= 0:
             return None
         candidates, started = self._history.candidates, self._context.clock()
+        # Never more than the budget has left, so that several waiting workers do not overdraw it.
         made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
         took = self._context.clock() - started
         requests = []

@@ -49,11 +49,11 @@ from aquasurf_ray.workers.engine.stopping import StopRule
 from aquasurf_ray.workers.messages import CostReply, Drained, TrainingJob
 
 FAILURES_IN_A_ROW = 5  # functions given up one after the other: the fault is then most likely the machines'
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25  # the longest wait for an outcome, and so for a signal or a lost lease
 SOON_SECONDS = 0.02  # while suggestions are being computed and a worker waits for one
 SHOW_SECONDS = 0.1
 COST_SECONDS = 600.0  # limit of one measurement, which takes seconds; a function that hangs is stopped here
-WORKERS_SHOWN = 8
+WORKERS_SHOWN = 8  # a terminal shows one line of workers, so no more are asked for their epochs
 
 
 class Start(NamedTuple):
@@ -104,7 +104,7 @@ class SearchLoop:
         self._recorded: dict[int, bool] = {}  # by evaluation being settled: whether our result was the first
         self._saved_epochs: dict[int, int] = {}
         self._failures_in_a_row = 0
-        self._shown_at = -SHOW_SECONDS
+        self._shown_at = -SHOW_SECONDS  # the first view is shown at once
         self._end: End | None = None
 
     def run(self) -> End | None:
@@ -353,7 +353,7 @@ class SearchLoop:
             self._other_runs.update(evaluation, result)
         else:
             self._other_runs.read(evaluation)
-        best = self.history.best()
+        best = self.history.best()  # with this result, which was put into the history above
         self.events.emit(
             EvaluationEnded(
                 evaluation=evaluation.evaluation_id,

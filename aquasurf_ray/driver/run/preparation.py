@@ -145,10 +145,10 @@ class Preparation:
         n = len(self._history.candidates)
         return self._history.without_cost(n) if self._wants_costs else []
 
-    def _is_behind(self, some: Sequence[FunctionRecord], others: Sequence[FunctionRecord]) -> bool:
-        """Return whether the first candidate of `some` comes before the first of `others`."""
+    def _is_behind(self, these: Sequence[FunctionRecord], others: Sequence[FunctionRecord]) -> bool:
+        """Return whether the first candidate of `these` comes before the first of `others`."""
         position = self._history.position
-        return bool(some) and (not others or position[some[0].id] < position[others[0].id])
+        return bool(these) and (not others or position[these[0].id] < position[others[0].id])
 
     def _submit_spectra(self, slot: Slot) -> bool:
         batch = self._spectra.next_batch(slot.number, self._pool.others(slot), self._pool.n)

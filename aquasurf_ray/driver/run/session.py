@@ -101,6 +101,7 @@ def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
             stack.enter_context(events.subscribed(log))
         stack.enter_context(events.subscribed(PrometheusMetrics(name)))
         stack.enter_context(events.with_warnings())
+        # The store outlives the session: a confirmation may follow, with callbacks of its own.
         stack.callback(setattr, store, "on_write", store.on_write)
         store.on_write = lambda seconds: events.emit(StoreWritten(seconds))
         yield
@@ -161,6 +162,7 @@ def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
     try:
         with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(resume) as watch:
             if spec.budget != spec.run.budget:
+                # Raised by `resume`; only the holder of the lease may write it.
                 store.set_budget(lease, spec.budget)
                 store.withdraw(lease, beyond(store.snapshot(spec.run.id), spec.budget))
             leased = _LeasedRun(lease, keeper, watch)

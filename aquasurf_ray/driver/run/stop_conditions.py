@@ -15,7 +15,7 @@ from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store.records.runs import RunStatusName
 
 GRACE_SECONDS = 45.0  # less than the 90 s after which a cluster job is killed, with time to release the lease
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0  # between two looks into the store for a request
 
 
 @dataclass(frozen=True)

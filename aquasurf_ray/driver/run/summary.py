@@ -23,7 +23,7 @@ def finished(store: Store, spec: RunSpec, events: Events) -> RunResult | None:
         return None
     history = History.of(store.snapshot(run.id), {})
     if not KINDS[run.kind].suggests and history.evaluations.n_open:
-        return None
+        return None  # somebody has queued functions since it finished
     if run.message is not None:  # it ended before its budget was met
         best, until = history.best(), Until.parse(spec.config.until) if spec.config.until else None
         if until is None or best is None or not until.is_met(best[1]):

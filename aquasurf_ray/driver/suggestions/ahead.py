@@ -129,6 +129,7 @@ class AheadSuggester(Suggester):
         makings = None if self._used == n else self._makings(n)
         if makings is not None:
             self._used, self._n_observed = n, 0
+        # The planned candidates are not ready. Those of before are used only so that no worker is idle.
         elif self._used != n and not (self._used and self._idle):
             return
         size, used = self._n_wanted(), self._used

@@ -49,7 +49,7 @@ class Embedder:
     """
 
     def __init__(self, process: Any = None) -> None:
-        self._own = process is None
+        self._owns_process = process is None
         self._process = process
         self._request: tuple[np.ndarray, np.ndarray, EmbeddingConfig] | None = None
         self._future: Any = None
@@ -87,7 +87,7 @@ class Embedder:
 
     def close(self) -> None:
         """End the process, if this object started it."""
-        if self._own and self._process is not None:
+        if self._owns_process and self._process is not None:
             ray.kill(self._process)
 
     def _retry_after(self, error: RayError) -> None:
@@ -95,5 +95,5 @@ class Embedder:
         if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS or self._request is None:
             raise RunFailed(f"the candidates' embedding cannot be computed: {cause_of(error)}") from None
         self._attempts += 1
-        self._process, self._own = start_process(), True
+        self._process, self._owns_process = start_process(), True
         self._future = self._process.embed.remote(*self._request)

@@ -102,7 +102,7 @@ class MapSurrogate:
         """Store a finished embedding, and begin the next one if its spectra are known."""
         done = self._embedder.poll()
         if done is not None and self._awaited is not None:
-            self._embeddings = {self._awaited: done}
+            self._embeddings = {self._awaited: done}  # the maps of smaller prefixes are never used again
             self._save(self._awaited, done)
             self._awaited = None
         if n in self._embeddings or self._awaited is not None:

@@ -97,5 +97,5 @@ def test_more_evaluations_than_functions_are_refused_before_ray_starts(monkeypat
     for candidates, says in ((0, "33 asked for, .* from 32 functions beside"), (20, "33 asked for, .* from 20")):
         with pytest.raises(BadUse, match=f"evaluations: {says}"):
             replay(synthetic_benchmark, ReplayOrder(("random",), 1, 33, candidates=candidates))
-    with pytest.raises(BadUse, match="candidates: 33 asked for, but benchmark 'synthetic' has 32 to train"):
+    with pytest.raises(BadUse, match="candidates: benchmark 'synthetic' has 32 to train, got 33"):
         replay(synthetic_benchmark, ReplayOrder(("random",), 1, 3, candidates=33))
