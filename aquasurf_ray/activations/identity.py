@@ -165,6 +165,7 @@ def rounded(values: Tensor) -> Tensor:
     """Return values of n functions, shape (n, 1024), in the digested format: float32 of shape (n, 1000)."""
     result = values[:, :N_POINTS].to(torch.float32, copy=True).contiguous()
     result.clamp_(-BOUND, BOUND).add_(0.0)  # the sum turns -0.0 into 0.0
+    # Clipped values sum to NaN only if one of them is NaN. Every NaN gets the same bits, because digests compare bits.
     if result.sum().isnan():
         result.masked_fill_(result.isnan(), torch.nan)
     return result
@@ -194,6 +195,7 @@ def operator_digest(entry: Operator) -> str:
     x = padded_sample("float64")
     n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
     with exact_arithmetic():
+        # Other values in each place, so that the order of the arguments counts.
         values = apply(entry.function, *(x.roll(shift) for shift in range(n_arguments)), name=entry.name)
         return digest(rounded((undefined(x) if values is None else values)[None])[0].numpy()).hex()
 
@@ -206,6 +208,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def _normal_draws(n: int) -> NDArray[np.float32]:
+    # 53 random bits and half a step: never exactly 0 or 1, where the inverse distribution is infinite.
     uniform = ((np.random.PCG64(_SEED).random_raw(n) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     inverse = NormalDist().inv_cdf
     return np.array([inverse(u) for u in uniform.tolist()], dtype=np.float32)

@@ -151,7 +151,7 @@ def register_unary(
     Raises:
         OperatorError: the name is no identifier, or is taken, or a template lacks its argument.
     """
-    _register_own("unary", name, function, latex, words, replace)
+    _register("unary", name, function, latex, words, replace)
 
 
 def register_binary(
@@ -163,7 +163,7 @@ def register_binary(
     replace: bool = False,
 ) -> None:
     """Add an operator of two arguments, `#1` and `#2` in its templates; see `register_unary` for the rest."""
-    _register_own("binary", name, function, latex, words, replace)
+    _register("binary", name, function, latex, words, replace)
 
 
 def register_nary(
@@ -175,7 +175,7 @@ def register_nary(
     replace: bool = False,
 ) -> None:
     """Add an operator of two or more arguments, `#*` in its templates; see `register_unary` for the rest."""
-    _register_own("nary", name, function, latex, words, replace)
+    _register("nary", name, function, latex, words, replace)
 
 
 def unregister(name: str) -> None:
@@ -194,15 +194,15 @@ def add_built_in(entry: Operator) -> None:
     _TABLE[entry.name] = entry
 
 
-def _register_own(
+def _register(
     kind: Kind, name: str, function: Elementwise, latex: str | None, words: str | None, replace: bool
 ) -> None:
     _check_name(name, replace)
     places = {"unary": ("#1",), "binary": ("#1", "#2"), "nary": ("#*",)}[kind]
     spelled = name.replace("_", r"\_")
     call = rf"\operatorname{{{spelled}}}\left({', '.join(places)}\right)"
-    said = f"{name.replace('_', ' ')} of {' and '.join(places)}"
-    entry = Operator(name, kind, function, call if latex is None else latex, said if words is None else words)
+    phrase = f"{name.replace('_', ' ')} of {' and '.join(places)}"
+    entry = Operator(name, kind, function, call if latex is None else latex, phrase if words is None else words)
     for template in (entry.latex, entry.words):
         _check_template(name, template, places)
     if latex is not None:

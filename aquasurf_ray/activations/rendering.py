@@ -52,14 +52,16 @@ def _latex(expression: Expression) -> tuple[str, Level]:
     arguments = []
     for position, argument in enumerate(expression.arguments):
         text, level = _latex(argument)
-        asked = entry.argument_levels[min(position, len(entry.argument_levels) - 1)]
-        arguments.append(text if level >= asked else rf"\left({text}\right)")
+        # An n-ary operator lists the levels of its first arguments; the last one holds for the rest.
+        required = entry.argument_levels[min(position, len(entry.argument_levels) - 1)]
+        arguments.append(text if level >= required else rf"\left({text}\right)")
     return _filled(entry.latex, arguments, entry.joiner.join), entry.level
 
 
 def _latex_number(text: str) -> tuple[str, Level]:
     mantissa, _, exponent = text.partition("e")
     latex = rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+    # A sign binds like a sum, and a power of ten is a product: both need parentheses in a tighter place.
     return latex, Level.SUM if text.startswith("-") else Level.PRODUCT if exponent else Level.ATOM
 
 

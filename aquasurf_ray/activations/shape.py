@@ -23,11 +23,11 @@ Floats = NDArray[np.float64]
 
 REACH = 20.0
 N_POINTS = 4001
-FAR = 10.0 ** np.arange(1.5, 4.25, 0.25)
-BESIDE_ZERO = np.array([-1e-200, 1e-200])
-POLE = 1e12
-STEADY = 0.9
-ROUNDING = 1e-9
+FAR = 10.0 ** np.arange(1.5, 4.25, 0.25)  # from 32 to 10,000
+NEXT_TO_ZERO = np.array([-1e-200, 1e-200])
+POLE = 1e12  # a value next to zero that only a pole explains: the logarithm is no larger than 461 there
+STEADY = 0.9  # a tail that rises by this share of its previous rise still grows
+ROUNDING = 1e-9  # relative to the largest value; below this, differences count as rounding errors
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def shape_of(expression: Expression | str) -> Shape:
     (True, False, False, True)
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    values, beside = _values(expression, _grid()), _values(expression, BESIDE_ZERO)
-    if values is None or beside is None or np.isnan(values).all():
+    values, next_to_zero = _values(expression, _grid()), _values(expression, NEXT_TO_ZERO)
+    if values is None or next_to_zero is None or np.isnan(values).all():
         return Shape(*[False] * 9)
     near = values[len(FAR) : -len(FAR)]
     defined = bool(np.isfinite(near).all())
@@ -72,8 +72,8 @@ def shape_of(expression: Expression | str) -> Shape:
     scale = float(np.abs(near).max()) if defined else np.inf
     return Shape(
         defined=defined,
-        bounded_below=_bounded(-values) and not bool((beside < -POLE).any()),
-        bounded_above=_bounded(values) and not bool((beside > POLE).any()),
+        bounded_below=_bounded(-values) and not bool((next_to_zero < -POLE).any()),
+        bounded_above=_bounded(values) and not bool((next_to_zero > POLE).any()),
         monotone=defined and _monotone(near, scale),
         odd=defined and bool(np.abs(near + near[::-1]).max() <= ROUNDING * max(1.0, scale)),
         even=defined and bool(np.abs(near - near[::-1]).max() <= ROUNDING * max(1.0, scale)),
@@ -106,9 +106,10 @@ def _bounded(values: Floats) -> bool:
 
 def _grows(tail: Floats, inside: float) -> bool:
     """Return whether a tail, outwards, rises above all values before it and does not slow down: a function that nears a
-    bound rises by less from one power of ten to the next, a logarithm by as much."""
+    bound rises by less from each half power of ten to the next, a logarithm by as much."""
     before = np.fmax.accumulate(np.concatenate([[inside], tail]))
     with np.errstate(invalid="ignore"):  # infinite on the whole grid
+        # FAR has four points for each power of ten, so two steps are half a power.
         last, previous = before[-1] - before[-3], before[-3] - before[-5]
     return bool(last > ROUNDING * max(1.0, abs(before[-1])) and last > STEADY * previous)
 
@@ -124,6 +125,7 @@ def _smooth(values: Floats) -> bool:
     share that shrinks with the step."""
     slopes = np.diff(values) / (2 * REACH / (N_POINTS - 1))
     jumps = np.abs(np.diff(slopes))
+    # A kink between two points of the grid makes two neighbouring jumps, so each is compared with those two away.
     neighbours = np.maximum(np.roll(jumps, 2), np.roll(jumps, -2))
     lonely = (jumps > 20 * neighbours + 1e-3 * np.abs(slopes).max() + 1e-12)[2:-2]
     return not bool(lonely.any())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from aquasurf_ray.activations.module import PREFIX, Activation
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+# Four dimensions, which channels_last needs, and a number of elements that the compiled kernels take.
 SHAPE = (4, 16, 8, 16)
 
 

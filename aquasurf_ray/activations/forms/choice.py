@@ -125,6 +125,7 @@ def fast_factory(
     if prefer not in ("speed", "memory"):
         raise ValueError(f"prefer must be 'speed' or 'memory', got {prefer!r}")
     size = _measured_size(n_elements)
+    # The training's passes, as a number of calls of the measured size.
     total = expected_calls * n_elements / size
     path = form_costs.path_for(expression, device=device, dtype=dtype, n_elements=size, folder=folder)
     costs = form_costs.read(path)
@@ -165,6 +166,7 @@ def _choice(costs: FormCosts, prefer: Preference, total: float) -> FormName:
 def _is_worth_compiling(expression: Expression, costs: FormCosts, total: float) -> bool:
     if expression.n_operators < 2 or costs.compiled is not None or "compiled" in costs.refused:
         return False
+    # Swish is a single kernel of PyTorch's own, so its time is the best that a compiled function can hope for.
     now = min(costs.eager, costs.eager if costs.recomputed is None else costs.recomputed)
     return total * (now - costs.swish) > 2 * COMPILE_SECONDS
 
@@ -229,6 +231,7 @@ def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dty
 def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
     """Return the seconds of a forward and backward pass of each form."""
     passes = [partial(_there_and_back, form, x, torch.ones_like(form(x))) for form in forms.values()]
+    # One-time costs, such as the first allocation or loading a kernel, are no part of a call.
     for once in passes:
         once()
     calls = CALLS_A_ROUND_ON_A_GPU if x.device.type == "cuda" else 1

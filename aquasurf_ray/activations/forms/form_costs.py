@@ -63,7 +63,7 @@ def path_for(
     n_threads = 0 if is_gpu else torch.get_num_threads()
     autocast = AutocastState.of(device.type)
     key = (
-        *(_FORMAT, VALUES_VERSION, str(expression), _own_operators(expression)),
+        *(_FORMAT, VALUES_VERSION, str(expression), _user_defined(expression)),
         *(machine, torch.__version__, n_threads, str(dtype), str(autocast.dtype) if autocast.enabled else None),
         n_elements.bit_length(),
     )
@@ -92,10 +92,10 @@ def write(path: Path, costs: FormCosts) -> None:
         logger.warning("measurement cannot be kept in %s: %s", path.parent, error.strerror or error)
 
 
-def _own_operators(expression: Expression) -> tuple[tuple[str, str], ...]:
+def _user_defined(expression: Expression) -> tuple[tuple[str, str], ...]:
     """Return name and behaviour of the user-defined operators, which may mean something else in another process."""
     if expression.operator is None:
         return ()
     entry = operator_named(expression.operator)
     found = set() if entry.built_in else {(entry.name, operator_digest(entry))}
-    return tuple(sorted(found.union(*(_own_operators(argument) for argument in expression.arguments))))
+    return tuple(sorted(found.union(*(_user_defined(argument) for argument in expression.arguments))))

@@ -43,11 +43,12 @@ MAX_ELEMENTS = 2**31 - 1
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 logger = logging.getLogger(__name__)
+# One compilation at a time: the compiler's settings and the filters of warnings belong to the process.
 _compiling = threading.Lock()
 MEMORY_FULL = (torch.OutOfMemoryError, MemoryError)
 _unavailable: list[str] = []
 """The reason why this process compiles nothing any more, once there is one."""
-_said: list[str] = []
+_logged: list[str] = []
 """The reasons that have been logged, each once."""
 
 
@@ -77,6 +78,7 @@ class Arguments(NamedTuple):
     def of(cls, x: Tensor, per_channel: tuple[bool, ...] = (), channel_dim: int = 1) -> Arguments | None:
         """Return the kind of argument that `x` is, or None if there are no kernels for it."""
         n = x.numel()
+        # At least two rows: the tracer makes a size of 0 or 1 a constant of the graph, never a symbol.
         if type(x) is not Tensor or x.dtype not in DTYPES or n % ROW or not 2 * ROW <= n <= MAX_ELEMENTS:
             return None
         if x.device.type not in ("cpu", "cuda"):
@@ -144,7 +146,7 @@ def kernels_or_none(steps: Program, arguments: Arguments) -> Kernels | None:
     except NothingToCompile:
         return None
     except CompileError as error:
-        _say_once(str(error))
+        _log_once(str(error))
         return None
 
 
@@ -196,6 +198,7 @@ def _compile(steps: Program, arguments: Arguments) -> Kernels:
     import torch._inductor.config
     from torch._dynamo.utils import get_metrics_context
 
+    # The number of threads belongs to the thread, and this one is new.
     if n_threads and torch.get_num_threads() != n_threads:
         torch.set_num_threads(n_threads)
     with warnings.catch_warnings(), torch.no_grad(), torch._inductor.config.patch(compile_threads=1):
@@ -274,7 +277,7 @@ def _on_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _say_once(reason: str) -> None:
-    if not _said:
-        _said.append(reason)
+def _log_once(reason: str) -> None:
+    if not _logged:
+        _logged.append(reason)
         logger.warning("activation functions are not compiled here: %s", reason)

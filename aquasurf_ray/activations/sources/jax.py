@@ -52,6 +52,7 @@ def {name}(x: jax.Array) -> jax.Array:
         "elish": "(jax.nn.elu({0}) * jax.nn.sigmoid({0}))",
         "leakyrelu": "jax.nn.leaky_relu({0}, 0.01)",
         "mish": "jax.nn.mish({0})",
+        # JAX approximates with tanh by default; PyTorch does not.
         "gelu": "jax.nn.gelu({0}, approximate=False)",
         "sin": "jnp.sin({0})",
         "cos": "jnp.cos({0})",

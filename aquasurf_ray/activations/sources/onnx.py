@@ -106,6 +106,7 @@ class _Graph:
     def insert(self, other: Any, arguments: Sequence[str]) -> str:
         """Copy the nodes and constants of a graph, applied to values of this one, and return its output."""
         prefix = f"g{len(self.nodes)}_"
+        # ONNX leaves out an optional input by the empty name.
         names: dict[str, str] = {"": "", **dict(zip((value.name for value in other.input), arguments, strict=True))}
         for constant in other.initializer:
             self._others.append(type(constant).FromString(constant.SerializeToString()))

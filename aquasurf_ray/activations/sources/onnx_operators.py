@@ -46,14 +46,14 @@ def _coefficients(function: Callable[[Any], Any], degree: int) -> list[float]:
 
 
 def _log1p(op: Any, x: Any) -> Any:
-    """log(1 + x): the rounding errors of u = 1 + x in log(u) and in u - 1 cancel (Kahan)."""
+    """Return log(1 + x), in which the rounding errors of u = 1 + x in log(u) and in u - 1 cancel (Kahan)."""
     u = op.Add(x, 1.0)
     rounded = op.Sub(u, 1.0)
     return op.Where(op.Equal(rounded, 0.0), x, op.Mul(x, op.Div(op.Log(u), rounded)))
 
 
 def _expm1(op: Any, x: Any) -> Any:
-    """exp(x) - 1, near zero as (u - 1) x / log(u) with u = exp(x), whose rounding errors cancel (Kahan)."""
+    """Return exp(x) - 1, near zero as (u - 1) x / log(u) with u = exp(x), whose rounding errors cancel (Kahan)."""
     u = op.Exp(x)
     difference = op.Sub(u, 1.0)
     near_zero = op.Where(op.Greater(op.Abs(difference), 0.0), op.Mul(x, op.Div(difference, op.Log(u))), x)
@@ -71,7 +71,7 @@ def _cosh(op: Any, x: Any) -> Any:
 
 
 def _half_exp(op: Any, x: Any) -> Any:
-    """exp(x) / 2, finite as far as a double is."""
+    """Return exp(x) / 2, also where exp(x) alone would overflow."""
     root = op.Exp(op.Mul(x, 0.5))
     return op.Mul(op.Mul(root, 0.5), root)
 
@@ -79,14 +79,17 @@ def _half_exp(op: Any, x: Any) -> Any:
 def _arcsinh(op: Any, x: Any) -> Any:
     size = op.Abs(x)
     square = op.Mul(size, size)
+    # asinh(|x|) = log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))) keeps all digits near 0, but x^2 overflows far out.
     moderate = _log1p(op, op.Add(size, op.Div(square, op.Add(op.Sqrt(op.Add(square, 1.0)), 1.0))))
     large = op.Add(op.Log(size), math.log(2.0))
     value = op.Where(op.Less(size, 1e8), moderate, large)
+    # ±0 and NaN return themselves.
     return op.Where(op.Greater(size, 0.0), op.Mul(op.Sign(x), value), x)
 
 
 def _arctan(op: Any, x: Any) -> Any:
-    """atan(x) = pi/2 - atan(1/x) and atan(x) = 2 atan(x / (1 + sqrt(1 + x^2))), so the polynomial ends at tan(pi/8)."""
+    """Return atan(x). By atan(x) = pi/2 - atan(1/x) and atan(x) = 2 atan(x / (1 + sqrt(1 + x^2))), the polynomial's
+    argument ends at tan(pi/8)."""
     inverted = op.Greater(op.Abs(x), 1.0)
     small = op.Where(inverted, op.Div(1.0, x), x)
     half = op.Div(small, op.Add(op.Sqrt(op.Add(op.Mul(small, small), 1.0)), 1.0))
@@ -114,7 +117,7 @@ def _erfc(op: Any, x: Any) -> Any:
 
 
 def _erf_parts(op: Any, x: Any) -> tuple[Any, Any, Any]:
-    """erf(x) for |x| up to 1, erfc(|x|) beyond, and which is which.
+    """Return erf(x) for |x| up to 1, erfc(|x|) beyond, and where x is beyond.
 
     erfc is exp(-x^2) / (1 + 2x) times a function that is smooth up to infinity.
     """
@@ -143,6 +146,7 @@ def _scaled_erfc(t: Any) -> Any:
     return (1 + 2 * x) * special.erfcx(x)
 
 
+# As in Cephes, the range is split at |x| = 8: I0e is smooth in |x| below, and sqrt(|x|) I0e in 1/|x| beyond.
 def _bessel_i0e(op: Any, x: Any) -> Any:
     size = op.Abs(x)
     ratio = _polynomial(op, op.Sub(op.Mul(size, 0.25), 1.0), _i0e_near_zero, 24)
@@ -159,6 +163,7 @@ def _bessel_i1e(op: Any, x: Any) -> Any:
     return op.Mul(op.Sign(x), op.Where(op.Greater(size, 8.0), beyond, near_zero))
 
 
+# The functions that polynomials of t in [-1, 1] approximate: |x| is 4 (t + 1) up to 8, and 16 / (t + 1) beyond.
 def _i0e_near_zero(t: Any) -> Any:
     from scipy import special
 
@@ -218,7 +223,7 @@ def constant_like(op: Any, x: Any, value: float) -> Any:
 
 
 def _sinc(op: Any, x: Any) -> Any:
-    """sin(u)/u, with PyTorch's rounding of u = pi (x / pi)."""
+    """Return sin(u)/u, with PyTorch's rounding of u = pi (x / pi)."""
     u = op.Mul(op.Div(x, math.pi), math.pi)
     return op.Where(op.Equal(u, 0.0), 1.0, op.Div(op.Sin(u), u))
 

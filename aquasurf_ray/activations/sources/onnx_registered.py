@@ -51,6 +51,7 @@ def exported_graph(operator: Operator, n_arguments: int) -> Any:
         raise ActivationError(
             f"PyTorch's exporter cannot translate operator '{operator.name}' to ONNX: {reason}"
         ) from None
+    # `insert` copies plain nodes only, so functions, and graphs inside of nodes (If, Loop, Scan), are refused.
     model = None if program is None else program.model_proto
     if model is None or model.functions or any(part.g.node for node in model.graph.node for part in node.attribute):
         raise ActivationError(f"operator '{operator.name}' has control flow, which is not written to ONNX here")

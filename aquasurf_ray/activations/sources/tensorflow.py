@@ -56,6 +56,7 @@ def {name}(x: tf.Tensor) -> tf.Tensor:
         "gelu": "tf.nn.gelu({0}, approximate=False)",
         "sin": "tf.sin({0})",
         "cos": "tf.cos({0})",
+        # The inner where keeps the gradient at 0 from being NaN: the branch not taken is differentiated, too.
         "sinc": "tf.where({0} == 0, tf.ones_like({0}), tf.sin({0}) / tf.where({0} == 0, tf.ones_like({0}), {0}))",
         "sqrt": "tf.sqrt({0})",
         "add": "({0} + {1})",

@@ -45,6 +45,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         try:
             yield file
             file.flush()
+            # On disk before it gets its name, or a power cut could leave an empty file under it.
             os.fsync(file.fileno())
             os.replace(file.name, path)
         except BaseException:

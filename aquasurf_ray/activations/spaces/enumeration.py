@@ -51,9 +51,9 @@ from aquasurf_ray.activations.spaces.space import SearchSpace
 from aquasurf_ray.activations.spaces.table import FunctionTable, ranked
 
 MAX_NAMES = 5_000_000
-MAX_ROWS = 1 << 17
-_BLOCK_ROWS = 32
-_CHUNK_ROWS = 512
+MAX_ROWS = 1 << 17  # 1 GB of values in float64; `_distinct_lines` relies on row numbers of 17 bits
+_BLOCK_ROWS = 32  # of 1,024 points: 256 KB of float64, which fits a core's cache
+_CHUNK_ROWS = 512  # one job of the pool
 
 Progress = Callable[[int, int], None]
 Rows = NDArray[np.int64]
@@ -322,6 +322,7 @@ def _sorted(arguments: Rows, symmetry: Symmetry) -> Rows:
 
 def _distinct_lines(lines: Rows) -> tuple[Rows, Rows]:
     """Return the distinct lines of a matrix of rows, and the index of every line among them."""
+    # Up to three row numbers of 17 bits fit one int64, and numbers are sorted much faster than lines of a matrix.
     if lines.shape[1] > 3:
         distinct, inverse = np.unique(lines, axis=0, return_inverse=True)
         return distinct, inverse.ravel()
@@ -333,6 +334,7 @@ def _distinct_lines(lines: Rows) -> tuple[Rows, Rows]:
 def _grouped(digests: NDArray[np.uint8]) -> tuple[Rows, Rows]:
     """Return the class of every digest, and one representative of every class."""
     high, low = np.ascontiguousarray(digests).view(">u8").T
+    # The 16 bytes of a digest as two integers, which are sorted much faster than bytes.
     order = np.lexsort((low, high))
     starts = np.ones(len(order), dtype=np.bool_)
     starts[1:] = (np.diff(high[order].view(np.uint64)) != 0) | (np.diff(low[order]) != 0)

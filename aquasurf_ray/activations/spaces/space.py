@@ -143,12 +143,12 @@ class SearchSpace:
     @cached_property
     def digest(self) -> str:
         """The definition's identity: 32 hexadecimal digits."""
-        own = {
+        user_defined = {
             name: operator_digest(operator_named(name))
             for name in sorted(self._operators())
             if not operator_named(name).built_in
         }
-        definition = [VALUES_VERSION, [_listed(schema) for schema in self.schemas], self.own_names, own]
+        definition = [VALUES_VERSION, [_listed(schema) for schema in self.schemas], self.own_names, user_defined]
         return hashlib.blake2b(json.dumps(definition).encode(), digest_size=16).hexdigest()
 
     def names(self) -> Iterator[str]:

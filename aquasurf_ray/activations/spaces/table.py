@@ -101,7 +101,7 @@ def ranked(
     space: SearchSpace, digests: NDArray[np.uint8], classes: NDArray[np.int64], flags: NDArray[np.bool_]
 ) -> FunctionTable:
     """Return the table of a space from its functions in any order; `classes` and `flags` are given for every name."""
-    best: list[tuple[int, str, int]] = [(1 << 30, "", -1)] * len(digests)
+    best: list[tuple[int, str, int]] = [(1 << 30, "", -1)] * len(digests)  # larger than any number of operators
     for index, (n_operators, name) in enumerate(_sized_names(space)):
         function = classes[index]
         if (n_operators, name) < best[function][:2]:

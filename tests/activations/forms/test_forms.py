@@ -48,7 +48,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_unavailable", [])
-    monkeypatch.setattr(kernels, "_said", [])
+    monkeypatch.setattr(kernels, "_logged", [])
 
 
 @pytest.fixture(scope="module")
