@@ -71,10 +71,10 @@ def data_identity(splits: Mapping[str, Examples]) -> dict[str, Any]:
     orders = {name: _order(split, name == train) for name, split in splits.items()}
     read = [(splits[name], orders[name]) for name in list(splits)[:-1]]
     first = [_items(split, _first_indices(split, order)) for split, order in read]
-    made = [_collated_differently(split, order) for split, order in read]
-    if not any(made) and not any(orders.values()):
-        return {**sizes, "digest": _digest(first)}
-    return {**sizes, "digest": _digest([first, orders, made])}
+    batches = [_collated_differently(split, order) for split, order in read]
+    if not any(batches) and not any(orders.values()):
+        return {**sizes, "digest": _digest(first)}  # as in version 0.1, whose results are still those of the task
+    return {**sizes, "digest": _digest([first, orders, batches])}
 
 
 def _order(split: Examples, is_train: bool) -> dict[str, Any] | None:
@@ -85,6 +85,7 @@ def _order(split: Examples, is_train: bool) -> dict[str, Any] | None:
     """
     if not isinstance(split, DataLoader) or is_plain(split):
         return None
+    # Two passes with one seed: they differ only if the sampler draws from a source that is not seeded.
     batches, again = ([list(map(_index, batch)) for batch in given_batches(split)] for _ in range(2))
     if batches != again:
         samplers = [split.batch_sampler, split.sampler]
@@ -144,6 +145,7 @@ def _index(index: Any) -> Any:
 
 
 def _settings(module: object) -> dict[str, Any]:
+    # `training` is the module's mode, which `train()` and `eval()` change.
     public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
     return {key: value for key, value in public.items() if _is_plain(value)}
 

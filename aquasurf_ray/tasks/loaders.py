@@ -69,8 +69,8 @@ def in_memory(examples: Examples) -> tuple[Tensor, ...] | None:
     if not isinstance(examples, TensorDataset):
         return None
     methods = ("__getitem__", "__getitems__", "__len__")
-    is_own = any(getattr(type(examples), name, None) is not getattr(TensorDataset, name, None) for name in methods)
-    return None if is_own else examples.tensors
+    overrides = any(getattr(type(examples), name, None) is not getattr(TensorDataset, name, None) for name in methods)
+    return None if overrides else examples.tensors
 
 
 def is_plain(loader: DataLoader[Any]) -> bool:
@@ -172,7 +172,7 @@ def prepares_processes(examples: Examples) -> bool:
 
 
 def _reading(loader: DataLoader[Any], batches: list[list[Any]], seed: int) -> DataLoader[Any]:
-    """A loader that reads batches of the user's choice as the user's loader reads its own."""
+    """Return a loader that reads the given batches as the user's loader reads its own."""
     prepares = prepares_processes(loader)
     order: dict[str, Any] = {"batch_sampler": batches}
     if loader.batch_sampler is None:
@@ -225,7 +225,7 @@ def some_batches(examples: Examples, n_batches: int, batch_size: int, skipped: i
 
 
 def _chunks(examples: Examples, size: int) -> list[list[Any]]:
-    """Yield the indices of a split, or of one pass of its loader, in batches of at most `size`."""
+    """Return the indices of a split, or of one pass of its loader, in batches of at most `size`."""
     if isinstance(examples, DataLoader) and not is_plain(examples):
         batches = given_batches(examples)
     else:

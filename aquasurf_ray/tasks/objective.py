@@ -289,17 +289,18 @@ def _shaped(targets: Tensor, outputs: Tensor) -> Tensor:
 
 
 def classification() -> Objective:
-    """Cross-entropy and accuracy."""
+    """Return the objective of classification: cross-entropy and accuracy."""
     return Objective(cross_entropy, ACCURACY, "categorical")
 
 
 def regression() -> Objective:
-    """Mean squared error and its root."""
+    """Return the objective of regression: the mean squared error, and its root as the metric."""
     return Objective(mean_squared_error, RMSE, "gaussian")
 
 
 def language_modelling() -> Objective:
-    """Cross-entropy of the next token and perplexity; logits (n, tokens, vocabulary), targets (n, tokens)."""
+    """Return the objective of language models: the next token's cross-entropy, and perplexity; logits (n, tokens,
+    vocabulary), targets (n, tokens)."""
     return Objective(cross_entropy, PERPLEXITY, "categorical")
 
 

@@ -94,6 +94,7 @@ class Recipe:
         )
         require(0 <= self.final_fraction <= 1, "final_fraction", self.final_fraction, "in [0, 1]")
         require(
+            # Strictly ascending: the set drops what is given twice.
             list(self.milestones) == sorted(set(self.milestones)) and all(0 < m < 1 for m in self.milestones),
             "milestones",
             self.milestones,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-NUMPY_SEEDS = 2**32
+NUMPY_SEEDS = 2**32  # NumPy's global generator takes smaller seeds only
 
 
 @contextmanager
@@ -18,6 +18,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     gpus = [device] if device.type == "cuda" else []
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=gpus):
+        # Not torch.manual_seed, which would set the generators of all GPUs, too.
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed % NUMPY_SEEDS)
         random.seed(seed)

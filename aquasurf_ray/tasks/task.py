@@ -88,7 +88,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Task:
-    """A network, the data it learns, and the recipe.
+    """A network, the data that it is trained on, and the recipe.
 
     Args:
         name: the task's name, for example `digits` or `resnet56/cifar10`.
@@ -138,6 +138,7 @@ class Task:
         require(callable(self.data), "data", self.data, "a callable returning Splits")
         require(isinstance(self.objective, Objective), "objective", self.objective, "an Objective")
         require(self.augment is None or callable(self.augment), "augment", self.augment, "a callable, or None")
+        # Raises where labels are to be smoothed and the loss has none.
         self.objective.training_loss(self.recipe.label_smoothing)
         require(
             not self.recipe.mixes or self.objective.likelihood == "categorical",
@@ -203,9 +204,9 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits of SHA-256 over `spec()`, with its exceptions: two tasks with one digest share their
+        """The task's identity: 32 hexadecimal digits of SHA-256 over `spec()`. Two tasks with one digest share their
         results. Settings that were added later are left out while they have the value that was fixed before, so that
-        earlier results stay those of the task."""
+        earlier results stay those of the task. Raises as `spec` does."""
         return hashlib.sha256(json.dumps(self._identifying(), sort_keys=True).encode()).hexdigest()[:32]
 
     def _identifying(self) -> dict[str, Any]:
@@ -225,11 +226,11 @@ class Task:
 
     @cached_property
     def _network_identity(self) -> dict[str, Any]:
-        made: list[nn.Module] = []
+        activations: list[nn.Module] = []
 
         def activation() -> nn.Module:
-            made.append(nn.Identity())
-            return made[-1]
+            activations.append(nn.Identity())
+            return activations[-1]
 
         with self._refusing("network", "be built"), seeded(0, CPU):
             network = self.new_network(activation)

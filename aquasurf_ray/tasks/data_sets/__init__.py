@@ -60,8 +60,7 @@ def task_data(name: str, task: str, preparation: Preparation | None = None) -> S
         name: the name of the data set.
         task: the task's name, for messages that say how to get the data.
         preparation: the preparation of images that are read from files, by default the usual one of ImageNet; other
-            data
-    need none.
+            data need none.
 
     Raises:
         TaskError: there is no such data set.

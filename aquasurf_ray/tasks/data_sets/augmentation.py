@@ -22,6 +22,7 @@ def flip_and_shift(inputs: Tensor, generator: torch.Generator, *, pixels: int) -
     shifts = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator)
     rows = torch.arange(height) + shifts[0]
     columns = torch.arange(width) + shifts[1]
+    # A mirrored image reads the padded one from its other end.
     columns = torch.where(flips[:, None], width - 1 + 2 * pixels - columns, columns)
     padded = functional.pad(inputs, (pixels,) * 4)
     image = torch.arange(n, device=inputs.device)[:, None, None]

@@ -25,7 +25,7 @@ from aquasurf_ray.tasks.data_sets.preparation import Preparation
 from aquasurf_ray.tasks.data_sets.source import Source
 from aquasurf_ray.tasks.task import Splits
 
-HELD_OUT = 0.1
+HELD_OUT = 0.1  # 5,000 of 50,000
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Cifar:
             *self.reader.test_list,
             (self.reader.meta["filename"], self.reader.meta["md5"]),
         ]
+        # Before torchvision does the same, because its message names no file.
         check_files(self.name, [(f, md5) for f, md5 in files], folder / self.reader.base_folder, task)
         images, labels = self._read(folder, train=True)
         kept, out = held_out(labels, HELD_OUT)

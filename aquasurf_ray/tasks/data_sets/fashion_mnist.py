@@ -33,8 +33,8 @@ from aquasurf_ray.tasks.data_sets.source import Source
 from aquasurf_ray.tasks.task import Splits
 
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
-HELD_OUT = 1 / 12
-BORDER = 2
+HELD_OUT = 1 / 12  # 5,000 of 60,000
+BORDER = 2  # on each side, from 28 to 32 pixels
 CONTENT_MD5 = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -88,6 +88,7 @@ def read_split(part: str, task: str) -> tuple[Tensor, Tensor]:
     """
     downloaded = data_folder() / "FashionMNIST" / "raw"
     folder = downloaded if downloaded.is_dir() or not PACKAGED.is_dir() else PACKAGED
+    # A header has 4 bytes for the type and 4 for each dimension: three of images, one of labels.
     images = _idx(folder, f"{part}-images-idx3-ubyte", 16, task).reshape(-1, 1, 28, 28)
     return images, _idx(folder, f"{part}-labels-idx1-ubyte", 8, task).long()
 
@@ -99,10 +100,12 @@ def _idx(folder: Path, name: str, header: int, task: str) -> Tensor:
     try:
         content = gzip.decompress((folder / f"{name}.gz").read_bytes())
     except (OSError, EOFError, zlib.error):
+        # Any unpacking error is damage, which the comparison below reports.
         content = b""
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != CONTENT_MD5[name]:
         what = f"file {name}.gz is incomplete or damaged (its content's MD5 is not the published one)"
         raise missing("fashion-mnist", what, folder, task)
+    # Copied, because tensors cannot be made of read-only memory without a warning.
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=header).copy())
 
 

@@ -26,10 +26,11 @@ def held_out(labels: Tensor, share: float, *, seed: int = SPLIT_SEED) -> tuple[T
     (40, [2, 2, 2, 2, 2])
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    # A stable sort keeps the shuffled order within each class.
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     kept, out = [], []
     for members in torch.split(by_class, torch.bincount(labels).tolist()):
-        if len(members) == 0:
+        if len(members) == 0:  # labels may leave out a number
             continue
         if len(members) < 2:
             raise TaskError(

@@ -53,8 +53,8 @@ class ImageNet:
         try:
             return image_folder_splits(folder, preparation, n_classes=N_CLASSES, held_out_share=HELD_OUT)
         except TaskError as error:
-            how = f"put train/ and val/ there, or the archives {ARCHIVES}, and unpack these with"
-            raise missing("imagenet", str(error), folder, task, how=how) from error
+            remedy = f"put train/ and val/ there, or the archives {ARCHIVES}, and unpack these with"
+            raise missing("imagenet", str(error), folder, task, remedy=remedy) from error
 
     def download(self, folder: Path) -> None:
         """Unpack the archives in `folder/imagenet`, unless they are unpacked."""

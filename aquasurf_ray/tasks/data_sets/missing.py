@@ -8,7 +8,7 @@ from pathlib import Path
 from aquasurf_ray.tasks.errors import TaskError
 
 
-def missing(data_set: str, what: str, folder: Path, task: str, *, how: str = "") -> TaskError:
+def missing(data_set: str, what: str, folder: Path, task: str, *, remedy: str = "") -> TaskError:
     """Return the error to raise.
 
     >>> print(missing("cifar10", "no file test_batch", Path("/data/cifar-10-batches-py"), "resnet56/cifar10"))
@@ -17,7 +17,7 @@ def missing(data_set: str, what: str, folder: Path, task: str, *, how: str = "")
     """
     return TaskError(
         f"data set '{data_set}': {what} in {folder}\n"
-        f"{how or 'get it with'}: aquasurf task check {task} --download   (AQUASURF_DATA names another folder)"
+        f"{remedy or 'get it with'}: aquasurf task check {task} --download   (AQUASURF_DATA names another folder)"
     )
 
 

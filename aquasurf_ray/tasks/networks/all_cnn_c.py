@@ -27,31 +27,31 @@ from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Task
 
 RECIPE = Recipe(epochs=50, batch_size=128, learning_rate=0.05, weight_decay=1e-3, precision="auto", channels_last=True)
-SHIFT = 5
+SHIFT = 5  # pixels, as in the paper
 
 
 def on_cifar10() -> Task:
-    """`all-cnn-c/cifar10`."""
+    """Return the task `all-cnn-c/cifar10`."""
     return _task("cifar10")
 
 
 def on_cifar100() -> Task:
-    """`all-cnn-c/cifar100`."""
+    """Return the task `all-cnn-c/cifar100`."""
     return _task("cifar100")
 
 
 def on_fashion_mnist() -> Task:
-    """`all-cnn-c/fashion-mnist`."""
+    """Return the task `all-cnn-c/fashion-mnist`."""
     return _task("fashion-mnist")
 
 
 def all_cnn_c(activation: ActivationFactory, n_classes: int = 10, width: int = 96, n_channels: int = 3) -> nn.Module:
-    """The network for inputs of shape (n, n_channels, 32, 32); logits (n, n_classes). He initialisation (fan-in).
+    """Return the network: inputs (n, n_channels, 32, 32), logits (n, n_classes). He initialisation (fan-in).
 
     `width` is 96 in the paper, and `n_channels` 3.
     """
     w, v = width, 2 * width
-    convolutions = [
+    convolutions = [  # channels in, channels out, kernel, stride
         (n_channels, w, 3, 1),
         (w, w, 3, 1),
         (w, w, 3, 2),

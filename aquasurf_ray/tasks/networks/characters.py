@@ -23,7 +23,7 @@ from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
 
 N_CHARACTERS = 400_000
 LENGTH, WIDTH, HEADS = 48, 48, 4
-VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))
+VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))  # the line feed and printable ASCII
 RECIPE = Recipe(
     epochs=2,
     batch_size=64,
@@ -37,7 +37,7 @@ RECIPE = Recipe(
 
 
 def characters() -> Task:
-    """The task: AdamW with warm-up and cosine, batches of 64 pieces."""
+    """Return the task: AdamW with warm-up and cosine, batches of 64 pieces."""
     return Task(
         name="characters",
         network=Characters,
@@ -58,6 +58,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
+        # (n, t, 3 w) -> (3, n, heads, t, w / heads)
         heads = self.query_key_value(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
         attended = scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
         result: Tensor = self.out(attended.transpose(1, 2).flatten(2))

@@ -19,6 +19,7 @@ from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.replacement import ModelNetwork
 from aquasurf_ray.tasks.task import Task
 
+# timm's mean and deviation, and its centre crop of 95% of the shorter side.
 PREPARATION = Preparation(
     size=224, resize=236, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), rand_augment=(2, 15)
 )
@@ -39,17 +40,17 @@ RECIPE = Recipe(
 
 
 def on_imagenette() -> Task:
-    """`coatnet/imagenette`."""
+    """Return the task `coatnet/imagenette`."""
     return _task("coatnet/imagenette", "coatnet_0_224")
 
 
 def nano_on_imagenette() -> Task:
-    """`coatnet-nano/imagenette`."""
+    """Return the task `coatnet-nano/imagenette`."""
     return _task("coatnet-nano/imagenette", "coatnet_nano_rw_224")
 
 
 def coatnet(variant: str = "coatnet_0_224", n_classes: int = 1000, size: int = 224) -> ModelNetwork:
-    """The network for inputs of shape (n, 3, size, size), size a multiple of 32; logits of shape (n, n_classes)."""
+    """Return the network: inputs (n, 3, size, size), size a multiple of 32; logits (n, n_classes)."""
     return timm_network(variant, n_classes=n_classes, shape=(3, size, size), drop_path_rate=0.2)
 
 

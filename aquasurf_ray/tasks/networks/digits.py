@@ -26,7 +26,7 @@ SPLIT_SEED = 0
 
 
 def digits() -> Task:
-    """The task: 8 epochs of batches of 64."""
+    """Return the task: 8 epochs of batches of 64."""
     return Task(
         name="digits",
         network=digits_network,
@@ -37,7 +37,8 @@ def digits() -> Task:
 
 
 def digits_network(activation: ActivationFactory) -> nn.Module:
-    """Three 3x3 convolutions, the second and third with stride 2, a 1x1 convolution, global average pooling."""
+    """Return the network: inputs (n, 1, 8, 8), logits (n, 10). Three 3x3 convolutions, the second and third with
+    stride 2, a 1x1 convolution, global average pooling."""
     return nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1),
         activation(),
@@ -52,7 +53,7 @@ def digits_network(activation: ActivationFactory) -> nn.Module:
 
 
 def digits_data() -> Splits:
-    """The splits as in-memory tensors: inputs (n, 1, 8, 8) float32, targets (n,) int64."""
+    """Return the splits as in-memory tensors: inputs (n, 1, 8, 8) float32, targets (n,) int64."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

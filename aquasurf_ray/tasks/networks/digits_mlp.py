@@ -18,11 +18,11 @@ from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
 
 SPLIT_SEED = 0
-WIDTHS = (64, 48, 48, 48, 48, 48, 48)
+WIDTHS = (64, 48, 48, 48, 48, 48, 48)  # 64 columns, then six hidden layers
 
 
 def digits_mlp() -> Task:
-    """The task: AdamW, 5 epochs of batches of 32."""
+    """Return the task: AdamW, 5 epochs of batches of 32."""
     return Task(
         name="digits-mlp",
         network=perceptron,
@@ -33,7 +33,7 @@ def digits_mlp() -> Task:
 
 
 def perceptron(activation: ActivationFactory) -> nn.Module:
-    """Six hidden layers of 48 units."""
+    """Return the network: six hidden layers of 48 units; inputs (n, 64), logits (n, 10)."""
     hidden: list[nn.Module] = []
     for n_in, n_out in pairwise(WIDTHS):
         hidden += [nn.Linear(n_in, n_out), activation()]
@@ -41,7 +41,7 @@ def perceptron(activation: ActivationFactory) -> nn.Module:
 
 
 def digits_table() -> Splits:
-    """The splits as in-memory tensors: inputs (n, 64) float32, targets (n,) int64."""
+    """Return the splits as in-memory tensors: inputs (n, 64) float32, targets (n,) int64."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler

@@ -28,12 +28,13 @@ RECIPE = Recipe(epochs=6, batch_size=128, learning_rate=0.2, weight_decay=5e-4)
 
 
 def fashion_small() -> Task:
-    """The task: SGD, one cycle, batches of 128."""
+    """Return the task: SGD, one cycle, batches of 128."""
     return Task(name=NAME, network=residual_network, data=fashion_small_data, recipe=RECIPE, time_limit=600.0)
 
 
 def residual_network(activation: ActivationFactory) -> nn.Module:
-    """A convolution and three residual blocks, 12 to 48 channels wide; inputs (n, 1, 14, 14), logits (n, 10)."""
+    """Return the network: a convolution and three residual blocks, 12 to 48 channels wide; inputs (n, 1, 14, 14),
+    logits (n, 10)."""
     network = nn.Sequential(
         nn.Conv2d(1, 12, 3, padding=1, bias=False),
         nn.BatchNorm2d(12),
@@ -52,13 +53,14 @@ def residual_network(activation: ActivationFactory) -> nn.Module:
 
 
 def fashion_small_data() -> Splits:
-    """The splits as in-memory tensors: inputs (n, 1, 14, 14) float32, targets (n,) int64.
+    """Return the splits as in-memory tensors: inputs (n, 1, 14, 14) float32, targets (n,) int64.
 
     Raises:
         TaskError: a file is missing or damaged.
     """
     images, labels = read_split("train", NAME)
     test_images, test_labels = read_split("t10k", NAME)
+    # Both draws are by class: first the subset of the published images, then its validation part.
     _, chosen = held_out(labels, (N_TRAIN + N_VALIDATION) / len(labels))
     in_train, in_validation = (chosen[part] for part in held_out(labels[chosen], N_VALIDATION / len(chosen)))
     train, validation, test = (_halved(part) for part in (images[in_train], images[in_validation], test_images))
@@ -72,4 +74,5 @@ def fashion_small_data() -> Splits:
 
 def _halved(images: Tensor) -> Tensor:
     """Halve images: (n, 1, 28, 28) uint8 -> (n, 1, 14, 14) uint8, each pixel the rounded mean of four."""
+    # Bytes again, because `channel_statistics` counts the 256 values.
     return functional.avg_pool2d(images.float(), 2).round().to(torch.uint8)

@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.2, optimizer="adamw", 
 
 
 def friedman() -> Task:
-    """The task: AdamW, one cycle, batches of 64."""
+    """Return the task: AdamW, one cycle, batches of 64."""
     return Task(
         name="friedman",
         network=normed_perceptron,
@@ -41,7 +41,8 @@ def friedman() -> Task:
 
 
 def normed_perceptron(activation: ActivationFactory) -> nn.Module:
-    """Three hidden layers of 48 units, each with layer norm before its activation; (n, 10) -> (n, 1)."""
+    """Return the network: three hidden layers of 48 units, each with layer norm before its activation; inputs (n, 10),
+    outputs (n, 1)."""
     layers: list[nn.Module] = []
     for n_in in (10, 48, 48):
         layers += [nn.Linear(n_in, 48), nn.LayerNorm(48), activation()]
@@ -49,11 +50,12 @@ def normed_perceptron(activation: ActivationFactory) -> nn.Module:
 
 
 def friedman_data() -> Splits:
-    """The splits as in-memory tensors: inputs (n, 10) float32, targets (n, 1) float32."""
+    """Return the splits as in-memory tensors: inputs (n, 10) float32, targets (n, 1) float32."""
     from sklearn.datasets import make_friedman1
 
     columns, target = make_friedman1(sum(SIZES), n_features=10, noise=1.0, random_state=DATA_SEED)
     inputs, targets = torch.from_numpy(columns), torch.from_numpy(target)[:, None]
+    # By the training rows alone, which come first.
     standardised = [(part - part[: SIZES[0]].mean(0)) / part[: SIZES[0]].std(0) for part in (inputs, targets)]
     parts = zip(*(torch.split(part.float(), list(SIZES)) for part in standardised), strict=True)
     train, validation, test = (TensorDataset(*part) for part in parts)

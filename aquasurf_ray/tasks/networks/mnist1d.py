@@ -37,12 +37,13 @@ RECIPE = Recipe(
 
 
 def mnist1d() -> Task:
-    """The task: AdamW, 20 epochs of batches of 100."""
+    """Return the task: AdamW, 20 epochs of batches of 100."""
     return Task(name="mnist1d", network=mnist1d_network, data=mnist1d_data, recipe=RECIPE, time_limit=300.0)
 
 
 def mnist1d_network(activation: ActivationFactory) -> nn.Module:
-    """Three convolutions of stride 2 with batch norm, and a dense layer; inputs (n, 1, 40), logits (n, 10)."""
+    """Return the network: three convolutions of stride 2 with batch norm, and a dense layer; inputs (n, 1, 40), logits
+    (n, 10)."""
     layers: list[nn.Module] = []
     for n_in, n_out, kernel in ((1, 24, 5), (24, 24, 3), (24, 24, 3)):
         layers += [
@@ -50,11 +51,11 @@ def mnist1d_network(activation: ActivationFactory) -> nn.Module:
             nn.BatchNorm1d(n_out),
             activation(),
         ]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(5 * 24, 10))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(5 * 24, 10))  # 40 samples, halved three times
 
 
 def mnist1d_data() -> Splits:
-    """The splits as in-memory tensors: inputs (n, 1, 40) float32, targets (n,) int64."""
+    """Return the splits as in-memory tensors: inputs (n, 1, 40) float32, targets (n,) int64."""
     from mnist1d.data import get_dataset_args, make_dataset
 
     arguments = get_dataset_args()
@@ -66,6 +67,7 @@ def mnist1d_data() -> Splits:
         random.setstate(python)
         np.random.set_state(numpy)
 
+    # The package makes two parts; the second one becomes validation and test.
     inputs = torch.from_numpy(np.concatenate([data["x"], data["x_test"]])).float().unsqueeze(1)
     targets = torch.from_numpy(np.concatenate([data["y"], data["y_test"]])).long()
     parts = zip(torch.split(inputs, list(SIZES)), torch.split(targets, list(SIZES)), strict=True)

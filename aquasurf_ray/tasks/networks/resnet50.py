@@ -34,16 +34,17 @@ RECIPE = Recipe(
 
 
 def on_imagenet() -> Task:
-    """`resnet50/imagenet`."""
+    """Return the task `resnet50/imagenet`."""
     data = task_data("imagenet", "resnet50/imagenet", PREPARATION)
     return data.task("resnet50/imagenet", resnet50(data.n_classes), RECIPE)
 
 
 def resnet50(n_classes: int = 1000, size: int = 224) -> ModelNetwork:
-    """The network for inputs of shape (n, 3, size, size); logits of shape (n, n_classes)."""
+    """Return the network: inputs (n, 3, size, size), logits (n, n_classes)."""
     return ModelNetwork(_Torchvision(n_classes), example=(3, size, size))
 
 
+# A class and not a lambda, which could not be pickled for a worker.
 @dataclass(frozen=True)
 class _Torchvision:
     n_classes: int

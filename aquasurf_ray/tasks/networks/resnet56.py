@@ -28,24 +28,24 @@ RECIPE = Recipe(
     weight_decay=1e-4,
     schedule="step",
     warmup_fraction=0.0,
-    milestones=(0.5, 0.75),
+    milestones=(0.5, 0.75),  # 32,000 and 48,000 of 64,000 steps
     precision="auto",
     channels_last=True,
 )
 
 
 def on_cifar10() -> Task:
-    """`resnet56/cifar10`."""
+    """Return the task `resnet56/cifar10`."""
     return _task("cifar10")
 
 
 def on_cifar100() -> Task:
-    """`resnet56/cifar100`."""
+    """Return the task `resnet56/cifar100`."""
     return _task("cifar100")
 
 
 def on_fashion_mnist() -> Task:
-    """`resnet56/fashion-mnist`."""
+    """Return the task `resnet56/fashion-mnist`."""
     return _task("fashion-mnist")
 
 
@@ -66,6 +66,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.norm2(self.conv2(self.activation1(self.norm1(self.conv1(x)))))
         shortcut = x[:, :, :: self.stride, :: self.stride]
+        # Option A has no parameters: channels of zeros on both sides.
         half = self.new_channels // 2
         shortcut = functional.pad(shortcut, (0, 0, 0, 0, half, self.new_channels - half))
         result: torch.Tensor = self.activation2(out + shortcut)
@@ -75,7 +76,7 @@ class BasicBlock(nn.Module):
 def resnet56(
     activation: ActivationFactory, n_classes: int = 10, blocks_a_stage: int = 9, n_channels: int = 3
 ) -> nn.Module:
-    """The network for inputs of shape (n, n_channels, 32, 32); logits (n, n_classes). He initialisation (fan-out)."""
+    """Return the network: inputs (n, n_channels, 32, 32), logits (n, n_classes). He initialisation (fan-out)."""
     layers: list[nn.Module] = [nn.Conv2d(n_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), activation()]
     n_in = 16
     for n_out in (16, 32, 64):

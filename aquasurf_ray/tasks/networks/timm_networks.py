@@ -60,6 +60,7 @@ class TimmModel:
             TaskError: timm has no such network, or cannot build it for this shape.
         """
         settings: dict[str, Any] = {"num_classes": self.n_classes, "in_chans": self.shape[0], **dict(self.settings)}
+        # The others take inputs of any size, and many of them no argument `img_size`.
         if configuration(self.name).fixed_input_size:
             settings["img_size"] = self.shape[1:]
         try:
@@ -71,7 +72,7 @@ class TimmModel:
 
 
 def configuration(name: str) -> Any:
-    """timm's `PretrainedCfg` of a network: input size, mean, deviation, interpolation.
+    """Return timm's `PretrainedCfg` of a network: input size, mean, deviation, interpolation.
 
     Raises:
         TaskError: timm has no such network.
@@ -104,7 +105,7 @@ def timm_network(
 
 
 def timm_task(network: str, data_set: str) -> Task:
-    """`timm:NETWORK/DATASET`."""
+    """Return the task `timm:NETWORK/DATASET`."""
     name = f"timm:{network}/{data_set}"
     data = task_data(data_set, name, _preparation(configuration(network)))
     return data.task(name, timm_network(network, n_classes=data.n_classes, shape=data.shape), RECIPE)
@@ -115,6 +116,7 @@ def _preparation(network: Any) -> Preparation:
     size = network.input_size[-1]
     return Preparation(
         size=size,
+        # The centre crop is this share of the shorter side.
         resize=round(size / network.crop_pct),
         interpolation="bilinear" if network.interpolation == "bilinear" else "bicubic",
         mean=network.mean,

@@ -58,6 +58,7 @@ GATES: frozenset[Kind] = frozenset(
     ]
 )
 
+# timm's blocks whose activation is a factor of another branch.
 GATED_BLOCKS: frozenset[Kind] = frozenset(
     [
         *_kinds("timm.layers.mlp", "GluMlp SwiGLU"),
