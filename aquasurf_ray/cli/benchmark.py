@@ -251,6 +251,7 @@ def evidence(
     if half is not Half.all:
         world = world.split(SPLIT_SEED)[0 if half is Half.first else 1]
     n_candidates = _half(world) if candidates is None else candidates
+    # Each experiment puts its own policies in the place of "random".
     order = ReplayOrder(("random",), runs, evaluations, 1, seed, observe.value, n_candidates)
     heading = f"{world.name}, {half.value} {len(world)} functions, {_searches(order)}\n"
     sections, documents = [heading], {}
@@ -263,7 +264,7 @@ def evidence(
             if not as_json:
                 print(sections[-1], flush=True)
             if output is not None:
-                _write(output, "\n".join(sections))
+                _write(output, "\n".join(sections))  # after each, so that an interruption loses one at most
     if as_json:
         about = {"benchmark": world.name, "task": world.task, "metric": world.metric, "functions": len(world)}
         order_document = {"half": half.value, "seed": seed, "observe": observe.value, "candidates": n_candidates}

@@ -44,6 +44,7 @@ def compare(
     if output is not None:
         check_picture(output)
     with open_store(store) as opened:
+        # Quick, because maps and spectra are no part of a comparison.
         one, other = (read_findings(opened, name, "", quick=True) for name in (first, second))
     found = compare_runs(one, other)
     metric = one.task.metric
@@ -93,6 +94,6 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
 
 
 def _plain(cell: Any) -> str:
-    if cell is None:
+    if cell is None:  # the cells of one column are of several types, so `print_table` cannot align them by type
         return "-"
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

@@ -36,7 +36,9 @@ def doctor(
     from aquasurf_ray.driver.examine.doctor import document, examine_all
 
     given = {"store": store, "storage": storage, "address": address, "data": data, "modules": tuple(modules or ())}
+    # A configuration has a task; without one on the command line, none is examined.
     config = make_config({"task": task or "digits", **{k: value for k, value in given.items() if value is not None}})
+    # Kept, because `user_code` redirects the printing of everything that runs inside of it.
     results = sys.stdout
 
     def show(finding: Finding) -> None:

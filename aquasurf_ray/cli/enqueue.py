@@ -31,6 +31,7 @@ def enqueue(
     n_queued = sum(proposal.status == "queued" for _, proposal in proposals)
     with open_store(store) as opened:
         run = opened.run(name)
+    # A finished run has spent its budget, so it needs this many evaluations more.
     if n_queued and run.status == "finished" and run.budget is not None:
         command = f"aquasurf resume {shlex.quote(name)} --evaluations {run.budget + n_queued}"
         print(f"run '{name}' is finished; train them with: {command}")

@@ -45,6 +45,7 @@ def evaluate(
     Results that exist are reused, so another --format costs nothing.
     """
     config = config_of(settings, "aquasurf evaluate 'swish(x)' --task digits")
+    # PyTorch and Ray take seconds to load, so only once the settings are known to be right.
     from aquasurf_ray.driver.verbs.evaluate import start_evaluation
 
     seeds = EVALUATE_SEEDS if seeds is None else seeds

@@ -73,34 +73,35 @@ def find(
     wanted = Wanted(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
     )
-    asked = [function for function in known if not trained or function.score is not None]
-    found = search(asked, wanted)
+    considered = [function for function in known if not trained or function.score is not None]
+    found = search(considered, wanted)
     columns = [f"val_{metric.name}", "status", "time_ratio", *(["distance"] if near else []), "shape", "function"]
+    # People need no column of dashes; programs get the same columns for every run.
     if form is Format.table and not as_json and not any(item.function.time_ratio for item in found[:n]):
         columns.remove("time_ratio")
     rows = [[_cells(item, metric)[column] for column in columns] for item in found[:n]]
     print_rows(columns, rows, Format.json if as_json else form, decimals={"time_ratio": 2})
     if form is Format.table and not as_json:
-        _say_how_many(len(found), n, asked, wanted)
-    _say_what_cannot_be_read(asked)
+        _print_counts(len(found), n, considered, wanted)
+    _print_unreadable(considered)
 
 
-def _say_how_many(n_found: int, n: int, asked: list[KnownFunction], wanted: Wanted) -> None:
+def _print_counts(n_found: int, n: int, considered: list[KnownFunction], wanted: Wanted) -> None:
     """Print to standard error how many functions were found, and how many have no measured cost."""
     shown = f"; the first {n} are shown" if n_found > n else ""
-    unmeasured = sum(function.time_ratio is None for function in asked) if wanted.max_cost is not None else 0
-    without = f"; {unmeasured} have no measured cost" if unmeasured else ""
-    print(f"{n_found} of {len(asked)} functions{shown}{without}", file=sys.stderr)
+    unmeasured = sum(function.time_ratio is None for function in considered) if wanted.max_cost is not None else 0
+    no_cost = f"; {unmeasured} have no measured cost" if unmeasured else ""
+    print(f"{n_found} of {len(considered)} functions{shown}{no_cost}", file=sys.stderr)
 
 
-def _say_what_cannot_be_read(asked: list[KnownFunction]) -> None:
+def _print_unreadable(considered: list[KnownFunction]) -> None:
     """Print to standard error how many functions were left out because their operators are not known here."""
     from aquasurf_ray.analysis.studies.function_search import can_be_read
 
-    unread = [function.name for function in asked if not can_be_read(function.name)]
+    unread = [function.name for function in considered if not can_be_read(function.name)]
     if unread:
-        without = "with operators that no module of the run registers"
-        print(f"left out: {len(unread)} functions {without}, such as {unread[0]}", file=sys.stderr)
+        reason = "with operators that no module of the run registers"
+        print(f"left out: {len(unread)} functions {reason}, such as {unread[0]}", file=sys.stderr)
 
 
 def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
@@ -109,9 +110,11 @@ def _known(opened: stored.Store, run: stored.Run) -> list[KnownFunction]:
 
     snapshot = opened.snapshot(run.id)
     names = {function.name: KnownFunction(function.name) for function in snapshot.candidates}
+    # Of a function's several seeds, the state that comes first in _STATUSES is written last and stays.
     for status in reversed(_STATUSES):
         of_status = (request.function for request in snapshot.evaluations if request.evaluation.status == status)
         names |= {function: KnownFunction(function, status=status) for function in of_status}
+    # Best first, so in reverse the best of a function's seeds stays.
     for row in reversed(opened.leaderboard(run_id=run.id)):
         names[row.function] = KnownFunction(row.function, row.score, row.time_ratio, "done")
     return list(names.values())

@@ -72,6 +72,7 @@ def _print_report(report: ImportReport, store: str | None) -> None:
     if report.missing:
         lines["missing"] = ", ".join(f"{column} in {n}" for column, n in report.missing)
     if report.unknown:
+        # Titles may be any text: escaped, so that they cannot control the terminal, and cut to a readable length.
         unknown = ", ".join(f"{title!a:.40} in {n}" for title, n in report.unknown)
         lines["unknown"] = f"{unknown}; kept, and written by export"
     for key, text in lines.items():

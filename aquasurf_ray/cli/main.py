@@ -57,7 +57,7 @@ class LazyCommands(Mapping[str, Any]):
         return sum(map(len, PANELS.values()))
 
     def definition(self, name: str) -> Any:
-        """The `Commands` of a command's file."""
+        """Return the `Commands` of a command's file."""
         if name not in set(self):
             raise KeyError(name)
         return importlib.import_module(f"aquasurf_ray.cli.{FILES.get(name, name)}").app
@@ -107,53 +107,56 @@ def options(
 
 
 def run() -> None:
-    """The console script."""
+    """Run the console script `aquasurf`."""
     sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     _warn_of_passwords(arguments)
     try:
+        # In standalone mode, Typer would print errors its own way and exit the process.
         code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
-            return _say("stopped", STOPPED_BY_SIGNAL)
+            return _print_error("stopped", STOPPED_BY_SIGNAL)
         return code if isinstance(code, int) else DONE
     except ClickException as error:
-        return _say(_message(error), BAD_USE, hint=_usage_hint(error))
+        return _print_error(_message(error), BAD_USE, hint=_usage_hint(error))
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
-        return _say("stopped", STOPPED_BY_SIGNAL)
+        return _print_error("stopped", STOPPED_BY_SIGNAL)
     except KeyboardInterrupt:
-        return _say("stopped", STOPPED_BY_SIGNAL)
+        return _print_error("stopped", STOPPED_BY_SIGNAL)
     except BrokenPipeError:
+        # The reader has gone, as `head` does; Python's own flush at exit must not fail on the pipe, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
         if error.errno not in FULL:
             raise
         where = f"'{error.filename}'" if error.filename else "the output"
-        return _say(f"{where} cannot be written: {error.strerror}; make room there", FAILED)
+        return _print_error(f"{where} cannot be written: {error.strerror}; make room there", FAILED)
     except Exception as error:
         code = exit_code(error)
         if code is None:
             raise
-        return _say(str(error), code)
+        return _print_error(str(error), code)
 
 
 def _warn_of_passwords(arguments: list[str]) -> None:
-    """What stands on a command line can be read by every user of the machine, as long as the command runs."""
+    """Warn of passwords on the command line, which every user of the machine can read while the command runs."""
     if any(PASSWORD_IN_URL.search(argument) for argument in arguments):
         text = "a password on the command line is seen by all who may list processes"
         print(f"aquasurf: {text}; put the URL into AQUASURF_STORE, or the password into ~/.pgpass", file=sys.stderr)
 
 
 def exit_code(error: Exception) -> int | None:
-    """The code for an error that people can do something about; None for a defect of the program.
+    """Return the exit code for an error that people can do something about; None for a defect of the program.
 
     A StoreError that gets here comes from before any work was begun: the driver turns one in mid-run into RunFailed.
     """
+    # Imported here, so that a command that succeeds does not load them.
     from aquasurf_ray.analysis.errors import AnalysisError
     from aquasurf_ray.driver.errors import BadUse, DriverError
 
@@ -161,6 +164,7 @@ def exit_code(error: Exception) -> int | None:
         return BAD_USE
     from aquasurf_ray.store.errors import BadRecord, LeaseLost, StoreBusy, StoreError, StoreFull
 
+    # The program itself made the record, so this is a defect of it.
     if isinstance(error, BadRecord):
         return None
     if isinstance(error, (DriverError, LeaseLost, StoreBusy, StoreFull)):
@@ -168,7 +172,7 @@ def exit_code(error: Exception) -> int | None:
     return BAD_USE if isinstance(error, StoreError) else None
 
 
-def _say(text: str, code: int, hint: str = "") -> int:
+def _print_error(text: str, code: int, hint: str = "") -> int:
     lines = "; ".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
     print(f"aquasurf: {lines}", file=sys.stderr)
     if hint:
@@ -177,7 +181,7 @@ def _say(text: str, code: int, hint: str = "") -> int:
 
 
 def _message(error: Any) -> str:
-    """What Click itself would print."""
+    """Return the text that Click itself would print, on one line."""
     return " ".join(str(error.format_message()).split())
 
 

@@ -16,7 +16,7 @@ app = Commands()
 
 
 class Kind(StrEnum):
-    """The pictures that there are, those of `analysis.report.KINDS`."""
+    """The pictures of a run; written out here, because `analysis.report.KINDS` loads slowly."""
 
     progress = "progress"
     map = "map"

@@ -92,6 +92,7 @@ def _pairs(given: Any) -> dict[str, str]:
 
 def _number_or_text(text: str) -> str | int | float:
     """Return a number if the text is one, else the text."""
+    # SQL may compare a text with a number without an error, and find them different.
     for kind in (int, float):
         try:
             return kind(text)

@@ -32,7 +32,8 @@ def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> 
     with open_store(store) as opened:
         run = opened.run(name)
         changes = _without_settled(settings, run)
-        config = make_config({**stored_values(run), **changes, "store": store})  # before anything heavy is loaded
+        config = make_config({**stored_values(run), **changes, "store": store})
+        # PyTorch and Ray take seconds to load, so only once the settings are known to be right.
         from aquasurf_ray.driver.verbs.resume import resume_run
 
         with progress(as_json) as callbacks:

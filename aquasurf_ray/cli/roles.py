@@ -36,6 +36,7 @@ def roles(
         if sql:
             print("BEGIN;", *(f"{statement};" for statement in wanted.statements()), "COMMIT;", sep="\n")
             return
+        # SQLite has no roles, and no file is to be created before it is refused.
         with Opened.open(store_url(store), create=not store_url(store).startswith("sqlite")) as opened:
             opened.grant_roles(wanted)
             where = opened.safe_url

@@ -22,6 +22,7 @@ def search(settings: dict[str, Any], as_json: AsJson = False) -> None:
     finds most promising. If a run with this name and configuration exists, it is resumed.
     """
     config = config_of(settings, "aquasurf search digits")
+    # PyTorch and Ray take seconds to load, so only once the settings are known to be right.
     from aquasurf_ray.driver.verbs.search import start_search
 
     with progress(as_json) as callbacks:

@@ -76,6 +76,7 @@ def _find(store: stored.Store, text: str) -> _Found:
     """Look a function up by name, alias or fingerprint, then by the fingerprint of the parsed text."""
     from aquasurf_ray.activations import fingerprint
 
+    # Names in the store are spelled without spaces.
     known = _history(store, "".join(text.split()))
     expression, problem = _read(known.function.name if known else text, _modules(store, known))
     if known is None and expression is not None:

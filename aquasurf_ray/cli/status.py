@@ -62,6 +62,7 @@ def status(
 def _print_status(document: dict[str, Any]) -> None:
     failures, divergences = document["failures"], document["divergences"]
     lines = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
+    # The lists have tables of their own below, and the rest is for programs.
     for known in ("failures", "divergences", "metric", "best score", "settings"):
         del lines[known]
     width = max(map(len, lines))

@@ -17,7 +17,7 @@ app = Commands()
 
 @app.command(
     epilog="Example: aquasurf submit --working-dir . -- search own_tasks:net --name net",
-    context_settings={"allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},  # options after the command's name belong to that command
 )
 def submit(
     context: typer.Context,

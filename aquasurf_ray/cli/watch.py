@@ -31,9 +31,9 @@ def watch(
     from aquasurf_ray.driver.errors import BadUse
 
     with open_store(store) as opened:
-        again = repeat_command(opened, name)
+        command = repeat_command(opened, name)
         try:
-            serving = server(LiveReport(opened, name, again), port)
+            serving = server(LiveReport(opened, name, command), port)
         except OSError as error:
             raise BadUse(f"port: cannot listen on {port}: {error.strerror or error}; choose another") from None
         with serving:

@@ -19,6 +19,7 @@ from ray.tune import Checkpoint
 from aquasurf_ray.tasks import Recipe, Task
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 
+# The learning rates that PyTorch's schedules keep in a group of parameters.
 RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 SETTINGS = "settings"
 

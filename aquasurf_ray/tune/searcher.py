@@ -208,6 +208,7 @@ class ActivationSearch(Searcher):
         intermediate_values: list[float] | None = None,
     ) -> None:
         """Add an external result for a function; it is stored when the search begins."""
+        # Raises now if the text is no function, and not when the search has begun.
         function_row(parameters[ACTIVATION])
         if not error:
             self._given.append((dict(parameters), float(value), pruned))
@@ -237,7 +238,7 @@ class ActivationSearch(Searcher):
         self._name, self._metric, self._mode = state["name"], state["metric"], state["mode"]
         self._n_trials, self._max_concurrent = state["n_trials"], state["max_concurrent"]
         self._trials = {trial_id: Trial(**trial) for trial_id, trial in state["trials"].items()}
-        self._study_made = None
+        self._study_made = None  # it was made with the earlier metric
         self.close()
 
     def save(self, checkpoint_path: str) -> None:
@@ -257,6 +258,7 @@ class ActivationSearch(Searcher):
         self.set_state(state)
 
     def __getstate__(self) -> dict[str, Any]:
+        # A session has a lease, threads and connections, none of which can be pickled.
         return {**self.__dict__, "_session": None, "_study_made": None}
 
     # -- for users
@@ -316,10 +318,12 @@ class ActivationSearch(Searcher):
         session.record(trial.function, trial.seed, evaluation_result(report, self._study().score(mean), (), worker))
 
     def _record_given(self, session: Session, parameters: Mapping[str, Any], value: float, pruned: bool) -> None:
-        why = "pruned, according to its source" if pruned else None
+        stopped_early = "pruned, according to its source" if pruned else None
         seed = int(parameters.get("seed", self._config.training_seed))
         row = function_row(parameters[ACTIVATION])
-        result = evaluation_result({}, self._study().score(value), (), "given to the search", stopped_early=why)
+        result = evaluation_result(
+            {}, self._study().score(value), (), "given to the search", stopped_early=stopped_early
+        )
         session.record(row.name, seed, result)
 
     def _settings_of(self, fingerprint: str, seed: int) -> dict[str, Any]:
@@ -362,6 +366,7 @@ class ActivationSearch(Searcher):
         score = self._study().score(float(value)) if value is not None and math.isfinite(value) else None
         names = {field.name for field in fields(EpochRecord)} - {"epoch"}
         known = {name: float(result[name]) for name in names if _is_number(result.get(name))}
+        # Keys are texts, as they are after a round trip through JSON.
         trial.epochs[str(number)] = {"epoch": number, "val_score": score, **known}
 
 

@@ -252,6 +252,7 @@ def open_session(plan: Plan, name: str | None) -> Session:
         undo.callback(stack.close)
         keeper = stack.enter_context(LeaseKeeper(store, lease, config.lease_seconds))
         session = Session(plan, _context(plan, store, run, lease, stack), keeper, stack)
+        # From here on the session closes all of these itself.
         undo.pop_all()
     _held[store.safe_url, run.name] = session
     return session

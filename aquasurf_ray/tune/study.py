@@ -55,9 +55,10 @@ class Study:
     def _drawn(self, name: str, fingerprint: str, number: int) -> Any:
         text = f"{self.seed} {fingerprint} {number} {name}"
         # A seed per setting, so that adding one setting does not change the draws of the others.
+        # NumPy takes seeds of 32 bits.
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
         value = self.tuned[name].sample(random_state=seed)
-        return value.item() if hasattr(value, "item") else value
+        return value.item() if hasattr(value, "item") else value  # NumPy's numbers are not JSON-serialisable
 
 
 def study_of_task(task: Task, config: Mapping[str, Any], metric: str, mode: str, seed: int, repeat: int) -> Study:

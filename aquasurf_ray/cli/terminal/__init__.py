@@ -1,1 +1,1 @@
-"""What the commands share: options, tables, progress, the store that is opened."""
+"""Shared by the commands: options, tables, progress, and opening the store."""

@@ -38,6 +38,7 @@ class PanelCommand(TyperCommand):
             else:
                 panel = getattr(parameter, "rich_help_panel", None) or OPTIONS
                 panels.setdefault(panel, []).append((record[0], option_text(parameter)))
+        # A dictionary keeps the order of insertion, so this moves the panel to the end.
         panels[OPTIONS] = panels.pop(OPTIONS)
         for title, records in panels.items():
             if records:

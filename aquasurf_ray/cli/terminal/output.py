@@ -45,6 +45,7 @@ def print_rows(
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif form is Format.csv:
         buffer = io.StringIO()
+        # Not the module's CRLF, which Unix tools take for part of the last column.
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
@@ -70,9 +71,11 @@ def _cell(value: Any, decimals: int) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
+        # A large number with all its digits would widen the column for every row.
         return f"{value:.{decimals}f}" if abs(value) < 1e6 or not math.isfinite(value) else f"{value:.4g}"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S")
+    # Texts such as error messages may have several lines, and a row has one.
     return " ".join(str(value).split()) if isinstance(value, str) else str(value)
 
 

@@ -41,6 +41,7 @@ def bar(text: str, *, silent: bool = False) -> Iterator[Callable[[int, int], Non
     from rich.console import Console
     from rich.progress import Progress
 
+    # Otherwise Rich would send what is printed meanwhile to the bar's console, which is standard error.
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False) as bars:
         task = bars.add_task(text, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -35,6 +35,7 @@ def _holder(run: stored.Run, where: str) -> str | None:
 
 
 def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
+    """Return the state of a run; `where` is the option that names its store in a suggested command."""
     run, counts, metric = status.run, status.by_status, status.task.metric
     return {
         "run": run.name,

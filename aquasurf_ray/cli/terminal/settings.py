@@ -70,19 +70,20 @@ class FromModel:
     @property
     def __signature__(self) -> Signature:
         """The parameters that Typer makes options of; keyword-only, since their order is that of help."""
-        parameters = list(self._own.values())
+        parameters = list(self._declared.values())
         if self._names is not None:
             parameters += [
                 Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=self._annotation(name))
                 for name in self._names()
-                if name not in self._own
+                if name not in self._declared
             ]
             parameters.append(Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile))
         return Signature(parameters)
 
     @cached_property
-    def _own(self) -> Mapping[str, Parameter]:
+    def _declared(self) -> Mapping[str, Parameter]:
         parameters = {}
+        # The command's annotations are texts, because its file has `from __future__ import annotations`.
         for name, parameter in signature(self._command, eval_str=True).parameters.items():
             if FROM_MODEL in getattr(parameter.annotation, "__metadata__", ()):
                 parameter = parameter.replace(annotation=_option(name))
