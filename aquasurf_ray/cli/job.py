@@ -36,7 +36,7 @@ def attach(id: JobId, dashboard: Dashboard = None) -> None:
 
 @app.command(epilog="Example: aquasurf job stop net-0a1b2c")
 def stop(id: JobId, dashboard: Dashboard = None) -> None:
-    """Stop a job in good order, as SIGTERM does, and wait until it has ended.
+    """Stop a job cleanly, as SIGTERM does, and wait until it has ended.
 
     Everything that is finished is kept.
     """

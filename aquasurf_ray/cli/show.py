@@ -1,4 +1,4 @@
-"""The command `show`: everything that is known of one function.
+"""The command `show`: everything known about one function.
 
 A function is first looked up as it is written, so that its results can be shown even if its operators are the user's
 and their module has been changed, moved or lost since.
@@ -52,7 +52,7 @@ def show(
     store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show everything that is known of a function.
+    """Show everything known about a function.
 
     Shows its formula, spectra, cost and results, and why it was suggested.
     """

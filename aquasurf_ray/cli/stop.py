@@ -28,7 +28,7 @@ def stop(
     store: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run in good order, from any shell or machine.
+    """Stop a run cleanly, from any shell or machine.
 
     The driver checks for stop requests about once a second and ends within a minute; its trainings continue from a
     checkpoint when the run is resumed. Exits with status 1 if the driver shows no sign of life.

@@ -24,7 +24,7 @@ def top(
         typer.Option("-n", metavar="N", min=1, help="Number of functions. Default: 10, or all with --pareto."),
     ] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Only functions that no other one beats in both score and step time.")
+        bool, typer.Option("--pareto", help="Only functions that no other function beats in both score and step time.")
     ] = False,
     form: AnyFormat = Format.table,
     store: Setting = None,
@@ -32,7 +32,7 @@ def top(
 ) -> None:
     """List the best functions of a run, and all baselines for comparison.
 
-    The column `confirmed` is the mean of the trainings with other seeds than the row's own. `time_ratio` and
+    The column `confirmed` is the mean of the trainings with seeds other than the row's own. `time_ratio` and
     `memory_ratio` are training-step time and activation memory relative to ReLU on the same device.
     """
     form = Format.json if as_json else form

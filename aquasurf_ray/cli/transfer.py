@@ -41,7 +41,7 @@ def transfer(
     """Train the best functions of a run on another task.
 
     Trains them and the baselines, and prints medians over the seeds, means with 95% intervals, and paired t-tests
-    against ReLU, with Holm's correction for the number of functions. Results that exist are reused, so another
+    against ReLU, with Holm's correction for the number of functions. Existing results are reused, so another
     --format costs nothing.
     """
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer

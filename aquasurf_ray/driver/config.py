@@ -206,12 +206,10 @@ class TrainingConditions(RunName):
     time_budget: Seconds | None = setting(
         None,
         Panel.STOP,
-        "Stop in good order after this time, such as 2h30m. The budget restarts at each resume; clear it with none.",
+        "Stop cleanly after this time, such as 2h30m. The budget restarts at each resume; none clears it.",
         metavar=DURATION,
     )
-    fast_activations: OnOff = setting(
-        "on", Panel.TRAINING, "Train each function in the form that is measured to be fastest."
-    )
+    fast_activations: OnOff = setting("on", Panel.TRAINING, "Train each function in the form that measures fastest.")
     time_limit: Seconds | None = setting(
         None,
         Panel.TRAINING,
@@ -321,7 +319,7 @@ class RunConditions(TrainingConditions):
     until: str | None = setting(
         None,
         Panel.STOP,
-        "Stop when the best score is this good, such as val_accuracy>=0.99 or val_rmse<=0.1; clear it with none.",
+        "Stop when the best score is this good, such as val_accuracy>=0.99 or val_rmse<=0.1; none clears it.",
         metavar="CONDITION",
     )
 
