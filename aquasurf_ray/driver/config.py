@@ -3,7 +3,7 @@
 A setting is one line of a model. Its name is the flag (with dashes), the YAML key, the Python argument and the key in
 the store and in JSON; commands make their options from the line, help included. The model that a setting belongs to
 says what it may do: `RunIdentity` makes a run this run and never changes; `RunConditions` is how the run is carried out
-and may change at `resume`. Those of its conditions that every run has which trains are `TrainingConditions`.
+and may change at `resume`. `TrainingConditions` are the conditions that every run that trains has.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def setting(
 
 
 def _seconds(value: Any) -> Any:
-    """Numbers, as from Python, YAML or the store, are seconds; text is a number too, or a time such as 2h30m."""
+    """Return seconds. A number, as from Python, YAML or the store, already is; text is a number or a time: 2h30m."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     try:
@@ -81,7 +81,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _switch(value: Any) -> Any:
-    """YAML reads a bare on or off as a truth value."""
+    """Return on or off where YAML has read them, without quotes, as truth values."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
@@ -94,6 +94,7 @@ class RunIdentity(BaseModel):
     """The settings that make a run this run, for its whole life. Another value is another run."""
 
     task: str = setting(..., Panel.RUN, "Task by name, or package.module:function for your own.", metavar="TASK")
+    # Below 2^31, because PostgreSQL's integers have 32 bits, one of them for the sign.
     seed: int = setting(0, Panel.RUN, "Random seed for drawing candidates and for the surrogate.", ge=0, lt=2**31)
     space: str = setting(
         "three-node",
@@ -298,6 +299,7 @@ class TrainingConditions(RunName):
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> TrainingConditions:
+        # NCCL refuses two processes on one GPU.
         if (self.gpus_per_evaluation or 1) > 1 and self.gpus_per_worker not in (None, 0, 1):
             raise ValueError(
                 f"gpus-per-evaluation: {self.gpus_per_evaluation} processes need a whole GPU each: "

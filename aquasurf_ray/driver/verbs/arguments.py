@@ -30,7 +30,7 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
     try:
         with _data_folder_set(data_folder(config)):
             loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
-            _ = loaded.digest
+            _ = loaded.digest  # builds the network and loads the data, so whatever is wrong with them shows here
     except TaskError as error:
         raise BadUse(str(error)) from None
     problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None

@@ -69,7 +69,7 @@ def start_build(
     if output is not None:
         check_benchmark_file(output)
     fishers = _fishers(fisher)
-    # No surrogate is asked, but its name is part of the run's identity: the one of before there was a choice.
+    # A build asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     fixed = {"fisher": fishers[0], "health_gate": "off"}
     config = config.with_default_surrogate(EARLIER_SURROGATE).model_copy(update=fixed)
     loaded = loaded_task(task, config)

@@ -105,6 +105,7 @@ class Command:
             Interrupted: a signal arrived meanwhile.
         """
         if self._workers is None:
+            # Before Ray, which takes seconds to start: a Ctrl-C meanwhile must not be lost.
             self._stack.enter_context(self._stop)
             self._stack.enter_context(connected(self._config.address))
             self._workers = self._count_workers()

@@ -79,6 +79,7 @@ def confirm_best(
     run = store.run(result.name)
     if run.status != "finished":
         return result
+    # At least a second, because a time budget must be positive.
     left = None if config.time_budget is None else max(config.time_budget - result.seconds, 1.0)
     config = config.model_copy(update={"time_budget": left})
     return replace(result, confirmation=_confirm(command, store, run, config, top, task, worker).name)
@@ -100,6 +101,7 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     """
     seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store, run).values()
     rows = store.leaderboard(run_id=run.id)
+    # A score of a training that was stopped early does not compare with one of a whole training.
     found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
     if not found:
         raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score")

@@ -72,6 +72,7 @@ def create_unnamed(store: Store, base: str, create: Callable[[str], Run]) -> Run
     """
     while True:
         try:
+            # Between the look-up and the creation, another process may take the name.
             run = create(free_name(store, base))
         except RunExists:
             continue

@@ -51,7 +51,7 @@ def start_evaluation(
 ) -> RunResult:
     """Carry out `evaluate` with a configuration that is made already."""
     check_seeds(seeds)
-    # No surrogate is asked, but its name is part of the run's identity: the one of before there was a choice.
+    # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
     rows = unique_rows(functions)

@@ -84,6 +84,7 @@ def _differs(run: Run, config: SearchConfig, key: str) -> bool:
     """Return whether a setting differs from the one with which the run was created."""
     default = SearchConfig.model_fields[key].get_default()
     before, now = stored_values(run).get(key, default), config.model_dump(mode="json")[key]
+    # In JSON mode the model turns tuples into lists, as the store does.
     return bool((list(before) if isinstance(before, tuple) else before) != now)
 
 

@@ -66,6 +66,7 @@ def start_search(
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)
             run = create_unnamed(store, loaded.name, create) if config.name is None else create(config.name)
+        # The same command again must not lower a budget that `resume` has raised.
         budget = max(config.evaluations, run.budget or 0)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), budget, worker))
         return confirm_best(command, result, config, None if isinstance(task, str) else task, worker)

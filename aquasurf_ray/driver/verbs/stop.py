@@ -98,8 +98,8 @@ def _asked(name: str, activity: RunActivity) -> StopAnswer:
     silent, driver = _silence(activity), _driver(activity)
     if silent is None:
         return StopAnswer(name, "asked", f"run '{name}' stops within a minute: {driver} was asked to")
-    lately = f"has given no sign of life for {silent:.0f} s"
-    return StopAnswer(name, "silent", f"{driver} of run '{name}' was asked to stop, but {lately}")
+    silence = f"has given no sign of life for {silent:.0f} s"
+    return StopAnswer(name, "silent", f"{driver} of run '{name}' was asked to stop, but {silence}")
 
 
 def _stopped(run: Run) -> StopAnswer:
