@@ -44,5 +44,5 @@ def stop(id: JobId, dashboard: Dashboard = None) -> None:
 
     jobs = Jobs(dashboard)
     jobs.stop(id)
-    job = jobs.follow(id, lambda text: None)
+    job = jobs.follow(id, lambda text: None)  # waits for its end; the log is not shown
     print(f"job '{id}' is {job.status.lower()}")

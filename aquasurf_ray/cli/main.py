@@ -47,7 +47,7 @@ class LazyCommands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
             self._built[name] = get_command(self.definition(name))
-            self._built[name].name = name
+            self._built[name].name = name  # a group of several commands has none
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:

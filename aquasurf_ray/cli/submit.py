@@ -53,7 +53,7 @@ def submit(
     jobs = Jobs(dashboard)
     id = jobs.submit(command, working_dir)
     if detach:
-        print(id)
+        print(id)  # alone, for scripts
         return
     print(f"job '{id}' is on the cluster; Ctrl-C leaves it running", file=sys.stderr)
     follow(jobs, id, dashboard)

@@ -104,6 +104,7 @@ def _print_latex(found: Transfer) -> None:
 def _print_csv(found: Transfer) -> None:
     columns = [column.replace(" ", "_") for column in (*COLUMNS, "baseline")]
     rows = [
+        # Without its mark "(baseline)": programs read that from a column of its own.
         [*(_metrics(found, function) | {"function": function.function}).values(), function.baseline]
         for function in found.functions
     ]

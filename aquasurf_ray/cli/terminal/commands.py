@@ -50,6 +50,7 @@ class Commands(typer.Typer):
     """One command, or a group of commands, as a file of the command line defines it."""
 
     def __init__(self, **settings: Any) -> None:
+        # Completion is an option of `aquasurf` itself, not of each command.
         super().__init__(rich_markup_mode=None, add_completion=False, **settings)
 
     def command(self, name: str | None = None, **more: Any) -> Callable[[F], F]:

@@ -78,6 +78,7 @@ def print_board(board: Board, form: Format) -> None:
     columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
     columns += [column for column in _OF_ROW if column not in columns]
     if form is Format.table:
+        # People need no column of dashes; programs get the same columns for every run.
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in columns if column in filled or column not in _OFTEN_UNKNOWN]
         documents = [document | _in_words(document) for document in documents]

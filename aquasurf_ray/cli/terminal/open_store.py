@@ -23,4 +23,5 @@ def store_option(store: str | None) -> str:
         return ""
     with open_store(store) as opened:
         shown = opened.safe_url
+    # The stars stand for a password, and a command with stars would not work.
     return f" --store {shlex.quote(shown)}" if "***" not in shown else " --store (the same URL)"
