@@ -94,6 +94,6 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
 
 
 def _plain(cell: Any) -> str:
-    if cell is None:  # the cells of one column are of several types, so `print_table` cannot align them by type
+    if cell is None:
         return "-"
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

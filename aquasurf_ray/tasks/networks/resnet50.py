@@ -44,7 +44,7 @@ def resnet50(n_classes: int = 1000, size: int = 224) -> ModelNetwork:
     return ModelNetwork(_Torchvision(n_classes), example=(3, size, size))
 
 
-# A class and not a lambda, which could not be pickled for a worker.
+# A class and not a lambda, because every built-in task can be pickled.
 @dataclass(frozen=True)
 class _Torchvision:
     n_classes: int
