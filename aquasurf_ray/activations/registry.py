@@ -149,7 +149,7 @@ def register_unary(
         replace: allow redefining an operator registered earlier (never a built-in one), for notebooks.
 
     Raises:
-        OperatorError: the name is no identifier, or is taken, or a template lacks its argument.
+        OperatorError: the name is not an identifier, or is taken, or a template lacks its argument.
     """
     _register("unary", name, function, latex, words, replace)
 

@@ -62,7 +62,7 @@ def setting(
         description: a full phrase. Help adds the default, unless it is None or the phrase names it.
         metavar: the kind of value as help shows it; by default N, NUMBER or TEXT, or the choices.
         earlier: for a setting of the identity that the first version did not have: the value that its runs count as
-            having, which is not always the default. At this value the setting is no part of the identity, so that such
+            having, which is not always the default. At this value the setting is not part of the identity, so that such
             a run can still be resumed under its name.
         **limits: constraints, as `pydantic.Field` takes them.
     """

@@ -343,7 +343,7 @@ class Events:
                 each.removeHandler(handler)
 
     def _deliver(self) -> None:
-        """A callback may emit events itself; they follow the one that it is given."""
+        """Deliver the events that wait. Those that a callback emits meanwhile follow the one that it is given."""
         self._delivering = True
         try:
             while self._waiting:

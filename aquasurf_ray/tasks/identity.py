@@ -166,7 +166,7 @@ def _item(item: Any) -> list[Any]:
         return [_described(item[0], values=False), _described(item[1], values=True)]
     try:
         inputs, target = input_and_target(item)
-    except TaskError:  # the item is no pair, so the loader's collate_fn must make one of it
+    except TaskError:  # the item is not a pair, so the loader's collate_fn must make one of it
         return [_described(item, values=False)]
     return [_described(inputs, values=False), _described(target, values=True)]
 

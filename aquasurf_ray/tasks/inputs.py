@@ -55,7 +55,7 @@ def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
     """Split what a loader gives into inputs made of tensors and a target tensor.
 
     Raises:
-        TaskError: it has another form, or something in it is no tensor.
+        TaskError: it has another form, or something in it is not a tensor.
     """
     inputs, target = input_and_target(collated)
     for name, leaf in _leaves(inputs):

@@ -130,7 +130,7 @@ class _Window:
                 if self._is_certain(error):
                     raise self._broken(error, key) from None
                 if len(self._text) - self._position > LONGEST_MEMBER:
-                    raise self.error(f"{_in(key)}more than {LONGEST_MEMBER} characters are no entry") from None
+                    raise self.error(f"{_in(key)}more than {LONGEST_MEMBER} characters are not an entry") from None
                 if not self._more():
                     raise self._broken(error, key) from None
 

@@ -154,7 +154,7 @@ def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int
 
 
 def _lay_down_rights(connection: Any) -> None:
-    """Drop a superuser's rights until the transaction ends: SET is no SELECT, and set_config is revoked.
+    """Drop a superuser's rights until the transaction ends: SET is not a SELECT, and set_config is revoked.
 
     Two such queries run one after the other, because both change the function's row in the catalogue.
     """

@@ -198,7 +198,7 @@ class _Body:
         template = self._language.operators.get(operator, "")
         if not template:
             raise OperatorError(
-                f"operator '{operator}' has no {self._language.title} source: it is no built-in one; take its code "
+                f"operator '{operator}' has no {self._language.title} source: it is not built in; take its code "
                 "from the module that registers it"
             )
         return template.format(*arguments)

@@ -359,7 +359,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def _one_thread_an_operation() -> Iterator[None]:
-    """Prevent PyTorch from splitting an operation where a thread's share is no multiple of the vector width."""
+    """Prevent PyTorch from splitting an operation where a thread's share is not a multiple of the vector width."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

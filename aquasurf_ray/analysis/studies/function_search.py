@@ -34,7 +34,7 @@ class KnownFunction:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The conditions on a function; an empty tuple or None is no condition.
+    """The conditions on a function; an empty tuple or None sets no condition.
 
     Attributes:
         contains, without: operators that the function's name must contain, must not contain.

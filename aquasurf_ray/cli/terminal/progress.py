@@ -34,7 +34,7 @@ def progress(as_json: bool) -> Iterator[list[Callback]]:
 
 @contextmanager
 def bar(text: str, *, silent: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on standard error and yield the function that updates it, or None if that is no terminal."""
+    """Show a bar on standard error and yield the function that updates it, or None if that is not a terminal."""
     if silent or not sys.stderr.isatty():
         yield None
         return

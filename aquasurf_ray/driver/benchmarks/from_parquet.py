@@ -29,7 +29,7 @@ def read_own(path: Path, metric: TaskMetric) -> Benchmark:
     """Return the benchmark in a Parquet file.
 
     Raises:
-        BenchmarkFileError: the file is no benchmark or is damaged, or its metric is not the task's.
+        BenchmarkFileError: the file is not a benchmark or is damaged, or its metric is not the task's.
     """
     try:
         benchmark = load_benchmark(path)

@@ -98,7 +98,7 @@ class TestJsonMembers:
         monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", 100)
         path.write_text('{"a": {"b": "' + "x" * 100_000)
         read = []
-        with pytest.raises(BenchmarkFileError, match="in entry 'a': more than 1000 characters are no entry"):
+        with pytest.raises(BenchmarkFileError, match="in entry 'a': more than 1000 characters are not an entry"):
             list(read_members(path, lambda done, total: read.append(done)))
         assert max(read) < 5_000
 
