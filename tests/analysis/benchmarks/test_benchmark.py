@@ -188,7 +188,7 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="no benchmark 'act-bench-digts'"):
         load_benchmark("act-bench-digts")
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
-    with pytest.raises(BenchmarkError, match="no benchmark: its metadata"):
+    with pytest.raises(BenchmarkError, match="not a benchmark: its metadata"):
         load_benchmark(tmp_path / "other.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "other.parquet").read_bytes()[:-20])
     with pytest.raises(BenchmarkError, match="damaged"):
