@@ -46,7 +46,7 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
     path = Path(path)
     order = _order_of_sample(benchmark.outputs.shape[1])
     layouts = {kind: _layouts(spectra) for kind, spectra in benchmark.spectra.items()}
-    metrics = dict(zip(_OWN, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
+    metrics = dict(zip(_TABLES, (benchmark.seed_scores, benchmark.test_scores, benchmark.seconds), strict=True))
     columns: dict[str, Any] = {
         "function": pyarrow.array(benchmark.functions, pyarrow.string()),
         "aliases": pyarrow.array([list(names) for names in benchmark.aliases], pyarrow.list_(pyarrow.string())),
@@ -143,7 +143,7 @@ def _read_parquet(path: Path) -> Benchmark:
 
 def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
     order = np.array(head["order"], dtype=np.int64)
-    columns = [_numbers(table, name, head["seeds"]) for name in _OWN]
+    columns = [_numbers(table, name, head["seeds"]) for name in _TABLES]
     return Benchmark(
         name=head["name"],
         task=head["task"],

@@ -101,7 +101,7 @@ class FromModel:
     def _with_settings(self, config: Path | None = None, **given: Any) -> dict[str, Any]:
         from aquasurf_ray.driver.config import SearchConfig, read_config_file
 
-        parameters = {name: given.pop(name) for name in self._own}
+        parameters = {name: given.pop(name) for name in self._declared}
         # an option that may be repeated and was not given is an empty list
         flags = {name: value for name, value in given.items() if value is not None and value != []}
         settings = (read_config_file(config) if config else {}) | flags

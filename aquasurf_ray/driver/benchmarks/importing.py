@@ -117,7 +117,7 @@ def import_benchmark(
     if known is not None:
         return ImportReport(known.name, task_name, path.name, digest, created=False)
     in_parquet = is_parquet(path)
-    found = _own_found(path, metric) if in_parquet else _found(path, metric, progress)
+    found = _found_in_parquet(path, metric) if in_parquet else _found(path, metric, progress)
     if not found.entries:
         raise BenchmarkFileError(f"'{path.name}' has no entry with any metric; nothing is imported")
     if file_digest(path) != digest:  # the digest must be that of the content which was read

@@ -48,7 +48,7 @@ def _kinds(shown: dict[Features, Floats]) -> list[str]:
 def _places(findings: Findings) -> dict[Features, Floats]:
     """Return the coordinates of the candidates by feature, float64 [n, 2]; NaN where a candidate is not placed."""
     values = np.stack([_outputs(function.name) for function in findings.candidates])
-    spectra, stored_map = np.full((len(values), 1), np.nan, dtype=np.float32), _own_map(findings)
+    spectra, stored_map = np.full((len(values), 1), np.nan, dtype=np.float32), _map_of_run(findings)
     known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
     if known:
         features = [findings.spectrum(function.id) for function in findings.candidates]

@@ -29,8 +29,8 @@ def progress(findings: Findings) -> Chart | None:
     for origin, (name, colour, symbol) in _ORIGINS.items():
         of_origin = np.array([request.origin == origin for request in findings.finished]) & ~np.isnan(scores)
         if of_origin.any():
-            names = tuple(w.function for w, is_own in zip(findings.finished, of_origin, strict=True) if is_own)
-            marks.append(Points(name, number[of_origin], held[of_origin], names, colour, symbol=symbol))
+            names = tuple(w.function for w, included in zip(findings.finished, of_origin, strict=True) if included)
+            marks.append(Points(name, number[of_origin], shown[of_origin], names, colour, symbol=symbol))
     best = np.array([findings.value(score) for score in np.fmax.accumulate(scores)])
     marks.append(Line("best so far", number, best, colour=1, step=True, hover=False))
     if findings.reference:
