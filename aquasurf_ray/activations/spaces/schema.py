@@ -45,7 +45,7 @@ class Schema:
 
     @cached_property
     def is_learned(self) -> bool:
-        """Whether its expressions have learned parameters."""
+        """True if its expressions have learned parameters."""
         return bool(self.leaf.parameters) or any(argument.is_learned for argument in self.arguments)
 
     def names(self) -> Iterator[str]:

@@ -120,7 +120,7 @@ class ModelNetwork:
 
     @property
     def is_gated(self) -> bool:
-        """Whether the model has a gated feed-forward block. The model is made once, without memory for weights."""
+        """True if the model has a gated feed-forward block. The model is made once, without memory for weights."""
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             return any(is_gated_feed_forward(module) for module in self._model().modules())
 

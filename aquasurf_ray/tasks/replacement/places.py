@@ -87,6 +87,7 @@ def places_of(parent: nn.Module, selection: Selection, prefix: str = "") -> Iter
             is_gate = is_function(value, GATE_CALLS) and not is_gated_feed_forward(parent)
             reason = f"gate: {called_name(value)}" if is_gate else None
             yield Place(f"{prefix}{attribute}", (id(parent), attribute), _putter(parent, attribute), None, reason)
+    # Not `named_children`, which leaves out the second place of a module that is used twice.
     for attribute, child in parent._modules.items():
         name = f"{prefix}{attribute}"
         if child is not None and _is_whole(child, name, selection):
