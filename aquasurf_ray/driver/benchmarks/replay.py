@@ -227,11 +227,9 @@ def _result(chunk: _Chunk, future: Any) -> list[Trace]:
 def _check_budget(benchmark: Benchmark, order: ReplayOrder) -> None:
     n_known = len(benchmark.candidates)
     if order.candidates > n_known:
-        raise BadUse(
-            f"candidates: {order.candidates} asked for, but benchmark '{benchmark.name}' has {n_known} to train"
-        )
+        raise BadUse(f"candidates: benchmark '{benchmark.name}' has {n_known} to train, got {order.candidates}")
     if order.evaluations > (order.candidates or n_known):
         raise BadUse(
-            f"evaluations: {order.evaluations} asked for, but a search on '{benchmark.name}' can choose from "
-            f"{order.candidates or n_known} functions besides the baselines"
+            f"evaluations: a search on '{benchmark.name}' can choose from {order.candidates or n_known} functions "
+            f"besides the baselines, got {order.evaluations}"
         )
