@@ -69,7 +69,7 @@ class Coverage:
 
     @property
     def is_small(self) -> bool:
-        """Whether less than half of the weights are covered, which is worth a warning."""
+        """True if less than half of the weights are covered, which is worth a warning."""
         return self.share < SMALL_SHARE
 
     def __str__(self) -> str:

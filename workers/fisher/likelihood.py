@@ -35,11 +35,11 @@ class Likelihood(Protocol):
     """A family of distributions of targets given a network's outputs."""
 
     def sample(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Targets drawn for the outputs, with a generator on the CPU."""
+        """Return targets drawn for the outputs, with a generator on the CPU."""
         ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Negative log-likelihood of the targets, summed, but for a constant: a scalar."""
+        """Return the negative log-likelihood of the targets, summed, but for a constant: a scalar."""
         ...
 
 
@@ -149,7 +149,7 @@ LIKELIHOODS: dict[str, Likelihood] = {"categorical": Categorical(), "gaussian": 
 
 
 def likelihood_named(name: str) -> Likelihood:
-    """The likelihood of that name.
+    """Return the likelihood of that name.
 
     Raises:
         SpectrumInputError: there is none.
@@ -160,7 +160,7 @@ def likelihood_named(name: str) -> Likelihood:
 
 
 def require_real(outputs: Tensor, expected: str, *, min_dim: int = 1) -> None:
-    """Refuse outputs that are no real numbers.
+    """Refuse outputs that are not real numbers.
 
     Raises:
         SpectrumInputError: they are of another type, or have too few dimensions.
@@ -176,7 +176,7 @@ def _finite(outputs: Tensor) -> Tensor:
 
 
 def _fitting(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Numbers as targets, in the shape, on the device and in the precision of the outputs: (n,) fits (n, 1)."""
+    """Return numbers as targets, in the shape, on the device and in the precision of the outputs: (n,) fits (n, 1)."""
     if [d for d in targets.shape if d != 1] != [d for d in outputs.shape if d != 1]:
         raise SpectrumInputError(
             f"targets must have shape {tuple(outputs.shape)} as these outputs, got {tuple(targets.shape)}"
