@@ -115,7 +115,7 @@ def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
             merging.settled.add(ours["id"])
         return False
     curve = _curve_there(merging, theirs["id"])
-    if _figures(ours, _curve_here(merging, ours["id"])) != _figures(theirs, curve):
+    if _measured(ours, _curve_here(merging, ours["id"])) != _measured(theirs, curve):
         _keep(merging, theirs, curve, _learned_there(merging, theirs["id"]), ours["id"])
     elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
         # The same result, whose run is known in the other store only.
