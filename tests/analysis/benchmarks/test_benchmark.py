@@ -205,7 +205,7 @@ def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="'/proc/self/mem' cannot be read: Input/output error"):
         load_benchmark("/proc/self/mem")
     (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(BenchmarkError, match="byte 0: a JSON object is expected"):
+    with pytest.raises(BenchmarkError, match="byte 0: expected a JSON object"):
         load_benchmark(tmp_path / "text.json")
 
 
