@@ -239,7 +239,7 @@ class Task:
                     f"network of task '{self.name}' must return an nn.Module, got a {type(network).__name__}"
                 )
             identity = network_identity(network)
-        if not made:
+        if not activations:
             raise TaskError(f"network of task '{self.name}' makes no activation; call the factory that it is given")
         return identity
 

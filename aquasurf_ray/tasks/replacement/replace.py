@@ -183,8 +183,8 @@ def _with_remaining(
     if stray and not may_stay:
         named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
-            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_some(named)};"
-            " make them modules, or name in only= what is to be replaced"
+            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_first_few(named)}"
+            "; make them modules, or name in only= what is to be replaced"
         )
     found = [
         Kept(call.module, f"{'gate: ' if call.is_gate else ''}{call.function}, called by its own code")
