@@ -98,7 +98,8 @@ class Session:
         self._store, self._lease, self._history = context.store, context.lease, context.history
         self._suggester = Suggester(context, surrogate_of(context))
         stack.callback(self._suggester.close)
-        baselines = baseline_records(context.store, which=plan.config.baselines) if plan.points is None else ()
+        which = plan.config.baselines
+        baselines = baseline_records(context.store, _baselines(plan), which) if plan.points is None else ()
         budget = Budget(baselines, sys.maxsize)  # Tune decides how many trials there are
         self._claims = TuneClaims(context, budget, self._suggester)
         self._other_runs = OtherRuns(context, self._claims)
@@ -282,7 +283,8 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     if run is not None:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
-    candidates = store.add_functions(candidate_rows(space, config.candidates, config.seed, which=config.baselines))
+    rows = candidate_rows(space, config.candidates, config.seed, _baselines(plan), config.baselines)
+    candidates = store.add_functions(rows)
 
     def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
         return store.create_run(
@@ -290,3 +292,8 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
         )
 
     return create_unnamed(store, study.name, create) if name is None else create(name)
+
+
+def _baselines(plan: Plan) -> tuple[str, ...]:
+    """Return the functions that the task has tried first; an experiment with its own trainable has no task."""
+    return plan.study.loaded.baselines if plan.study.loaded else ()

@@ -118,9 +118,9 @@ class _Block:
 def exchange_feed_forwards(model: nn.Module, gated: bool) -> list[str]:
     """Make all feed-forward blocks of a model gated, or ungated, in place, and return their names.
 
-    A block is recognised by its parts: an activation between a layer that widens, or two of them whose outputs are
-    multiplied, and a layer that narrows to the first width again, with dropout but nothing else that has weights. The
-    dropout of a new block is at its output. Blocks that are of the wanted kind already stay.
+    A block is recognised by its parts: an activation between a dense layer to the hidden width, or two of them whose
+    outputs are multiplied, and a dense layer back to the first width, with dropout but nothing else that has weights.
+    The dropout of a new block is at its output. Blocks that are of the wanted kind already stay.
 
     Raises:
         TaskError: the model has no such block.
@@ -129,7 +129,7 @@ def exchange_feed_forwards(model: nn.Module, gated: bool) -> list[str]:
     if not found:
         raise TaskError(
             f"gated={gated} found no feed-forward block in {type(model).__name__}: a module with an activation "
-            "between a widening and a narrowing layer, such as GatedMLP"
+            "between dense layers to a hidden width and back, such as MLP"
         )
     for name, block in found:
         if block.is_gated != gated:
