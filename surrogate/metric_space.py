@@ -55,22 +55,49 @@ class PairwiseDistances(Protocol):
 class FeatureDistances:
     """The distances by one feature, relative to their median.
 
+    Candidates may be added later. Then the median stays that of the first ones, so that no distance changes.
+
     Args:
         rows: float32 [n, d], one row a candidate; a row that is not finite is a missing feature.
         metric: "euclidean" or "manhattan".
+        n_for_median: the number of candidates, from the first one, whose distances give the median; by default all.
     """
 
-    def __init__(self, rows: Array, metric: Metric) -> None:
+    def __init__(self, rows: Array, metric: Metric, n_for_median: int | None = None) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float32)
         if self._rows.ndim != 2:
             raise SurrogateError(f"features have shape {self._rows.shape}; expected one row a candidate")
         self._metric = metric
+        self._n_for_median = n_for_median
+        self._n_digested, self._digests = 0, (hashlib.sha256(), hashlib.sha256())
         self.known: Mask = np.asarray(np.isfinite(self._rows).all(axis=1))
         self._kept: dict[int, Floats] = {}
         self.median = self._median()
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def n_columns(self) -> int:
+        """The number of values in a row."""
+        return int(self._rows.shape[1])
+
+    def extend(self, rows: Array) -> None:
+        """Add candidates after the others; `n_for_median` must have been given.
+
+        Raises:
+            SurrogateError: the rows have another width, or the median would change.
+        """
+        if self._n_for_median is None or rows.ndim != 2 or rows.shape[1] != self._rows.shape[1]:
+            raise SurrogateError(f"cannot add rows {rows.shape} to {self._rows.shape}, median of {self._n_for_median}")
+        n, d = self._rows.shape
+        room = self._rows.base if self._rows.base is not None else self._rows
+        if len(room) < n + len(rows):
+            room = np.empty((2 * (n + len(rows)), d), dtype=np.float32)  # doubled, so that copies cost little in all
+            room[:n] = self._rows
+        room[n : n + len(rows)] = rows
+        self._rows = room[: n + len(rows)]
+        self.known = np.concatenate([self.known, np.isfinite(self._rows[n:]).all(axis=1)])
 
     def of(self, candidate: int) -> Floats:
         """See `PairwiseDistances.of`; the caller must not change the row."""
@@ -79,26 +106,42 @@ class FeatureDistances:
             if len(self._kept) * 4 * len(self) >= _KEPT_BYTES:
                 del self._kept[next(iter(self._kept))]  # the one that was computed first
             row = self._kept[candidate] = self._relative(candidate)
+        elif len(row) < len(self):
+            row = self._kept[candidate] = np.concatenate([row, self._relative(candidate, len(row))])
         return row
 
-    @cached_property
+    @property
     def version(self) -> str:
         """The digest of the content that decides the distances."""
+        if self._n_for_median is None:
+            return self._version_of_all
+        # The same whether candidates came at once or one after the other, and each is digested once.
+        flags, rows = self._digests
+        new = slice(self._n_digested, len(self))
+        flags.update(self.known[new].tobytes())
+        rows.update(self._rows[new][self.known[new]].data)
+        self._n_digested = len(self)
+        return content_digest(f"{self._metric} {self.median} {self._rows.shape} {flags.digest()!r} {rows.digest()!r}")
+
+    @cached_property
+    def _version_of_all(self) -> str:
         return content_digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
 
-    def _relative(self, candidate: int) -> Floats:
-        relative = np.ones(len(self), dtype=np.float32)
+    def _relative(self, candidate: int, first: int = 0) -> Floats:
+        """Return the distances to the candidates from `first` on."""
+        relative, known = np.ones(len(self) - first, dtype=np.float32), self.known[first:]
         if self.known[candidate]:
-            relative[self.known] = self._absolute(candidate)[self.known] / self.median
-        relative[candidate] = 0.0
+            relative[known] = self._absolute(candidate, first)[known] / self.median
+        if candidate >= first:
+            relative[candidate - first] = 0.0
         return relative
 
-    def _absolute(self, candidate: int) -> Floats:
-        distances = np.empty(len(self), dtype=np.float32)
+    def _absolute(self, candidate: int, first: int = 0) -> Floats:
+        distances = np.empty(len(self) - first, dtype=np.float32)
         at_once = max(1, _BLOCK_ELEMENTS // max(1, self._rows.shape[1]))
-        for start in range(0, len(self), at_once):
-            part = slice(start, start + at_once)
-            difference = self._rows[part] - self._rows[candidate]
+        for start in range(first, len(self), at_once):
+            difference = self._rows[start : start + at_once] - self._rows[candidate]
+            part = slice(start - first, start - first + at_once)
             if self._metric == "manhattan":
                 distances[part] = np.abs(difference, out=difference).sum(axis=1)
             else:
@@ -106,7 +149,7 @@ class FeatureDistances:
         return distances
 
     def _median(self) -> float:
-        known = np.flatnonzero(self.known)
+        known = np.flatnonzero(self.known[: self._n_for_median])
         asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
         # Zeros are distances to oneself and to duplicates, which would pull the median of a small space down.
         apart = [distances[distances > 0] for i in asked.tolist() for distances in (self._absolute(i)[known],)]

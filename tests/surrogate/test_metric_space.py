@@ -16,6 +16,7 @@ from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
 from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
+from aquasurf_ray.surrogate.neighbors import Metric
 from aquasurf_ray.surrogate.policy import PredictorPolicy, RandomPolicy
 from aquasurf_ray.surrogate.predictors import (
     MapPredictor,
@@ -70,6 +71,41 @@ def test_a_missing_feature_is_neither_near_nor_far() -> None:
     rest = [i for i in range(80) if i not in (3, 9)]
     whole = FeatureDistances(spectra[rest], "manhattan")
     np.testing.assert_allclose(FeatureDistances(spectra, "manhattan").of(0)[rest], whole.of(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "by"), [("euclidean", "euclidean"), ("manhattan", "cityblock")])
+def test_candidates_can_be_added_without_changing_a_distance(metric: Metric, by: str) -> None:
+    rows = np.random.default_rng(1).normal(size=(90, 6)).astype(np.float32)
+    rows[[3, 55]] = np.nan
+    grown = FeatureDistances(rows[:40], metric, n_for_median=30)
+    before = {i: grown.of(i).copy() for i in (0, 3, 17)}
+    versions = [grown.version]
+    for start, stop in ((40, 41), (41, 41), (41, 90)):
+        grown.extend(rows[start:stop])
+        versions.append(grown.version)
+    assert len(set(versions)) == 3, "the version changes with the candidates, and only with them"
+    known = np.delete(np.arange(30), 3)
+    apart = cdist(rows[known].astype(np.float64), rows[known], by)
+    unit = float(np.median(apart[apart > 0]))
+    assert grown.median == pytest.approx(unit, rel=1e-5)
+    for i in (0, 17, 60):
+        expected = cdist(rows[[i]].astype(np.float64), rows, by)[0] / unit
+        expected[[3, 55]] = 1.0
+        np.testing.assert_allclose(grown.of(i), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(grown.of(3), np.where(np.arange(90) == 3, 0.0, 1.0))
+    for i, distances in before.items():
+        np.testing.assert_array_equal(grown.of(i)[:40], distances)
+    at_once = FeatureDistances(rows, metric, n_for_median=30)
+    assert at_once.version == grown.version
+    np.testing.assert_array_equal(at_once.of(60), grown.of(60))
+
+
+def test_only_distances_with_a_fixed_unit_take_more_candidates() -> None:
+    rows = np.zeros((4, 6), dtype=np.float32)
+    with pytest.raises(SurrogateError, match="median of None"):
+        FeatureDistances(rows, "euclidean").extend(rows)
+    with pytest.raises(SurrogateError, match=r"cannot add rows \(4, 5\) to \(4, 6\)"):
+        FeatureDistances(rows, "euclidean", 4).extend(rows[:, :5])
 
 
 def test_nearest_neighbours_are_scikit_learns() -> None:

@@ -1,0 +1,79 @@
+"""Screening: the few of many new functions that are worth a spectrum, by their outputs alone.
+
+A Gaussian process on the distances between outputs learns from the trained functions. The new functions are chosen one
+after the other by expected improvement, each as if those before it had the scores that are expected of them
+(`surrogate.batches`), so that they are not all alike. Only distances to trained and to chosen functions are computed.
+
+Format: t trained functions, m new ones; outputs are float32 [., 1000], finite and clipped (`activations.identity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.surrogate.batches import BelievingProcess
+from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.metric_space import MetricSpace
+from aquasurf_ray.surrogate.policy import normal_ranks
+from aquasurf_ray.surrogate.predictors import merit
+
+Floats = NDArray[np.float32]
+
+
+class OutputDistances:
+    """Euclidean distances between rows, each by one product of a matrix and a vector.
+
+    The subtraction of squares loses digits where rows are nearly equal, which a screening does not mind.
+    """
+
+    def __init__(self, rows: Floats) -> None:
+        self._rows = rows
+        self._squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        self.known = np.ones(len(rows), dtype=np.bool_)
+        self.version = ""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def of(self, candidate: int) -> Floats:
+        """Return the distances of one row to all."""
+        squares = self._squares + self._squares[candidate] - 2.0 * (self._rows @ self._rows[candidate])
+        squares[candidate] = 0.0
+        distances: Floats = np.sqrt(np.maximum(squares, 0.0)).astype(np.float32)
+        return distances
+
+
+def screened(trained: NDArray[Any], scores: Sequence[float | None], new: NDArray[Any], n: int) -> NDArray[np.int64]:
+    """Return the indices of at most n new functions, best first.
+
+    Args:
+        trained: the outputs of trained functions [t, 1000].
+        scores: their scores, higher is better; None for a function that diverged, which counts as the worst.
+        new: the outputs of the new functions [m, 1000].
+
+    Raises:
+        SurrogateError: the numbers of functions and scores differ.
+    """
+    if len(trained) != len(scores):
+        raise SurrogateError(f"{len(trained)} trained functions need as many scores, got {len(scores)}")
+    finite = [score for score in scores if score is not None]
+    n = min(n, len(new))
+    if not finite or n == len(new):
+        return np.arange(n)  # nothing to learn from, or nothing to choose
+    worst = min(finite)
+    targets = normal_ranks(np.array([worst if score is None else score for score in scores], dtype=np.float64))
+    rows = np.ascontiguousarray(np.concatenate([trained, new]), dtype=np.float32)
+    process = BelievingProcess(MetricSpace([OutputDistances(rows)]), np.arange(len(trained)), targets)
+    left = np.arange(len(rows)) >= len(trained)
+    chosen: list[int] = []
+    while len(chosen) < n:
+        merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
+        best = int(np.argmax(np.where(left, merits, -np.inf)))
+        chosen.append(best - len(trained))
+        left[best] = False
+        process.believe(np.array([best]))
+    return np.array(chosen, dtype=np.int64)
