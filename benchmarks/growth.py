@@ -1,9 +1,9 @@
 """How many candidates a second growth makes and evaluates for `--space open`: JSON on stdout.
 
-    python benchmarks/growth.py [--children 2000] [--parents 50]
+    python benchmarks/growth.py [--children 960] [--parents 200]
 
-The parents are random functions; the children are made from them by mutation and crossover, evaluated on the sample,
-and told apart by fingerprint.
+The parents are random functions with random scores. Children are made from them by mutation and crossover, evaluated
+on the sample, told apart by fingerprint, and screened: the surrogate on outputs chooses one in ten.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import json
 import statistics
 import time
 
+import numpy as np
 import torch
 
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.growth import children
+from aquasurf_ray.driver.suggestions.growth import CHILDREN_A_CANDIDATE
+from aquasurf_ray.surrogate.screening import screened
 
 REPEATS = 3
 
@@ -27,26 +30,32 @@ def measured(n_children: int, n_parents: int, seed: int) -> dict[str, float]:
     started = time.perf_counter()
     made = [child.expression for child in children(parents, n_children, f"children {seed}")]
     grown = time.perf_counter()
-    found = Evaluator().evaluate(made)
+    evaluator = Evaluator()
+    found = evaluator.evaluate(made, identify_learned=False)
     evaluated = time.perf_counter()
+    trained = evaluator.evaluate(parents, identify_learned=False)
+    usable, new = np.flatnonzero(trained.finite), np.flatnonzero(found.finite & ~found.constant)
+    scores = np.random.default_rng(seed).normal(size=len(usable)).tolist()
+    screened(trained.outputs[usable], scores, found.outputs[new], len(made) // CHILDREN_A_CANDIDATE)
     return {
         "children": len(made),
         "functions": len(set(found.fingerprints)),
         "growth_seconds": grown - started,
         "evaluation_seconds": evaluated - grown,
+        "screening_seconds": time.perf_counter() - evaluated,
     }
 
 
 def main() -> None:
     """Measure several times and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--children", type=int, default=2000)
-    parser.add_argument("--parents", type=int, default=50)
+    parser.add_argument("--children", type=int, default=960)
+    parser.add_argument("--parents", type=int, default=200)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runs = [measured(arguments.children, arguments.parents, seed) for seed in range(REPEATS + 1)][1:]  # first: warm-up
     result = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    result["candidates_per_second"] = result["children"] / (result["growth_seconds"] + result["evaluation_seconds"])
+    result["candidates_per_second"] = result["children"] / sum(v for k, v in result.items() if k.endswith("_seconds"))
     print(json.dumps({key: round(value, 4) for key, value in result.items()}))
 
 

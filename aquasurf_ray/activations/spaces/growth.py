@@ -17,12 +17,14 @@ from typing import TypeVar
 
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.registry import SLOTS, Kind, all_operators, operator_named
 
 GROWTH_VERSION = 1
 """The version of the changes and of their odds: increment it when one seed would give other children."""
 
 MAX_OPERATORS = 10
+MAX_PARAMETERS = 4
 POINTLESS = frozenset({"zero", "one", "identity"})
 """Operators that no change puts into a function: the constants 0 and 1, and no operator at all, do the same."""
 
@@ -46,7 +48,9 @@ class Child:
     parents: tuple[int, ...]
 
 
-def children(parents: Sequence[Expression], n: int, seed: str, *, max_operators: int = MAX_OPERATORS) -> list[Child]:
+def children(
+    parents: Sequence[Expression], n: int, seed: str, *, max_operators: int = MAX_OPERATORS, learned: bool = True
+) -> list[Child]:
     """Return up to n children with different spellings, none that of a parent.
 
     Args:
@@ -54,6 +58,7 @@ def children(parents: Sequence[Expression], n: int, seed: str, *, max_operators:
         n: the number of children; fewer are returned if hardly any more can be found.
         seed: decides every random choice.
         max_operators: the largest number of operators in a child.
+        learned: whether children may get learned parameters that their parents lack.
 
     >>> [str(child.expression) for child in children([], 2, "a seed")]
     ['mul(abs(x),elish(x))', 'add(sin(x),softplus(x))']
@@ -64,7 +69,7 @@ def children(parents: Sequence[Expression], n: int, seed: str, *, max_operators:
     for _ in range(_TRIES_A_CHILD * n):
         if len(found) == n:
             break
-        child = _child(families, draw)
+        child = _child(families, draw, learned)
         if child is None or child.expression in taken or not _is_allowed(child.expression, max_operators):
             continue
         taken.add(child.expression)
@@ -113,7 +118,7 @@ class _Parent:
         self.places: list[tuple[Path, Expression]] = []
         self._collect((), expression)
         self.calls = [place for place in self.places if place[1].operator is not None]
-        self.constants = [place for place in self.places if place[1].value is not None]
+        self.numbers = [place for place in self.places if place[1].value is not None or place[1].learned is not None]
 
     def _collect(self, path: Path, node: Expression) -> None:
         self.places.append((path, node))
@@ -128,8 +133,10 @@ class _Parent:
 Change = Callable[[_Parent, _Draw], Expression | None]
 
 
-def _child(parents: Sequence[_Parent], draw: _Draw) -> Child | None:
+def _child(parents: Sequence[_Parent], draw: _Draw, learned: bool) -> Child | None:
     change, make = _drawn_change(draw)
+    if change == PARAMETER and not learned:
+        return None
     try:
         if not parents or change == RANDOM:
             return Child(_random_function(draw), RANDOM, ())
@@ -149,8 +156,13 @@ def _drawn_parent(parents: Sequence[_Parent], draw: _Draw) -> int:
 
 
 def _is_allowed(expression: Expression, max_operators: int) -> bool:
-    """Return whether a child is within the limit, and no plain constant."""
-    return expression.n_operators <= max_operators and expression.value is None
+    """Return whether a child is within the limits, and a function of x at all."""
+    is_small = expression.n_operators <= max_operators and len(expression.parameters) <= MAX_PARAMETERS
+    return is_small and _has_variable(expression)
+
+
+def _has_variable(node: Expression) -> bool:
+    return node == VARIABLE or any(map(_has_variable, node.arguments))
 
 
 # --- the changes ----------------------------------------------------------------------------------------------------
@@ -200,14 +212,16 @@ def _swapped(parent: _Parent, draw: _Draw) -> Expression | None:
     return _rebuilt(parent.expression, [(first, other), (second, one)])
 
 
-def _with_other_constant(parent: _Parent, draw: _Draw) -> Expression | None:
-    """Change a constant by at most a factor of two, or its sign."""
-    if not parent.constants:
+def _with_other_number(parent: _Parent, draw: _Draw) -> Expression | None:
+    """Change a constant, or the initial value of a learned parameter, by at most a factor of two, or its sign."""
+    if not parent.numbers:
         return None
-    path, node = draw.one_of(parent.constants)
-    value = node.value or draw.number()
+    path, node = draw.one_of(parent.numbers)
+    value = (node.value if node.learned is None else node.learned.initial) or draw.number()
     value = -value if draw.share() < 0.1 else value * _LARGEST_STEP ** (2 * draw.share() - 1)
-    return parent.with_(path, Expression(value=float(f"{value:.3g}")))
+    value = float(f"{value:.3g}")
+    new = Expression(value=value) if node.learned is None else Expression(learned=node.learned._replace(initial=value))
+    return parent.with_(path, new)
 
 
 def _with_constant(parent: _Parent, draw: _Draw) -> Expression:
@@ -215,6 +229,17 @@ def _with_constant(parent: _Parent, draw: _Draw) -> Expression:
     path, node = draw.one_of(parent.places)
     operator = "mul" if draw.share() < 0.6 else "add"
     return parent.with_(path, Expression(operator, (Expression(value=draw.number()), node)))
+
+
+def _with_parameter(parent: _Parent, draw: _Draw) -> Expression:
+    """Put a learned parameter on an edge, without changing the function: a factor of 1 or a summand of 0; or learn a
+    constant from its value on."""
+    path, node = draw.one_of(parent.places)
+    per_channel = draw.share() < 0.5
+    if node.value is not None:
+        return parent.with_(path, Expression(learned=Learned(node.value, per_channel)))
+    operator, initial = ("mul", 1.0) if draw.share() < 0.6 else ("add", 0.0)
+    return parent.with_(path, Expression(operator, (Expression(learned=Learned(initial, per_channel)), node)))
 
 
 def _crossed(first: _Parent, second: _Parent, draw: _Draw) -> Expression:
@@ -228,7 +253,7 @@ def _random_function(draw: _Draw) -> Expression:
     return Expression(draw.operator("binary"), arguments)
 
 
-RANDOM, CROSSOVER = "random", "crossover"
+RANDOM, CROSSOVER, PARAMETER = "random", "crossover", "put parameter"
 _NOTHING: Change = lambda parent, draw: None  # noqa: E731 - these two lines of the table are not changes of one parent
 
 CHANGES: dict[str, tuple[float, Change]] = {
@@ -237,8 +262,9 @@ CHANGES: dict[str, tuple[float, Change]] = {
     "remove": (0.08, _removed),
     "hoist": (0.03, _hoisted),
     "swap": (0.06, _swapped),
-    "constant": (0.12, _with_other_constant),
+    "constant": (0.12, _with_other_number),
     "put constant": (0.13, _with_constant),
+    PARAMETER: (0.08, _with_parameter),
     CROSSOVER: (0.16, _NOTHING),
     RANDOM: (0.08, _NOTHING),
 }

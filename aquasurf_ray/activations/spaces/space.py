@@ -1,7 +1,8 @@
 """Search spaces: the functions that a run may choose from, given by schemas over lists of operators and by extra names.
 
 Three are built in: the paper's `three-node` and `four-node` with its 27 unary operators, and `coatnet`, the four-node
-schemas with all 31. Any other space is a YAML file:
+schemas with all 31. A fourth, `open`, has no end: it begins with the three-node space and the zoo, and a search adds
+functions that `spaces.growth` makes from the best. Any other space is a YAML file:
 
     name: small                            # default: the file's name
     unary: [relu, swish, tanh]             # defaults: the paper's 27 unary, 7 binary and 4 n-ary operators
@@ -22,7 +23,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -34,8 +35,18 @@ from aquasurf_ray.activations.errors import ActivationError, SpaceError
 from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.identity import operator_digest
 from aquasurf_ray.activations.operators import ALL_UNARY, BINARY, NARY, PAPER_UNARY, VALUES_VERSION
-from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, operator_named, shortened, suggestion
+from aquasurf_ray.activations.registry import (
+    SLOTS,
+    Kind,
+    all_operators,
+    find_operator,
+    operator_named,
+    shortened,
+    suggestion,
+)
+from aquasurf_ray.activations.spaces.growth import GROWTH_VERSION
 from aquasurf_ray.activations.spaces.schema import OperatorLists, Schema, parse_schema
+from aquasurf_ray.activations.zoo import zoo_functions
 from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.plain_yaml import read_yaml
 
@@ -62,6 +73,7 @@ class SearchSpace:
     schemas: tuple[Schema, ...]
     own_names: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    grows: bool = False
 
     @classmethod
     def define(
@@ -99,7 +111,7 @@ class SearchSpace:
 
     @classmethod
     def named(cls, name: str) -> SearchSpace:
-        """Return a built-in space: `three-node`, `four-node` or `coatnet`.
+        """Return a built-in space: `three-node`, `four-node`, `coatnet`, or the beginning of `open`.
 
         Raises:
             SpaceError: no built-in space has this name.
@@ -110,7 +122,10 @@ class SearchSpace:
             return cls.define(name, _FOUR_NODE, names=BASELINES)
         if name == "coatnet":
             return cls.define(name, _FOUR_NODE, names=BASELINES, unary=ALL_UNARY)
-        raise SpaceError(f"unknown space {shortened(name)}; use {', '.join(SPACES)} or a YAML file")
+        if name == OPEN:
+            zoo = [str(expression) for _, expression in zoo_functions()]
+            return replace(cls.define(name, _THREE_NODE, names=zoo), grows=True)
+        raise SpaceError(f"unknown space {shortened(name)}; use {', '.join((*SPACES, OPEN))} or a YAML file")
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> SearchSpace:
@@ -149,6 +164,8 @@ class SearchSpace:
             if not operator_named(name).built_in
         }
         definition = [VALUES_VERSION, [_listed(schema) for schema in self.schemas], self.own_names, user_defined]
+        if self.grows:
+            definition.append(["grows", GROWTH_VERSION, *_operators_of_the_user()])
         return hashlib.blake2b(json.dumps(definition).encode(), digest_size=16).hexdigest()
 
     def names(self) -> Iterator[str]:
@@ -186,7 +203,9 @@ class SearchSpace:
 
 
 SPACES = ("three-node", "four-node", "coatnet")
-"""The names of the built-in spaces."""
+"""The names of the built-in spaces that can be enumerated."""
+OPEN = "open"
+"""The name of the space that grows."""
 
 
 def _checked_list(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
@@ -199,6 +218,11 @@ def _checked_list(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
         if name in names[:position]:
             raise SpaceError(f"{kind} operator {name!r} is listed twice")
     return tuple(names)
+
+
+def _operators_of_the_user() -> list[tuple[str, str]]:
+    """Return the registered operators that are not built in, which growth uses as well, with their digests."""
+    return sorted((entry.name, operator_digest(entry)) for entry in all_operators() if not entry.built_in)
 
 
 def _own_names(names: Sequence[str], schemas: Sequence[Schema]) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from aquasurf_ray.activations.spaces import evaluation
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.growth import children
 
-PARENTS = [parse(text) for text in ("mul(sigmoid(x),elu(x))", "pow(x,max(1.5,x))", "sum_n(x,erf(x),div(x,0.3))", "x")]
+PARENTS = [
+    parse(text) for text in ("mul(sigmoid(x),elu(x))", "pow(x,max(1.5,x))", "sum_n(x,erf(x),div(x,learn(0.3)))", "x")
+]
 
 
 def test_outputs_and_fingerprints_are_those_of_the_definition() -> None:
@@ -20,6 +22,14 @@ def test_outputs_and_fingerprints_are_those_of_the_definition() -> None:
     found = Evaluator().evaluate(expressions)
     assert found.fingerprints == [fingerprint(expression) for expression in expressions]
     np.testing.assert_array_equal(found.outputs, np.stack([outputs(expression) for expression in expressions]))
+
+
+def test_the_identity_of_learned_functions_may_be_left_out() -> None:
+    expressions = [parse(text) for text in ("mul(learn(1),relu(x))", "relu(x)", "mul(learn_channel(0),x)")]
+    found = Evaluator().evaluate(expressions, identify_learned=False)
+    assert found.fingerprints == ["", fingerprint("relu(x)"), ""]
+    assert found.constant.tolist() == [False, False, True]
+    np.testing.assert_array_equal(found.outputs[0], found.outputs[1])
 
 
 def test_what_is_remembered_does_not_change_the_values(monkeypatch: pytest.MonkeyPatch) -> None:

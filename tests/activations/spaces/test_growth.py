@@ -18,7 +18,13 @@ from aquasurf_ray.activations.spaces.growth import CHANGES, POINTLESS, children
 
 PARENTS = [
     parse(text)
-    for text in ("mul(sigmoid(x),elu(x))", "swish(mul(1.5,x))", "max(mul(0.1,x),x)", "sum_n(x,erf(x),tanh(x))", "x")
+    for text in (
+        "mul(sigmoid(x),elu(x))",
+        "swish(mul(1.5,x))",
+        "max(mul(learn(0.1),x),x)",
+        "sum_n(x,erf(x),tanh(x))",
+        "x",
+    )
 ]
 
 
@@ -26,7 +32,7 @@ def expressions() -> st.SearchStrategy[Expression]:
     """Return small expressions over x and constants."""
     unary = st.sampled_from(["relu", "swish", "tanh", "negative", "erf", "sin"])
     binary = st.sampled_from(["add", "sub", "mul", "max"])
-    leaves = st.sampled_from(["x", "x", "x", "0.5", "-2"])
+    leaves = st.sampled_from(["x", "x", "x", "0.5", "-2", "learn(1)", "learn_channel(0.25,a)"])
     texts = st.recursive(
         leaves,
         lambda inner: st.one_of(
@@ -46,7 +52,8 @@ def test_every_child_is_an_expression_within_the_limit(parents: list[Expression]
         text = str(child.expression)
         assert str(parse(text)) == text
         assert parse(text) == child.expression
-        assert 1 <= text.count("(") <= limit or text == "x"
+        assert text.count("(") - text.count("learn") <= limit
+        assert text.count("learn") <= 8
         assert "x" in text.replace("max", "").replace("exp", "")
         assert len(child.parents) == {"random": 0, "crossover": 2}.get(child.change, 1)
         assert all(0 <= parent < len(parents) for parent in child.parents)
@@ -116,6 +123,28 @@ def test_constants_change_by_at_most_a_factor_of_two_or_in_sign() -> None:
     assert all(0.35 <= abs(value) <= 1.4 for value in values)
     assert any(value < 0 for value in values)
     assert all(len(str(value).replace("-", "").replace(".", "").lstrip("0")) <= 3 for value in values)
+
+
+def test_a_learned_parameter_is_put_on_without_changing_the_function() -> None:
+    parent = parse("max(mul(0.25,x),sin(x))")
+    found = [c.expression for c in children([parent], 2000, "learned") if c.change == "put parameter"]
+    assert all(len(expression.parameters) == 1 for expression in found)
+    assert {"max(mul(learn(0.25),x),sin(x))", "mul(learn_channel(1),max(mul(0.25,x),sin(x)))"} <= set(map(str, found))
+    x = torch.linspace(-3, 3, 50, dtype=torch.float64)
+    for expression in found:
+        assert torch.equal(expression.evaluate(x), parent.evaluate(x))
+
+
+def test_without_learned_parameters_no_child_gets_one() -> None:
+    plain = [parent for parent in PARENTS if not parent.parameters]
+    assert not any(child.expression.parameters for child in children(plain, 2000, "plain", learned=False))
+    assert any(child.expression.parameters for child in children(plain, 2000, "plain"))
+
+
+def test_no_child_has_more_than_four_parameters() -> None:
+    parent = parse("add(mul(learn(1),x),mul(learn(2),sin(mul(learn(3),x))))")
+    found = [child.expression for child in children([parent, parent], 1500, "many")]
+    assert max(len(expression.parameters) for expression in found) == 4
 
 
 def test_constants_that_fold_to_infinity_make_no_child() -> None:

@@ -179,6 +179,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match="is not UTF-8 text at byte 8"):
         SearchSpace.load(tmp_path / "binary.yaml")
     with pytest.raises(
-        SpaceError, match="unknown space 'five-node'; use three-node, four-node, coatnet or a YAML file"
+        SpaceError, match="unknown space 'five-node'; use three-node, four-node, coatnet, open or a YAML file"
     ):
         SearchSpace.load("five-node")
