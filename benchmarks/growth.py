@@ -3,7 +3,7 @@
     python benchmarks/growth.py [--children 960] [--parents 200]
 
 The parents are random functions with random scores. Children are made from them by mutation and crossover, evaluated
-on the sample, told apart by fingerprint, and screened: the surrogate on outputs chooses one in ten.
+on the sample, told apart by fingerprint, and screened: the surrogate on outputs chooses one in eight.
 """
 
 from __future__ import annotations

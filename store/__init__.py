@@ -43,7 +43,7 @@ from aquasurf_ray.store.records.answers import (
     SpectrumSummary,
     TaskCost,
 )
-from aquasurf_ray.store.records.growth import Family, NewCandidate, Relative
+from aquasurf_ray.store.records.growth import Family, GrowthState, NewCandidate, Relative
 from aquasurf_ray.store.records.imports import BenchmarkEntry, ImportedEntry, ImportedSpectrum, NewImport
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.records.runs import (
@@ -96,6 +96,7 @@ __all__ = [
     "FunctionHistory",
     "FunctionRecord",
     "FunctionRow",
+    "GrowthState",
     "HistoryEntry",
     "ImportedEntry",
     "ImportedSpectrum",

@@ -1,7 +1,7 @@
 """Screening: the few of many new functions that are worth a spectrum, by their outputs alone.
 
-A Gaussian process on the distances between outputs learns from the trained functions. The new functions are chosen one
-after the other by expected improvement, each as if those before it had the scores that are expected of them
+A Gaussian process on the distances between outputs learns from the trained functions. New functions are chosen a few
+at a time by expected improvement, as if those chosen before had the scores that are expected of them
 (`surrogate.batches`), so that they are not all alike. Only distances to trained and to chosen functions are computed.
 
 Format: t trained functions, m new ones; outputs are float32 [., 1000], finite and clipped (`activations.identity`).
@@ -22,6 +22,8 @@ from aquasurf_ray.surrogate.policy import normal_ranks
 from aquasurf_ray.surrogate.predictors import merit
 
 Floats = NDArray[np.float32]
+
+_ROUNDS = 24  # of choices; so many cost little, and each round has few functions that may be alike
 
 
 class OutputDistances:
@@ -72,8 +74,9 @@ def screened(trained: NDArray[Any], scores: Sequence[float | None], new: NDArray
     chosen: list[int] = []
     while len(chosen) < n:
         merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
-        best = int(np.argmax(np.where(left, merits, -np.inf)))
-        chosen.append(best - len(trained))
+        at_once = min(n - len(chosen), max(1, n // _ROUNDS))
+        best = np.argsort(np.where(left, -merits, np.inf), kind="stable")[:at_once]
+        chosen += (best - len(trained)).tolist()
         left[best] = False
-        process.believe(np.array([best]))
+        process.believe(best)
     return np.array(chosen, dtype=np.int64)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
+from aquasurf_ray.cli.terminal.family import family_document, family_lines
 from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import AsJson, Setting
@@ -54,7 +55,7 @@ def show(
 ) -> None:
     """Show everything known about a function.
 
-    Shows its formula, spectra, cost and results, and why it was suggested.
+    Shows its formula, spectra, cost and results, why it was suggested, and in the open space what it was made from.
     """
     from aquasurf_ray.driver.errors import BadUse
 
@@ -62,10 +63,12 @@ def show(
         found = _find(opened, function)
         names = _neighbor_names(opened, found.known) if found.known else {}
         learned = _learned(opened, found.known) if found.known else {}
+        families = opened.families(found.known.function.id) if found.known else []
         surrogates = {run.name: run.config.get("surrogate", EARLIER_SURROGATE) for run in opened.runs()}
     if found.known is None and found.expression is None:
         raise BadUse(found.problem or "")
     document = _document(found, names, surrogates, learned)
+    document["families"] = [family_document(family) for family in families]
     if as_json:
         print_json(document)
     else:
@@ -261,6 +264,9 @@ def _print_function(document: dict[str, Any]) -> None:
         _print_evaluation(evaluation)
     if not document["evaluations"]:
         print("  not trained in this store")
+    for family in document["families"]:
+        for line in family_lines(family):
+            print(f"  {line}")
 
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:

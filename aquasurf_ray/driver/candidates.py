@@ -95,11 +95,13 @@ def candidate_rows(
 
     `baselines` are those of the task, besides those of the paper or the zoo.
     """
-    table = _enumerated(space)
+    table = _table(space)
     first = baseline_rows(baselines, which)
     known = {row.fingerprint for row in first}
+    # The open space begins with the zoo, its extra names, which come last among the classes.
+    zoo = table.classes[len(table.classes) - len(space.own_names) :].tolist() if space.grows else ()
     # As many more as there are baselines, so that `n` are left when those among the sample are removed.
-    drawn = table.sample(min(n + len(first), len(table)), seed)
+    drawn = table.sample(min(n + len(first), len(table)), seed, zoo)
     others = [i for i in drawn if table.fingerprints[i] not in known]
     return [*first, *(_row(table, i) for i in others[:n])]
 
@@ -113,6 +115,12 @@ def space_rows(space: SearchSpace, baselines: Sequence[str] = (), which: Baselin
 
 
 def _enumerated(space: SearchSpace) -> FunctionTable:
+    if space.grows:
+        raise BadUse(f"space '{space.name}' has no end: it grows while a search runs, and cannot be enumerated")
+    return _table(space)
+
+
+def _table(space: SearchSpace) -> FunctionTable:
     try:
         return unique_functions(space)
     except ActivationError as error:  # the space is too large to enumerate, which the user can change

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -33,11 +34,14 @@ from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 
 M = TypeVar("M", bound=BaseModel)
 
+OPEN = "open"
+"""The space that grows: `activations.spaces.space.OPEN`, which is not imported here because it needs PyTorch."""
+
 DURATION = "DURATION"
 """The metavar of times, which may be text such as 2h30m."""
 
 NO_LIMIT = "none"
-"""Clears a time budget or an `until` condition at `resume`."""
+"""Clears a time budget, an `until` condition or a `proposals` command at `resume`."""
 
 
 class Panel(StrEnum):
@@ -99,7 +103,7 @@ class RunIdentity(BaseModel):
     space: str = setting(
         "three-node",
         Panel.CANDIDATES,
-        "Search space: three-node, four-node, coatnet, or a YAML file.",
+        "Search space: three-node, four-node, coatnet, a YAML file, or open, which grows from the best functions.",
         metavar="SPACE",
     )
     candidates: int = setting(200, Panel.CANDIDATES, "Number of candidate functions drawn from the space.", ge=1)
@@ -114,6 +118,20 @@ class RunIdentity(BaseModel):
         Panel.CANDIDATES,
         "Functions that are trained first, for comparison: the paper's eight, or the whole zoo of published functions.",
         earlier="paper",
+    )
+    growth: int = setting(
+        5, Panel.CANDIDATES, "New candidates for each suggestion in the open space.", ge=1, le=1000, earlier=5
+    )
+    max_operators: int = setting(
+        10,
+        Panel.CANDIDATES,
+        "Largest number of operators in a function that the open space makes.",
+        ge=1,
+        le=50,
+        earlier=10,
+    )
+    learned_parameters: OnOff = setting(
+        "on", Panel.CANDIDATES, "Learned parameters in the candidates: on or off.", earlier="on"
     )
     modules: tuple[str, ...] = setting(
         (), Panel.CANDIDATES, "Python module that registers your own operators; may be repeated.", metavar="MODULE"
@@ -318,12 +336,29 @@ class RunConditions(TrainingConditions):
     seeds: int = setting(
         CONFIRM_SEEDS, Panel.RUN, "Additional seeds for retraining the best functions and the baselines.", ge=1
     )
+    proposals: str | None = setting(
+        None,
+        Panel.CANDIDATES,
+        "Command that proposes functions in the open space: it gets the leaderboard as JSON, and prints one a line; "
+        "stop it with none.",
+        metavar="COMMAND",
+        min_length=1,
+    )
     until: str | None = setting(
         None,
         Panel.STOP,
         "Stop when the best score is this good, such as val_accuracy>=0.99 or val_rmse<=0.1; none clears it.",
         metavar="CONDITION",
     )
+
+    @field_validator("proposals")
+    @classmethod
+    def _command(cls, value: str | None) -> str | None:
+        if value in (None, NO_LIMIT):
+            return None
+        if not shlex.split(str(value)):  # raises for a quotation mark without its partner
+            raise ValueError("Input should be a command")
+        return value
 
     @field_validator("until")
     @classmethod
@@ -335,6 +370,14 @@ class SearchConfig(RunIdentity, RunConditions):
     """All settings of a search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="after")
+    def _open_space(self) -> SearchConfig:
+        if self.space == OPEN and self.surrogate != "metric":
+            raise ValueError(f"surrogate: the open space needs metric, got {self.surrogate}: a map cannot grow")
+        if self.space != OPEN and self.proposals is not None:
+            raise ValueError(f"proposals: a command can only propose functions to space {OPEN}, got space {self.space}")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must stay as they are for the run's whole life."""

@@ -171,6 +171,17 @@ class CostsMeasured(Event):
 
 
 @dataclass(frozen=True)
+class CandidatesGrown(Event):
+    """A run of an open space made candidates, chosen from so many functions; `seconds` is the time that this took."""
+
+    name = "grown"
+    generation: int
+    candidates: int
+    functions: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class FunctionSuggested(Event):
     """The surrogate suggested a function; `seconds` is the time that this took."""
 

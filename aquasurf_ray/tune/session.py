@@ -26,6 +26,7 @@ from aquasurf_ray.driver.run.preparation import Preparation
 from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.driver.verbs.create_run import create_unnamed, known_run, new_run
@@ -96,7 +97,8 @@ class Session:
         self.closed = False
         self._plan, self._context, self._keeper, self._stack = plan, context, keeper, stack
         self._store, self._lease, self._history = context.store, context.lease, context.history
-        self._suggester = Suggester(context, surrogate_of(context))
+        growth = growth_of(context, sys.maxsize)
+        self._suggester = Suggester(context, surrogate_of(context, growth.n_start if growth else None), growth)
         stack.callback(self._suggester.close)
         which = plan.config.baselines
         baselines = baseline_records(context.store, _baselines(plan), which) if plan.points is None else ()
@@ -123,6 +125,8 @@ class Session:
 
     def exhausted(self) -> bool:
         """Return whether nothing is left to try: all candidates have a result, and no trial is open."""
+        if self._suggester.can_grow:
+            return False
         asked_for = self._history.evaluations.asked_for
         return not self._history.evaluations.n_open and all(f.id in asked_for for f in self._history.candidates)
 

@@ -22,6 +22,14 @@ class NewCandidate:
 
 
 @dataclass(frozen=True)
+class GrowthState:
+    """The number of a run's last generation, 0 if it has none, and the number of candidates of all generations."""
+
+    generation: int
+    candidates: int
+
+
+@dataclass(frozen=True)
 class Relative:
     """A function in a family.
 

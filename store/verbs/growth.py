@@ -18,7 +18,7 @@ from aquasurf_ray.store.database.schema import (
     table,
 )
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.records.growth import Family, NewCandidate, Relative
+from aquasurf_ray.store.records.growth import Family, GrowthState, NewCandidate, Relative
 from aquasurf_ray.store.records.runs import FunctionRecord, Lease, TaskMetric
 from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, chunks, log
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS, insert_functions
@@ -52,9 +52,14 @@ class GrowthVerbs(StoreCore):
 
         return self._fenced(lease, body)
 
-    def generation(self, run_id: int) -> int:
-        """Return the number of the run's last generation; 0 if it has none."""
-        return self._read(lambda connection: _generation(connection, run_id))
+    def growth(self, run_id: int) -> GrowthState:
+        """Return how far the run has grown."""
+
+        def body(connection: sa.Connection) -> GrowthState:
+            of_run = sa.select(sa.func.count()).select_from(GrownCandidate).where(GrownCandidate.run_id == run_id)
+            return GrowthState(_generation(connection, run_id), int(connection.execute(of_run).scalar_one()))
+
+        return self._read(body)
 
     def families(self, function_id: int) -> list[Family]:
         """Return the relatives of a function in each run that made it, or made others from it."""

@@ -36,7 +36,7 @@ INTERFACE = {
 }
 
 
-OF_SEARCHES = {"evaluations", "confirm", "seeds", "until"}
+OF_SEARCHES = {"evaluations", "confirm", "seeds", "until", "proposals"}
 OF_TRAININGS = set(TrainingConditions.model_fields)
 
 

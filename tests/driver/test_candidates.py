@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aquasurf_ray.activations import BASELINES, SearchSpace
-from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_table, space_rows
+from aquasurf_ray.activations import BASELINES, SearchSpace, fingerprint, register_unary
+from aquasurf_ray.activations.registry import unregister
+from aquasurf_ray.activations.zoo import zoo_functions
+from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_table, load_space, space_rows
 from aquasurf_ray.driver.errors import BadUse
 
 
@@ -63,3 +65,32 @@ def test_the_baselines_of_a_task_come_after_those_of_the_paper_and_once() -> Non
 def test_a_baseline_that_is_no_function_is_bad_use() -> None:
     with pytest.raises(BadUse, match="unknown operator 'reluu'"):
         baseline_rows(("reluu(x)",))
+
+
+def test_the_open_space_begins_with_the_baselines_and_the_zoo() -> None:
+    rows = candidate_rows(load_space("open"), 90, seed=0)
+    fingerprints = [row.fingerprint for row in rows]
+    assert [row.name for row in rows[:8]] == list(BASELINES)
+    assert len(fingerprints) == len(set(fingerprints)) == 98
+    zoo = {fingerprint(expression) for _, expression in zoo_functions()}
+    first = 8 + len(zoo - set(fingerprints[:8]))
+    assert zoo <= set(fingerprints[:first])
+    others = rows[first:]
+    assert len(others) >= 10
+    assert all(row.n_operators <= 3 for row in others)
+
+
+def test_the_open_space_cannot_be_enumerated() -> None:
+    for enumerate_it in (function_table, lambda name: space_rows(load_space(name))):
+        with pytest.raises(BadUse, match="space 'open' has no end: it grows while a search runs"):
+            enumerate_it("open")
+
+
+def test_the_identity_of_the_open_space_has_the_operators_of_the_user() -> None:
+    before = load_space("open").digest
+    register_unary("cubed_for_open", lambda x: x**3)
+    try:
+        assert load_space("open").digest != before
+    finally:
+        unregister("cubed_for_open")
+    assert load_space("open").digest == before != load_space("three-node").digest

@@ -83,26 +83,58 @@ def wait_for_a_result(driver, store_url, kept):
 @pytest.mark.faults
 @pytest.mark.reliability("driver-killed")
 def test_ten_kills_lose_nothing_and_train_nothing_twice_on_sqlite(sqlite_place, injections):
-    kill_and_resume(sqlite_place, injections, REAL, kills=10, budget=24)
+    kill_and_resume(sqlite_place, injections, REAL, kills=10, evaluations=24)
 
 
 @pytest.mark.faults
 @pytest.mark.reliability("driver-killed")
 def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_place, injections):
-    kill_and_resume(postgres_place, injections, REAL, kills=10, budget=24)
+    kill_and_resume(postgres_place, injections, REAL, kills=10, evaluations=24)
+
+
+@pytest.mark.faults
+@pytest.mark.reliability("driver-killed")
+@pytest.mark.parametrize("database", ["sqlite_place", "postgres_place"])
+def test_a_search_that_grows_goes_the_same_way_after_kills(request, database, tmp_path, injections):
+    """One worker and one seed: the candidates that it makes, and what it trains, are those of a search left alone."""
+    place = request.getfixturevalue(database)
+    options = {"space": "open", "candidates": 70, "growth": 2, "workers": 1, "evaluations": 9}
+    alone = Place(f"sqlite:///{tmp_path}/alone.db", place.ray_address, tmp_path)
+    with alone.start(REAL, "search", "digits", name="killed", **options) as driver:
+        _, said = driver.communicate(timeout=600)
+        assert driver.returncode == 0, said
+    kept = kill_and_resume(place, injections, REAL, kills=3, **options)
+    assert grown(place.store_url) == grown(alone.store_url)
+    assert len(kept) < len(finished_rows(place.store_url))
+
+
+def grown(store_url):
+    """The candidates of the one run in their order, those that it made with their parents, and what it trained."""
+    with Store.open(store_url, create=False) as store:
+        (run,) = store.runs()
+        names = {function.id: function.name for function in store.candidates(run.id)}
+        made = [(function.name, family.ancestors[0]) for function in store.candidates(run.id)
+                for family in store.families(function.id)]  # fmt: skip
+        origins = [(name, own.generation, own.change, [names[p] for p in own.parents]) for name, own in made]
+        trained = [(r.function, r.evaluation.score) for r in store.snapshot(run.id).evaluations]
+    assert max(generation for _, generation, *_ in origins) == 2
+    return list(names.values()), origins, trained
 
 
 @pytest.mark.reliability("driver-killed")
 def test_two_kills_lose_nothing_where_workers_answer_without_training(store_url, ray_cluster, tmp_path, injections):
-    kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, SCRIPTED, kills=2, budget=5)
+    kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, SCRIPTED, kills=2, evaluations=5)
 
 
-def kill_and_resume(place, injections, command, *, kills, budget):
-    """Kills the driver of a search at random moments, resumes it each time, lets it end, and looks at what is there."""
+def kill_and_resume(place, injections, command, *, kills, evaluations, candidates=CANDIDATES, workers=2, **others):
+    """Kills the driver of a search at random moments, resumes it each time, lets it end, and looks at what is there.
+
+    Returns the results that were there at the last kill.
+    """
     chance = random.Random(20260)
     words, options = (
         ("search", "digits"),
-        {"evaluations": budget, "candidates": CANDIDATES, "name": "killed", "workers": 2},
+        {"evaluations": evaluations, "candidates": candidates, "name": "killed", "workers": workers, **others},
     )
     kept = {}
     for kill in range(kills):
@@ -121,11 +153,12 @@ def kill_and_resume(place, injections, command, *, kills, budget):
     driver = place.start(command, *words, **options)
     _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
-    check_the_end(place.store_url, kept, budget)
+    check_the_end(place.store_url, kept, evaluations)
     again = place.run(*REAL, "resume", "killed", "--json", "--store", place.store_url, stdout=subprocess.PIPE)
     out, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
     assert json.loads(out)["status"] == "finished"
+    return kept
 
 
 def check_the_end(store_url, kept, budget):

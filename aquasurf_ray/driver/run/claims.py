@@ -47,7 +47,7 @@ class Claims:
         self._history = context.history
         self._reserved: deque[Claim] = deque()
         self._failed_on: dict[int, set[int]] = {}
-        self._functions = {function.id: function for function in context.history.candidates}
+        self._others: dict[int, FunctionRecord] = {}  # functions from outside the candidates
 
     def next_for(self, slot: Slot, n_waiting: int = 1) -> Claim | None:
         """Return a claim for this worker, the first of `n_waiting` workers, or None.
@@ -102,9 +102,12 @@ class Claims:
 
     def function(self, function_id: int) -> FunctionRecord:
         """Return a candidate, or a function from outside the candidates that a user requested."""
-        if function_id not in self._functions:
-            self._functions.update(self._context.store.functions([function_id]))
-        return self._functions[function_id]
+        position = self._history.position.get(function_id)
+        if position is not None:
+            return self._history.candidates[position]
+        if function_id not in self._others:
+            self._others.update(self._context.store.functions([function_id]))
+        return self._others[function_id]
 
     def update(self, claim: Claim) -> None:
         """Put the store's answer to a claim into the run's history."""

@@ -170,6 +170,8 @@ class SearchLoop:
         """Return whether no function is left to train. A run without a surrogate trains only its queue."""
         if self.suggester is None:
             return True
+        if self.suggester.can_grow:
+            return False
         settled = self.history.evaluations.asked_for | self.history.ruled_out(self.context.config.max_cost)
         return all(function.id in settled for function in self.history.candidates)
 

@@ -35,7 +35,7 @@ class Preparation:
         self._synced_at = context.clock()
         self._devices: set[str] = set()
         self._coverage: str | None = None
-        self._by_name = {function.name: function for function in self._history.candidates}
+        self._by_name: dict[str, FunctionRecord] = {}
         self.wants_spectra, self._wants_costs = spectra, costs
         most = context.config.max_attempts
         self._spectra = CandidateQueue(self._without_spectrum, self._history.spectra_failed, most)
@@ -72,7 +72,7 @@ class Preparation:
         """Store the spectra that arrived together in one transaction; each outcome is settled afterwards."""
         replies = [reply for o in outcomes if isinstance(o.job, SpectraJob) and o.fault is None for reply in o.reply]
         config = self._context.config
-        records = [spectrum_record(self._by_name[reply.function].id, reply, config) for reply in replies]
+        records = [spectrum_record(self._named(reply.function).id, reply, config) for reply in replies]
         if records:
             coverage = self._new_coverage(replies)
             self._context.store.record_spectra(self._context.lease, records, coverage)
@@ -129,7 +129,13 @@ class Preparation:
 
     def _batch(self, outcome: Outcome, names: Sequence[str]) -> tuple[list[FunctionRecord], float]:
         """Return the functions of a batch and the seconds that they took in all."""
-        return [self._by_name[name] for name in names], sum(reply.seconds for reply in outcome.reply or ())
+        return [self._named(name) for name in names], sum(reply.seconds for reply in outcome.reply or ())
+
+    def _named(self, name: str) -> FunctionRecord:
+        """Return a candidate by its name; an open space adds candidates from time to time."""
+        if name not in self._by_name:
+            self._by_name = {function.name: function for function in self._history.candidates}
+        return self._by_name[name]
 
     def _fail(self, queue: CandidateQueue, functions: list[FunctionRecord], outcome: Outcome, lacks: str) -> None:
         error = outcome.fault or ""

@@ -45,6 +45,7 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import beyond
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.ahead import MANY_WORKERS, AheadSuggester
+from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
@@ -227,9 +228,11 @@ def _run_loop(session: _Session, spec: RunSpec, leased: _LeasedRun, history: His
 
 def _suggester(context: RunContext, budget: int, workers: Workers) -> Suggester:
     """Return a suggester; for many workers, one that computes suggestions ahead."""
+    growth = growth_of(context, budget)
+    n_start = None if growth is None else growth.n_start
     if workers.n < MANY_WORKERS:
-        return Suggester(context, surrogate_of(context))
-    return AheadSuggester(context, surrogate_of(context), budget)
+        return Suggester(context, surrogate_of(context, n_start), growth)
+    return AheadSuggester(context, surrogate_of(context, n_start, in_process=False), budget, growth)
 
 
 def _request_all(store: Store, run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN, RunEvaluations, wanted
@@ -31,7 +31,13 @@ class History:
 
     def __post_init__(self) -> None:
         self.position = {function.id: i for i, function in enumerate(self.candidates)}
-        self._no_spectrum = self._no_cost = self.candidates  # as of the last call; both lists only shrink
+        self._no_spectrum = self._no_cost = self.candidates  # as of the last call; both only shrink until `extend`
+
+    def extend(self, functions: Sequence[FunctionRecord]) -> None:
+        """Add candidates after the others; the store has them already."""
+        self._no_spectrum, self._no_cost = [*self._no_spectrum, *functions], [*self._no_cost, *functions]
+        self.position.update({function.id: i for i, function in enumerate(functions, start=len(self.candidates))})
+        self.candidates.extend(functions)
 
     def counted(self) -> int:
         """Return how many evaluations use up budget: all except baselines and infrastructure failures."""

@@ -22,9 +22,10 @@ from ray.exceptions import RayError, RayTaskError
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.errors import RunFailed
 from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.driver.suggestions.growth import Growth
 from aquasurf_ray.driver.suggestions.prefixes import SUGGESTIONS_A_STAGE
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.driver.suggestions.surrogates import Makings, Surrogate
+from aquasurf_ray.driver.suggestions.surrogates import PolicyMakings, Surrogate
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 MANY_WORKERS = 16  # below this, suggestions on demand are fast enough, and their sequence is reproducible
@@ -41,7 +42,7 @@ class SuggestionProcess:
 
     def suggest(
         self,
-        makings: Makings | None,
+        makings: PolicyMakings | None,
         results: list[tuple[int, float | None]],
         n: int,
         pending: frozenset[int],
@@ -63,8 +64,8 @@ class AheadSuggester(Suggester):
         budget: the number of suggestions that the run can take in total.
     """
 
-    def __init__(self, context: RunContext, surrogate: Surrogate, budget: int) -> None:
-        super().__init__(context, surrogate)
+    def __init__(self, context: RunContext, surrogate: Surrogate, budget: int, growth: Growth | None = None) -> None:
+        super().__init__(context, surrogate, growth)
         self._budget = budget
         self._ready: deque[Suggestion] = deque()
         self._process: Any = None
@@ -85,8 +86,8 @@ class AheadSuggester(Suggester):
 
     def prepare(self) -> None:
         """Take over a batch that is finished, and begin the next one if more suggestions are needed."""
+        super().prepare()
         n = self.prefix()
-        self._surrogate.prepare(n)
         if self._future is not None:
             self._take_up()
         if self._future is None and self._n_wanted() > 0:
@@ -144,7 +145,7 @@ class AheadSuggester(Suggester):
         self._future = self._process.suggest.remote(makings, *arguments)
         self._taken = 0
 
-    def _makings(self, n: int) -> Makings | None:
+    def _makings(self, n: int) -> PolicyMakings | None:
         # With a limit on the cost, no function may be suggested before its cost is known.
         unmeasured = self._config.max_cost is not None and self._history.without_cost(n)
         return None if unmeasured else self._surrogate.makings(n)

@@ -52,6 +52,11 @@ class CandidateFeatures:
         """Return the spectra of the first `n` candidates as rows; see `spectrum_rows`."""
         return spectrum_rows(self.packed_spectra(n), self._layer_weighting)
 
+    def spectra_after(self, first: int, n: int, example: bytes | None) -> Floats:
+        """Return the rows of the candidates from `first` to `n`, in the layout of an example's spectrum."""
+        packed = self.packed_spectra(n)[first:]
+        return spectrum_rows((example, *packed), self._layer_weighting)[1:]
+
     def _make_outputs(self, n: int) -> None:
         have = len(self._outputs)
         self._outputs += [outputs(function.name) for function in self._history.candidates[have:n]]

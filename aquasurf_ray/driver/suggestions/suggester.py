@@ -11,17 +11,22 @@ import numpy as np
 
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
+from aquasurf_ray.driver.suggestions.growth import Growth
 from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 from aquasurf_ray.driver.suggestions.surrogates import Surrogate
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 
 class Suggester:
-    """The source of a run's suggestions, which returns none while the surrogate is not ready."""
+    """The source of a run's suggestions, which returns none while the surrogate is not ready.
 
-    def __init__(self, context: RunContext, surrogate: Surrogate) -> None:
+    Args:
+        growth: adds candidates, in a run of an open space.
+    """
+
+    def __init__(self, context: RunContext, surrogate: Surrogate, growth: Growth | None = None) -> None:
         self._config, self._history = context.config, context.history
-        self._surrogate = surrogate
+        self._surrogate, self._growth = surrogate, growth
         self._policy: PredictorPolicy | None = None
         self._policy_n = 0
         self._n_observed = 0
@@ -31,12 +36,19 @@ class Suggester:
         """True if spectra are among the features."""
         return self._config.features != "outputs"
 
+    @property
+    def can_grow(self) -> bool:
+        """True if more candidates can be found when these are used up."""
+        return self._growth is not None and self._growth.can_grow
+
     def prefix(self) -> int:
         """Return how many candidates the next suggestion chooses from: the planned prefix, or more if it is used up."""
         return self._prefix_of(self._history.evaluations.n_of("suggestion"))
 
     def _prefix_of(self, suggestion: int) -> int:
         candidates, taken = self._history.candidates, self._unavailable()
+        if self._growth is not None and self._growth.generation:
+            return len(candidates)  # the last ones are the most promising
         n = prefix_length(suggestion, len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
@@ -44,6 +56,8 @@ class Suggester:
 
     def prepare(self) -> None:
         """Let the surrogate begin the work that the next suggestion needs, if its inputs are there."""
+        if self._growth is not None:
+            self._growth.prepare()
         self._surrogate.prepare(self.prefix())
 
     def suggest(self) -> Suggestion | None:
@@ -52,6 +66,8 @@ class Suggester:
         With a limit on the cost, a suggestion waits for the costs of all candidates that it chooses from: no function
         is trained unmeasured, and the suggestion does not depend on which costs happen to be known.
         """
+        if self._growth is not None and self._growth.is_due:
+            return None
         n = self.prefix()
         if self._config.max_cost is not None and self._history.without_cost(n):
             return None
@@ -76,8 +92,10 @@ class Suggester:
         return False
 
     def close(self) -> None:
-        """End the processes of the surrogate."""
+        """End the processes of the surrogate, and the user's command."""
         self._surrogate.close()
+        if self._growth is not None:
+            self._growth.close()
 
     def _unavailable(self) -> Set[int]:
         """Return the functions that have an evaluation or cost too much."""

@@ -7,6 +7,7 @@ trained functions are computed, when they are first needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -17,10 +18,12 @@ from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.embedder import Embedder
 from aquasurf_ray.driver.suggestions.features import CandidateFeatures, spectrum_rows
+from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 from aquasurf_ray.store import EmbeddingRecord
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embedding_version
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
+from aquasurf_ray.surrogate.neighbors import Metric
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.settings import SURROGATES, SurrogateSettings, policy_of
 
@@ -32,6 +35,7 @@ class Makings:
     Attributes:
         outputs: float32 [n, 1000].
         spectra: the spectra of the n candidates in their stored form.
+        n_for_median: see `FeatureDistances`.
     """
 
     settings: SurrogateSettings
@@ -39,6 +43,7 @@ class Makings:
     embedding: Embedding | None = None
     outputs: NDArray[np.float32] | None = None
     spectra: tuple[bytes | None, ...] | None = None
+    n_for_median: int | None = None
 
     def policy(self) -> PredictorPolicy:
         """Return a policy that has observed nothing."""
@@ -51,11 +56,18 @@ class Makings:
     def _distances(self) -> list[FeatureDistances]:
         distances = []
         if self.outputs is not None:
-            distances.append(FeatureDistances(self.outputs, "euclidean"))
+            distances.append(FeatureDistances(self.outputs, "euclidean", self.n_for_median))
         if self.spectra is not None:
-            weighting = cast(LayerWeighting, self.settings.weighting)
-            distances.append(FeatureDistances(spectrum_rows(self.spectra, weighting), "manhattan"))
+            rows = spectrum_rows(self.spectra, cast(LayerWeighting, self.settings.weighting))
+            distances.append(FeatureDistances(rows, "manhattan", self.n_for_median))
         return distances
+
+
+class PolicyMakings(Protocol):
+    """What makes a policy, in this process or another."""
+
+    def policy(self) -> PredictorPolicy:
+        """Return a policy that has observed nothing."""
 
 
 class Surrogate(Protocol):
@@ -64,8 +76,8 @@ class Surrogate(Protocol):
     def prepare(self, n: int) -> None:
         """Begin or continue the work for a policy for the first `n` candidates; called at each step of the loop."""
 
-    def makings(self, n: int) -> Makings | None:
-        """Return the data of a policy for the first `n` candidates; None while they are not ready."""
+    def makings(self, n: int) -> PolicyMakings | None:
+        """Return what makes a policy for the first `n` candidates; None while their features are not ready."""
 
     def close(self) -> None:
         """End the processes that were started."""
@@ -82,9 +94,19 @@ def settings_of(config: SearchConfig) -> SurrogateSettings:
     return settings if config.regressor == "gp" else replace(settings, acquisition="mean", pending="liar")
 
 
-def surrogate_of(context: RunContext) -> Surrogate:
-    """Return the surrogate that the run is configured with."""
-    return MetricSurrogate(context) if context.config.surrogate == "metric" else MapSurrogate(context, Embedder())
+def surrogate_of(context: RunContext, n_start: int | None = None, *, in_process: bool = True) -> Surrogate:
+    """Return the surrogate that the run is configured with.
+
+    Args:
+        n_start: the number of candidates with which a run of the open space began.
+        in_process: whether policies are made in this process.
+    """
+    if context.config.surrogate != "metric":
+        return MapSurrogate(context, Embedder())
+    if n_start is None:
+        return MetricSurrogate(context)
+    n_for_median = prefix_length(0, n_start, context.config.first_candidates)
+    return GrowingSurrogate(context, n_for_median) if in_process else MetricSurrogate(context, n_for_median)
 
 
 class MapSurrogate:
@@ -148,17 +170,21 @@ class MapSurrogate:
 
 
 class MetricSurrogate:
-    """A regressor on the distances of the features themselves."""
+    """A regressor on the distances of the features themselves.
 
-    def __init__(self, context: RunContext) -> None:
-        self._config = context.config
+    Args:
+        n_for_median: the number of first candidates whose median distances are the units; by default all.
+    """
+
+    def __init__(self, context: RunContext, n_for_median: int | None = None) -> None:
+        self._config, self._n_for_median = context.config, n_for_median
         self._features = CandidateFeatures(context.config, context.history)
 
     def prepare(self, n: int) -> None:
         """Compute the outputs of a few candidates, so that the first suggestion need not compute all of them."""
         self._features.advance(n)
 
-    def makings(self, n: int) -> Makings | None:
+    def makings(self, n: int) -> PolicyMakings | None:
         """See `Surrogate`."""
         if self._features.n_missing(n):
             return None
@@ -168,7 +194,71 @@ class MetricSurrogate:
             self._config.seed,
             outputs=None if features == "spectrum" else self._features.outputs(n),
             spectra=None if features == "outputs" else self._features.packed_spectra(n),
+            n_for_median=self._n_for_median,
         )
 
     def close(self) -> None:
         """Do nothing: no process was started."""
+
+
+class GrowingSurrogate(MetricSurrogate):
+    """A `MetricSurrogate` for an open space: what it knows of its candidates stays when others are added to them.
+
+    The units of distances are those of the first candidates, so that no distance changes either.
+    """
+
+    def __init__(self, context: RunContext, n_for_median: int) -> None:
+        super().__init__(context, n_for_median)
+        self._distances: list[FeatureDistances] = []
+        self._example: bytes | None = None  # a spectrum that has all layers
+
+    def makings(self, n: int) -> PolicyMakings | None:
+        """See `Surrogate`."""
+        if self._features.n_missing(n):
+            return None
+        if not self._distances or len(self._distances[0]) < n:
+            self._extend(n)
+        return _Distances(settings_of(self._config), self._config.seed, self._distances)
+
+    def _extend(self, n: int) -> None:
+        have = len(self._distances[0]) if self._distances else 0
+        rows = self._rows(have, n)
+        if self._distances and any(new.shape[1] != old.n_columns for (new, _), old in self._pairs(rows)):
+            have, self._distances, self._example = 0, [], None  # only now is there a spectrum that has all layers
+            rows = self._rows(have, n)
+        if not self._distances:
+            self._distances = [FeatureDistances(new, metric, self._n_for_median) for new, metric in rows]
+            return
+        for (new, _), distances in self._pairs(rows):
+            distances.extend(new)
+
+    def _pairs(
+        self, rows: list[tuple[NDArray[np.float32], Metric]]
+    ) -> Iterator[tuple[tuple[NDArray[np.float32], Metric], FeatureDistances]]:
+        return zip(rows, self._distances, strict=True)
+
+    def _rows(self, have: int, n: int) -> list[tuple[NDArray[np.float32], Metric]]:
+        """Return the rows of the candidates from `have` to `n` by each feature, and its metric."""
+        features, rows = self._config.features, list[tuple[NDArray[np.float32], Metric]]()
+        if features != "spectrum":
+            rows.append((self._features.outputs(n)[have:], "euclidean"))
+        if features != "outputs":
+            spectra = self._features.spectra_after(have, n, self._example)
+            whole = np.flatnonzero(np.isfinite(spectra).all(axis=1))
+            if self._example is None and len(whole):
+                self._example = self._features.packed_spectra(n)[have + int(whole[0])]
+            rows.append((spectra, "manhattan"))
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Distances:
+    """Distances that are ready, for a policy in this process."""
+
+    settings: SurrogateSettings
+    seed: int
+    distances: list[FeatureDistances]
+
+    def policy(self) -> PredictorPolicy:
+        """Return a policy that has observed nothing."""
+        return policy_of(self.settings, self.seed, features=lambda: self.distances)

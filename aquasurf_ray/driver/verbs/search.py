@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from aquasurf_ray.activations import parse
 from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, load_space
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
@@ -60,8 +61,11 @@ def start_search(
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
             store, _ = command.connect()
+            baselines = baseline_rows(loaded.baselines, config.baselines)
             rows = candidate_rows(space, config.candidates, config.seed, loaded.baselines, config.baselines)
-            n = len(rows) - len(baseline_rows(loaded.baselines, config.baselines))
+            if config.learned_parameters == "off":
+                rows = [*baselines, *(row for row in rows[len(baselines) :] if not parse(row.name).parameters)]
+            n = len(rows) - len(baselines)
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)

@@ -9,6 +9,7 @@ from aquasurf_ray.store import (
     EvaluationRequest,
     EvaluationResult,
     FunctionRow,
+    GrowthState,
     LeaseLost,
     NewCandidate,
     Store,
@@ -37,7 +38,7 @@ def test_a_generation_follows_the_candidates_in_its_order(world):
     more = world.store.grow(lease, 2, [candidate("k(x)", "random"), candidate("n(x)", "remove", b)])
     assert [function.name for function in more] == ["k(x)"], "what is a candidate already is left out"
     assert world.store.candidates(lease.run_id) == [*first, *made, *more]
-    assert world.store.generation(lease.run_id) == 2
+    assert world.store.growth(lease.run_id) == GrowthState(2, 3)
     assert world.store.events(lease.run_id)[-1].data == {"generation": 2, "candidates": 1}
 
 
@@ -53,7 +54,7 @@ def test_a_generation_is_stored_once_even_if_it_is_written_again(world):
 def test_a_generation_without_a_new_function_counts(world):
     lease = world.lease()
     assert world.store.grow(lease, 1, []) == []
-    assert world.store.generation(lease.run_id) == 1
+    assert world.store.growth(lease.run_id) == GrowthState(1, 0)
 
 
 def test_a_driver_that_lost_its_run_adds_nothing(world, elsewhere):
@@ -63,7 +64,7 @@ def test_a_driver_that_lost_its_run_adds_nothing(world, elsewhere):
     with pytest.raises(LeaseLost):
         world.store.grow(lease, 1, [candidate("n(x)")])
     assert world.store.find_function("n(x)") is None
-    assert world.store.generation(lease.run_id) == 0
+    assert world.store.growth(lease.run_id) == GrowthState(0, 0)
 
 
 def test_three_parents_are_refused(world):
@@ -115,7 +116,7 @@ def test_a_merge_brings_generations_and_families(world, tmp_path):
         copied = target.find_function("n(x)")
         (family,) = target.families(copied.id)
         assert [r.name for r in family.ancestors] == ["n(x)", "f0(x)", "f1(x)"]
-        assert target.generation(target.run("run").id) == 1
+        assert target.growth(target.run("run").id) == GrowthState(1, 1)
         again = world.store.acquire_lease(lease.run_id, this_process(), lease_seconds=30)
         world.store.grow(again, 2, [candidate("m(x)", "insert", made.id)])
         world.store.release_lease(again, "finished")

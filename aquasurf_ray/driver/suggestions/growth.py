@@ -1,0 +1,285 @@
+"""The candidates of an open space: a run makes new ones from its best functions while it searches.
+
+After every `PERIOD` suggestions there is a generation. Children of the best functions so far are made by the thousand
+(`activations.spaces.growth`), evaluated and told apart, and the surrogate on outputs chooses those that become
+candidates (`surrogate.screening`); their spectra decide with which of them the search continues.
+
+A generation depends on the seed, its number and stored facts alone: the candidates, and the results of the evaluations
+that were requested before the suggestion that made it due. That suggestion itself is left out, because it may or may
+not have ended. So one worker and one seed give one sequence, however often the run is interrupted; and the driver grows
+while the worker trains.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
+from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
+from aquasurf_ray.activations.spaces.growth import children
+from aquasurf_ray.driver.config import OPEN
+from aquasurf_ray.driver.events import CandidatesGrown
+from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.driver.state.evaluations import FINAL
+from aquasurf_ray.driver.suggestions.proposals import ProposalCommand
+from aquasurf_ray.store import FunctionRecord, FunctionRow, NewCandidate
+from aquasurf_ray.surrogate.screening import screened
+
+PERIOD = 4
+"""Suggestions between two generations."""
+MOST_PARENTS = 32
+CHILDREN_A_CANDIDATE = 8
+"""Children that are made for one that becomes a candidate: the surrogate on outputs has this many to choose from."""
+FEWEST_CHILDREN = 400
+PROPOSAL = "proposal"
+"""The origin of candidates that a person or a command proposed."""
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A function with a result: None if it diverged."""
+
+    function: FunctionRecord
+    expression: Expression
+    score: float | None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A new function, and where it comes from: the change, and the numbers of its parents."""
+
+    expression: Expression
+    change: str
+    parents: tuple[int, ...] = ()
+
+
+def growth_of(context: RunContext, budget: int) -> Growth | None:
+    """Return the growth of a run of the open space; None for all others."""
+    return Growth(context, budget) if context.config.space == OPEN else None
+
+
+class Growth:
+    """The generations of one run.
+
+    Args:
+        budget: the number of evaluations of the run; nothing grows once they have all begun.
+    """
+
+    def __init__(self, context: RunContext, budget: int) -> None:
+        config = context.config
+        self._context, self._history, self._budget = context, context.history, budget
+        self._evaluator = Evaluator()
+        self._trained: dict[int, tuple[FunctionRecord, Expression | None]] = {}
+        grown = context.store.growth(context.run.id)
+        self.generation = grown.generation
+        self.n_start = len(context.history.candidates) - grown.candidates
+        self.can_grow = True
+        self._command: ProposalCommand | None = None
+        if config.proposals is not None:
+            self._command = ProposalCommand(config.proposals, context.events.note, context.clock)
+        self._asked_for = 0  # the generation for which the command was last run
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next suggestion is to choose from a generation that does not exist yet."""
+        return self._n_suggested() // PERIOD > self.generation and self._history.counted() < self._budget
+
+    def prepare(self) -> None:
+        """Make the generations that are due, unless a command still works on its proposals for them."""
+        if self._history.counted() >= self._budget:
+            return
+        self._ask_for_proposals()
+        while (self.is_due or self._is_used_up()) and not (self._command and self._command.is_running):
+            self._grow()
+            self._ask_for_proposals()
+
+    def close(self) -> None:
+        """End the command."""
+        if self._command is not None:
+            self._command.close()
+
+    def _n_suggested(self) -> int:
+        return self._history.evaluations.n_of("suggestion")
+
+    def _is_used_up(self) -> bool:
+        """Return whether no candidate is left to train, and the last attempt at new ones found some."""
+        history = self._history
+        if not self.can_grow or history.evaluations.n_open:
+            return False
+        taken = history.evaluations.asked_for | history.ruled_out(self._context.config.max_cost)
+        return all(function.id in taken for function in history.candidates)
+
+    def _grow(self) -> None:
+        """Make the next generation, store it, and put it into the history."""
+        started, generation = time.monotonic(), self.generation + 1
+        trained = self._results(before=PERIOD * generation)
+        known = {function.fingerprint for function in self._history.candidates}
+        outside = [each for each in trained if each.function.id not in self._history.position]
+        candidates = [NewCandidate(_row_of(each.function), PROPOSAL) for each in outside]
+        known |= {each.function.fingerprint for each in outside}
+        n_made = 0
+        for made in (self._proposed(), self._children(trained, generation)):
+            n_made += len(made)
+            chosen = self._chosen(made, trained, known)
+            known |= {candidate.function.fingerprint for candidate in chosen}
+            candidates += chosen
+        new = self._context.store.grow(self._context.lease, generation, candidates)
+        self.generation, self.can_grow = generation, bool(new)
+        self._history.extend(new)
+        self._read_spectra(new)
+        seconds = time.monotonic() - started
+        self._context.events.emit(CandidatesGrown(generation, len(new), n_made, seconds))
+
+    def _results(self, before: int) -> list[_Trained]:
+        """Return the functions with a result, best first, of the evaluations requested before this suggestion (counted
+        from 1). A function whose operators are unknown here, which only a person can have proposed, is left out."""
+        n_suggested, scores = 0, dict[int, float | None]()
+        for evaluation in self._history.evaluations.values():
+            n_suggested += evaluation.origin == "suggestion"
+            if n_suggested == before:
+                break
+            if evaluation.status in FINAL:
+                best = scores.get(evaluation.function_id)
+                better = evaluation.score is not None and (best is None or evaluation.score > best)
+                scores[evaluation.function_id] = evaluation.score if better else best
+        self._read(scores)
+        trained = []
+        for number, score in scores.items():
+            function, expression = self._trained[number]
+            if expression is not None:
+                trained.append(_Trained(function, expression, score))
+        return sorted(trained, key=lambda each: (each.score is None, -(each.score or 0.0)))
+
+    def _read(self, functions: Iterable[int]) -> None:
+        """Read and parse functions that are seen for the first time."""
+        new = [number for number in functions if number not in self._trained]
+        outside = self._context.store.functions([number for number in new if number not in self._history.position])
+        for number in new:
+            position = self._history.position.get(number)
+            function = outside[number] if position is None else self._history.candidates[position]
+            self._trained[number] = function, _parsed(function.name)
+
+    def _children(self, trained: Sequence[_Trained], generation: int) -> list[_Made]:
+        config = self._context.config
+        learned = config.learned_parameters == "on"
+        fit = [each for each in trained if each.score is not None and (learned or not each.expression.parameters)]
+        parents = fit[:MOST_PARENTS]
+        n = max(FEWEST_CHILDREN, CHILDREN_A_CANDIDATE * PERIOD * config.growth)
+        made = children(
+            [parent.expression for parent in parents],
+            n,
+            f"{config.seed} {generation}",
+            max_operators=config.max_operators,
+            learned=learned,
+        )
+        return [
+            _Made(child.expression, child.change, tuple(parents[i].function.id for i in child.parents))
+            for child in made
+        ]
+
+    def _chosen(self, made: Sequence[_Made], trained: Sequence[_Trained], known: set[str]) -> list[NewCandidate]:
+        """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
+        found = self._evaluator.evaluate([each.expression for each in made], identify_learned=False)
+        places = _new_functions(made, found, known)
+        before = self._evaluator.evaluate([each.expression for each in trained], identify_learned=False)
+        usable = np.flatnonzero(before.finite)
+        scores = [trained[i].score for i in usable.tolist()]
+        picked = screened(before.outputs[usable], scores, found.outputs[places], PERIOD * self._context.config.growth)
+        chosen: dict[str, NewCandidate] = {}
+        for i in (places[number] for number in picked.tolist()):
+            identity = found.fingerprints[i] or fingerprint(made[i].expression)
+            if identity not in known:  # known before only if it has learned parameters
+                chosen.setdefault(identity, _candidate(made[i], identity))
+        return list(chosen.values())
+
+    def _read_spectra(self, new: Sequence[FunctionRecord]) -> None:
+        """Read the spectra that other runs of the task have stored already."""
+        config, ids = self._context.config, [function.id for function in new]
+        found = self._context.store.spectra(
+            self._context.lease.task_id, ids, fisher=config.fisher, seed=config.training_seed
+        )
+        self._history.spectra.update(found)
+
+    # -- the command that proposes
+
+    def _ask_for_proposals(self) -> None:
+        """Run the command for the next generation, once the results are there that it gets.
+
+        They are those that the last generation grew from, so that it works while functions are trained.
+        """
+        before = max(1, PERIOD * self.generation)
+        if self._command is None or self._asked_for > self.generation or self._n_suggested() < before:
+            return
+        self._asked_for = self.generation + 1
+        self._command.start(self._document(self._results(before)))
+
+    def _document(self, trained: Sequence[_Trained]) -> dict[str, Any]:
+        context = self._context
+        metric = context.store.task(context.run.task_id).metric
+        return {
+            "run": context.run.name,
+            "task": context.config.task,
+            "metric": metric.name,
+            "higher_is_better": metric.higher_is_better,
+            "generation": self.generation + 1,
+            "at_most": PERIOD * context.config.growth,
+            "max_operators": context.config.max_operators,
+            "leaderboard": [
+                {"function": each.function.name, "value": metric.value(each.score), "diverged": each.score is None}
+                for each in trained
+            ],
+        }
+
+    def _proposed(self) -> list[_Made]:
+        """Return the functions that the command has printed, and note the lines that are none."""
+        lines = [] if self._command is None else self._command.take()
+        made, problems = [], []
+        for line in lines:
+            try:
+                made.append(_Made(parse(line), PROPOSAL))
+            except ActivationError as error:
+                problems.append(f"{line[:60]!r}: {error}")
+        if problems:
+            n = f"{len(problems)} of {len(lines)} lines are"
+            self._context.events.note(f"proposals: {n} no functions, the first {problems[0]}")
+        return made
+
+
+def _parsed(name: str) -> Expression | None:
+    try:
+        return parse(name)
+    except ActivationError:
+        return None
+
+
+def _new_functions(made: Sequence[_Made], found: Evaluated, known: set[str]) -> list[int]:
+    """Return the places of functions that are new, finite and not constant, each once in its shortest spelling.
+
+    Functions with learned parameters are told apart later, when few of them are left.
+    """
+    shortest: dict[str, int] = {}
+    usable = np.flatnonzero(found.finite & ~found.constant)
+    for i in usable.tolist():
+        identity = found.fingerprints[i] or made[i].expression.text
+        before = shortest.get(identity)
+        if identity not in known and (before is None or _size(made[i]) < _size(made[before])):
+            shortest[identity] = i
+    return sorted(shortest.values())
+
+
+def _size(made: _Made) -> tuple[int, int]:
+    return made.expression.n_operators, len(made.expression.text)
+
+
+def _candidate(made: _Made, fingerprint: str) -> NewCandidate:
+    name = str(made.expression)
+    return NewCandidate(FunctionRow(fingerprint, name, made.expression.n_operators, (name,)), made.change, made.parents)
+
+
+def _row_of(function: FunctionRecord) -> FunctionRow:
+    return FunctionRow(function.fingerprint, function.name, function.n_operators)

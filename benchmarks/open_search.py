@@ -1,0 +1,144 @@
+"""The share of an open search's time that is not spent in trainings, spectra and costs. Prints one JSON document.
+
+    python benchmarks/open_search.py [--evaluations 200] [--growth 24] [--workers 2] [--training-seconds 0.9] ...
+
+The driver, the store and the surrogate are real; the workers are simulated and answer with the durations given, by
+default those of `digits` on one core. While all workers are busy, nothing is waited for: the clock is moved on to the
+next answer. So the document says how long the search would have taken, and what of that the driver is to blame for:
+growth, screening, suggestions, the database.
+
+outside_share     the workers' seconds without work, from the first worker's start to the end, relative to all of theirs
+growth_seconds    the time that generations took, and functions_per_second, those that they made and screened
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from simulated_pool import LocalPool
+
+from aquasurf_ray.driver.candidates import candidate_rows, load_space
+from aquasurf_ray.driver.cluster.capacity import Workers
+from aquasurf_ray.driver.cluster.connection import connected
+from aquasurf_ray.driver.config import make_config
+from aquasurf_ray.driver.events import CandidatesGrown, Event, Events, FunctionSuggested
+from aquasurf_ray.driver.run.session import execute
+from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.run.spec import RunSpec
+from aquasurf_ray.driver.simulated_worker import Simulation, simulated
+from aquasurf_ray.driver.verbs.create_run import create_run
+from aquasurf_ray.store import Store
+from aquasurf_ray.tasks import load_task
+
+
+@dataclass
+class Clock:
+    """A clock that a wait moves on instead of waiting."""
+
+    skipped: float = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+    def sleep(self, seconds: float) -> None:
+        """Move on."""
+        self.skipped += seconds
+
+
+@dataclass
+class Record:
+    """What the run's events say of the driver's work."""
+
+    generations: int = 0
+    candidates: int = 0
+    functions: int = 0
+    growth_seconds: float = 0.0
+    suggestion_seconds: float = 0.0
+
+    def on_event(self, event: Event) -> None:
+        """Add what an event says."""
+        if isinstance(event, CandidatesGrown):
+            self.generations, self.candidates = event.generation, self.candidates + event.candidates
+            self.functions += event.functions
+            self.growth_seconds += event.seconds
+        elif isinstance(event, FunctionSuggested):
+            self.suggestion_seconds += event.seconds
+
+
+def main() -> None:
+    """Measure one search."""
+    arguments = _arguments()
+    logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="open") as folder, connected(None):
+        print(json.dumps(measured(arguments, Path(folder)), indent=2))
+
+
+def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return what a search in a new database took."""
+    clock, record = Clock(), Record()
+    simulation = Simulation(
+        training_seconds=arguments.training_seconds,
+        spectrum_seconds=arguments.spectrum_seconds,
+        cost_seconds=arguments.cost_seconds,
+    )
+    with Store.open(f"sqlite:///{folder}/runs.db") as store, StopSignal() as stop:
+        spec = _spec(store, arguments, partial(LocalPool, sleep=clock.sleep, clock=clock), simulation)
+        began, worked = clock(), time.process_time()
+        result = execute(store, spec, Workers(arguments.workers, 1.0, 0.0), Events([record]), stop)
+        wall, worked = clock() - began, time.process_time() - worked
+        status = store.status(spec.run.id)
+        n_spectra = status.spectra_done + status.spectra_diverged
+    busy = (
+        result.evaluations * (arguments.training_seconds + arguments.cost_seconds)
+        + n_spectra * arguments.spectrum_seconds
+    )
+    return {
+        "arguments": vars(arguments),
+        "evaluations": result.evaluations,
+        "candidates": n_spectra,
+        "search_seconds": round(wall, 1),
+        "outside_share": round(1 - busy / (arguments.workers * wall), 4),
+        "driver_cpu_seconds": round(worked, 1),
+        "generations": record.generations,
+        "grown_candidates": record.candidates,
+        "growth_seconds": round(record.growth_seconds, 1),
+        "functions_per_second": round(record.functions / record.growth_seconds),
+        "suggestion_seconds": round(record.suggestion_seconds, 1),
+    }
+
+
+def _spec(store: Store, arguments: argparse.Namespace, make_pool: Any, simulation: Simulation) -> RunSpec:
+    config = make_config({
+        "task": "digits", "name": "open", "space": "open", "candidates": arguments.candidates,
+        "evaluations": arguments.evaluations, "growth": arguments.growth, "workers": arguments.workers,
+        "storage": tempfile.gettempdir(),
+    })  # fmt: skip
+    task = load_task("digits")
+    rows = candidate_rows(load_space("open"), config.candidates, config.seed)
+    identity = {**config.identity(), "task_digest": task.digest}
+    run = create_run(store, config, task, "search", "open", identity, rows)
+    return RunSpec(run, config, task, True, config.evaluations, simulated(simulation), make_pool)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--candidates", type=int, default=300, help="candidates at the beginning")
+    parser.add_argument("--growth", type=int, default=24, help="new candidates for each suggestion")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--training-seconds", type=float, default=0.9)
+    parser.add_argument("--spectrum-seconds", type=float, default=0.05)
+    parser.add_argument("--cost-seconds", type=float, default=0.1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
