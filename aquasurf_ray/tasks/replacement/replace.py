@@ -183,7 +183,7 @@ def _with_remaining(
     if stray and not may_stay:
         named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
-            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_shortened(named)}"
+            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_few(named)}"
             "; make them modules, or name in only= what is to be replaced"
         )
     found = [
@@ -220,7 +220,7 @@ def _is_inside(module: str, name: str) -> bool:
 def _nothing_matched(model: nn.Module, selection: Selection, kept: Sequence[Kept]) -> str:
     asked = ", ".join(e if isinstance(e, str) else e.__name__ for e in selection.unused)
     what = f"only= matches nothing with {asked}" if selection.unused else "no activation found"
-    left = f"; left alone are {_shortened([f'{k.name} ({k.reason})' for k in kept])}" if kept else ""
+    left = f"; left alone are {_few([f'{k.name} ({k.reason})' for k in kept])}" if kept else ""
     return f"{what} in {type(model).__name__}{left}{_seen(model)}"
 
 
@@ -236,9 +236,9 @@ def _seen(model: nn.Module) -> str:
     counts = Counter(type(m).__name__ for m in inner.values())
     kinds = sorted(counts, key=lambda kind: (has_weights[kind], -counts[kind]))
     example = next(name for name, module in inner.items() if type(module).__name__ == kinds[0])
-    seen = _shortened([f"{counts[kind]} {kind}" for kind in kinds])
+    seen = _few([f"{counts[kind]} {kind}" for kind in kinds])
     return f"; it has {seen}; name one in only= by its class or its name, such as only='{example}'"
 
 
-def _shortened(names: Sequence[str]) -> str:
+def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
