@@ -46,12 +46,12 @@ class SplitSample:
 
     name: str
     n: int
-    n_read: int = 0
-    not_finite: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    labels: dict[int, int] = field(default_factory=dict)
-    first_of_label: dict[int, Any] = field(default_factory=dict)
-    least: Tensor | None = None
-    most: Tensor | None = None
+    n_read: int = field(default=0, init=False)
+    not_finite: dict[str, tuple[int, Any]] = field(default_factory=dict, init=False)
+    labels: dict[int, int] = field(default_factory=dict, init=False)
+    first_of_label: dict[int, Any] = field(default_factory=dict, init=False)
+    least: Tensor | None = field(default=None, init=False)
+    most: Tensor | None = field(default=None, init=False)
 
     @property
     def is_whole(self) -> bool:
