@@ -19,7 +19,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,25 @@ class Clock:
 
 
 @dataclass
+class Work:
+    """The seconds that workers were given work for."""
+
+    seconds: float = 0.0
+
+
+@dataclass
+class MeasuredPool(LocalPool):
+    """Simulated workers, and a record of the work that they get."""
+
+    work: Work = field(default_factory=Work)
+
+    def _begin(self, method: str, *arguments: Any) -> Any:
+        promise = super()._begin(method, *arguments)
+        self.work.seconds += promise.answer.seconds
+        return promise
+
+
+@dataclass
 class Record:
     """What the run's events say of the driver's work."""
 
@@ -85,29 +104,26 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return what a search in a new database took."""
-    clock, record = Clock(time.process_time if arguments.processor_time else time.monotonic), Record()
+    clock = Clock(time.process_time if arguments.processor_time else time.monotonic)
+    record, work = Record(), Work()
     simulation = Simulation(
         training_seconds=arguments.training_seconds,
         spectrum_seconds=arguments.spectrum_seconds,
         cost_seconds=arguments.cost_seconds,
     )
     with Store.open(f"sqlite:///{folder}/runs.db") as store, StopSignal() as stop:
-        spec = _spec(store, arguments, partial(LocalPool, sleep=clock.sleep, clock=clock), simulation)
+        spec = _spec(store, arguments, partial(MeasuredPool, sleep=clock.sleep, clock=clock, work=work), simulation)
         began, worked = clock(), time.process_time()
         result = execute(store, spec, Workers(arguments.workers, 1.0, 0.0), Events([record]), stop)
         wall, worked = clock() - began, time.process_time() - worked
         status = store.status(spec.run.id)
         n_spectra = status.spectra_done + status.spectra_diverged
-    busy = (
-        result.evaluations * (arguments.training_seconds + arguments.cost_seconds)
-        + n_spectra * arguments.spectrum_seconds
-    )
     return {
         "arguments": vars(arguments),
         "evaluations": result.evaluations,
         "candidates": n_spectra,
         "search_seconds": round(wall, 1),
-        "outside_share": round(1 - busy / (arguments.workers * wall), 4),
+        "outside_share": round(1 - work.seconds / (arguments.workers * wall), 4),
         "driver_cpu_seconds": round(worked, 1),
         "generations": record.generations,
         "grown_candidates": record.candidates,

@@ -94,18 +94,16 @@ def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_p
 
 @pytest.mark.faults
 @pytest.mark.reliability("driver-killed")
-@pytest.mark.parametrize("database", ["sqlite_place", "postgres_place"])
-def test_a_search_that_grows_goes_the_same_way_after_kills(request, database, tmp_path, injections):
+def test_a_search_that_grows_goes_the_same_way_after_kills(store_url, ray_cluster, tmp_path, injections):
     """One worker and one seed: the candidates that it makes, and what it trains, are those of a search left alone."""
-    place = request.getfixturevalue(database)
-    options = {"space": "open", "candidates": 70, "growth": 2, "workers": 1, "evaluations": 9}
-    alone = Place(f"sqlite:///{tmp_path}/alone.db", place.ray_address, tmp_path)
+    options = {"space": "open", "candidates": 60, "growth": 2, "workers": 1, "evaluations": 9}
+    alone = Place(f"sqlite:///{tmp_path}/alone.db", ray_cluster, tmp_path)
     with alone.start(REAL, "search", "digits", name="killed", **options) as driver:
         _, said = driver.communicate(timeout=600)
         assert driver.returncode == 0, said
-    kept = kill_and_resume(place, injections, REAL, kills=3, **options)
-    assert grown(place.store_url) == grown(alone.store_url)
-    assert len(kept) < len(finished_rows(place.store_url))
+    kept = kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, REAL, kills=4, **options)
+    assert grown(store_url) == grown(alone.store_url)
+    assert len(kept) < len(finished_rows(store_url))
 
 
 def grown(store_url):
