@@ -54,7 +54,7 @@ def hugging_face_language_model(
             embeddings stay tied.
         text_or_tokens: a text; its tokens, integers in a row; or a list of such documents, which are padded; or a
             function that returns one of these, called where the data are loaded.
-        name: of the task; by default made of the model's type, such as `gpt2-language`.
+        name: of the task; by default made of the model's type, such as `gpt2-language` or `gpt2-language-gated`.
         length: positions of an example; by default 128, or as many as the model takes.
         tokenizer: (text) -> tokens, such as transformers' tokenizers; by default the text's bytes, which need a
             `vocab_size` of 256.
@@ -78,7 +78,7 @@ def hugging_face_language_model(
     )
     network = network_from(configuration, only, model_class=model_class, gated=gated)
     return Task(
-        name=name or f"{configuration.model_type}-language",
+        name=name or f"{configuration.model_type}-language{'-gated' if gated else ''}",
         network=network,
         data=data,
         recipe=recipe,
