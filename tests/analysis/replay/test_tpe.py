@@ -87,7 +87,7 @@ def test_the_best_is_found_sooner_than_by_chance(make):
 
 def test_without_optuna_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(AnalysisError, match=r"TPE needs Optuna: pip install 'aquasurf-ray\[replay\]'") as told:
+    with pytest.raises(AnalysisError, match=r"TPE needs Optuna: pip install optuna") as told:
         TpePolicy(small_world(), 0)
     assert "\n" not in str(told.value)
 
