@@ -17,6 +17,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import ActivationFactory, Task
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
 from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
@@ -105,7 +106,8 @@ class _Stepper:
         self.optimizer.step()
 
     def forward(self) -> Tensor:
-        return self.loss(self.arithmetic.forward(self.network, self.batch.inputs), self.batch.targets)
+        outputs = self.arithmetic.forward(self.network, self.batch.inputs)
+        return scalar_loss(self.loss(outputs, self.batch.targets), self.loss)
 
     def activation_bytes(self) -> int:
         """Return the bytes that one forward pass saves for the backward pass."""

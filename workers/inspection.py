@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.tasks import Splits, Task
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.form import named_form
@@ -114,7 +115,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
     sites: list[tuple[str, Tensor]] = []
     with state_kept(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
         outputs = loop.arithmetic.forward(network, step.inputs)
-        loss = loop.loss(outputs, step.targets)
+        loss = scalar_loss(loop.loss(outputs, step.targets), loop.loss)
         weights = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.requires_grad]
         wanted = [*(inputs for _, inputs in sites), *(p for _, p in weights)]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)

@@ -27,6 +27,7 @@ from aquasurf_ray.tasks.loaders import (
     n_batches,
     n_examples,
 )
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.targets import ignored_label
 from aquasurf_ray.tasks.task import ActivationFactory
@@ -111,9 +112,8 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     with _refusing(task, "network", examples if isinstance(inputs, torch.Tensor) else f"{examples}, {form_of(inputs)}"):
         outputs = output_of(call_network(network, inputs))
     with _refusing(task, "objective"):
-        loss = objective.loss(outputs, labels)
-        if loss.dim() > 0:
-            raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}")
+        loss = scalar_loss(objective.loss(outputs, labels), objective.loss)
+        objective.refuse_ruled_out(outputs.detach(), labels, mixes=task.recipe.mixes)
         objective.refuse_counted_padding(outputs.detach(), labels)
     with _refusing(task, f"metric '{task.objective.metric.name}'"):
         metric = objective.begin_metric(device)

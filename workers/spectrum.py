@@ -24,13 +24,15 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
+from aquasurf_ray.tasks.classes import assumed_dimension, class_rows
 from aquasurf_ray.tasks.inputs import Inputs, form_of, tensors_of
 from aquasurf_ray.tasks.objective import Likelihood
-from aquasurf_ray.tasks.targets import IGNORED, Loss, class_rows, counted_answers, counted_targets
+from aquasurf_ray.tasks.targets import IGNORED, Loss, counted_answers, counted_targets
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.fisher.capture import collect_factors
 from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import (
+    AssumedClassesWarning,
     NoLayers,
     NonFiniteSpectrum,
     SkippedLayerWarning,
@@ -43,6 +45,7 @@ from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.network import sized_network, spectrum_batch
 
 __all__ = [
+    "AssumedClassesWarning",
     "Coverage",
     "FisherSpectrum",
     "LayerSpectrum",
@@ -145,6 +148,7 @@ def fisher_spectrum(
     Warns:
         SkippedLayerWarning: matrices without a block, or with uses that their block does not count, named; or less
             than half of the weights covered.
+        AssumedClassesWarning: classes may be in dimension 1 or the last, and nothing tells which.
 
     Raises:
         SpectrumInputError: wrong or missing targets, an empty batch, outputs that the likelihood does not take.
@@ -208,7 +212,11 @@ def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -
     if targets.is_complex():
         raise SpectrumInputError(f"targets must be class labels, one-hot or probabilities, got {targets.dtype}")
     try:
-        return class_rows(outputs, targets.to(outputs.device), training_loss)
+        placed = targets.to(outputs.device)
+        assumed = assumed_dimension(outputs, placed, training_loss)
+        if assumed is not None:
+            warnings.warn(assumed, AssumedClassesWarning, stacklevel=2)
+        return class_rows(outputs, placed, training_loss)
     except TaskError as error:
         raise SpectrumInputError(f"{error} for logits {tuple(outputs.shape)}") from error
 
@@ -236,7 +244,7 @@ def task_spectrum(
         seed=seed,
         likelihood=task.objective.likelihood,
         like=None if empirical else targets,
-        training_loss=task.objective.loss,
+        training_loss=task.objective.on(device).loss,
     )
 
 

@@ -1,16 +1,16 @@
 """The objective of a network: the loss to minimise, the metric that judges it, the distribution that it predicts.
 
 Outputs have the shape (n, ..., c) or (n, c, ...): n examples, any positions (tokens, pixels), c classes or values;
-`aquasurf_ray.tasks.targets` says which dimension holds the classes and which targets count. Losses are means over the
-targets that count. A metric is accumulated batch by batch by an object with `update(outputs, targets)` and
-`compute()`, which every metric of torchmetrics has too. The score that a search maximises is the metric's value on the
-validation split, with the sign changed where lower is better, so nothing after this module asks which way is up.
+`aquasurf_ray.tasks.classes` says which dimension holds the classes, `aquasurf_ray.tasks.targets` which targets count.
+Losses are means over the targets that count. A metric is accumulated batch by batch by an object with
+`update(outputs, targets)` and `compute()`, which every metric of torchmetrics has too. The score that a search
+maximises is the metric's value on the validation split, with the sign changed where lower is better, so nothing after
+this module asks which way is up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -19,11 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aquasurf_ray.tasks.classes import class_rows
 from aquasurf_ray.tasks.errors import TaskError, require
+from aquasurf_ray.tasks.losses import cross_entropy as cross_entropy
+from aquasurf_ray.tasks.losses import mean_squared_error as mean_squared_error
+from aquasurf_ray.tasks.losses import moved, shaped_like, without_ruled_out
+from aquasurf_ray.tasks.losses import name_of as name_of
 from aquasurf_ray.tasks.targets import IGNORED as IGNORED
 from aquasurf_ray.tasks.targets import (
     Loss,
-    class_rows,
     counted_answers,
     counted_targets,
     example_weights,
@@ -36,7 +40,6 @@ from aquasurf_ray.tasks.targets import (
 Quantity = Callable[[Tensor, Tensor, Loss | None], tuple[Tensor, Tensor]]
 Likelihood = Literal["categorical", "gaussian", "bernoulli"]
 
-PLAIN = (bool, int, float, str, tuple)
 LIKELIHOODS: tuple[Likelihood, ...] = ("categorical", "gaussian", "bernoulli")
 
 
@@ -123,14 +126,15 @@ def _hits(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, 
 
 
 def _squared_error(outputs: Tensor, targets: Tensor, _: Loss | None) -> tuple[Tensor, Tensor]:
-    errors = (outputs.double() - _shaped(targets, outputs).double()).square()
+    errors = (outputs.double() - shaped_like(targets, outputs).double()).square()
     return errors, torch.ones_like(errors, dtype=torch.bool)
 
 
 def _nats(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, Tensor]:
     logits, labels = class_rows(outputs, targets, loss)
     ignored = ignored_label(loss)
-    nats = functional.cross_entropy(logits.float(), labels, ignore_index=ignored, reduction="none")
+    logits = without_ruled_out(logits.float(), labels)
+    nats = functional.cross_entropy(logits, labels, ignore_index=ignored, reduction="none")
     counted = counted_targets(labels, loss) if labels.dim() == 1 else torch.ones_like(nats, dtype=torch.bool)
     return nats, counted
 
@@ -199,9 +203,8 @@ class Objective:
 
     def on(self, device: torch.device) -> Objective:
         """Return the objective with its loss's tensors, such as class weights, on a device."""
-        if not isinstance(self.loss, nn.Module) or not [*self.loss.parameters(), *self.loss.buffers()]:
-            return self
-        return replace(self, loss=deepcopy(self.loss).to(device))
+        loss = moved(self.loss, device)
+        return self if loss is self.loss else replace(self, loss=loss)
 
     def begin_metric(self, device: torch.device) -> MetricState:
         """Begin a pass of the metric over a split, with padding and classes as the loss has them."""
@@ -222,6 +225,28 @@ class Objective:
         if self.likelihood == "categorical":
             return example_weights(targets, self.loss)
         return numbers_counted(self.counted(targets))
+
+    def refuse_ruled_out(self, outputs: Tensor, targets: Tensor, *, mixes: bool = False) -> None:
+        """Refuse a loss that is NaN because the network rules classes out and the targets are probabilities.
+
+        Outputs that overflow have NaN or plus infinity too, or rows without a finite number.
+
+        Raises:
+            TaskError: it is, with these targets or with those that mixing makes of labels.
+        """
+        ruled_out = outputs.isneginf()
+        if self.likelihood != "categorical" or not bool(ruled_out.any()):
+            return
+        if not bool((ruled_out | outputs.isfinite()).all()) or bool(ruled_out.flatten(1).all(1).any()):
+            return
+        if mixes and not targets.is_floating_point():
+            targets = outputs.softmax(-1)
+        if targets.is_floating_point() and bool(self.training_loss(mixes=mixes)(outputs, targets).isnan().any()):
+            raise TaskError(
+                f"the loss '{name_of(self.loss)}' is NaN where a logit is minus infinity and targets are one-hot, "
+                "probabilities or mixed labels, since 0 * infinity is; give labels without mixing, finite logits, or "
+                "the loss of classification()"
+            )
 
     def refuse_counted_padding(self, outputs: Tensor, targets: Tensor) -> None:
         """Refuse a loss of yes-or-no targets that changes with the outputs at targets of padding: PyTorch's own have no
@@ -255,39 +280,6 @@ class Objective:
         }
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross-entropy in nats over the targets that count.
-
-    Args:
-        logits: (n, ..., classes), or (n, classes, ...) where the targets' shape says so.
-        targets: labels (n, ...), of which -100 is padding; or probabilities in the shape of the logits.
-        label_smoothing: share of each target that is spread over all classes.
-
-    >>> round(cross_entropy(torch.zeros(2, 7, 4), torch.zeros(2, 7, dtype=torch.int64)).item(), 4)
-    1.3863
-    """
-    rows, fitting = class_rows(logits, targets, cross_entropy)
-    return functional.cross_entropy(rows, fitting, label_smoothing=label_smoothing)
-
-
-def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of the squared differences; targets (n,) fit outputs (n, 1)."""
-    return functional.mse_loss(outputs, _shaped(targets, outputs).to(outputs.dtype))
-
-
-def _shaped(targets: Tensor, outputs: Tensor) -> Tensor:
-    """Return targets in the outputs' shape, where they differ by dimensions of size one.
-
-    Broadcasting (n,) against (n, 1) would silently compare all pairs.
-
-    Raises:
-        TaskError: they differ by more.
-    """
-    if [d for d in targets.shape if d != 1] != [d for d in outputs.shape if d != 1]:
-        raise TaskError(f"targets must have shape {tuple(outputs.shape)}, got {tuple(targets.shape)}")
-    return targets.reshape(outputs.shape)
-
-
 def classification() -> Objective:
     """Return the objective of classification: cross-entropy and accuracy."""
     return Objective(cross_entropy, ACCURACY, "categorical")
@@ -302,30 +294,3 @@ def language_modelling() -> Objective:
     """Return the objective of language models: the next token's cross-entropy, and perplexity; logits (n, tokens,
     vocabulary), targets (n, tokens)."""
     return Objective(cross_entropy, PERPLEXITY, "categorical")
-
-
-def name_of(function: object) -> str:
-    """Return the name of a callable where it was defined; for a partial one or an object, with its plain settings.
-
-    >>> name_of(partial(cross_entropy, label_smoothing=0.1))
-    'cross_entropy(label_smoothing=0.1)'
-    >>> name_of(nn.HuberLoss(delta=2.0))
-    "HuberLoss(delta=2.0, reduction='mean')"
-    """
-    if isinstance(function, partial):
-        bound = [repr(a) for a in function.args if isinstance(a, PLAIN)]
-        return _called(name_of(function.func), bound, function.keywords)
-    name = getattr(function, "__qualname__", None)
-    if name is not None:
-        return str(name)
-    settings = {
-        key: value for key, value in getattr(function, "__dict__", {}).items() if key[0] != "_" and key != "training"
-    }
-    if isinstance(function, nn.Module):
-        settings |= {key: tuple(buffer.flatten().tolist()) for key, buffer in function.named_buffers()}
-    return _called(type(function).__qualname__, [], settings)
-
-
-def _called(name: str, bound: list[str], settings: dict[str, Any]) -> str:
-    given = bound + [f"{key}={value!r}" for key, value in sorted(settings.items()) if isinstance(value, PLAIN)]
-    return f"{name}({', '.join(given)})" if given else name

@@ -1,15 +1,4 @@
-"""Two rules that loss, metrics and spectra share: which targets count, and which dimension of outputs holds classes.
-
-The shape of the targets says which dimension of the outputs holds the classes, as it does for PyTorch's cross-entropy:
-
-    outputs                targets
-    (n, classes)           labels (n,) or (n, 1); one-hot or probabilities (n, classes)
-    (n, classes, h, w)     labels (n, h, w) or (n, 1, h, w); probabilities (n, classes, h, w)
-    (n, classes, t)        labels (n, t)
-    (n, t, classes)        labels (n, t); probabilities (n, t, classes)
-
-Where two dimensions fit (t = classes, or probabilities), the loss decides: PyTorch's own take dimension 1, this
-package's `cross_entropy` the last, and `_classes_of_loss` finds the dimension of any other loss.
+"""Which targets count: the rule that loss, metrics and spectra share, with the settings of a loss that it depends on.
 
 A label that is the loss's `ignore_index`, by default -100, is padding. It counts neither in the loss nor in a metric,
 a Fisher matrix or the weight of a batch. Yes-or-no targets (`bernoulli`) have the same mark, also as real numbers,
@@ -27,14 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aquasurf_ray.tasks.errors import TaskError
-
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 IGNORED = -100
 """PyTorch's own mark of a target that does not count, such as padding."""
-
-SHIFT_TOLERANCE = 1e-4
 
 
 def ignored_label(loss: Loss | None = None) -> int:
@@ -110,120 +95,25 @@ def loss_of_probabilities(loss: Loss) -> Loss:
     """
     if ignored_label(loss) < 0:
         return loss
-    if isinstance(_function(loss), nn.Module):
+    if isinstance(function_of(loss), nn.Module):
         loss = deepcopy(loss)
-        for module in _function(loss).modules():
+        for module in function_of(loss).modules():
             if isinstance(getattr(module, "ignore_index", None), int):
                 module.ignore_index = IGNORED
         return loss
     return partial(loss, ignore_index=IGNORED) if isinstance(loss, partial) else loss
 
 
-def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> int:
-    """Return the dimension of the outputs that holds the classes, from the targets' shape.
-
-    Raises:
-        TaskError: the targets fit no dimension.
-
-    >>> class_dimension(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64))
-    1
-    >>> class_dimension(torch.zeros(2, 8, 3), torch.zeros(2, 8, dtype=torch.int64))
-    2
-    """
-    fitting = fitting_dimensions(outputs, targets)
-    return fitting[0] if len(fitting) == 1 else _classes_of_loss(outputs, targets, loss)
-
-
-def fitting_dimensions(outputs: Tensor, targets: Tensor) -> list[int]:
-    """Return the dimensions of the outputs that may hold the classes: 1, the last, or both.
-
-    Raises:
-        TaskError: the targets fit no dimension.
-
-    >>> fitting_dimensions(torch.zeros(2, 8, 8), torch.zeros(2, 8, dtype=torch.int64))
-    [1, 2]
-    """
-    last = outputs.dim() - 1
-    if last < 1:
-        raise TaskError(f"logits must have shape (n, classes) or more dimensions, got {tuple(outputs.shape)}")
-    shapes = {d: _without(outputs.shape, d) for d in sorted({1, last})}
-    if _is_like_outputs(targets, outputs):
-        return list(shapes)
-    if not targets.is_floating_point():
-        fitting = [d for d, shape in shapes.items() if targets.shape == shape]
-        fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]
-        if fitting:
-            return fitting
-    expected = outputs.shape if targets.is_floating_point() else shapes[last]
-    raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
-
-
-def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:
-    """Return logits with a row for each position, (rows, classes), and the targets of these rows: labels (rows,) int64,
-    or probabilities (rows, classes).
-
-    Raises:
-        TaskError: the targets do not fit the outputs.
-    """
-    dimension = class_dimension(outputs, targets, loss)
-    logits = outputs.movedim(dimension, -1)
-    rows = logits.reshape(-1, logits.shape[-1])
-    if _is_like_outputs(targets, outputs):
-        probabilities = targets.reshape(outputs.shape).movedim(dimension, -1)
-        return rows, probabilities.reshape(rows.shape).to(outputs.dtype)
-    return rows, targets.reshape(-1).long()
-
-
-def _is_like_outputs(targets: Tensor, outputs: Tensor) -> bool:
-    """Return whether targets are one-hot or probabilities: real numbers, or integers in the outputs' shape."""
-    if targets.is_floating_point():
-        return _same_but_ones(targets.shape, outputs.shape)
-    return targets.shape == outputs.shape and outputs.shape[-1] > 1
-
-
-def _without(shape: torch.Size, dimension: int) -> torch.Size:
-    return torch.Size([*shape[:dimension], *shape[dimension + 1 :]])
-
-
-def _same_but_ones(shape: torch.Size, other: torch.Size) -> bool:
-    return [d for d in shape if d != 1] == [d for d in other if d != 1]
-
-
-def _classes_of_loss(outputs: Tensor, targets: Tensor, loss: Loss | None) -> int:
-    """Return the class dimension of a loss whose targets fit both dimension 1 and the last.
-
-    A loss that goes through a softmax does not change when a constant is added to all logits of one position, so
-    constants that differ from position to position tell the classes from the positions.
-    """
-    last = outputs.dim() - 1
-    if loss is None or _is_own(loss):
-        return last
-    if _is_of_torch(loss):
-        return 1
-    with torch.no_grad():
-        logits = outputs.detach()
-        before = loss(logits, targets)
-        for dimension in (last, 1):
-            positions = logits.select(dimension, 0)
-            shift = torch.linspace(-1.0, 1.0, positions.numel(), dtype=logits.dtype, device=logits.device)
-            after = loss(logits + shift.reshape(positions.shape).unsqueeze(dimension), targets)
-            if torch.allclose(after, before, rtol=SHIFT_TOLERANCE, atol=SHIFT_TOLERANCE):
-                return dimension
-    return last
-
-
-def _function(loss: Any) -> Any:
+def function_of(loss: Any) -> Any:
+    """Return the loss beneath the settings that `partial` binds."""
     while isinstance(loss, partial):
         loss = loss.func
     return loss
 
 
-def _is_own(loss: Loss) -> bool:
-    return str(getattr(_function(loss), "__module__", "")).startswith("aquasurf_ray.")
-
-
-def _is_of_torch(loss: Loss) -> bool:
-    function = _function(loss)
+def is_of_torch(loss: Loss) -> bool:
+    """Return whether a loss is PyTorch's cross-entropy or negative log-likelihood, whose classes are in dimension 1."""
+    function = function_of(loss)
     return isinstance(function, nn.CrossEntropyLoss | nn.NLLLoss) or function in (
         functional.cross_entropy,
         functional.nll_loss,
@@ -231,8 +121,8 @@ def _is_of_torch(loss: Loss) -> bool:
 
 
 def _class_weights(loss: Loss | None) -> Tensor | None:
-    inner = _torchs_within(_function(loss))
-    if loss is None or not _is_of_torch(inner) or getattr(inner, "reduction", None) == "none":
+    inner = _torchs_within(function_of(loss))
+    if loss is None or not is_of_torch(inner) or getattr(inner, "reduction", None) == "none":
         return None  # whatever reduces the losses of PyTorch's "none" does not divide by the weights
     weights = _setting(loss, "weight")
     return weights if isinstance(weights, Tensor) else None

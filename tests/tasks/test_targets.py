@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks.classes import class_dimension
 from aquasurf_ray.tasks.objective import ACCURACY, PERPLEXITY, RMSE, cross_entropy
-from aquasurf_ray.tasks.targets import class_dimension, counted_targets, example_weights, ignored_label, is_sum
+from aquasurf_ray.tasks.targets import counted_targets, example_weights, ignored_label, is_sum
 
 DRAW = torch.Generator().manual_seed(0)
 CPU = torch.device("cpu")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from aquasurf_ray.activations import Activation, lean_factory
 from aquasurf_ray.activations.learned import learned_parameters
 from aquasurf_ray.tasks.inputs import call_network
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.precision import process_settings
@@ -178,8 +179,10 @@ def _measured(feed: TrainingFeed, activation: Activation) -> Health:
 def _forward(feed: TrainingFeed, network: nn.Module, step: Step) -> tuple[Tensor, Tensor]:
     outputs = feed.arithmetic.forward(network, step.inputs)
     recipe = feed.task.recipe
-    loss = feed.objective.training_loss(recipe.label_smoothing, mixes=recipe.mixes)(outputs, step.targets)
+    training_loss = feed.objective.training_loss(recipe.label_smoothing, mixes=recipe.mixes)
+    loss = scalar_loss(training_loss(outputs, step.targets), feed.objective.loss)
     if not loss.isfinite():
+        feed.objective.refuse_ruled_out(outputs.detach(), step.targets, mixes=recipe.mixes)
         share = 1 - outputs.isfinite().double().mean().item()
         raise Unhealthy(f"non-finite-forward: first training loss is {loss.item()}, {share:.1%} of outputs not finite")
     return outputs, loss

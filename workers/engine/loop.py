@@ -20,6 +20,7 @@ from torch import Tensor
 
 from aquasurf_ray.activations import FastForm
 from aquasurf_ray.tasks import TaskError
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
@@ -73,6 +74,7 @@ class TrainingLoop:
         self.history: list[Epoch] = []
         self.throughput = Throughput()
         self._may_count_padding = self.objective.likelihood == "bernoulli"
+        self._may_rule_out = True
         self._sources: dict[str, BatchSource] = {}
 
     def state(self) -> dict[str, Any]:
@@ -257,7 +259,10 @@ class TrainingLoop:
             if self._may_count_padding and step.n < step.share * step.labels.numel():
                 self.objective.refuse_counted_padding(outputs.detach(), step.targets)
                 self._may_count_padding = False
-            loss = self.loss(outputs, step.targets)
+            if self._may_rule_out:  # seen in the first step: a network rules out the same classes in each
+                self.objective.refuse_ruled_out(outputs.detach(), step.targets)
+                self._may_rule_out = False
+            loss = scalar_loss(self.loss(outputs, step.targets), self.objective.loss)
             part = step.share if self.objective.sums else step.n / step.n_together
             # DDP averages the processes evenly, but shares differ by one example or in their targets that count.
             weight = part * self.team.size

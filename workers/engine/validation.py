@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.workers.engine.batches import BatchSource
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.engine.seeding import seeded
@@ -43,7 +44,7 @@ def evaluate(
             if batch.n == 0:
                 continue
             outputs = arithmetic.forward(network, arithmetic.formatted(batch.inputs))
-            loss = objective.loss(outputs, batch.targets)
+            loss = scalar_loss(objective.loss(outputs, batch.targets), objective.loss)
             loss = torch.where(loss.isfinite() | outputs.isfinite().all(), loss, torch.nan)
             total += loss if objective.sums else loss * batch.n
             metric.update(outputs, batch.targets)

@@ -4,6 +4,7 @@ SpectrumError            catch this to catch them all
   SpectrumInputError     the call cannot be served: bad targets, an empty batch, outputs of another kind
   NoLayers               no weight of the model has a Fisher block
   NonFiniteSpectrum      an activation or a gradient overflowed: the function's own fault, to be recorded
+AssumedClassesWarning    neither loss nor targets tell which dimension of the outputs holds the classes
 SkippedLayerWarning      weights without a block, or with uses that their block does not count, by name
 """
 
@@ -20,6 +21,10 @@ class SpectrumInputError(SpectrumError, ValueError):
 
 class NoLayers(SpectrumError, ValueError):
     """No weight of the model has a Fisher block with a gradient."""
+
+
+class AssumedClassesWarning(UserWarning):
+    """Classes are taken to be in dimension 1 of the outputs, and might be in the last."""
 
 
 class NonFiniteSpectrum(SpectrumError, ArithmeticError):

@@ -11,7 +11,8 @@ and values, never averaged: the Fisher is made of per-sample gradients.
 
 Labels and yes-or-no targets of -100 are padding and count nowhere.
 
-`aquasurf_ray.tasks.targets` says which dimension of a network's outputs holds the classes, and which targets count.
+`aquasurf_ray.tasks.classes` says which dimension of a network's outputs holds the classes, `aquasurf_ray.tasks.targets`
+which targets count.
 Dimensions between are positions (tokens, pixels). A logit of minus infinity rules a class out: it has probability 0, is
 never drawn and has no gradient. Any other output that is not finite is an overflow. Targets are drawn in float64 on the
 CPU, so that one seed draws the same on every device. Where a network's training loss is a multiple of this one (the

@@ -51,7 +51,7 @@ from aquasurf_ray.workers.network import (
     refuse_splits_without_targets,
     untrained_network,
 )
-from aquasurf_ray.workers.spectrum import SkippedLayerWarning, task_spectrum
+from aquasurf_ray.workers.spectrum import AssumedClassesWarning, SkippedLayerWarning, task_spectrum
 from aquasurf_ray.workers.training import TrainingResult, train
 
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
@@ -122,6 +122,7 @@ class CheckSteps:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage reports the same layers
+            warnings.simplefilter("ignore", AssumedClassesWarning)  # the step of the batch says so
             started = time.monotonic()
             layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
             self._spectrum_seconds = time.monotonic() - started

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.tasks import Objective, Splits, TaskError
+from aquasurf_ray.tasks.classes import class_dimension
 from aquasurf_ray.tasks.inputs import Inputs, named_tensors
 from aquasurf_ray.tasks.loaders import Examples, in_memory, n_examples
 from aquasurf_ray.tasks.samples import random_batches
-from aquasurf_ray.tasks.targets import class_dimension, ignored_label
+from aquasurf_ray.tasks.targets import ignored_label
 
 MOST_EXAMPLES = 2_000
 MOST_IN_MEMORY = 50_000

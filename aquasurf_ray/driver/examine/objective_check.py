@@ -9,9 +9,9 @@ from torch import Tensor
 
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import Objective, TaskError
+from aquasurf_ray.tasks.classes import assumed_dimension, class_dimension, fitting_dimensions
 from aquasurf_ray.tasks.inputs import form_of
-from aquasurf_ray.tasks.objective import name_of
-from aquasurf_ray.tasks.targets import class_dimension, fitting_dimensions
+from aquasurf_ray.tasks.losses import name_of, scalar_loss
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
@@ -21,9 +21,12 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
         TaskError: the loss raises, or is no single number.
     """
     try:
-        return float(objective.loss(outputs, targets))
+        value = objective.loss(outputs, targets)
     except Exception as error:  # the loss may be the user's own, and the targets of any kind
         raise TaskError(_refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
+    loss = scalar_loss(value, objective.loss)
+    objective.refuse_ruled_out(outputs, targets)
+    return float(loss)
 
 
 def refuse_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> None:
@@ -41,10 +44,15 @@ def refuse_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> Non
 
 
 def ambiguous_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
-    """Return a sentence on the dimension of the classes, if the shape of the labels allows two."""
-    if objective.likelihood != "categorical" or targets.is_floating_point():
+    """Return a sentence on the dimension of the classes, if labels allow two or nothing tells it."""
+    if objective.likelihood != "categorical":
         return []
     try:
+        assumed = assumed_dimension(outputs, targets, objective.loss)
+        if assumed is not None:
+            return [f"warning: {assumed}"]
+        if targets.is_floating_point():
+            return []
         if len(fitting_dimensions(outputs, targets)) == 1:
             return []
         dimension = class_dimension(outputs, targets, objective.loss)

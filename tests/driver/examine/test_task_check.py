@@ -16,12 +16,14 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.examine import task_check
 from aquasurf_ray.tasks import (
     Objective,
     Recipe,
     Splits,
     Task,
+    TaskError,
     classification,
     data_set_of,
     load_task,
@@ -29,6 +31,8 @@ from aquasurf_ray.tasks import (
     task_names,
 )
 from aquasurf_ray.tasks.objective import ACCURACY
+from aquasurf_ray.workers.spectrum import AssumedClassesWarning, task_spectrum
+from aquasurf_ray.workers.training import train
 
 STEPS = ["network", "data", "batch", "spectrum", "training", "forecast"]
 
@@ -234,3 +238,89 @@ def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
     )
     assert step.ok
     assert ("the loss is no mean over the targets that count" in step.says) is not is_seen
+
+
+def unreduced(outputs, targets):
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def as_number(outputs, targets):
+    return functional.cross_entropy(outputs, targets).item()
+
+
+@pytest.mark.parametrize(
+    ("loss", "named", "got"),
+    [
+        (unreduced, "unreduced", r"shape \(6,\)"),
+        (nn.CrossEntropyLoss(reduction="none"), r"CrossEntropyLoss\(.*reduction='none'\)", r"shape \(6,\)"),
+        (as_number, "as_number", "float"),
+        (lambda outputs, targets: (functional.cross_entropy(outputs, targets), 1), "<lambda>", "tuple"),
+    ],
+    ids=["function", "module", "number", "tuple"],
+)
+def test_a_loss_that_is_no_scalar_is_refused_by_name_in_check_and_training(loss, named, got, monkeypatch):
+    objective = replace(classification(), loss=loss)
+    rule = rf"the loss '.*{named}' must return a scalar tensor, the mean over the counted targets, got {got}$"
+    step = checked(monkeypatch, LABELLED, objective)
+    assert (step.name, step.ok) == ("batch", False)
+    assert re.match(rule, step.says), step.says
+    with pytest.raises(TaskError, match=rule):
+        train(task_check.load_task("loaded"), Activation("tanh(x)"))
+
+
+def test_a_loss_of_one_element_is_trained_as_its_element(monkeypatch):
+    metrics = []
+    for loss in (functional.cross_entropy, lambda outputs, targets: functional.cross_entropy(outputs, targets)[None]):
+        assert checked(monkeypatch, LABELLED, replace(classification(), loss=loss)).ok
+        metrics.append(train(task_check.load_task("loaded"), Activation("tanh(x)")))
+    assert metrics[0].status == "done"
+    assert (metrics[0].train_loss, metrics[0].val_loss) == (metrics[1].train_loss, metrics[1].val_loss)
+
+
+def ruling_out(activation):
+    """Rules out class 2."""
+
+    class Ruling(nn.Module):
+        def forward(self, outputs):
+            return outputs.masked_fill(torch.tensor([False, False, True]), -torch.inf)
+
+    return nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 3), Ruling())
+
+
+@pytest.mark.parametrize("recipe", [Recipe(epochs=1, batch_size=6), Recipe(epochs=1, batch_size=8)], ids=["6", "8"])
+def test_one_hot_targets_of_a_network_that_rules_a_class_out_blame_no_function(recipe, monkeypatch):
+    inputs = LABELLED.tensors[0]
+    examples = TensorDataset(inputs, functional.one_hot(torch.arange(24) % 2, 3).float())
+    task = Task("ruling", ruling_out, lambda: Splits(examples, examples, examples), recipe, classification())
+    torchs = replace(task, objective=Objective(nn.CrossEntropyLoss(), ACCURACY, "categorical"))
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: torchs)
+    step = task_check.check_task("ruling")[-1]
+    rule = r"the loss 'CrossEntropyLoss\(.*\)' is NaN where a logit is minus infinity and targets are one-hot"
+    assert (step.name, step.ok) == ("batch", False)
+    assert re.match(rule, step.says), step.says
+    with pytest.raises(TaskError, match=rule):
+        train(torchs, Activation("tanh(x)"))
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    assert [step.says for step in task_check.check_task("ruling") if not step.ok] == []
+
+
+def test_classes_whose_dimension_nothing_tells_are_named(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    examples = TensorDataset(torch.randn(24, 1, 4, generator=draw), torch.randint(0, 4, (24, 4), generator=draw))
+
+    def with_z_loss(outputs, targets):
+        return functional.cross_entropy(outputs, targets) + 0.01 * outputs.logsumexp(1).square().mean()
+
+    task = Task(
+        "steps",
+        lambda activation: nn.Sequential(nn.Conv1d(1, 3, 1), activation(), nn.Conv1d(3, 4, 1)),
+        lambda: Splits(examples, examples, examples),
+        Recipe(epochs=1, batch_size=6),
+        Objective(with_z_loss, ACCURACY, "categorical"),
+    )
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    steps = task_check.check_task("steps")
+    assert all(step.ok for step in steps), steps
+    assert "warning: the classes may be in dimension 1 or 2 of the outputs (6, 4, 4), neither loss nor" in steps[2].says
+    with pytest.warns(AssumedClassesWarning, match="they are taken to be in 1"):
+        task_spectrum(task, task.splits(), "tanh(x)", seed=0, device=torch.device("cpu"))
