@@ -156,10 +156,25 @@ def test_other_networks_of_timm_keep_only_gates(name):
     assert network.eval()(torch.zeros(2, *shape)).shape == (2, 7)
 
 
-def test_a_network_whose_code_calls_an_activation_is_refused():
+def test_an_activation_that_the_networks_own_code_calls_is_replaced_too():
+    """DenseNet's `forward` calls `F.relu` on what its last norm gives."""
     make = partial(DenseNet, growth_rate=4, block_config=(1, 1), num_init_features=4, num_classes=3)
-    with pytest.raises(TaskError, match=r"DenseNet calls activations in its own code, .*: relu in ''"):
-        network_from(make, example=(3, 32, 32))(nn.Identity)
+    factory = network_from(make, example=(3, 32, 32))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def outputs(build):
+        torch.manual_seed(0)
+        return build()(images)
+
+    assert torch.equal(outputs(lambda: factory(nn.ReLU)), outputs(make))
+    calls = []
+    identity = factory(nn.Identity)
+    for module in identity.modules():
+        if isinstance(module, nn.Identity):
+            module.register_forward_hook(lambda module, inputs, output: calls.append(output.shape))
+        assert not isinstance(module, nn.ReLU)
+    identity(images)
+    assert calls[-1] == (2, identity.classifier.in_features, 4, 4), "the one before the classifier's pooling"
 
 
 def test_unknown_and_unfitting_networks_of_timm_are_refused_in_one_line():
