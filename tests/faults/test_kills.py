@@ -92,33 +92,6 @@ def test_ten_kills_lose_nothing_and_train_nothing_twice_on_postgresql(postgres_p
     kill_and_resume(postgres_place, injections, REAL, kills=10, evaluations=24)
 
 
-@pytest.mark.faults
-@pytest.mark.reliability("driver-killed")
-def test_a_search_that_grows_goes_the_same_way_after_kills(store_url, ray_cluster, tmp_path, injections):
-    """One worker and one seed: the candidates that it makes, and what it trains, are those of a search left alone."""
-    options = {"space": "open", "candidates": 60, "growth": 2, "workers": 1, "evaluations": 9}
-    alone = Place(f"sqlite:///{tmp_path}/alone.db", ray_cluster, tmp_path)
-    with alone.start(REAL, "search", "digits", name="killed", **options) as driver:
-        _, said = driver.communicate(timeout=600)
-        assert driver.returncode == 0, said
-    kept = kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, REAL, kills=4, **options)
-    assert grown(store_url) == grown(alone.store_url)
-    assert len(kept) < len(finished_rows(store_url))
-
-
-def grown(store_url):
-    """The candidates of the one run in their order, those that it made with their parents, and what it trained."""
-    with Store.open(store_url, create=False) as store:
-        (run,) = store.runs()
-        names = {function.id: function.name for function in store.candidates(run.id)}
-        made = [(function.name, family.ancestors[0]) for function in store.candidates(run.id)
-                for family in store.families(function.id)]  # fmt: skip
-        origins = [(name, own.generation, own.change, [names[p] for p in own.parents]) for name, own in made]
-        trained = [(r.function, r.evaluation.score) for r in store.snapshot(run.id).evaluations]
-    assert max(generation for _, generation, *_ in origins) == 2
-    return list(names.values()), origins, trained
-
-
 @pytest.mark.reliability("driver-killed")
 def test_two_kills_lose_nothing_where_workers_answer_without_training(store_url, ray_cluster, tmp_path, injections):
     kill_and_resume(Place(store_url, ray_cluster, tmp_path), injections, SCRIPTED, kills=2, evaluations=5)

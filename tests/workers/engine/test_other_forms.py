@@ -190,8 +190,8 @@ class Halved(TensorDataset):
 
 
 def test_items_that_a_subclass_changes_are_trained_on_as_it_gives_them():
-    plain = task(lambda: TensorDataset(X / 2, Y))
-    assert curve(train(task(lambda: Halved(X, Y)), TANH)) == curve(train(plain, TANH))
+    plain = TensorDataset(X / 2, Y)
+    assert curve(train(task(lambda: Halved(X, Y)), TANH)) == curve(train(task(lambda: plain), TANH))
     inputs, _ = spectrum_batch(task(lambda: Halved(X, Y)), Splits(Halved(X, Y), plain, plain), seed=0, device=CPU)
     assert {tuple(row) for row in inputs.tolist()} == {tuple(row) for row in (X / 2).tolist()}
 
