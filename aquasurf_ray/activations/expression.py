@@ -168,7 +168,8 @@ def parse(text: str) -> Expression:
         ...
     aquasurf_ray.activations.errors.ExpressionError: unknown operator 'sigmiod' at 5; did you mean 'sigmoid'?
     """
-    nested = prefixed(text)
+    is_long = isinstance(text, str) and len(text) > MAX_LENGTH  # refused below, before anything searches it
+    nested = text if is_long else prefixed(text)
     try:
         return parse_tree(_applied(nested), _expression_node, Expression(), _number_leaf, _learned_leaf)
     except ExpressionError as error:

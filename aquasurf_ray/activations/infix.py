@@ -15,7 +15,6 @@ import re
 from typing import NamedTuple
 
 from aquasurf_ray.activations.errors import ExpressionError
-from aquasurf_ray.activations.grammar import MAX_LENGTH
 from aquasurf_ray.activations.registry import shortened
 
 BINARY = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "^": "pow"}
@@ -53,9 +52,7 @@ def prefixed(text: str) -> str:
     >>> prefixed("mul(-2, x)")
     'mul(-2, x)'
     """
-    if not isinstance(text, str) or len(text) > MAX_LENGTH:  # the parser refuses these
-        return text
-    if not _MARK.search(text):  # nearly all texts, of which a space has millions
+    if not isinstance(text, str) or not _MARK.search(text):  # nearly all texts, of which a space has millions
         return text
     if not any(found.group(1) for found in _OPERATOR.finditer(text)):
         return text
