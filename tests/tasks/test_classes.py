@@ -66,8 +66,12 @@ def last(loss):
     return lambda outputs, targets: loss(outputs.movedim(-1, 1), targets.movedim(-1, 1))
 
 
+def name(loss):
+    return getattr(loss, "__name__", str(loss))
+
+
 @pytest.mark.parametrize("n", [1, 2, 16, 128, 512])
-@pytest.mark.parametrize("loss", [plain, weighted, summed, dice, both, focal, Smoothed()], ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize("loss", [plain, weighted, summed, dice, both, focal, Smoothed()], ids=name)
 def test_the_softmax_of_a_loss_is_found_for_masks_at_any_number_of_examples(loss, n):
     for seed in range(4):
         outputs, labels = drawn(n, 4, 3, seed=seed)
@@ -78,7 +82,7 @@ def test_the_softmax_of_a_loss_is_found_for_masks_at_any_number_of_examples(loss
 
 @pytest.mark.parametrize("n", [1, 2, 16, 128, 512])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e3])
-@pytest.mark.parametrize("loss", [plain, weighted, summed, Smoothed()], ids=lambda value: getattr(value, "__name__", str(value)))
+@pytest.mark.parametrize("loss", [plain, weighted, summed, Smoothed()], ids=name)
 def test_the_softmax_of_a_loss_is_found_for_as_many_labels_as_classes(loss, scale, n):
     for seed in range(4):
         outputs, labels = drawn(n, 5, seed=seed)
