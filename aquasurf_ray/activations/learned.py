@@ -22,6 +22,7 @@ from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.module import PREFIX, Activation
+from aquasurf_ray.network_state import modes_and_buffers_kept
 
 
 class LearnedParameter(NamedTuple):
@@ -60,7 +61,7 @@ def sized(network: nn.Module, run: Callable[[], Any]) -> nn.Module:
     """
     if not _unsized(network):
         return network
-    with _left_as_found(network), _layouts_noted(network), torch.no_grad():
+    with modes_and_buffers_kept(network), _layouts_noted(network), torch.no_grad():
         network.train()
         run()
     for parameter in _unsized(network):
@@ -97,23 +98,6 @@ def _layouts_noted(network: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _left_as_found(network: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    tensors = [*network.parameters(), *network.buffers()]
-    gpus = sorted({tensor.device.index for tensor in tensors if tensor.device.type == "cuda"})
-    try:
-        with torch.random.fork_rng(devices=gpus):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for buffer, values in buffers:
-                buffer.copy_(values)
 
 
 def frozen(expression: Expression, values: Mapping[str, float]) -> Expression:

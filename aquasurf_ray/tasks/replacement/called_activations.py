@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aquasurf_ray.network_state import modes_and_buffers_kept
 from aquasurf_ray.tasks.inputs import Inputs, call_network
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement.activation_kinds import ACTIVATION_CALLS, GATE_CALLS, called_name
@@ -106,7 +107,8 @@ def activation_calls(
     with ExitStack() as stack:
         for name, module in network.named_modules():
             stack.enter_context(_followed(module, name, id(module) in ignored, entered))
-        stack.enter_context(_left_as_found(network))
+        stack.enter_context(modes_and_buffers_kept(network))
+        network.train()
         functions = stack.enter_context(_Functions(record))
         stack.enter_context(_Operators(record))
         returned = call_network(network, inputs)
@@ -198,19 +200,3 @@ def _followed(module: nn.Module, name: str, ignored: bool, entered: list[tuple[s
 
     with module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True):
         yield
-
-
-@contextmanager
-def _left_as_found(network: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    network.train()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for buffer, values in buffers:
-                buffer.copy_(values)
