@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
+from recorder import Recorder
 from scripted_worker import ScriptedWorker, price_of
 
 from aquasurf_ray.activations import fingerprint, outputs, parse
@@ -21,17 +22,6 @@ from aquasurf_ray.driver.suggestions import growth
 from aquasurf_ray.driver.suggestions.growth import PERIOD
 from aquasurf_ray.driver.suggestions.surrogates import Makings
 from aquasurf_ray.store import Store, read_only_query
-
-
-class Listener:
-    def __init__(self):
-        self.events = []
-
-    def on_event(self, event):
-        self.events.append(event)
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture
@@ -71,7 +61,7 @@ def record_of(here, name):
 
 
 def test_a_search_grows_from_its_best_and_every_candidate_has_its_parents(here):
-    listener = Listener()
+    listener = Recorder()
     scripted(here, name="a", callbacks=[listener])
     names, origins, reasons, state = record_of(here, "a")
     assert names[:8] == [
@@ -194,7 +184,7 @@ def test_a_command_proposes_and_gets_the_leaderboard(here, tmp_path):
         "print(f'# generation {given[\"generation\"]}')\n"
         "print(f'mul(0.{given[\"generation\"]}77,sin(x))\\n\\nno such thing(x)\\nrelu(x)\\nsqrt(x)')\n"
     )
-    listener = Listener()
+    listener = Recorder()
     scripted(here, name="a", proposals=f"{sys.executable} propose.py", callbacks=[listener])
     _, origins, *_ = record_of(here, "a")
     proposed = [(name, generation) for name, generation, change, *_ in origins if change == "proposal"]
@@ -222,7 +212,7 @@ def test_a_command_proposes_and_gets_the_leaderboard(here, tmp_path):
 def test_a_command_that_misbehaves_costs_a_note(here, tmp_path, monkeypatch, code, problem):
     monkeypatch.setattr("aquasurf_ray.driver.suggestions.proposals.LIMIT_SECONDS", 1.0)
     (tmp_path / "bad.py").write_text(code)
-    listener = Listener()
+    listener = Recorder()
     result = scripted(here, name="a", proposals=f"{sys.executable} bad.py", evaluations=18, callbacks=[listener])
     assert result.evaluations == 26
     notes = [event.text for event in listener.of(Note) if event.text.startswith("proposals")]
@@ -234,7 +224,7 @@ def test_a_command_that_misbehaves_costs_a_note(here, tmp_path, monkeypatch, cod
 
 
 def test_a_command_that_is_not_there_costs_notes(here):
-    listener = Listener()
+    listener = Recorder()
     scripted(here, name="a", proposals="no-such-program --really", callbacks=[listener], evaluations=6)
     notes = [event.text for event in listener.of(Note) if event.text.startswith("proposals")]
     assert notes[0] == "proposals: 'no-such-program' cannot be started: No such file or directory"
