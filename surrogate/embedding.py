@@ -6,7 +6,7 @@ caches it.
 
 For complete features and seed 42 the coordinates are those of umap-learn's `+` of two fits (the method of the paper's
 authors; `+` has seed 42 built in), and for one feature those of `UMAP(..., random_state=seed).fit`: see
-`surrogate.layout`. Where features are missing or extreme:
+`surrogate.umap_layout`. Where features are missing or extreme:
 
 - values beyond +-1e15 (float32 overflow included) are clipped, so that squared distances stay finite;
 - a function that is NaN anywhere is left out of the outputs graph, one without a finite spectrum out of the spectrum
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.layout import Combination, Feature, umap_layout
+from aquasurf_ray.surrogate.umap_layout import Combination, Feature, umap_layout
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

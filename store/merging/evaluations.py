@@ -25,8 +25,8 @@ from aquasurf_ray.store.database.schema import (
     table,
 )
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
-from aquasurf_ray.store.verbs.fence import chunks
 from aquasurf_ray.store.verbs.results import METRICS, read_curve, read_learned
+from aquasurf_ray.store.verbs.store_core import chunks
 
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
 _LEARNED = table(LearnedValue)

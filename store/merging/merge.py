@@ -23,9 +23,9 @@ from aquasurf_ray.store.merging.numbering import Merging, Row
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
 from aquasurf_ray.store.merging.source import Source, allow_idling, opened
 from aquasurf_ray.store.records.runs import FunctionRow
-from aquasurf_ray.store.verbs.fence import StoreCore, chunks
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
+from aquasurf_ray.store.verbs.store_core import StoreCore, chunks
 
 _LOCK_KEY = 0x6171756D65726765  # "aqumerge"
 _FEATURES = 50  # spectra in memory at a time; one may take a megabyte

@@ -28,8 +28,8 @@ from aquasurf_ray.store.database.schema import (
 from aquasurf_ray.store.merging.evaluations import OTHER_RESULT, observed, other_results
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
 from aquasurf_ray.store.records.runs import LONGEST_NAME, LeaseOwner
-from aquasurf_ray.store.verbs.fence import chunks, log
 from aquasurf_ray.store.verbs.leases import lease_is_live
+from aquasurf_ray.store.verbs.store_core import chunks, log
 
 _RUNS, _EVENTS, _REQUESTS, _CANDIDATES = table(Run), table(Event), table(RunEvaluation), table(RunCandidate)
 _GROWN = table(GrownCandidate)

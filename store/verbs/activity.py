@@ -20,8 +20,8 @@ from aquasurf_ray.store.database.schema import StopRequest as StopTable
 from aquasurf_ray.store.errors import StoreCorrupt
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
 from aquasurf_ray.store.records.runs import Lease, LeaseOwner
-from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore
 from aquasurf_ray.store.verbs.runs import read_run_by_id, to_owner
+from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore
 
 _ASKED = sa.select(StopTable.asked_by, StopTable.asked_at).where(
     StopTable.run_id == sa.bindparam("at_run"), StopTable.lease_token == sa.bindparam("at_token")

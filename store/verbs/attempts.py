@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, table
 from aquasurf_ray.store.records.runs import StartRecord
-from aquasurf_ray.store.verbs.fence import chunks
+from aquasurf_ray.store.verbs.store_core import chunks
 
 _ATTEMPTS = table(Attempt)
 _IS_OPEN = (_ATTEMPTS.c.evaluation_id == sa.bindparam("at_evaluation")) & _ATTEMPTS.c.outcome.is_(None)

@@ -40,7 +40,6 @@ from aquasurf_ray.store.records.runs import (
     SuggestionRecord,
 )
 from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
-from aquasurf_ray.store.verbs.fence import EventRow, FencedRun, StoreCore, chunks
 from aquasurf_ray.store.verbs.leases import lease_is_live
 from aquasurf_ray.store.verbs.requests import Link, link_all
 from aquasurf_ray.store.verbs.results import (
@@ -53,6 +52,7 @@ from aquasurf_ray.store.verbs.results import (
     same_result,
     write_results,
 )
+from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, StoreCore, chunks
 
 _NAMES = tuple(field.name for field in fields(EvaluationRecord))
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, name) for name in _NAMES)

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.schema import Cost, Epoch, Evaluation, Function, Run, RunEvaluation, Task
 from aquasurf_ray.store.errors import BadRecord, RecordNotFound
 from aquasurf_ray.store.records.runs import EvaluationStatus
-from aquasurf_ray.store.verbs.fence import StoreCore
 from aquasurf_ray.store.verbs.runs import read_run
+from aquasurf_ray.store.verbs.store_core import StoreCore
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Alias, Function, Task
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.runs import FunctionRecord, FunctionRow, TaskRecord
-from aquasurf_ray.store.verbs.fence import StoreCore, check_name, chunks
+from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks
 
 FUNCTION_COLUMNS = (Function.id, Function.fingerprint, Function.name, Function.n_operators)
 TASK_COLUMNS = (Task.id, Task.name, Task.version, Task.digest, Task.spec, Task.created_at)

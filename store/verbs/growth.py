@@ -20,8 +20,8 @@ from aquasurf_ray.store.database.schema import (
 from aquasurf_ray.store.errors import BadRecord
 from aquasurf_ray.store.records.growth import Family, GrowthState, NewCandidate, Relative
 from aquasurf_ray.store.records.runs import FunctionRecord, Lease, TaskMetric
-from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, chunks, log
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS, insert_functions
+from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
 
 _GENERATION = "generation"
 _MOST_PARENTS = 2

@@ -25,10 +25,10 @@ from aquasurf_ray.store.database.schema import ImportedEntry as EntryTable
 from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.records.imports import BenchmarkEntry, NewImport
 from aquasurf_ray.store.records.runs import EvaluationResult, Run
-from aquasurf_ray.store.verbs.fence import StoreCore, check_name, chunks, log
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.results import check_result
 from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, to_run
+from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks, log
 
 VERSION = "imported"
 _EVALUATIONS = table(Evaluation)

@@ -4,7 +4,7 @@ A lease is a token on the run's row. A driver takes it by a compare-and-swap on 
 that try at the same time one wins. It takes the lease at once if the run is free or its holder is a dead process of
 this host. Otherwise it watches the heartbeat counter on its own monotonic clock: if the counter grows, the run is held;
 if it does not for a whole lease period, the holder is gone. Wall clocks are not used, so setting them has no effect.
-Every write checks the token (`store.verbs.fence.fence`).
+Every write checks the token (`store.verbs.store_core.fence`).
 
 Acquiring and releasing a lease put the run's running evaluations back into the queue; this is not a failed attempt.
 """
@@ -24,8 +24,8 @@ from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, Evaluation, Event, Run
 from aquasurf_ray.store.errors import BadRecord, LeaseLost, RunHeld, RunNotFound
 from aquasurf_ray.store.records.runs import Lease, LeaseOwner, RunStatusName
-from aquasurf_ray.store.verbs.fence import FencedRun, StoreCore, fence, log
 from aquasurf_ray.store.verbs.runs import to_owner
+from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, fence, log
 
 logger = logging.getLogger(__name__)
 

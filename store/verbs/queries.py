@@ -39,10 +39,10 @@ from aquasurf_ray.store.records.runs import (
 )
 from aquasurf_ray.store.verbs.costs import COST_COLUMNS
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, to_record
-from aquasurf_ray.store.verbs.fence import StoreCore, chunks
 from aquasurf_ray.store.verbs.functions import find_function, read_task
 from aquasurf_ray.store.verbs.requests import to_suggestion
 from aquasurf_ray.store.verbs.runs import read_candidates, read_run_by_id
+from aquasurf_ray.store.verbs.store_core import StoreCore, chunks
 
 _REQUEST_COLUMNS = (
     RunEvaluation.position,

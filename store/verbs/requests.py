@@ -16,9 +16,9 @@ from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Evaluation, Function, Run, RunEvaluation, table
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.runs import EvaluationStatus, Neighbor, Origin, Proposal, SuggestionRecord
-from aquasurf_ray.store.verbs.fence import StoreCore, chunks, log
 from aquasurf_ray.store.verbs.results import reopen
 from aquasurf_ray.store.verbs.runs import read_run_by_id
+from aquasurf_ray.store.verbs.store_core import StoreCore, chunks, log
 
 _REQUESTS = table(RunEvaluation)
 _IS_MINE = (_REQUESTS.c.run_id == sa.bindparam("at_run")) & (_REQUESTS.c.evaluation_id == sa.bindparam("at_evaluation"))

@@ -18,7 +18,7 @@ from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Epoch, Evaluation, LearnedValue, RunEvaluation, table
 from aquasurf_ray.store.errors import BadRecord
 from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, LearnedValues, Lease
-from aquasurf_ray.store.verbs.fence import FencedRun, log
+from aquasurf_ray.store.verbs.store_core import FencedRun, log
 
 _EVALUATIONS, _EPOCHS, _REQUESTS = table(Evaluation), table(Epoch), table(RunEvaluation)
 _LEARNED = table(LearnedValue)

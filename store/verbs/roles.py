@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.schema import VERSION_TABLE, Base, Epoch, LearnedValue, table
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.verbs.fence import StoreCore
+from aquasurf_ray.store.verbs.store_core import StoreCore
 
 DRIVER, ANALYST = "aquasurf_driver", "aquasurf_analyst"
 ANALYST_SECONDS = 60

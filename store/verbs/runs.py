@@ -14,8 +14,8 @@ from aquasurf_ray.store.database.schema import Event, Function, RunCandidate
 from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.errors import BadRecord, RunExists, RunNotFound, StoreCorrupt
 from aquasurf_ray.store.records.runs import EventRecord, FunctionRecord, Lease, LeaseOwner, NewRun, Run
-from aquasurf_ray.store.verbs.fence import StoreCore, check_name, chunks, log
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS
+from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks, log
 
 RUN_COLUMNS = tuple(getattr(RunTable, field.name) for field in fields(Run) if field.name != "created")
 

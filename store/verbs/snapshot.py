@@ -21,7 +21,7 @@ from aquasurf_ray.store.database.schema import Base
 from aquasurf_ray.store.errors import ExportError
 from aquasurf_ray.store.sql.table_columns import everything
 from aquasurf_ray.store.sql.views import View
-from aquasurf_ray.store.verbs.fence import StoreCore
+from aquasurf_ray.store.verbs.store_core import StoreCore
 
 ROWS_AT_A_TIME = 20_000
 ROWS_OF_BYTES_AT_A_TIME = 128  # a cell of bytes may have a megabyte

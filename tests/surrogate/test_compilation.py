@@ -12,8 +12,8 @@ from numba.core.registry import CPUDispatcher
 from aquasurf_ray.surrogate.compilation import keep_umap_compiled
 
 WITHOUT_CACHE = """
-from aquasurf_ray.surrogate import layout
-layout.keep_umap_compiled = lambda: 0
+from aquasurf_ray.surrogate import umap_layout
+umap_layout.keep_umap_compiled = lambda: 0
 """
 PRINT_HITS_AND_MAP = """
 import numpy as np

@@ -21,11 +21,11 @@ from aquasurf_ray.analysis.replay.spectra_on_demand import PartlyKnown, SpectraO
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, Features
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.layout import Combination
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import Predictor
 from aquasurf_ray.surrogate.settings import SurrogateSettings, predictor_of
+from aquasurf_ray.surrogate.umap_layout import Combination
 
 Mask = NDArray[np.bool_]
 Distances = Sequence[FeatureDistances | PartlyKnown]

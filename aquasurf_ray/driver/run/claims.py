@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from aquasurf_ray.driver.cluster.pool import Slot
 from aquasurf_ray.driver.events import FunctionSuggested
-from aquasurf_ray.driver.run.converters import suggestion_record
+from aquasurf_ray.driver.run.store_records import suggestion_record
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester

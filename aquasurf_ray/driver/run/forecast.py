@@ -13,7 +13,7 @@ from statistics import median
 from aquasurf_ray.driver.cluster.pool import Outcome, SpectraJob
 from aquasurf_ray.driver.duration import duration_text
 from aquasurf_ray.driver.run.claims import Budget
-from aquasurf_ray.driver.run.converters import evaluation_result
+from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.tasks import Task

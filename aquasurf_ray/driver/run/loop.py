@@ -30,13 +30,13 @@ from aquasurf_ray.driver.events import (
     RunView,
 )
 from aquasurf_ray.driver.run.claims import Budget, Claims
-from aquasurf_ray.driver.run.converters import evaluation_result
 from aquasurf_ray.driver.run.exclusive_retry import ExclusiveRetry, needs_exclusive_retry
 from aquasurf_ray.driver.run.forecast import RunForecast
 from aquasurf_ray.driver.run.median_rule import median_rule
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation, store_costs
 from aquasurf_ray.driver.run.stop_conditions import End, StopConditions
+from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from run_context import trained
 
 from aquasurf_ray.driver.config import make_config
-from aquasurf_ray.driver.run.converters import cost_record, evaluation_result, spectrum_record, suggestion_record
+from aquasurf_ray.driver.run.store_records import cost_record, evaluation_result, spectrum_record, suggestion_record
 from aquasurf_ray.store import CostRecord, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord
 from aquasurf_ray.surrogate.policy import Neighbor as Near
 from aquasurf_ray.surrogate.policy import Suggestion
