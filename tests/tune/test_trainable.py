@@ -37,12 +37,14 @@ POINTS = ["relu(x)", "swish(x)", "tanh(x)", OVERFLOWS]
 
 @pytest.fixture(scope="module")
 def ray_of_tune():
-    """Ray in this process, without what the driver's tests have started beside it."""
+    """Ray in this process: the instance of other tests if there is one, which they still need afterwards."""
+    is_others = ray.is_initialized()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", SCRIPTED_WORKERS, prepend=os.pathsep)
         with connected(None):
             yield
-            ray.shutdown(wait_for_processes=True)
+            if not is_others:
+                ray.shutdown(wait_for_processes=True)
 
 
 @pytest.fixture(scope="module")
