@@ -128,7 +128,6 @@ class Activation(nn.Module):
             raise ActivationError(f"{self.name} learns for each channel, and {tuple(x.shape)} has no dimension {dim}")
         return dim % x.dim()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _size(self, name: str, channels: int) -> None:
         """Give an unsized parameter its size and its initial values."""
         with torch.inference_mode(False), torch.no_grad():

@@ -12,7 +12,11 @@ HEAVY = ("torch", "ray", "umap", "numba", "sklearn", "pandas", "sqlalchemy", "ma
 
 
 def loaded_after(code: str) -> set[str]:
-    script = f"{code}\nimport json, sys; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    return {name.partition(".")[0] for name in modules_after(code)}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
 
@@ -43,6 +47,14 @@ assert load_task("digits").network(nn.ReLU) is not None
 assert replace_activations(nn.Sequential(nn.ReLU()), nn.Tanh).replaced == ("0",)
 """
     assert "torch" in loaded_after(code)
+
+
+@pytest.mark.parametrize("module", ["activations", "workers.actor", "driver.verbs.search"])
+def test_the_compiler_is_not_loaded_before_something_is_compiled(module: str) -> None:
+    """It takes longer to import than the rest of PyTorch, in each worker and in each command."""
+    loaded = modules_after(f"import aquasurf_ray.{module}")
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"torch._dynamo", "torch._inductor", "sympy"})
 
 
 def test_public_names() -> None:
