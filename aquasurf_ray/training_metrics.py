@@ -1,4 +1,4 @@
-"""The metrics of one training: the names that workers, the store, tables and exports share.
+"""The metrics of one training and its learned values: the names that workers, the store, tables and exports share.
 
 This module depends on nothing, because the rooms `workers` and `store` may not import each other and both need it. A
 loss is a mean over examples, in the unit of the loss (nats for a cross-entropy). A score is the task's metric, with the
@@ -33,6 +33,28 @@ class TrainingMetrics:
     test_score: float | None = None
     test_accuracy: float | None = None
     stopped_early: str | None = None
+
+
+@dataclass(frozen=True)
+class LearnedValues:
+    """The value that one learned parameter of the function reached in one layer.
+
+    Attributes:
+        layer: the activation's name in the network.
+        parameter: the parameter's name in the function.
+        initial: its value before the training.
+        n_channels: how many channels have a value of their own; None for one value for the layer.
+        mean, spread: mean and standard deviation over the channels after the last epoch; the spread of one value is 0.
+        course: the mean after each epoch.
+    """
+
+    layer: str
+    parameter: str
+    initial: float
+    n_channels: int | None
+    mean: float | None
+    spread: float | None
+    course: tuple[float, ...] = ()
 
 
 METRIC_NAMES = tuple(field.name for field in fields(TrainingMetrics))

@@ -57,7 +57,6 @@ from aquasurf_ray.store.records.runs import (
     EventRecord,
     FunctionRecord,
     FunctionRow,
-    LearnedValues,
     Lease,
     LeaseOwner,
     Neighbor,
@@ -75,6 +74,7 @@ from aquasurf_ray.store.records.runs import (
 from aquasurf_ray.store.sql.read_only import read_only_query
 from aquasurf_ray.store.store import Store
 from aquasurf_ray.store.verbs.roles import Roles
+from aquasurf_ray.training_metrics import LearnedValues
 
 __all__ = [
     "BadRecord",

@@ -3,8 +3,8 @@
     spectra   d(a, b) = sum over layers l of c_l W1(a_l, b_l)      c_l = 1 / w_l in the paper
     outputs   d(a, b) = sqrt(mean over i of (a_i - b_i)^2)
 
-W1 is the 1-D Wasserstein distance between the log-eigenvalues of a layer, w_l the layer's number of weights. The values
-here are exact, from full lists; `surrogate.spectra` approximates the first distance from stored features.
+W1 is the 1-D Wasserstein distance between the log-eigenvalues of a layer, w_l the layer's number of weights. Neither
+distance is computed from full lists: `surrogate.spectra` stores quantiles, whose differences approximate the first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.errors import SurrogateError
 
@@ -56,49 +56,3 @@ def layer_coefficients(n_weights: Sequence[int], layer_weighting: LayerWeighting
     power = {"inverse": -1, "uniform": 0, "size": 1}[layer_weighting]
     coefficients: Floats = w**power
     return coefficients if layer_weighting == "inverse" else coefficients / coefficients.sum()
-
-
-def spectrum_distance(
-    a: Sequence[LayerSpectrum], b: Sequence[LayerSpectrum], layer_weighting: LayerWeighting = "inverse"
-) -> float:
-    """Return the exact distance between two spectra of one network.
-
-    Raises:
-        FeatureError: the spectra differ in layers, or log-eigenvalues are not finite.
-    """
-    layers = [(layer.name, layer.n_weights) for layer in a]
-    if layers != [(layer.name, layer.n_weights) for layer in b]:
-        raise FeatureError(f"spectra must have the same layers, got {len(a)} and {len(b)} that differ")
-    coefficients = layer_coefficients([n for _, n in layers], layer_weighting)
-    # Both samples have as many values, so the optimal transport pairs equal ranks.
-    apart = [wasserstein(x.log_eigenvalues(), y.log_eigenvalues()) for x, y in zip(a, b, strict=True)]
-    return float(coefficients @ np.array(apart))
-
-
-def wasserstein(a: Floats, b: Floats) -> float:
-    """Return W1 between two samples of the same size, sorted ascending: the mean distance of equal ranks.
-
-    >>> wasserstein(np.array([0.0, 1.0]), np.array([1.0, 3.0]))
-    1.5
-    """
-    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-        raise FeatureError(f"log-eigenvalues must be as many on both sides, got {a.shape} and {b.shape}")
-    distance = float(np.abs(a - b).mean())
-    if not np.isfinite(distance):
-        raise FeatureError(f"log-eigenvalues must be finite, their distance is {distance}")
-    return distance
-
-
-def output_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the root mean square difference of two functions' outputs [n] on one sample of inputs.
-
-    >>> output_distance([0.0, 0.0], [3.0, 4.0])
-    3.5355339059327378
-    """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1 or len(x) == 0:
-        raise FeatureError(f"outputs must be as many on both sides, got {x.shape} and {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise FeatureError("outputs must be finite; clip them before comparing")
-    scale = max(float(np.abs(x - y).max()), np.finfo(np.float64).tiny)  # squares of huge outputs stay in range
-    return scale * float(np.sqrt(np.mean(((x - y) / scale) ** 2)))

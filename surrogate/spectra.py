@@ -146,7 +146,7 @@ def bin_means(ascending: Floats, bins: int) -> Floats:
 def feature_matrix(
     features: Sequence[SpectrumFeature | None], layer_weighting: LayerWeighting = "inverse"
 ) -> NDArray[np.float32]:
-    """Return rows whose Manhattan distance approximates `distances.spectrum_distance`: [n, layers * bins] float32.
+    """Return rows whose Manhattan distance approximates the spectrum distance: [n, layers * bins] float32.
 
     A row is NaN where there is no feature, and where some layers of the network had no gradient (a constant function
     cuts the network), so that the feature lacks layers that most features have.

@@ -1,6 +1,6 @@
 """The result of a training: learning curve, metrics, time and memory, as data that pass from workers to the driver.
 
-`aquasurf_ray.training_metrics` says what each metric means.
+`aquasurf_ray.training_metrics` defines each metric and learned value.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aquasurf_ray.training_metrics import TrainingMetrics
+from aquasurf_ray.training_metrics import LearnedValues, TrainingMetrics
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,6 @@ def final_metrics(
     )
 
 
-@dataclass(frozen=True)
-class LearnedValues:
-    """What one learned parameter of one layer's activation became.
-
-    Attributes:
-        layer: the activation's name in the network.
-        parameter: the parameter's name in the function.
-        initial: its value before the training.
-        n_channels: how many channels have a value of their own; None for one value for the layer.
-        mean, spread: mean and standard deviation over the channels after the last epoch; the spread of one value is 0.
-        course: the mean after each epoch.
-    """
-
-    layer: str
-    parameter: str
-    initial: float
-    n_channels: int | None
-    mean: float
-    spread: float
-    course: tuple[float, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult(TrainingMetrics):
     """A finished or diverged training.
@@ -83,7 +61,7 @@ class TrainingResult(TrainingMetrics):
         device: the GPU's name, or `cpu`.
         n_devices: the number of processes that trained together.
         precision: the float type that the forward pass really used: `float32` or `bfloat16`.
-        learned: what the function's learned parameters became, layer by layer; empty for a function without any.
+        learned: the values that the function's learned parameters reached, layer by layer; empty without any.
     """
 
     status: Literal["done", "diverged"] = field(kw_only=False)

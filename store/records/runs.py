@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from aquasurf_ray.training_metrics import TrainingMetrics
+from aquasurf_ray.training_metrics import LearnedValues, TrainingMetrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +210,10 @@ class StartRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, counted from 1. Workers know all values (`workers.result.Epoch`), Tune's reports may lack some."""
+    """One epoch, counted from 1."""
+
+    # Not the class `Epoch` of the workers: their training loop computes with its numbers, which are always known, while
+    # a report to Tune may lack some and a column may be NULL. One class would make every number optional in the loop.
 
     epoch: int
     train_loss: float | None = None
@@ -221,23 +224,6 @@ class EpochRecord:
     val_accuracy: float | None = None
     learning_rate: float | None = None
     seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class LearnedValues:
-    """What one learned parameter of the function became in one layer.
-
-    `n_channels` is None for one value for the layer; `mean` and `spread` are over the channels, and `course` has the
-    mean after each epoch.
-    """
-
-    layer: str
-    parameter: str
-    initial: float
-    n_channels: int | None
-    mean: float | None
-    spread: float | None
-    course: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

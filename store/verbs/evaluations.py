@@ -33,7 +33,6 @@ from aquasurf_ray.store.records.runs import (
     EvaluationRequest,
     EvaluationResult,
     EvaluationStatus,
-    LearnedValues,
     Lease,
     Origin,
     StartRecord,
@@ -53,6 +52,7 @@ from aquasurf_ray.store.verbs.results import (
     write_results,
 )
 from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, StoreCore, chunks
+from aquasurf_ray.training_metrics import LearnedValues
 
 _NAMES = tuple(field.name for field in fields(EvaluationRecord))
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, name) for name in _NAMES)

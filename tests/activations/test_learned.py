@@ -34,6 +34,7 @@ from aquasurf_ray.activations import (
 )
 from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.identity import responses
+from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.schema import parse_schema
 
 PRELU = "add(max(x,0),mul(learn_channel(0.25),min(x,0)))"
@@ -179,9 +180,11 @@ def test_a_space_may_have_them(tmp_path) -> None:
     }
     found = table.find(fingerprint("mul(relu(x),learn(1))"))
     assert table.aliases(found) == ["mul(learn(1),relu(x))", "mul(relu(x),learn(1))"]
-    constant = {name for i, name in enumerate(table.names) if table.flags[i, 1]}
+    found = Evaluator().evaluate([parse(name) for name in table.names])
+    constant = {name for name, is_constant in zip(table.names, found.constant, strict=True) if is_constant}
     assert constant == {"mul(zero(x),learn(1))"}, "mul(learn(0),x) is 0 only until it is trained"
-    assert all(table.is_finite(i) for i in range(len(table)))
+    assert found.finite.all()
+    assert found.fingerprints == list(table.fingerprints)
     assert parse("mul(relu(x),learn(1))") in space
     assert parse("mul(relu(x),learn(2))") not in space
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.activations.learned import LearnedParameter, learned_parameters
-from aquasurf_ray.workers.result import LearnedValues
+from aquasurf_ray.training_metrics import LearnedValues
 
 Total = Callable[[Tensor], Tensor]
 

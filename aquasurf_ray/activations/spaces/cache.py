@@ -24,7 +24,7 @@ from aquasurf_ray.activations.spaces.space import SearchSpace
 from aquasurf_ray.activations.spaces.table import FunctionTable
 
 _FORMAT = 1
-_ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32, "flags": np.bool_}
+_ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32}
 
 
 def default_folder() -> Path:
@@ -85,7 +85,7 @@ def write(path: Path, table: FunctionTable) -> None:
 
 def _check(table: FunctionTable) -> None:
     n, n_names = len(table.digests), table.space.n_names
-    shapes = {"digests": (n, DIGEST_BYTES), "canonical": (n,), "classes": (n_names,), "flags": (n, 2)}
+    shapes = {"digests": (n, DIGEST_BYTES), "canonical": (n,), "classes": (n_names,)}
     for name, dtype in _ARRAYS.items():
         array = getattr(table, name)
         if array.dtype != dtype or array.shape != shapes[name]:

@@ -32,8 +32,8 @@ from aquasurf_ray.activations.identity import (
     undefined,
 )
 from aquasurf_ray.activations.registry import operator_named
+from aquasurf_ray.activations.spaces.blocks import BLOCK_ROWS, apply_to_block
 
-BLOCK_ROWS = 32  # 32,768 numbers: the most that PyTorch gives to one thread whatever their number, and fits the cache
 CHUNK = 256  # expressions whose nodes are evaluated together
 MOST_ROWS = 4096  # remembered sub-expressions: 32 MB
 
@@ -106,9 +106,7 @@ class Evaluator:
             for start in range(0, len(group), BLOCK_ROWS):
                 self._compute(group[start : start + BLOCK_ROWS])
         rows = torch.tensor([self._rows[expression] for expression in expressions])
-        values = self._values.index_select(0, rows)
-        lost = self._undefined.index_select(0, rows)
-        return values.masked_fill_(lost[:, None], torch.nan) if lost.any() else values
+        return self._values.index_select(0, rows)
 
     def _missing(self, expressions: Sequence[Expression]) -> list[Expression]:
         """Return the nodes whose values are not known, each once."""
@@ -129,21 +127,13 @@ class Evaluator:
             for row, node in zip(target, nodes, strict=True):
                 row.fill_(node.value or 0.0 if node.learned is None else node.learned.initial)
         else:
-            self._apply(nodes, target, self._undefined[first : first + len(nodes)])
+            entry = operator_named(nodes[0].operator or "")
+            arguments = torch.tensor([[self._rows[argument] for argument in node.arguments] for node in nodes])
+            lost = self._undefined[arguments].any(1)
+            gathered = [self._values.index_select(0, column) for column in arguments.unbind(1)]
+            target.copy_(apply_to_block(entry, gathered, lost))
+            self._undefined[first : first + len(nodes)] = lost
         self._rows.update({node: first + i for i, node in enumerate(nodes)})
-
-    def _apply(self, nodes: Sequence[Expression], target: Tensor, lost: Tensor) -> None:
-        entry = operator_named(nodes[0].operator or "")
-        arguments = torch.tensor([[self._rows[argument] for argument in node.arguments] for node in nodes])
-        lost.copy_(self._undefined[arguments].any(1))
-        gathered = [self._values.index_select(0, column) for column in arguments.unbind(1)]
-        if entry.built_in:
-            target.copy_(entry.function(*gathered))
-            return
-        for i, node in enumerate(nodes):  # a user-defined operator may not really be elementwise, so it gets one row
-            values = None if lost[i] else apply(entry.function, *(rows[i] for rows in gathered), name=str(node))
-            lost[i] = values is None
-            target[i] = undefined(target[i]) if values is None else values
 
     def _alone(self, expression: Expression) -> Tensor:
         x = padded_sample("float64")

@@ -28,14 +28,12 @@ class FunctionTable:
         digests: the fingerprints, uint8 of shape (n, 16).
         canonical: the index of each function's canonical name in the space, int32 of shape (n,).
         classes: the function of each name of the space, int32 of shape (n_names,).
-        flags: whether each canonical name is finite, and constant, on the sample: bool of shape (n, 2).
     """
 
     space: SearchSpace
     digests: NDArray[np.uint8]
     canonical: NDArray[np.int32]
     classes: NDArray[np.int32]
-    flags: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -69,13 +67,6 @@ class FunctionTable:
         except ValueError:
             return None
 
-    def is_finite(self, function: int) -> bool:
-        """Return whether all values of the function's canonical name on the sample are finite, before clipping.
-
-        This is a property of the name, because a clipped infinite value equals a large one.
-        """
-        return bool(self.flags[function, 0])
-
     def sample(self, n: int, seed: int, include: Iterable[int] = ()) -> list[int]:
         """Choose n different functions: first those of `include` in their order, then others at random.
 
@@ -97,10 +88,8 @@ class FunctionTable:
         return {self.digests[i].tobytes(): i for i in range(len(self))}
 
 
-def ranked(
-    space: SearchSpace, digests: NDArray[np.uint8], classes: NDArray[np.int64], flags: NDArray[np.bool_]
-) -> FunctionTable:
-    """Return the table of a space from its functions in any order; `classes` and `flags` are given for every name."""
+def ranked(space: SearchSpace, digests: NDArray[np.uint8], classes: NDArray[np.int64]) -> FunctionTable:
+    """Return the table of a space from its functions in any order; `classes` gives the function of every name."""
     best: list[tuple[int, str, int]] = [(1 << 30, "", -1)] * len(digests)  # larger than any number of operators
     for index, (n_operators, name) in enumerate(_sized_names(space)):
         function = classes[index]
@@ -110,7 +99,7 @@ def ranked(
     position = np.empty(len(order), dtype=np.int32)
     position[order] = np.arange(len(order), dtype=np.int32)
     canonical = np.array([entry[2] for entry in best], dtype=np.int32)
-    return FunctionTable(space, digests[order], canonical[order], position[classes], flags[canonical[order]])
+    return FunctionTable(space, digests[order], canonical[order], position[classes])
 
 
 def _sized_names(space: SearchSpace) -> Iterator[tuple[int, str]]:

@@ -8,7 +8,6 @@ from aquasurf_ray.store import (
     EpochRecord,
     EvaluationResult,
     FunctionRecord,
-    LearnedValues,
     Neighbor,
     SpectrumRecord,
     SuggestionRecord,
@@ -21,8 +20,7 @@ from aquasurf_ray.workers.result import TrainingResult
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
     """Return a training's result, with metrics, measurements, learning curve and learned values, for the store."""
     epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
-    learned = tuple(LearnedValues(**vars(values)) for values in result.learned)
-    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs, "learned": learned})
+    return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
 
 
 def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig) -> SpectrumRecord:

@@ -19,14 +19,13 @@ from aquasurf_ray.activations import (
     SearchSpace,
     SpaceError,
     fingerprint,
-    outputs,
     parse,
     register_binary,
     register_unary,
     unique_functions,
     unregister,
 )
-from aquasurf_ray.activations.spaces import enumeration
+from aquasurf_ray.activations.spaces import enumeration, rows
 
 SMALL = SearchSpace.define(
     "small",
@@ -112,16 +111,6 @@ def test_four_node_agrees_with_names_by_themselves(four_node: FunctionTable) -> 
     assert [four_node.names[i] for i in baselines if i is not None] == list(BASELINES)
 
 
-def test_flags_are_those_of_the_values(tmp_path: Path) -> None:
-    table = unique_functions(SMALL, cache_dir=tmp_path)
-    x = torch.from_numpy(enumeration.padded_sample("float64").numpy()[:1000])
-    for i, name in enumerate(table.names):
-        assert table.is_finite(i) == bool(parse(name).evaluate(x).isfinite().all()), name
-        assert bool(table.flags[i, 1]) == (len(np.unique(outputs(name), equal_nan=False)) == 1), name
-    assert {table.is_finite(i) for i in range(len(table))} == {True, False}
-    assert {*table.flags[:, 1].tolist()} == {True, False}
-
-
 def test_tables_are_sequences(tmp_path: Path) -> None:
     table = unique_functions(SMALL, cache_dir=tmp_path)
     names = list(table.names)
@@ -184,7 +173,7 @@ def test_spaces_too_large_are_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_inner_values_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enumeration, "MAX_ROWS", 100)
+    monkeypatch.setattr(rows, "MAX_ROWS", 100)
     with pytest.raises(SpaceError, match="the inner nodes of the space have more than 100 functions"):
         unique_functions(SearchSpace.define("wide", ["relu(unary(unary(x)))"]), cache_dir=tmp_path)
 
@@ -223,8 +212,7 @@ def fails(*arguments: object) -> FunctionTable:
 
 def same(first: FunctionTable, second: FunctionTable) -> bool:
     return all(
-        np.array_equal(getattr(first, name), getattr(second, name))
-        for name in ("digests", "canonical", "classes", "flags")
+        np.array_equal(getattr(first, name), getattr(second, name)) for name in ("digests", "canonical", "classes")
     )
 
 
@@ -260,7 +248,7 @@ class Planted:
 
 
 def arrays(table: FunctionTable, **changed: Any) -> dict[str, Any]:
-    names = ("digests", "canonical", "classes", "flags")
+    names = ("digests", "canonical", "classes")
     return {**{name: getattr(table, name) for name in names}, **changed}
 
 
