@@ -29,6 +29,7 @@ from aquasurf_ray.workers.engine.ranks import Alone
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
+# Enough for a histogram's bins to be smooth; all inputs of a layer may be millions.
 N_VALUES = 20_000
 
 Values = NDArray[np.float32]
@@ -103,6 +104,7 @@ def inspect_training(
         probe(activation, device)
         feed = TrainingFeed(task, splits or task.splits(), device, seed=seed)
         loop = TrainingLoop(feed, named_form(activation), Alone())
+        # The training's own first batch, kept for the second look, so that only the weights differ between the two.
         step = feed.first_step(loop.network)
         before = look(loop, step)
         metrics = loop.to_the_end(None, float("inf"), on_epoch, None)
@@ -117,6 +119,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
         outputs = loop.arithmetic.forward(network, step.inputs)
         loss = scalar_loss(loop.loss(outputs, step.targets), loop.loss)
         weights = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.requires_grad]
+        # Inputs and weights in one call: each backward pass of a network costs as much as a step.
         wanted = [*(inputs for _, inputs in sites), *(p for _, p in weights)]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     names = _numbered([name for name, _ in sites])
@@ -170,6 +173,7 @@ def _numbered(names: list[str]) -> list[str]:
 
 def _sampled(values: Tensor) -> Values:
     flat = values.detach().float().flatten()
+    # At even distances and not at random, so that the same training gives the same picture.
     stride = max(1, -(-len(flat) // N_VALUES))
     sampled: Values = flat[::stride].cpu().numpy()
     return sampled

@@ -102,6 +102,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     """
     refuse_splits_without_batches(task, splits)
     refuse_splits_without_targets(task, splits)
+    # With ReLU, so that whatever fails here is the task's fault and not the function's.
     network = _relu_network(task, device)
     with _naming(task, "training"):
         inputs, labels = _sent(_counting_batch(task, splits.for_spectrum()), device)
@@ -147,6 +148,7 @@ def _counting_batch(task: Task, examples: Examples) -> tuple[Inputs, torch.Tenso
         counted = task.objective.counted(targets).flatten(1) if targets.dim() > 1 else task.objective.counted(targets)
         places = (counted.any(1) if counted.dim() > 1 else counted).nonzero()
         if len(places):
+            # Two examples, for batch norm does not accept one.
             first = max(0, min(int(places[0]), len(targets) - 2))
             return inputs[first : first + 2], targets[first : first + 2]
     else:

@@ -84,6 +84,7 @@ class LayerSpectrum:
 
     def log_eigenvalues(self) -> NDArray[np.float64]:
         """Return natural logarithms of the eigenvalues, sorted: [n_weights] float64. Pairwise sums, so no overflow."""
+        # Eigenvalues of a Kronecker product are the products of its factors'; in logarithms, sums.
         a = np.log(np.atleast_2d(self.input_eigenvalues))
         g = np.log(np.atleast_2d(self.gradient_eigenvalues))
         return np.sort((a[:, :, None] + g[:, None, :]).ravel())
@@ -167,22 +168,26 @@ def fisher_spectrum(
     distribution = likelihood_named(likelihood)
     counted = _counted(given, likelihood, training_loss)
     if given is not None and counted is not None:
+        # One mark for padding, whatever label the loss ignores, so that nothing below has to know the loss.
         given = torch.where(counted, given if given.is_floating_point() else given.long(), IGNORED)
 
     def loss(outputs: Tensor) -> Tensor:
         nonlocal n_outputs
+        # Known only once the network has run: inputs of several tensors may not say which dimension counts samples.
         n_outputs = len(outputs) if outputs.dim() > 0 else 0
         labels = given
         if likelihood == "categorical":
             outputs, labels = _rows(outputs, given, training_loss)
         if targets is not None and labels is not None:
             return distribution.loss(outputs, labels)
+        # A generator of its own, because dropout in the forward pass draws from the global one.
         drawn = distribution.sample(outputs, torch.Generator().manual_seed(seed))
         if labels is not None and counted is not None:
             if labels.numel() != drawn.numel():
                 raise SpectrumInputError(
                     f"targets must have shape {tuple(drawn.shape)} as these outputs, got {tuple(labels.shape)}"
                 )
+            # The model predicts at padded positions, too, but no training would take a gradient there.
             drawn = torch.where(labels.to(drawn.device).reshape(drawn.shape) == IGNORED, IGNORED, drawn)
         return distribution.loss(outputs, drawn)
 
@@ -231,10 +236,12 @@ def task_spectrum(
     Raises:
         SpectrumError, torch.OutOfMemoryError, TaskError, and whatever the function raises.
     """
+    # The lean form keeps less memory; spectra of several workers may share one GPU.
     network = sized_network(task, splits, lean_factory(function), seed=seed, device=device)
     inputs, targets = spectrum_batch(task, splits, seed=seed, device=device)
     arithmetic = Arithmetic(task.recipe, device)
     network, inputs = arithmetic.prepared(network), arithmetic.formatted(inputs)
+    # Sampled targets are drawn, but still padded where the data's are.
     empirical = fisher == "empirical"
     return fisher_spectrum(
         network,

@@ -18,6 +18,7 @@ from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.named_functions import all_names, named_function
 from aquasurf_ray.activations.registry import LEARNED, VARIABLE, find_operator, shortened, suggestion
 
+# Far above any real function; the bounds exist for texts from files and other people's databases.
 MAX_LENGTH = 10_000
 MAX_DEPTH = 100
 
@@ -62,6 +63,7 @@ def spelled(value: float) -> str:
     """
     if not math.isfinite(value):
         raise ExpressionError(f"constants must be finite, got {value}", 1)
+    # Adding 0.0 turns -0.0 into 0.0, so that both are one spelling.
     return repr(float(value) + 0.0).removesuffix(".0")
 
 
@@ -91,6 +93,7 @@ def parse_tree(
         if not (name.is_name or name.is_number):
             raise _unexpected(name, "an operator, a number or x")
         is_call = name.is_name and tokens.peek().text == "("
+        # A learned parameter looks like a call, but is a leaf with arguments of its own kind.
         if is_call and name.text not in LEARNED:
             tokens.next()
             open_calls.append((name, []))
@@ -173,6 +176,7 @@ class _Token(NamedTuple):
 
     @property
     def is_number(self) -> bool:
+        # Names may end with a digit, too, hence the last condition.
         return bool(self.text) and self.text[-1].isdigit() | (self.text[-1] == ".") and not self.is_name
 
 
@@ -213,6 +217,7 @@ def _lone_name(name: _Token) -> ExpressionError:
             f"{name.text} at {name.position} lacks its initial value; write {name.text}(1)", name.position
         )
     entry = find_operator(name.text)
+    # A name of the zoo without its argument is the likeliest mistake, so it has a hint of its own.
     if entry is None and named_function(name.text) is not None:
         return ExpressionError(
             f"function {name.text!r} at {name.position} lacks its argument; write {name.text}(x)", name.position

@@ -62,10 +62,12 @@ def sized(network: nn.Module, run: Callable[[], Any]) -> nn.Module:
     if not _unsized(network):
         return network
     with modes_and_buffers_kept(network), _layouts_noted(network), torch.no_grad():
+        # In training mode, because some networks run auxiliary heads only there, and these have activations, too.
         network.train()
         run()
     for parameter in _unsized(network):
         with torch.no_grad():
+            # Optimisers and state dicts need a size; no gradient will ever reach it.
             parameter.tensor.materialize((1,))  # type: ignore[attr-defined]
             parameter.tensor.fill_(parameter.leaf.initial).requires_grad_(False)
     return network
@@ -81,6 +83,7 @@ def _layouts_noted(network: nn.Module) -> Iterator[None]:
     latest: dict[torch.Size, int] = {}
 
     def after_layer(layer: nn.Module, _: Any, output: Tensor) -> None:
+        # From the end for a convolution, because an input without a batch has one dimension less.
         latest[output.shape] = -1 if isinstance(layer, nn.Linear) else 1 - layer.weight.dim()  # type: ignore[operator]
 
     def before_activation(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -135,6 +138,7 @@ def warm_started(expression: Expression, values: Mapping[str, float]) -> Express
 def _replaced(expression: Expression, new: Callable[[Learned], Expression]) -> Expression:
     if expression.learned is not None:
         return new(expression.learned)
+    # A subtree without learned parameters is kept as the same object, since expressions are immutable.
     if not expression.parameters:
         return expression
     return Expression(expression.operator, tuple(_replaced(argument, new) for argument in expression.arguments))

@@ -123,6 +123,7 @@ class Activation(nn.Module):
         Raises:
             ActivationError: `x` has no such dimension.
         """
+        # Tokens are (n, t, channels), and images (n, channels, h, w).
         dim = (-1 if x.dim() in (1, 3) else 1) if self.channel_dim is None else self.channel_dim
         if not -x.dim() <= dim < x.dim():
             raise ActivationError(f"{self.name} learns for each channel, and {tuple(x.shape)} has no dimension {dim}")
@@ -130,6 +131,7 @@ class Activation(nn.Module):
 
     def _size(self, name: str, channels: int) -> None:
         """Give an unsized parameter its size and its initial values."""
+        # A tensor made in inference mode could never be trained, and the first input may come in that mode.
         with torch.inference_mode(False), torch.no_grad():
             parameter = getattr(self, name)
             parameter.materialize((channels,))
@@ -152,6 +154,7 @@ class Activation(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Save parameters without a size as they are: they cannot be detached."""
         unsized = {name: p for name, p in self._parameters.items() if p is not None and is_lazy(p)}
+        # PyTorch's method would detach each parameter, which fails on one without a size.
         self._parameters.update(dict.fromkeys(unsized))
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name, parameter in unsized.items():

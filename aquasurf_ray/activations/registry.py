@@ -126,6 +126,7 @@ def suggestion(name: str, *others: str) -> str:
     >>> suggestion("sigmiod")
     "; did you mean 'sigmoid'?"
     """
+    # Of a long text, difflib would take seconds, and the nearest name would mean nothing.
     known = (*_TABLE, *others)
     near = get_close_matches(name.lower(), known, n=1) if len(name) <= _MAX_NAME_LENGTH else []
     return f"; did you mean {near[0]!r}?" if near else ""
@@ -216,6 +217,7 @@ def _check_name(name: str, replace: bool) -> None:
         raise OperatorError(
             f"operator name {shortened(name)} must be an identifier of at most {_MAX_NAME_LENGTH} letters"
         )
+    # As operators, these words would change the meaning of texts that are stored already.
     if name == VARIABLE or name in SLOTS or name in LEARNED:
         raise OperatorError(f"operator name {name!r} is a word of the language")
     taken = _TABLE.get(name)

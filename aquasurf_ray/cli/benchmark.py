@@ -179,6 +179,7 @@ def replay(
     names = _policies(regressor, features, space, baseline, policy or [])
     chosen = chosen_reference(names, reference)
     if output is not None:
+        # Before the searches, which take minutes: a name with a wrong ending must not lose them.
         check_picture(output)
     world = load_benchmark(benchmark)
     n_candidates = _half(world) if candidates is None else candidates
@@ -245,6 +246,7 @@ def evidence(
     from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
     if output is not None:
+        # Before the searches, which take hours: a folder that cannot be written must not lose them.
         output_file.check_place(output)
     experiments = experiments_named(_listed(experiment or ""))
     world = load_benchmark(benchmark)
@@ -281,11 +283,14 @@ def _policies(
     for name in policies:
         check_policy(name)
     if not policies or any((regressor, features, space)):
+        # --policy alone means exactly these policies; the grid of defaults would only be in the way.
         names += surrogate_names(_listed(regressor or "knr"), _listed(features or "both"), _listed(space or "umap"))
+    # An algorithm named twice would be simulated twice and tested against itself.
     return list(dict.fromkeys([*names, *policies]))
 
 
 def _half(world: Benchmark) -> int:
+    # With all functions, searches differ only in their first suggestion, and intervals over runs would be too narrow.
     return len(world.candidates) // 2
 
 

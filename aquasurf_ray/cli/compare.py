@@ -83,6 +83,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "reached": f"evaluations until {'both have a best' if goal is None else format(goal, '.4f')}",
     }
     for side in sides:
+        # An empty cell would read as unknown.
         if goal is not None and side["reached"] is None:
             side["reached"] = "never"
         side["seconds"] = f"{side['seconds']:.1f}"
@@ -96,4 +97,5 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
 def _plain(cell: Any) -> str:
     if cell is None:
         return "-"
+    # Settings and scores share a column, so cells are formatted one by one and not by column.
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

@@ -33,6 +33,7 @@ def confirm(
     functions were selected on is left out, since the best of many noisy trainings is partly luck. Settings of the
     training, workers and storage that are not given keep the run's values.
     """
+    # The driver loads PyTorch and Ray, which take seconds, so not at the top of the file: help must come at once.
     from aquasurf_ray.driver import confirm as start
 
     seeds = CONFIRM_SEEDS if seeds is None else seeds

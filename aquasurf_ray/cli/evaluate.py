@@ -49,6 +49,7 @@ def evaluate(
     from aquasurf_ray.driver.verbs.evaluate import start_evaluation
 
     seeds = EVALUATE_SEEDS if seeds is None else seeds
+    # Tables for papers are piped into files, so progress must not mix with them.
     with progress(as_json or form not in (None, Table.table)) as callbacks:
         result = start_evaluation(config, functions, config.task, seeds=seeds, callbacks=callbacks)
     if form is None or as_json:

@@ -50,6 +50,7 @@ def explain(
 
     if output is not None:
         check_picture(output)
+    # First the modules, because the function may be made of operators that they register.
     import_modules(modules or ())
     with user_code():
         found = explain_function(function, task, seed=seed, on_epoch=_print_epoch)
@@ -63,6 +64,7 @@ def explain(
 
 
 def _print_epoch(function: str, epoch: int, seconds: float) -> None:
+    # On standard error, like all progress, so that --json can be piped.
     print(f"{function}: epoch {epoch} done, {seconds:.1f} s", file=sys.stderr)
 
 

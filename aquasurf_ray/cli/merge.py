@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 app = Commands()
 
+# The singular of each count of a MergeReport, in the order of the printed line: what evaluations depend on comes first.
 ONE_OF = {
     "tasks": "task",
     "functions": "function",

@@ -32,6 +32,7 @@ def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> 
     with open_store(store) as opened:
         run = opened.run(name)
         changes = _without_settled(settings, run)
+        # The store as it was named now: its file may have moved since the run was created.
         config = make_config({**stored_values(run), **changes, "store": store})
         # PyTorch and Ray take seconds to load, so only once the settings are known to be right.
         from aquasurf_ray.driver.verbs.resume import resume_run

@@ -93,6 +93,7 @@ def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]
     from aquasurf_ray.driver.errors import BadUse
 
     lost = []
+    # First without any module: most functions need none, and importing one runs the user's code.
     for module in (None, *modules):
         try:
             if module:
@@ -128,6 +129,7 @@ def _document(found: _Found, names: dict[int, str], surrogates: dict[str, str], 
     }
 
 
+# A function that no run has had gets the same keys, so that programs need not ask which they have.
 _UNKNOWN: dict[str, Any] = {
     "equal_functions": [],
     "candidate_of": [],
@@ -191,6 +193,7 @@ def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
         evaluation = item.request.evaluation
         if evaluation.complete:
             by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
+    # One seed has no interval, and its value is shown with its evaluation anyway.
     several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
     return [_seed_document(tasks[number], scores) for number, scores in several.items()]
 
@@ -218,6 +221,8 @@ def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], sur
             "predicted_score": why.predicted_score,
             "rank": why.rank,
             "surrogate": surrogate,
+            # One column of the store holds the version of what the surrogate measured on: a map, or the features
+            # themselves.
             "embedding_version": None if surrogate == "metric" else why.embedding_version,
             "features_version": why.embedding_version if surrogate == "metric" else None,
             "nearest_trained": [
@@ -288,6 +293,7 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     if why:
         predicted = "none" if why["predicted"] is None else f"{why['predicted']:.4f}"
         print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the remaining candidates")
+        # Distances on a map have no unit; those of the metric surrogate are scaled by their median.
         unit = " of the median distance" if why["surrogate"] == "metric" else ""
         for neighbor in why["nearest_trained"]:
             value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"

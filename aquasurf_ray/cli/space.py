@@ -33,6 +33,7 @@ def space(
     with user_code():
         table = function_table(name)
     counts = {"space": name, "names": table.n_names, "unique": len(table)}
+    # --count alone prints no functions: a four-node space would be 385,830 lines.
     chosen = table.sample(min(sample, len(table)), seed) if sample else [] if count else range(len(table))
     names = [table.names[i] for i in chosen]
     if as_json:

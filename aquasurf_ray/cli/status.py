@@ -52,6 +52,7 @@ def status(
         rows = [[document[column] for column in OVERVIEW_COLUMNS] for document in documents]
         print_rows(OVERVIEW_COLUMNS, rows, Format.table)
         for document in documents:
+            # A dead driver cannot report its death itself, so the overview does, with the command that helps.
             if document["status"] == "dead":
                 again = f"aquasurf resume {shlex.quote(document['run'])}{where}"
                 print(f"the driver of run '{document['run']}' has died; resume with: {again}", file=sys.stderr)

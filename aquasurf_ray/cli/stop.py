@@ -43,5 +43,6 @@ def stop(
         print(answer.text)
         if answer.state in ("dead", "not-running"):
             print(f"resume it with: aquasurf resume {shlex.quote(name)}{store_option(store)}")
+    # Scripts that stop a run before maintenance need to know that its driver never answered.
     if answer.state == "silent":
         raise typer.Exit(1)

@@ -79,6 +79,7 @@ def check(
 
     search = {"candidates": candidates, "evaluations": evaluations, "workers": workers}
 
+    # Taken before `user_code` redirects it: steps are reported while the task's code runs.
     results = sys.stdout
 
     def report(step: CheckStep) -> None:
@@ -87,6 +88,7 @@ def check(
             print(f"{step.name:<10} {mark:<6} {step.seconds:6.1f} s  {step.says}", file=results, flush=True)
 
     with user_code():
+        # What is not given must not be passed as None: the forecast has the defaults of the model.
         chosen = {name: value for name, value in search.items() if value is not None}
         steps = check_task(task, download=download, device=device, on_step=report, **chosen)
     ok = all(step.ok for step in steps)
@@ -96,6 +98,7 @@ def check(
     if not ok:
         if traceback:
             print(steps[-1].traceback, end="", file=sys.stderr)
+        # A traceback of the user's code is long, and mostly one line of it matters, so it is printed only on request.
         elif not as_json:
             print(f"where in your code: aquasurf task check {shlex.quote(task)} --traceback", file=sys.stderr)
         raise typer.Exit(1)
@@ -115,6 +118,7 @@ def _print_task(document: dict[str, Any]) -> None:
     lines = {
         "task": document["task"],
         "version": document["version"],
+        # The digest covers the data, so a task whose data are not downloaded has none yet.
         "digest": document["digest"] or "unknown without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
         "replaced": ", ".join(network["replaced"]),

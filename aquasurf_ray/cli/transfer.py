@@ -96,6 +96,7 @@ def _print_latex(found: Transfer) -> None:
     """Print the table with functions as formulas."""
     from aquasurf_ray.activations import latex
 
+    # The formula replaces the function's text; the other cells are numbers, which need no escaping.
     names = [f"${latex(each.function)}${' (baseline)' if each.baseline else ''}" for each in found.functions]
     rows = [[name, *row[1:]] for name, row in zip(names, _cells(found), strict=True)]
     print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1))
@@ -125,6 +126,7 @@ def _print_document(found: Transfer) -> None:
     print_json({**about, "metric": found.metric.name, "seeds": list(found.seeds), "functions": functions})
 
 
+# One printer a format: a new format is a line here and a member of `Table`.
 _PRINTERS = {
     Table.table: _print_plain,
     Table.markdown: _print_markdown,

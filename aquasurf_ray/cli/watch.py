@@ -34,6 +34,7 @@ def watch(
         command = repeat_command(opened, name)
         try:
             serving = server(LiveReport(opened, name, command), port)
+        # The port is taken, or below 1024 without the right to it.
         except OSError as error:
             raise BadUse(f"port: cannot listen on {port}: {error.strerror or error}; choose another") from None
         with serving:

@@ -44,6 +44,7 @@ def _asked(names: list[str]) -> list[NamedFunction]:
     from aquasurf_ray.driver.errors import BadUse
 
     found = [(name, named_function(name)) for name in names]
+    # All names are checked before anything is printed, so that output is complete or absent.
     for name, function in found:
         if function is None:
             raise BadUse(f"no function of the zoo is called '{name}'; for all names: aquasurf zoo")

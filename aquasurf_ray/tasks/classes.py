@@ -83,6 +83,7 @@ def fitting_dimensions(outputs: Tensor, targets: Tensor) -> list[int]:
         return list(shapes)
     if not targets.is_floating_point():
         fitting = [d for d, shape in shapes.items() if targets.shape == shape]
+        # Masks are often stored with a channel of one, as (n, 1, h, w); an exact fit wins.
         fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]
         if fitting:
             return fitting
@@ -144,6 +145,7 @@ def _unchanged(outputs: Tensor, targets: Tensor, loss: Loss, dimensions: list[in
     changes = [abs(value - before) for value in after]
     if not all(map(math.isfinite, [before, *after])) or max(changes) <= NOTHING * abs(before):
         return None
+    # Softmax removes the constants of one dimension; over the other they move the loss.
     least = changes.index(min(changes))
     return dimensions[least] if changes[least] <= SAME * max(changes) else None
 

@@ -111,6 +111,7 @@ def set_generator(generator: Any, seed: int) -> None:
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = type(generator.bit_generator)(seed).state
     else:
+        # NumPy's RandomState takes 32 bits; Python's takes any number.
         generator.seed(seed % NUMPY_SEEDS)
 
 
@@ -141,6 +142,7 @@ def _parts(held: Any, enters: Enters) -> Iterator[Any]:
     if isinstance(held, (*GENERATORS, Tensor, np.ndarray)):
         return
     if isinstance(held, CONTAINERS):
+        # Examples hold no generators, and walking a million of them at each epoch would take longer than the epoch.
         if len(held) <= LARGEST_SEARCHED:
             yield from held.values() if isinstance(held, dict) else held
     elif isinstance(held, partial):

@@ -39,7 +39,9 @@ def input_and_target(item: Any) -> tuple[Any, Any]:
         key = next((key for key in TARGET_KEYS if key in item), None)
         if key is None:
             raise TaskError(f"items must be {PAIRS}, got a dict with {', '.join(map(repr, item)) or 'no entry'}")
+        # Without the target: a model of transformers that is given labels computes its own loss and returns it, too.
         return {k: v for k, v in item.items() if k != key}, item[key]
+    # Three parts are refused and not split by a guess: (input, mask, target) and (input, target, weight) look alike.
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[0], item[1]
     if isinstance(item, tuple | list):
@@ -66,6 +68,7 @@ def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
             )
     if not isinstance(target, Tensor):
         raise TaskError(f"targets must be one tensor, got {_kind(target)}")
+    # Metrics and the shares of several GPUs both cut targets along dimension 0.
     if target.dim() == 0:
         raise TaskError("the targets of a batch must have shape (n, ...), got ()")
     return inputs, target
@@ -121,6 +124,7 @@ def part_of(inputs: Inputs, part: slice | Tensor, n: int) -> Inputs:
         TaskError: a tensor does not have the examples in its first dimension.
     """
     for name, leaf in _leaves(inputs):
+        # A tensor shared by all examples, such as a position grid, cannot be told from one with the batch elsewhere.
         if leaf.dim() == 0 or len(leaf) != n:
             place = f" under '{name}'" if name else ""
             raise TaskError(

@@ -56,6 +56,7 @@ def example_set(examples: Examples) -> ExampleSet:
         raise TaskError(f"data sets must be indexable and have a length, got the iterable {type(found).__name__}")
     if isinstance(examples, DataLoader):
         for sampler in _samplers(examples):
+            # It would leave each process a part of the examples, and the processes here share each batch once more.
             if isinstance(sampler, DistributedSampler) and sampler.num_replicas > 1:
                 raise TaskError(
                     f"a DistributedSampler must have num_replicas=1, got {sampler.num_replicas}: "
@@ -69,6 +70,7 @@ def in_memory(examples: Examples) -> tuple[Tensor, ...] | None:
     if not isinstance(examples, TensorDataset):
         return None
     methods = ("__getitem__", "__getitems__", "__len__")
+    # A subclass may transform its items; its tensors are then not what training would get.
     overrides = any(getattr(type(examples), name, None) is not getattr(TensorDataset, name, None) for name in methods)
     return None if overrides else examples.tensors
 
@@ -130,6 +132,7 @@ def drawn_batch(examples: Examples, n: int, seed: int) -> tuple[Inputs, Tensor]:
     Raises:
         TaskError: items have a form that networks are not called with.
     """
+    # A generator of its own: the global one is the user's code's to draw from.
     order = torch.Generator().manual_seed(seed)
     whole = example_set(examples)
     if not isinstance(examples, DataLoader) or is_plain(examples):
@@ -249,6 +252,8 @@ def sampler_seeded(loader: DataLoader[Any], seed: int, epoch: int = 1) -> Iterat
     without: list[Any] = [s for s in samplers if isinstance(s, OF_TORCH) and getattr(s, "generator", held) is None]
     _end_processes(loader)
     try:
+        # A resumed training begins at a later epoch, where a sampler with a state of its own must be as if it had made
+        # them.
         if epoch > 1 and any(hasattr(s, "set_epoch") or type(s) not in OF_TORCH for s in samplers):
             _skip_passes(loader, state, epoch - 1)
         for sampler in without:

@@ -84,6 +84,7 @@ def moved(loss: Any, device: torch.device) -> Any:
     """Return a loss with the tensors that it holds or `partial` binds on a device; the same object if it has none."""
     if isinstance(loss, Tensor):
         return loss.to(device)
+    # A copy, because the driver and the workers' threads may share one task object.
     if isinstance(loss, nn.Module):
         return deepcopy(loss).to(device) if [*loss.parameters(), *loss.buffers()] else loss
     if isinstance(loss, partial):
@@ -109,6 +110,7 @@ def name_of(function: object) -> str:
     name = getattr(function, "__qualname__", None)
     if name is not None:
         return str(name)
+    # Private attributes and `training` say nothing of the values that the loss gives.
     settings = {
         key: value for key, value in getattr(function, "__dict__", {}).items() if key[0] != "_" and key != "training"
     }

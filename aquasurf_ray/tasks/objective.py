@@ -108,7 +108,10 @@ class RunningMean:
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add one batch."""
         values, counted = self._quantity(outputs, targets, self.loss)
+        # Kept on the device: reading a number back at each batch would make a GPU wait.
         self._n = self._n + counted.sum()
+        # Not values[counted]: the size of that is unknown until the GPU has caught up. NaN in padding must not reach
+        # the sum.
         self._sum = self._sum + torch.where(counted, values, torch.zeros_like(values)).sum(dtype=torch.float64)
 
     def compute(self) -> float:
@@ -121,6 +124,7 @@ def _hits(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, 
     logits, labels = class_rows(outputs, targets, loss)
     if labels.dim() == 2:
         labels = labels.argmax(-1)
+        # Probabilities have no padding label, so all of them count.
         return logits.argmax(-1) == labels, torch.ones_like(labels, dtype=torch.bool)
     return logits.argmax(-1) == labels, counted_targets(labels, loss)
 
@@ -139,6 +143,7 @@ def _nats(outputs: Tensor, targets: Tensor, loss: Loss | None) -> tuple[Tensor, 
     return nats, counted
 
 
+# By torch, because math.exp raises on overflow, and a perplexity that is infinite is a result.
 def _exp(mean: float) -> float:
     return float(torch.tensor(mean, dtype=torch.float64).exp())
 
@@ -197,6 +202,7 @@ class Objective:
         """
         if label_smoothing == 0:
             return loss_of_probabilities(self.loss) if mixes else self.loss
+        # Smoothing happens inside the loss, and only this one has an argument for it.
         if self.loss is not cross_entropy:
             raise TaskError(f"label_smoothing is for cross_entropy, and the loss is {name_of(self.loss)}")
         return partial(cross_entropy, label_smoothing=label_smoothing)
@@ -234,11 +240,13 @@ class Objective:
         Raises:
             TaskError: it is, with these targets or with those that mixing makes of labels.
         """
+        # A masked attention or a legal-moves network sets logits of impossible classes to minus infinity.
         ruled_out = outputs.isneginf()
         if self.likelihood != "categorical" or not bool(ruled_out.any()):
             return
         if not bool((ruled_out | outputs.isfinite()).all()) or bool(ruled_out.flatten(1).all(1).any()):
             return
+        # Mixing turns labels into probabilities later; any probabilities show whether the loss can take them.
         if mixes and not targets.is_floating_point():
             targets = outputs.softmax(-1)
         if targets.is_floating_point() and bool(self.training_loss(mixes=mixes)(outputs, targets).isnan().any()):
@@ -258,6 +266,7 @@ class Objective:
         counted = self.counted(targets)
         if self.likelihood != "bernoulli" or bool(counted.all()) or counted.numel() != outputs.numel():
             return
+        # A loss that masks padding cannot see this change; one that counts it must.
         other = torch.where(counted.reshape(outputs.shape), outputs, outputs + 1)
         if not torch.allclose(self.loss(other, targets), self.loss(outputs, targets), rtol=0, atol=0, equal_nan=True):
             raise TaskError(

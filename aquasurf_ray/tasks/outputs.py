@@ -40,6 +40,7 @@ def output_of(returned: Any) -> Tensor:
 def _found(returned: Any) -> Tensor | None:
     if isinstance(returned, Tensor):
         return returned
+    # By name first: transformers' outputs begin with the loss if there is one.
     logits = returned.get("logits") if isinstance(returned, Mapping) else getattr(returned, "logits", None)
     if isinstance(logits, Tensor):
         return logits

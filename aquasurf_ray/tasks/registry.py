@@ -122,6 +122,7 @@ BUILT_IN = {
 
 def task_names() -> list[str]:
     """Return the short names that `load_task` knows: the built-in ones and those of installed packages."""
+    # Built-in names win over those of packages, or installing a package could change what `digits` means in a store.
     return sorted({*BUILT_IN, *_plug_ins()})
 
 
@@ -144,6 +145,7 @@ def data_set_of(name: str) -> str | None:
         data_set = BUILT_IN[name].data_set
     else:
         return None
+    # Bundled data come with an installed package, so there is nothing to fetch.
     return data_set if data_set in DATA_SETS and data_set not in BUNDLED else None
 
 
@@ -178,6 +180,7 @@ def load_task(name: str, *, import_from: Path | None = None) -> Task:
     except TaskError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is a reason to refuse the task
+        # The type's name too: the text of a KeyError is the key alone.
         raise TaskError(f"task '{name}' could not be created: {type(error).__name__}: {error}") from error
     if not isinstance(task, Task):
         raise TaskError(f"task '{name}' must return a Task, got {type(task).__name__}")
@@ -232,6 +235,7 @@ def _plugged_in(entry: EntryPoint) -> Callable[[], object]:
 
 def _import(path: str, import_from: Path | None) -> Callable[..., object]:
     module_name, _, attribute = path.partition(":")
+    # First in the path, so that a user's own module wins over an installed one of its name.
     if import_from is not None and str(import_from) not in sys.path:
         sys.path.insert(0, str(import_from))
     try:

@@ -54,6 +54,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
     """
     unknown = [key for key in config if key not in (*OWN_KEYS, *RECIPE_FIELDS, TRIAL_INDEX)]
     missing = [key for key in ("activation", "task") if key not in config]
+    # A misspelt key would otherwise be tuned over without any effect.
     if unknown or missing:
         what = f"unknown key '{unknown[0]}'" if unknown else f"'{missing[0]}' is missing"
         raise BadUse(f"config of train_activation: {what}; the keys are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
@@ -70,6 +71,7 @@ def train_activation(config: Mapping[str, Any]) -> None:
             seed=seed,
             device="cuda" if torch.cuda.is_available() else "cpu",
             checkpoints=checkpoints,
+            # Every epoch: Tune's schedulers may pause or clone a trial after any report.
             checkpoint_interval=0.0,
             on_epoch=reports.remember,
             choose_form=fast_form if config.get("fast_activations", True) else None,
@@ -98,8 +100,11 @@ class _Reports:
         """Report the last epoch with the final metrics, or the reason why there is none."""
         epochs = self._metrics(result.epochs[-1]) if result.epochs else {"epoch": 0, "epochs": self._epochs}
         metrics = {key: value for key, value in asdict(result).items() if key != "epochs" and value not in (None, ())}
+        # `seconds` is an epoch's in every other report, and Tune merges the names.
         metrics["training_seconds"] = metrics.pop("seconds")
         if result.status == "diverged":
+            # All of them, or a scheduler that looks at another metric would rank a diverged trial by its last good
+            # epoch.
             metrics |= dict.fromkeys(SCORES, -self._worst) | dict.fromkeys(LOSSES, self._worst)
         tune.report({**epochs, **metrics}, checkpoint=checkpoint)
 

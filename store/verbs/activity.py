@@ -42,6 +42,7 @@ class ActivityVerbs(StoreCore):
             run = read_run_by_id(connection, run_id)
             if run.lease_owner is None:
                 return False
+            # Bound to the lease of now: after a `resume`, which takes a new one, the request is void.
             row = {"lease_token": run.lease_token, "asked_by": asdict(asked_by)}
             _put(connection, StopTable, run_id, row, at="asked_at")
             return True
@@ -109,6 +110,7 @@ class ActivityVerbs(StoreCore):
 def _put(connection: sa.Connection, model: type[Base], run_id: int, row: dict[str, Any], at: str) -> None:
     """Write the run's only row of a table, with the current time in the column `at`."""
     added = connection.execute(insert_or_skip(connection, model), row | {"run_id": run_id}).rowcount
+    # Insert or update in two statements, since an upsert is spelled differently by each engine.
     if not added:
         connection.execute(sa.update(model).where(model.__table__.c.run_id == run_id).values(row | {at: utc_now()}))
 

@@ -76,6 +76,8 @@ class ExportVerbs(ImportVerbs):
         run = content.run
         by_function: dict[int, list[RequestedEvaluation]] = {}
         for request in content.requests:
+            # Act-Bench has no field for a training that was stopped early, so its score would pass for a whole
+            # training's.
             if request.evaluation.complete:
                 by_function.setdefault(request.evaluation.function_id, []).append(request)
         numbers = list(by_function)
@@ -132,6 +134,7 @@ def _write_parquet(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: 
 
 
 def _write_act_bench(store: ExportVerbs, file: IO[bytes], content: _Content, cdf: Cdf | None) -> int:
+    # An imported file is exported as it was, with fields that this program does not know.
     if store.has_imported_entries(content.run.id):
         return write_imported(file, store.imported_entries(content.run.id), content.metric)
     return write_act_bench(file, store._entries(content), cdf, content.metric)
@@ -150,6 +153,7 @@ def _content(connection: sa.Connection, run_id: int) -> _Content:
 
 def _cells(content: _Content) -> Iterator[tuple[Any, ...]]:
     for request in content.requests:
+        # The cost on the device that trained it; another device's ratio may differ.
         cost = content.costs.get((request.evaluation.function_id, request.evaluation.device))
         yield (
             *(getattr(request, name) for name in _OF_REQUEST),

@@ -45,6 +45,7 @@ class GrowthVerbs(StoreCore):
                 raise BadRecord(f"'{candidate.function.name}' has {len(candidate.parents)} parents; at most two")
 
         def body(connection: sa.Connection, run: FencedRun) -> list[FunctionRecord]:
+            # The driver repeats a verb whose COMMIT was not answered, and the first time may have been stored.
             if _generation(connection, run.id) < generation:
                 n = _insert(connection, run.id, generation, candidates)
                 log(connection, run.id, _GENERATION, data={"generation": generation, "candidates": n})
@@ -75,6 +76,7 @@ def _generation(connection: sa.Connection, run_id: int) -> int:
 
 def _insert(connection: sa.Connection, run_id: int, generation: int, candidates: Sequence[NewCandidate]) -> int:
     """Insert the candidates that are new, and return their number."""
+    # Another spelling of a candidate is the same function, and keeps its place and its first origin.
     known = set(connection.execute(sa.select(RunCandidate.function_id).where(RunCandidate.run_id == run_id)).scalars())
     numbers = insert_functions(connection, [candidate.function for candidate in candidates])
     new = {number: candidate for number, candidate in zip(numbers, candidates, strict=True) if number not in known}
@@ -126,6 +128,7 @@ def _families(connection: sa.Connection, function_id: int) -> list[Family]:
 
 
 def _family(connection: sa.Connection, run: Any, function_id: int) -> Family:
+    # The whole run in one query: a query for each ancestor would be one for each generation.
     query = sa.select(table(GrownCandidate)).where(GrownCandidate.run_id == run.id)
     grown = {row.function_id: row for row in connection.execute(query)}
     parents = {number: tuple(p for p in (row.parent_id, row.other_parent_id) if p) for number, row in grown.items()}
@@ -136,6 +139,7 @@ def _family(connection: sa.Connection, run: Any, function_id: int) -> Family:
 
     def relative(number: int) -> Relative:
         row, score = grown.get(number), scores.get(number)
+        # A candidate of the first generation was drawn from the space and has no row here.
         if row is None:
             return Relative(number, names[number], 0, None, (), score)
         return Relative(number, names[number], row.generation, row.change, parents[number], score)

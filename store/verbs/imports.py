@@ -54,6 +54,7 @@ class ImportVerbs(StoreCore):
         for name in (new.name, new.task, *(item.entry.name for item in new.entries)):
             check_name("import", name)
         for item in new.entries:
+            # All are checked before the transaction, which holds a lock that others wait for.
             check_result(item.entry.result)
 
         def body(connection: sa.Connection) -> Run:
@@ -163,6 +164,7 @@ def _insert_entries(connection: sa.Connection, run: Run, new: NewImport, ids: di
 
 
 def _insert_spectra(connection: sa.Connection, run: Run, new: NewImport, ids: dict[str, int]) -> None:
+    # A benchmark file does not say which seed its spectra are of; 0 is the seed that exports take first.
     same = {"task_id": run.task_id, "run_id": run.id, "seed": 0, "status": "done"}
     for part in chunks(new.spectra):
         rows = [{"function_id": ids[s.fingerprint], "fisher": s.fisher, "feature": s.feature} | same for s in part]

@@ -131,6 +131,7 @@ class QueryVerbs(StoreCore):
 
         Equal scores are in the order of their completion.
         """
+        # Without either, scores of different tasks would be ranked against each other.
         if (run_id is None) == (task_id is None):
             raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
         return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
@@ -286,6 +287,7 @@ def _leaderboard(
         .join(Function, Function.id == Evaluation.function_id)
         .outerjoin(Cost, _COST_OF_EVALUATION)
         .where(Evaluation.status == "done")
+        # The number last, so that equal scores have one order in every query and on both engines.
         .order_by(Evaluation.score.desc(), Evaluation.finished_at, Evaluation.id)
         .limit(n)
     )
@@ -307,6 +309,7 @@ def _aliases(connection: sa.Connection, function_id: int) -> tuple[str, ...]:
 
 
 def _spectra_of(connection: sa.Connection, function_id: int) -> tuple[SpectrumSummary, ...]:
+    # The length and not the bytes: a feature has kilobytes, and people only see its size.
     n_bytes = sa.func.coalesce(sa.func.length(Spectrum.feature), 0)
     query = (
         sa.select(

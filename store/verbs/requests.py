@@ -50,6 +50,7 @@ class RequestVerbs(StoreCore):
         Raises:
             RunNotFound, RecordNotFound: no such run or function.
         """
+        # A function twice in one proposal is one request.
         wanted = list(dict.fromkeys(function_ids))
 
         def body(connection: sa.Connection) -> list[Proposal]:
@@ -146,6 +147,7 @@ def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int
 def _propose(connection: sa.Connection, run_id: int, row: Any, accept: dict[str, bool], known: bool) -> Proposal:
     again = row.status == "failed" or (row.stopped_early is not None and not accept[row.status])
     status: EvaluationStatus = "queued" if again else row.status
+    # Attempts begin at zero again: somebody asks for it now, perhaps because the machines were repaired.
     if row.status == "failed":
         unparked = {"status": "queued", "attempts": 0, "claimed_by": None, "claim_token": None, "finished_at": None}
         connection.execute(sa.update(Evaluation).where(Evaluation.id == row.id).values(unparked))

@@ -35,6 +35,7 @@ class RunVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> Run:
             values = {field.name: getattr(new, field.name) for field in fields(NewRun)}
+            # Needed for the error text only; they are no column.
             del values["identity_keys"]
             added = connection.execute(insert_or_skip(connection, RunTable), values | {"status": "new"}).rowcount
             run = read_run(connection, new.name)
@@ -77,6 +78,7 @@ class RunVerbs(StoreCore):
 
         def body(connection: sa.Connection, run: Any) -> None:
             before = connection.execute(sa.select(RunTable.budget).where(RunTable.id == run.id)).scalar()
+            # A repeated verb must not log the change twice.
             if before != budget:
                 connection.execute(sa.update(RunTable).where(RunTable.id == run.id).values(budget=budget))
                 log(connection, run.id, "budget", data={"before": before, "after": budget})

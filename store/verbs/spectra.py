@@ -72,6 +72,7 @@ class SpectrumVerbs(StoreCore):
         Raises:
             BadRecord: the lengths of the arrays do not match.
         """
+        # Little-endian whatever this machine is: another one may read the store.
         ids = np.ascontiguousarray(embedding.function_ids, dtype="<i8")
         coordinates = np.ascontiguousarray(embedding.coordinates, dtype="<f4")
         if coordinates.shape != (len(ids), 2):
@@ -81,6 +82,7 @@ class SpectrumVerbs(StoreCore):
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
             added = connection.execute(insert_or_skip(connection, Embedding), values).rowcount == 1
+            # Logged also if the embedding existed: the run's log says which one its suggestions used.
             log(connection, run.id, "embedding", data={"version": embedding.version, "functions": len(ids)})
             return added
 
@@ -105,6 +107,7 @@ def _expected_feature(spectrum: SpectrumRecord) -> str:
 
 def _insert_spectra(connection: sa.Connection, run: FencedRun, spectra: Sequence[SpectrumRecord]) -> list[int]:
     by = {"task_id": run.task_id, "run_id": run.id}
+    # In the order of functions, so that two runs that write the same spectra lock rows in one order.
     rows = [asdict(spectrum) | by for spectrum in sorted(spectra, key=lambda item: item.function_id)]
     return insert_new(connection, Spectrum, rows, "function_id")
 

@@ -47,6 +47,7 @@ from aquasurf_ray.tasks.loaders import (
 from aquasurf_ray.tasks.targets import example_weights
 from aquasurf_ray.workers.engine.seeding import seeded, stream_seed
 
+# The rest is for the network, its gradients, the optimiser's moments and other workers of the GPU.
 RESIDENT_SHARE = 0.25
 CPU = torch.device("cpu")
 
@@ -85,6 +86,7 @@ class Share:
         >>> Share(1, 3).part(4)
         (slice(0, 4, None), 0.3333333333333333)
         """
+        # Batch norm on a share of one example would fail or normalise to zero.
         if n < 2 * self.of:
             return slice(0, n), 1 / self.of
         size, larger = divmod(n, self.of)
@@ -206,6 +208,7 @@ class _Read(BatchSource):
         )
 
     def in_order(self) -> Iterator[Batch]:
+        # Validation is not shared out (WHOLE): rank 0 alone evaluates.
         whole = torch.arange(self._size)
         yield from self._batches(torch.split(whole, self._batch_size), WHOLE, 0, self._loader_workers)
 
@@ -226,6 +229,8 @@ class _Read(BatchSource):
         for batch, chunk, (_, counted) in zip(loader, chunks, parts, strict=True):
             inputs, targets = batch_of(batch)
             n = float(self._weigh(targets).sum()) * counted
+            # Other processes read the rest, so its weight is unknown here; `total` replaces this number where it
+            # matters.
             n_together = n if share.of == 1 else len(chunk)
             yield Batch(_sent(inputs, self._device), _sent(targets, self._device), n, n_together, counted, len(chunk))
 
@@ -254,6 +259,7 @@ class _UsersLoader(BatchSource):
         with sampler_seeded(self._loader, seed, epoch):
             loaded = self._loader if self._share.of == 1 else self._alike_on_all(seed, global_seed)
             for count, batch in enumerate(loaded, start=1):
+                # The learning-rate schedule was planned for this number of steps.
                 if count > self.n_batches:
                     raise TaskError(f"a DataLoader gives more batches than its length, which is {self.n_batches}")
                 yield self._batch(batch, self._share)

@@ -110,6 +110,7 @@ class TrainingFeed:
     def _step(self, batch: Batch, draws: torch.Generator, network: nn.Module) -> Step:
         inputs, labels = batch.inputs, batch.targets
         if self.task.augment is not None:
+            # Before mixing, as in the papers of mixup and cutmix: both mix augmented images.
             inputs = self.task.augment(inputs, draws)
         targets = labels
         if self.task.recipe.mixes and batch.n > 0:
@@ -121,6 +122,7 @@ class TrainingFeed:
     def _mixed(
         self, inputs: Inputs, labels: Tensor, draws: torch.Generator, network: nn.Module
     ) -> tuple[Tensor, Tensor]:
+        # The number of classes is a fact of the network's outputs, which only a run tells; once is enough.
         if self._mixing is None:
             self._mixing = BatchMixing(self.task.recipe, _n_outputs(network, inputs, len(labels), self.device))
         return self._mixing(inputs, labels, draws)

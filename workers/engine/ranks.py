@@ -39,6 +39,7 @@ from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, reason_of
 from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
+# Far above any step: only a process that hangs, or is gone, takes longer.
 STEP_TIMEOUT = timedelta(minutes=10)
 BROKEN_CONNECTION = ("gloo", "NCCL", "Connection closed by peer", "Connection reset", "process group")
 
@@ -168,6 +169,8 @@ class Together(Alone):
             _OnlyOutput(network),
             device_ids=[self._device] if on_gpu else None,
             process_group=self._gradients,
+            # PyTorch's static graph handles reentrant checkpoints, whose parts run again in the backward pass; its
+            # search for unused parameters handles graphs that change from step to step. They exclude each other.
             find_unused_parameters=not is_hidden,
             static_graph=is_hidden,
         )
@@ -205,6 +208,7 @@ class Together(Alone):
         """See `Alone.cause`; informs the others if they do not know yet."""
         if self._is_settled:
             return error
+        # A broken connection tells that another process failed first, whose reason is the one to report.
         is_consequence = any(text in str(error) for text in BROKEN_CONNECTION)
         mine = _Failure(self.rank, is_functions_fault(error), is_consequence, reason_of(error))
         self._break_up(error)
@@ -291,4 +295,5 @@ def _has_reentrant_checkpoints(outputs: Tensor) -> bool:
 def _first_cause(messages: list[Any]) -> _Failure | None:
     """Return the first cause: an infrastructure failure before a function's fault, either before its consequences."""
     failures = [m for m in messages if isinstance(m, _Failure)]
+    # Ties go to the lowest rank, so that all processes report the same cause.
     return min(failures, key=lambda f: (f.is_consequence, f.is_functions, f.rank), default=None)

@@ -32,6 +32,7 @@ class CompiledActivation(RecomputedActivation):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function's values at `x`, of the same shape."""
+        # torch.compile would find a call into a kernel opaque; it fuses the recomputed form itself.
         kernels = None if torch.compiler.is_compiling() else self.kernels_for(x)
         if kernels is None:
             return super().forward(x)
@@ -44,6 +45,7 @@ class CompiledActivation(RecomputedActivation):
 
     def kernels_for(self, x: Tensor) -> Kernels | None:
         """Return the kernels that compute `x`, or None if it is computed without."""
+        # A kernel walks memory in one pass, which a tensor with gaps does not allow.
         if flat(x) is None:
             return None
         per_channel = tuple(learned.per_channel for learned in self.learned.values())
@@ -69,6 +71,7 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
+        # Only for second derivatives (create_graph=True), which the kernels do not have.
         if torch.is_grad_enabled():
             with ctx.kernels.autocast.on(x.device.type):
                 found = differentiable_gradients(ctx.steps, x, parameters, gradients[0], ctx.needs_input_grad[3:])

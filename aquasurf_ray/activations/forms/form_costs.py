@@ -60,11 +60,14 @@ def path_for(
     """Return the file of one measurement, under the current autocast."""
     is_gpu = device.type == "cuda"
     machine = torch.cuda.get_device_name(device) if is_gpu else torch.backends.cpu.get_cpu_capability()
+    # A GPU's time does not depend on the CPU's threads, so one measurement serves all.
     n_threads = 0 if is_gpu else torch.get_num_threads()
     autocast = AutocastState.of(device.type)
     key = (
         *(_FORMAT, VALUES_VERSION, str(expression), _user_defined(expression)),
         *(machine, torch.__version__, n_threads, str(dtype), str(autocast.dtype) if autocast.enabled else None),
+        # The next power of two: layers of like size share a measurement, and the faster form rarely differs between
+        # them.
         n_elements.bit_length(),
     )
     name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()

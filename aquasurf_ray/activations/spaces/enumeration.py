@@ -111,6 +111,7 @@ def _applications(space: SearchSpace, rows: Rows) -> list[_Application]:
         if schema.is_learned:
             first += schema.n_names
             continue
+        # A leaf alone, x or a number, is treated as identity(leaf), so that every name has an operator at its root.
         choices = [operator_named(choice) for choice in schema.choices] or [operator_named("identity")]
         arguments = rows.combinations(schema) if schema.choices else rows.rows(schema)[:, None]
         for entry in choices:
@@ -142,6 +143,7 @@ def _evaluate(
         ends = np.cumsum([len(g.arguments) for g in group])[:-1]
         for application, part in zip(group, np.split(inverse, ends), strict=True):
             of_names[application.first : application.first + len(part)] = part + total
+        # Names with the same operator and the same rows are one function already, before any value is computed.
         jobs += [(entry, distinct[i : i + CHUNK_ROWS]) for i in range(0, len(distinct), CHUNK_ROWS)]
         total += len(distinct)
     digests = np.empty((total, DIGEST_BYTES), dtype=np.uint8)

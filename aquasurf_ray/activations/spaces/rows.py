@@ -47,6 +47,7 @@ class Rows:
         self.pool = pool
         self.values = padded_sample(rule)[None].clone()
         self.undefined = torch.zeros(1, dtype=torch.bool)
+        # The key None is the one row of all undefined values, whatever made them undefined.
         self._row_of: dict[bytes | None, int] = {_bits(self.values[0]): 0}
         self._known: dict[Schema, RowNumbers] = {}
 
@@ -114,6 +115,7 @@ class Rows:
                 raise SpaceError(
                     f"the inner nodes of the space have more than {MAX_ROWS:,} functions: give fewer operators"
                 )
+            # A copy, because the line is a view that would keep its whole block in memory.
             fresh.append(line.clone())
         return row
 

@@ -57,6 +57,8 @@ class Schema:
         if not self.choices:
             yield self.leaf.text
             return
+        # Lists, because itertools.product would read an iterator only once; each is one argument's names, not the
+        # product.
         names = [list(argument.names()) for argument in self.arguments]
         for choice in self.choices:
             for combination in itertools.product(*names):
@@ -67,6 +69,7 @@ class Schema:
         if not self.choices:
             return self.leaf.text
         names = []
+        # The last argument varies fastest, like the last digit of a number.
         for argument in reversed(self.arguments):
             index, remainder = divmod(index, argument.n_names)
             names.append(argument.name_at(remainder))

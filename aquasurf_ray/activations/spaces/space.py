@@ -58,6 +58,7 @@ _FOUR_NODE = (
     "binary(unary(x),unary(unary(x)))",
     "nary(unary(x),unary(x),unary(x))",
 )
+# The keys are the arguments of `define`, so a new one needs no second mention.
 _KEYS = ("name", *SLOTS, "schemas", "names", "modules")
 
 
@@ -102,6 +103,7 @@ class SearchSpace:
         }
         parsed = tuple(parse_schema(text, lists) for text in schemas)
         for (i, first), (j, second) in combinations(enumerate(parsed), 2):
+            # An index must stand for one name, and a name for one index; extra names are compared one by one below.
             if first.overlaps(second):
                 raise SpaceError(f"schemas {schemas[i]!r} and {schemas[j]!r} have names in common")
         space = cls(name, parsed, _own_names(names, parsed), tuple(modules))
@@ -163,6 +165,8 @@ class SearchSpace:
             for name in sorted(self._operators())
             if not operator_named(name).built_in
         }
+        # What decides the functions, without the space's name: a renamed file is the same space, and its table is found
+        # on disk.
         definition = [VALUES_VERSION, [_listed(schema) for schema in self.schemas], self.own_names, user_defined]
         if self.grows:
             definition.append(["grows", GROWTH_VERSION, *_operators_of_the_user()])
@@ -261,6 +265,7 @@ def _arguments(content: Mapping[Any, Any], default_name: str) -> dict[str, Any]:
     if not isinstance(name, str) or not name:
         raise SpaceError(f"name must be text, got {shortened(str(name))}")
     lists = {key: _texts(key, value) for key, value in content.items() if key != "name"}
+    # Before the lists are checked, because the modules register the operators that they name.
     for module in lists.get("modules", ()):
         _import(module)
     return {"name": name, **lists}

@@ -93,6 +93,7 @@ def surrogate_names(regressors: Sequence[str], features: Sequence[str], spaces: 
         ("features", features, get_args(Features)),
         ("space", spaces, SPACES),
     ):
+        # Features have a word for their combination (both); regressors and spaces form ensembles.
         joined = option != "features"
         _check(option, [part for name in given for part in (name.split("+") if joined else [name])], known)
     return ["/".join(parts) for parts in product(regressors, features, spaces)]

@@ -17,6 +17,7 @@ COLUMNS = (
     "to top 1%",
     "never",
     "to top 0.1%",
+    # With a space, since a table needs different names: this one belongs to the top 0.1%.
     "never ",
     "regret",
     "rank corr.",
@@ -66,6 +67,7 @@ def _fewer(comparison: Comparison, policy: str) -> str:
     """Return how many times fewer evaluations than the reference; a bound if one median run never reached the goal."""
     top = comparison.tests[policy]["to_top_1"]
     ours, reference = (comparison.spread(name, "to_top_1").median for name in (policy, comparison.reference))
+    # A median beyond the budget is only known to be larger, so the ratio is a bound.
     never = ours > comparison.evaluations, reference > comparison.evaluations
     bound = {(True, False): "<", (False, True): ">"}.get(never, "")
     return "-" if all(never) else f"{bound}{top.times_less:.2f} [{top.low:.2f}, {top.high:.2f}]"

@@ -53,6 +53,7 @@ class Experiment:
 
 
 def _of(question: str, policies: Iterable[str]) -> Experiment:
+    # Lists below overlap where two of them have the same default; each variant is simulated once.
     return Experiment(question, tuple(map(Variant, dict.fromkeys(policies))))
 
 
@@ -171,6 +172,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "What does parallelism cost?",
         tuple(
             Variant(policy, workers)
+            # Random search loses no evaluations to parallelism, so it shows how much the surrogate loses.
             for policy in (ON_MAP, f"{ON_MAP}:pending=believer", "random")
             for workers in (1, 2, 4, 8, 16)
         ),

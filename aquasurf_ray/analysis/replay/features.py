@@ -67,6 +67,7 @@ def embedding_of(
             return kept_embedding(benchmark.outputs, np.full((n, 1), np.nan, dtype=np.float32), config)
         spectra = spectrum_rows(benchmark, fisher, weighting)
         if without_spectrum:
+            # The rows are shared by all searches on the benchmark.
             spectra = spectra.copy()
             spectra[sorted(without_spectrum)] = np.nan
         return kept_embedding(benchmark.outputs, spectra, config)

@@ -113,6 +113,7 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
         AnalysisError: the source has results of the benchmark's own task.
         BenchmarkError: there is no such source, or one of the two lacks the spectra.
     """
+    # All results in their true form do not depend on chance, so one prior serves all seeds.
     draw = seed % DRAWS if settings.search or settings.scores == "shuffled" else 0
     prior = made_once(benchmark, ("prior", settings, draw), lambda: _prior(settings, benchmark, draw))
     surrogate = settings.surrogate(benchmark)
@@ -121,6 +122,7 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
 
 def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
     other = _benchmark(settings.source)
+    # Knowing the answers is no transfer.
     if other.task == benchmark.task:
         raise AnalysisError(
             f"'{settings.source}' has results of {benchmark.task} itself; name another task's benchmark"

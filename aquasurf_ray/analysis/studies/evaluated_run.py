@@ -80,6 +80,7 @@ def read_evaluation(store: Store, name: str) -> Evaluation:
 def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
     if mean.mean is None:
         return None
+    # Equal means share a rank, and a function with a diverged training has no mean to be ranked by.
     return 1 + sum(other.mean is not None and other.mean > mean.mean for other in means)
 
 
@@ -87,6 +88,7 @@ def _differences(store: Store, run: Run, scores: Scores) -> list[PairedDifferenc
     """Return the differences to ReLU, corrected for the number of the other functions."""
     ids = [function.id for function in store.candidates(run.id)]
     reference = baseline_ids(store, run).get(REFERENCE)
+    # Somebody may evaluate functions without ReLU; gains are then unknown, not zero.
     if reference not in ids:
         return [PairedDifference(None, None)] * len(ids)
     place = ids.index(reference)

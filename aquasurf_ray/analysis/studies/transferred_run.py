@@ -71,6 +71,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])]
     compared = [paired_difference(row, reference) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
+    # Holm's correction counts the tests of selected functions only; the baselines are shown for comparison.
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
     found = [
         TransferredFunction(

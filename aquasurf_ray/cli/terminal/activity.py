@@ -25,6 +25,7 @@ def activity_document(activity: stored.RunActivity, causes: tuple[stored.Failure
 def standing(run: stored.Run, activity: stored.RunActivity) -> str:
     """Return the status of a run as it is and not as its driver left it: `dead` or `silent` instead of `running`."""
     driver = _driver_document(activity)
+    # A driver that was killed never wrote its end, so the stored status says `running` for ever.
     gone = run.status == "running" and driver is not None and driver["state"] != "alive"
     return str(driver["state"]) if gone and driver is not None else run.status
 
@@ -51,12 +52,14 @@ def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
     if owner is None:
         return None
     age, lease = activity.heartbeat_age, activity.lease_seconds
+    # A live driver renews its lease several times in this time; on another host, silence is all that can be seen.
     silent = age is not None and lease is not None and age > lease
     return {
         "host": owner.host,
         "pid": owner.pid,
         "since": activity.since,
         "heartbeat_age": age,
+        # Dead is certain (same host, no such process), so it comes before the guess from the heartbeat's age.
         "state": "dead" if is_dead(owner) else "silent" if silent else "alive",
         "stop_asked_by": asked.asked_by.host if asked else None,
     }
@@ -77,6 +80,7 @@ def _live_document(activity: stored.RunActivity) -> dict[str, Any] | None:
 
 def _worker_document(worker: stored.LiveWorker) -> dict[str, Any]:
     memory = worker.gpu_used_mb, worker.gpu_total_mb
+    # CPU workers, and GPUs that NVML cannot read, have no numbers.
     gb = None if None in memory else " of ".join(f"{mb / 1000:.1f}" for mb in memory if mb is not None)
     document = {"worker": worker.name, **{key: getattr(worker, key) for key in WORKER_COLUMNS if hasattr(worker, key)}}
     return document | {"gpu_gb": gb}

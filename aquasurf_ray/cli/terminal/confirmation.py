@@ -32,6 +32,8 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     )
     rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
     print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+    # The baselines were not selected for their scores, so what they lose is the effect of the new seeds and no
+    # shrinkage.
     if found.seed_effect is not None:
         change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
         print(f"\nThe baselines, which were not selected, {change} in the median: the effect of the seed alone.")
@@ -51,6 +53,8 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
             **_metrics(found, function),
             "seeds": function.confirmed.n,
             "diverged": function.confirmed.n_diverged,
+            # The table shows only Holm's p; somebody who tests a single function needs the p-value before the
+            # correction.
             "p_uncorrected": function.against_reference.p_value,
         }
         for function in found.functions

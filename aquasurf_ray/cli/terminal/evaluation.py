@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("rank", "name", "mean", "low", "high", "test", "gain", "p", "seeds", "diverged", "function")
 PAPER = ("rank", "name", "function", "mean", "95% interval", "test", "gain", "p", "seeds")
+# Four decimals are shown, so smaller p-values would print as 0, which no p-value is.
 SMALLEST_P = 1e-4
 
 
@@ -32,6 +33,7 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
     if form is Table.markdown:
         print_markdown(_title(found), PAPER, [_markdown(row, rows) for row in rows])
     elif form is Table.latex:
+        # Rank to the right; name and formula to the left; numbers to the right.
         print_latex(_title(found), PAPER, [_latex(row, rows) for row in rows], "rll" + "r" * (len(PAPER) - 3))
     elif form is Table.csv:
         print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
@@ -69,6 +71,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     """Return the cells behind the function, as plain text."""
     low, high, p, lost = row["low"], row["high"], row["p"], row["diverged"]
     return [
+        # A mean over the seeds that happened to survive would flatter the function.
         f"diverged with {lost}" if lost else cell(row["mean"]),
         "" if low is None else f"[{low:.4f}, {high:.4f}]",
         cell(row["test"]),
@@ -94,5 +97,6 @@ def _latex(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 def _best(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Return whether the mean is the best in the decimals that are shown."""
+    # Compared as printed: if two means look equal, both are bold, or a reader would ask why one is not.
     best = next((other["mean"] for other in rows if other["rank"] == 1), None)
     return best is not None and row["mean"] is not None and cell(row["mean"]) == cell(best)

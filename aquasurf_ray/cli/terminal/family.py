@@ -65,6 +65,7 @@ def _tree(
     if depth == _SHOWN_DEPTH:
         yield f"{rest}└─ ..."
         return
+    # Crossover makes the ancestors a graph; drawn as a tree, an unmarked one could be exponentially large.
     drawn.add(relative["function"])
     for number, parent in enumerate(parents, start=1):
         is_last = number == len(parents)

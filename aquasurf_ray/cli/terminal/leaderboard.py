@@ -20,6 +20,7 @@ _OF_ROW = (
     *_CONFIRMED,
     *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "baseline", "function"),
 )
+# Only these may be left out of a table: any other empty column says something about the run.
 _OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early")
 _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
@@ -102,4 +103,5 @@ def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> 
 
 def best_rows(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
     """Return the best `n` functions of a run and all its baselines, best first."""
+    # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
     return [row for row in opened.leaderboard(run_id=run.id) if row.rank <= n or row.baseline]

@@ -56,6 +56,7 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "reused": status.reused,
         "stopped_early": status.stopped_early,
         "candidates": status.n_candidates,
+        # Together: both need no further work, and the share of candidates that are prepared is what people wait for.
         "spectra": status.spectra_done + status.spectra_diverged,
         "metric": metric.name,
         "best": metric.value(status.best.score) if status.best else None,
@@ -74,6 +75,8 @@ def _settings(run: stored.Run) -> dict[str, Any]:
     """Return the settings that the run was created with, except the address, which may contain a password."""
     from aquasurf_ray.driver.config import SearchConfig
 
+    # A stored configuration also has keys that are no settings of this version: of the run's kind, or of another
+    # version.
     return {key: value for key, value in run.config.items() if key in SearchConfig.model_fields and key != "address"}
 
 

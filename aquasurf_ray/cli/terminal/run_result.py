@@ -27,11 +27,13 @@ def config_of(settings: dict[str, Any], example: str) -> SearchConfig:
     from aquasurf_ray.tasks.errors import TaskError
     from aquasurf_ray.tasks.registry import check_name
 
+    # The model cannot require the task, because a configuration file may name it as well as the command line.
     if not settings.get("task"):
         raise BadUse(f"no task given; name one, for example: {example}")
     config = make_config(settings)
     try:
         check_name(config.task)
+    # A misspelt name is found in the list of names, without importing PyTorch; a task of one's own is loaded later.
     except TaskError as error:
         raise BadUse(str(error)) from None
     return config
@@ -44,6 +46,7 @@ def print_result(result: RunResult, store: str | None, as_json: bool) -> None:
         print_json(run_document(result.name, store) | confirmed)
         return
     print_leaderboard(result.name, store, n=10, form=Format.table)
+    # The run is a confirmation itself, or a search that ended with one.
     confirmation = result.name if result.kind == "confirm" else result.confirmation
     if confirmation:
         print()
@@ -54,6 +57,7 @@ def print_result(result: RunResult, store: str | None, as_json: bool) -> None:
 def _print_next_steps(result: RunResult, store: str | None) -> None:
     name, where = shlex.quote(result.name), store_option(store)
     next_steps = {f"aquasurf top {name} -n 20": "more of the table"}
+    # Only a search has a budget; the other kinds end with their list of functions.
     if result.kind == "search":
         next_steps[f"aquasurf resume {name} --evaluations {2 * result.budget}"] = "continue with a larger budget"
     if result.kind != "confirm" and result.confirmation is None:

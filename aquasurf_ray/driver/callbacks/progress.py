@@ -16,6 +16,7 @@ from rich.text import Text
 
 from aquasurf_ray.driver.events import Event, Note, RunEnded, RunProgress, RunView
 
+# A cluster has hundreds of workers, and a line of a log must stay readable.
 RUNNING_SHOWN = 4
 
 
@@ -39,6 +40,7 @@ class Lines:
                 print(line_of(event.view, pace), file=sys.stderr, flush=True)
 
     def _pace_of(self, view: RunView) -> str:
+        # Reused results arrive at once, and would make the rate far too high.
         done, wanted = view.evaluations - view.reused, view.evaluations_wanted - view.reused
         if self._pace is None:
             self._pace = Pace(done)
@@ -80,6 +82,7 @@ class Bars:
 
     def close(self) -> None:
         """Release the terminal. The bars stay visible, without the work under way; more progress starts new ones."""
+        # The last line stays on the terminal, where finished work would look like work under way.
         self._says.plain = self._says.plain.partition("  now: ")[0]
         self._live.stop()
         self._pace = None
@@ -116,10 +119,12 @@ class Pace:
         """
         if self._started is None:
             self._started = now
+        # From the first look on, not from the start of the process: connecting to Ray is no work on evaluations.
         elapsed, new = now - self._started, done - self._before
         if new <= 0 or elapsed <= 0:
             return ""
         rate = new / elapsed
+        # A training of an hour is 0.0/s; slow work is given in seconds each.
         per = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
         if done >= wanted:
             return per

@@ -23,6 +23,7 @@ from aquasurf_ray.driver.events import (
 )
 
 WORKER_STATES = ("starting", "idle", "busy", "retired")
+# Buckets from the fastest to the slowest that occurs, about half a decade apart: enough to see where time goes.
 SUGGESTION_SECONDS = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0]
 TRAINING_SECONDS = [1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0]
 WRITE_SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0]
@@ -48,6 +49,7 @@ class PrometheusMetrics:
             self._evaluations.inc(1, self._tags | {"status": event.status})
             if event.seconds:
                 self._training.observe(event.seconds, self._tags)
+        # Not each attempt: a retry that succeeds would be counted twice.
         elif isinstance(event, EvaluationFailed) and event.final:
             self._evaluations.inc(1, self._tags | {"status": "failed"})
         elif isinstance(event, FunctionSuggested):
@@ -62,6 +64,7 @@ class PrometheusMetrics:
         self._queued.set(view.queued, self._tags)
         if view.best:
             self._best.set(view.best[1], self._tags | {"metric": _ascii(view.metric)})
+        # All states at each time, or a state without workers would keep its last number for ever.
         for state in WORKER_STATES:
             self._workers.set(view.workers.get(state, 0), self._tags | {"state": state})
 

@@ -21,6 +21,7 @@ from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.runs import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
+# Taken: another run trains it. To this run it is running either way; `ours` tells which.
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
 

@@ -60,6 +60,7 @@ class Preparation:
     def submit(self, slot: Slot) -> bool:
         """Submit spectra or costs, whichever are further behind, to an idle worker; return False if none are left."""
         self._read_costs_of_new_devices()
+        # The surrogate needs both of a candidate, so neither kind may run far ahead of the other.
         if self._is_behind(self._without_cost(), self._without_spectrum()):
             return self._submit_costs(slot) or self._submit_spectra(slot)
         return self._submit_spectra(slot) or self._submit_costs(slot)
@@ -81,6 +82,7 @@ class Preparation:
     def _new_coverage(self, replies: Sequence[SpectrumReply]) -> str | None:
         """Return the sentence on the weights that the spectra cover, and report it, the first time it is known."""
         coverage = next((reply.coverage for reply in replies if reply.coverage is not None), None)
+        # All spectra are of one network, so the first answer says it for all.
         if coverage is None or self._coverage is not None:
             return None
         self._coverage = coverage
@@ -101,6 +103,8 @@ class Preparation:
         if self._context.clock() - self._synced_at <= SHARED_SECONDS:
             return
         self._synced_at = self._context.clock()
+        # Another run may have measured on a device that no worker here has; those costs are of no use, so only ours are
+        # read.
         self._read_costs(self._devices)
         missing = [function.id for function in self._without_spectrum()]
         if missing:
@@ -139,6 +143,7 @@ class Preparation:
 
     def _fail(self, queue: CandidateQueue, functions: list[FunctionRecord], outcome: Outcome, lacks: str) -> None:
         error = outcome.fault or ""
+        # Those that have attempts left are queued for another worker and not reported.
         for function in queue.failed(functions, outcome.slot):
             self._context.events.note(f"{function.name} stays without {lacks}: {error}")
             self._on_failure(error)
@@ -191,6 +196,7 @@ def store_costs(
     measured = list(zip(functions, replies, workers, strict=True))
     records = [cost_record(f.id, r.cost, worker) for f, r, worker in measured if r.cost is not None]
     context.store.record_costs(context.lease, records)
+    # The store keeps the first measurement of a function and device, so that all runs decide by the same number.
     for device in {record.device for record in records}:
         ids = [record.function_id for record in records if record.device == device]
         context.history.add_costs(context.store.costs(context.lease.task_id, ids, device=device).values())

@@ -82,6 +82,7 @@ def execute(store: Store, spec: RunSpec, workers: Workers, events: Events, stop:
     with _callbacks(store, spec, events):
         events.emit(beginning_of(store, spec, workers))
         try:
+            # The end is an event, too, whatever ended the session: a log without one means that the process was killed.
             result = _carry_out(session, spec)
         except BaseException as error:
             events.emit(RunEnded(_status(error), text_of(error), time.monotonic() - session.started))
@@ -112,6 +113,7 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
     store, events, suggests = session.store, session.events, KINDS[spec.run.kind].suggests
     with _leased(store, spec) as leased:
         if not suggests:
+            # Here and not when the run was created: `resume` requests again what a killed driver had no time for.
             _request_all(store, spec.run)
         lacks: list[str] = []
         with Trackers(spec.config.log_to, spec.run.name, events) as trackers, events.subscribed(trackers):
@@ -127,7 +129,10 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
                     raise TaskAtFault(f"{error}; once it is mended: {resume_command(store, spec)}") from error
                 if leased.end is not None:
                     break
+                # A build with a gap is no benchmark, but the other kind of Fisher information is still worth computing
+                # first.
                 lacks += [text] if (text := missing(history)) else []
+        # Raised after the workers are gone, so that the message is the last thing that the user sees.
         if leased.end is not None and leased.end.is_stop:
             raise Interrupted(f"{leased.end.text}; to continue: {resume_command(store, spec)}")
         if leased.end is None and lacks and not suggests:
@@ -171,6 +176,7 @@ def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
     except LeaseLost:  # the lease is another driver's now, and must not be released here
         raise
     except BaseException as error:
+        # Also after KeyboardInterrupt: a lease that is not released blocks `resume` until it expires.
         _release(store, lease, _status(error), text_of(error))
         if isinstance(error, StoreError):
             raise RunFailed(f"{error}; everything finished is stored, to continue: {resume}") from error
@@ -230,6 +236,7 @@ def _suggester(context: RunContext, budget: int, workers: Workers) -> Suggester:
     """Return a suggester; for many workers, one that computes suggestions ahead."""
     growth = growth_of(context, budget)
     n_start = None if growth is None else growth.n_start
+    # One suggestion at a time is the reproducible way: with one worker and one seed, a run can be repeated exactly.
     if workers.n < MANY_WORKERS:
         return Suggester(context, surrogate_of(context, n_start), growth)
     return AheadSuggester(context, surrogate_of(context, n_start, in_process=False), budget, growth)

@@ -26,6 +26,7 @@ class RunSpec:
     task: Task
     import_task: bool
     budget: int
+    # Both are replaced in simulations and tests: the loop cannot tell a simulated worker from a real one.
     worker: type = Worker
     make_pool: Callable[..., WorkerPool] = WorkerPool
 

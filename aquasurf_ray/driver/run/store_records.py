@@ -19,6 +19,7 @@ from aquasurf_ray.workers.result import TrainingResult
 
 def evaluation_result(result: TrainingResult, worker: str) -> EvaluationResult:
     """Return a training's result, with metrics, measurements, learning curve and learned values, for the store."""
+    # By name and all of them: a metric that the store does not know is an error here, not a silent loss.
     epochs = tuple(EpochRecord(**vars(epoch)) for epoch in result.epochs)
     return EvaluationResult(**vars(result) | {"worker": worker, "epochs": epochs})
 

@@ -57,6 +57,7 @@ def result_of(
 
 def beginning_of(store: Store, spec: RunSpec, workers: Workers) -> RunBegan:
     """Return the first event of a session."""
+    # Host and process, so that somebody who finds the log knows where to look for the driver.
     me = this_process()
     return RunBegan(
         kind=spec.run.kind,
@@ -91,6 +92,7 @@ def note_conditions(history: History, spec: RunSpec, events: Events) -> None:
 def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterator[str]:
     """Yield the notes on a run that has ended; `resume` is the command that continues it."""
     done = f"{result.evaluations} evaluations, {result.seconds:.0f} s in this session"
+    # A stop condition leaves budget over, so only then is there something to continue.
     if result.ended is None:
         yield f"run '{result.name}' is finished: {done}"
     else:
@@ -116,6 +118,7 @@ def resume_command(store: Store, spec: RunSpec) -> str:
     if spec.config.store is None:
         return command
     shown = store.safe_url
+    # A password must not reach a terminal's scroll-back or a log, so the URL is not repeated.
     return f"{command} --store {shlex.quote(shown) if '***' not in shown else '(the same URL)'}"
 
 

@@ -23,8 +23,10 @@ def refuse_task_without_baseline(context: RunContext, budget: Budget) -> None:
         TaskAtFault: with the most frequent reason.
     """
     evaluations, n = context.history.evaluations, len(budget.baselines)
+    # One function that trains shows that task, data and learning rate can work.
     if n == 0 or context.history.best() is not None:
         return
+    # While a baseline is under way or queued, it may still train.
     if evaluations.n(status=BAD) - evaluations.n(status=BAD, but="baseline") < n:
         return
     bad = [each for each in evaluations.values() if each.status in BAD]
@@ -33,6 +35,7 @@ def refuse_task_without_baseline(context: RunContext, budget: Budget) -> None:
     reason, count = reasons.most_common(1)[0]
     verbs = {status: sum(record.status == status for record in records) for status in ("diverged", "failed")}
     counted = " and ".join(f"{number} {status}" for status, number in verbs.items() if number)
+    # `diverged` is final and the surrogate's evidence, so it must not stay in the store for a fault of the task.
     context.store.reopen_diverged(context.lease, [each.evaluation_id for each in bad])
     raise TaskAtFault(
         f"no baseline trains ({counted}; {count} of {n}: {reason}), so the fault is the task's and not the functions': "

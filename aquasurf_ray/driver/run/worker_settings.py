@@ -21,10 +21,12 @@ def worker_settings(
     """
     return WorkerSettings(
         task=task,
+        # Ray starts workers in a folder of its own, where a task beside the user's script would not be found.
         import_from=str(Path.cwd()),
         modules=config.modules,
         storage=storage,
         gpu=gpu,
+        # A worker with half a core still needs one thread.
         threads=max(1, int(config.cpus_per_worker)),
         fisher=config.fisher,
         spectrum_seed=config.training_seed,

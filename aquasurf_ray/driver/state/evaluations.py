@@ -77,6 +77,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
     def put(self, evaluation: EvaluationState) -> None:
         """Add an evaluation, or replace the known state of one."""
         number, before = evaluation.evaluation_id, self._by_id.get(evaluation.evaluation_id)
+        # The order of requests, not of numbers: another run may have created the evaluation earlier.
         self._order.setdefault(number, len(self._order))
         self._asked_for.add(evaluation.function_id)
         if before is not None:
@@ -86,7 +87,9 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         _set_member(self._open, number, evaluation.status in OPEN)
         _set_member(self._elsewhere, number, evaluation.elsewhere)
         if evaluation.status == "queued" and (before is None or _rank(before) != _rank(evaluation)):
+            # False sorts first, so begun evaluations precede new ones.
             heapq.heappush(self._queue, (not evaluation.begun, self._order[number], number))
+        # `observe` of the surrogate reads this list, so a result must appear once each time it becomes known.
         if evaluation.status in FINAL and (before is None or before.status not in FINAL):
             self._ended.append(number)
         if _is_scored(evaluation) and evaluation.score is not None:
@@ -142,6 +145,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
             # `put` leaves outdated entries in the heap; they are dropped here.
             if evaluation.status == "queued" and evaluation.begun is not fresh:
                 found[entry] = evaluation
+                # Those of the next origin wait for the next call, and go back into the heap below.
                 if evaluation.origin != next(iter(found.values())).origin:
                     break
         for entry in found:
@@ -185,6 +189,7 @@ def beyond(snapshot: Snapshot, budget: int) -> list[int]:
     counted = [
         each for each in snapshot.evaluations if each.origin != "baseline" and each.evaluation.status != "failed"
     ]
+    # Requests stay: somebody asked for them, while suggestions can be made again.
     suggested = [each for each in counted if each.origin == "suggestion" and each.evaluation.status in OPEN]
     n = max(0, len(counted) - budget)
     return [each.evaluation.id for each in suggested[max(0, len(suggested) - n) :]] if n else []

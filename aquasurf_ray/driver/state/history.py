@@ -77,6 +77,7 @@ class History:
         """Return the candidates that cost more than `max_cost` times ReLU on some device, or cannot be measured."""
         if max_cost is None:
             return set()
+        # A cost that cannot be measured counts as too high: the limit is a promise about every function trained.
         return {f.id for f in self.candidates if f.id in self.costs_failed or self._is_too_costly(f.id, max_cost)}
 
     def _first(self, n: int, functions: list[FunctionRecord]) -> list[FunctionRecord]:

@@ -74,6 +74,7 @@ def start_build(
     config = config.with_default_surrogate(EARLIER_SURROGATE).model_copy(update=fixed)
     loaded = loaded_task(task, config)
     loaded_space = load_space(config.space)
+    # A space may name the modules of its operators; workers need them, too.
     modules = tuple(dict.fromkeys((*config.modules, *loaded_space.modules)))
     rows = space_rows(loaded_space, loaded.baselines, config.baselines)
     config = config.model_copy(update={"modules": modules, "evaluations": len(rows) * seeds})
@@ -84,12 +85,14 @@ def start_build(
         "seeds": seeds,
         "fishers": fishers,
     }
+    # The same command again finds the same run: that is what makes a build resumable without a name.
     name = config.name or f"build-{digest(identity)[:8]}"
 
     with Command(config, callbacks) as command:
         run = command.find_or_create("build", name, config, loaded, identity, rows)
         result = command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))
     if output is not None:
+        # Opened again, because the command has closed its store with the workers.
         with Store.open(store_url(config.store), create=False) as store:
             export_benchmark(store, name, output)
     return result
@@ -97,6 +100,7 @@ def start_build(
 
 def _fishers(text: str) -> list[str]:
     kinds = get_args(Fisher)
+    # In the order given, each once: spectra are computed in this order.
     found = list(dict.fromkeys(part.strip() for part in text.split(",")))
     wrong = [part for part in found if part not in kinds]
     if wrong:

@@ -55,6 +55,7 @@ class Command:
         self._workers: Workers | None = None
 
     def __enter__(self) -> Command:
+        # An existing database is opened first: a finished run is then answered without starting Ray.
         if self._store is None and Store.exists(store_url(self._config.store)):
             self._open()
         return self
@@ -128,6 +129,7 @@ class Command:
         self._stop.install()  # again, since `ray.init` replaces signal handlers
         workers = workers_after_waiting(self._config, lambda: self._stop.received)
         if workers.shared:
+            # A cluster shared with other runs: begin with a fair share, and let `FairShare` grow it.
             workers = replace(workers, n=first_workers(workers))
         if self._stop.received:
             raise Interrupted(f"stopped by {self._stop.received} while Ray started; nothing was begun")

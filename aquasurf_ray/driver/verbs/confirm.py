@@ -61,6 +61,7 @@ def confirm(
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
         check_confirmable(run)
+        # The search may have used up its time budget; a confirmation on its own begins without one.
         config = make_config({**stored_values(run), "time_budget": None, **changes, "store": store, "seeds": seeds})
         with Command(config, callbacks, opened) as command:
             return _confirm(command, opened, run, config, top, task, worker)
@@ -121,6 +122,7 @@ def _confirm(
     loaded = loaded_task(task or config.task, config)
     rows = unique_rows([*(row.function for row in best), *baseline_names(config.baselines), *loaded.baselines])
     config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
+    # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(
             f"task '{loaded.name}' is not what it was when run '{run.name}' began, so its winners are of another task"
@@ -129,6 +131,7 @@ def _confirm(
         **config.identity(),
         "task_digest": loaded.digest,
         "confirms": run.name,
+        # Part of the identity: after a longer search with other winners, a new confirmation begins.
         "functions": sorted(row.name for row in rows),
         "seeds": config.seeds,
         "first_seed": config.training_seed + 1,

@@ -84,10 +84,12 @@ def known_run(store: Store, name: str | None, identity: dict[str, Any]) -> Run |
     """Return the run of this name if it has this identity, in which case its candidates need not be drawn again."""
     runs = {run.name: run for run in store.runs()}
     run = runs.get(name or "")
+    # Drawing from a four-node space takes seconds, which resuming need not cost.
     return run if run is not None and run.config_digest == digest(identity) else None
 
 
 def free_name(store: Store, base: str) -> str:
     """Return the first free name among `digits-1`, `digits-2`, ..."""
     taken = {run.name for run in store.runs()}
+    # Of n + 1 names, n taken ones leave at least one.
     return next(name for n in range(1, len(taken) + 2) if (name := f"{base}-{n}") not in taken)

@@ -59,6 +59,7 @@ def start_evaluation(
     identity = {
         **config.identity(),
         "task_digest": loaded.digest,
+        # Sorted, so that the same functions in another order are the same run.
         "functions": sorted(row.name for row in rows),
         "seeds": seeds,
     }

@@ -25,5 +25,6 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
         rows = unique_rows(functions)
         gated = config.health_gate == "on"
         ids = opened.add_functions(rows)
+        # A training that a median rule stopped does not answer a request: somebody wants to know the score.
         proposals = opened.propose(run.id, ids, config.training_seed, accept_stopped=False, accept_refused=gated)
         return [(row.name, proposal) for row, proposal in zip(rows, proposals, strict=True)]

@@ -13,6 +13,7 @@ from aquasurf_ray.analysis.benchmarks.parquet import SHIPPED
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
 from aquasurf_ray.store import Run
 
+# Written by their commands below (task, space, evaluations), or without influence on results (name, store, address).
 _NOT_REPEATED = frozenset({"task", "store", "address", "name", "space", "evaluations"})
 _OF_TRAINING = CONDITIONS - {"seeds", "confirm", "until"} | {"modules"}
 
@@ -43,6 +44,7 @@ def _words(run: Run) -> list[str]:
 
 def _imported(file: str) -> str:
     """Return the file of an import, or the name of a shipped benchmark."""
+    # A shipped benchmark is known by its name; its path differs from installation to installation.
     return file.removesuffix(".parquet") if (SHIPPED / file).is_file() else file
 
 
@@ -51,6 +53,7 @@ def _options(config: dict[str, Any], repeated: frozenset[str]) -> list[str]:
     words: list[str] = []
     for key in (key for key in config if key in fields and key in repeated - _NOT_REPEATED):
         value, default = config[key], fields[key].default
+        # JSON has no tuples, so a stored tuple is a list.
         if value is None or value == (list(default) if isinstance(default, tuple) else default):
             continue
         values = value if isinstance(value, list) else [value]

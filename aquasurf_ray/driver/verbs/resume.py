@@ -65,6 +65,7 @@ def resume_run(
     changed = [key for key in given if key not in CONDITIONS and _differs(run, config, key)]
     if changed:
         raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")
+    # Otherwise the run would end at once, and `resume --evaluations 80` would do nothing.
     if "until" not in given and _is_reached(store, run, config.until):
         config = config.model_copy(update={"until": None})
     loaded = loaded_task(task or config.task, config)
@@ -102,6 +103,7 @@ def _new_budget(store: Store, run: Run, evaluations: int) -> int:
         for (origin, status), n in store.status(run.id).by_origin.items()
         if origin != "baseline" and status in ("done", "diverged")
     )
+    # Results cannot be taken back, so the budget cannot fall below them.
     if evaluations < min(done, run.budget or 0):
         raise BadUse(
             f"run '{run.name}' has done {done} evaluations, and --evaluations can lower its budget to that, "

@@ -24,6 +24,7 @@ from aquasurf_ray.tasks.task import Splits
 
 FOLDER = "imagenet"
 N_CLASSES = 1000
+# As many images as the test split has (50,000), so that both estimates are equally precise.
 HELD_OUT = 0.04
 ARCHIVES = "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz"
 
@@ -59,6 +60,7 @@ class ImageNet:
     def download(self, folder: Path) -> None:
         """Unpack the archives in `folder/imagenet`, unless they are unpacked."""
         for split in ("train", "val"):
+            # Unpacking 1.3 million files takes long and is not resumed, so a tree that exists is left alone.
             if not (folder / FOLDER / split).is_dir():
                 datasets.ImageNet(str(folder / FOLDER), split=split)
 

@@ -29,6 +29,7 @@ def check_files(data_set: str, files: Sequence[tuple[str, str]], folder: Path, t
     """
     from torchvision.datasets.utils import check_md5
 
+    # Absent before damaged: the digests of large files take seconds each.
     absent = [name for name, _ in files if not (folder / name).is_file()]
     if absent:
         raise missing(data_set, f"no file {', '.join(absent)}", folder, task)

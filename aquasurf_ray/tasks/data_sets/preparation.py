@@ -45,6 +45,7 @@ class Preparation:
         if self.rand_augment:
             operations, magnitude = self.rand_augment
             steps.append(v2.RandAugment(operations, magnitude))
+        # RandAugment works on PIL images and erasing on tensors, hence this order.
         steps += self._to_input()
         if self.erasing:
             steps.append(v2.RandomErasing(self.erasing))

@@ -84,12 +84,15 @@ class TokenData:
             tokens = torch.empty(0)
         if tokens.dim() != 1 or tokens.is_floating_point() or len(tokens) == 0:
             raise TaskError(f"text must be a text, a row of integers, or a list of these, got {type(text).__name__}")
+        # An embedding that is asked for a token outside its table stops a GPU with an assertion that names no cause.
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= self.vocabulary:
             raise TaskError(f"tokens must lie in [0, {self.vocabulary}), the model's vocab_size, got {low} to {high}")
         return tokens.long()
 
     def _pieces(self, tokens: Tensor) -> TensorDataset:
+        # One less, because the last token is a target only. The rest that fills no piece is dropped, so that none is
+        # padded.
         n = (len(tokens) - 1) // self.length
         if n < 1:
             raise TaskError(
@@ -101,6 +104,7 @@ class TokenData:
         return TensorDataset(tokens[:end].reshape(shape), tokens[1 : end + 1].reshape(shape))
 
     def _padded(self, documents: Sequence[Tensor]) -> PaddedTokens:
+        # Not from the last token, which has no next one.
         starts = [(document, start) for document in documents for start in range(0, len(document) - 1, self.length)]
         if not starts:
             raise TaskError("each split needs a document of two tokens or more; give more documents, or one text")
@@ -128,9 +132,12 @@ class PaddedTokens(Dataset[Any]):
 
 
 def _is_documents(source: Any) -> bool:
+    # A list of numbers is one document's tokens; a list of anything else is a list of documents.
     return isinstance(source, list | tuple) and len(source) > 0 and not isinstance(source[0], int)
 
 
 def _cut(whole: Any, n: int) -> tuple[Any, Any, Any]:
+    # In order and not at random: neighbouring pieces of one text share words, which a random split would leak to the
+    # test.
     first, second = (round(share * n) for share in SHARES)
     return whole[:first], whole[first:second], whole[second:]

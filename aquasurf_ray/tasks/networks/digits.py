@@ -46,6 +46,8 @@ def digits_network(activation: ActivationFactory) -> nn.Module:
         activation(),
         nn.Conv2d(48, 48, 3, stride=2, padding=1),
         activation(),
+        # No activation after the last convolution: its outputs are averaged to logits, which must be able to be
+        # negative.
         nn.Conv2d(48, 10, 1),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -58,12 +60,14 @@ def digits_data() -> Splits:
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
+    # Two cuts, both stratified: with 45 test images a class, a random cut would leave the classes out of balance.
     train_x, rest_x, train_y, rest_y = train_test_split(
         images, labels, test_size=898, random_state=SPLIT_SEED, stratify=labels
     )
     val_x, test_x, val_y, test_y = train_test_split(
         rest_x, rest_y, test_size=449, random_state=SPLIT_SEED, stratify=rest_y
     )
+    # Of the training pixels only, or the test images would take part in the preparation.
     mean, deviation = train_x.mean(), train_x.std()
 
     def examples(x: object, y: object) -> TensorDataset:

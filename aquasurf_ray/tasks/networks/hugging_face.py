@@ -69,12 +69,18 @@ def hugging_face_language_model(
     """
     if not is_configuration(configuration):
         raise TaskError(f"configuration must be one of transformers, got {type(configuration).__name__}")
+    # Models with rotary or relative positions may name no limit.
     longest = getattr(configuration, "max_position_embeddings", None) or LENGTH
     length = min(LENGTH, longest) if length is None else length
     require(1 <= length <= longest, "length", length, f"between 1 and {longest}, the model's positions")
     padding = configuration.pad_token_id
     data = TokenData(
-        text_or_tokens, length, configuration.vocab_size, tokenizer, padding if isinstance(padding, int) else 0
+        # Some models list several padding tokens or none. Any token will do: the mask and the target -100 hide it.
+        text_or_tokens,
+        length,
+        configuration.vocab_size,
+        tokenizer,
+        padding if isinstance(padding, int) else 0,
     )
     network = network_from(configuration, only, model_class=model_class, gated=gated)
     return Task(
@@ -85,5 +91,6 @@ def hugging_face_language_model(
         objective=language_modelling(),
         version=version,
         baselines=GATED_BASELINES if network.is_gated else (),
+        # Each position counts as an output, so 32 examples give as many gradients as 4,096 images.
         spectrum_batch_size=32,
     )

@@ -24,7 +24,7 @@ MULTIPLE = 8
 """Hidden widths are multiples of it, because matrix products on GPUs are fastest then."""
 
 GATED_BASELINES = ("gelu(x)", "x", "sin(x)")
-"""What GEGLU, bilinear and SinGLU have as act. Those of GLU, ReGLU and SwiGLU are among the paper's baselines."""
+"""The activations of GEGLU, bilinear and SinGLU; those of GLU, ReGLU and SwiGLU are baselines of the paper already."""
 
 
 def gated_width(hidden: int) -> int:
@@ -107,7 +107,10 @@ class _Block:
         hidden = gated_width(self.hidden) if gated else ungated_width(self.hidden)
         new = kind(self.width, hidden, nn.SiLU, bias=bias, dropout=self.dropout)
         for layer in (m for m in new.modules() if isinstance(m, nn.Linear)):
+            # The deviations carry the model's own initialisation over, such as GPT-2's smaller one of residual
+            # projections.
             before = self.down if layer is new.down_proj else self.up
+            # A model without memory (device meta) has no numbers; it is only built to be looked at.
             deviation = 0.0 if before.weight.is_meta else float(before.weight.detach().std())
             nn.init.normal_(layer.weight, std=deviation)
             if layer.bias is not None:
@@ -143,9 +146,11 @@ def _block(module: nn.Module) -> _Block | None:
     functions = [child for child in children if is_of(child, ACTIVATIONS | GATES)]
     layers = [child for child in children if child not in functions]
     sizes = [_sizes(layer) for layer in layers]
+    # Anything else with weights, such as a norm inside, would be lost in the exchange.
     if len(functions) != 1 or None in sizes or len(layers) not in (2, 3):
         return None
     *ups, (hidden, width) = [size for size in sizes if size is not None]
+    # Some models keep both halves of a gate in one matrix, twice as wide as the hidden layer.
     is_gated = is_gated_feed_forward(module) and (len(ups) == 2 or ups[0][1] == 2 * hidden)
     wanted = [(width, 2 * hidden)] if is_gated and len(ups) == 1 else [(width, hidden)] * (2 if is_gated else 1)
     if ups != wanted:

@@ -47,11 +47,13 @@ def draw(chart: Chart, path: Path) -> None:
         raise AnalysisError(f"picture '{path}' would be empty: {chart.words}")
     columns = min(_COLUMNS, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
+    # A single panel gets the width of a text column; several share a page.
     size = (4.2 * columns if columns > 1 else 7.0, rows * chart.height / _PIXELS_AN_INCH)
     figure = new_figure(figsize=size, dpi=200)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, panel in zip(grid.flat, chart.panels, strict=False):
         _draw_panel(axes, panel)
+    # The last row of the grid may have places without a panel.
     for axes in grid.flat[len(chart.panels) :]:
         axes.set_visible(False)
     write_picture(figure, path)
@@ -67,6 +69,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.equal:
         axes.set_aspect("equal")
     handles, labels = axes.get_legend_handles_labels()
+    # A legend with one entry repeats the title.
     if panel.legend and len(labels) > 1:
         axes.legend(handles, labels, frameon=False, fontsize=7)
 

@@ -19,6 +19,7 @@ def costs(findings: Findings) -> Chart | None:
         return None
     best = front(rows)
     scores = np.array([row.score for row in rows])
+    # One function that barely trained would squeeze all others into a line at the top.
     floor = lowest_shown(scores)
     marks: list[Mark] = []
     for baseline, name in ((False, "functions"), (True, "baselines")):
@@ -28,6 +29,7 @@ def costs(findings: Findings) -> Chart | None:
             y = np.array([findings.value(max(row.score, floor)) for row in group])
             points = Points(name, x, y, tuple(row.function for row in group))
             marks.append(replace(points, colour=GREY, symbol="square") if baseline else points)
+    # By rising cost, as a step line is drawn; the front is given best first, which is most expensive first.
     ascending = [row for row in reversed(best) if row.score >= floor]
     x = np.array([row.time_ratio for row in ascending], dtype=np.float64)
     y = np.array([findings.value(row.score) for row in ascending])

@@ -16,6 +16,7 @@ def learning(findings: Findings) -> Chart | None:
     for row in (row for row in findings.board if row.baseline):
         epochs = findings.curves.get(row.evaluation_id, ())
         if epochs:
+            # Eight baselines are one entry of the legend.
             named = not any(mark.name == "baselines" for mark in marks)
             marks.append(Line("baselines", *_curve(findings, epochs), GREY, dash="dot", width=1, shown=named))
     for number, row in enumerate(findings.best_functions[:CURVES]):
@@ -31,6 +32,7 @@ def learning(findings: Findings) -> Chart | None:
 
 
 def _curve(findings: Findings, epochs: tuple[EpochRecord, ...]) -> tuple[Floats, Floats]:
+    # Reports through Tune may lack the metric in some epochs.
     known = [epoch for epoch in epochs if epoch.val_score is not None]
     values = np.array([findings.value(epoch.val_score) for epoch in known])
     return np.array([epoch.epoch for epoch in known], dtype=np.float64), values

@@ -13,6 +13,7 @@ from aquasurf_ray.store import RequestedEvaluation
 
 def usage(findings: Findings) -> Chart | None:
     """Draw the trainings of this run by worker over time, and their peak memory where the device reports it."""
+    # Reused results took the time of another run's workers.
     trained = [request for request in findings.finished if not request.reused and _times(request) is not None]
     if not trained:
         return None
@@ -35,6 +36,7 @@ def _words(
     own: list[RequestedEvaluation], workers: tuple[str, ...], start: np.ndarray, end: np.ndarray, unit: float
 ) -> str:
     trained = sum(request.evaluation.seconds or 0.0 for request in own)
+    # From the first training to the last end, so a pause between two sessions counts as idle.
     n, wall = len(set(workers)), float(end.max() - start.min()) * unit
     devices = sorted({f"{w.evaluation.n_devices or 1} x {w.evaluation.device}" for w in own if w.evaluation.device})
     busy = (
