@@ -37,7 +37,7 @@ LEARNED_BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class SurrogateSettings:
-    """How a surrogate is made. The settings after `space` have the paper's values as defaults.
+    """The settings of a surrogate. Those after `space` have the paper's values as defaults.
 
     Args:
         regressor: a name in `surrogate.regressors.REGRESSORS`.

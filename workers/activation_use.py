@@ -1,4 +1,4 @@
-"""Whether a network uses the activation that its factory is given: two functions must give two different outputs.
+"""A check that a network uses the activation that its factory is given: two functions must give two different outputs.
 
 A network that makes the searched function and then calls another one in its own code trains to the same result with
 every candidate, so a search on it finds nothing. Weights that begin at zero, such as those of a last layer or of a

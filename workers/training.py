@@ -85,8 +85,8 @@ def train(
         on_epoch: called after each epoch, on rank 0.
         stop_rule: the rule to end early by; the result is then `done`, with `stopped_early` and all metrics, including
             the test metrics.
-        gate: the limits of the first training step (`workers.engine.health`), beyond which nothing is trained; None
-            turns the gate off.
+        gate: the limits of the first training step (`workers.engine.health`), beyond which nothing is trained; with
+            None, training begins without this check.
         ranks: this process's place among the processes that train together. All must call `train` with the same
             arguments, and all get the same result, except for their own peak memory.
         loader_workers: data-loading processes, for data sets that do not fit in memory.

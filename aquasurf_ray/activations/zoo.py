@@ -75,7 +75,7 @@ def baseline_names(which: BaselineSet = "paper") -> tuple[str, ...]:
 
 
 def name_of(expression: Expression | str) -> str | None:
-    """Return the zoo's name of a function, or None; functions are told apart by their fingerprints.
+    """Return the zoo's name of a function, or None; functions are compared by their fingerprints.
 
     >>> name_of("mul(sigmoid(mul(x,1.702)),x)")
     'quick_gelu'

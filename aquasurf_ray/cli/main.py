@@ -147,7 +147,7 @@ def main(arguments: list[str]) -> int:
 def _warn_of_passwords(arguments: list[str]) -> None:
     """Warn of passwords on the command line, which every user of the machine can read while the command runs."""
     if any(PASSWORD_IN_URL.search(argument) for argument in arguments):
-        text = "a password on the command line is seen by all who may list processes"
+        text = "a password on the command line is visible to everybody who can list processes"
         print(f"aquasurf: {text}; put the URL into AQUASURF_STORE, or the password into ~/.pgpass", file=sys.stderr)
 
 

@@ -246,7 +246,7 @@ class LoggedError(Event):
 
 @dataclass(frozen=True)
 class RunProgress(Event):
-    """How the run stands now, up to ten times a second; not in the log."""
+    """The present state of the run, up to ten times a second; not in the log."""
 
     name = "progress"
     logged = False

@@ -124,7 +124,7 @@ def part_of(inputs: Inputs, part: slice | Tensor, n: int) -> Inputs:
         TaskError: a tensor does not have the examples in its first dimension.
     """
     for name, leaf in _leaves(inputs):
-        # A tensor shared by all examples, such as a position grid, cannot be told from one with the batch elsewhere.
+        # A tensor that all examples share, such as a position grid, looks like one with the batch elsewhere.
         if leaf.dim() == 0 or len(leaf) != n:
             place = f" under '{name}'" if name else ""
             raise TaskError(

@@ -87,7 +87,7 @@ def is_sum(loss: Loss | None) -> bool:
 
 
 def loss_of_probabilities(loss: Loss) -> Loss:
-    """Return a loss for targets that are probabilities, beside which PyTorch refuses an `ignore_index` of 0 or more.
+    """Return a loss for targets that are probabilities, with which PyTorch refuses an `ignore_index` of 0 or more.
 
     >>> loss = loss_of_probabilities(nn.CrossEntropyLoss(ignore_index=255))
     >>> round(loss(torch.zeros(1, 4), torch.full((1, 4), 0.25)).item(), 4)

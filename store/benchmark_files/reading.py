@@ -54,7 +54,8 @@ def read_benchmark(
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) == _SQLITE:
                 raise BenchmarkFileError(
-                    f"'{path}' is a SQLite database; import reads Act-Bench files (JSON) and our Parquet"
+                    f"'{path}' is a SQLite database; import reads Act-Bench files (JSON) and Parquet files of this "
+                    "program"
                 )
         for member in read_members(path, progress):
             yield _entry(member.key, member.value, metric, f"'{path.name}', byte {member.offset}")
@@ -79,7 +80,7 @@ def file_digest(path: str | Path) -> str:
 
 def _entry(name: str, values: Mapping[str, Any], metric: TaskMetric, place: str) -> BenchmarkEntry:
     if not 0 < len(name) <= LONGEST_NAME:
-        raise BenchmarkFileError(f"{place}: a name of {len(name)} characters; 1 to {LONGEST_NAME} are expected")
+        raise BenchmarkFileError(f"{place}: a name must have 1 to {LONGEST_NAME} characters, got {len(name)}")
     place = f"{place}, entry {name!a:.60}"
     titles = titles_of(metric)
     metrics = {column: _number(title, values.get(title), place) for title, column, _ in titles}
@@ -105,7 +106,7 @@ def _number(title: str, value: Any, place: str) -> float | None:
     try:
         number = float(value)
     except OverflowError:
-        raise BenchmarkFileError(f"{place}: '{title}' must be a number of float64, got {_shown(value)}") from None
+        raise BenchmarkFileError(f"{place}: '{title}' must fit a float64, got {_shown(value)}") from None
     if title.endswith("Accuracy") and not (0 <= number <= 1 or math.isnan(number)):
         raise BenchmarkFileError(f"{place}: '{title}' must be between 0 and 1, got {number:g}")
     # A loss may be infinite: that is how a training diverges. Scores are compared and averaged.

@@ -98,4 +98,4 @@ def _lock(connection: sa.Connection) -> None:
 def _refuse_foreign_tables(connection: sa.Connection) -> None:
     taken = sorted(set(sa.inspect(connection).get_table_names()) & set(Base.metadata.tables))
     if taken:
-        raise WrongDatabase(f"the database has a table '{taken[0]}' that is not ours; give another --store")
+        raise WrongDatabase(f"the database has a table '{taken[0]}' of another program; give another --store")

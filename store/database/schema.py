@@ -243,7 +243,7 @@ class Epoch(Base):
 
 
 class LearnedValue(Base):
-    """What one learned parameter of the function became in one layer: mean and spread over channels, and its course."""
+    """One learned parameter in one layer after the training: mean and spread over channels, and its course."""
 
     __tablename__ = "learned_values"
     evaluation_id: Mapped[int] = mapped_column(ForeignKey(Evaluation.id), primary_key=True)

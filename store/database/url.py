@@ -79,7 +79,7 @@ def _sqlite(url: URL) -> StoreUrl:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise BadUrl(f"store '{url}' names no file; give sqlite:///FILE")
     if url.query or url.host:
-        raise BadUrl(f"store '{_hide(str(url))}' has parts besides the file; give sqlite:///FILE")
+        raise BadUrl(f"store '{_hide(str(url))}' has more parts than a file name; give sqlite:///FILE")
     return StoreUrl("sqlite", url.set(drivername="sqlite+pysqlite"), str(url), Path(url.database))
 
 

@@ -58,7 +58,7 @@ def check_result(result: EvaluationResult) -> None:
     if result.status == "diverged" and result.score is not None:
         raise BadRecord(f"a diverged evaluation has no score, got {result.score}")
     if len({epoch.epoch for epoch in result.epochs}) < len(result.epochs):
-        raise BadRecord(f"the learning curve of {len(result.epochs)} epochs has an epoch twice")
+        raise BadRecord(f"the learning curve of {len(result.epochs)} epochs has one epoch twice")
 
 
 def write_results(

@@ -45,7 +45,7 @@ class Roles:
                     f"role '{name:.80}' must have lower-case letters, digits and _ only, and not begin with pg_"
                 )
         if self.driver == self.analyst:
-            raise BadRecord(f"role '{self.driver}' cannot be both; give two names")
+            raise BadRecord(f"role '{self.driver}' cannot be driver and analyst; give two names")
 
     def statements(self) -> list[str]:
         """Return the statements that the owner of the tables runs, in order, in one transaction."""

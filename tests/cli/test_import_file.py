@@ -215,7 +215,7 @@ def test_a_sqlite_database_is_refused_in_one_line(here, capsys):
         connection.execute("CREATE TABLE t (name, val_acc)")
     code, out, err = run(capsys, "import", "authors.db", *TASK)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert "is a SQLite database; import reads Act-Bench files (JSON) and our Parquet" in err
+    assert "is a SQLite database; import reads Act-Bench files (JSON) and Parquet files of this program" in err
 
 
 def test_operators_of_ones_own(here, capsys, monkeypatch):

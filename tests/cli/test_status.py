@@ -176,7 +176,9 @@ def test_stop_says_how_a_run_that_ray_tune_drives_is_stopped(capsys, held):
     tuned = store.acquire_lease(store.run("tuned").id, this_process())
     code, _, err = run(capsys, "stop", "tuned", "--wait")
     assert code == 2
-    assert err.startswith(f"aquasurf: run 'tuned' is Ray Tune's: stop the process of its Tuner, {platform.node()} pid ")
+    assert err.startswith(
+        f"aquasurf: run 'tuned' belongs to Ray Tune: stop the process of its Tuner, {platform.node()} pid "
+    )
     assert store.stop_request(tuned) is None
 
 

@@ -80,7 +80,7 @@ def test_a_password_on_the_command_line_is_warned_of(words, warned, capsys, monk
     monkeypatch.setattr("aquasurf_ray.cli.main.app", lambda *_, **__: 0)
     assert main([word.format(SECRET) for word in words]) == 0
     told = capsys.readouterr().err
-    assert told.startswith("aquasurf: a password on the command line is seen by all") == warned
+    assert told.startswith("aquasurf: a password on the command line is visible") == warned
     assert SECRET not in told
 
 

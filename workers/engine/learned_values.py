@@ -1,4 +1,4 @@
-"""What a network's activations learn: their parameters after each epoch, and the first step that broke one.
+"""The values that a network's activations learn: their parameters after each epoch, and the first step that broke one.
 
 A parameter that becomes NaN or infinite makes every later loss NaN, and a loss that is NaN every parameter. So whether
 a step's loss and the parameters after it are finite is counted on the device at each step, and read only where the

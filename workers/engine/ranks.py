@@ -153,7 +153,7 @@ class Together(Alone):
     def parallel(self, network: nn.Module, outputs: Callable[[], Tensor]) -> nn.Module:
         """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU.
 
-        Only the output goes into the loss, so only what it depends on waits for a gradient: heads beside it, layers
+        Only the output goes into the loss, so only what it depends on waits for a gradient: other heads, layers
         that a step leaves out and layers that nothing calls have none, as in a single process. What a step leaves out
         is found in each step, but where reentrant checkpoints hide it until the backward pass: there, in the first.
 
@@ -267,7 +267,7 @@ class Together(Alone):
 
 
 class _OnlyOutput(nn.Module):
-    """A network that returns its output and nothing beside it."""
+    """A network that returns its output and nothing else."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

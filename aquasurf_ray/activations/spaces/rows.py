@@ -23,7 +23,7 @@ from aquasurf_ray.activations.spaces.blocks import BLOCK_ROWS, apply_to_block
 from aquasurf_ray.activations.spaces.schema import Schema
 
 MAX_ROWS = 1 << 17  # 1 GB of values in float64; `distinct_lines` relies on row numbers of 17 bits
-CHUNK_ROWS = 512  # one job of the pool: 16 blocks, so that handing it out costs little beside the arithmetic
+CHUNK_ROWS = 512  # one job of the pool: 16 blocks, so that handing it out costs little relative to the arithmetic
 
 RowNumbers = NDArray[np.int64]
 

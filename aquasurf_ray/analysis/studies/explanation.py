@@ -1,5 +1,5 @@
-"""How a network uses its activation function: the part of the curve that each layer's inputs cover, before and after
-training, and the size of gradients relative to ReLU's.
+"""The use of an activation function in a network: the part of the curve that each layer's inputs cover, before and
+after training, and the size of gradients relative to ReLU's.
 
 Each input is classified by the slope of the curve there, relative to the largest slope over the layer's inputs (the
 95th percentile of its size, before and after training together):
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Usage:
-    """How one layer uses the curve, before or after training: shares of its inputs, which add up to 1, and their mean
+    """One layer's use of the curve, before or after training: shares of its inputs, which add up to 1, and their mean
     and spread."""
 
     linear: float

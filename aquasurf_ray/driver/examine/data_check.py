@@ -29,7 +29,7 @@ BATCH = 32
 CHANCE = 1e-6
 """A class counts as lacking in a split if a sample of this size would lack it by chance with this probability."""
 LEAST_EXAMPLES = 20
-"""Of two splits, before a class in common can be missed."""
+"""The size that both splits need before a missing common class is reported."""
 CLASSES_NAMED = 5
 SPLIT_SEED = 0
 
@@ -61,7 +61,7 @@ class SplitSample:
 
     @property
     def says(self) -> str:
-        """What was read, such as `2,000 of 50,000 train`."""
+        """The examples that were read, such as `2,000 of 50,000 train`."""
         return f"{self.n_read:,} {self.name}" if self.is_whole else f"{self.n_read:,} of {self.n:,} {self.name}"
 
 

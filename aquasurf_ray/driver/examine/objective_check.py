@@ -1,4 +1,4 @@
-"""Whether a task's loss and metric take one batch: what they are given, and what is ambiguous about it."""
+"""A check that a task's loss and metric accept one batch, which also reports what is ambiguous about the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a search will take: seconds of a spectrum and of a training, and what to change where they add up to days.
+"""The forecast of a search's duration, from one spectrum and one training, and what to change if it is days.
 
 A run forecasts from its own first spectrum and its first measured cost, which it needs anyway, so the forecast costs no
 work of its own; only the first spectrum comes before the first training.

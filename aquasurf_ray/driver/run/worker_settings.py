@@ -21,7 +21,7 @@ def worker_settings(
     """
     return WorkerSettings(
         task=task,
-        # Ray starts workers in a folder of its own, where a task beside the user's script would not be found.
+        # Ray starts workers in a folder of its own, where a task next to the user's script would not be found.
         import_from=str(Path.cwd()),
         modules=config.modules,
         storage=storage,

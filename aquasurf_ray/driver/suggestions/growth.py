@@ -1,7 +1,7 @@
 """The candidates of an open space: a run makes new ones from its best functions while it searches.
 
 After every `PERIOD` suggestions there is a generation. Children of the best functions so far are made by the thousand
-(`activations.spaces.growth`), evaluated and told apart, and the surrogate on outputs chooses those that become
+(`activations.spaces.growth`), evaluated and deduplicated, and the surrogate on outputs chooses those that become
 candidates (`surrogate.screening`); their spectra decide with which of them the search continues.
 
 A generation depends on the seed, its number and stored facts alone: the candidates, and the results of the evaluations
@@ -86,7 +86,7 @@ class Growth:
 
     @property
     def is_due(self) -> bool:
-        """Whether the next suggestion is to choose from a generation that does not exist yet."""
+        """True if the next suggestion is to choose from a generation that does not exist yet."""
         return self._n_suggested() // PERIOD > self.generation and self._history.counted() < self._budget
 
     def prepare(self) -> None:
@@ -260,7 +260,7 @@ def _parsed(name: str) -> Expression | None:
 def _new_functions(made: Sequence[_Made], found: Evaluated, known: set[str]) -> list[int]:
     """Return the places of functions that are new, finite and not constant, each once in its shortest spelling.
 
-    Functions with learned parameters are told apart later, when few of them are left.
+    Functions with learned parameters are deduplicated later, when few of them are left.
     """
     shortest: dict[str, int] = {}
     usable = np.flatnonzero(found.finite & ~found.constant)

@@ -1,8 +1,8 @@
 """Functions that a user's command proposes: a script, or a program that asks a language model.
 
 The command gets the leaderboard as a JSON document on standard input and prints functions, one a line; empty lines and
-lines that begin with `#` do not count. It runs beside the search, once for each generation, and the surrogate decides
-what is trained. A command that fails, hangs or prints what is no function costs a note and nothing else.
+lines that begin with `#` do not count. It runs in parallel with the search, once for each generation, and the surrogate
+decides what is trained. A command that fails, hangs or prints something else only causes a note.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ProposalCommand:
 
     @property
     def is_running(self) -> bool:
-        """Whether the command is at work, within its limit."""
+        """True while the command works within its time limit."""
         running = self._running
         if running is None or running.process.poll() is not None:
             return False

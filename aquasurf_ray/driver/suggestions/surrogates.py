@@ -64,7 +64,7 @@ class Makings:
 
 
 class PolicyMakings(Protocol):
-    """What makes a policy, in this process or another."""
+    """The parts from which this process, or another, makes a policy."""
 
     def policy(self) -> PredictorPolicy:
         """Return a policy that has observed nothing."""

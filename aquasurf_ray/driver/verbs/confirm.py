@@ -125,7 +125,8 @@ def _confirm(
     # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(
-            f"task '{loaded.name}' is not what it was when run '{run.name}' began, so its winners are of another task"
+            f"task '{loaded.name}' has changed since run '{run.name}' began, so its winners belong to another task; "
+            "restore the task, or search again"
         )
     identity = {
         **config.identity(),

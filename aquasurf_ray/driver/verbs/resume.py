@@ -70,7 +70,7 @@ def resume_run(
         config = config.model_copy(update={"until": None})
     loaded = loaded_task(task or config.task, config)
     if loaded.digest != run.config["task_digest"]:
-        raise BadUse(f"task '{loaded.name}' is not what it was when run '{name}' began; start another run")
+        raise BadUse(f"task '{loaded.name}' has changed since run '{name}' began; restore it, or start another run")
     if "confirm" in given and config.confirm is not None and run.kind != "search":
         raise BadUse(f"run '{name}' is not a search; confirm its best with: aquasurf confirm {shlex.quote(name)}")
     budget = _new_budget(store, run, config.evaluations) if "evaluations" in given else run.budget or 0
@@ -97,7 +97,7 @@ def _is_reached(store: Store, run: Run, until: str | None) -> bool:
 
 def _new_budget(store: Store, run: Run, evaluations: int) -> int:
     if not KINDS[run.kind].suggests:
-        raise BadUse(f"run '{run.name}' trains what it was started with, so its evaluations cannot be changed")
+        raise BadUse(f"run '{run.name}' trains a fixed list of functions, so --evaluations cannot change it")
     done = sum(
         n
         for (origin, status), n in store.status(run.id).by_origin.items()
@@ -106,7 +106,6 @@ def _new_budget(store: Store, run: Run, evaluations: int) -> int:
     # Results cannot be taken back, so the budget cannot fall below them.
     if evaluations < min(done, run.budget or 0):
         raise BadUse(
-            f"run '{run.name}' has done {done} evaluations, and --evaluations can lower its budget to that, "
-            f"got {evaluations}"
+            f"run '{run.name}' has finished {done} evaluations; --evaluations cannot be lower, got {evaluations}"
         )
     return evaluations

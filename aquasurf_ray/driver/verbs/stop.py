@@ -49,8 +49,8 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
         if activity.owner is not None and run.budget is None:  # Ray Tune decides how many trials there are
             owner = activity.owner
             raise BadUse(
-                f"run '{name}' is Ray Tune's: stop the process of its Tuner, {owner.host} pid {owner.pid} (Ctrl-C); "
-                "Tuner.restore continues it"
+                f"run '{name}' belongs to Ray Tune: stop the process of its Tuner, {owner.host} pid {owner.pid} "
+                "(Ctrl-C); Tuner.restore continues it"
             )
         if not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))

@@ -30,7 +30,7 @@ TextOrTokens = Any
 """A text, its tokens as a sequence or tensor of integers, a list of such documents, or a function that returns one."""
 
 SHARES = (0.8, 0.9)
-"""Where training ends and the test begins."""
+"""The shares of the text at which training ends and the test begins."""
 
 
 def utf8(text: str) -> list[int]:

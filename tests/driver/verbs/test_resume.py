@@ -47,7 +47,7 @@ def test_a_change_that_would_make_it_another_run_is_refused(here, cluster, chang
 
 def test_a_run_that_does_not_search_keeps_its_number_of_trainings_and_is_not_confirmed(here, cluster):
     name = evaluate(["tanh(x)"], "digits", store=here).name
-    with pytest.raises(BadUse, match="trains what it was started with, so its evaluations cannot be changed"):
+    with pytest.raises(BadUse, match="trains a fixed list of functions, so --evaluations cannot change it"):
         resume(name, store=here, evaluations=9)
     with pytest.raises(BadUse, match=f"is not a search; confirm its best with: aquasurf confirm {name}"):
         resume(name, store=here, confirm=3)
@@ -74,7 +74,9 @@ def test_a_goal_that_is_reached_no_longer_ends_the_run_that_is_continued(here, c
 def test_a_task_that_has_changed_since_is_refused(here, cluster, monkeypatch):
     search("digits", name="one", store=here, **SMALL)
     changed = SimpleNamespace(name="digits", digest="another", objective=load_task("digits").objective)
-    with pytest.raises(BadUse, match="task 'digits' is not what it was when run 'one' began; start another run"):
+    with pytest.raises(
+        BadUse, match="task 'digits' has changed since run 'one' began; restore it, or start another run"
+    ):
         resume("one", store=here, task=changed)
 
 

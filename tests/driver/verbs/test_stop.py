@@ -109,7 +109,7 @@ def test_waiting_ends_when_the_driver_has_stopped(here, store):
 
 def test_a_run_of_ray_tune_is_stopped_with_its_tuner(here, store):
     held(store, budget=None)
-    with pytest.raises(BadUse, match="run 'one' is Ray Tune's: stop the process of its Tuner"):
+    with pytest.raises(BadUse, match="run 'one' belongs to Ray Tune: stop the process of its Tuner"):
         request_stop("one", store=here)
 
 

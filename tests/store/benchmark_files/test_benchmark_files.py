@@ -138,7 +138,7 @@ class TestEntries:
         [
             ({"Test Loss": "0.5"}, """byte 1, entry 'a': 'Test Loss' must be a number, got "0.5\""""),
             ({"Test Loss": True}, "'Test Loss' must be a number, got true"),
-            ({"Runtime (s)": 10**400}, "'Runtime (s)' must be a number of float64"),
+            ({"Runtime (s)": 10**400}, "'Runtime (s)' must fit a float64"),
             ({"Test Accuracy": 65.2}, "'Test Accuracy' must be between 0 and 1, got 65.2"),
             ({"Validation Accuracy": math.inf}, "'Validation Accuracy' must be between 0 and 1, got inf"),
             ({"Equivalent Activation Functions": "b"}, 'must be a list of names, got "b"'),
@@ -156,7 +156,7 @@ class TestEntries:
 
     def test_a_name_that_no_index_can_hold(self, path):
         path.write_text(json.dumps({"a" * 5000: {}}))
-        assert "byte 1: a name of 5000 characters; 1 to 2000 are expected" in refusal(path)
+        assert "byte 1: a name must have 1 to 2000 characters, got 5000" in refusal(path)
 
     def test_scores_of_another_metric(self, path):
         path.write_text(
@@ -187,4 +187,6 @@ class TestEntries:
         connection.execute("CREATE TABLE results (name, val_acc)")
         connection.close()
         says = refusal(path.with_name("results.db"))
-        assert says.endswith("is a SQLite database; import reads Act-Bench files (JSON) and our Parquet")
+        assert says.endswith(
+            "is a SQLite database; import reads Act-Bench files (JSON) and Parquet files of this program"
+        )

@@ -146,7 +146,7 @@ class TestPlaces:
     def test_another_programs_table_of_our_name_is_not_touched(self, postgres_url):
         with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute("CREATE TABLE runs (id int)")
-            with pytest.raises(WrongDatabase, match="table 'runs' that is not ours"):
+            with pytest.raises(WrongDatabase, match="table 'runs' of another program"):
                 Store.open(postgres_url)
             tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
         assert tables == (1,)

@@ -1,4 +1,4 @@
-"""What the best function with learned parameters learned: the value of each layer after each epoch."""
+"""The learned values of the best function with learned parameters: the value of each layer after each epoch."""
 
 from __future__ import annotations
 
