@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 import ray
+from run_context import add_functions, open_context
 from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.cli.main import exit_code
 from aquasurf_ray.driver import resume, search
 from aquasurf_ray.driver.errors import TaskAtFault
-from aquasurf_ray.store import Store
-
-pytestmark = pytest.mark.usefixtures("ray_here")
+from aquasurf_ray.driver.run.claims import Budget, Claims
+from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
+from aquasurf_ray.store import EvaluationRequest, EvaluationResult, Store
 
 
 class Broken(ScriptedWorker):
-    """Every training diverges while the file `broken` is in the folder, but for the functions that it names."""
+    """Every training diverges while the file `broken` is in the folder."""
 
     def __init__(self, settings):
         super().__init__(settings)
@@ -28,7 +29,7 @@ class Broken(ScriptedWorker):
 
     @ray.method(concurrency_group="work")
     def train(self, job):
-        if self.broken.exists() and job.function not in self.broken.read_text().splitlines():
+        if self.broken.exists():
             reason = f"training loss became nan with {job.function[:1]}"
             return replace(self._train(job), status="diverged", reason=reason, score=None, epochs=())
         return self._train(job)
@@ -53,6 +54,7 @@ def statuses(here):
         return run, [each.evaluation.status for each in store.snapshot(run.id).evaluations]
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_run_without_a_baseline_that_trains_blames_the_task_and_resumes_once_it_is_mended(here):
     with pytest.raises(TaskAtFault) as stopped:
         begun(here)
@@ -73,7 +75,53 @@ def test_a_run_without_a_baseline_that_trains_blames_the_task_and_resumes_once_i
     assert statuses(here)[0].status == "finished"
 
 
-def test_a_run_with_one_baseline_that_trains_goes_on(here):
-    Path("broken").write_text(BASELINES[-1])
-    result = begun(here)
-    assert (result.evaluations, result.diverged) == (len(BASELINES) + 4, len(BASELINES) - 1 + 4)
+# --- without Ray ---------------------------------------------------------------------------------------------------
+
+DIVERGED, DONE = EvaluationResult("diverged", reason="loss is nan"), EvaluationResult("done", score=0.5)
+
+
+@pytest.fixture
+def context(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/s.db") as opened:
+        yield open_context(opened, "one", add_functions(opened, 5), requested=False)
+
+
+def trained(context, *results, origin="baseline"):
+    """Train the next candidates of the run with these results; None leaves one running."""
+    claims = Claims(context, Budget((), 0), None)
+    functions = context.history.candidates[len(context.history.evaluations) :]
+    for function, result in zip(functions, results, strict=False):
+        request = EvaluationRequest(function.id, 0, origin)
+        (claim,) = context.store.claim_all(context.lease, [request])
+        claims.update(claim)
+        if result is not None:
+            context.store.record_result(context.lease, claim.evaluation_id, result)
+            known = context.history.evaluations[claim.evaluation_id]
+            context.history.evaluations.put(replace(known, status=result.status, score=result.score))
+
+
+def refuse(context, n_baselines):
+    refuse_task_without_baseline(context, Budget(tuple(context.history.candidates[:n_baselines]), 4))
+
+
+@pytest.mark.parametrize("last", [DONE, None], ids=["done", "running"])
+def test_a_baseline_that_trains_or_may_still_do_so_keeps_the_run_alive(context, last):
+    trained(context, DIVERGED, DIVERGED, last)
+    trained(context, DIVERGED, DIVERGED, origin="suggestion")
+    refuse(context, n_baselines=3)
+    assert context.history.evaluations.n(status={"diverged"}) == 4, "nothing is queued again"
+
+
+def test_another_function_that_trains_keeps_the_run_alive(context):
+    trained(context, DIVERGED, DIVERGED)
+    trained(context, DONE, origin="suggestion")
+    refuse(context, n_baselines=2)
+
+
+def test_if_all_baselines_diverge_what_diverged_is_queued_again(context):
+    trained(context, DIVERGED, DIVERGED)
+    trained(context, DIVERGED, origin="suggestion")
+    with pytest.raises(TaskAtFault, match=r"no baseline trains \(2 diverged; 2 of 2: loss is nan\)"):
+        refuse(context, n_baselines=2)
+    statuses = {each.evaluation.status for each in context.store.snapshot(context.run.id).evaluations}
+    assert statuses == {"queued"}
