@@ -74,6 +74,8 @@ class Expression:
     depth: int = field(init=False, compare=False)
     parameters: tuple[Learned, ...] = field(init=False, compare=False)
     """The learned parameters in the order in which they are written, each of those with a label once."""
+    has_numbers: bool = field(init=False, compare=False)
+    """Whether there are constants or learned parameters in it."""
 
     def __post_init__(self) -> None:
         text, n_operators, depth = VARIABLE, 0, 0
@@ -98,6 +100,8 @@ class Expression:
         object.__setattr__(self, "n_operators", n_operators)
         object.__setattr__(self, "depth", depth)
         object.__setattr__(self, "parameters", parameters)
+        has_number = self.value is not None or self.learned is not None
+        object.__setattr__(self, "has_numbers", has_number or any(each.has_numbers for each in self.arguments))
 
     def _fold(self, entry: Operator) -> None:
         """Become a number where a built-in operator is applied to numbers only."""

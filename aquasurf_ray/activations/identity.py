@@ -15,6 +15,9 @@ also has, for each parameter, in no order, its kind, the derivatives by it and t
 same format. exp(learn(0)) and learn(1) have the same value and derivative, and only the move tells them apart. Two
 functions that agree in all this, and differ only where two parameters move together, are taken for one.
 
+The sample ends at 3.6. A function with a constant that acts beyond it only, such as min(relu(x),6), also has its values
+on a tail in its digest, as float32 without clipping (`activations.hidden_constants`).
+
 Evaluation is bitwise repeatable on one machine with one PyTorch, alone or in a block: the sample is padded to 1,024
 points, a multiple of every vector width, because PyTorch computes what is left over after the last full vector with
 other code, which rounds otherwise. Between machines, the last bits of float64 may differ, and a fingerprint differs
@@ -28,7 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -40,6 +43,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aquasurf_ray.activations.expression import Expression, Program, parse, program_of, run_program
+from aquasurf_ray.activations.hidden_constants import TAIL, with_moved_constants
 from aquasurf_ray.activations.registry import LEARNED, Elementwise, Operator
 
 Rule = Literal["float64", "float32"]
@@ -73,10 +77,15 @@ def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.
     (np.float32(0.0), np.float32(5.0))
     """
     expression = parse(expression) if isinstance(expression, str) else expression
-    x = padded_sample(rule)
     with exact_arithmetic():
-        values = apply(expression.evaluate, x, name=str(expression))
-        return rounded((undefined(x) if values is None else values)[None])[0].numpy()
+        return rounded(_whole(expression, rule)[None])[0].numpy()
+
+
+def _whole(expression: Expression, rule: Rule) -> Tensor:
+    """Return the values on the padded sample, shape (1024,)."""
+    x = padded_sample(rule)
+    values = apply(expression.evaluate, x, name=str(expression))
+    return undefined(x) if values is None else values
 
 
 def responses(expression: Expression, rule: Rule = "float64") -> NDArray[np.float32]:
@@ -135,17 +144,39 @@ def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
 
 def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:
     """Return the fingerprint as 16 bytes."""
-    values = outputs(expression, rule)
+    with exact_arithmetic():
+        values, *moved = (_whole(each, rule) for each in (expression, *with_moved_constants(expression)))
+    tail = hidden_tail(values, moved)
     if not expression.parameters:
-        return digest(values)
+        return digest(rounded(values[None])[0].numpy(), tail)
     kinds = [LEARNED[parameter.per_channel].encode() for parameter in expression.parameters]
     rows = sorted(kind + _bytes(row) for kind, row in zip(kinds, responses(expression, rule), strict=True))
-    return hashlib.blake2b(b"".join([_bytes(values), *rows]), digest_size=DIGEST_BYTES).digest()
+    return digest(rounded(values[None])[0].numpy(), b"".join(rows) + tail)
 
 
-def digest(values: NDArray[np.float32]) -> bytes:
-    """Return BLAKE2b of one function's rounded outputs as little-endian float32: 16 bytes."""
-    return hashlib.blake2b(np.ascontiguousarray(values, dtype="<f4").data, digest_size=DIGEST_BYTES).digest()
+def digest(values: NDArray[np.float32], more: bytes = b"") -> bytes:
+    """Return BLAKE2b of one function's rounded outputs as little-endian float32, and of what else identifies it: 16
+    bytes."""
+    return hashlib.blake2b(_bytes(values) + more, digest_size=DIGEST_BYTES).digest()
+
+
+def hidden_tail(values: Tensor, moved: Iterable[Tensor]) -> bytes:
+    """Return a function's values on the tail if one of its constants acts there only, else nothing.
+
+    Args:
+        values: on the padded sample, shape (1024,).
+        moved: likewise, of the function with one of its constants moved, for each of them.
+    """
+    line, tail = rounded(values[None]), _tail(values)
+    for other in moved:
+        if torch.equal(rounded(other[None]).nan_to_num(), line.nan_to_num()) and _tail(other) != tail:
+            return tail
+    return b""
+
+
+def _tail(values: Tensor) -> bytes:
+    tail = values[N_POINTS:].to(torch.float32, copy=True).add_(0.0)
+    return _bytes(tail.masked_fill_(tail.isnan(), torch.nan).numpy())
 
 
 def _bytes(values: NDArray[np.float32]) -> bytes:
@@ -154,11 +185,11 @@ def _bytes(values: NDArray[np.float32]) -> bytes:
 
 @cache
 def padded_sample(rule: Rule) -> Tensor:
-    """Return the sample and 24 more draws in the rule's precision, shape (1024,), which must not be changed."""
+    """Return the sample and 24 points of a tail in the rule's precision, shape (1024,), which must not be changed."""
     if rule not in ("float64", "float32"):
         raise ValueError(f"rule must be 'float64' or 'float32', got {rule!r}")
     dtype = torch.float64 if rule == "float64" else torch.float32
-    return torch.from_numpy(_normal_draws(PADDED_POINTS)).to(dtype)
+    return torch.from_numpy(np.concatenate([sample(), TAIL])).to(dtype)
 
 
 def rounded(values: Tensor) -> Tensor:
@@ -192,7 +223,7 @@ def undefined(like: Tensor) -> Tensor:
 
 def operator_digest(entry: Operator) -> str:
     """Return a digest of one operator's values on the sample, which changes with its definition."""
-    x = padded_sample("float64")
+    x = torch.from_numpy(_normal_draws(PADDED_POINTS)).double()
     n_arguments = {"unary": 1, "binary": 2, "nary": 3}[entry.kind]
     with exact_arithmetic():
         # Other values in each place, so that the order of the arguments counts.

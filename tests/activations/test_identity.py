@@ -25,6 +25,7 @@ from aquasurf_ray.activations import (
     sample,
     unregister,
 )
+from aquasurf_ray.activations.spaces.evaluation import Evaluator
 
 TWINS = [
     ("add(x,x)", "sub(x,negative(x))"),
@@ -51,6 +52,22 @@ NEAR = [
     ("div(x,zero(x))", "reciprocal(zero(x))"),
     ("max(x,zero(x))", "min(x,zero(x))"),
     ("add(x,bessel_i0e(x))", "add(x,bessel_i1e(x))"),
+]
+
+# On the sample, which ends at 3.6, the first is the second; only the third column says that it is one function.
+BEYOND_THE_SAMPLE = [
+    ("min(relu(x),6)", "relu(x)", False),
+    ("min(relu(x),6)", "min(relu(x),6.2)", False),
+    ("min(relu(x),6)", "min(6,max(x,0))", True),
+    ("mul(6,min(x,6))", "mul(6,x)", False),  # the two sixes are moved one by one
+    ("max(x,-5)", "x", False),
+    ("min(x,40)", "x", False),
+    ("add(x,sigmoid(mul(10,add(x,-8))))", "x", False),  # smooth, and below float32's rounding on the sample
+    ("min(x,learn(6))", "min(x,learn(7))", False),
+    ("mul(2,x)", "add(x,x)", True),
+    ("mul(1,x)", "x", True),
+    ("mul(x,sigmoid(mul(1,x)))", "swish(x)", True),
+    ("celu", "elu(x)", True),
 ]
 
 
@@ -82,6 +99,14 @@ def test_outputs_are_the_clipped_values() -> None:
 @pytest.mark.parametrize(("first", "second"), TWINS)
 def test_twins_share_a_fingerprint(first: str, second: str) -> None:
     assert fingerprint(first) == fingerprint(parse(second))
+
+
+@pytest.mark.parametrize(("first", "second", "is_one"), BEYOND_THE_SAMPLE)
+def test_constants_that_act_beyond_the_sample_only_are_part_of_the_identity(first, second, is_one) -> None:
+    assert np.array_equal(outputs(first), outputs(second))
+    assert (fingerprint(first) == fingerprint(second)) is is_one
+    found = Evaluator().evaluate([parse(first), parse(second)])
+    assert found.fingerprints == [fingerprint(first), fingerprint(second)]
 
 
 @pytest.mark.parametrize(("first", "second"), NEAR)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.hidden_constants import with_moved_constants
 from aquasurf_ray.activations.identity import (
     N_POINTS,
     PADDED_POINTS,
@@ -26,6 +27,7 @@ from aquasurf_ray.activations.identity import (
     digest,
     digest_of,
     exact_arithmetic,
+    hidden_tail,
     is_constant,
     padded_sample,
     rounded,
@@ -87,12 +89,22 @@ class Evaluator:
                 # Zero times a number is zero unless the number is infinite or NaN; much faster than isfinite.
                 flags[0, part] = (values[:, :N_POINTS].mul(0.0).sum(1) == 0.0).numpy()
                 flags[1, part] = (final.amin(1) == final.amax(1)).numpy()
-                fingerprints += [digest(line).hex() for line in outputs[part]]
+                tails = self._hidden_tails(expressions[part], values)
+                fingerprints += [digest(*pair).hex() for pair in zip(outputs[part], tails, strict=True)]
             for i, expression in enumerate(expressions):
                 if expression.parameters:  # their identity is more than their outputs
                     fingerprints[i] = digest_of(expression).hex() if identify_learned else ""
                     flags[1, i] = is_constant(expression) if identify_learned else flags[1, i]
         return Evaluated(fingerprints, outputs, flags[0], flags[1])
+
+    def _hidden_tails(self, expressions: Sequence[Expression], values: Tensor) -> list[bytes]:
+        """Return the part of the identities that hidden constants add (`identity.hidden_tail`)."""
+        moved = [[] if each.parameters else with_moved_constants(each) for each in expressions]
+        others = [expression for several in moved for expression in several]
+        lines = iter(
+            [line for start in range(0, len(others), CHUNK) for line in self._values_of(others[start : start + CHUNK])]
+        )
+        return [hidden_tail(own, [next(lines) for _ in several]) for own, several in zip(values, moved, strict=True)]
 
     def _values_of(self, expressions: Sequence[Expression]) -> Tensor:
         """Return the values of at most `CHUNK` expressions, float64 [n, 1024]; NaN where undefined."""

@@ -1,0 +1,210 @@
+"""Which space a search should have: real searches in `three-node` and in `open`, against random functions of `open`.
+
+    python benchmarks/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10] [--evaluations 100]
+
+Each search trains the baselines and then `--evaluations` functions, with a seed that decides candidates, surrogate and
+initial weights alike. Its winner, the function of the best validation score, is then judged by five further seeds, the
+same for all arms, on the test split, which selected nothing. ReLU and the best baseline of each search are judged in
+the same way. The arms:
+
+    three-node    the default surrogate chooses among 200 candidates of the enumerated space
+    open          the space grows from the best functions
+    open-fixed    likewise, but without learned parameters
+    open-random   functions of the open space without any selection: children of randomly chosen functions
+
+Prints one JSON document, and appends each search and each judged training to a file of the folder as soon as it is
+known, so that the script may be killed at any time and resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from aquasurf_ray import search
+from aquasurf_ray.activations import Activation, Expression, parse
+from aquasurf_ray.activations.spaces.evaluation import Evaluator
+from aquasurf_ray.activations.spaces.growth import children
+from aquasurf_ray.driver.candidates import candidate_rows, load_space
+from aquasurf_ray.store import Store
+from aquasurf_ray.tasks import Splits, Task, load_task
+from aquasurf_ray.workers.training import train
+
+ARMS = {
+    "three-node": {"space": "three-node"},
+    "open": {"space": "open"},
+    "open-fixed": {"space": "open", "learned_parameters": "off"},
+}
+RANDOM = "open-random"
+JUDGES = range(1000, 1005)
+REFERENCE = "relu(x)"
+GENERATIONS = 8  # of children of random parents: as deep as a search of 100 trainings usually grows
+
+
+def main() -> None:
+    """Search and judge, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the results so far and of the stores")
+    parser.add_argument("--tasks", nargs="+", default=["mnist1d", "friedman", "digits"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--evaluations", type=int, default=100)
+    options = parser.parse_args()
+    logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    results = Results(options.folder)
+    for seed in range(options.seeds):
+        for name in options.tasks:
+            for arm in (*ARMS, RANDOM):
+                outcome = results.of(name, arm, seed)
+                if outcome is None:
+                    outcome = searched(name, arm, seed, options.evaluations, options.folder)
+                    results.add(outcome)
+                judge(results, outcome)
+    print(json.dumps(table(results), indent=1))
+
+
+class Results:
+    """The searches and judged trainings so far, one JSON document a line of `results.jsonl`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "results.jsonl"
+        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def of(self, task: str, arm: str, seed: int) -> dict[str, Any] | None:
+        return next((r for r in self.rows if (r["task"], r.get("arm"), r["seed"]) == (task, arm, seed)), None)
+
+    def judged(self, task: str, function: str) -> dict[int, float | None]:
+        """Return the test scores of a function by the seeds that judged it; None where it diverged."""
+        return {r["seed"]: r["test"] for r in self.rows if r["task"] == task and r.get("function") == function}
+
+
+def searched(name: str, arm: str, seed: int, n: int, folder: Path) -> dict[str, Any]:
+    """Return the outcome of one search, which resumes if it was interrupted."""
+    started = time.monotonic()
+    if arm == RANDOM:
+        scores = random_search(load_task(name), seed, n)
+    else:
+        store = f"sqlite:///{folder}/{name}-{seed}.db"
+        search(
+            name, name=arm, store=store, storage=str(folder / "storage"), seed=seed, training_seed=seed, evaluations=n,
+            workers=1, cpus_per_worker=0.5, **ARMS[arm],
+        )  # fmt: skip
+        scores = scores_in(store, arm)
+    winner = max((s for s in scores if s["score"] is not None), key=lambda s: s["score"])
+    baselines = [s for s in scores if s["origin"] == "baseline" and s["score"] is not None]
+    return {
+        "task": name,
+        "arm": arm,
+        "seed": seed,
+        "winner": winner["function"],
+        "score": winner["score"],
+        "best_baseline": max(baselines, key=lambda s: s["score"])["function"] if baselines else None,
+        "diverged": sum(s["score"] is None for s in scores if s["origin"] != "baseline"),
+        "scores": [s["score"] for s in scores if s["origin"] != "baseline"],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def scores_in(url: str, run: str) -> list[dict[str, Any]]:
+    """Return the evaluations of a run in the order of their requests."""
+    with Store.open(url) as store:
+        requested = store.snapshot(store.run(run).id).evaluations
+    return [{"function": r.function, "score": r.evaluation.score, "origin": r.origin} for r in requested]
+
+
+def random_search(task: Task, seed: int, n: int) -> list[dict[str, Any]]:
+    """Train functions of the open space that nothing selected, with the weights of this seed."""
+    splits = task.splits()
+    return [
+        {"function": f, "origin": "random", "score": train(task, Activation(f), seed=seed, splits=splits).score}
+        for f in random_functions(seed, n)
+    ]
+
+
+def random_functions(seed: int, n: int) -> list[str]:
+    """Return functions of the open space: the first candidates of a search, changed by generations of random parents.
+
+    Functions that are not finite or constant are left out, as a search leaves them out.
+    """
+    draw = random.Random(seed)  # noqa: S311 - not for cryptography
+    functions: list[Expression] = [parse(row.name) for row in candidate_rows(load_space("open"), 200, seed)]
+    evaluator = Evaluator()
+    for generation in range(GENERATIONS):
+        draw.shuffle(functions)
+        made = [child.expression for child in children(functions, n, f"random {seed} {generation}")]
+        found = evaluator.evaluate(made, identify_learned=False)
+        functions += [f for f, good in zip(made, found.finite & ~found.constant, strict=True) if good]
+    draw.shuffle(functions)
+    return [str(function) for function in functions[:n]]
+
+
+def judge(results: Results, outcome: dict[str, Any]) -> None:
+    """Train a search's winner, its best baseline and ReLU with the seeds that judge, unless that was done."""
+    name, splits = outcome["task"], None
+    task = load_task(name)
+    for function in filter(None, (outcome["winner"], outcome["best_baseline"], REFERENCE)):
+        for seed in JUDGES:
+            if seed not in results.judged(name, function):
+                splits = splits or task.splits()
+                test = tested(task, function, seed, splits)
+                results.add({"task": name, "function": function, "seed": seed, "test": test})
+
+
+def tested(task: Task, function: str, seed: int, splits: Splits) -> float | None:
+    """Return the test score of one training; None if it diverged."""
+    result = train(task, Activation(function), seed=seed, splits=splits)
+    return result.test_score if result.status == "done" else None
+
+
+def table(results: Results) -> list[dict[str, Any]]:
+    """Return for each task and arm the winners' mean test score and its gain over ReLU and the best baselines."""
+    return list(_rows(results))
+
+
+def _rows(results: Results) -> Iterator[dict[str, Any]]:
+    searches = [row for row in results.rows if "arm" in row]
+    for task in dict.fromkeys(row["task"] for row in searches):
+        reference = _mean(results, task, REFERENCE)
+        for arm in dict.fromkeys(row["arm"] for row in searches if row["task"] == task):
+            own = [row for row in searches if (row["task"], row["arm"]) == (task, arm)]
+            tests = [_mean(results, task, row["winner"]) for row in own]
+            baselines = [_mean(results, task, row["best_baseline"]) for row in own if row["best_baseline"]]
+            gains = [test - reference for test in tests]
+            yield {
+                "task": task,
+                "arm": arm,
+                "searches": len(own),
+                "test": mean(tests),
+                "gain_over_relu": mean(gains),
+                "standard_error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
+                "gain_over_best_baseline": mean(tests) - mean(baselines) if baselines else None,
+                "diverged_share": mean(row["diverged"] / len(row["scores"]) for row in own),
+            }
+
+
+def _mean(results: Results, task: str, function: str) -> float:
+    """Return the mean test score of a function over the seeds that judge; a diverged training counts as the worst."""
+    found = results.judged(task, function)
+    scores = [score for score in found.values() if score is not None]
+    worst = min((r["test"] for r in results.rows if r["task"] == task and r.get("test") is not None), default=0.0)
+    return mean([*scores, *[worst] * (len(found) - len(scores))])
+
+
+if __name__ == "__main__":
+    main()
