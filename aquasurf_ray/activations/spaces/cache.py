@@ -23,7 +23,7 @@ from aquasurf_ray.activations.identity import DIGEST_BYTES, Rule, digest, sample
 from aquasurf_ray.activations.spaces.space import SearchSpace
 from aquasurf_ray.activations.spaces.table import FunctionTable
 
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS = {"digests": np.uint8, "canonical": np.int32, "classes": np.int32}
 
 

@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from aquasurf_ray.activations.identity import (
 )
 from aquasurf_ray.activations.registry import Operator, Symmetry, operator_named
 from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.rows import CHUNK_ROWS, RowNumbers, Rows, distinct_lines
 from aquasurf_ray.activations.spaces.schema import Schema
 from aquasurf_ray.activations.spaces.space import SearchSpace
@@ -90,7 +92,7 @@ def _enumerate(space: SearchSpace, rule: Rule, progress: Progress) -> FunctionTa
         rows = Rows(rule, pool)
         applications = _applications(space, rows)
         of_names, digests = _evaluate(applications, space.n_names, rows, progress)
-        of_names, digests = _with_learned(space, rule, of_names, digests)
+        of_names, digests = _with_numbers(space, rule, of_names, digests)
     classes, representatives = _grouped(digests)
     return ranked(space, digests[representatives], classes[of_names])
 
@@ -108,7 +110,7 @@ def _applications(space: SearchSpace, rows: Rows) -> list[_Application]:
     applications = []
     first = 0
     for schema in _schemas(space):
-        if schema.is_learned:
+        if schema.has_numbers:
             first += schema.n_names
             continue
         # A leaf alone, x or a number, is treated as identity(leaf), so that every name has an operator at its root.
@@ -155,19 +157,30 @@ def _evaluate(
     return of_names, digests
 
 
-def _with_learned(
+def _with_numbers(
     space: SearchSpace, rule: Rule, of_names: RowNumbers, digests: NDArray[np.uint8]
 ) -> tuple[RowNumbers, NDArray[np.uint8]]:
-    """Return the same with the functions that have learned parameters, evaluated one by one, because their identity is
-    more than values."""
-    own_digests: list[NDArray[np.uint8]] = []
-    first = 0
+    """Return the same with the functions that have constants or learned parameters, because their identity may be more
+    than their values on the sample."""
+    own_digests = [digests]
+    first, n = 0, len(digests)
     for schema in _schemas(space):
-        for number, name in enumerate(schema.names() if schema.is_learned else (), start=first):
-            of_names[number] = len(digests) + len(own_digests)
-            own_digests.append(np.frombuffer(digest_of(parse(name), rule), dtype=np.uint8))
+        expressions = map(parse, schema.names() if schema.has_numbers else ())
+        start = first
+        while some := list(islice(expressions, CHUNK_ROWS)):
+            own_digests.append(_digests_of(some, rule))
+            of_names[start : start + len(some)] = np.arange(n, n + len(some))
+            start, n = start + len(some), n + len(some)
         first += schema.n_names
-    return of_names, np.concatenate([digests, own_digests]) if own_digests else digests
+    return of_names, np.concatenate(own_digests)
+
+
+def _digests_of(expressions: Sequence[Expression], rule: Rule) -> NDArray[np.uint8]:
+    if rule == "float64":  # the rule of the evaluator, which is much faster
+        found = b"".join(map(bytes.fromhex, Evaluator().evaluate(expressions).fingerprints))
+    else:
+        found = b"".join(digest_of(expression, rule) for expression in expressions)
+    return np.frombuffer(found, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def _by_operator(applications: Sequence[_Application]) -> Iterator[tuple[Operator, list[_Application]]]:

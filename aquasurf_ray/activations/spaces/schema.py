@@ -44,9 +44,9 @@ class Schema:
         return 1 + sum(argument.n_operators for argument in self.arguments) if self.choices else 0
 
     @cached_property
-    def is_learned(self) -> bool:
-        """True if its expressions have learned parameters."""
-        return bool(self.leaf.parameters) or any(argument.is_learned for argument in self.arguments)
+    def has_numbers(self) -> bool:
+        """True if its expressions have constants or learned parameters."""
+        return self.leaf.has_numbers or any(argument.has_numbers for argument in self.arguments)
 
     def names(self) -> Iterator[str]:
         """Yield all expressions of the schema, spelled canonically, in the order of their indices.
