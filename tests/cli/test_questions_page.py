@@ -33,6 +33,7 @@ def pairs():
 
 
 @pytest.mark.parametrize("number", range(10))
+@pytest.mark.slow
 def test_the_answer_is_the_one_that_is_printed(folder, capsys, number):
     command, answer = pairs()[number]
     capsys.readouterr()

@@ -103,6 +103,7 @@ def test_a_wheel_has_one_name_and_every_file_that_the_code_reads(wheel: Path) ->
     assert wanted == {name for name in packed if name.startswith("aquasurf_ray/")}
 
 
+@pytest.mark.slow
 def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_repository(wheel: Path, tmp_path: Path) -> None:
     """In an archive the links are folders."""
 

@@ -122,6 +122,7 @@ def test_features_of_other_networks_are_refused():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.slow
 def test_bytes_come_back_exactly_and_fit_the_budget(network):
     for spectrum in real_spectra(network):
         compressed = compress(spectrum)

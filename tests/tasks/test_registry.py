@@ -52,6 +52,7 @@ def test_every_task_has_its_name_and_is_made_without_data(name, tmp_path, monkey
 @pytest.mark.parametrize(
     "name", ["all-cnn-c/cifar100", "resnet56/cifar10", "mobilevitv2-050/imagenette", "timm:resnet10t/cifar10"]
 )
+@pytest.mark.slow
 def test_the_network_of_a_task_takes_its_inputs_and_has_its_classes(synthetic_data, name):
     task = load_task(name)
     splits = task.splits()

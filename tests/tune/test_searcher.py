@@ -79,6 +79,7 @@ def test_baselines_come_first_then_what_the_surrogate_predicts_best(make, url):
     assert all(w.suggestion.predicted_score is not None for w in stored[8:])
 
 
+@pytest.mark.slow
 def test_the_surrogate_finds_better_functions_than_chance(make):
     search = make(candidates=150, first_candidates=150)
     found = trained(search, range(30))[8:]

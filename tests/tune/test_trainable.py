@@ -28,7 +28,7 @@ from aquasurf_ray.tune import ActivationSearch, session, train_activation
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.workers.training import train
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine starts Ray slowly
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]  # a busy machine starts Ray slowly
 EPOCHS = 3
 OVERFLOWS = "cosh(cosh(x))"
 SCRIPTED_WORKERS = str(Path(scripted_worker.__file__).parent)
@@ -206,6 +206,7 @@ def read_scalars(folder):
 
 
 @pytest.mark.usefixtures("ray_of_tune")
+@pytest.mark.slow
 def test_a_search_that_sees_spectra_has_them_computed_beside_the_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(session, "WorkerPool", partial(WorkerPool, worker=scripted_worker.ScriptedWorker))
     url = f"sqlite:///{tmp_path}/a.db"
@@ -247,6 +248,7 @@ def kept(tmp_path):
     return trained
 
 
+@pytest.mark.slow
 def test_a_trial_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(kept):
     whole, checkpoints = kept()
     assert list(checkpoints) == [1, 2, 3], "the last one goes with the last report"
@@ -255,6 +257,7 @@ def test_a_trial_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(kept):
     assert [e.val_loss for e in again.epochs] == [e.val_loss for e in whole.epochs]
 
 
+@pytest.mark.slow
 def test_another_trials_checkpoint_is_taken_over_with_ones_own_learning_rate_and_weight_decay(kept):
     """Population based training. The rates after the change are those of a training that had them from the start."""
     _, checkpoints = kept(learning_rate=0.1)

@@ -273,6 +273,7 @@ def test_a_network_that_is_compiled_as_a_whole_contains_the_eager_form() -> None
 
 @needs_compiler
 @pytest.mark.usefixtures("kernel_folder", "one_thread")
+@pytest.mark.slow
 def test_compiled_is_eager_within_tolerance_for_all_shapes() -> None:
     eager, _, compiled = forms(SIGMOID_ELU)
     kinds = [numbers(128), numbers(3, 5, 64), numbers(2, 4, 8, 16).to(memory_format=torch.channels_last)]

@@ -42,6 +42,7 @@ def test_what_experiments_share_is_simulated_once(ray_here, monkeypatch):
     assert found["rivals"].tests == at_once.tests
 
 
+@pytest.mark.slow
 def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch):
     synthetic_benchmark, orders = make_benchmark(40), []
 
@@ -66,6 +67,7 @@ def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch)
             assert (found[name].measures[policy].best_so_far == measures.best_so_far).all()
 
 
+@pytest.mark.slow
 def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     page, benchmark = tmp_path / "page.md", tmp_path / "synthetic.parquet"

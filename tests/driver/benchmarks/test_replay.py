@@ -20,6 +20,7 @@ def synthetic_benchmark():
     return make_benchmark(40)
 
 
+@pytest.mark.slow
 def test_runs_are_those_of_a_loop_with_the_same_seeds(ray_here, synthetic_benchmark):
     order = ReplayOrder(("random", "evolution", "last"), 23, 6, workers=2, seed=5, own={"last": LastFirst})
     counted = []

@@ -98,6 +98,7 @@ def test_a_search_grows_from_its_best_and_every_candidate_has_its_parents(here):
     assert all(event.functions >= 60 for event in grown)
 
 
+@pytest.mark.slow
 def test_one_worker_and_one_seed_give_one_sequence_also_in_pieces(here, tmp_path):
     scripted(here, name="a")
     whole = record_of(here, "a")
@@ -124,6 +125,7 @@ def test_a_generation_that_was_stored_before_its_suggestion_is_used_as_it_is(her
 
 
 @pytest.mark.parametrize("workers", [3, 20])
+@pytest.mark.slow
 def test_several_workers_grow_too(here, workers):
     """With 20, suggestions are made ahead in another process."""
     result = scripted(here, name="a", workers=workers, cpus_per_worker=0.02, evaluations=30)

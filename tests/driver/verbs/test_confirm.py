@@ -50,6 +50,7 @@ def confirmed(here, **options):
     return confirm("one", store=here, worker=ScriptedWorker, workers=1, **options)
 
 
+@pytest.mark.slow
 def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here, searched):
     result = searched[1]
     assert (result.kind, result.evaluations) == ("search", 14)

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 FUNCTION = "mul(x,sigmoid(add(mul(learn(1),x),learn_channel(0))))"
 
 
+@pytest.mark.slow
 def test_what_a_run_learned_is_frozen_and_trained_as_a_function_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///{tmp_path}/runs.db"

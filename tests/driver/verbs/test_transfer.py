@@ -45,6 +45,7 @@ def seeds_of(name: str) -> np.ndarray:
     return np.array([score_of(name, seed) for seed in range(3)])
 
 
+@pytest.mark.slow
 def test_the_best_and_the_baselines_are_trained_with_every_seed(transferred):
     url, result = transferred
     found = read(url, result.name)

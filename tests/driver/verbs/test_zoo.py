@@ -41,6 +41,7 @@ def evaluated(ray_here, tmp_path_factory):
     return where["store"], result.name
 
 
+@pytest.mark.slow
 def test_the_word_zoo_stands_for_each_of_its_functions_once(evaluated):
     assert [row.name for row in unique_rows([OWN, "zoo", "hardswish"])] == [OWN, *ZOO]
     with Store.open(evaluated[0]) as store:
@@ -123,6 +124,7 @@ def test_markdown_has_the_best_in_bold_and_csv_and_json_have_every_digit(printed
     assert printed(Table.table).count("\n") == len(rows) + 3
 
 
+@pytest.mark.slow
 def test_a_search_trains_the_zoo_first_and_confirms_its_winners_against_it(tmp_path):
     where = {"store": f"sqlite:///{tmp_path}/runs.db", "storage": str(tmp_path), "worker": ScriptedWorker}
     options = {"candidates": 40, "evaluations": 3, "workers": 1, "features": "outputs", "name": "one"}

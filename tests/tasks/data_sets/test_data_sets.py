@@ -223,6 +223,7 @@ def test_trees_that_are_not_whole_are_refused(tmp_path):
         image_folder_splits(tmp_path, preparation)
 
 
+@pytest.mark.slow
 def test_a_digest_reads_a_few_images_and_none_of_the_test_split(synthetic_data, monkeypatch):
     task = load_task("mobilevitv2-050/imagenette")
     splits = task.splits()

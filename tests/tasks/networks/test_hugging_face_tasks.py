@@ -45,6 +45,7 @@ def gelu_network(task):
 
 
 @pytest.mark.parametrize("source", [TEXT, DOCUMENTS], ids=["pieces", "padded documents"])
+@pytest.mark.slow
 def test_loss_and_perplexity_are_those_of_transformers(source):
     """Its models shift the labels themselves, and ignore those of -100."""
     task = hugging_face_language_model(LLAMA, source, length=40)
@@ -95,6 +96,7 @@ def test_tied_embeddings_stay_tied_and_untied_ones_apart():
 
 
 @pytest.mark.parametrize(("config", "source"), [(GPT2, TEXT), (LLAMA, DOCUMENTS)], ids=["gpt2", "llama, documents"])
+@pytest.mark.slow
 def test_a_language_model_learns_and_its_digest_is_that_of_its_copy(config, source):
     task = hugging_face_language_model(config, source, length=32, recipe=replace(SHORT, epochs=3))
     assert pickle.loads(pickle.dumps(task)).digest == task.digest
@@ -162,6 +164,7 @@ def test_gated_and_ungated_language_models_have_as_many_weights():
 
 
 @pytest.mark.parametrize("function", ["sigmoid(x)", "relu(x)", "gelu(x)", "swish(x)", "x", "sin(x)"])
+@pytest.mark.slow
 def test_every_baseline_of_gates_trains(function):
     task = hugging_face_language_model(GPT2, TEXT[:20_000], length=32, gated=True, recipe=SHORT)
     result = train(task, Activation(function))
@@ -169,6 +172,7 @@ def test_every_baseline_of_gates_trains(function):
     assert math.isfinite(result.score)
 
 
+@pytest.mark.slow
 def test_a_vit_of_transformers_classifies_digits():
     config = ViTConfig(
         image_size=8,

@@ -82,6 +82,7 @@ def n_parameters(network):
     return sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_no_activation_is_left_but_the_listed_gates(case, network, created):
     assert len(created) == case.n_created
     Counted.calls = 0
@@ -130,6 +131,7 @@ def test_the_networks_give_a_spectrum_of_every_layer_with_weights(case, network)
 
 
 @pytest.mark.parametrize("network", [all_cnn_c, resnet56, mobilevitv2_050(10, 32)])
+@pytest.mark.slow
 def test_the_function_decides_the_output(network):
     outputs = []
     for function in ("relu(x)", "tanh(x)"):

@@ -83,6 +83,7 @@ def test_only_poolers_heads_and_attention_stay(family):
     assert stays(found.kept) == (whisper if "Whisper" in family.name else KEPT_BY.get(family.name, ""))
 
 
+@pytest.mark.slow
 def test_the_table_in_the_docs_is_what_is_found():
     rows = [table_row(family) for family in FAMILIES]
     page = (ROOT / "docs/hugging-face.md").read_text()
@@ -259,6 +260,7 @@ print(model(torch.arange(3)[None]).logits.sum().item())
 """
 
 
+@pytest.mark.slow
 def test_another_process_loads_the_folder_after_registering_the_function(name, tmp_path):
     register_hidden_act(name, FOUND)
     model = BY_NAME["Llama"].model(hidden_act=name)

@@ -199,6 +199,7 @@ def train_and_die(folder):
     train(task(ema_decay=0.9), Activation(BOTH), checkpoints=checkpoints, checkpoint_interval=0.0, on_epoch=die)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_and_resumed_has_the_same_result(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_learned_values import *; train_and_die(sys.argv[2])"
@@ -274,6 +275,7 @@ def test_the_spectrum_is_of_the_networks_weights_at_the_initial_values():
         )
 
 
+@pytest.mark.slow
 def test_every_form_learns_the_same():
     results = [
         train(task(), Activation(BOTH), choose_form=lambda request, name=name: fast_form(replace(request, kept=name)))

@@ -72,6 +72,7 @@ def assert_same(result, expected):
         "learned",
     ],
 )
+@pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
     first, second, _ = together[case]
     expected = alone(case, tmp_path)

@@ -182,6 +182,7 @@ print(train(task, Activation("relu(x)"), splits=splits).peak_memory_mb)
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_this_trainings_own_where_the_system_can_tell():
     if not sys.platform.startswith("linux") or not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("the peak of resident memory cannot be set back here")

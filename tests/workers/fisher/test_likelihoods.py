@@ -211,6 +211,7 @@ def expected_gradient_moment(model, layer, tokens):
     return moment.detach() / kept[0][..., 0].numel()
 
 
+@pytest.mark.slow
 def test_drawn_tokens_tend_to_the_expectation_over_tokens_also_where_positions_mix():
     """curvlinops' closed form takes positions for samples, which they are not before a layer that mixes them."""
     model, _ = token_networks()

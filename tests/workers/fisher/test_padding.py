@@ -133,6 +133,7 @@ def test_a_recurrent_network_of_ones_own_has_the_rows_of_the_steps_that_count(n_
             np.testing.assert_allclose(eigenvalues, expected, rtol=1e-6, atol=1e-7 * expected.max(), err_msg=name)
 
 
+@pytest.mark.slow
 def test_answers_that_do_not_count_enter_neither_the_drawn_nor_the_given_fisher():
     """Right: the block of the outputs that count alone, from their logits. The answers are yes or no, or -100."""
     model, x = built(lambda: nn.Linear(5, 4)), data(5)

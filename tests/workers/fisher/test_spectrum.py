@@ -82,6 +82,7 @@ def test_networks_have_one_finite_eigenvalue_a_weight(make, shape, n_layers, n_w
         ("bessel_i0e(x)", SINGLE_PRECISION_CHANNELS),
     ],
 )
+@pytest.mark.slow
 def test_float32_agrees_with_float64_down_to_the_floor(function, width):
     torch.manual_seed(0)
     model = all_cnn_c(lambda: Activation(function), width=width).eval()
