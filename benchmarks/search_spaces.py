@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from aquasurf_ray import search
-from aquasurf_ray.activations import Activation, Expression, parse
+from aquasurf_ray.activations import BASELINES, Activation, Expression, parse
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.growth import children
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
@@ -129,11 +129,12 @@ def scores_in(url: str, run: str) -> list[dict[str, Any]]:
 
 
 def random_search(task: Task, seed: int, n: int) -> list[dict[str, Any]]:
-    """Train functions of the open space that nothing selected, with the weights of this seed."""
+    """Train the baselines, and functions of the open space that nothing selected, with the weights of this seed."""
     splits = task.splits()
+    functions = [("baseline", f) for f in BASELINES] + [("random", f) for f in random_functions(seed, n)]
     return [
-        {"function": f, "origin": "random", "score": train(task, Activation(f), seed=seed, splits=splits).score}
-        for f in random_functions(seed, n)
+        {"function": f, "origin": origin, "score": train(task, Activation(f), seed=seed, splits=splits).score}
+        for origin, f in functions
     ]
 
 
