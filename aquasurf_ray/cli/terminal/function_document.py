@@ -1,0 +1,142 @@
+"""Everything known about one function as one document, which `show` prints as JSON or as lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
+
+if TYPE_CHECKING:
+    import aquasurf_ray.store as stored
+    from aquasurf_ray.activations import Expression
+
+Learned = dict[int, list[dict[str, Any]]]
+_OF_COST = (
+    *("device", "time_ratio", "memory_ratio", "step_seconds", "relu_step_seconds"),
+    *("activation_bytes", "relu_activation_bytes"),
+)
+_OF_EVALUATION = (
+    *("val_loss", "stopped_early", "seconds", "examples_per_second", "precision", "device", "n_devices"),
+    *("reason", "error"),
+)
+
+
+@dataclass(frozen=True)
+class FoundFunction:
+    """A function as the store knows it and as this process reads it; `problem` says why it cannot be read."""
+
+    known: stored.FunctionHistory | None
+    expression: Expression | None
+    problem: str | None
+
+
+def function_document(
+    found: FoundFunction, names: dict[int, str], surrogates: dict[str, str], learned: Learned
+) -> dict[str, Any]:
+    """Return everything known about a function.
+
+    Args:
+        names: the functions that are neighbours in a suggestion, by number.
+        surrogates: the surrogate of each run.
+        learned: the values of the learned parameters, by evaluation.
+    """
+    from aquasurf_ray.activations import fingerprint, latex, words
+
+    known, expression = found.known, found.expression
+    return {
+        "function": known.function.name if known else str(expression),
+        "words": words(expression) if expression else None,
+        "latex": latex(expression) if expression else None,
+        "unreadable": None if expression else found.problem,
+        "fingerprint": known.function.fingerprint if known else expression and fingerprint(expression),
+        **(_history_document(known, names, surrogates, learned) if known else _UNKNOWN),
+    }
+
+
+# A function that no run has had gets the same keys, so that programs need not ask which they have.
+_UNKNOWN: dict[str, Any] = {
+    "equal_functions": [],
+    "candidate_of": [],
+    "spectra": [],
+    "costs": [],
+    "seeds": [],
+    "evaluations": [],
+}
+
+
+def _history_document(
+    known: stored.FunctionHistory, names: dict[int, str], surrogates: dict[str, str], learned: Learned
+) -> dict[str, Any]:
+    return {
+        "equal_functions": [alias for alias in known.aliases if alias != known.function.name],
+        "candidate_of": list(known.candidate_of),
+        "spectra": [
+            {"task": s.task, "fisher": s.fisher, "seed": s.seed, "status": s.status, "reason": s.reason}
+            for s in known.spectra
+        ],
+        "costs": [{"task": item.task, **{key: getattr(item.cost, key) for key in _OF_COST}} for item in known.costs],
+        "seeds": _seed_documents(known),
+        "evaluations": [
+            {
+                "run": item.run,
+                "task": item.task,
+                **_evaluation_document(item, names, surrogates[item.run]),
+                "learned": learned[item.request.evaluation.id],
+            }
+            for item in known.evaluations
+        ],
+    }
+
+
+def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
+    """Return a document for each task with complete trainings of several seeds; a value of None has diverged."""
+    by_task: dict[int, dict[int, float | None]] = {}
+    tasks = {item.request.evaluation.task_id: item for item in known.evaluations}
+    for item in known.evaluations:
+        evaluation = item.request.evaluation
+        if evaluation.complete:
+            by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
+    # One seed has no interval, and its value is shown with its evaluation anyway.
+    several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
+    return [_seed_document(tasks[number], scores) for number, scores in several.items()]
+
+
+def _seed_document(wanted: stored.HistoryEntry, scores: dict[int, float | None]) -> dict[str, Any]:
+    from aquasurf_ray.analysis.studies.confirmation import all_seeds
+
+    metric, found = wanted.metric, all_seeds(scores)
+    low, high = interval(metric, found)
+    values = {seed: metric.value(score) for seed, score in sorted(scores.items())}
+    imported = wanted.run if wanted.request.origin == "import" else None
+    document: dict[str, Any] = {"task": wanted.task, "imported": imported, "metric": metric.name, "values": values}
+    return document | {"mean": metric.value(found.mean), "low": low, "high": high}
+
+
+def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], surrogate: str) -> dict[str, Any]:
+    metric, request = wanted.metric, wanted.request
+    evaluation, why = request.evaluation, request.suggestion
+    document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
+    document |= metrics(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
+    document |= {"origin": request.origin, "position": request.position, "reused": request.reused, "suggestion": None}
+    if why:
+        document["suggestion"] = {
+            "predicted": metric.value(why.predicted_score),
+            "predicted_score": why.predicted_score,
+            "rank": why.rank,
+            "surrogate": surrogate,
+            # One column of the store holds the version of what the surrogate measured on: a map, or the features
+            # themselves.
+            "embedding_version": None if surrogate == "metric" else why.embedding_version,
+            "features_version": why.embedding_version if surrogate == "metric" else None,
+            "nearest_trained": [
+                {
+                    "function": names.get(n.function_id),
+                    "distance": n.distance,
+                    "value": metric.value(n.score),
+                    "score": n.score,
+                }
+                for n in why.neighbors
+            ],
+        }
+    return document

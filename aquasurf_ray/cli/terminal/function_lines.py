@@ -1,0 +1,91 @@
+"""A function's document (`function_document`) as lines for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aquasurf_ray.cli.terminal.family import family_lines
+
+
+def print_function(document: dict[str, Any]) -> None:
+    """Print a function: its formula, spectra, costs, seeds, evaluations and family."""
+    print(document["function"])
+    if document["unreadable"]:
+        print(f"  unreadable   {document['unreadable']}")
+    else:
+        print(f"  in words     {document['words']}")
+        print(f"  LaTeX        {document['latex']}")
+    print(f"  fingerprint  {document['fingerprint']}")
+    equal = document["equal_functions"]
+    if equal:
+        more = f" and {len(equal) - 5} more" if len(equal) > 5 else ""
+        print(f"  equal to     {', '.join(equal[:5])}{more}")
+    for spectrum in document["spectra"]:
+        reason = f": {spectrum['reason']}" if spectrum["reason"] else ""
+        what = f"{spectrum['task']}, {spectrum['fisher']}, seed {spectrum['seed']}"
+        print(f"  spectrum     {what}, {spectrum['status']}{reason}")
+    for cost in document["costs"]:
+        ratios = f"{cost['time_ratio']:.2f} x the step time of ReLU, {cost['memory_ratio']:.2f} x its activation memory"
+        print(f"  cost         {cost['task']} on {cost['device']}: {ratios}")
+    for seeds in document["seeds"]:
+        values = ", ".join("diverged" if value is None else f"{value:.4f}" for value in seeds["values"].values())
+        numbers = ", ".join(map(str, seeds["values"]))
+        of = seeds["task"] if seeds["imported"] is None else f"{seeds['task']} as run '{seeds['imported']}' (imported)"
+        print(f"  seeds        {of}, val_{seeds['metric']} with seeds {numbers}: {values}")
+        if seeds["mean"] is not None:
+            low, high = seeds["low"], seeds["high"]
+            print(f"  mean         {seeds['mean']:.4f}, 95% interval {low:.4f} to {high:.4f}")
+    for evaluation in document["evaluations"]:
+        _print_evaluation(evaluation)
+    if not document["evaluations"]:
+        print("  not trained in this store")
+    for family in document["families"]:
+        for line in family_lines(family):
+            print(f"  {line}")
+
+
+def _print_evaluation(evaluation: dict[str, Any]) -> None:
+    print(f"  run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}: {evaluation['status']}")
+    metric = evaluation["metric"]
+    for key in dict.fromkeys((f"val_{metric}", f"test_{metric}", "val_loss")):
+        if evaluation[key] is not None:
+            print(f"    {key:<16} {evaluation[key]:.4f}")
+    if evaluation["precision"]:
+        print(f"    {'training':<16} {_how_trained(evaluation)}")
+    for key in ("stopped_early", "reason", "error"):
+        if evaluation[key]:
+            print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
+    for values in evaluation["learned"]:
+        print(f"    {'learned':<16} {_how_learned(values)}")
+    why = evaluation["suggestion"]
+    origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
+    print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
+    if why:
+        predicted = "none" if why["predicted"] is None else f"{why['predicted']:.4f}"
+        print(f"    {'predicted':<16} {predicted}, rank {why['rank']} of the remaining candidates")
+        # Distances on a map have no unit; those of the metric surrogate are scaled by their median.
+        unit = " of the median distance" if why["surrogate"] == "metric" else ""
+        for neighbor in why["nearest_trained"]:
+            value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"
+            print(f"    {'neighbor':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
+        basis = "features" if why["features_version"] else "embedding"
+        print(f"    {basis:<16} {why[f'{basis}_version']}")
+
+
+def _how_learned(values: dict[str, Any]) -> str:
+    """Return what one parameter became: `a of layer '1': 0.25 to 0.18 (spread 0.05 over 64 channels); 0.21, 0.18`."""
+    n, course = values["n_channels"], values["course"]
+    spread = f" (spread {values['spread']:.3g} over {n} channels)" if n else ""
+    every = max(1, -(-len(course) // 6))  # at most six points of the course, the last one among them
+    points = ", ".join(f"{mean:.4g}" for mean in course[::-1][::every][::-1])
+    became = f"{values['initial']:.4g} to {values['mean']:.4g}{spread}"
+    return f"{values['parameter']} of layer '{values['layer']}': {became}; course {points}"
+
+
+def _how_trained(evaluation: dict[str, Any]) -> str:
+    """Return how an evaluation was trained: `bfloat16 on 4 x NVIDIA H100, 120.5 s, 31000 examples/s`."""
+    n, rate = evaluation["n_devices"] or 1, evaluation["examples_per_second"]
+    parts = [f"{evaluation['precision']} on {f'{n} x ' if n > 1 else ''}{evaluation['device']}"]
+    parts += [] if evaluation["seconds"] is None else [f"{evaluation['seconds']:.1f} s"]
+    parts += [] if rate is None else [f"{rate:.0f} examples/s"]
+    return ", ".join(parts)
