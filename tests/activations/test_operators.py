@@ -84,7 +84,7 @@ def values(name: str, *arguments: Array) -> Array:
     return operator.function(*map(torch.from_numpy, arguments)).numpy()
 
 
-def test_the_table_is_the_seeds_and_every_operator_has_a_formula() -> None:
+def test_the_table_is_the_papers_and_every_operator_has_a_formula() -> None:
     assert (len(PAPER_UNARY), len(ALL_UNARY), len(BINARY), len(NARY)) == (27, 31, 7, 4)
     assert ALL_UNARY[27:] == ("elish", "leakyrelu", "mish", "gelu")
     assert (*ALL_UNARY, "sin", "cos", "sinc", "sqrt") == EVERY_UNARY

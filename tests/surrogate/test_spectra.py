@@ -1,4 +1,4 @@
-"""The compact feature: agreement with exact W1 over real spectra, its bytes, its matrix, and the seed's CDF."""
+"""The compact feature: agreement with exact W1 over real spectra, its bytes, its matrix, and the paper's CDF."""
 
 from __future__ import annotations
 

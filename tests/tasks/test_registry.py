@@ -1,4 +1,4 @@
-"""Tasks of the seed, of timm and of installed packages are found by name, listed, and the same everywhere."""
+"""Tasks of the paper, of timm and of installed packages are found by name, listed, and the same everywhere."""
 
 from __future__ import annotations
 

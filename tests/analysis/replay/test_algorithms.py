@@ -1,4 +1,4 @@
-"""Search algorithms by name: what a name means, and that the seed's own configuration stays what it is."""
+"""Search algorithms by name: what a name means, and that the paper's own configuration stays what it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path_factory.getbasetemp() / "maps"))
 
 
-def test_aquasurf_is_the_seeds_own_configuration(synthetic_benchmark: Benchmark) -> None:
+def test_aquasurf_is_the_papers_own_configuration(synthetic_benchmark: Benchmark) -> None:
     spectra = feature_matrix(synthetic_benchmark.spectra["sampled"], "inverse")
     config = EmbeddingConfig("both", n_neighbors_outputs=15, n_neighbors_spectrum=3, combine="union", seed=42)
     by_hand = SurrogatePolicy(embed(synthetic_benchmark.outputs, spectra, config), "knr", seed=7)
