@@ -27,6 +27,7 @@ from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.merging.merge import MergeVerbs
 from aquasurf_ray.store.records.runs import LeaseOwner
 from aquasurf_ray.store.verbs.activity import ActivityVerbs
+from aquasurf_ray.store.verbs.claims import ClaimVerbs
 from aquasurf_ray.store.verbs.costs import CostVerbs
 from aquasurf_ray.store.verbs.evaluations import EvaluationVerbs
 from aquasurf_ray.store.verbs.export import ExportVerbs
@@ -51,6 +52,7 @@ class Store(
     LeaseVerbs,
     ActivityVerbs,
     RequestVerbs,
+    ClaimVerbs,
     EvaluationVerbs,
     SpectrumVerbs,
     CostVerbs,

@@ -1,4 +1,4 @@
-"""Evaluations: claimed by one run at a time, recorded once, shared by all runs of the task.
+"""Evaluations: claimed by one run at a time (`claims.py`), recorded once, shared by all runs of the task.
 
     queued --claim--> running --record_result--> done | diverged      (final; the first result stays)
        ^                 |----record_failure---> queued | failed      (failed: may be claimed again by another run)
@@ -7,40 +7,29 @@
 One kind of result is not final: that of a training that was stopped early or refused by the health gate. A run that
 does not accept such results has the function trained in full, and `store.verbs.results.reopen` moves the earlier result
 from the row into the run's log.
-
-There is one row per (task, function, seed), locked while its state is decided, so of two runs that request the same
-function one trains it, and the claim of the other is `taken`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import Any
 
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
-from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Epoch, Evaluation, Function, RunEvaluation
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.runs import (
-    Claim,
-    ClaimState,
     EpochRecord,
     EvaluationRecord,
-    EvaluationRequest,
     EvaluationResult,
     EvaluationStatus,
     Lease,
-    Origin,
     StartRecord,
-    SuggestionRecord,
 )
 from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
-from aquasurf_ray.store.verbs.leases import lease_is_live
-from aquasurf_ray.store.verbs.requests import Link, link_all
 from aquasurf_ray.store.verbs.results import (
     CHANGE,
     FINISH,
@@ -72,70 +61,8 @@ _EPOCH_SCORES = (
 )
 
 
-class Usable(NamedTuple):
-    """The kinds of incomplete trainings whose results a run accepts; see `claim`."""
-
-    stopped: bool
-    refused: bool
-
-
 class EvaluationVerbs(StoreCore):
-    """Claiming, starting and recording evaluations."""
-
-    def claim(
-        self,
-        lease: Lease,
-        function_id: int,
-        seed: int,
-        origin: Origin,
-        suggestion: SuggestionRecord | None = None,
-        *,
-        retry_failed: bool = False,
-        accept_stopped: bool = True,
-        accept_refused: bool = True,
-    ) -> Claim:
-        """Claim the training of this function; `Claim.state` is the answer.
-
-        An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
-        was stopped early is reused like any other if `accept_stopped`; otherwise the training is claimed, to be done in
-        full. The same holds for `accept_refused` and a training that the health gate refused.
-
-        Raises:
-            LeaseLost: another driver took the run over.
-        """
-        request = EvaluationRequest(function_id, seed, origin, suggestion)
-        accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
-        return self.claim_all(lease, [request], retry_failed=retry_failed, **accepted)[0]
-
-    def claim_all(
-        self,
-        lease: Lease,
-        requests: Sequence[EvaluationRequest],
-        *,
-        retry_failed: bool = False,
-        accept_stopped: bool = True,
-        accept_refused: bool = True,
-    ) -> list[Claim]:
-        """Do `claim` for several functions and seeds in one transaction, and return the claims in the same order."""
-        usable = Usable(accept_stopped, accept_refused)
-
-        def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
-            locked = _lock_all(connection, run.task_id, requests)
-            found = [locked[request.function_id, request.seed] for request in requests]
-            states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
-            records = [
-                _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
-            ]
-            ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
-            claims = list(zip(requests, records, states, strict=True))
-            origins = link_all(
-                connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
-            )
-            taken = _take_all(connection, lease, run, ours)
-            run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
-            return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
-
-        return self._fenced(lease, body)
+    """Starting, recording and reading evaluations."""
 
     def start(
         self,
@@ -263,11 +190,11 @@ class EvaluationVerbs(StoreCore):
         """Return the record of an evaluation that another run was training, once it is finished or given up; else None.
 
         A result is logged at its first observation, because it informs this run's suggestions from then on. A result
-        that the run does not accept (see `claim`) is not logged, but returned for the caller to claim.
+        that the run does not accept (see `ClaimVerbs.claim`) is not logged, but returned for the caller to claim.
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> EvaluationRecord | None:
-            record = _read(connection, evaluation_id)
+            record = read_evaluation(connection, evaluation_id)
             if record.status in ("queued", "running"):
                 return None
             unseen = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == evaluation_id)
@@ -311,7 +238,7 @@ class EvaluationVerbs(StoreCore):
         Raises:
             RecordNotFound: no evaluation has this number.
         """
-        return self._read_body(evaluation_id)
+        return self._read(lambda connection: read_evaluation(connection, evaluation_id))
 
     def curve(self, evaluation_id: int) -> tuple[EpochRecord, ...]:
         """Return the learning curve, by epoch."""
@@ -338,46 +265,6 @@ class EvaluationVerbs(StoreCore):
 
         return self._read(read)
 
-    def _read_body(self, evaluation_id: int) -> EvaluationRecord:
-        return self._read(lambda connection: _read(connection, evaluation_id))
-
-    def _decide(
-        self,
-        connection: sa.Connection,
-        run: FencedRun,
-        record: EvaluationRecord,
-        retry_failed: bool,
-        usable: Usable,
-    ) -> ClaimState:
-        """Return the state of a claim on a locked evaluation."""
-        if record.finished:
-            return "reused" if record.usable(*usable) else "claimed"
-        # Another run may have more luck, or other machines, than the one that gave up.
-        if record.status == "failed":
-            parked = record.claimed_by == run.id and not retry_failed
-            return "failed" if parked else "claimed"
-        if record.status == "running" and record.claimed_by not in (None, run.id):
-            assert record.claimed_by is not None  # noqa: S101 - the schema requires that a running evaluation has a claimer
-            # The training of a dead driver is nobody's.
-            return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
-        return "claimed"
-
-
-def _lock_all(
-    connection: sa.Connection, task_id: int, requests: Sequence[EvaluationRequest]
-) -> dict[tuple[int, int], EvaluationRecord]:
-    """Return the rows of evaluations by function and seed, created if new. All runs lock them in the order of
-    functions, so that two runs cannot deadlock."""
-    keys = sorted({(request.function_id, request.seed) for request in requests})
-    new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
-    connection.execute(insert_or_skip(connection, Evaluation), new)
-    key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
-    records: list[EvaluationRecord] = []
-    query = _READ_ALL.where(Evaluation.task_id == task_id).order_by(Evaluation.function_id, Evaluation.seed)
-    for part in chunks(keys):
-        records += [to_record(row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
-    return {(record.function_id, record.seed): record for record in records}
-
 
 def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
     """Return existing rows, locked in the same order.
@@ -401,7 +288,8 @@ def to_record(row: Sequence[Any]) -> EvaluationRecord:
     return EvaluationRecord(**dict(zip(_NAMES, row, strict=False)))
 
 
-def _read(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
+def read_evaluation(connection: sa.Connection, evaluation_id: int) -> EvaluationRecord:
+    """Return an evaluation by number, or raise RecordNotFound."""
     row = connection.execute(_READ, {"at_evaluation": evaluation_id}).one_or_none()
     if row is None:
         raise RecordNotFound(f"no evaluation has the number {evaluation_id}")
@@ -433,42 +321,3 @@ def _resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
     data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
     data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}
     return EventRow(kind, record.id, record.function_id, data)
-
-
-def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
-    """Return the evaluation without its result, which is not accepted."""
-    if not record.finished:
-        return record
-    reopen(connection, run.id, record.id)
-    return _read(connection, record.id)
-
-
-def _take_all(
-    connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
-) -> dict[int, EvaluationRecord]:
-    """Claim locked evaluations for the run. Attempts restart at 0 after another run gave up, or on a retry."""
-    by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
-    new: dict[str, list[dict[str, Any]]] = {}
-    taken = {}
-    for record in records:
-        taken[record.id] = record
-        if record.is_held_by(run.id):
-            continue  # claimed by an earlier try of this transaction, whose COMMIT was not answered
-        if record.status == "running":
-            close_attempts(connection, record.id, "superseded")
-        values = by | ({"attempts": 0, "error": None, "finished_at": None} if record.status == "failed" else {})
-        taken[record.id] = replace(record, **values)
-        same = new.setdefault(record.status, [])
-        same.append(values | {"claim_token": lease.token, "at_evaluation": record.id})
-    for rows in new.values():  # the rows of one statement have the same columns
-        connection.execute(CHANGE, rows)
-    return taken
-
-
-def _claim_data(record: EvaluationRecord, request: EvaluationRequest) -> dict[str, Any]:
-    data: dict[str, Any] = {"origin": request.origin, "seed": record.seed}
-    if request.suggestion is not None:
-        data["suggestion"] = asdict(request.suggestion)
-    if record.finished:
-        data |= {"status": record.status, "score": record.score}
-    return data

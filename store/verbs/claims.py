@@ -1,0 +1,177 @@
+"""Claims: a run takes an evaluation to train it, finds its result, or finds that another run trains it.
+
+There is one row per (task, function, seed), locked while its state is decided, so of two runs that request the same
+function one trains it, and the claim of the other is `taken`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from aquasurf_ray.store.database.engine import insert_or_skip
+from aquasurf_ray.store.database.schema import Evaluation
+from aquasurf_ray.store.records.runs import (
+    Claim,
+    ClaimState,
+    EvaluationRecord,
+    EvaluationRequest,
+    Lease,
+    Origin,
+    SuggestionRecord,
+)
+from aquasurf_ray.store.verbs.attempts import close_attempts
+from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, read_evaluation, to_record
+from aquasurf_ray.store.verbs.leases import lease_is_live
+from aquasurf_ray.store.verbs.requests import Link, link_all
+from aquasurf_ray.store.verbs.results import CHANGE, reopen
+from aquasurf_ray.store.verbs.store_core import EventRow, FencedRun, StoreCore, chunks
+
+
+class Usable(NamedTuple):
+    """The kinds of incomplete trainings whose results a run accepts; see `claim`."""
+
+    stopped: bool
+    refused: bool
+
+
+class ClaimVerbs(StoreCore):
+    """Claiming evaluations."""
+
+    def claim(
+        self,
+        lease: Lease,
+        function_id: int,
+        seed: int,
+        origin: Origin,
+        suggestion: SuggestionRecord | None = None,
+        *,
+        retry_failed: bool = False,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> Claim:
+        """Claim the training of this function; `Claim.state` is the answer.
+
+        An evaluation that this run gave up as failed stays parked unless `retry_failed`. The result of a training that
+        was stopped early is reused like any other if `accept_stopped`; otherwise the training is claimed, to be done in
+        full. The same holds for `accept_refused` and a training that the health gate refused.
+
+        Raises:
+            LeaseLost: another driver took the run over.
+        """
+        request = EvaluationRequest(function_id, seed, origin, suggestion)
+        accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
+        return self.claim_all(lease, [request], retry_failed=retry_failed, **accepted)[0]
+
+    def claim_all(
+        self,
+        lease: Lease,
+        requests: Sequence[EvaluationRequest],
+        *,
+        retry_failed: bool = False,
+        accept_stopped: bool = True,
+        accept_refused: bool = True,
+    ) -> list[Claim]:
+        """Do `claim` for several functions and seeds in one transaction, and return the claims in the same order."""
+        usable = Usable(accept_stopped, accept_refused)
+
+        def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
+            locked = _lock_all(connection, run.task_id, requests)
+            found = [locked[request.function_id, request.seed] for request in requests]
+            states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
+            records = [
+                _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
+            ]
+            ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
+            claims = list(zip(requests, records, states, strict=True))
+            origins = link_all(
+                connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
+            )
+            taken = _take_all(connection, lease, run, ours)
+            run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
+            return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
+
+        return self._fenced(lease, body)
+
+    def _decide(
+        self,
+        connection: sa.Connection,
+        run: FencedRun,
+        record: EvaluationRecord,
+        retry_failed: bool,
+        usable: Usable,
+    ) -> ClaimState:
+        """Return the state of a claim on a locked evaluation."""
+        if record.finished:
+            return "reused" if record.usable(*usable) else "claimed"
+        # Another run may have more luck, or other machines, than the one that gave up.
+        if record.status == "failed":
+            parked = record.claimed_by == run.id and not retry_failed
+            return "failed" if parked else "claimed"
+        if record.status == "running" and record.claimed_by not in (None, run.id):
+            assert record.claimed_by is not None  # noqa: S101 - the schema requires that a running evaluation has a claimer
+            # The training of a dead driver is nobody's.
+            return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
+        return "claimed"
+
+
+def _lock_all(
+    connection: sa.Connection, task_id: int, requests: Sequence[EvaluationRequest]
+) -> dict[tuple[int, int], EvaluationRecord]:
+    """Return the rows of evaluations by function and seed, created if new. All runs lock them in the order of
+    functions, so that two runs cannot deadlock."""
+    keys = sorted({(request.function_id, request.seed) for request in requests})
+    new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
+    connection.execute(insert_or_skip(connection, Evaluation), new)
+    key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
+    records: list[EvaluationRecord] = []
+    query = (
+        sa.select(*EVALUATION_COLUMNS)
+        .where(Evaluation.task_id == task_id)
+        .order_by(Evaluation.function_id, Evaluation.seed)
+    )
+    for part in chunks(keys):
+        records += [to_record(row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
+    return {(record.function_id, record.seed): record for record in records}
+
+
+def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
+    """Return the evaluation without its result, which is not accepted."""
+    if not record.finished:
+        return record
+    reopen(connection, run.id, record.id)
+    return read_evaluation(connection, record.id)
+
+
+def _take_all(
+    connection: sa.Connection, lease: Lease, run: FencedRun, records: Sequence[EvaluationRecord]
+) -> dict[int, EvaluationRecord]:
+    """Claim locked evaluations for the run. Attempts restart at 0 after another run gave up, or on a retry."""
+    by: dict[str, Any] = {"status": "running", "claimed_by": run.id}
+    new: dict[str, list[dict[str, Any]]] = {}
+    taken = {}
+    for record in records:
+        taken[record.id] = record
+        if record.is_held_by(run.id):
+            continue  # claimed by an earlier try of this transaction, whose COMMIT was not answered
+        if record.status == "running":
+            close_attempts(connection, record.id, "superseded")
+        values = by | ({"attempts": 0, "error": None, "finished_at": None} if record.status == "failed" else {})
+        taken[record.id] = replace(record, **values)
+        same = new.setdefault(record.status, [])
+        same.append(values | {"claim_token": lease.token, "at_evaluation": record.id})
+    for rows in new.values():  # the rows of one statement have the same columns
+        connection.execute(CHANGE, rows)
+    return taken
+
+
+def _claim_data(record: EvaluationRecord, request: EvaluationRequest) -> dict[str, Any]:
+    data: dict[str, Any] = {"origin": request.origin, "seed": record.seed}
+    if request.suggestion is not None:
+        data["suggestion"] = asdict(request.suggestion)
+    if record.finished:
+        data |= {"status": record.status, "score": record.score}
+    return data
