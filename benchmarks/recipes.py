@@ -27,7 +27,7 @@ from aquasurf_ray.workers.training import train
 SEEDS = (100, 101, 102)
 GRID: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "mnist1d": ((0.005, 0.01, 0.02, 0.04, 0.08), (10, 20)),
-    "fashion-small": ((0.1, 0.2, 0.4, 0.8), (5, 8)),
+    "fashion-small": ((0.1, 0.2, 0.4, 0.8, 1.6), (5, 8)),
     "characters": ((0.003, 0.01, 0.03), (2, 4)),
     "friedman": ((0.003, 0.01, 0.03, 0.1, 0.2, 0.4), (10, 20)),
 }
