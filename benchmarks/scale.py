@@ -45,7 +45,7 @@ from aquasurf_ray.activations import SearchSpace, outputs
 from aquasurf_ray.driver.candidates import baseline_rows, function_row
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.connection import connected
-from aquasurf_ray.driver.cluster.pool import Job, Outcome, Slot
+from aquasurf_ray.driver.cluster.slot import Job, Outcome, Slot
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute

@@ -21,7 +21,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from aquasurf_ray.driver.cluster.pool import Slot, WorkerPool
+from aquasurf_ray.driver.cluster.pool import WorkerPool
+from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.simulated_worker import Marks, SimulatedFault
 from aquasurf_ray.driver.simulated_worker.answers import Answers, Failures, Fault, Simulation
 from aquasurf_ray.workers.messages import TrainingJob, WorkerInfo, WorkerSettings

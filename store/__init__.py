@@ -71,12 +71,14 @@ from aquasurf_ray.store.records.runs import (
     TaskMetric,
     TaskRecord,
 )
+from aquasurf_ray.store.records.trials import AskedTrial, OpenTrial, Told
 from aquasurf_ray.store.sql.read_only import read_only_query
 from aquasurf_ray.store.store import Store
 from aquasurf_ray.store.verbs.roles import Roles
 from aquasurf_ray.training_metrics import LearnedValues
 
 __all__ = [
+    "AskedTrial",
     "BadRecord",
     "BadUrl",
     "BenchmarkEntry",
@@ -113,6 +115,7 @@ __all__ = [
     "NewCandidate",
     "NewImport",
     "NewRun",
+    "OpenTrial",
     "Proposal",
     "QueryError",
     "QueryResult",
@@ -145,6 +148,7 @@ __all__ = [
     "TaskCost",
     "TaskMetric",
     "TaskRecord",
+    "Told",
     "WrongDatabase",
     "check_mergeable",
     "examine",

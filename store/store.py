@@ -2,8 +2,8 @@
 
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
-`functions`, `growth`, `runs`, `leases`, `activity`, `requests`, `evaluations`, `spectra`, `costs`, `imports`,
-`queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
+`functions`, `growth`, `runs`, `leases`, `trials`, `activity`, `requests`, `evaluations`, `spectra`, `costs`,
+`imports`, `queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from aquasurf_ray.store.verbs.roles import RoleVerbs
 from aquasurf_ray.store.verbs.runs import RunVerbs
 from aquasurf_ray.store.verbs.snapshot import SnapshotVerbs
 from aquasurf_ray.store.verbs.spectra import SpectrumVerbs
+from aquasurf_ray.store.verbs.trials import TrialVerbs
 
 PATIENCE = 60.0  # seconds
 
@@ -49,6 +50,7 @@ class Store(
     FunctionVerbs,
     GrowthVerbs,
     RunVerbs,
+    TrialVerbs,
     LeaseVerbs,
     ActivityVerbs,
     RequestVerbs,

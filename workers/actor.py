@@ -13,12 +13,11 @@ import os
 import platform
 import sys
 import threading
-import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pynvml
 import ray
@@ -26,10 +25,10 @@ import torch
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
+from aquasurf_ray.workers.compact_spectrum import compact_spectrum, sorted_out
 from aquasurf_ray.workers.cost import measure_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
@@ -51,8 +50,8 @@ from aquasurf_ray.workers.messages import (
 )
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.result import Epoch, TrainingResult
-from aquasurf_ray.workers.spectrum import NonFiniteSpectrum, SkippedLayerWarning, task_spectrum
-from aquasurf_ray.workers.training import FunctionFault, TrainingDrained, is_functions_fault, probe, reason_of, train
+from aquasurf_ray.workers.spectrum import SkippedLayerWarning
+from aquasurf_ray.workers.training import TrainingDrained, probe, train
 
 WARNINGS_KEPT = 100
 LONGEST_WARNING = 500
@@ -60,9 +59,6 @@ LONGEST_WARNING = 500
 
 class WorkerError(RuntimeError):
     """The worker cannot work on the device that it was given."""
-
-
-Reply = TypeVar("Reply")
 
 
 class Warnings(logging.Handler):
@@ -241,12 +237,20 @@ class Worker:
         return CheckpointFolder(url, identity)
 
     def _spectrum(self, function: str, splits: Splits) -> SpectrumReply:
-        feature, reason, seconds = _sorted_out(lambda: self._compact_spectrum(function, splits))
-        status: Status = "done" if reason is None else "diverged"
-        return SpectrumReply(function, status, reason, feature, seconds, self.device.type, self._coverage)
+        settings = self.settings
+        reply = compact_spectrum(
+            self.task,
+            splits,
+            function,
+            seed=settings.spectrum_seed,
+            device=self.device,
+            fisher=settings.fisher,
+        )
+        self._coverage = reply.coverage or self._coverage
+        return replace(reply, coverage=self._coverage)
 
     def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
-        cost, reason, seconds = _sorted_out(lambda: self._measured_cost(function, feed))
+        cost, reason, seconds = sorted_out(lambda: self._measured_cost(function, feed))
         status: Status = "done" if reason is None else "diverged"
         return CostReply(function, status, reason, cost, seconds)
 
@@ -259,29 +263,6 @@ class Worker:
         if function == REFERENCE:  # the unit itself: its ratio is 1 by definition, not by two noisy measurements
             return replace(cost, step_seconds=cost.relu_step_seconds, activation_bytes=cost.relu_activation_bytes)
         return cost
-
-    def _compact_spectrum(self, function: str, splits: Splits) -> bytes:
-        probe(Activation(function), self.device)
-        settings = self.settings
-        try:
-            spectrum = task_spectrum(
-                self.task, splits, function, seed=settings.spectrum_seed, device=self.device, fisher=settings.fisher
-            )
-        except NonFiniteSpectrum as error:
-            raise FunctionFault(str(error)) from error
-        self._coverage = spectrum.coverage.warning() or f"spectra cover {spectrum.coverage}"
-        return compress(spectrum).to_bytes()
-
-
-def _sorted_out(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, float]:
-    """Return the result of the work, or the reason if it fails by the function's own fault, and the seconds it took."""
-    started = time.monotonic()
-    try:
-        return work(), None, time.monotonic() - started
-    except Exception as error:  # the function's own faults become the reason; all others are raised again
-        if not is_functions_fault(error):
-            raise
-        return None, reason_of(error), time.monotonic() - started
 
 
 def worker_actor(worker: type) -> Any:

@@ -38,5 +38,5 @@ def confirm(
 
     seeds = CONFIRM_SEEDS if seeds is None else seeds
     with progress(as_json) as callbacks:
-        result = start(name, top=top, seeds=seeds, callbacks=callbacks, **settings)
+        result = start(name, top=top, seeds=seeds, progress=False, callbacks=callbacks, **settings)
     print_confirmation(result.name, settings.get("store"), as_json)

@@ -49,7 +49,7 @@ def transfer(
 
     seeds = TRANSFER_SEEDS if seeds is None else seeds
     with progress(form is not Table.table) as callbacks:
-        result = start(source, to, top=top, seeds=seeds, callbacks=callbacks, **settings)
+        result = start(source, to, top=top, seeds=seeds, progress=False, callbacks=callbacks, **settings)
     with open_store(settings.get("store")) as opened:
         found = read_transfer(opened, source, result.name)
     _PRINTERS[form](found)

@@ -1,4 +1,5 @@
 from .run.spec import RunResult as RunResult
+from .study.study import Study as Study
 from .verbs.build import build_benchmark as build_benchmark
 from .verbs.confirm import confirm as confirm
 from .verbs.evaluate import evaluate as evaluate

@@ -14,6 +14,7 @@ from aquasurf_ray.activations import (
 )
 from aquasurf_ray.activations.zoo import baseline_names, expanded
 from aquasurf_ray.baselines import BaselineSet
+from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
 
@@ -104,6 +105,15 @@ def candidate_rows(
     drawn = table.sample(min(n + len(first), len(table)), seed, zoo)
     others = [i for i in drawn if table.fingerprints[i] not in known]
     return [*first, *(_row(table, i) for i in others[:n])]
+
+
+def search_rows(config: SearchConfig, space: SearchSpace, baselines: Sequence[str] = ()) -> list[FunctionRow]:
+    """Return the functions that a search may train: the baselines, also those of the task, and its candidates."""
+    rows = candidate_rows(space, config.candidates, config.seed, baselines, config.baselines)
+    if config.learned_parameters == "on":
+        return rows
+    n = len(baseline_rows(baselines, config.baselines))
+    return [*rows[:n], *(row for row in rows[n:] if not parse(row.name).parameters)]
 
 
 def space_rows(space: SearchSpace, baselines: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:

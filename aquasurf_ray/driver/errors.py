@@ -2,6 +2,8 @@
 
 DriverError
 ├── BadUse            the request itself is wrong: nothing was started (exit code 2)
+├── TrialEnded        the trial of a study was told before, or it failed
+├── TrialTaken        the trial's lease had expired, and another process was asked to train its function
 └── RunFailed         the run stopped before its budget was met; it can be resumed (exit code 1)
     ├── WorkersFailed the workers cannot start, or die on every job
     ├── TaskAtFault   no baseline trains, so the task has to be mended first
@@ -17,6 +19,14 @@ class DriverError(Exception):
 
 class BadUse(DriverError, ValueError):
     """The request is wrong; the message names the value received and what is expected."""
+
+
+class TrialEnded(DriverError):
+    """The trial has a value already, or it failed; a trial is told once."""
+
+
+class TrialTaken(DriverError):
+    """The trial's lease had expired, and another process has its function; the value is in the run's log only."""
 
 
 class RunFailed(DriverError, RuntimeError):

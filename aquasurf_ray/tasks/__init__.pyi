@@ -23,5 +23,6 @@ from .replacement import replace_activations as replace_activations
 from .replacement.called_activations import ActivationCall as ActivationCall
 from .replacement.called_activations import activation_calls as activation_calls
 from .task import ActivationFactory as ActivationFactory
+from .task import NetworkFactory as NetworkFactory
 from .task import Splits as Splits
 from .task import Task as Task

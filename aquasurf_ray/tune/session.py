@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-from aquasurf_ray.driver.candidates import baseline_records, candidate_rows, function_row, load_space
-from aquasurf_ray.driver.cluster.pool import Resources, Slot, WorkerPool
+from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, search_rows
+from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.config import SearchConfig, store_url
 from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
@@ -287,8 +288,7 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
     if run is not None:
         return run
     task_id = store.add_task(study.name, study.version, study.digest, study.spec)
-    rows = candidate_rows(space, config.candidates, config.seed, _baselines(plan), config.baselines)
-    candidates = store.add_functions(rows)
+    candidates = store.add_functions(search_rows(config, space, _baselines(plan)))
 
     def create(name: str) -> Run:  # Tune decides how many trials there are, and where they write
         return store.create_run(

@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -327,6 +327,21 @@ class Attempt(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error: Mapped[str | None]
+
+
+class TrialLease(Base):
+    """The right of one process to tell the result of an attempt that it has asked for (`store.verbs.trials`).
+
+    It ends with the attempt. `nonce` marks the call that asked.
+    """
+
+    __tablename__ = "trial_leases"
+    attempt_id: Mapped[int] = mapped_column(ForeignKey(Attempt.id), primary_key=True)
+    owner: Mapped[dict[str, Any]] = mapped_column(JSON_CELL)
+    nonce: Mapped[str]
+    seconds: Mapped[float]
+    heartbeat: Mapped[int] = mapped_column(default=0)
+    renewed_at: Mapped[datetime] = mapped_column(default=utc_now())
 
 
 class Event(Base):

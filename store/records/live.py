@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.records.trials import OpenTrial
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class RunActivity:
     """The driver of a run, and its last report. Ages are in seconds by the database's clock.
 
     Attributes:
-        owner: the process that holds the run; if there is none, this and all other fields are None.
+        owner: the process that holds the run; if there is none, all other fields but `trials` are None too.
         since: the time at which it took the run.
         heartbeat_age: the time since it last renewed its lease of `lease_seconds`.
         live, live_age: its last report, and the report's age.
         stop_request: a request to stop that it has not yet followed.
+        trials: of a run without a driver, the open trials of the processes that share it.
     """
 
     owner: LeaseOwner | None = None
@@ -71,6 +73,7 @@ class RunActivity:
     live: LiveRun | None = None
     live_age: float | None = None
     stop_request: StopRequest | None = None
+    trials: tuple[OpenTrial, ...] = ()
 
 
 @dataclass(frozen=True)

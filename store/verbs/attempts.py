@@ -1,14 +1,22 @@
-"""Attempts at evaluations: worker, times and outcome. A run has at most one open attempt at each evaluation."""
+"""Attempts at evaluations: worker, times and outcome. A run has at most one open attempt at each evaluation.
+
+A trial is an attempt of a process that shares its run with others, and has a lease of its own, which the process
+renews. Others judge it like the lease of a driver: the process is known to be dead, or the heartbeat counter stood
+still for a whole lease on the observer's own clock. Where nobody watches, the database's clock decides, with the margin
+that drivers have too (`store.verbs.leases`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
-from aquasurf_ray.store.database.schema import Attempt, table
-from aquasurf_ray.store.records.runs import StartRecord
+from aquasurf_ray.store.database.schema import Attempt, TrialLease, table
+from aquasurf_ray.store.records.runs import LeaseOwner, StartRecord
+from aquasurf_ray.store.records.trials import OpenTrial
+from aquasurf_ray.store.verbs.runs import to_owner
 from aquasurf_ray.store.verbs.store_core import chunks
 
 _ATTEMPTS = table(Attempt)
@@ -26,6 +34,9 @@ _OPEN = (
 )
 _CLOSE = sa.update(_ATTEMPTS).where(_IS_OPEN).values(ended_at=utc_now())
 _CLOSE_OWN = _CLOSE.where(_IS_OF_RUN)
+
+UNWATCHED_LEASES = 10
+"""Lease periods after which a silent trial counts as abandoned for somebody who has not watched it."""
 
 
 def open_attempts(connection: sa.Connection, run_id: int, starts: Sequence[StartRecord]) -> list[StartRecord]:
@@ -55,6 +66,57 @@ def close_own_attempts(
 def close_attempts(connection: sa.Connection, evaluation_id: int, outcome: str) -> None:
     """Close the open attempts of all runs at these evaluations."""
     connection.execute(_CLOSE, {"at_evaluation": evaluation_id, "outcome": outcome})
+
+
+def open_trials(connection: sa.Connection, run_id: int) -> list[OpenTrial]:
+    """Return the trials of a run that have not ended, in the order in which they were asked for."""
+    query = (
+        sa.select(
+            Attempt.id,
+            Attempt.evaluation_id,
+            TrialLease.owner,
+            TrialLease.heartbeat,
+            TrialLease.seconds,
+            TrialLease.renewed_at,
+            utc_now().label("now"),
+        )
+        .join(TrialLease, TrialLease.attempt_id == Attempt.id)
+        .where(Attempt.run_id == run_id, Attempt.outcome.is_(None))
+        .order_by(Attempt.id)
+    )
+    # A heartbeat in the future counts as equally old, as for drivers: the clock may have been set back.
+    return [
+        OpenTrial(
+            attempt_id=row.id,
+            evaluation_id=row.evaluation_id,
+            owner=to_owner(row.owner),
+            heartbeat=row.heartbeat,
+            lease_seconds=row.seconds,
+            age=abs((row.now - row.renewed_at).total_seconds()),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def live_trials(connection: sa.Connection, run_id: int, is_dead: Callable[[LeaseOwner], bool]) -> list[OpenTrial]:
+    """Return the trials of a run whose processes may still tell a result."""
+    return [trial for trial in open_trials(connection, run_id) if not is_abandoned(trial, is_dead)]
+
+
+def is_abandoned(trial: OpenTrial, is_dead: Callable[[LeaseOwner], bool]) -> bool:
+    """Return whether nobody will tell the result of a trial, for somebody who has not watched its heartbeat."""
+    return is_dead(trial.owner) or trial.age > UNWATCHED_LEASES * trial.lease_seconds
+
+
+def holder_of(connection: sa.Connection, evaluation_id: int) -> tuple[str, LeaseOwner] | None:
+    """Return the nonce and the owner of the open trial of an evaluation; None if no process has asked for it."""
+    query = (
+        sa.select(TrialLease.nonce, TrialLease.owner)
+        .join(Attempt, Attempt.id == TrialLease.attempt_id)
+        .where(Attempt.evaluation_id == evaluation_id, Attempt.outcome.is_(None))
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row.nonce, to_owner(row.owner))
 
 
 def _in(evaluation_ids: Sequence[int]) -> sa.ColumnElement[bool]:

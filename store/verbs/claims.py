@@ -23,7 +23,7 @@ from aquasurf_ray.store.records.runs import (
     Origin,
     SuggestionRecord,
 )
-from aquasurf_ray.store.verbs.attempts import close_attempts
+from aquasurf_ray.store.verbs.attempts import close_attempts, holder_of
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, read_evaluation, to_record
 from aquasurf_ray.store.verbs.leases import lease_is_live
 from aquasurf_ray.store.verbs.requests import Link, link_all
@@ -79,22 +79,34 @@ class ClaimVerbs(StoreCore):
         usable = Usable(accept_stopped, accept_refused)
 
         def body(connection: sa.Connection, run: FencedRun) -> list[Claim]:
-            locked = _lock_all(connection, run.task_id, requests)
-            found = [locked[request.function_id, request.seed] for request in requests]
-            states = [self._decide(connection, run, record, retry_failed, usable) for record in found]
-            records = [
-                _unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)
-            ]
-            ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
-            claims = list(zip(requests, records, states, strict=True))
-            origins = link_all(
-                connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
-            )
-            taken = _take_all(connection, lease, run, ours)
-            run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
-            return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
+            return self._claim(connection, lease, run, requests, usable, retry_failed=retry_failed)
 
         return self._fenced(lease, body)
+
+    def _claim(
+        self,
+        connection: sa.Connection,
+        lease: Lease,
+        run: FencedRun,
+        requests: Sequence[EvaluationRequest],
+        usable: Usable,
+        *,
+        retry_failed: bool = False,
+        nonce: str | None = None,
+    ) -> list[Claim]:
+        """Claim evaluations behind the fence; `nonce` marks the call of a process that shares the run with others."""
+        locked = _lock_all(connection, run.task_id, requests)
+        found = [locked[request.function_id, request.seed] for request in requests]
+        states = [self._decide(connection, run, record, retry_failed, usable, nonce) for record in found]
+        records = [_unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)]
+        ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
+        claims = list(zip(requests, records, states, strict=True))
+        origins = link_all(
+            connection, run.id, [Link(r.id, w.origin, w.suggestion, s == "reused") for w, r, s in claims]
+        )
+        taken = _take_all(connection, lease, run, ours)
+        run.events.extend(EventRow(s, r.id, r.function_id, _claim_data(r, w)) for w, r, s in claims)
+        return [Claim(r.id, s, taken.get(r.id, r), origins[r.id]) for _, r, s in claims]
 
     def _decide(
         self,
@@ -103,6 +115,7 @@ class ClaimVerbs(StoreCore):
         record: EvaluationRecord,
         retry_failed: bool,
         usable: Usable,
+        nonce: str | None,
     ) -> ClaimState:
         """Return the state of a claim on a locked evaluation."""
         if record.finished:
@@ -115,6 +128,10 @@ class ClaimVerbs(StoreCore):
             assert record.claimed_by is not None  # noqa: S101 - the schema requires that a running evaluation has a claimer
             # The training of a dead driver is nobody's.
             return "taken" if lease_is_live(connection, record.claimed_by, self._is_dead) else "claimed"
+        if record.status == "running":
+            # Another process that shares the run may have it; a call that runs again finds its own trial.
+            holder = holder_of(connection, record.id)
+            return "claimed" if holder is None or holder[0] == nonce else "taken"
         return "claimed"
 
 

@@ -87,7 +87,7 @@ class EvaluationVerbs(StoreCore):
         """Do `start` for several evaluations in one transaction."""
 
         def body(connection: sa.Connection, run: FencedRun) -> list[bool]:
-            records = _lock_by_number(connection, [start.evaluation_id for start in starts])
+            records = lock_by_number(connection, [start.evaluation_id for start in starts])
             ours = [start for start in starts if records[start.evaluation_id].is_held_by(run.id)]
             opened = open_attempts(connection, run.id, ours)
             if opened:
@@ -117,7 +117,7 @@ class EvaluationVerbs(StoreCore):
             check_result(result)
 
         def body(connection: sa.Connection, run: FencedRun) -> dict[int, bool]:
-            records = _lock_by_number(connection, results)
+            records = lock_by_number(connection, results)
             free = {number for number, result in results.items() if _is_welcome(records[number], run, result)}
             written = {number: result for number, result in results.items() if number in free}
             write_results(connection, lease, run, written)
@@ -127,7 +127,7 @@ class EvaluationVerbs(StoreCore):
             for number in written:
                 if records[number].claimed_by != run.id:
                     close_attempts(connection, number, "superseded")
-            run.events.extend(_resulted(records[number], result) for number, result in written.items())
+            run.events.extend(resulted(records[number], result) for number, result in written.items())
             # A repeated call after an unanswered COMMIT must give the answer that the first one would have given.
             return {n: n in free or _was_recorded_before(records[n], run, result) for n, result in results.items()}
 
@@ -144,17 +144,12 @@ class EvaluationVerbs(StoreCore):
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> bool:
-            record = _lock_by_number(connection, [evaluation_id])[evaluation_id]
+            record = lock_by_number(connection, [evaluation_id])[evaluation_id]
             if not record.is_held_by(run.id):
                 return False
             # A training that gets further each time is not stuck, however often it is killed.
             attempts = 1 if advanced else record.attempts + 1
-            values: dict[str, Any] = {"attempts": attempts, "error": error}
-            values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
-            connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": evaluation_id})
-            close_own_attempts(connection, run.id, {evaluation_id: "failed"}, error)
-            data = {"error": error, "attempts": attempts}
-            run.events.append(EventRow("failed" if final else "retry", evaluation_id, record.function_id, data))
+            fail(connection, run, record, error, attempts, final=final)
             return True
 
         return self._fenced(lease, body)
@@ -166,7 +161,7 @@ class EvaluationVerbs(StoreCore):
         """
 
         def body(connection: sa.Connection, run: FencedRun) -> None:
-            for number, record in _lock_by_number(connection, evaluation_ids).items():
+            for number, record in lock_by_number(connection, evaluation_ids).items():
                 if record.status == "diverged":
                     reopen(connection, run.id, number)
 
@@ -176,7 +171,7 @@ class EvaluationVerbs(StoreCore):
         """Take back requests of the run for evaluations without a result, which other runs may still train."""
 
         def body(connection: sa.Connection, run: FencedRun) -> None:
-            for number, record in _lock_by_number(connection, evaluation_ids).items():
+            for number, record in lock_by_number(connection, evaluation_ids).items():
                 if record.status in ("queued", "running"):
                     mine = (RunEvaluation.run_id == run.id) & (RunEvaluation.evaluation_id == number)
                     connection.execute(sa.delete(RunEvaluation).where(mine))
@@ -266,7 +261,19 @@ class EvaluationVerbs(StoreCore):
         return self._read(read)
 
 
-def _lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
+def fail(
+    connection: sa.Connection, run: FencedRun, record: EvaluationRecord, error: str, attempts: int, *, final: bool
+) -> None:
+    """Queue a locked evaluation again, or park it as failed if `final`, and end the run's attempt at it."""
+    values: dict[str, Any] = {"attempts": attempts, "error": error}
+    values |= {"status": "failed"} if final else {"status": "queued", "claimed_by": None, "claim_token": None}
+    connection.execute(FINISH if final else CHANGE, values | {"at_evaluation": record.id})
+    close_own_attempts(connection, run.id, {record.id: "failed"}, error)
+    data = {"error": error, "attempts": attempts}
+    run.events.append(EventRow("failed" if final else "retry", record.id, record.function_id, data))
+
+
+def lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -> dict[int, EvaluationRecord]:
     """Return existing rows, locked in the same order.
 
     Raises:
@@ -316,7 +323,7 @@ def _was_recorded_before(record: EvaluationRecord, run: FencedRun, result: Evalu
     return record.finished and record.claimed_by == run.id and same_result(record, result)
 
 
-def _resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
+def resulted(record: EvaluationRecord, result: EvaluationResult) -> EventRow:
     kind = "result" if result.status == "done" else "diverged"
     data = {"score": result.score, "reason": result.reason, "seconds": result.seconds}
     data |= {"stopped_early": result.stopped_early} if result.stopped_early else {}

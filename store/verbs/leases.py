@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, Evaluation, Event, Run
 from aquasurf_ray.store.errors import BadRecord, LeaseLost, RunHeld, RunNotFound
 from aquasurf_ray.store.records.runs import Lease, LeaseOwner, RunStatusName
+from aquasurf_ray.store.records.trials import OpenTrial
+from aquasurf_ray.store.verbs.attempts import UNWATCHED_LEASES, live_trials
 from aquasurf_ray.store.verbs.runs import to_owner
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, fence, log
 
@@ -189,6 +191,10 @@ class LeaseVerbs(StoreCore):
             done = connection.execute(sa.update(Run).where(Run.id == run_id, unmoved).values(taken)).rowcount
             if not done:
                 return _own_lease(connection, run_id, nonce)
+            # Checked behind the swap, which locks the run: from here on no process can ask for another trial.
+            asked = live_trials(connection, run_id, self._is_dead)
+            if asked:
+                raise RunHeld(_asked(seen.name, asked))
             requeued = requeue_running(connection, run_id)
             before = None if seen.owner is None else asdict(seen.owner)
             log(connection, run_id, "lease_taken", data={**noted, "holder": before, "by": asdict(owner)})
@@ -203,14 +209,16 @@ def lease_is_live(connection: sa.Connection, run_id: int, is_dead: Callable[[Lea
     Decided by the database's clock with a margin of ten lease periods, because nobody watches the heartbeat here; a
     wrong answer costs one training, not a result. A heartbeat in the future counts as equally old: after the clock was
     set back, a live driver renews its lease within seconds, and a dead one must not count as live until the clock
-    catches up.
+    catches up. A run that processes share has trials in place of a driver.
     """
     query = sa.select(Run.status, Run.lease_owner, Run.lease_seconds, Run.lease_renewed_at, utc_now().label("now"))
     row = connection.execute(query.where(Run.id == run_id)).one()
-    if row.status != "running" or row.lease_owner is None or is_dead(to_owner(row.lease_owner)):
+    if row.lease_owner is None:
+        return bool(live_trials(connection, run_id, is_dead))
+    if row.status != "running" or is_dead(to_owner(row.lease_owner)):
         return False
     age: float = abs((row.now - row.lease_renewed_at).total_seconds())
-    patience: float = 10 * row.lease_seconds
+    patience: float = UNWATCHED_LEASES * row.lease_seconds
     return age <= patience
 
 
@@ -270,3 +278,8 @@ def _held(seen: _Seen) -> str:
     if owner is None:
         return f"run '{seen.name}' is free"
     return f"run '{seen.name}' is held by {owner.host} pid {owner.pid}; stop that driver or wait for it"
+
+
+def _asked(name: str, trials: Sequence[OpenTrial]) -> str:
+    owners = {f"{trial.owner.host} pid {trial.owner.pid}" for trial in trials}
+    return f"run '{name}' is a study that {', '.join(sorted(owners))} asks; wait for its trials or stop the process"

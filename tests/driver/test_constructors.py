@@ -11,7 +11,7 @@ import aquasurf_ray.driver
 import aquasurf_ray.tune
 
 MOST = 7
-INTERFACES = {"ActivationSearch"}  # its arguments are keywords that users write
+INTERFACES = {"ActivationSearch", "Study"}  # its arguments are keywords that users write
 
 
 def classes():

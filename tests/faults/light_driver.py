@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from scripted_worker import ScriptedWorker
 
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.cluster.pool import Outcome, Slot, SpectraJob, Work
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
+from aquasurf_ray.driver.cluster.slot import Outcome, Slot, SpectraJob, Work
 from aquasurf_ray.driver.run import session as sessions
 from aquasurf_ray.driver.run import summary
 from aquasurf_ray.driver.verbs import command, create_run

@@ -17,6 +17,7 @@ from aquasurf_ray.store import (
     CostRecord,
     EmbeddingRecord,
     EpochRecord,
+    EvaluationRequest,
     EvaluationResult,
     FunctionRow,
     LearnedValues,
@@ -66,6 +67,9 @@ def whole(tmp_path_factory):
         opened.report(lease, LiveRun())
         opened.request_stop(run.id, this_process())
         opened.release_lease(lease, "finished")
+        shared = opened.share_run(run.id, this_process(), code_version="0.1.0")
+        request = EvaluationRequest(functions[0], 1, "suggestion")
+        opened.ask(shared, request, this_process(), nonce="nonce", lease_seconds=30.0)
     return path
 
 

@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     import aquasurf_ray.store as stored
 
 WORKER_COLUMNS = ("worker", "node", "device", "state", "seconds", "job", "epoch", "gpu_percent", "gpu_gb")
+LOOP_COLUMNS = ("host", "pid", "trials", "state", "heartbeat_age")
 CAUSE_COLUMNS = ("tries", "cause")
 
 
 def activity_document(activity: stored.RunActivity, causes: tuple[stored.FailureCause, ...]) -> dict[str, Any]:
-    """Return who drives a run, what its workers do (`live`, as of `age` seconds ago), and why attempts failed."""
+    """Return who drives a run, or which processes have trials of it; what its workers do (`live`, as of `age` seconds
+    ago); and why attempts failed."""
     return {
         "driver": _driver_document(activity),
+        "loops": _loop_documents(activity),
         "live": _live_document(activity),
         "failure_causes": [{"tries": cause.n, "cause": cause.error} for cause in causes],
     }
@@ -25,6 +28,8 @@ def activity_document(activity: stored.RunActivity, causes: tuple[stored.Failure
 def standing(run: stored.Run, activity: stored.RunActivity) -> str:
     """Return the status of a run as it is and not as its driver left it: `dead` or `silent` instead of `running`."""
     driver = _driver_document(activity)
+    if run.status == "running" and driver is None:  # a study: nobody writes its status when its processes die
+        return "running" if any(loop["state"] == "alive" for loop in _loop_documents(activity)) else "interrupted"
     # A driver that was killed never wrote its end, so the stored status says `running` for ever.
     gone = run.status == "running" and driver is not None and driver["state"] != "alive"
     return str(driver["state"]) if gone and driver is not None else run.status
@@ -38,6 +43,9 @@ def print_activity(document: dict[str, Any]) -> None:
         print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
         if driver["stop_asked_by"]:
             print(f"stop requested from {driver['stop_asked_by']}")
+    if document["loops"]:
+        print("\nprocesses with trials:")
+        print_table(LOOP_COLUMNS, [[loop[column] for column in LOOP_COLUMNS] for loop in document["loops"]])
     if live is not None:
         _print_live(live, alive=driver is not None and driver["state"] == "alive")
     if document["failure_causes"]:
@@ -63,6 +71,22 @@ def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
         "state": "dead" if is_dead(owner) else "silent" if silent else "alive",
         "stop_asked_by": asked.asked_by.host if asked else None,
     }
+
+
+def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
+    """Return the processes that have trials of a study."""
+    from aquasurf_ray.store import is_dead
+
+    processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {}
+    for trial in activity.trials:
+        processes.setdefault(trial.owner, []).append(trial)
+    documents = []
+    for owner, trials in processes.items():
+        age, lease = min(trial.age for trial in trials), max(trial.lease_seconds for trial in trials)
+        state = "dead" if is_dead(owner) else "silent" if age > lease else "alive"
+        found = {"host": owner.host, "pid": owner.pid, "trials": len(trials), "state": state, "heartbeat_age": age}
+        documents.append(found)
+    return documents
 
 
 def _live_document(activity: stored.RunActivity) -> dict[str, Any] | None:

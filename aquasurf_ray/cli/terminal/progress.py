@@ -21,15 +21,10 @@ def progress(as_json: bool) -> Iterator[list[Callback]]:
 
     Meanwhile standard output is redirected to standard error, since Ray and the user's code may print.
     """
-    from aquasurf_ray.driver.callbacks.progress import Bars, Lines
+    from aquasurf_ray.driver.callbacks.progress import shown_progress
 
-    shown = None if as_json else Bars() if sys.stderr.isatty() else Lines()
-    try:
-        with user_code():
-            yield [shown] if shown else []
-    finally:
-        if shown:
-            shown.close()
+    with shown_progress(not as_json) as shown, user_code():
+        yield [*shown]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from aquasurf_ray.driver.cluster.pool import CostsJob, Job, Slot, Work
+from aquasurf_ray.driver.cluster.slot import CostsJob, Job, Slot, Work
 from aquasurf_ray.driver.events import Event, RunEnding, RunProgress, RunView, WorkerWarning
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import LiveRun, LiveWorker

@@ -7,17 +7,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from aquasurf_ray.driver.events import Event, Note, RunEnded, RunProgress, RunView
+from aquasurf_ray.driver.events import Callback, Event, Note, RunEnded, RunProgress, RunView
 
 # A cluster has hundreds of workers, and a line of a log must stay readable.
 RUNNING_SHOWN = 4
+
+
+@contextmanager
+def shown_progress(progress: bool = True) -> Iterator[tuple[Callback, ...]]:
+    """Yield the callback that shows progress: bars on a terminal, lines elsewhere; none without `progress`.
+
+    The terminal is given back in any case.
+    """
+    if not progress:
+        yield ()
+        return
+    shown = Bars() if sys.stderr.isatty() else Lines()
+    try:
+        yield (shown,)
+    finally:
+        shown.close()
 
 
 class Lines:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from aquasurf_ray.driver.cluster.pool import Slot
+from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.events import FunctionSuggested
 from aquasurf_ray.driver.run.store_records import suggestion_record
 from aquasurf_ray.driver.state.context import RunContext
@@ -82,7 +82,7 @@ class Claims:
             retry_failed: True to claim also an evaluation that was given up, here or in another run.
         """
         request = EvaluationRequest(evaluation.function_id, evaluation.seed, evaluation.origin)
-        self._reserve_all(self._claim_all([request], retry_failed=retry_failed))
+        self._reserve_all(self.claim_all([request], retry_failed=retry_failed))
 
     def next_baseline(self) -> FunctionRecord | None:
         """Return the first baseline that has no evaluation yet."""
@@ -146,7 +146,7 @@ class Claims:
     def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
         """Claim a queued evaluation for each waiting worker, return one for this worker, and reserve the others."""
         while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
-            claims = self._claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
+            claims = self.claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
             mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
             self._reserve_all([claim for claim in claims if claim is not mine])
             if mine is not None:
@@ -162,7 +162,7 @@ class Claims:
         function = self.next_baseline()
         if function is None:
             return None
-        return self._claim_all([EvaluationRequest(function.id, self._context.config.training_seed, "baseline")])[0]
+        return self.claim_all([EvaluationRequest(function.id, self._context.config.training_seed, "baseline")])[0]
 
     def _claim_suggestion(self, n_waiting: int) -> Claim | None:
         """Claim suggestions for the workers that wait, as many as are ready; return one, and reserve the others."""
@@ -180,11 +180,11 @@ class Claims:
             function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
             self._context.events.emit(FunctionSuggested(function.name, record.predicted_score, took / len(made)))
             requests.append(EvaluationRequest(function.id, self._context.config.training_seed, "suggestion", record))
-        claims = self._claim_all(requests)
+        claims = self.claim_all(requests)
         self._reserve_all(claims[1:])
         return claims[0] if claims else None
 
-    def _claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
+    def claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
         """Claim evaluations of one origin in one transaction."""
         if not requests:
             return []

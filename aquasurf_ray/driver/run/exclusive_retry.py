@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from aquasurf_ray.driver.cluster.pool import Slot, WorkerPool
+from aquasurf_ray.driver.cluster.pool import WorkerPool
+from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.store import Claim
 
 OUT_OF_MEMORY = re.compile(r"out of ?memory|MemoryError|allocate memory|low on memory", re.IGNORECASE)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
-from aquasurf_ray.driver.cluster.pool import Outcome, SpectraJob
+from aquasurf_ray.driver.cluster.slot import Outcome, SpectraJob
 from aquasurf_ray.driver.duration import duration_text
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.store_records import evaluation_result

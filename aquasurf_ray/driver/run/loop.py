@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from aquasurf_ray.driver.cluster.fair_share import FairShare
-from aquasurf_ray.driver.cluster.pool import CostsJob, Outcome, Slot
 from aquasurf_ray.driver.cluster.ray_errors import can_be_retried
+from aquasurf_ray.driver.cluster.slot import CostsJob, Outcome, Slot
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import (
     EvaluationDrained,

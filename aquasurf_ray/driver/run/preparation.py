@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aquasurf_ray.driver.cluster.pool import CostsJob, Outcome, Slot, SpectraJob
+from aquasurf_ray.driver.cluster.slot import CostsJob, Outcome, Slot, SpectraJob
 from aquasurf_ray.driver.events import CostsMeasured, SpectraComputed
 from aquasurf_ray.driver.run.candidate_queue import CandidateQueue
 from aquasurf_ray.driver.run.store_records import cost_record, spectrum_record

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.cluster.pool import WorkerPool
-from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.store import Run
+from aquasurf_ray.driver.config import SearchConfig, store_url
+from aquasurf_ray.store import Run, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class RunResult:
     A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the candidates
     that were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
     `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop condition
-    that ended the run before its budget was met, if there was one.
+    that ended the run before its budget was met, if there was one. `store` is the URL of the database, if it was given.
     """
 
     name: str
@@ -55,3 +59,13 @@ class RunResult:
     kind: RunKind = "search"
     confirmation: str | None = None
     ended: str | None = None
+    store: str | None = field(default=None, repr=False)  # it may hold a password
+
+    def dataframe(self) -> pd.DataFrame:
+        """Return the run's evaluations as a table, in the order of its requests; see `Store.evaluations`.
+
+        Raises:
+            StoreError: the store is gone.
+        """
+        with Store.open(store_url(self.store), create=False) as store:
+            return store.evaluations(run=self.name)

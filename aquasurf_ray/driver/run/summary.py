@@ -51,6 +51,7 @@ def result_of(
         diverged=history.evaluations.n(status={"diverged"}),
         kind=spec.run.kind,
         ended=ended,
+        store=spec.config.store,
         too_costly=len(history.ruled_out(spec.config.max_cost) - history.evaluations.asked_for),
     )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import Lease, Run, Store
+
+if TYPE_CHECKING:  # it needs Ray, and a run whose trainings are not ours has none
+    from aquasurf_ray.driver.cluster.pool import WorkerPool
 
 
 @dataclass(frozen=True)

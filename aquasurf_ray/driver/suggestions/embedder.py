@@ -2,24 +2,25 @@
 
 UMAP's imports take seconds, and its first compilation on a machine takes longer, so one process is started shortly
 before the first embedding and stays. If this process dies, a new one computes the embedding again.
+
+Ray is imported when the process is started, because most runs embed nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
-from ray.exceptions import RayError, RayTaskError
 
-from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.errors import RunFailed
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
 
 ATTEMPTS = 3
 
 
-@ray.remote(num_cpus=0)
 class EmbedderProcess:
     """Runs `surrogate.embedding.embed` for the driver."""
 
@@ -35,8 +36,10 @@ class EmbedderProcess:
 
 def start_process() -> Any:
     """Start a process, which begins to load UMAP."""
-    process: Any = EmbedderProcess  # Ray adds the attribute `remote`, which its type hints lack
-    started = process.remote()
+    import ray
+
+    remote: Any = ray.remote(num_cpus=0)  # its own type hints are for tasks
+    started = remote(EmbedderProcess).remote()
     started.warm_up.remote()
     return started
 
@@ -74,6 +77,9 @@ class Embedder:
         """
         if self._future is None:
             return None
+        import ray
+        from ray.exceptions import RayError
+
         ready, _ = ray.wait([self._future], timeout=0)
         if not ready:
             return None
@@ -88,9 +94,15 @@ class Embedder:
     def close(self) -> None:
         """End the process, if this object started it."""
         if self._owns_process and self._process is not None:
+            import ray
+
             ray.kill(self._process)
 
     def _retry_after(self, error: RayError) -> None:
+        from ray.exceptions import RayTaskError
+
+        from aquasurf_ray.driver.cluster.ray_errors import cause_of
+
         # An error that `embed` raised would be raised again; only a lost process is worth a retry.
         if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS or self._request is None:
             raise RunFailed(f"the candidates' embedding cannot be computed: {cause_of(error)}") from None

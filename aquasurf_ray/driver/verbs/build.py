@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
+from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import load_space, space_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.defaults import BUILD_SEEDS
@@ -34,6 +35,7 @@ def build_benchmark(
     seeds: int = BUILD_SEEDS,
     fisher: str = "sampled",
     output: Path | None = None,
+    progress: bool = True,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
@@ -43,7 +45,7 @@ def build_benchmark(
     Args:
         fisher: the Fisher information of the spectra: "sampled", "empirical" or "sampled,empirical".
         output: the file that the benchmark is written to at the end, `.parquet`, or `.json` for Act-Bench.
-        callbacks: see `search`.
+        progress, callbacks: see `search`.
         **options: the conditions of `SearchConfig`, for example `workers=2`, and `modules`.
 
     Raises:
@@ -51,7 +53,9 @@ def build_benchmark(
         RunFailed: some trainings or spectra failed; `resume` retries these.
     """
     config = make_config({"task": name_of(task), **options, "space": space})
-    return start_build(config, task, seeds=seeds, fisher=fisher, output=output, callbacks=callbacks, worker=worker)
+    with shown_progress(progress) as shown:
+        every = (*callbacks, *shown)
+        return start_build(config, task, seeds=seeds, fisher=fisher, output=output, callbacks=every, worker=worker)
 
 
 def start_build(

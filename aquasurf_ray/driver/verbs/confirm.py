@@ -14,12 +14,14 @@ from typing import Any
 
 from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
+from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task
@@ -39,6 +41,7 @@ def confirm(
     seeds: int = CONFIRM_SEEDS,
     store: str | None = None,
     task: Task | None = None,
+    progress: bool = True,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **changes: Any,
@@ -47,7 +50,7 @@ def confirm(
 
     Args:
         task: needed only if the run was started from Python with a `Task` that has no import path.
-        callbacks: see `search`.
+        progress, callbacks: see `search`.
         **changes: `workers`, and the other conditions of `SearchConfig`; those of the run by default.
 
     Raises:
@@ -63,7 +66,7 @@ def confirm(
         check_confirmable(run)
         # The search may have used up its time budget; a confirmation on its own begins without one.
         config = make_config({**stored_values(run), "time_budget": None, **changes, "store": store, "seeds": seeds})
-        with Command(config, callbacks, opened) as command:
+        with shown_progress(progress) as shown, Command(config, (*callbacks, *shown), opened) as command:
             return _confirm(command, opened, run, config, top, task, worker)
 
 
@@ -88,6 +91,11 @@ def confirm_best(
 
 def check_confirmable(run: Run) -> None:
     """Raise BadUse for a run that cannot have winners to confirm."""
+    if STUDY in run.config and "task_digest" not in run.config:
+        raise BadUse(
+            f"run '{run.name}' is a study without a task, so its winners cannot be retrained here; "
+            "retrain them in your own loop, with other seeds"
+        )
     if "task_digest" not in run.config:
         raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
     if run.kind == "confirm":

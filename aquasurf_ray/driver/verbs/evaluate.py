@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import unique_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config
 from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
@@ -22,6 +23,7 @@ def evaluate(
     task: str | Task,
     *,
     seeds: int = EVALUATE_SEEDS,
+    progress: bool = True,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
@@ -30,14 +32,15 @@ def evaluate(
 
     Args:
         functions: expressions and names; the word `zoo` stands for all published functions that have names.
-        callbacks: see `search`.
+        progress, callbacks: see `search`.
 
     Raises:
         BadUse: a function cannot be parsed, or an option is wrong.
         RunFailed: some functions could not be trained; `resume` retries these.
     """
     config = make_config({"task": name_of(task), **options})
-    return start_evaluation(config, functions, task, seeds=seeds, callbacks=callbacks, worker=worker)
+    with shown_progress(progress) as shown:
+        return start_evaluation(config, functions, task, seeds=seeds, callbacks=(*callbacks, *shown), worker=worker)
 
 
 def start_evaluation(

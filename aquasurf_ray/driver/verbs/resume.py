@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.run_kinds import KINDS
+from aquasurf_ray.driver.run_kinds import KINDS, STUDY
 from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.verbs.arguments import loaded_task
@@ -26,6 +27,7 @@ def resume(
     *,
     store: str | None = None,
     task: Task | None = None,
+    progress: bool = True,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **changes: Any,
@@ -37,17 +39,17 @@ def resume(
 
     Args:
         task: needed only if the run was started from Python with a `Task` that has no import path.
-        callbacks: see `search`.
+        progress, callbacks: see `search`.
         **changes: `evaluations`, `workers`, and the other conditions of `SearchConfig` that may change.
 
     Raises:
         BadUse: a change would make it another run, or the task has changed.
         StoreError: there is no such run, or another driver has it.
     """
-    with Store.open(store_url(store), create=False) as opened:
+    with Store.open(store_url(store), create=False) as opened, shown_progress(progress) as shown:
         run = opened.run(name)
         config = make_config({**stored_values(run), **changes, "store": store})
-        return resume_run(opened, run, config, changes, task=task, callbacks=callbacks, worker=worker)
+        return resume_run(opened, run, config, changes, task=task, callbacks=(*callbacks, *shown), worker=worker)
 
 
 def resume_run(
@@ -62,6 +64,8 @@ def resume_run(
 ) -> RunResult:
     """Carry out `resume` with a configuration that is made already: the stored one, with the settings `given` now."""
     name = run.name
+    if STUDY in run.config:
+        raise BadUse(f"run '{name}' is a study, which your own loop continues: Study('{name}', ...)")
     changed = [key for key in given if key not in CONDITIONS and _differs(run, config, key)]
     if changed:
         raise BadUse(f"run '{name}' cannot change its {', '.join(changed)}; start another run for that")

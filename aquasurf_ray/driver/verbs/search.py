@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from aquasurf_ray.activations import parse
-from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, load_space
+from aquasurf_ray.driver.callbacks.progress import shown_progress
+from aquasurf_ray.driver.candidates import baseline_rows, load_space, search_rows
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
@@ -24,13 +24,21 @@ from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
 
-def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type = Worker, **options: Any) -> RunResult:
+def search(
+    task: str | Task,
+    *,
+    progress: bool = True,
+    callbacks: Iterable[Callback] = (),
+    worker: type = Worker,
+    **options: Any,
+) -> RunResult:
     """Search for an activation function for a task, and return when the budget is met.
 
     Scores are the task's metric on the validation split, with the sign changed where lower is better.
 
     Args:
         task: a task, its short name, or `package.module:function`.
+        progress: whether to show the progress on standard error: bars on a terminal, lines elsewhere.
         callbacks: objects with a method `on_event(event)`, which is called with every event (`driver.events`).
         worker: the worker class, for example one that answers from a benchmark instead of training.
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
@@ -43,7 +51,9 @@ def search(task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type
         Interrupted, RunFailed: the run stopped early; `resume` continues it.
         StoreError: the database cannot be used, or another driver has the run.
     """
-    return start_search(make_config({"task": name_of(task), **options}), task, callbacks=callbacks, worker=worker)
+    config = make_config({"task": name_of(task), **options})
+    with shown_progress(progress) as shown:
+        return start_search(config, task, callbacks=(*callbacks, *shown), worker=worker)
 
 
 def start_search(
@@ -61,11 +71,8 @@ def start_search(
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
             store, _ = command.connect()
-            baselines = baseline_rows(loaded.baselines, config.baselines)
-            rows = candidate_rows(space, config.candidates, config.seed, loaded.baselines, config.baselines)
-            if config.learned_parameters == "off":
-                rows = [*baselines, *(row for row in rows[len(baselines) :] if not parse(row.name).parameters)]
-            n = len(rows) - len(baselines)
+            rows = search_rows(config, space, loaded.baselines)
+            n = len(rows) - len(baseline_rows(loaded.baselines, config.baselines))
             if n < config.candidates:
                 command.events.note(f"the space has {n:,} functions besides the baselines; all are candidates")
             create = partial(create_run, store, config, loaded, "search", identity=identity, rows=rows)

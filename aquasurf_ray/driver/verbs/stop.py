@@ -39,7 +39,7 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
 
     Raises:
         StoreError: there is no such run, or no store.
-        BadUse: Ray Tune drives the run, and does not read requests.
+        BadUse: Ray Tune or a study's own loop drives the run, and does not read requests.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
@@ -52,6 +52,9 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
                 f"run '{name}' belongs to Ray Tune: stop the process of its Tuner, {owner.host} pid {owner.pid} "
                 "(Ctrl-C); Tuner.restore continues it"
             )
+        loops = {f"{trial.owner.host} pid {trial.owner.pid}" for trial in activity.trials if not is_dead(trial.owner)}
+        if loops:
+            raise BadUse(f"run '{name}' is a study: stop the processes of its loops, {', '.join(sorted(loops))}")
         if not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))
         while wait and _silence(activity) is None:
@@ -113,7 +116,8 @@ def _dead(name: str, activity: RunActivity) -> StopAnswer:
 def _not_running(run: Run) -> StopAnswer:
     if run.status == "finished":
         return StopAnswer(run.name, "finished", f"run '{run.name}' is finished already")
-    return StopAnswer(run.name, "not-running", f"run '{run.name}' is not running, it is {run.status}")
+    status = "interrupted" if run.status == "running" else run.status  # of a study whose processes have died
+    return StopAnswer(run.name, "not-running", f"run '{run.name}' is not running, it is {status}")
 
 
 def _silence(activity: RunActivity) -> float | None:

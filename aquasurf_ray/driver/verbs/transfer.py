@@ -30,6 +30,7 @@ def transfer(
     top: int = TRANSFER_TOP,
     seeds: int = TRANSFER_SEEDS,
     store: str | None = None,
+    progress: bool = True,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
     **options: Any,
@@ -39,7 +40,7 @@ def transfer(
     Args:
         source: the run's name.
         to: the other task; the run's own task is allowed, and trains its functions with more seeds.
-        callbacks: see `search`.
+        progress, callbacks: see `search`.
         **options: conditions of `SearchConfig`, such as `workers` and `address`.
 
     Raises:
@@ -56,7 +57,16 @@ def transfer(
         best = [row.function for row in _best(opened, run, top)]
         baselines = baseline_names(run.config.get("baselines", "paper"))
     options = {"modules": modules, "health_gate": "off"} | options
-    return evaluate([*best, *baselines], to, seeds=seeds, store=store, callbacks=callbacks, worker=worker, **options)
+    return evaluate(
+        [*best, *baselines],
+        to,
+        seeds=seeds,
+        store=store,
+        progress=progress,
+        callbacks=callbacks,
+        worker=worker,
+        **options,
+    )
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:

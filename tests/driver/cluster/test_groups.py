@@ -13,7 +13,8 @@ import pytest
 import ray
 
 from aquasurf_ray.activations import fingerprint
-from aquasurf_ray.driver.cluster.pool import CostsJob, Resources, SpectraJob, WorkerPool
+from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.cluster.slot import CostsJob, SpectraJob
 from aquasurf_ray.workers.actor import Worker
 from aquasurf_ray.workers.group import NOT_NEEDED, SWITCHES, GroupFailed, GroupSettings, GroupWorker, _why
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings

@@ -8,7 +8,8 @@ import pytest
 from recorder import Recorder
 from scripted_worker import ScriptedWorker
 
-from aquasurf_ray.driver.cluster.pool import Resources, SpectraJob, WorkerPool
+from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
+from aquasurf_ray.driver.cluster.slot import SpectraJob
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings

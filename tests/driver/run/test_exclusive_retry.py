@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from aquasurf_ray.driver.cluster.pool import Slot
+from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.run.exclusive_retry import ExclusiveRetry
 from aquasurf_ray.workers.messages import WorkerInfo
 

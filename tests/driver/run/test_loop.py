@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from run_context import Fault, ScriptedPool, add_functions, diverged, events_of, open_context, trained
 
-from aquasurf_ray.driver.cluster.pool import SpectraJob
+from aquasurf_ray.driver.cluster.slot import SpectraJob
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import (
     EvaluationDrained,

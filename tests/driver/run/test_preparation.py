@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from run_context import FakePool, add_functions, events_of, open_context
 
-from aquasurf_ray.driver.cluster.pool import CostsJob, SpectraJob
+from aquasurf_ray.driver.cluster.slot import CostsJob, SpectraJob
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import CostsMeasured, Note, SpectraComputed
 from aquasurf_ray.driver.run.preparation import SHARED_SECONDS, Preparation

@@ -12,7 +12,7 @@ from aquasurf_ray.activations import fingerprint
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.cluster.pool import SpectraJob
+from aquasurf_ray.driver.cluster.slot import SpectraJob
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute

@@ -1,0 +1,153 @@
+"""What a study is in the store: its task, its identity, and the network whose spectra are its features.
+
+The values that a loop tells are its own, so a study is a task of its own in the store, whatever its features are taken
+from: results of two loops never mix. Only `task=` says that the values are that task's own score; such a study is the
+run that `aquasurf search` makes under the same name, and shares results with all runs of the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from aquasurf_ray.driver.candidates import load_space
+from aquasurf_ray.driver.config import SearchConfig, digest, make_config
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.run_kinds import STUDY
+from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
+from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
+from aquasurf_ray.tasks.loaders import Examples
+from aquasurf_ray.tasks.objective import Objective, classification
+
+Direction = Literal["maximize", "minimize"]
+OUTPUTS = "outputs"
+MODES = (OUTPUTS, "spectrum", "both")
+OPTIONS = (
+    *("space", "candidates", "first_candidates", "baselines", "learned_parameters", "modules", "seed", "training_seed"),
+    *("surrogate", "regressor", "fisher", "layer_weighting", "lease_seconds", "max_attempts", "data"),
+)
+"""The fields of `SearchConfig` that a study has; the others are about trainings, which are the user's."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study before it is opened.
+
+    Attributes:
+        name, version, digest, spec: the task in the store.
+        metric, direction: what is told, and which way is better.
+        source: the task that spectra are taken from, if there are any.
+        identity: what stays for the study's life.
+    """
+
+    config: SearchConfig
+    name: str
+    version: str
+    digest: str
+    spec: dict[str, Any]
+    metric: str
+    direction: Direction
+    source: Task | None
+    identity: dict[str, Any]
+
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by to be a score, which a search maximises."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
+
+def plan_of(
+    name: str,
+    features: str | Task | NetworkFactory | None,
+    task: str | Task | None,
+    told: tuple[str | None, Direction | None],
+    options: Mapping[str, Any],
+) -> StudyPlan:
+    """Return the plan of a study.
+
+    Args:
+        told: the name and the direction of the values.
+
+    Raises:
+        BadUse: an argument is wrong, or two contradict each other.
+    """
+    unknown = [key for key in options if key not in (*OPTIONS, "store", "evaluations")]
+    if unknown:
+        raise BadUse(f"a Study has no option '{unknown[0]}'; the options are {', '.join(OPTIONS)}")
+    if told[1] not in (None, *get_args(Direction)):
+        raise BadUse(f"direction must be 'maximize' or 'minimize', got {told[1]!r}")
+    mode, source = _mode_and_source(features, task)
+    if mode != OUTPUTS and source is None:
+        raise BadUse(f"features '{mode}' need spectra: give features= a task or a network, or task=")
+    own = source if source is not None else name
+    config = make_config({**_given(options), "name": name, "task": name_of(own), "features": mode})
+    if config.surrogate != "metric":
+        raise BadUse(f"surrogate: a Study needs metric, got '{config.surrogate}', whose map is computed with Ray")
+    space = load_space(config.space)
+    if space.grows:
+        raise BadUse(f"space: '{space.name}' grows in a single driver; a Study needs three-node, four-node or a file")
+    config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
+    loaded = None if source is None else loaded_task(source, config)
+    identity = {**config.identity(), "space_digest": space.digest}
+    if task is not None:
+        assert loaded is not None  # noqa: S101 - `_mode_and_source` takes the spectra of a task that is given
+        return _plan_of_task(loaded, config, told, identity)
+    return _plan_of_own_values(loaded, config, told, identity)
+
+
+def network_task(name: str, network: NetworkFactory, examples: Examples, objective: Objective | None) -> Task:
+    """Return a task for the spectra of a network on some examples.
+
+    Raises:
+        BadUse: the network or the examples are none.
+    """
+    try:
+        splits = Splits(train=examples, validation=examples, test=examples)
+        return Task(name, network, lambda: splits, objective=objective or classification())
+    except TaskError as error:
+        raise BadUse(f"features: {error}") from None
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "evaluations" or value is not None}
+
+
+def _mode_and_source(
+    features: str | Task | NetworkFactory | None, task: str | Task | None
+) -> tuple[str, str | Task | None]:
+    """Return which features the surrogate sees, and the task whose spectra are among them."""
+    if features is None:
+        return ("both", task) if task is not None else (OUTPUTS, None)
+    if isinstance(features, str) and features in MODES:
+        return features, task
+    if task is not None:
+        raise BadUse(f"features: with task=, the spectra are of that task: give one of {', '.join(MODES)}")
+    if isinstance(features, str | Task):
+        return "both", features
+    raise BadUse(f"features must be {', '.join(MODES)}, a task or a network factory, got {type(features).__name__}")
+
+
+def _plan_of_task(
+    task: Task, config: SearchConfig, told: tuple[str | None, Direction | None], identity: dict[str, Any]
+) -> StudyPlan:
+    metric = task.objective.metric
+    own: Direction = "maximize" if metric.higher_is_better else "minimize"
+    if told[0] not in (None, metric.name) or told[1] not in (None, own):
+        raise BadUse(f"task '{task.name}' has the metric {metric.name}, to {own}; got {told[0]!r} and {told[1]!r}")
+    identity = {**identity, "task_digest": task.digest}
+    return StudyPlan(config, task.name, task.version, task.digest, task.spec(), metric.name, own, task, identity)
+
+
+def _plan_of_own_values(
+    source: Task | None, config: SearchConfig, told: tuple[str | None, Direction | None], identity: dict[str, Any]
+) -> StudyPlan:
+    metric, direction, name = told[0] or "value", told[1], str(config.name)
+    if direction is None:
+        raise BadUse("direction: say whether the values that you tell are to 'maximize' or to 'minimize'")
+    objective = {"metric": metric, "higher_is_better": direction == "maximize"}
+    of_source = {} if source is None else {"features": source.digest}
+    spec = {"name": name, STUDY: name, "objective": objective, **of_source}
+    identity |= {STUDY: {"metric": metric, "direction": direction}}
+    identity |= {} if source is None else {"task_digest": source.digest}
+    return StudyPlan(config, name, "1", digest(spec), spec, metric, direction, source, identity)

@@ -1,0 +1,201 @@
+"""One process of a study: its view of the run, the trials that it has, and their heartbeat.
+
+It is composed of the driver's parts. The queue comes first (requests of `aquasurf enqueue`, and trials of processes
+that have died), then baselines, then suggestions of the surrogate. Other processes of the study write to the same run,
+so its log is read before every decision.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, cast
+
+from aquasurf_ray.driver.candidates import baseline_records, load_space, search_rows
+from aquasurf_ray.driver.cluster.slot import Slot
+from aquasurf_ray.driver.events import Events
+from aquasurf_ray.driver.run.claims import Budget
+from aquasurf_ray.driver.run.other_runs import OtherRuns
+from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.driver.state.evaluations import state_of
+from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.study.claims import TrialClaims
+from aquasurf_ray.driver.study.identity import StudyPlan
+from aquasurf_ray.driver.study.spectra import StudySpectra
+from aquasurf_ray.driver.suggestions.suggester import Suggester
+from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
+from aquasurf_ray.driver.verbs.create_run import known_run, new_run
+from aquasurf_ray.store import (
+    AskedTrial,
+    FunctionRecord,
+    Lease,
+    OpenTrial,
+    Run,
+    Store,
+    StoreError,
+    is_dead,
+    this_process,
+)
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.cluster.pool import WorkerPool
+
+BEATS_A_LEASE = 6  # as for the lease of a driver
+SYNC_SECONDS = 1.0  # between looks at the leases of other processes
+UNWATCHED_LEASES = 10  # for trials that this process has not watched for a whole lease
+
+logger = logging.getLogger(__name__)
+
+
+class NoWorkers:
+    """The pool of a run that is trained by the user's own loop."""
+
+    slots: tuple[Slot, ...] = ()
+
+    def others(self, slot: Slot) -> set[int]:
+        """Return no workers."""
+        return set()
+
+
+class Heartbeat:
+    """A thread that renews the leases of a process's trials, so that no training can delay it."""
+
+    def __init__(self, store: Store, held: dict[int, AskedTrial], lease_seconds: float) -> None:
+        self._store, self._held, self._interval = store, held, lease_seconds / BEATS_A_LEASE
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="trials", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._interval):
+            numbers = [trial.attempt_id for trial in list(self._held.values()) if trial.attempt_id is not None]
+            try:
+                if numbers:
+                    self._store.renew_trials(numbers)
+            except StoreError as error:  # tried again at the next beat, several times before a lease expires
+                logger.warning("leases of trials not renewed, trying again: %s", error)
+
+
+class StudySession:
+    """A process's part in a study.
+
+    Args:
+        lease: the right to ask and tell, which all processes of the study share.
+        held: the trials of this process that were not told yet, by evaluation.
+    """
+
+    def __init__(self, store: Store, run: Run, lease: Lease, plan: StudyPlan, held: dict[int, AskedTrial]) -> None:
+        self.store, self.lease, self.held, self.run_id = store, lease, held, run.id
+        self._most = None if run.budget is None else int(run.budget)
+        config, snapshot = plan.config, store.snapshot(run.id)
+        self.history = History.of(snapshot, {})
+        pool = cast("WorkerPool", NoWorkers())
+        self._context = RunContext(run, config, store, lease, self.history, pool, Events(()))
+        self.suggester = Suggester(self._context, surrogate_of(self._context))
+        source = plan.source
+        baselines = baseline_records(store, () if source is None else source.baselines, config.baselines)
+        budget = Budget(baselines, sys.maxsize if self._most is None else self._most)
+        self._claims = TrialClaims(self._context, budget, self.suggester, self._most, held)
+        self._other_runs = OtherRuns(self._context, self._claims)
+        self.spectra = StudySpectra(self._context, source)
+        self.spectra.read(len(self.history.candidates))
+        self._last_event = 0
+        self._seen: dict[tuple[int, int], float] = {}
+        self._looked_at = -SYNC_SECONDS
+
+    def next_trial(self) -> AskedTrial | None:
+        """Return a trial for this process, or None if nothing can be asked for now.
+
+        Raises:
+            LeaseLost: a driver has taken the run over.
+        """
+        self.sync()
+        self.suggester.prepare()
+        return self._claims.next_trial()
+
+    def function(self, asked: AskedTrial) -> FunctionRecord:
+        """Return the function of a trial."""
+        return self._claims.function(asked.claim.function_id)
+
+    def sync(self) -> None:
+        """Read what other processes of the study, and other runs of its task, have done meanwhile."""
+        now = time.monotonic()
+        if now - self._looked_at >= SYNC_SECONDS:
+            self._looked_at = now
+            gone = [trial for trial in self.others() if self._is_abandoned(trial, now)]
+            if gone:
+                self.store.requeue_trials(self.lease, gone)
+            self._other_runs.sync()
+        self._read_log()
+
+    def others(self) -> list[OpenTrial]:
+        """Return the open trials of other processes."""
+        mine = {trial.attempt_id for trial in self.held.values()}
+        return [trial for trial in self.store.open_trials(self.run_id) if trial.attempt_id not in mine]
+
+    def spectra_wanted(self) -> int:
+        """Return among how many candidates spectra are missing for the next suggestion; 0 if none are."""
+        if self._most is not None and self.history.counted() >= self._most:
+            return 0
+        n = self.suggester.prefix()
+        return n if self.spectra.missing(n) else 0
+
+    def finished(self) -> bool:
+        """Return whether the budget is met, or all candidates are used up, and no trial is open."""
+        if self.history.evaluations.n_open or self._claims.next_baseline() is not None:
+            return False
+        met = self._most is not None and self.history.n_finished(baselines=False) >= self._most
+        asked_for = self.history.evaluations.asked_for
+        return met or all(function.id in asked_for for function in self.history.candidates)
+
+    def end(self, asked: AskedTrial) -> None:
+        """Drop a trial that this process no longer has, and read its state."""
+        self.held.pop(asked.claim.evaluation_id, None)
+        self._read_log()
+
+    def _is_abandoned(self, trial: OpenTrial, now: float) -> bool:
+        """Return whether a trial's process is dead, or silent for a lease on this process's own clock."""
+        since = self._seen.setdefault((trial.attempt_id, trial.heartbeat), now)
+        silent = now - since > trial.lease_seconds or trial.age > UNWATCHED_LEASES * trial.lease_seconds
+        return silent or is_dead(trial.owner)
+
+    def _read_log(self) -> None:
+        """Put every evaluation that the run's log names since the last call into the history, as the store has it."""
+        events = self.store.events(self.run_id, after=self._last_event)
+        self._last_event = events[-1].seq if events else self._last_event
+        numbers = {event.evaluation_id for event in events if event.evaluation_id is not None}
+        for request in self.store.requests(self.run_id, numbers):
+            state = state_of(request)
+            ours = state.status == "running" and state.evaluation_id in self.held
+            self.history.evaluations.put(replace(state, ours=ours))
+
+
+def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Lease]:
+    """Return the run of a study, created if there is none of this name, and the right to ask and tell.
+
+    Raises:
+        RunExists: the run of this name is another one.
+        RunHeld: a driver works on it.
+    """
+    config, name = plan.config, str(plan.config.name)
+    run = known_run(store, name, plan.identity)
+    if run is None:
+        task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
+        rows = search_rows(config, load_space(config.space), () if plan.source is None else plan.source.baselines)
+        new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None)
+        run = store.create_run(new, store.add_functions(rows))
+    lease = store.share_run(
+        run.id, this_process(), code_version=version("aquasurf-ray"), lease_seconds=config.lease_seconds
+    )
+    if budget is not None and budget > (run.budget or 0):
+        store.set_budget(lease, budget)
+    return store.run(name), lease

@@ -1,0 +1,320 @@
+"""`Study`: ask for functions and tell their values, from any loop, in any number of processes on one store."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
+from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
+from aquasurf_ray.driver.study.session import Heartbeat, StudySession, open_run
+from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
+from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, Told, this_process
+from aquasurf_ray.tasks import NetworkFactory, Task
+from aquasurf_ray.tasks.loaders import Examples
+from aquasurf_ray.tasks.objective import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between looks at the trials of other processes
+
+
+class Study:
+    """A search whose trainings are your own loop: ask for a function, train it, tell the value that it reached.
+
+    Any number of processes may open the study of one name in one store. Each trial is leased to the process that asked
+    for it; if that process dies, another one is asked to train the function. Opening a study again continues it. The
+    first trials are the baselines. In the store, a study is a run like any other: `aquasurf top NAME`.
+
+    Args:
+        name: the study's name in the store.
+        direction: "maximize" or "minimize", what is to be done with the values.
+        features: what the surrogate sees of functions: "outputs", their values, which cost nothing; or the task, the
+            name of a task, or the network factory whose Fisher spectra it sees besides. A spectrum takes seconds, and
+            `ask` computes those that are missing.
+        examples: with a network factory, the data set or `DataLoader` that spectra are taken on.
+        objective: with a network factory, its objective; by default `classification()`.
+        task: says that the values are the score of this task, as this package would measure it: the study shares
+            results with all runs of the task, and `aquasurf resume` can train what is left.
+        metric: the name of the values in tables.
+        evaluations: the number of trials of all processes together, besides the baselines; by default no limit.
+        **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
+            meaning of `SearchConfig`.
+
+    Raises:
+        BadUse: an argument is wrong.
+        RunExists: the study of this name has other arguments.
+        RunHeld: a driver works on the run of this name.
+        StoreError: the store cannot be used.
+
+    Example:
+        >>> study = Study("doctest", direction="maximize", store="sqlite://", evaluations=1, candidates=20)
+        >>> for trial in study:
+        ...     study.tell(trial, 0.5 if trial.function == "tanh(x)" else 0.1)
+        >>> study.best_trial.function, len(study.dataframe())
+        ('tanh(x)', 9)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        direction: Direction | None = None,
+        features: str | Task | NetworkFactory | None = None,
+        examples: Examples | None = None,
+        objective: Objective | None = None,
+        task: str | Task | None = None,
+        metric: str | None = None,
+        evaluations: int | None = None,
+        **options: Any,
+    ) -> None:
+        if (examples is None) != (features is None or isinstance(features, str | Task)):
+            raise BadUse("features and examples go together: a network factory, and the data for its spectra")
+        if examples is not None:
+            features = network_task(name, features, examples, objective)  # type: ignore[arg-type]  # as checked above
+        given = {**options, "evaluations": evaluations}
+        self._plan = plan_of(name, features, task, (metric, direction), given)
+        self.name, self._budget = name, evaluations
+        self._lock = threading.RLock()
+        self._held: dict[int, AskedTrial] = {}
+        self._trials: dict[int, Trial] = {}
+        self._worker = _worker_name()
+        self._pid = os.getpid()
+        self._store = Store.open(store_url(self._plan.config.store))
+        self._heartbeat = Heartbeat(self._store, self._held, self._plan.config.lease_seconds)
+        self._session: StudySession | None = None
+        self._close = weakref.finalize(self, _close, self._store, self._heartbeat, self._held, self._plan, self._pid)
+        try:
+            self._opened()
+        except BaseException:
+            self._close()
+            raise
+
+    @property
+    def direction(self) -> Direction:
+        """What is done with the values: "maximize" or "minimize"."""
+        return self._plan.direction
+
+    @property
+    def best_trial(self) -> BestTrial | None:
+        """The best trial of all processes; None before the first has a value."""
+        with self._lock:
+            self._attempt(lambda session: session.sync())
+            best = self._opened().history.evaluations.best
+            if best is None or best.score is None:
+                return None
+            (request,) = self._store.requests(self._opened().run_id, [best.evaluation_id])
+            return BestTrial(request.position, best.function, self._plan.sign * best.score)
+
+    def ask(self, timeout: float | None = None) -> Trial | None:
+        """Return the next function to train, or None when there is none.
+
+        While the last trials are with other processes, `ask` waits, because one of these processes may die. If this
+        process has trials itself that it has not told, it does not wait.
+
+        Args:
+            timeout: the longest time to wait, in seconds; by default until the study is finished.
+
+        Raises:
+            RunHeld: a driver has taken the run over.
+            StoreError: the store cannot be used.
+        """
+        began, wait = time.monotonic(), FIRST_WAIT
+        while True:
+            with self._lock:
+                asked = self._attempt(lambda session: session.next_trial())
+                if asked is not None:
+                    return self._handed_out(asked)
+                if self._compute_missing():
+                    continue
+                if self._finished() or self._held:
+                    return None
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+            if left is not None and left <= 0:
+                return None
+            time.sleep(wait if left is None else min(wait, left))
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Yield trials until `ask` returns None."""
+        while (trial := self.ask()) is not None:
+            yield trial
+
+    def tell(self, trial: Trial | int, value: float) -> None:
+        """Record the value that a trial reached. NaN and infinities mean that the function diverged.
+
+        Args:
+            trial: a trial of this process, or its number.
+
+        Raises:
+            BadUse: the value is no number, or this process was not asked for the trial.
+            TrialEnded: the trial was told before, or it failed.
+            TrialTaken: the trial's lease had expired, and another process was asked to train the function. Nothing is
+                lost: the run's log has the value, and this process can ask on.
+        """
+        with self._lock:
+            known = self._known(trial)
+            result = known.result(number(value), self._plan.sign, self._worker)
+            told = self._attempt(lambda session: session.store.tell(session.lease, known.asked, result))
+            self._end(known, "lost" if told.state == "taken" else "told")
+            _refuse(told, self.name, known)
+            self._finished()
+
+    def fail(self, trial: Trial, reason: str = "") -> None:
+        """Do `trial.failed(reason)`."""
+        with self._lock:
+            known, most = self._known(trial), self._plan.config.max_attempts
+            error = reason or "failed, according to its loop"
+            self._attempt(
+                lambda session: session.store.fail_trial(session.lease, known.asked, error, most_attempts=most)
+            )
+            self._end(known, "failed")
+
+    def compute_spectra(self, most: int | None = None) -> int:
+        """Compute missing spectra of the candidates, at most so many, and return how many were computed here.
+
+        A process that only calls this is a worker for those that ask. Without spectra among the features, it does
+        nothing.
+        """
+        n = 0
+        while most is None or n < most:
+            with self._lock:
+                left = None if most is None else most - n
+                now = self._attempt(lambda s: s.spectra.compute(len(s.history.candidates), left))  # noqa: B023
+            if not now:
+                break
+            n += now
+        return n
+
+    def dataframe(self) -> pd.DataFrame:
+        """Return all trials of all processes, in the order of their numbers, with their values as `value`.
+
+        The other columns are those of `Store.evaluations`.
+        """
+        frame = self._store.evaluations(run=self.name)
+        frame.insert(0, "number", frame["position"])
+        frame.insert(1, "value", self._plan.sign * frame["score"])
+        return frame
+
+    def close(self) -> None:
+        """Give back the trials that were not told, for other processes, and close the store.
+
+        This also happens at the end of a `with` block, and when the process ends.
+        """
+        self._close()
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study('{self.name}', {self._store.safe_url})"
+
+    def _handed_out(self, asked: AskedTrial) -> Trial:
+        trial = Trial(self, asked, self._opened().function(asked).name)
+        self._trials[trial.number] = trial
+        return trial
+
+    def _known(self, trial: Trial | int) -> Trial:
+        """Return an open trial of this process.
+
+        Raises:
+            BadUse, TrialEnded: see `tell`.
+        """
+        known = self._trials.get(trial) if isinstance(trial, int) else trial
+        if known is None or not known.is_of(self):
+            what = f"trial {trial}" if isinstance(trial, int) else str(trial)
+            raise BadUse(f"{what} was not asked for by this Study; tell it where it was asked")
+        if known.state != "open":
+            raise TrialEnded(f"trial {known.number} of study '{self.name}' has ended already: it was {known.state}")
+        return known
+
+    def _end(self, trial: Trial, state: State) -> None:
+        trial.state = state
+        self._attempt(lambda session: session.end(trial.asked))
+
+    def _compute_missing(self) -> bool:
+        """Compute spectra if the next suggestion lacks some, and return whether it did."""
+        n = self._opened().spectra_wanted()
+        return bool(n and self._attempt(lambda session: session.spectra.compute(n)))
+
+    def _finished(self) -> bool:
+        """Return whether the study is finished, and mark it as that in the store."""
+        session = self._opened()
+        if not session.finished():
+            return False
+        self._attempt(lambda session: session.store.end_sharing(session.lease, "finished"))
+        return True
+
+    def _attempt(self, work: Callable[[StudySession], T]) -> T:
+        """Return what `work` returns; a run that a driver has had and released meanwhile is opened again first.
+
+        Raises:
+            RunHeld: a driver has it now.
+        """
+        try:
+            return work(self._opened())
+        except LeaseLost:
+            self._session = None
+            return work(self._opened())
+
+    def _opened(self) -> StudySession:
+        if os.getpid() != self._pid:
+            raise BadUse(f"study '{self.name}' was opened by process {self._pid}; open it in this process too")
+        if not self._close.alive:
+            raise BadUse(f"study '{self.name}' is closed; open it again with Study('{self.name}', ...)")
+        if self._session is None:
+            run, lease = open_run(self._store, self._plan, self._budget)
+            self._session = StudySession(self._store, run, lease, self._plan, self._held)
+        return self._session
+
+
+def _close(store: Store, heartbeat: Heartbeat, held: dict[int, AskedTrial], plan: StudyPlan, pid: int) -> None:
+    """Give back the trials of a study's process; a forked process has none of its own and leaves everything alone."""
+    if os.getpid() != pid:
+        return
+    heartbeat.close()
+    try:
+        _give_back(store, held, plan)
+    except StoreError:  # the leases expire instead: at the end of a process nobody could catch an error
+        pass
+    finally:
+        store.close()
+
+
+def _give_back(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) -> None:
+    run = next((run for run in store.runs() if run.name == plan.config.name), None)
+    if run is None or run.lease_owner is not None:
+        return
+    lease = store.share_run(run.id, this_process(), code_version=run.code_version)
+    mine = {trial.attempt_id for trial in held.values()}
+    open_here = [trial for trial in store.open_trials(run.id) if trial.attempt_id in mine]
+    if open_here:
+        store.requeue_trials(lease, open_here)
+    held.clear()
+    if run.status == "running":
+        store.end_sharing(lease, "interrupted")
+
+
+def _refuse(told: Told, name: str, trial: Trial) -> None:
+    if told.state == "taken":
+        raise TrialTaken(
+            f"trial {trial.number} of study '{name}' was given to {told.by} after its lease had expired, and that "
+            "result counts; the value is in the run's log"
+        )
+    if told.state == "ended":
+        raise TrialEnded(f"trial {trial.number} of study '{name}' has ended already")
+
+
+def _worker_name() -> str:
+    me = this_process()
+    return f"{me.host} pid {me.pid}"

@@ -1,0 +1,457 @@
+"""Ask and tell in one process: what a loop of a user's own gets and gives, and what it is told when it errs."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from study_loops import merit
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from aquasurf_ray import Study, search
+from aquasurf_ray.activations import BASELINES, Activation
+from aquasurf_ray.cli.main import main
+from aquasurf_ray.driver import confirm, propose, resume
+from aquasurf_ray.driver.errors import BadUse, TrialEnded
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
+from aquasurf_ray.store import RunExists, RunHeld, Store, this_process
+from aquasurf_ray.tasks import load_task
+
+N_BASELINES = len(BASELINES)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/s.db"
+
+
+@pytest.fixture
+def make(url):
+    """Makes studies, which are closed at the end."""
+    made = []
+
+    def study(name="s", **options):
+        task = {} if "task" in options else {"direction": "maximize"}
+        made.append(Study(name, **{"store": url, "candidates": 40, **task, **options}))
+        return made[-1]
+
+    yield study
+    for each in made:
+        each.close()
+
+
+def evaluations(url, name="s"):
+    with Store.open(url) as store:
+        return store.snapshot(store.run(name).id).evaluations
+
+
+def told(study, n=None):
+    """Tell so many trials, or all, their merit; return the functions."""
+    functions = []
+    while (n is None or len(functions) < n) and (trial := study.ask()) is not None:
+        study.tell(trial, merit(trial.function))
+        functions.append(trial.function)
+    return functions
+
+
+def test_baselines_come_first_then_what_the_surrogate_suggests(make, url):
+    functions = told(make(evaluations=6))
+    assert functions[:N_BASELINES] == list(BASELINES)
+    assert len(set(functions)) == N_BASELINES + 6
+    stored = evaluations(url)
+    assert [each.origin for each in stored] == ["baseline"] * N_BASELINES + ["suggestion"] * 6
+    assert [each.evaluation.score for each in stored] == pytest.approx([merit(f) for f in functions])
+    assert all(each.suggestion.predicted_score is not None for each in stored[N_BASELINES:])
+
+
+def test_a_study_chooses_as_a_search_of_the_driver_does(make, url, tmp_path, ray_here):
+    """One way from candidate to result: the same seed and results give the same functions."""
+    from scripted_worker import ScriptedWorker, score_of
+
+    options = {"candidates": 40, "evaluations": 6, "features": "outputs"}
+    searched = f"sqlite:///{tmp_path}/searched.db"
+    search("digits", worker=ScriptedWorker, name="s", store=searched, workers=1, cpus_per_worker=0.4, **options)
+    study = make(task="digits", evaluations=6, features="outputs")
+    for trial in study:
+        study.tell(trial, score_of(trial.function))
+    functions = [[each.function for each in evaluations(where)] for where in (searched, url)]
+    assert functions[0] == functions[1]
+
+
+def test_the_surrogate_finds_better_functions_than_chance(make, url):
+    study = make(candidates=150, first_candidates=150, evaluations=20)
+    found = told(study)[N_BASELINES:]
+    with Store.open(url) as store:
+        all_merits = [merit(f.name) for f in store.candidates(store.run("s").id)]
+    assert np.median([merit(f) for f in found]) > np.median(all_merits)
+    assert max(merit(f) for f in found) >= np.quantile(all_merits, 0.98)
+
+
+def test_lower_is_better_if_the_direction_says_so(make, url):
+    study = make(direction="minimize", metric="loss", evaluations=2)
+    for trial in study:
+        study.tell(trial, 5.0 - merit(trial.function))
+    values = study.dataframe()["value"]
+    assert study.best_trial.value == min(values)
+    assert study.best_trial.function == study.dataframe()["function"][int(np.argmin(values))]
+    assert [each.evaluation.score for each in evaluations(url)] == [-value for value in values]
+
+
+def test_the_direction_must_be_given(url):
+    with pytest.raises(BadUse, match=r"direction: say whether the values .* 'maximize' or to 'minimize'"):
+        Study("s", store=url)
+    with pytest.raises(BadUse, match="direction must be 'maximize' or 'minimize', got 'max'"):
+        Study("s", store=url, direction="max")
+
+
+def test_values_may_be_tensors_and_numbers_that_are_not_finite_mean_diverged(make, url):
+    study = make()
+    values = [torch.tensor(0.25), np.float32(0.5), 1, math.nan, math.inf, -math.inf]
+    for value in values:
+        study.tell(study.ask(), value)
+    found = [each.evaluation for each in evaluations(url)]
+    assert [e.status for e in found] == ["done"] * 3 + ["diverged"] * 3
+    assert [e.score for e in found] == [0.25, 0.5, 1.0, None, None, None]
+    assert found[3].reason == "the value that was told is nan"
+    trial = study.ask()
+    for wrong in ("0.5", None, True, [1, 2]):
+        with pytest.raises(BadUse, match="a value must be a number, got"):
+            study.tell(trial, wrong)
+    study.tell(trial, 0.1)
+
+
+def test_a_trial_is_told_once(make):
+    study = make()
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    with pytest.raises(TrialEnded, match=r"^trial 0 of study 's' has ended already: it was told$"):
+        study.tell(trial, 0.5)
+    with pytest.raises(TrialEnded, match="it was told"):
+        trial.failed()
+    assert study.best_trial.value == 0.5
+
+
+def test_a_trial_is_told_by_its_number_where_it_was_asked(make):
+    one, two = make(), make()
+    trial = one.ask()
+    with pytest.raises(BadUse, match=r"^trial 0 was not asked for by this Study; tell it where it was asked$"):
+        two.tell(trial.number, 0.5)
+    with pytest.raises(BadUse, match=r"^Trial\(0, 'elu\(x\)', open\) was not asked for by this Study"):
+        two.tell(trial, 0.5)
+    one.tell(trial.number, 0.5)
+    assert two.best_trial == one.best_trial
+
+
+def test_a_failed_trial_is_asked_again_and_given_up_after_its_attempts(make, url):
+    study = make(max_attempts=2)
+    first = study.ask()
+    first.failed("no memory")
+    second = study.ask()
+    assert (second.function, second.number) == (first.function, first.number)
+    second.failed("no memory")
+    assert study.ask().function != first.function
+    failed = evaluations(url)[0].evaluation
+    assert (failed.status, failed.attempts, failed.error) == ("failed", 2, "no memory")
+
+
+def test_an_interrupted_study_continues_as_if_it_had_not_been(make, tmp_path):
+    whole = told(make(store=f"sqlite:///{tmp_path}/whole.db"), 14)
+    study = make()
+    first = told(study, 10)
+    open_trial = study.ask()
+    study.close()
+    with pytest.raises(BadUse, match="study 's' is closed"):
+        study.ask()
+    with pytest.raises(BadUse, match="closed"):
+        study.tell(open_trial, 0.5)
+    assert [*first, *told(make(), 4)] == whole, "the trial that was open is asked first"
+
+
+def test_a_study_that_nobody_has_any_more_gives_its_trials_back(make, url):
+    study = Study("s", direction="maximize", store=url, candidates=40)
+    trial = study.ask()
+    del study
+    gc.collect()
+    assert evaluations(url)[0].evaluation.status == "queued"
+    with pytest.raises(BadUse, match="was given back"):
+        trial.failed()
+    assert make().ask().function == trial.function
+
+
+def test_a_budget_can_be_raised_and_is_shared(make, url):
+    assert len(told(make(evaluations=2))) == N_BASELINES + 2
+    assert told(make(evaluations=1)) == []
+    assert len(told(make(evaluations=5))) == 3
+    with Store.open(url) as store:
+        assert (store.run("s").budget, store.run("s").status) == (5, "finished")
+
+
+def test_a_process_with_trials_of_its_own_does_not_wait_and_others_do(make):
+    one, two = make(evaluations=1), make(evaluations=1)
+    trials = [one.ask() for _ in range(N_BASELINES)]
+    for trial in trials:
+        one.tell(trial, merit(trial.function))
+    last = one.ask()
+    assert one.ask() is None, "it has the last trial itself"
+    assert two.ask(timeout=0.3) is None
+    last.failed()
+    assert two.ask(timeout=0).function == last.function
+
+
+def test_all_candidates_can_be_used_up(make, url):
+    functions = told(make(candidates=5))
+    assert len(functions) == N_BASELINES + 5
+    with Store.open(url) as store:
+        assert store.run("s").status == "finished"
+
+
+def test_functions_that_somebody_enqueues_are_asked_first(make, url):
+    study = make()
+    propose("s", ["mul(x,erf(x))"], store=url)
+    assert study.ask().function == "mul(x,erf(x))"
+    assert evaluations(url)[0].origin == "proposal"
+
+
+def test_learning_curves_are_stored_with_the_value(make, url):
+    study = make(direction="minimize")
+    trial = study.ask()
+    for epoch, value in enumerate([3.0, math.nan, 1.0], start=1):
+        trial.report(value, epoch)
+    with pytest.raises(BadUse, match="epoch must be a whole number from 1, got 0"):
+        trial.report(0.5, 0)
+    study.tell(trial, 1.0)
+    with Store.open(url) as store:
+        curve = store.curve(evaluations(url)[0].evaluation.id)
+    assert [(row.epoch, row.val_score) for row in curve] == [(1, -3.0), (2, None), (3, -1.0)]
+
+
+def test_another_study_of_the_name_is_refused(make):
+    make()
+    with pytest.raises(RunExists, match=r"run 's' exists with another configuration \(study .*minimize"):
+        make(direction="minimize")
+    with pytest.raises(RunExists, match="candidates 40 -> 50"):
+        make(candidates=50)
+
+
+def test_wrong_options_are_named(url):
+    for options, text in (
+        ({"workers": 2}, "a Study has no option 'workers'"),
+        ({"features": "both"}, "features 'both' need spectra"),
+        ({"features": 3}, "features and examples go together"),
+        ({"space": "open"}, "grows in a single driver"),
+        ({"surrogate": "aquasurf"}, "a Study needs metric, got 'aquasurf'"),
+        ({"candidates": 0}, "candidates: "),
+        ({"features": "digits", "task": "digits"}, "the spectra are of that task"),
+    ):
+        with pytest.raises(BadUse, match=text):
+            Study("s", store=url, **{"direction": "maximize", **options})
+    with pytest.raises(BadUse, match="task 'digits' has the metric accuracy, to maximize; got None and 'minimize'"):
+        Study("s", store=url, task="digits", direction="minimize")
+
+
+def test_a_driver_and_a_study_keep_out_of_each_others_way(make, url):
+    study = make()
+    trial = study.ask()
+    with Store.open(url) as store:
+        run = store.run("s")
+        with pytest.raises(RunHeld, match=f"a study that .* pid {os.getpid()} asks"):
+            store.acquire_lease(run.id, this_process())
+        study.tell(trial, 0.5)
+        lease = store.acquire_lease(run.id, this_process())
+        with LeaseKeeper(store, lease, 3.0):
+            with pytest.raises(RunHeld, match="is held by"):
+                study.ask()
+            with pytest.raises(RunHeld, match="is held by"):
+                make()
+        store.release_lease(lease, "interrupted")
+    assert study.ask().function == BASELINES[1], "the study goes on when the driver has ended"
+
+
+def test_a_forked_process_is_told_to_open_the_study_itself(make):
+    study = make()
+    trial = study.ask()
+    pid = os.fork()
+    if not pid:
+        try:
+            study.ask()
+        except BadUse as error:
+            os._exit(0 if "open it in this process too" in str(error) else 2)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    study.tell(trial, 0.5)
+
+
+def test_ray_is_not_even_imported(tmp_path):
+    code = f"""
+import sys
+sys.modules["ray"] = None  # importing it is an error now
+from aquasurf_ray import Study
+study = Study("s", direction="maximize", features="digits", candidates=4, first_candidates=4, evaluations=1,
+              store="sqlite:///{tmp_path}/s.db")
+for trial in study:
+    study.tell(trial, 0.5)
+assert len(study.dataframe()) == {N_BASELINES + 1}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def network(activation):
+    return nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def table():
+    draw = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.randn(64, 6, generator=draw), torch.randint(3, (64,), generator=draw))
+
+
+def test_spectra_of_a_network_are_computed_by_whoever_asks(make, url, table):
+    study = make(features=network, examples=table, evaluations=3, candidates=12, first_candidates=12)
+    functions = told(study)
+    assert len(functions) == N_BASELINES + 3
+    with Store.open(url) as store:
+        run = store.run("s")
+        candidates = {f.id for f in store.candidates(run.id)}
+        spectra = store.spectra(run.task_id, candidates)
+        assert "100% of" in store.spectrum_coverage(run.id)
+    assert len(candidates) == N_BASELINES + 12
+    assert len(spectra) >= 12
+
+
+def test_spectra_are_those_that_a_worker_would_have_computed(make, url, table):
+    from aquasurf_ray.surrogate.spectra import SpectrumFeature
+    from aquasurf_ray.workers.actor import Worker
+    from aquasurf_ray.workers.messages import WorkerSettings
+
+    assert make(features="digits", candidates=2).compute_spectra(most=3) == 3
+    with Store.open(url) as store:
+        run = store.run("s")
+        names = {f.id: f.name for f in store.candidates(run.id)}
+        spectra = store.spectra(run.task_id, names)
+    assert len(spectra) == 3
+    worker = Worker(WorkerSettings(load_task("digits"), threads=torch.get_num_threads()))
+    for number, record in spectra.items():
+        (reply,) = worker.spectra([names[number]])
+        assert (record.status, record.reason) == (reply.status, reply.reason)
+        ours, theirs = SpectrumFeature.from_bytes(record.feature), SpectrumFeature.from_bytes(reply.feature)
+        assert ours.to_bytes() == theirs.to_bytes()
+
+
+def test_a_worker_can_compute_the_spectra_beforehand(make, table):
+    options = {"features": network, "examples": table, "candidates": 10, "first_candidates": 10}
+    worker, asker = make(**options), make(**options)
+    assert worker.compute_spectra() == N_BASELINES + 10
+    told(asker, N_BASELINES)
+    assert asker.ask() is not None
+    assert asker.compute_spectra() == 0
+    assert make("outputs-only").compute_spectra() == 0
+
+
+def test_a_network_that_ignores_its_activation_is_refused(make, table):
+    def ignoring(activation):
+        activation()
+        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    with pytest.raises(BadUse, match="activation"):
+        make(features=ignoring, examples=table, candidates=4).compute_spectra()
+
+
+def test_the_activation_of_a_trial_is_its_function(make):
+    trial = make().ask()
+    x = torch.linspace(-3, 3, 50)
+    assert torch.equal(trial.activation()(x), Activation(trial.function)(x))
+    assert trial.activation() is not trial.activation()
+    assert repr(trial) == "Trial(0, 'elu(x)', open)"
+
+
+def test_a_study_of_a_task_shares_its_results_and_is_the_run_that_a_search_makes(make, url, ray_here, tmp_path):
+    from scripted_worker import ScriptedWorker, score_of
+
+    study = make(task="digits", evaluations=4, features="outputs")
+    for _ in range(N_BASELINES + 2):
+        trial = study.ask()
+        study.tell(trial, score_of(trial.function))
+    study.close()
+    result = resume("s", store=url, worker=ScriptedWorker, workers=1, cpus_per_worker=0.4)
+    assert result.evaluations == N_BASELINES + 4, "the driver trains what is left"
+    assert len(result.dataframe()) == N_BASELINES + 4
+    other = make("other", task="digits", evaluations=4, features="outputs", seed=3)
+    assert other.ask().function not in {each.function for each in evaluations(url)}, "nothing is trained again"
+
+
+def test_values_of_ones_own_are_kept_apart_from_those_of_the_task(make, url):
+    told(make("one", features="outputs"), 3)
+    told(make("two", features="outputs"), 2)
+    with Store.open(url) as store:
+        assert store.run("one").task_id != store.run("two").task_id
+    assert [each.reused for each in evaluations(url, "two")] == [False] * 2
+
+
+def test_commands_show_a_study(make, url, capsys, tmp_path):
+    study = make(evaluations=4, metric="bleu")
+    told(study, 10)
+    trial = study.ask()
+
+    def run(*words):
+        code = main([*words, "--store", url])
+        return code, *capsys.readouterr()
+
+    assert f"{this_process().host}" in run("status", "s")[1]
+    assert "running" in run("status")[1]
+    code, _, err = run("resume", "s")
+    assert code == 2
+    assert "run 's' is a study, which your own loop continues: Study('s', ...)" in err
+    code, _, err = run("stop", "s")
+    assert code == 2
+    assert f"stop the processes of its loops, {this_process().host} pid {os.getpid()}" in err
+    study.tell(trial, 0.5)
+    study.close()
+    assert "interrupted" in run("status")[1]
+    top = run("top", "s")[1]
+    assert "bleu" in top
+    assert trial.function in top
+    assert trial.function in run("show", trial.function)[1]
+    assert run("query", "SELECT count(*) AS n FROM evaluations")[0] == 0
+    assert run("report", "s", "-o", str(tmp_path / "s.html"))[0] == 0
+    assert "bleu" in (tmp_path / "s.html").read_text()
+    code, _, err = run("confirm", "s")
+    assert code == 2
+    assert "run 's' is a study without a task" in err
+
+
+@pytest.mark.slow
+def test_the_winners_of_a_study_are_confirmed_where_there_is_a_task(make, url, ray_here, tmp_path):
+    from scripted_worker import ScriptedWorker, score_of
+
+    study = make(features="digits", candidates=6, first_candidates=6, evaluations=2)
+    for trial in study:
+        study.tell(trial, score_of(trial.function))
+    result = confirm("s", top=1, seeds=2, store=url, worker=ScriptedWorker, workers=1, cpus_per_worker=0.4)
+    frame = result.dataframe()
+    assert set(frame["seed"]) == {1, 2}
+    best = max((f for f in study.dataframe()["function"][N_BASELINES:]), key=score_of)
+    assert set(frame["function"]) == {*BASELINES, best}
+    assert set(frame["task"]) == {"digits"}, "they are trainings of the task, not of the loop"
+
+
+def test_a_study_whose_processes_died_is_not_called_running(make, url, capsys):
+    study = make()
+    study.ask()
+    with Store.open(url) as store:
+        store._write(
+            lambda c: c.exec_driver_sql(
+                "UPDATE trial_leases SET owner = json_set(owner, '$.started', 1)"
+            )  # the process number is another process's now
+        )
+    assert main(["status", "--store", url, "--json"]) == 0
+    assert '"status": "interrupted"' in capsys.readouterr().out
+    assert main(["stop", "s", "--store", url]) == 0
+    assert "is not running, it is interrupted" in capsys.readouterr().out
