@@ -22,6 +22,7 @@ from aquasurf_ray.tasks.loaders import (
     Examples,
     drawn_batch,
     example_set,
+    has_uncollated_batch,
     in_memory,
     leading_batches,
     n_batches,
@@ -66,10 +67,10 @@ def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.devic
 
 
 def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
-    """Refuse a split without a batch, such as that of a `DataLoader` that drops its only one.
+    """Refuse a split without a batch, such as that of a `DataLoader` that drops its only one, or with an empty one.
 
     Raises:
-        TaskError: one of the three has none, or cannot be indexed.
+        TaskError: one of the three is so, or cannot be indexed.
     """
     for name, examples in splits.named().items():
         example_set(examples)
@@ -77,6 +78,11 @@ def refuse_splits_without_batches(task: Task, splits: Splits) -> None:
             raise TaskError(
                 f"{name} split of task '{task.name}' gives no batch: its DataLoader drops the last one, and has "
                 f"{n_examples(examples)} examples for batches of {examples.batch_size}"
+            )
+        if isinstance(examples, DataLoader) and has_uncollated_batch(examples):
+            raise TaskError(
+                f"{name} split of task '{task.name}': its batch_sampler gives an empty batch, of which PyTorch's "
+                "default_collate makes nothing; leave it out"
             )
 
 
@@ -114,7 +120,9 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
         outputs = output_of(call_network(network, inputs))
     with _refusing(task, "objective"):
         loss = scalar_loss(objective.loss(outputs, labels), objective.loss)
-        objective.refuse_ruled_out(outputs.detach(), labels, mixes=task.recipe.mixes)
+        objective.refuse_ruled_out(
+            outputs.detach(), labels, mixes=task.recipe.mixes, label_smoothing=task.recipe.label_smoothing
+        )
         objective.refuse_counted_padding(outputs.detach(), labels)
     with _refusing(task, f"metric '{task.objective.metric.name}'"):
         metric = objective.begin_metric(device)

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from aquasurf_ray.activations import lean_factory
 from aquasurf_ray.tasks import Splits, Task, TaskError
-from aquasurf_ray.tasks.classes import assumed_dimension, class_rows
-from aquasurf_ray.tasks.inputs import Inputs, form_of, tensors_of
+from aquasurf_ray.tasks.inputs import Inputs, form_of, refuse_other_layouts, tensors_of
 from aquasurf_ray.tasks.objective import Likelihood
-from aquasurf_ray.tasks.targets import IGNORED, Loss, counted_answers, counted_targets
+from aquasurf_ray.tasks.targets import Loss
 from aquasurf_ray.workers.engine.precision import Arithmetic
+from aquasurf_ray.workers.fisher.batch_loss import BatchLoss
 from aquasurf_ray.workers.fisher.capture import collect_factors
 from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import (
@@ -38,10 +38,9 @@ from aquasurf_ray.workers.fisher.errors import (
     SkippedLayerWarning,
     SpectrumError,
     SpectrumInputError,
+    UncertainRowsWarning,
 )
 from aquasurf_ray.workers.fisher.factors import BlockFactors
-from aquasurf_ray.workers.fisher.likelihood import likelihood_named, require_real
-from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.network import sized_network, spectrum_batch
 
 __all__ = [
@@ -54,6 +53,7 @@ __all__ = [
     "SkippedLayerWarning",
     "SpectrumError",
     "SpectrumInputError",
+    "UncertainRowsWarning",
     "fisher_spectrum",
     "task_spectrum",
 ]
@@ -119,8 +119,8 @@ def fisher_spectrum(
     """Return the spectra of all trained weights that are used in matrix products or convolutions.
 
     A block belongs to a weight, whatever modules or functions use it: `workers.fisher.products` lists the operations,
-    `workers.fisher.uses` says what counts as a use. What has no block (tables that are read, recurrent layers, norms)
-    is left out; `coverage` of the result counts and names it, and a warning names the matrices among it.
+    `workers.fisher.weight_uses` says what counts as a use. What has no block (tables that are read, recurrent layers,
+    norms) is left out; `coverage` of the result counts and names it, and a warning names the matrices among it.
 
     The model is used in the mode it is given, normally training mode (batch norm then normalises by the batch), and is
     left as it was found: parameters, gradients, buffers and hooks; so are the global generators of torch, NumPy and
@@ -150,6 +150,7 @@ def fisher_spectrum(
         SkippedLayerWarning: matrices without a block, or with uses that their block does not count, named; or less
             than half of the weights covered.
         AssumedClassesWarning: classes may be in dimension 1 or the last, and nothing tells which.
+        UncertainRowsWarning: some targets do not count, and nothing tells whether some rows of a block do.
 
     Raises:
         SpectrumInputError: wrong or missing targets, an empty batch, outputs that the likelihood does not take.
@@ -164,66 +165,13 @@ def fisher_spectrum(
     """
     given = _checked_targets(targets, fisher, like)
     sizes = _sizes(inputs)
-    n_outputs = 0
-    distribution = likelihood_named(likelihood)
-    counted = _counted(given, likelihood, training_loss)
-    if given is not None and counted is not None:
-        # One mark for padding, whatever label the loss ignores, so that nothing below has to know the loss.
-        given = torch.where(counted, given if given.is_floating_point() else given.long(), IGNORED)
-
-    def loss(outputs: Tensor) -> Tensor:
-        nonlocal n_outputs
-        # Known only once the network has run: inputs of several tensors may not say which dimension counts samples.
-        n_outputs = len(outputs) if outputs.dim() > 0 else 0
-        labels = given
-        if likelihood == "categorical":
-            outputs, labels = _rows(outputs, given, training_loss)
-        if targets is not None and labels is not None:
-            return distribution.loss(outputs, labels)
-        # A generator of its own, because dropout in the forward pass draws from the global one.
-        drawn = distribution.sample(outputs, torch.Generator().manual_seed(seed))
-        if labels is not None and counted is not None:
-            if labels.numel() != drawn.numel():
-                raise SpectrumInputError(
-                    f"targets must have shape {tuple(drawn.shape)} as these outputs, got {tuple(labels.shape)}"
-                )
-            # The model predicts at padded positions, too, but no training would take a gradient there.
-            drawn = torch.where(labels.to(drawn.device).reshape(drawn.shape) == IGNORED, IGNORED, drawn)
-        return distribution.loss(outputs, drawn)
-
-    padding = None if counted is None else Padding(counted, has_values=likelihood == "bernoulli")
-    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padding=padding)
-    n_samples = _n_samples(sizes, n_outputs if given is None else len(given), inputs)
+    loss = BatchLoss(likelihood, given, training_loss, is_drawn=fisher == "sampled", seed=seed)
+    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padding=loss.padding)
+    n_samples = _n_samples(sizes, loss.n_outputs if given is None else len(given), inputs)
     text = coverage.warning()
     if text is not None:
         warnings.warn(text, SkippedLayerWarning, stacklevel=2)
     return FisherSpectrum([_spectrum(block, n_samples) for block in blocks], coverage)
-
-
-def _counted(targets: Tensor | None, likelihood: Likelihood, training_loss: Loss | None) -> Tensor | None:
-    """Return which targets count, as booleans of the targets' shape; None if all do."""
-    if targets is None or likelihood == "gaussian" or targets.is_complex():
-        return None
-    counted = counted_answers if likelihood == "bernoulli" else counted_targets
-    found = counted(targets, training_loss)
-    return None if bool(found.all()) else found
-
-
-def _rows(outputs: Tensor, targets: Tensor | None, training_loss: Loss | None) -> tuple[Tensor, Tensor | None]:
-    """Return logits [rows, classes] and the rows' targets: labels, -100 where they do not count, or probabilities."""
-    require_real(outputs, "logits (batch, ..., classes)", min_dim=2)
-    if targets is None:
-        return outputs.reshape(-1, outputs.shape[-1]), None
-    if targets.is_complex():
-        raise SpectrumInputError(f"targets must be class labels, one-hot or probabilities, got {targets.dtype}")
-    try:
-        placed = targets.to(outputs.device)
-        assumed = assumed_dimension(outputs, placed, training_loss)
-        if assumed is not None:
-            warnings.warn(assumed, AssumedClassesWarning, stacklevel=2)
-        return class_rows(outputs, placed, training_loss)
-    except TaskError as error:
-        raise SpectrumInputError(f"{error} for logits {tuple(outputs.shape)}") from error
 
 
 def task_spectrum(
@@ -272,6 +220,10 @@ def _checked_targets(targets: Tensor | None, fisher: str, like: Tensor | None) -
 
 def _sizes(inputs: Inputs) -> set[int]:
     """Return the first dimensions of the inputs. Scalars have none, and what all samples share has another."""
+    try:
+        refuse_other_layouts(inputs, "inputs")
+    except TaskError as error:
+        raise SpectrumInputError(str(error)) from error
     tensors = tensors_of(inputs)
     other = next((t for t in tensors if not isinstance(t, Tensor)), None)
     sizes = {len(t) for t in tensors if isinstance(t, Tensor) and t.dim() > 0}

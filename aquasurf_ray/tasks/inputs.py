@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from aquasurf_ray.tasks.errors import TaskError
 
@@ -60,6 +62,8 @@ def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
         TaskError: it has another form, or something in it is not a tensor.
     """
     inputs, target = input_and_target(collated)
+    refuse_other_layouts(inputs, "inputs")
+    refuse_other_layouts(target, "targets")
     for name, leaf in _leaves(inputs):
         if not isinstance(leaf, Tensor):
             place = f" under '{name}'" if name else ""
@@ -74,10 +78,34 @@ def batch_of(collated: Any) -> tuple[Inputs, Tensor]:
     return inputs, target
 
 
+def refuse_other_layouts(value: Any, name: str) -> None:
+    """Refuse packed sequences, and sparse and nested tensors: examples cannot be taken out of them by their number.
+
+    Raises:
+        TaskError: there is one.
+
+    >>> refuse_other_layouts({"ids": torch.zeros(2, 2).to_sparse()}, "inputs")
+    Traceback (most recent call last):
+    aquasurf_ray.tasks.errors.TaskError: inputs must be dense tensors, got a sparse_coo one; make it dense in collate_fn
+    """
+    if isinstance(value, PackedSequence):
+        raise TaskError(
+            f"{name} must be dense tensors, got a PackedSequence; pad sequences in collate_fn, with their lengths as a "
+            "second input, and pack them in the network's forward"
+        )
+    if isinstance(value, Mapping | tuple | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            refuse_other_layouts(part, name)
+    elif isinstance(value, Tensor) and value.is_nested:
+        raise TaskError(f"{name} must be dense tensors, got a nested one; pad it in collate_fn")
+    elif isinstance(value, Tensor) and value.layout != torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        raise TaskError(f"{name} must be dense tensors, got a {layout} one; make it dense in collate_fn")
+
+
 def call_network(network: nn.Module, inputs: Inputs) -> Any:
     """Call a network with its inputs: a dictionary by name, a tuple or list by position.
 
-    >>> import torch
     >>> call_network(nn.Bilinear(2, 3, 1), (torch.ones(4, 2), torch.ones(4, 3))).shape
     torch.Size([4, 1])
     """
@@ -91,7 +119,6 @@ def call_network(network: nn.Module, inputs: Inputs) -> Any:
 def map_tensors(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     """Return inputs of the same form with every tensor changed.
 
-    >>> import torch
     >>> map_tensors({"a": torch.ones(2), "b": (torch.ones(1),)}, lambda t: t + 1)
     {'a': tensor([2., 2.]), 'b': (tensor([2.]),)}
     """
@@ -110,7 +137,6 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
 def named_tensors(inputs: Inputs) -> list[tuple[str, Tensor]]:
     """Return the tensors that the inputs are made of, each with its key or position; an only one has the name "".
 
-    >>> import torch
     >>> [name for name, _ in named_tensors({"ids": torch.ones(2), "pair": (torch.ones(1), torch.ones(1))})]
     ['ids', 'pair.0', 'pair.1']
     """
@@ -136,7 +162,6 @@ def part_of(inputs: Inputs, part: slice | Tensor, n: int) -> Inputs:
 def form_of(inputs: Inputs) -> str:
     """Return shapes and types as text, for messages.
 
-    >>> import torch
     >>> form_of({"ids": torch.zeros(2, 5, dtype=torch.int64)})
     "{'ids': (2, 5) int64}"
     """

@@ -35,7 +35,7 @@ from torch.utils.data import (
 
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.held_state import HeldState, generators_in, generators_set
-from aquasurf_ray.tasks.inputs import Inputs, batch_of, part_of
+from aquasurf_ray.tasks.inputs import Inputs, batch_of, part_of, refuse_other_layouts
 from aquasurf_ray.tasks.seeding import seeded
 
 ExampleSet = Dataset[Any]
@@ -119,6 +119,13 @@ def given_batches(loader: DataLoader[Any], seed: int = 0) -> list[list[Any]]:
         return [list(batch) for batch in loader.batch_sampler]
 
 
+def has_uncollated_batch(loader: DataLoader[Any]) -> bool:
+    """Return whether a pass gives an empty batch of which PyTorch's own `collate_fn` can make nothing."""
+    if loader.batch_sampler is None or is_plain(loader) or loader.collate_fn is not default_collate:
+        return False
+    return not all(given_batches(loader))
+
+
 def drawn_batch(examples: Examples, n: int, seed: int) -> tuple[Inputs, Tensor]:
     """Draw a batch of n examples as training gets them, or of all where there are fewer; put together by the loader's
     `collate_fn`.
@@ -157,7 +164,16 @@ def made_batch(examples: Examples, indices: list[Any], seed: int = 0) -> Any:
     """Return what a split makes of examples by number: in any form, what is random in it drawn from `seed`.
 
     A loader whose processes a `worker_init_fn` prepares has them read in such a process.
+
+    Raises:
+        TaskError: tensors in it are not dense.
     """
+    made = _made(examples, indices, seed)
+    refuse_other_layouts(made, "batches")
+    return made
+
+
+def _made(examples: Examples, indices: list[Any], seed: int) -> Any:
     whole = example_set(examples)
     held = generators_in(whole, examples.collate_fn if isinstance(examples, DataLoader) else None)
     with seeded(seed, CPU), generators_set(held, seed):

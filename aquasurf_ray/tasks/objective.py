@@ -25,6 +25,7 @@ from aquasurf_ray.tasks.losses import cross_entropy as cross_entropy
 from aquasurf_ray.tasks.losses import mean_squared_error as mean_squared_error
 from aquasurf_ray.tasks.losses import moved, shaped_like, without_ruled_out
 from aquasurf_ray.tasks.losses import name_of as name_of
+from aquasurf_ray.tasks.ruled_out import refuse_ruled_out
 from aquasurf_ray.tasks.targets import IGNORED as IGNORED
 from aquasurf_ray.tasks.targets import (
     Loss,
@@ -232,29 +233,17 @@ class Objective:
             return example_weights(targets, self.loss)
         return numbers_counted(self.counted(targets))
 
-    def refuse_ruled_out(self, outputs: Tensor, targets: Tensor, *, mixes: bool = False) -> None:
-        """Refuse a loss that is NaN because the network rules classes out and the targets are probabilities.
-
-        Outputs that overflow have NaN or plus infinity too, or rows without a finite number.
+    def refuse_ruled_out(
+        self, outputs: Tensor, targets: Tensor, *, mixes: bool = False, label_smoothing: float = 0.0
+    ) -> None:
+        """Refuse a loss that is not finite because the network rules classes out; see `tasks.ruled_out`.
 
         Raises:
-            TaskError: it is, with these targets or with those that mixing makes of labels.
+            TaskError: it is, with these targets or with those that mixing and smoothing make of labels.
         """
-        # A masked attention or a legal-moves network sets logits of impossible classes to minus infinity.
-        ruled_out = outputs.isneginf()
-        if self.likelihood != "categorical" or not bool(ruled_out.any()):
-            return
-        if not bool((ruled_out | outputs.isfinite()).all()) or bool(ruled_out.flatten(1).all(1).any()):
-            return
-        # Mixing turns labels into probabilities later; any probabilities show whether the loss can take them.
-        if mixes and not targets.is_floating_point():
-            targets = outputs.softmax(-1)
-        if targets.is_floating_point() and bool(self.training_loss(mixes=mixes)(outputs, targets).isnan().any()):
-            raise TaskError(
-                f"the loss '{name_of(self.loss)}' is NaN where a logit is minus infinity and targets are one-hot, "
-                "probabilities or mixed labels, since 0 * infinity is; give labels without mixing, finite logits, or "
-                "the loss of classification()"
-            )
+        if self.likelihood == "categorical":
+            loss = self.training_loss(label_smoothing, mixes=mixes)
+            refuse_ruled_out(loss, outputs, targets, mixes=mixes, smooths=label_smoothing > 0)
 
     def refuse_counted_padding(self, outputs: Tensor, targets: Tensor) -> None:
         """Refuse a loss of yes-or-no targets that changes with the outputs at targets of padding: PyTorch's own have no

@@ -178,6 +178,23 @@ def test_a_class_that_is_ruled_out_adds_nothing_where_its_probability_is_0():
     torchs.refuse_ruled_out(ruled.detach(), labels)
 
 
+@pytest.mark.parametrize("labels", [torch.tensor([0, 1, -100, 2]), torch.tensor([0, 3, -100, 2])])
+@pytest.mark.parametrize("mixes", [False, True])
+def test_smoothed_labels_of_a_network_that_rules_a_class_out_are_refused(labels, mixes):
+    """PyTorch's loss is infinite, or NaN: smoothing gives the class a probability, whatever the labels are."""
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    ruled = logits.masked_fill(torch.tensor([False, False, False, True]), -torch.inf)
+    smoothing = Objective(nn.CrossEntropyLoss(label_smoothing=0.1), ACCURACY, "categorical")
+    assert not functional.cross_entropy(ruled, torch.tensor([0, 1, -100, 2]), label_smoothing=0.1).isfinite()
+    with pytest.raises(TaskError, match="is not finite where a logit is minus infinity, since smoothed labels"):
+        classification().refuse_ruled_out(ruled, labels, mixes=mixes, label_smoothing=0.1)
+    if not mixes:
+        with pytest.raises(TaskError, match=r"label_smoothing=0.1.*since smoothed labels give that class"):
+            smoothing.refuse_ruled_out(ruled, labels)
+    classification().refuse_ruled_out(logits, labels, mixes=mixes, label_smoothing=0.1)
+    classification().refuse_ruled_out(ruled, labels, mixes=mixes)
+
+
 def test_the_tensors_that_partial_binds_move_with_the_objective():
     weight = torch.tensor([0.5, 2.0, 7.0])
     moved = Objective(partial(functional.cross_entropy, weight=weight), ACCURACY, "categorical").on(

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.inputs import batch_of, call_network, input_and_target, map_tensors, part_of, tensors_of
 from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.workers.spectrum import SpectrumInputError, fisher_spectrum
 
 X, Y = torch.arange(6.0).reshape(3, 2), torch.arange(3)
 
@@ -127,3 +129,25 @@ def test_the_output_is_logits_or_the_first_tensor(returned):
 def test_a_network_that_returns_no_tensor_is_refused(returned):
     with pytest.raises(TaskError, match=f"dataclass with one, got {type(returned).__name__}"):
         output_of(returned)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        (X.to_sparse(), "got a sparse_coo one; make it dense in collate_fn$"),
+        (X.to_sparse_csr(), "got a sparse_csr one; make it dense in collate_fn$"),
+        ({"a": X, "b": (X.to_sparse(),)}, "got a sparse_coo one"),
+        (torch.nested.nested_tensor([X[:1], X]), "got a nested one; pad it in collate_fn$"),
+        (torch.nested.nested_tensor([X[:1], X], layout=torch.jagged), "got a nested one; pad it in collate_fn$"),
+        (pack_sequence([X, X[:1]]), "got a PackedSequence; pad sequences in collate_fn, with their lengths"),
+        ([pack_sequence([X[:1], X], enforce_sorted=False), X], "got a PackedSequence"),
+    ],
+    ids=["sparse", "sparse rows", "sparse within", "nested", "jagged", "packed", "packed among others"],
+)
+def test_tensors_that_examples_cannot_be_taken_out_of_are_refused_in_a_line(inputs, says):
+    with pytest.raises(TaskError, match=f"^inputs must be dense tensors, {says}"):
+        batch_of((inputs, Y))
+    with pytest.raises(TaskError, match=f"^targets must be dense tensors, {says}"):
+        batch_of((X, inputs))
+    with pytest.raises(SpectrumInputError, match=f"^inputs must be dense tensors, {says}"):
+        fisher_spectrum(nn.Linear(2, 2), inputs)

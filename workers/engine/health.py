@@ -182,7 +182,9 @@ def _forward(feed: TrainingFeed, network: nn.Module, step: Step) -> tuple[Tensor
     training_loss = feed.objective.training_loss(recipe.label_smoothing, mixes=recipe.mixes)
     loss = scalar_loss(training_loss(outputs, step.targets), feed.objective.loss)
     if not loss.isfinite():
-        feed.objective.refuse_ruled_out(outputs.detach(), step.targets, mixes=recipe.mixes)
+        feed.objective.refuse_ruled_out(
+            outputs.detach(), step.targets, mixes=recipe.mixes, label_smoothing=recipe.label_smoothing
+        )
         share = 1 - outputs.isfinite().double().mean().item()
         raise Unhealthy(f"non-finite-forward: first training loss is {loss.item()}, {share:.1%} of outputs not finite")
     return outputs, loss

@@ -6,6 +6,7 @@ pass computes no weight gradients.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,14 +17,17 @@ from torch import Tensor, nn
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.inputs import call_network, map_tensors, tensors_of
 from aquasurf_ray.tasks.outputs import output_of
+from aquasurf_ray.workers.fisher.batch_loss import SummedLoss
+from aquasurf_ray.workers.fisher.blocks import Block, trained_weights
 from aquasurf_ray.workers.fisher.coverage import Coverage
-from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumInputError
+from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumInputError, UncertainRowsWarning
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.left_as_found import left_as_found
 from aquasurf_ray.workers.fisher.padding import Padding
-from aquasurf_ray.workers.fisher.uses import Block, WeightUses, trained_weights
+from aquasurf_ray.workers.fisher.use_counting import Pass
+from aquasurf_ray.workers.fisher.weight_uses import WeightUses
 
-Loss = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor], SummedLoss]
 
 
 def collect_factors(
@@ -34,7 +38,7 @@ def collect_factors(
     Args:
         model: used in the mode, precision and on the device that it has.
         inputs: one batch: a tensor [n, ...], or a tuple or dictionary of such.
-        loss: the summed loss, a scalar, of the model's output.
+        loss: the summed loss of the model's output.
         seed: the seed of dropout masks and whatever else the model draws.
         padding: the targets, if some do not count.
 
@@ -53,9 +57,9 @@ def collect_factors(
     uses = WeightUses(model, padding)
     inputs = map_tensors(inputs, lambda tensor: tensor.detach().clone())
     with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad(), uses.autograd_functions_seen():
-        _run(model, inputs, loss, uses)
+        _run(model, inputs, loss, uses, seed)
     order = {name: i for i, name in enumerate(trained)}
-    found = sorted((b for b in uses.blocks if b.factors.has_gradient), key=lambda b: order[next(iter(b.names))])
+    found = sorted((b for b in uses.blocks.found if b.factors.has_gradient), key=lambda b: order[next(iter(b.names))])
     hidden = _with_hidden_uses(model, inputs, loss, seed, _silent(trained, found, uses))
     for name in hidden:
         uses.other_uses[name].add("an operation that is not seen, such as those of TorchScript")
@@ -64,10 +68,18 @@ def collect_factors(
     if not found:
         raise NoLayers(f"no weight with a Fisher block gets a gradient; left out: {coverage.left_out_text()}")
     _number_names(found)
+    if uses.counting.uncertain:
+        names = ", ".join(uses.counting.uncertain)
+        warnings.warn(
+            "some targets do not count, and neither gradients nor shapes tell whether some rows do, which are counted, "
+            f"of: {names}",
+            UncertainRowsWarning,
+            stacklevel=3,
+        )
     return [block.factors for block in found], coverage
 
 
-def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses) -> None:
+def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses, seed: int) -> None:
     try:
         with uses:
             returned = call_network(model, inputs)
@@ -82,12 +94,25 @@ def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses) -> None:
         outputs = output_of(returned)
     except TaskError as error:
         raise SpectrumInputError(str(error)) from error
-    value = loss(outputs)
-    uses.is_backward = True
-    if value.requires_grad:
+    summed = loss(outputs)
+    if summed.value.requires_grad:
         with uses:
-            torch.autograd.backward(value)
-    uses.count_the_rest()
+            if summed.counted is not None:
+                _find_counted_rows(summed.outputs, summed.counted, uses, seed)
+            uses.counting.begin(Pass.LOSS)
+            torch.autograd.backward(summed.value)
+    uses.counting.count_the_rest()
+
+
+def _find_counted_rows(outputs: Tensor, counted: Tensor, uses: WeightUses, seed: int) -> None:
+    """Find out which rows count, by gradients from the outputs of targets that do not count and from all others."""
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.randn(outputs.shape, generator=draw, dtype=torch.float64).to(outputs)
+    noise = torch.where(outputs.detach().isfinite(), noise, 0)  # a class that is ruled out has no gradient
+    for each, rows in ((Pass.PADDING, ~counted), (Pass.COUNTED, counted)):
+        uses.counting.begin(each)
+        torch.autograd.backward(outputs, torch.where(rows, noise, 0), retain_graph=True)
+    uses.counting.decide()
 
 
 def _silent(trained: Mapping[str, nn.Parameter], found: Sequence[Block], uses: WeightUses) -> list[str]:
@@ -107,7 +132,7 @@ def _with_hidden_uses(model: nn.Module, inputs: Any, loss: Loss, seed: int, name
     with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad():
         for weight in weights.values():
             weight.requires_grad_(True)
-        value = loss(output_of(call_network(model, inputs)))
+        value = loss(output_of(call_network(model, inputs))).value
         if value.requires_grad:
             torch.autograd.backward(value)
         return [name for name, weight in weights.items() if weight.grad is not None]

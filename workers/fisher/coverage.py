@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 
-from aquasurf_ray.workers.fisher.uses import Block
+from aquasurf_ray.workers.fisher.blocks import Block
 
 SMALL_SHARE = 0.5
 

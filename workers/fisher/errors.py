@@ -1,4 +1,4 @@
-"""Exceptions and the warning of the spectrum.
+"""Exceptions and warnings of the spectrum.
 
 SpectrumError            catch this to catch them all
   SpectrumInputError     the call cannot be served: bad targets, an empty batch, outputs of another kind
@@ -6,6 +6,7 @@ SpectrumError            catch this to catch them all
   NonFiniteSpectrum      an activation or a gradient overflowed: the function's own fault, to be recorded
 AssumedClassesWarning    neither loss nor targets tell which dimension of the outputs holds the classes
 SkippedLayerWarning      weights without a block, or with uses that their block does not count, by name
+UncertainRowsWarning     nothing tells whether some rows of a block belong to targets that count, by name
 """
 
 from __future__ import annotations
@@ -46,3 +47,7 @@ class NonFiniteSpectrum(SpectrumError, ArithmeticError):
 
 class SkippedLayerWarning(UserWarning):
     """Weights are left out of the spectrum, or have uses that their block does not count."""
+
+
+class UncertainRowsWarning(UserWarning):
+    """A block counts rows of which neither gradients nor shapes tell whether they belong to targets that count."""

@@ -1,8 +1,7 @@
-"""Which rows of a product belong to targets that count.
+"""Which rows of a product are likely to belong to targets that count, by shapes alone.
 
-Padding is to count nowhere, so a spectrum of padded targets has only the rows of samples and positions whose target
-counts, and the rows of others that have a gradient, such as those of padding that real tokens attend to. A row of a
-target that counts stays also without a gradient: its ReLU is off, or a pooling took another position.
+`workers.fisher.counted_rows` decides by gradients. This is for rows that no gradient reaches: a ReLU is off everywhere,
+or a pooling took another position.
 
     targets (n, ...)    rows of a product              a row counts if
     (n, t)              (n, t, ...)                    the target at its position does
@@ -14,7 +13,7 @@ target that counts stays also without a gradient: its ReLU is off, or a pooling 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,37 +32,36 @@ class Padding:
         has_values: the last dimension may hold several values of one position, and not positions.
 
     >>> padding = Padding(torch.tensor([[True, False], [False, False]]))
-    >>> padding.rows((2, 2)).tolist(), padding.rows((4,)).tolist()
-    ([[True, False], [False, False]], [True, False, False, False])
-    >>> padding.rows((2, 3)).tolist(), padding.rows((2,), step=1, n_steps=2).tolist()
-    ([[True, True, False], [False, False, False]], [False, False])
+    >>> best, *_ = padding.guesses((4,))
+    >>> [mask.tolist() for mask in best]  # samples first or positions first
+    [[True, False, False, False], [True, False, False, False]]
     """
 
     counted: Tensor
     has_values: bool = False
 
-    def rows(self, shape: Sequence[int], step: int = 0, n_steps: int = 1) -> Tensor:
-        """Return which rows of a product count, as booleans of the rows' shape; all, if samples cannot be found in it.
+    def guesses(self, shape: Sequence[int], step: int = 0, n_steps: int = 1) -> Iterator[list[Tensor]]:
+        """Yield booleans of a product's rows, which count: the most likely first, equally likely ones in one list.
+
+        None if samples cannot be found in the shape.
 
         Args:
             shape: the samples and positions of the rows.
             step: the number of this use among the `n_steps` uses of the weight.
         """
-        counted = self.counted
+        counted = self.counted.cpu()
         counted = counted.reshape(len(counted), *(size for size in counted.shape[1:] if size != 1))
-        return self._rows(counted, tuple(shape), step, n_steps)
-
-    def _rows(self, counted: Tensor, shape: tuple[int, ...], step: int, n_steps: int) -> Tensor:
-        n = len(counted)
-        if len(shape) > 1 and shape[0] != n and shape[1] == n:
-            return self._rows(counted, (n, shape[0], *shape[2:]), step, n_steps).transpose(0, 1)
-        if shape and shape[0] != n and shape[0] % n == 0:
-            whole = (n, *_positions(counted, shape[0] // n), *shape[1:])
-            return self._rows(counted, whole, step, n_steps).reshape(shape)
-        if not shape or shape[0] != n:
-            return torch.ones(shape, dtype=torch.bool, device=counted.device)
-        mask = _of_step(counted, step, n_steps) if len(shape) == 1 else self._of_positions(counted, shape)
-        return mask.expand(shape)
+        arrangements = list(_arrangements(counted, tuple(shape)))
+        for of_rows in (self._of_positions, _of_samples):
+            masks: list[Tensor] = []
+            for samples_first, put_back in arrangements:
+                is_step = len(samples_first) == 1
+                mask = _of_step(counted, step, n_steps) if is_step else of_rows(counted, samples_first)
+                mask = put_back(mask.expand(samples_first)).reshape(tuple(shape))
+                if not any(torch.equal(mask, other) for other in masks):
+                    masks.append(mask)
+            if masks:
+                yield masks
 
     def _of_positions(self, counted: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the mask in a form that broadcasts to the rows' shape (n, ...)."""
@@ -80,12 +78,33 @@ class Padding:
         return mask.reshape(*mask.shape, *[1] * (len(shape) - mask.dim()))
 
 
+Arrangement = tuple[tuple[int, ...], Callable[[Tensor], Tensor]]
+
+
+def _arrangements(counted: Tensor, shape: tuple[int, ...]) -> Iterator[Arrangement]:
+    """Yield the ways in which rows of a shape may be samples first, and what puts a tensor of them back."""
+    n = len(counted)
+    if shape[:1] == (n,):
+        yield shape, lambda mask: mask
+    if shape[1:2] == (n,):
+        yield (n, shape[0], *shape[2:]), lambda mask: mask.transpose(0, 1)
+    if shape and shape[0] > n and shape[0] % n == 0:
+        places = _positions(counted, shape[0] // n)
+        whole = (n, *places, *shape[1:])
+        yield whole, lambda mask: mask
+        yield whole, lambda mask: mask.flatten(1, len(places)).transpose(0, 1)
+
+
 def _positions(counted: Tensor, size: int) -> tuple[int, ...]:
     """Return the leading dimensions of positions that have this many elements, or the size itself."""
     for d in range(2, counted.dim() + 1):
         if counted.shape[1:d].numel() == size:
             return tuple(counted.shape[1:d])
     return (size,)
+
+
+def _of_samples(counted: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return counted.reshape(len(counted), -1).any(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
 def _of_step(counted: Tensor, step: int, n_steps: int) -> Tensor:

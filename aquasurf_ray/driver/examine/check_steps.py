@@ -51,7 +51,12 @@ from aquasurf_ray.workers.network import (
     refuse_splits_without_targets,
     untrained_network,
 )
-from aquasurf_ray.workers.spectrum import AssumedClassesWarning, SkippedLayerWarning, task_spectrum
+from aquasurf_ray.workers.spectrum import (
+    AssumedClassesWarning,
+    SkippedLayerWarning,
+    UncertainRowsWarning,
+    task_spectrum,
+)
 from aquasurf_ray.workers.training import TrainingResult, train
 
 FUNCTIONS = (REFERENCE, "mul(sigmoid(x),elu(x))")  # two, to see that the network does not depend on the function
@@ -120,15 +125,19 @@ class CheckSteps:
 
     def spectrum(self) -> str:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore", SkippedLayerWarning)  # the coverage reports the same layers
+            warnings.simplefilter("always", UncertainRowsWarning)
             warnings.simplefilter("ignore", AssumedClassesWarning)  # the step of the batch says so
             started = time.monotonic()
             layers = task_spectrum(self.task, self._splits(), FUNCTIONS[0], seed=0, device=self.device)
             self._spectrum_seconds = time.monotonic() - started
         covers = layers.coverage.warning() or f"the spectrum covers {layers.coverage}"
         small = "warning: " if layers.coverage.is_small else ""
-        return f"{small}{covers}, with {FUNCTIONS[0]}"
+        uncertain = [f"warning: {each.message}" for each in caught if each.category is UncertainRowsWarning]
+        for other in (each for each in caught if each.category is not UncertainRowsWarning):  # the user's
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        return "; ".join([f"{small}{covers}, with {FUNCTIONS[0]}", *uncertain])
 
     def training(self) -> str:
         """Train for two steps, then validate and test."""

@@ -324,3 +324,27 @@ def test_classes_whose_dimension_nothing_tells_are_named(monkeypatch):
     assert "warning: the classes may be in dimension 1 or 2 of the outputs (6, 4, 4), neither loss nor" in steps[2].says
     with pytest.warns(AssumedClassesWarning, match="they are taken to be in 1"):
         task_spectrum(task, task.splits(), "tanh(x)", seed=0, device=torch.device("cpu"))
+
+
+class FirstRows(nn.Module):
+    """Takes all positions of a batch but the last one at once, so that no shape shows its samples."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.inner, self.activation, self.head = nn.Linear(5, 2), activation(), nn.Linear(2, 3)
+
+    def forward(self, x):
+        h = self.activation(self.inner(x.flatten(0, 1)[:-1]))
+        return self.head(torch.cat([h, torch.zeros_like(h[:1])]).unflatten(0, x.shape[:2]))
+
+
+def test_layers_of_which_nothing_tells_the_padding_are_named(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (64, 3), generator=draw)
+    labels = torch.where(torch.rand(64, 3, generator=draw) < 0.3, -100, labels)
+    examples = TensorDataset(torch.randn(64, 3, 5, generator=draw), labels)
+    task = Task("rows", FirstRows, lambda: Splits(examples, examples, examples), Recipe(epochs=1), classification())
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    steps = task_check.check_task("rows")
+    assert all(step.ok for step in steps), steps
+    assert re.search(r"; warning: some targets do not count, and neither .* of: inner$", steps[3].says)

@@ -287,3 +287,38 @@ def test_a_batch_sampler_that_gives_more_than_its_length_is_refused():
     made = task(lambda: DataLoader(TensorDataset(X, Y), batch_sampler=Long()))
     with pytest.raises(TaskError, match="gives more batches than its length, which is 3"):
         train(made, TANH)
+
+
+def empty_or_padded(items):
+    return padded(items) if items else {"left": X[:0, :3], "right": X[:0, 3:], "labels": Y[:0]}
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_an_empty_batch_of_a_batch_sampler_is_refused_before_any_training(split):
+    examples = TensorDataset(X, Y)
+    empty = DataLoader(examples, batch_sampler=[[0, 1, 2], [], [3, 4, 5]])
+    splits = replace(Splits(examples, examples, examples), **{split: empty})
+    made = replace(task(lambda: examples), data=lambda: splits)
+    with pytest.raises(TaskError, match=rf"{split} split of task .*: its batch_sampler gives an empty batch"):
+        try_network(made, made.splits(), device=CPU)
+
+
+def test_an_empty_batch_that_a_collator_makes_something_of_is_no_step():
+    whole = [list(range(start, start + 8)) for start in range(0, N, 8)]
+    curves = []
+    for batches in (whole, [*whole[:2], [], *whole[2:]]):
+        loader = DataLoader(Items(FORMS["a pair"]), batch_sampler=batches, collate_fn=empty_or_padded)
+        made = task(lambda loader=loader: loader, schedule="constant")
+        try_network(made, made.splits(), device=CPU)
+        curves.append(curve(train(made, TANH)))
+    assert curves[0] == curves[1]
+
+
+def test_a_loader_of_sparse_batches_is_refused_when_the_task_is_described():
+    def sparse(items):
+        return torch.stack([x for x, _ in items]).to_sparse(), torch.tensor([y for _, y in items])
+
+    made = task(lambda: DataLoader(TensorDataset(X, Y), batch_size=8, collate_fn=sparse))
+    for use in (made.digest, lambda: try_network(made, made.splits(), device=CPU)):
+        with pytest.raises(TaskError, match="must be dense tensors, got a sparse_coo one; make it dense in collate_fn"):
+            use()

@@ -5,11 +5,10 @@ owns it: two modules with one weight, one module that is called twice, a subclas
 parameters are all the same. `workers.fisher.kinds` tells weights from constants and from data. The block of a weight
 that is made of others, such as a normalised one, is that of the tensor that the product takes.
 
-A product of data with a weight (`workers.fisher.products`) adds to the weight's block: its input as it happens, the
-gradient of its output when the backward pass has it. All other operations on data and a weight (a table that is
-read, a position that is added, a recurrent layer, an autograd function) have no block and are listed in `other_uses`.
-A weight has one block, in the way round of its first product; other ways round, such as the transpose in a tied
-autoencoder, are other uses.
+A product of data with a weight (`workers.fisher.products`) counts in the weight's block, as
+`workers.fisher.use_counting` says. All other operations on data and a weight (a table that is read, a position that is
+added, a recurrent layer, an autograd function) have no block and are listed in `other_uses`. A weight has one block, in
+the way round of its first product; other ways round, such as the transpose in a tied autoencoder, are other uses.
 
 Parameters are frozen while a network runs, so no gradient of theirs is computed. To give outputs a gradient all the
 same, a zero that requires one is added to the output of the first operations that use a weight.
@@ -22,8 +21,6 @@ import types
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import torch
@@ -32,12 +29,12 @@ from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from aquasurf_ray.activations.learned import learned_parameters
-from aquasurf_ray.workers.fisher.errors import SpectrumInputError
-from aquasurf_ray.workers.fisher.factors import BlockFactors
-from aquasurf_ray.workers.fisher.kinds import Kinds, Weight, tensors_in
+from aquasurf_ray.workers.fisher.blocks import Block, Blocks, trained_weights
+from aquasurf_ray.workers.fisher.kinds import Kinds, tensors_in
 from aquasurf_ray.workers.fisher.padding import Padding
-from aquasurf_ray.workers.fisher.products import LAYERS, READERS, Convolution, Layout, Product, Split, product_of
+from aquasurf_ray.workers.fisher.product_readers import LAYERS, READERS, product_of
+from aquasurf_ray.workers.fisher.products import Layout, Product
+from aquasurf_ray.workers.fisher.use_counting import UseCounting
 
 # Read a tensor's type, shape or device, and not its values.
 NO_OPERANDS = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as", "is_same_size", "result_type"})
@@ -45,61 +42,8 @@ DETACHING = frozenset({"detach", "detach_"})
 ADDING = frozenset({"add", "__add__", "__radd__", "add_", "__iadd__"})
 DIFFERENTIATING = frozenset({"backward", "grad"})  # may run checkpointed operations again
 TABLES = frozenset({"embedding", "embedding_bag"})
-TABLE_MODULES = (nn.Embedding, nn.EmbeddingBag)
 UPDATING = frozenset({"batch_norm", "instance_norm"})  # write running statistics, which they do not read
 GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-
-
-def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trained parameters, each by one name: that in the first module that is no table of embeddings, so that
-    a tied output layer has its own name, or else in the first module."""
-    tables = {name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, TABLE_MODULES)}
-    names: dict[int, list[str]] = defaultdict(list)
-    learned = {id(parameter.tensor) for parameter in learned_parameters(model)}  # the function's, not the network's
-    parameters = [
-        (name, p)
-        for name, p in model.named_parameters(remove_duplicate=False)
-        if p.requires_grad and id(p) not in learned
-    ]
-    for name, parameter in parameters:
-        names[id(parameter)].append(name)
-    chosen = {key: next((n for n in own if n.rpartition(".")[0] not in tables), own[0]) for key, own in names.items()}
-    return {name: p for name, p in parameters if chosen[id(p)] == name}
-
-
-@dataclass(eq=False)
-class Block:
-    """The block of one weight, or of a part of it that is used by itself.
-
-    Attributes:
-        names: the parameters that it covers, with the number of elements of each, its biases' included.
-        n_uses: its products so far.
-    """
-
-    split: Split
-    factors: BlockFactors
-    names: dict[str, int]
-    n_uses: int = 0
-
-
-class _Late:
-    """The input of a use that is counted when its gradient arrives."""
-
-    def __init__(self, block: Block, product: Product, shape: tuple[int, ...], constant: Hashable) -> None:
-        self.block = block
-        self.product = replace(product, input=product.input.detach())
-        self.shape = shape
-        self.constant = constant
-        self.step = block.n_uses
-        self._version = product.input._version
-
-    def is_changed(self) -> bool:
-        return bool(self.product.input._version != self._version)
-
-    def refuse_change(self, name: str) -> None:
-        """Refuse an input that was changed meanwhile. Training does too: it keeps the input for the gradient."""
-        if self.is_changed():
-            raise SpectrumInputError(f"the input of '{name}' was changed in place before its gradient arrived")
 
 
 class WeightUses(TorchFunctionMode):
@@ -107,30 +51,25 @@ class WeightUses(TorchFunctionMode):
 
     Args:
         model: its trained parameters are the weights.
-        padding: count an input only when its gradient arrives, and of its rows those that count.
+        padding: the targets, if some do not count.
 
     Attributes:
-        blocks: of all weights that have products, in no particular order.
+        blocks: of all weights that have products.
         other_uses: by parameter, the names of operations that no block counts.
         in_products: the parameters that weights of products without a block are made of.
-        is_backward: to be set when the backward pass of the loss begins; gradients before are the network's own.
+        counting: of the uses that were found.
     """
 
     def __init__(self, model: nn.Module, padding: Padding | None = None) -> None:
         super().__init__()
-        self.blocks: list[Block] = []
         self.other_uses: dict[str, set[str]] = defaultdict(set)
         self.in_products: set[str] = set()
-        self.is_backward = False
-        self._padding = padding
+        self.counting = UseCounting(padding, self._derived)
         weights = trained_weights(model)
-        self._matrices = {name for name, p in weights.items() if p.dim() > 1}
         self._kinds = Kinds(model, weights)
-        self._blocks: dict[tuple[Hashable, Split], Block] = {}
+        self.blocks = Blocks(self._kinds, {name for name, p in weights.items() if p.dim() > 1})
         # By output of a product without a bias: what marks its rows until a bias is added to it.
         self._without_bias: MutableMapping[Tensor, tuple[Block, Layout, Hashable]] = WeakTensorKeyDictionary()
-        self._renamed: dict[Hashable, Hashable] = {}
-        self._waiting: dict[_Late, None] = {}  # in order
         self._open: list[Callable[..., Any]] = []
         self._n_uses = 0
 
@@ -200,14 +139,6 @@ class WeightUses(TorchFunctionMode):
             self._kinds.set_made(name, (args, kwargs), result)
         return result
 
-    def count_the_rest(self) -> None:
-        """Count the uses whose outputs do not reach the loss, after the backward pass: their gradients are zero."""
-        for late in self._waiting:
-            if self._padding is not None and late.block.factors.has_gradient and not late.is_changed():
-                rows = self._padding.rows(late.shape, late.step, late.block.n_uses)
-                self._add_late(late, rows.to(late.product.input.device))
-        self._waiting.clear()
-
     # Uses
 
     def _used(self, name: str, product: Product, output: Tensor) -> Tensor:
@@ -219,7 +150,7 @@ class WeightUses(TorchFunctionMode):
         if not output.is_floating_point() and not output.is_complex():
             return output
         is_wrapped = _is_wrapped(product.input) or _is_wrapped(product.weight)
-        block = None if is_wrapped or output.is_complex() else self._block_of(product)
+        block = None if is_wrapped or output.is_complex() else self.blocks.of(product)
         if block is None:
             weight: Any = self._kinds.weight_of(product.weight)
             self.in_products.update(weight.parts)
@@ -234,57 +165,10 @@ class WeightUses(TorchFunctionMode):
             return self._with_gradient(output)
         constant = self._constant_of(name, product, output, block)
         output = self._with_gradient(output)
-        self._count(block, product, constant, output)
+        self.counting.add(block, product, constant, output)
         if product.bias is None and constant is not None:
             self._without_bias[output] = (block, product.layout, constant)
         return output
-
-    def _block_of(self, product: Product) -> Block | None:
-        """Return the weight's block, a new one at its first product; None if a weight cannot have one or is used in
-        another way than in its first product."""
-        weight, offset = self._kinds.place_of(product.weight)
-        split = product.layout.split(product.weight, offset)
-        if (weight.key, split) in self._blocks:
-            return self._blocks[weight.key, split]
-        n = prod(product.layout.shape(product.weight))
-        if not self._is_free(weight, product.weight, offset):
-            return None
-        if sum(weight.parts.values()) < n:
-            return None
-        names = {name: min(n, size) for name, size in weight.parts.items()}
-        block = Block(split, BlockFactors(self.name_of(list(names)), product), names)
-        self._blocks[weight.key, split] = block
-        self.blocks.append(block)
-        return block
-
-    def _is_free(self, weight: Weight, part: Tensor, offset: int) -> bool:
-        """Return whether no other block covers any of a weight's elements."""
-        matrices = self._matrices.intersection(weight.parts)
-        others = [(key, b) for (key, _), b in self._blocks.items() if matrices.intersection(b.names)]
-        if not others:
-            return True
-        if any(key != weight.key for key, _ in others):
-            return False
-        steps = zip(weight.tensor.shape, weight.tensor.stride(), strict=True)
-        taken = torch.zeros(1 + sum((size - 1) * stride for size, stride in steps), dtype=torch.bool)
-        for _, block in others:
-            _view(taken, block.split).fill_(True)
-        return not bool(taken.as_strided(part.shape, part.stride(), offset).any())
-
-    @staticmethod
-    def name_of(names: Sequence[str]) -> str:
-        """Return the name of a block: the module that owns its weight, or the weight's own name if it has another.
-
-        >>> WeightUses.name_of(["a.weight"]), WeightUses.name_of(["a.in_proj_weight"])
-        ('a', 'a.in_proj_weight')
-        >>> WeightUses.name_of(["a.parametrizations.weight.original0", "a.parametrizations.weight.original1"])
-        'a'
-        """
-        *owner, last = names[0].split(".")
-        if last.startswith("original") and owner[-2:-1] == ["parametrizations"]:
-            *owner, _, last = owner
-        is_plain = len(names) == 1 and last not in ("weight", "weight_orig")
-        return ".".join([*owner, last] if is_plain else owner)
 
     def _constant_of(self, name: str, product: Product, output: Tensor, block: Block) -> Hashable:
         """Return what marks the rows of this use: their bias, a number until one is added, or None."""
@@ -297,59 +181,10 @@ class WeightUses(TorchFunctionMode):
         if not product.layout.takes_bias(bias, output):
             self._note(name, bias)
             return None
-        return self._bias_in(block, bias)
+        return self.blocks.add_bias(block, bias)
 
-    def _bias_in(self, block: Block, bias: Tensor) -> Hashable:
-        """Add a bias to a block unless it has it, and return what marks its rows."""
-        weight, offset = self._kinds.place_of(bias)
-        key = (weight.key, offset, bias.numel())
-        if key not in block.factors.biases:
-            block.factors.add_bias(key)
-            for name, size in weight.parts.items():
-                block.names[name] = block.names.get(name, 0) + min(size, bias.numel() // len(weight.parts))
-        return key
-
-    def _count(self, block: Block, product: Product, constant: Hashable, output: Tensor) -> None:
-        """Add a use to its block: the input at once, unless the use may be a recomputation that gets no gradient."""
-        layout = product.layout
-        shape = layout.row_shape(output)
-        in_backward = torch._C._current_graph_task_id() != -1
-        late = None
-        if in_backward or self._padding is not None:
-            late = _Late(block, product, shape, constant)
-        else:
-            with torch._C.DisableTorchFunction():
-                block.factors.add_inputs(product, prod(shape), constant)
-        if not in_backward:
-            block.n_uses += 1
-            if late is not None:
-                self._waiting[late] = None
-
-        def hook(gradient: Tensor) -> None:
-            if not self.is_backward or torch.is_grad_enabled():  # a derivative that the forward pass takes
-                self.other_uses[next(iter(block.names))].add("derivative in forward")
-                return
-            with torch._C.DisableTorchFunction():
-                if late is not None:
-                    late.refuse_change(block.factors.name)
-                    self._waiting.pop(late, None)
-                    self._add_late(late, self._rows_of(late, gradient))
-                block.factors.add_gradient(layout, gradient)
-
-        output.register_hook(hook)  # type: ignore[no-untyped-call]
-
-    def _rows_of(self, late: _Late, gradient: Tensor) -> Tensor | None:
-        """Return which rows of a use count; None if all do."""
-        if self._padding is None:
-            return None
-        rows = late.product.layout.has_gradient(gradient)
-        counted = self._padding.rows(late.shape, late.step, late.block.n_uses)
-        return rows | counted.to(rows.device).reshape(rows.shape)
-
-    def _add_late(self, late: _Late, rows: Tensor | None) -> None:
-        constant = self._renamed.get(late.constant, late.constant)
-        flat = rows if rows is None or isinstance(late.product.layout, Convolution) else rows.flatten()
-        late.block.factors.add_inputs(late.product, prod(late.shape), constant, flat)
+    def _derived(self, block: Block) -> None:
+        self.other_uses[next(iter(block.names))].add("derivative in forward")
 
     def _otherwise_used(self, name: str, tensors: Sequence[Tensor], result: Any) -> Any:
         """Note an operation on data and weights that has no block, unless it adds a bias to a product."""
@@ -366,8 +201,7 @@ class WeightUses(TorchFunctionMode):
                 continue
             block, layout, constant = known
             if layout.takes_bias(bias, product_output):
-                self._renamed[constant] = self._bias_in(block, bias)
-                block.factors.rename(constant, self._renamed[constant])
+                self.counting.rename(block, constant, self.blocks.add_bias(block, bias))
                 del self._without_bias[product_output]
                 return True
         return False
@@ -382,11 +216,6 @@ class WeightUses(TorchFunctionMode):
         if output.requires_grad or not output.is_floating_point() or _is_wrapped(output):
             return output
         return output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
-
-
-def _view(elements: Tensor, split: Split) -> Tensor:
-    steps = (*split.groups, *split.outputs, *split.inputs)
-    return elements.as_strided([size for _, size in steps], [stride for stride, _ in steps], split.offset)
 
 
 def _unguarded(func: Callable[..., Any]) -> Callable[..., Any]:
