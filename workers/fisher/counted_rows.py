@@ -115,11 +115,14 @@ def _decided(reach: Reach, neighbours: Iterator[Reach], guesses: list[list[Tenso
             if not rows.missing.any():
                 return rows.counted, True
     every = torch.ones_like(rows.missing)
+    if len(reach.shape) == 1 and guesses:  # as many rows as samples may all be of one sample
+        counted, known = _of_groups(reach, 0)
+        guesses = [[*guesses[0], counted] if bool(known.all()) else guesses[0], *guesses[1:]]
     for masks in guesses:
         fitting = [m.flatten() for m in masks if rows.n_contradicted(m.flatten(), every) == 0]
         if fitting:
             is_one = all(torch.equal(m & rows.missing, fitting[0] & rows.missing) for m in fitting)
-            rows.fill(fitting[0], every)
+            rows.fill(fitting[0] if is_one else every, every)
             return rows.counted, is_one
     for d in range(len(reach.shape)):
         rows.fill(*_of_groups(reach, d))
@@ -139,10 +142,8 @@ def _neighbours(reaches: Sequence[Reach], at: int) -> Iterator[Reach]:
 
 def _of_groups(reach: Reach, dimension: int) -> tuple[Tensor, Tensor]:
     """Return what the rows that are alike in one dimension, such as those of a sample, tell if all of them agree: which
-    rows count, and which are known."""
-    rest = [d for d in range(len(reach.shape)) if d != dimension]
-    if not rest:
-        return reach.by_counted, reach.known
+    rows count, and which are known. Rows of one dimension may all be of one sample."""
+    rest = [d for d in range(len(reach.shape)) if d != dimension] or [0]
     counted, only_padding = (
         rows.reshape(reach.shape).amax(rest, keepdim=True).expand(reach.shape).flatten()
         for rows in (reach.by_counted, reach.by_padding & ~reach.by_counted)

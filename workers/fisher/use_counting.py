@@ -115,7 +115,7 @@ class UseCounting:
                 if waiting is not None:
                     waiting.refuse_change()
                     self._waiting.pop(waiting, None)
-                    rows = None if reach is None else self._rows[reach]
+                    rows = None if reach is None else self._rows_of(reach)
                     self._add_input(waiting, shape, rows)
                 block.factors.add_gradient(product.layout, gradient)
 
@@ -135,7 +135,7 @@ class UseCounting:
         self._refuse_other_number()
         for waiting, reach in self._waiting.items():
             if waiting.block.factors.has_gradient and not waiting.is_changed():
-                self._add_input(waiting, reach.shape, self._rows[reach])
+                self._add_input(waiting, reach.shape, self._rows_of(reach))
         self._waiting.clear()
 
     def _reach(self, block: Block, shape: tuple[int, ...], in_backward: bool) -> Reach:
@@ -157,6 +157,11 @@ class UseCounting:
     def _refuse_other_number(self) -> None:
         if self._pass is not Pass.NETWORK and self._n_again != len(self._again):
             raise _differs(self._again[self._n_again][1].name)
+
+    def _rows_of(self, reach: Reach) -> Tensor:
+        if reach not in self._rows:
+            raise _differs(reach.name)
+        return self._rows[reach]
 
     def _note_reach(self, reach: Reach | None, product: Product, gradient: Tensor) -> None:
         if reach is not None:

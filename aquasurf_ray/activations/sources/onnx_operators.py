@@ -1,14 +1,12 @@
 """The built-in operators in the ONNX operators that runtimes compute accurately in double precision.
 
 ONNX Runtime's float32 Sigmoid, Elu and Gelu and the exporters' erfc (1 - erf) and expm1 (exp - 1) lose all digits
-somewhere. The graphs here consist of arithmetic, comparisons, Where, Abs, Sign, Exp, Log, Sqrt, Tanh, Sin, Cos and Pow
-on doubles, which ONNX Runtime computes as accurately as the C library. They follow PyTorch's float64 formulas, so that
-infinities, NaN and signs of zero are PyTorch's, too. Error, arc and Bessel functions are polynomials fitted to SciPy's
-values when the model is written.
+somewhere. The graphs here consist of arithmetic, comparisons, Where, Abs, Sign, Exp, Log, Sqrt, Tanh and Pow on
+doubles, which ONNX Runtime computes as accurately as the C library, and of `onnx_polynomials`. They follow PyTorch's
+float64 formulas, so that infinities, NaN and signs of zero are PyTorch's, too.
 
 ONNX Runtime's Where returns 0 for a -0 in its second argument, so values that may be -0 are the third; a Not in the
-condition would have its optimiser swap them. Polynomials for values near 1 stand for the difference from 1, so that
-1 is met exactly: pow(-1e-9, y) is NaN for a y next to it.
+condition would have its optimiser swap them.
 
 `op` writes a node for each call (`op.Exp(x)`) and takes Python numbers as constants: the writer of `onnx.py`, or an
 opset of onnxscript.
@@ -16,33 +14,14 @@ opset of onnxscript.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from aquasurf_ray.activations.sources.onnx_polynomials import arctan, bessel_i0e, bessel_i1e, cos, erf, erfc, sin
 
 _LARGE = 700.0  # exp is infinite from 709.8 on, sinh and cosh from 710.5 on
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515
-_LARGEST_HALF = math.tan(math.pi / 8)
-_ERFC_VANISHES = 28.0  # below the smallest double from 27.3 on
-_ERFC_CENTRE = 3.75  # maps [0, inf) to [-1, 1) such that few terms suffice (Shepherd and Laframboise 1981)
-
-
-def _polynomial(op: Any, t: Any, function: Callable[[Any], Any], degree: int) -> Any:
-    """Return the value at `t` of the polynomial through `function` at the Chebyshev points of [-1, 1] (Horner)."""
-    highest, *others = reversed(_coefficients(function, degree))
-    value = op.Add(op.Mul(t, highest), others[0])
-    for coefficient in others[1:]:
-        value = op.Add(op.Mul(value, t), coefficient)
-    return value
-
-
-@functools.cache
-def _coefficients(function: Callable[[Any], Any], degree: int) -> list[float]:
-    chebyshev = np.polynomial.chebyshev
-    return [float(value) for value in chebyshev.cheb2poly(chebyshev.chebinterpolate(function, degree))]
 
 
 def _log1p(op: Any, x: Any) -> Any:
@@ -87,111 +66,6 @@ def _arcsinh(op: Any, x: Any) -> Any:
     return op.Where(op.Greater(size, 0.0), op.Mul(op.Sign(x), value), x)
 
 
-def _arctan(op: Any, x: Any) -> Any:
-    """Return atan(x). By atan(x) = pi/2 - atan(1/x) and atan(x) = 2 atan(x / (1 + sqrt(1 + x^2))), the polynomial's
-    argument ends at tan(pi/8)."""
-    inverted = op.Greater(op.Abs(x), 1.0)
-    small = op.Where(inverted, op.Div(1.0, x), x)
-    half = op.Div(small, op.Add(op.Sqrt(op.Add(op.Mul(small, small), 1.0)), 1.0))
-    square = op.Mul(half, half)
-    t = op.Sub(op.Mul(square, 2.0 / _LARGEST_HALF**2), 1.0)
-    ratio = op.Add(op.Mul(square, _polynomial(op, t, _arctan_ratio, 9)), 1.0)
-    angle = op.Mul(op.Mul(half, 2.0), ratio)
-    return op.Where(inverted, op.Sub(op.Mul(op.Sign(x), math.pi / 2), angle), angle)
-
-
-def _arctan_ratio(t: Any) -> Any:
-    x = _LARGEST_HALF * np.sqrt((t + 1) / 2)
-    return (np.arctan(x) / x - 1) / x**2
-
-
-def _erf(op: Any, x: Any) -> Any:
-    near_zero, beyond, is_beyond = _erf_parts(op, x)
-    return op.Where(is_beyond, op.Mul(op.Sign(x), op.Sub(1.0, beyond)), near_zero)
-
-
-def _erfc(op: Any, x: Any) -> Any:
-    near_zero, beyond, is_beyond = _erf_parts(op, x)
-    beyond = op.Where(op.Less(x, 0.0), op.Sub(2.0, beyond), beyond)
-    return op.Where(is_beyond, beyond, op.Sub(1.0, near_zero))
-
-
-def _erf_parts(op: Any, x: Any) -> tuple[Any, Any, Any]:
-    """Return erf(x) for |x| up to 1, erfc(|x|) beyond, and where x is beyond.
-
-    erfc is exp(-x^2) / (1 + 2x) times a function that is smooth up to infinity.
-    """
-    square = op.Mul(x, x)
-    ratio = op.Mul(square, _polynomial(op, op.Sub(op.Mul(square, 2.0), 1.0), _erf_ratio, 12))
-    near_zero = op.Mul(x, op.Mul(op.Add(ratio, 1.0), 2 / math.sqrt(math.pi)))
-    size = op.Abs(x)
-    t = op.Div(op.Sub(size, _ERFC_CENTRE), op.Add(size, _ERFC_CENTRE))
-    smooth = op.Div(_polynomial(op, t, _scaled_erfc, 24), op.Add(op.Mul(size, 2.0), 1.0))
-    beyond = op.Mul(smooth, op.Exp(op.Neg(square)))
-    return near_zero, op.Where(op.Greater(size, _ERFC_VANISHES), 0.0, beyond), op.Greater(square, 1.0)
-
-
-def _erf_ratio(t: Any) -> Any:
-    from scipy import special
-
-    square = (t + 1) / 2
-    x = np.sqrt(square)
-    return (special.erf(x) / x * math.sqrt(math.pi) / 2 - 1) / square
-
-
-def _scaled_erfc(t: Any) -> Any:
-    from scipy import special
-
-    x = _ERFC_CENTRE * (1 + t) / (1 - t)
-    return (1 + 2 * x) * special.erfcx(x)
-
-
-# As in Cephes, the range is split at |x| = 8: I0e is smooth in |x| below, and sqrt(|x|) I0e in 1/|x| beyond.
-def _bessel_i0e(op: Any, x: Any) -> Any:
-    size = op.Abs(x)
-    ratio = _polynomial(op, op.Sub(op.Mul(size, 0.25), 1.0), _i0e_near_zero, 24)
-    near_zero = op.Add(op.Mul(size, ratio), 1.0)
-    beyond = op.Div(_polynomial(op, op.Sub(op.Div(16.0, size), 1.0), _i0e_beyond, 20), op.Sqrt(size))
-    return op.Where(op.Greater(size, 8.0), beyond, near_zero)
-
-
-def _bessel_i1e(op: Any, x: Any) -> Any:
-    size = op.Abs(x)
-    ratio = _polynomial(op, op.Sub(op.Mul(size, 0.25), 1.0), _i1e_near_zero, 24)
-    near_zero = op.Mul(op.Mul(size, 0.5), op.Add(op.Mul(size, ratio), 1.0))
-    beyond = op.Div(_polynomial(op, op.Sub(op.Div(16.0, size), 1.0), _i1e_beyond, 20), op.Sqrt(size))
-    return op.Mul(op.Sign(x), op.Where(op.Greater(size, 8.0), beyond, near_zero))
-
-
-# The functions that polynomials of t in [-1, 1] approximate: |x| is 4 (t + 1) up to 8, and 16 / (t + 1) beyond.
-def _i0e_near_zero(t: Any) -> Any:
-    from scipy import special
-
-    x = 4 * (t + 1)
-    return (special.i0e(x) - 1) / x
-
-
-def _i0e_beyond(t: Any) -> Any:
-    from scipy import special
-
-    x = 16 / (t + 1)
-    return special.i0e(x) * np.sqrt(x)
-
-
-def _i1e_near_zero(t: Any) -> Any:
-    from scipy import special
-
-    x = 4 * (t + 1)
-    return (2 * special.i1e(x) / x - 1) / x
-
-
-def _i1e_beyond(t: Any) -> Any:
-    from scipy import special
-
-    x = 16 / (t + 1)
-    return special.i1e(x) * np.sqrt(x)
-
-
 def _sigmoid_denominator(op: Any, x: Any) -> Any:
     return op.Add(op.Exp(op.Neg(x)), 1.0)
 
@@ -214,7 +88,7 @@ def _hard_sigmoid(op: Any, x: Any) -> Any:
 
 
 def _gelu(op: Any, x: Any) -> Any:
-    return op.Mul(op.Mul(x, 0.5), op.Add(_erf(op, op.Mul(x, math.sqrt(0.5))), 1.0))
+    return op.Mul(op.Mul(x, 0.5), op.Add(erf(op, op.Mul(x, math.sqrt(0.5))), 1.0))
 
 
 def constant_like(op: Any, x: Any, value: float) -> Any:
@@ -222,10 +96,17 @@ def constant_like(op: Any, x: Any, value: float) -> Any:
     return op.Where(op.Equal(x, x), value, value)
 
 
+def _tanh(op: Any, x: Any) -> Any:
+    """Return tanh(x), which ONNX Runtime rounds to 1 too early."""
+    size = op.Abs(x)
+    far = op.Sub(1.0, op.Div(2.0, op.Add(op.Exp(op.Mul(size, 2.0)), 1.0)))
+    return op.Where(op.Greater(size, 1.0), op.Mul(op.Sign(x), far), op.Tanh(x))
+
+
 def _sinc(op: Any, x: Any) -> Any:
     """Return sin(u)/u, with PyTorch's rounding of u = pi (x / pi)."""
     u = op.Mul(op.Div(x, math.pi), math.pi)
-    return op.Where(op.Equal(u, 0.0), 1.0, op.Div(op.Sin(u), u))
+    return op.Where(op.Equal(u, 0.0), 1.0, op.Div(sin(op, u), u))
 
 
 UNARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -237,18 +118,18 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "reciprocal": lambda op, x: op.Div(1.0, x),
     "square": lambda op, x: op.Mul(x, x),
     "exp": lambda op, x: op.Exp(x),
-    "erf": _erf,
-    "erfc": _erfc,
+    "erf": erf,
+    "erfc": erfc,
     "sinh": _sinh,
     "cosh": _cosh,
-    "tanh": lambda op, x: op.Tanh(x),
+    "tanh": _tanh,
     "expm1": _expm1,
     "sigmoid": lambda op, x: op.Div(1.0, _sigmoid_denominator(op, x)),
     "log_sigmoid": _log_sigmoid,
     "arcsinh": _arcsinh,
-    "arctan": _arctan,
-    "bessel_i0e": _bessel_i0e,
-    "bessel_i1e": _bessel_i1e,
+    "arctan": arctan,
+    "bessel_i0e": bessel_i0e,
+    "bessel_i1e": bessel_i1e,
     "relu": lambda op, x: op.Where(op.Less(x, 0.0), 0.0, x),
     "elu": _elu,
     "selu": lambda op, x: _elu(op, x, _SELU_ALPHA, _SELU_SCALE),
@@ -258,10 +139,10 @@ UNARY: dict[str, Callable[[Any, Any], Any]] = {
     "hard_sigmoid": _hard_sigmoid,
     "elish": lambda op, x: op.Mul(_elu(op, x), op.Div(1.0, _sigmoid_denominator(op, x))),
     "leakyrelu": lambda op, x: op.Where(op.Less(x, 0.0), op.Mul(x, 0.01), x),
-    "mish": lambda op, x: op.Mul(x, op.Tanh(_softplus(op, x))),
+    "mish": lambda op, x: op.Mul(x, _tanh(op, _softplus(op, x))),
     "gelu": _gelu,
-    "sin": lambda op, x: op.Sin(x),
-    "cos": lambda op, x: op.Cos(x),
+    "sin": sin,
+    "cos": cos,
     "sinc": _sinc,
     "sqrt": lambda op, x: op.Sqrt(x),
 }

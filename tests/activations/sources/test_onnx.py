@@ -102,6 +102,26 @@ def test_nothing_cancels_in_a_composed_function(function, x, value):
     assert run([function], np.array([x]))[0][0] == pytest.approx(value, rel=1e-6, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(f"{outer}({inner})" for outer in ("sinc", "sin", "cos", "tanh") for inner in ("x", "mul(x,x)", "arctan(x)")),
+        *(
+            f"pow(-2,{inner})"
+            for inner in ("sinc(x)", "sinc(mul(x,x))", "sin(x)", "cos(x)", "cos(arctan(x))", "tanh(x)")
+        ),
+        *(f"reciprocal({inner})" for inner in ("cos(arctan(x))", "sin(x)", "sin(mul(x,x))", "sub(1,sinc(x))")),
+        *(f"sub(1,{inner})" for inner in ("cos(x)", "sinc(x)", "tanh(x)")),
+    ],
+)
+def test_circular_functions_round_as_float64_does_near_zero_near_their_zeros_and_near_one(function):
+    """A value next to 1 is no 1: pow(-2, y) is NaN there, and 1 / (1 - y) large."""
+    x = np.concatenate([X, np.logspace(-12, -4, 400, dtype=np.float32), -np.logspace(-12, -4, 400, dtype=np.float32)])
+    (found,) = run([function], x)
+    expected = in_float64(function, x)
+    assert _close(found, expected, 1e-6).all(), x[~_close(found, expected, 1e-6)][:5]
+
+
 @pytest.mark.slow
 def test_all_functions_of_three_nodes_have_float64_values_where_float32_has_them():
     functions = list(unique_functions(SearchSpace.named("three-node")).names)

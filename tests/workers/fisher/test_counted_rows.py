@@ -384,3 +384,53 @@ def test_rows_of_which_nothing_tells_whether_they_count_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fisher_spectrum(built(Chosen), x, scattered(7, 3).clamp(min=0), fisher="empirical")
+
+
+class FirstOfEach(nn.Module):
+    """Reads one sample at a time, and classifies it by its first position."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, CLASSES)
+
+    def forward(self, x):
+        return torch.stack([self.head(torch.tanh(self.inner(sample))[0]) for sample in x])
+
+
+def test_positions_that_no_gradient_reaches_count_with_their_sample_if_its_rows_are_a_use_of_their_own():
+    x = data(7, 4, WIDTH)
+    labels = torch.tensor([0, -100, 2, 0, -100, 2, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inner, _ = fisher_spectrum(built(FirstOfEach), x, labels, fisher="empirical")
+    rows = torch.cat([x[labels != -100].flatten(0, 1), torch.ones(20, 1)], 1)
+    np.testing.assert_allclose(inner.input_eigenvalues, floored(rows.T @ rows / 7), rtol=1e-6)
+    with pytest.warns(UncertainRowsWarning, match="which are counted, of: inner$"):
+        fisher_spectrum(built(FirstOfEach), data(4, 4, WIDTH), labels[:4], fisher="empirical")
+
+
+class Energies(nn.Module):
+    """Returns energies and adds the forces, derivatives of all energies by the positions, to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, CLASSES)
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        h = torch.tanh(self.inner(x))
+        forces = torch.autograd.grad(h.square().sum(), x, create_graph=True)[0]
+        return self.head(h + forces[..., :HIDDEN])
+
+
+def test_networks_that_differentiate_in_their_forward_pass_have_the_rows_that_count():
+    x, labels = data(9, WIDTH), torch.tensor([0, 1, -100, 2, 0, -100, 1, 2, 0])
+    k = labels != -100
+    model = built(Energies)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fisher_spectrum(model, x, labels, fisher="empirical")
+        alone = fisher_spectrum(model, x[k], labels[k], fisher="empirical")
+    for a, b in zip(found, alone, strict=True):
+        np.testing.assert_allclose(a.input_eigenvalues, b.input_eigenvalues * 7 / 9, rtol=1e-6)
+        np.testing.assert_allclose(a.gradient_eigenvalues, b.gradient_eigenvalues, rtol=1e-6, atol=1e-14)
