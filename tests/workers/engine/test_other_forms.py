@@ -308,7 +308,7 @@ def test_an_empty_batch_that_a_collator_makes_something_of_is_no_step():
     curves = []
     for batches in (whole, [*whole[:2], [], *whole[2:]]):
         loader = DataLoader(Items(FORMS["a pair"]), batch_sampler=batches, collate_fn=empty_or_padded)
-        made = task(lambda loader=loader: loader, schedule="constant")
+        made = task(lambda loader=loader: loader, schedule="constant", warmup_fraction=0.0)
         try_network(made, made.splits(), device=CPU)
         curves.append(curve(train(made, TANH)))
     assert curves[0] == curves[1]
@@ -319,6 +319,6 @@ def test_a_loader_of_sparse_batches_is_refused_when_the_task_is_described():
         return torch.stack([x for x, _ in items]).to_sparse(), torch.tensor([y for _, y in items])
 
     made = task(lambda: DataLoader(TensorDataset(X, Y), batch_size=8, collate_fn=sparse))
-    for use in (made.digest, lambda: try_network(made, made.splits(), device=CPU)):
+    for use in (lambda: made.digest, lambda: try_network(made, made.splits(), device=CPU)):
         with pytest.raises(TaskError, match="must be dense tensors, got a sparse_coo one; make it dense in collate_fn"):
             use()
