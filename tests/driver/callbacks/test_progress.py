@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from aquasurf_ray import driver
 from aquasurf_ray.driver.callbacks.live_status import Rate
 from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, sentence
 from aquasurf_ray.driver.events import Note, RunProgress, RunView
@@ -112,3 +115,23 @@ def test_bars_show_both_phases_and_leave_standard_output_alone(capsys):
     assert "evaluations" in captured.err
     assert "3/48" in captured.err
     assert "a note [with brackets]" in captured.err
+
+
+@pytest.mark.parametrize(("verb", "carries_out"), [("search", "start_search"), ("build_benchmark", "start_build")])
+def test_verbs_show_progress_in_python_unless_they_are_told_not_to(monkeypatch, capsys, verb, carries_out):
+    given = []
+
+    def carry_out(*arguments, callbacks, **options):
+        for callback in callbacks:
+            callback.on_event(Note("a spectrum takes 2 s"))
+        given.append(callbacks)
+
+    function = getattr(driver, verb)
+    monkeypatch.setattr(sys.modules[function.__module__], carries_out, carry_out)
+    seen, own = [], SimpleNamespace(on_event=lambda event: seen.append(event.text))
+    function("digits", callbacks=[own])
+    assert capsys.readouterr().err == "a spectrum takes 2 s\n"
+    function("digits", callbacks=[own], progress=False)
+    assert capsys.readouterr().err == ""
+    assert seen == ["a spectrum takes 2 s"] * 2
+    assert [len(callbacks) for callbacks in given] == [2, 1]
