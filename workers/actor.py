@@ -25,6 +25,7 @@ import torch
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
@@ -49,6 +50,7 @@ from aquasurf_ray.workers.messages import (
     WorkerSettings,
 )
 from aquasurf_ray.workers.network import try_network
+from aquasurf_ray.workers.own_activation import register_own_activation
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning
 from aquasurf_ray.workers.training import TrainingDrained, probe, train
@@ -160,7 +162,7 @@ class Worker:
     def _train(self, job: TrainingJob) -> TrainingResult:
         splits = self._begin()
         return train(
-            self.task,
+            self.task.with_recipe(applied(job.recipe_change, self.task.recipe)),
             Activation(job.function),
             splits=splits,
             seed=job.seed,
@@ -213,6 +215,7 @@ class Worker:
         splits = self._begin()
         inputs = try_network(self.task, splits, device=self.device)
         refuse_unused_activation(self.task, splits, inputs, device=self.device)
+        register_own_activation(self.task)
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device=device)
 
@@ -232,8 +235,11 @@ class Worker:
     def _checkpoints(self, job: TrainingJob) -> CheckpointFolder | None:
         if self.settings.storage is None:
             return None
-        url = folder_of(self.settings.storage, self.task.digest, job.fingerprint, job.seed)
+        which = (job.fingerprint, job.seed, job.recipe_change)
+        url = folder_of(self.settings.storage, self.task.digest, *which)
         identity: dict[str, str | int] = {"task": self.task.digest, "function": job.function, "seed": job.seed}
+        if job.recipe_change:
+            identity["recipe_change"] = job.recipe_change
         return CheckpointFolder(url, identity)
 
     def _spectrum(self, function: str, splits: Splits) -> SpectrumReply:

@@ -140,6 +140,7 @@ class TrainingJob:
     """One evaluation: a function by name and fingerprint, and a seed.
 
     `stop_rule` may end it before its last epoch; `gate` says whether its health is checked before it begins.
+    `recipe_change` is the change of the task's recipe that it is trained with (`aquasurf_ray.recipe_change`).
     """
 
     function: str
@@ -147,3 +148,4 @@ class TrainingJob:
     seed: int
     stop_rule: StopRule | None = None
     gate: bool = False
+    recipe_change: str = ""

@@ -1,4 +1,4 @@
-"""The command `confirm`: retrain the best functions of a run with additional seeds."""
+"""The command `confirm`: retrain the best functions of a run with additional seeds, each at its best learning rate."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 app = Commands()
 
 
-@app.command(epilog="Example: aquasurf confirm digits-1 --top 5 --seeds 5")
-@with_settings("TrainingConditions", defaults=False)
+@app.command(epilog="Example: aquasurf confirm digits-1 --top 5 --seeds 5 --learning-rates 0.5,1,2")
+@with_settings("TrainingConditions", "learning_rates", "tune", "rate_seeds", "judge", defaults=False)
 def confirm(
     name: RunName,
     settings: dict[str, Any],
@@ -29,9 +29,10 @@ def confirm(
 ) -> None:
     """Retrain the best functions of a run with more seeds: real gain or luck?
 
-    Trains them and the baselines with additional seeds, and shows how much of their lead remains. The seed that the
-    functions were selected on is left out, since the best of many noisy trainings is partly luck. Settings of the
-    training, workers and storage that are not given keep the run's values.
+    Trains them and the baselines with additional seeds, and says in one sentence whether a function beats the
+    reference. The seed that the functions were selected on is left out, since the best of many noisy trainings is
+    partly luck. With --learning-rates, each function is judged at its best one, and baselines get as many trainings
+    for the choice as winners. Settings that are not given keep the run's values.
     """
     # The driver loads PyTorch and Ray, which take seconds, so not at the top of the file: help must come at once.
     from aquasurf_ray.driver import confirm as start

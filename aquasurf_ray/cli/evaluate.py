@@ -11,7 +11,7 @@ from aquasurf_ray.cli.terminal.evaluation import print_evaluation
 from aquasurf_ray.cli.terminal.options import AsJson, training_seeds
 from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.cli.terminal.progress import progress
-from aquasurf_ray.cli.terminal.run_result import config_of, print_result
+from aquasurf_ray.cli.terminal.run_result import config_of, print_next_steps, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
 
@@ -34,7 +34,7 @@ def evaluate(
         typer.Option(
             "--format",
             metavar="|".join(Table),
-            help="Print means over the seeds with 95% intervals in this format, instead of the leaderboard.",
+            help="Print means over the seeds with 95% intervals in this format. Default: table with several seeds.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -52,7 +52,10 @@ def evaluate(
     # Tables for papers are piped into files, so progress must not mix with them.
     with progress(as_json or form not in (None, Table.table)) as callbacks:
         result = start_evaluation(config, functions, config.task, seeds=seeds, callbacks=callbacks)
-    if form is None or as_json:
-        print_result(result, config.store, as_json)
-    else:
+    if form is not None and not as_json:
         print_evaluation(result.name, config.store, form)
+    elif seeds > 1 and not as_json:
+        print_evaluation(result.name, config.store, Table.table)
+        print_next_steps(result, config.store)
+    else:
+        print_result(result, config.store, as_json)

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     map = "map"
     functions = "functions"
     confirmed = "confirmed"
+    rates = "rates"
     cost = "cost"
     learning = "learning"
     learned = "learned"

@@ -72,12 +72,18 @@ def _print_status(document: dict[str, Any]) -> None:
         print(f"{key:<{width}}  {shown}")
     if failures:
         print("\nfailed:")
-        print_table(FAILURE_COLUMNS, [list(failure.values()) for failure in failures])
+        _print_causes(FAILURE_COLUMNS, failures)
     if divergences:
         print("\ndiverged:")
-        print_table(DIVERGENCE_COLUMNS, [list(divergence.values()) for divergence in divergences[:DIVERGENCES_SHOWN]])
+        _print_causes(DIVERGENCE_COLUMNS, divergences[:DIVERGENCES_SHOWN])
     if len(divergences) > DIVERGENCES_SHOWN:
         run = shlex.quote(f"run={document['run']}")
         print(
             f"and {len(divergences) - DIVERGENCES_SHOWN} more; by reason: aquasurf query --example diverged --set {run}"
         )
+
+
+def _print_causes(columns: tuple[str, ...], documents: list[dict[str, Any]]) -> None:
+    """Print a table; the changes of recipes are left out where there are none."""
+    shown = [key for key in columns if key != "recipe_change" or any(document[key] for document in documents)]
+    print_table(shown, [[document[key] for key in shown] for document in documents])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.leaderboard import Board, print_board, print_leaderboard
+from aquasurf_ray.cli.terminal.leaderboard import Board, confirmation_of, print_board, print_leaderboard
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, RunName, Setting
 from aquasurf_ray.cli.terminal.output import Format
@@ -32,7 +32,8 @@ def top(
 ) -> None:
     """List the best functions of a run, and all baselines for comparison.
 
-    The column `confirmed` is the mean of the trainings with seeds other than the row's own. `time_ratio` and
+    After a confirmation, functions are ranked by their confirmed means. The column `confirmed` is that mean, on the
+    split that judged; without one, the mean of the trainings with seeds other than the row's own. `time_ratio` and
     `memory_ratio` are training-step time and activation memory relative to ReLU on the same device.
     """
     form = Format.json if as_json else form
@@ -45,7 +46,12 @@ def top(
 def _print_front(name: str, store: str | None, *, n: int | None, form: Format) -> None:
     with open_store(store) as opened:
         run = opened.run(name)
-        board = Board.of(opened, run, opened.pareto(run_id=run.id)[:n])
+        rows, confirmation = opened.pareto(run_id=run.id), confirmation_of(opened, run)
+        if confirmation is not None:
+            from aquasurf_ray.analysis.studies.ranking import confirmed_front
+
+            rows = confirmed_front(opened.leaderboard(run_id=run.id), confirmation)
+        board = Board.of(opened, run, rows[:n], confirmation)
     if not board.rows:
         print(f"run '{name}' has no complete training of a function with a measured cost", file=sys.stderr)
     print_board(board, form)

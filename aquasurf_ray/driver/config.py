@@ -23,13 +23,14 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
-from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, STORAGE
+from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
 from aquasurf_ray.driver.duration import checked_seconds, parse_duration
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 from aquasurf_ray.driver.tracker_targets import check_target
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.plain_yaml import read_yaml
+from aquasurf_ray.recipe_change import LEARNING_RATE
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 
 M = TypeVar("M", bound=BaseModel)
@@ -89,6 +90,13 @@ def _switch(value: Any) -> Any:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+def _numbers(value: Any) -> Any:
+    """Return the parts of texts such as "0.5,1,2" as numbers; a flag that may be repeated gives a list of texts."""
+    given = [value] if isinstance(value, str | int | float) else value
+    return [float(part) for each in given for part in str(each).split(",")]
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 OnOff = Annotated[Literal["on", "off"], BeforeValidator(_switch)]
 OffMedian = Annotated[Literal["off", "median"], BeforeValidator(_switch)]
@@ -326,7 +334,66 @@ class TrainingConditions(RunName):
         return self
 
 
-class RunConditions(TrainingConditions):
+class ConfirmConditions(BaseModel):
+    """The settings of a confirmation, besides how many functions and seeds it has."""
+
+    learning_rates: Numbers = setting(
+        (),
+        Panel.RUN,
+        "Factors on the recipe's learning rate, such as 0.5,1,2: confirm each function at its best one, baselines too.",
+        metavar="FACTORS",
+    )
+    tune: str | None = setting(
+        None,
+        Panel.RUN,
+        "Another number of the recipe in place of the learning rate, with its values: weight_decay=0,1e-4,1e-3.",
+        metavar="FIELD=VALUES",
+    )
+    rate_seeds: int = setting(
+        RATE_SEEDS, Panel.RUN, "Seeds that choose each function's learning rate; these do not judge.", ge=1
+    )
+    judge: Literal["test", "validation"] = setting(
+        "test", Panel.RUN, "Split that confirmed functions are compared on: test, which selected none, or validation."
+    )
+
+    @field_validator("tune")
+    @classmethod
+    def _tuned(cls, value: str | None) -> str | None:
+        if value is not None:
+            tuned_field(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_field(self) -> ConfirmConditions:
+        if self.learning_rates and self.tune:
+            raise ValueError("tune: a confirmation tunes one field of the recipe; give it or learning-rates, not both")
+        return self
+
+    def tuned(self) -> tuple[str, tuple[float, ...]] | None:
+        """Return the field of the recipe that is tuned, and its factors or values; None for none."""
+        if self.learning_rates:
+            return LEARNING_RATE, self.learning_rates
+        return tuned_field(self.tune) if self.tune else None
+
+
+def tuned_field(text: str) -> tuple[str, tuple[float, ...]]:
+    """Return the field and the values in `weight_decay=0,1e-4`.
+
+    Raises:
+        ValueError: the text has another form, or is about the learning rate, which has factors.
+    """
+    field, sign, values = text.partition("=")
+    if not sign:
+        raise ValueError("Input should be FIELD=VALUES, such as weight_decay=0,1e-4,1e-3")
+    if field.strip() == LEARNING_RATE:
+        raise ValueError("Input should be another field; learning-rates has factors on the learning rate")
+    try:
+        return field.strip(), tuple(_numbers(values))
+    except ValueError:
+        raise ValueError("Input should have numbers after the field, such as weight_decay=0,1e-4,1e-3") from None
+
+
+class RunConditions(TrainingConditions, ConfirmConditions):
     """The settings that may change at `resume`: those of every run that trains, and those of a search alone."""
 
     evaluations: int = setting(40, Panel.RUN, "Functions to train after the baselines.", ge=1)

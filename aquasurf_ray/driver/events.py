@@ -99,6 +99,7 @@ class EvaluationStarted(Event):
     origin: str
     worker: str
     node: str | None
+    recipe_change: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class EvaluationEnded(Event):
     number: int | None = field(metadata=NOT_LOGGED)
     best: float | None = field(metadata=NOT_LOGGED)
     result: EvaluationResult = field(metadata=NOT_LOGGED, repr=False)
+    recipe_change: str = field(default="", metadata=NOT_LOGGED)
 
 
 @dataclass(frozen=True)

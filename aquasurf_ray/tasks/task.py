@@ -20,7 +20,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,7 @@ FIRST_SETTINGS = frozenset(
 """The recipe's fields of version 0.1.0's first database."""
 
 CPU = torch.device("cpu")
+_CACHED = ("_network_identity", "_data_identity")
 _loading = threading.RLock()  # a worker trains in one thread and answers calls in another
 
 
@@ -107,6 +108,8 @@ class Task:
         time_limit: seconds after which one training counts as hanging.
         baselines: functions that a search trains first, besides the eight of the paper. They change no result, so the
             identity does not know them.
+        reference: the function that gains are relative to, a further baseline: by default the activation that the model
+            of `network_from` has itself, or else ReLU. It changes no result either.
 
     Example:
         >>> from aquasurf_ray.tasks import load_task
@@ -126,6 +129,7 @@ class Task:
     spectrum_batch_size: int = 128
     time_limit: float = 24 * 3600.0
     baselines: tuple[str, ...] = ()
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         require(bool(self.name.strip()), "name", self.name, "a non-empty string")
@@ -172,6 +176,20 @@ class Task:
         if find_calls is not None:
             find_calls(self._two_inputs)
         return self.network(activation)
+
+    def with_recipe(self, recipe: Recipe) -> Task:
+        """Return this task with another recipe, and with the data that are loaded."""
+        return self if recipe == self.recipe else self._changed(recipe=recipe)
+
+    def with_reference(self, function: str) -> Task:
+        """Return this task with a reference, which is one of its baselines, and with the data that are loaded."""
+        baselines = self.baselines if function in self.baselines else (*self.baselines, function)
+        return self._changed(reference=function, baselines=baselines)
+
+    def _changed(self, **changes: Any) -> Task:
+        task = replace(self, **changes)
+        task.__dict__.update({key: value for key, value in self.__dict__.items() if key in ("_splits", *_CACHED)})
+        return task
 
     def _two_inputs(self) -> Inputs:
         splits = self.splits()

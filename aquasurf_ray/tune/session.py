@@ -31,6 +31,7 @@ from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.driver.verbs.create_run import create_unnamed, known_run, new_run
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import (
     Claim,
     EvaluationResult,
@@ -183,7 +184,7 @@ class Session:
         """Return the number of a trial's evaluation, claimed now if this run does not have it."""
         (function_id,) = self._store.add_functions([function_row(function)])
         for number, known in self._history.evaluations.items():
-            if known.function_id == function_id and known.seed == seed:
+            if (known.function_id, known.seed, known.recipe_change) == (function_id, seed, UNCHANGED):
                 return number
         return self._claim(function_id, seed, "proposal").evaluation_id
 

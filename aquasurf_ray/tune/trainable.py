@@ -23,14 +23,16 @@ import torch
 from ray import tune
 from ray.tune import Checkpoint
 from ray.tune.search.repeater import TRIAL_INDEX
+from torch import nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, ActivationError
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.tasks import Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.tune.checkpoints import ReportedCheckpoints
 from aquasurf_ray.tune.study import RECIPE_FIELDS
 from aquasurf_ray.workers.engine.fast_form import fast_form
+from aquasurf_ray.workers.own_activation import register_own_activation
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 from aquasurf_ray.workers.training import train
 
@@ -60,7 +62,10 @@ def train_activation(config: Mapping[str, Any]) -> None:
         raise BadUse(f"config of train_activation: {what}; the keys are {', '.join((*OWN_KEYS, *RECIPE_FIELDS))}")
     task = _task(config)
     torch.set_num_threads(_threads())
-    seed, activation = int(config.get("seed", 0)) + int(config.get(TRIAL_INDEX, 0)), Activation(config["activation"])
+    seed, activation = (
+        int(config.get("seed", 0)) + int(config.get(TRIAL_INDEX, 0)),
+        _activation(task, config["activation"]),
+    )
     reports = _Reports(task, repeated=TRIAL_INDEX in config)
     with tempfile.TemporaryDirectory() as folder:
         given = tune.get_checkpoint()
@@ -121,6 +126,15 @@ def _task(config: Mapping[str, Any]) -> Task:
     wanted, folder = config["task"], config.get("import_from")
     task = wanted if isinstance(wanted, Task) else load_task(wanted, import_from=Path(folder) if folder else None)
     return replace(task, recipe=replace(task.recipe, **{k: v for k, v in config.items() if k in RECIPE_FIELDS}))
+
+
+def _activation(task: Task, name: str) -> Activation:
+    try:
+        return Activation(name)
+    except ActivationError:  # perhaps the function of the user's own network, which has no operator here yet
+        task.new_network(nn.Identity)
+        register_own_activation(task)
+        return Activation(name)
 
 
 def _threads() -> int:

@@ -1,11 +1,11 @@
 """The tables, as typed SQLAlchemy models; the migrations make the same schema and a test compares the two.
 
-The schema itself enforces these invariants: one row per (task, function, seed), so no evaluation can run or be done
-twice; one spectrum per (task, function, fisher, seed); one cost per (task, function, device); statuses from fixed sets;
-a running evaluation has a claimer, and a done one has a score. A result that gives way to another one is copied into
-its run's log before its learning curve is deleted (`store.verbs.results.reopen`, `store.merging.evaluations`). Nothing
-is pickled: cells are numbers, text, JSON, or arrays of fixed layout. Column types are those of
-`store.database.columns`.
+The schema itself enforces these invariants: one row per (task, function, seed, change of the recipe), so no evaluation
+can run or be done twice; one spectrum per (task, function, fisher, seed); one cost per (task, function, device);
+statuses from fixed sets; a running evaluation has a claimer, and a done one has a score. A result that gives way to
+another one is copied into its run's log before its learning curve is deleted (`store.verbs.results.reopen`,
+`store.merging.evaluations`). Nothing is pickled: cells are numbers, text, JSON, or arrays of fixed layout. Column types
+are those of `store.database.columns`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
 
 VERSION_TABLE = "aquasurf_version"
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 JSON_CELL = JSON(none_as_null=True)
 
 
@@ -181,11 +181,11 @@ class Cost(Base):
 
 
 class Evaluation(Base):
-    """One training of one function on one task with one seed."""
+    """One training of one function on one task with one seed, and with one change of the task's recipe or none."""
 
     __tablename__ = "evaluations"
     __table_args__ = (
-        UniqueConstraint("task_id", "function_id", "seed"),
+        UniqueConstraint("task_id", "function_id", "seed", "recipe_change"),
         _one_of("status", "queued", "running", "done", "diverged", "failed"),
         CheckConstraint("status <> 'running' OR claimed_by IS NOT NULL", name="running_has_claimer"),
         CheckConstraint("status <> 'done' OR score IS NOT NULL", name="done_has_score"),
@@ -224,6 +224,7 @@ class Evaluation(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    recipe_change: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class Epoch(Base):

@@ -1,4 +1,5 @@
-"""The merge of two stores' evaluations: one row per (task, function, seed), with the more complete of its two states.
+"""The merge of two stores' evaluations: one row per key, with the more complete of its two states. A key is task,
+function, seed and change of the recipe.
 
 A whole result wins over one that was stopped early or refused, any result over none, and this store's over an equal
 one. The result that loses goes into the log of the run that had it, with its learning curve, so that nothing finished
@@ -31,7 +32,7 @@ from aquasurf_ray.store.verbs.store_core import chunks
 _EVALUATIONS, _EPOCHS, _ATTEMPTS = table(Evaluation), table(Epoch), table(Attempt)
 _LEARNED = table(LearnedValue)
 _ENTRIES, _REQUESTS, _EVENTS = table(ImportedEntry), table(RunEvaluation), table(Event)
-_KEY = ("task_id", "function_id", "seed")
+_KEY = ("task_id", "function_id", "seed", "recipe_change")
 OTHER_RESULT = "other_result"
 
 

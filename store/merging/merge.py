@@ -1,8 +1,9 @@
 """The merge of another store into this one, for machines that worked apart, or a laptop's search and a team's database.
 
-Functions are matched by fingerprint, tasks by digest, evaluations by task, function and seed, runs as described in
-`store.merging.runs`. Nothing that is finished is lost, and nothing is duplicated. All is one transaction, so a merge
-that is killed has changed nothing, and repeating a merge changes nothing more. The other store is only read.
+Functions are matched by fingerprint, tasks by digest, evaluations by task, function, seed and change of the
+recipe, runs as described in `store.merging.runs`. Nothing that is finished is lost, and nothing is duplicated. All is
+one transaction, so a merge that is killed has changed nothing, and repeating a merge changes nothing more. The other
+store is only read.
 """
 
 from __future__ import annotations

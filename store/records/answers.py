@@ -32,6 +32,7 @@ class LeaderboardRow(TrainingMetrics):
     baseline: bool
     score: float  # a leaderboard has no evaluation without one
     seed: int
+    recipe_change: str = ""
     seconds: float | None
     device: str | None
     precision: str | None

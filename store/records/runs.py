@@ -248,12 +248,16 @@ class EvaluationResult(TrainingMetrics):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord(TrainingMetrics):
-    """A stored evaluation; `epochs` is the number of epochs trained, `Store.curve` gives the learning curve."""
+    """A stored evaluation; `epochs` is the number of epochs trained, `Store.curve` gives the learning curve.
+
+    `recipe_change` is the change of the task's recipe that it is trained with (`recipe_change`), "" for none.
+    """
 
     id: int
     task_id: int
     function_id: int
     seed: int
+    recipe_change: str = ""
     status: EvaluationStatus
     claimed_by: int | None
     attempts: int
@@ -271,6 +275,11 @@ class EvaluationRecord(TrainingMetrics):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """The evaluation within its task: function, seed and change of the recipe."""
+        return self.function_id, self.seed, self.recipe_change
 
     @property
     def finished(self) -> bool:
@@ -293,12 +302,19 @@ class EvaluationRecord(TrainingMetrics):
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """A run's request to train a function with this seed; `suggestion` is the surrogate's reason."""
+    """A run's request to train a function with this seed; `suggestion` is the surrogate's reason, and `recipe_change`
+    the change of the recipe, "" for none."""
 
     function_id: int
     seed: int
     origin: Origin
     suggestion: SuggestionRecord | None = None
+    recipe_change: str = ""
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """The evaluation within its task: function, seed and change of the recipe."""
+        return self.function_id, self.seed, self.recipe_change
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ _ROWS = {
     "costs": "the cost of a function on a task and a kind of device",
     "embeddings": "an embedding of functions in two dimensions",
     "runs": "a run, with its configuration and the lease of the driver that works on it",
-    "evaluations": "one training of one function on one task with one seed",
+    "evaluations": "one training of one function on one task with one seed, and one change of the recipe or none",
     "run_candidates": "a function that a run may train",
     "grown_candidates": "the origin of a candidate that a search of an open space made",
     "spectra": "the spectrum of a function on a task, or the reason why it has none",

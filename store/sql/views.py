@@ -80,6 +80,7 @@ COLUMNS = {
     "val_loss": ("number", "loss on the validation split"),
     "test_loss": ("number", "loss on the test split"),
     "train_loss": ("number", "loss on the training split"),
+    "recipe_change": ("text", "change of the task's recipe, such as learning_rate*2; empty for the recipe as it is"),
     "predicted_score": ("number", "score predicted by the surrogate; empty if it made no prediction"),
     "finished_at": ("time", "time at which the result was stored; empty for imports"),
     "evaluation_id": ("integer", "number of the evaluation, the same in all views"),
@@ -118,7 +119,8 @@ VIEWS: tuple[View, ...] = (
         "an evaluation with a score that a run requested; two runs that share it have a row each",
         "run task rank function origin reused score val_accuracy val_loss test_accuracy test_loss train_accuracy"
         " train_loss epochs seconds seed predicted_score finished_at evaluation_id fingerprint test_score train_score"
-        " stopped_early time_ratio memory_ratio examples_per_second peak_memory_mb precision device n_devices",
+        " stopped_early time_ratio memory_ratio examples_per_second peak_memory_mb precision device n_devices"
+        " recipe_change",
         rank=("integer", "rank by score within the run, 1 the best; equal scores share a rank"),
         epochs=("integer", "number of epochs trained; empty for imports"),
         seconds=("number", "duration of the training"),
@@ -128,7 +130,7 @@ VIEWS: tuple[View, ...] = (
         "learning_curves",
         "an epoch of an evaluation",
         "task function seed epoch train_loss train_accuracy val_loss val_accuracy learning_rate seconds status"
-        " evaluation_id train_score val_score",
+        " evaluation_id train_score val_score recipe_change",
         seed=("integer", "training seed"),
         seconds=("number", "duration of the epoch"),
         status=("text", "status of the evaluation: done or diverged"),
@@ -136,7 +138,7 @@ VIEWS: tuple[View, ...] = (
     view_of(
         "diverged",
         "an evaluation that a run requested and that diverged, which is the function's own fault",
-        "run task function seed reason origin reused finished_at evaluation_id fingerprint",
+        "run task function seed reason origin reused finished_at evaluation_id fingerprint recipe_change",
         seed=("integer", "training seed"),
         reason=("text", "why it diverged, such as non-finite-forward or saturated"),
     ),

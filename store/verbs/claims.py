@@ -1,7 +1,7 @@
 """Claims: a run takes an evaluation to train it, finds its result, or finds that another run trains it.
 
-There is one row per (task, function, seed), locked while its state is decided, so of two runs that request the same
-function one trains it, and the claim of the other is `taken`.
+There is one row per (task, function, seed, change of the recipe), locked while its state is decided, so of two runs
+that request the same one trains it, and the claim of the other is `taken`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aquasurf_ray.store.records.runs import (
     SuggestionRecord,
 )
 from aquasurf_ray.store.verbs.attempts import close_attempts, holder_of
-from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, read_evaluation, to_record
+from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, KEY_COLUMNS, read_evaluation, to_record
 from aquasurf_ray.store.verbs.leases import lease_is_live
 from aquasurf_ray.store.verbs.requests import Link, link_all
 from aquasurf_ray.store.verbs.results import CHANGE, reopen
@@ -49,6 +49,7 @@ class ClaimVerbs(StoreCore):
         origin: Origin,
         suggestion: SuggestionRecord | None = None,
         *,
+        recipe_change: str = "",
         retry_failed: bool = False,
         accept_stopped: bool = True,
         accept_refused: bool = True,
@@ -62,7 +63,7 @@ class ClaimVerbs(StoreCore):
         Raises:
             LeaseLost: another driver took the run over.
         """
-        request = EvaluationRequest(function_id, seed, origin, suggestion)
+        request = EvaluationRequest(function_id, seed, origin, suggestion, recipe_change)
         accepted = {"accept_stopped": accept_stopped, "accept_refused": accept_refused}
         return self.claim_all(lease, [request], retry_failed=retry_failed, **accepted)[0]
 
@@ -96,7 +97,7 @@ class ClaimVerbs(StoreCore):
     ) -> list[Claim]:
         """Claim evaluations behind the fence; `nonce` marks the call of a process that shares the run with others."""
         locked = _lock_all(connection, run.task_id, requests)
-        found = [locked[request.function_id, request.seed] for request in requests]
+        found = [locked[request.key] for request in requests]
         states = [self._decide(connection, run, record, retry_failed, usable, nonce) for record in found]
         records = [_unfinished(connection, run, r) if s == "claimed" else r for r, s in zip(found, states, strict=True)]
         ours = [record for record, state in zip(records, states, strict=True) if state == "claimed"]
@@ -137,22 +138,21 @@ class ClaimVerbs(StoreCore):
 
 def _lock_all(
     connection: sa.Connection, task_id: int, requests: Sequence[EvaluationRequest]
-) -> dict[tuple[int, int], EvaluationRecord]:
-    """Return the rows of evaluations by function and seed, created if new. All runs lock them in the order of
-    functions, so that two runs cannot deadlock."""
-    keys = sorted({(request.function_id, request.seed) for request in requests})
-    new = [{"task_id": task_id, "function_id": n, "seed": seed, "status": "queued"} for n, seed in keys]
+) -> dict[tuple[int, int, str], EvaluationRecord]:
+    """Return the rows of evaluations by their keys, created if new. All runs lock them in the order of functions, so
+    that two runs cannot deadlock."""
+    keys = sorted({request.key for request in requests})
+    new = [
+        {"task_id": task_id, "function_id": n, "seed": seed, "recipe_change": change, "status": "queued"}
+        for n, seed, change in keys
+    ]
     connection.execute(insert_or_skip(connection, Evaluation), new)
-    key = sa.tuple_(Evaluation.function_id, Evaluation.seed)
     records: list[EvaluationRecord] = []
-    query = (
-        sa.select(*EVALUATION_COLUMNS)
-        .where(Evaluation.task_id == task_id)
-        .order_by(Evaluation.function_id, Evaluation.seed)
-    )
+    query = sa.select(*EVALUATION_COLUMNS).where(Evaluation.task_id == task_id).order_by(*KEY_COLUMNS)
     for part in chunks(keys):
-        records += [to_record(row) for row in connection.execute(query.where(key.in_(part)).with_for_update())]
-    return {(record.function_id, record.seed): record for record in records}
+        rows = connection.execute(query.where(sa.tuple_(*KEY_COLUMNS).in_(part)).with_for_update())
+        records += [to_record(row) for row in rows]
+    return {record.key: record for record in records}
 
 
 def _unfinished(connection: sa.Connection, run: FencedRun, record: EvaluationRecord) -> EvaluationRecord:
@@ -187,6 +187,8 @@ def _take_all(
 
 def _claim_data(record: EvaluationRecord, request: EvaluationRequest) -> dict[str, Any]:
     data: dict[str, Any] = {"origin": request.origin, "seed": record.seed}
+    if record.recipe_change:
+        data["recipe_change"] = record.recipe_change
     if request.suggestion is not None:
         data["suggestion"] = asdict(request.suggestion)
     if record.finished:

@@ -45,6 +45,7 @@ from aquasurf_ray.training_metrics import LearnedValues
 
 _NAMES = tuple(field.name for field in fields(EvaluationRecord))
 EVALUATION_COLUMNS = tuple(getattr(Evaluation, name) for name in _NAMES)
+KEY_COLUMNS = (Evaluation.function_id, Evaluation.seed, Evaluation.recipe_change)
 _READ_ALL = sa.select(*EVALUATION_COLUMNS)
 _READ = _READ_ALL.where(Evaluation.id == sa.bindparam("at_evaluation"))
 _START = CHANGE.values(started_at=utc_now())
@@ -53,6 +54,7 @@ _EPOCH_SCORES = (
     .join(Evaluation, Evaluation.id == Epoch.evaluation_id)
     .where(
         Evaluation.task_id == sa.bindparam("at_task"),
+        Evaluation.recipe_change == sa.bindparam("at_change"),
         Evaluation.status == "done",
         Epoch.epoch == sa.bindparam("at_epoch"),
         Epoch.val_score.is_not(None),
@@ -217,13 +219,14 @@ class EvaluationVerbs(StoreCore):
 
         return self._read(body) if evaluation_ids else {}
 
-    def epoch_scores(self, task_id: int, epoch: int) -> list[float]:
-        """Return the validation scores that the finished trainings of a task had after an epoch, which counts from 1.
+    def epoch_scores(self, task_id: int, epoch: int, recipe_change: str = "") -> list[float]:
+        """Return the validation scores that the finished trainings of a task had after an epoch, which counts from 1,
+        of those with this change of the recipe.
 
         Trainings that were stopped early are included if they reached the epoch; otherwise only the best would count.
         Diverged trainings and NaN scores are left out.
         """
-        at = {"at_task": task_id, "at_epoch": epoch}
+        at = {"at_task": task_id, "at_epoch": epoch, "at_change": recipe_change}
         scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
         return [score for score in scores if score is not None and not math.isnan(score)]
 
@@ -281,7 +284,7 @@ def lock_by_number(connection: sa.Connection, evaluation_ids: Collection[int]) -
     """
     records: dict[int, EvaluationRecord] = {}
     for part in chunks(sorted(evaluation_ids)):
-        query = _READ_ALL.where(Evaluation.id.in_(part)).order_by(Evaluation.function_id, Evaluation.seed)
+        query = _READ_ALL.where(Evaluation.id.in_(part)).order_by(*KEY_COLUMNS)
         found = [to_record(row) for row in connection.execute(query.with_for_update())]
         records.update((record.id, record) for record in found)
     for number in evaluation_ids:

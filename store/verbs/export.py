@@ -33,7 +33,18 @@ from aquasurf_ray.training_metrics import METRIC_NAMES
 _OF_REQUEST = ("position", "origin", "reused", "function")
 _OF_SUGGESTION = ("predicted_score", "rank", "embedding_version")
 _OF_EVALUATION = (
-    *("id", "function_id", "seed", "status", "attempts", *METRIC_NAMES, "epochs", "seconds", "examples_per_second"),
+    *(
+        "id",
+        "function_id",
+        "seed",
+        "recipe_change",
+        "status",
+        "attempts",
+        *METRIC_NAMES,
+        "epochs",
+        "seconds",
+        "examples_per_second",
+    ),
     *("peak_memory_mb", "reason", "error", "device", "n_devices", "precision", "worker", "code_version"),
     *("created_at", "started_at", "finished_at"),
 )
@@ -72,13 +83,14 @@ class ExportVerbs(ImportVerbs):
             return FORMATS[form](self, file, content, cdf)
 
     def _entries(self, content: _Content) -> Iterator[Entry]:
-        """Yield whole trainings by function with the other values of Act-Bench, only a part in memory at a time."""
+        """Yield whole trainings with the task's recipe as it is, by function, with the other values of Act-Bench, only
+        a part in memory at a time."""
         run = content.run
         by_function: dict[int, list[RequestedEvaluation]] = {}
         for request in content.requests:
-            # Act-Bench has no field for a training that was stopped early, so its score would pass for a whole
-            # training's.
-            if request.evaluation.complete:
+            # Act-Bench has no field for a training that was stopped early, nor for another recipe, so its score would
+            # pass for that of a whole training of the task.
+            if request.evaluation.complete and not request.evaluation.recipe_change:
                 by_function.setdefault(request.evaluation.function_id, []).append(request)
         numbers = list(by_function)
         for start in range(0, len(numbers), CHUNK):

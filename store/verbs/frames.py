@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 _OF_EVALUATION = (
     *("seed", "status", "score", "val_accuracy", "val_loss", "test_score", "test_accuracy", "test_loss"),
     *("train_score", "train_accuracy", "train_loss", "stopped_early", "epochs", "seconds", "examples_per_second"),
-    *("peak_memory_mb", "attempts", "reason", "error", "device", "n_devices", "precision", "started_at", "finished_at"),
+    *(
+        "recipe_change",
+        "peak_memory_mb",
+        "attempts",
+        "reason",
+        "error",
+        "device",
+        "n_devices",
+        "precision",
+        "started_at",
+        "finished_at",
+    ),
 )
 _EVALUATIONS: dict[str, Any] = {
     "run": Run.name,
@@ -49,6 +60,7 @@ _CURVES: dict[str, Any] = {
     "task": Task.name,
     "function": Function.name,
     "seed": Evaluation.seed,
+    "recipe_change": Evaluation.recipe_change,
     "status": Evaluation.status,
     **{name: getattr(Epoch, name) for name in _OF_EPOCH},
     "evaluation_id": Evaluation.id,
@@ -96,8 +108,8 @@ class FrameVerbs(StoreCore):
     def curves(self, *, run: str | None = None, task: str | None = None, status: str | None = None) -> pd.DataFrame:
         """Return the learning curves of the same evaluations, one row per epoch.
 
-        Columns: run, task, function, seed, status; epoch (from 1), train_loss, train_score, train_accuracy, val_loss,
-        val_score, val_accuracy, learning_rate, seconds (of the epoch); evaluation_id.
+        Columns: run, task, function, seed, recipe_change, status; epoch (from 1), train_loss, train_score,
+        train_accuracy, val_loss, val_score, val_accuracy, learning_rate, seconds (of the epoch); evaluation_id.
 
         Raises:
             As `evaluations`.

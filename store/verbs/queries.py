@@ -137,7 +137,10 @@ class QueryVerbs(StoreCore):
         return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
 
     def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
-        """Return the scores of whole trainings over all runs of the task, by function and seed; None if it diverged."""
+        """Return the scores of whole trainings over all runs of the task, by function and seed; None if it diverged.
+
+        Only trainings with the task's recipe as it is count.
+        """
 
         def body(connection: sa.Connection) -> dict[int, dict[int, float | None]]:
             found: dict[int, dict[int, float | None]] = {}
@@ -147,6 +150,7 @@ class QueryVerbs(StoreCore):
                     Evaluation.function_id.in_(part),
                     Evaluation.status.in_(("done", "diverged")),
                     Evaluation.stopped_early.is_(None),
+                    Evaluation.recipe_change == "",
                 )
                 for row in connection.execute(query.order_by(Evaluation.seed)):
                     found.setdefault(row.function_id, {})[row.seed] = row.score

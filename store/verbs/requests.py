@@ -38,6 +38,7 @@ class RequestVerbs(StoreCore):
         function_ids: Sequence[int],
         seed: int,
         *,
+        recipe_change: str = "",
         accept_stopped: bool = True,
         accept_refused: bool = True,
     ) -> list[Proposal]:
@@ -57,7 +58,7 @@ class RequestVerbs(StoreCore):
             # Without a lease the fence is not passed, so the run's row is locked here: first, as everywhere.
             connection.execute(sa.select(Run.id).where(Run.id == run_id).with_for_update())
             run = read_run_by_id(connection, run_id)
-            rows = _rows_of(connection, run.task_id, wanted, seed)
+            rows = _rows_of(connection, run.task_id, wanted, {"seed": seed, "recipe_change": recipe_change})
             accept = {"done": accept_stopped, "diverged": accept_refused}
             known = _known(connection, run_id, [row.id for row in rows.values()])
             return [_propose(connection, run_id, rows[number], accept, rows[number].id in known) for number in wanted]
@@ -126,18 +127,23 @@ def _reason(suggestion: SuggestionRecord | None) -> dict[str, Any]:
     }
 
 
-def _rows_of(connection: sa.Connection, task_id: int, function_ids: Sequence[int], seed: int) -> dict[int, Any]:
-    """Return the evaluations of these functions by function, created if new, locked in the order of functions."""
+def _rows_of(
+    connection: sa.Connection, task_id: int, function_ids: Sequence[int], rest: dict[str, Any]
+) -> dict[int, Any]:
+    """Return the evaluations of these functions, with the `rest` of the key, by function, created if new, and locked in
+    the order of functions."""
     rows: dict[int, Any] = {}
     for part in chunks(sorted(function_ids)):
         known = set(connection.execute(sa.select(Function.id).where(Function.id.in_(part))).scalars())
         missing = [number for number in part if number not in known]
         if missing:
             raise RecordNotFound(f"no function has the number {missing[0]}")
-        new = [{"task_id": task_id, "function_id": number, "seed": seed, "status": "queued"} for number in part]
+        new = [{"task_id": task_id, "function_id": number, **rest, "status": "queued"} for number in part]
         connection.execute(insert_or_skip(connection, Evaluation), new)
         query = sa.select(Evaluation.id, Evaluation.function_id, Evaluation.status, Evaluation.stopped_early).where(
-            Evaluation.task_id == task_id, Evaluation.function_id.in_(part), Evaluation.seed == seed
+            Evaluation.task_id == task_id,
+            Evaluation.function_id.in_(part),
+            *(getattr(Evaluation, column) == value for column, value in rest.items()),
         )
         found = connection.execute(query.order_by(Evaluation.function_id).with_for_update())
         rows.update((row.function_id, row) for row in found)

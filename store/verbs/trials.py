@@ -227,6 +227,7 @@ def _is_requested(connection: sa.Connection, run_id: int, request: EvaluationReq
             RunEvaluation.run_id == run_id,
             Evaluation.function_id == request.function_id,
             Evaluation.seed == request.seed,
+            Evaluation.recipe_change == request.recipe_change,
         )
     )
     return connection.execute(query).first() is not None

@@ -189,7 +189,7 @@ def test_status_lists_what_failed_with_its_attempts_and_error(finished, capsys):
             store.record_failure(lease, claim.evaluation_id, "worker died\nof memory", final=final)
         store.release_lease(lease, "finished")
     _, out, _ = run(capsys, "status", "one", "--json")
-    wanted = {"function": "erf(x)", "seed": 0, "attempts": 2, "error": "worker died\nof memory"}
+    wanted = {"function": "erf(x)", "seed": 0, "recipe_change": None, "attempts": 2, "error": "worker died\nof memory"}
     assert json.loads(out)["failures"] == [wanted]
     _, out, _ = run(capsys, "status", "one")
     assert out.splitlines()[-1].split() == ["erf(x)", "0", "2", "worker", "died", "of", "memory"]
@@ -202,11 +202,11 @@ def test_status_and_a_view_list_what_diverged_with_the_reason(finished, capsys):
         claim = store.claim(lease, number, 0, "suggestion")
         store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="loss is NaN"))
         store.release_lease(lease, "finished")
-    wanted = {"function": "exp(exp(x))", "seed": 0, "reason": "loss is NaN"}
+    wanted = {"function": "exp(exp(x))", "seed": 0, "recipe_change": None, "reason": "loss is NaN"}
     assert json.loads(run(capsys, "status", "one", "--json")[1])["divergences"] == [wanted]
     assert run(capsys, "status", "one")[1].splitlines()[-1].split() == ["exp(exp(x))", "0", "loss", "is", "NaN"]
-    _, out, _ = run(capsys, "query", "SELECT run, task, function, seed, reason FROM diverged", "--json")
-    assert json.loads(out) == [{"run": "one", "task": "digits", **wanted}]
+    _, out, _ = run(capsys, "query", "SELECT run, task, function, seed, recipe_change, reason FROM diverged", "--json")
+    assert json.loads(out) == [{"run": "one", "task": "digits", **wanted, "recipe_change": ""}]
 
 
 def test_seconds_are_short_in_the_table_and_whole_for_programs(finished, capsys):
@@ -371,11 +371,11 @@ def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys, tmp_path):
     import shlex
     from types import SimpleNamespace
 
-    from aquasurf_ray.cli.terminal.run_result import _print_next_steps
+    from aquasurf_ray.cli.terminal.run_result import print_next_steps
 
     what = {"best": ("mul(x,relu(x))", 0.9), "budget": 4, "kind": "search", "confirmation": None}
     result = SimpleNamespace(name="it's mine", **what)
-    _print_next_steps(result, None)
+    print_next_steps(result, None)
     lines = [shlex.split(line.rsplit("  ", 1)[0]) for line in capsys.readouterr().out.splitlines() if line]
     assert ["aquasurf", "show", "mul(x,relu(x))"] in lines
     assert ["aquasurf", "top", "it's mine", "-n", "20"] in lines
@@ -385,7 +385,7 @@ def test_the_hints_after_a_search_can_be_pasted_into_a_shell(capsys, tmp_path):
 
     url = f"sqlite:///{tmp_path}/my runs.db"
     Store.open(url).close()
-    _print_next_steps(result, url)
+    print_next_steps(result, url)
     for line in capsys.readouterr().out.splitlines()[1:]:
         assert shlex.split(line.rsplit("  ", 1)[0])[-2:] == ["--store", url]
 
@@ -480,16 +480,27 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     )
     lost = SeedMean(3, 1, None, None, None)
     relu = ConfirmedFunction("relu(x)", True, -0.5, lost, lost, PairedDifference(None, None), Shrinkage(None, 0.0))
-    found = Confirmation("c", "one", (1, 2, 3), TaskMetric("rmse", higher_is_better=False), (winner, relu))
+    metric = TaskMetric("rmse", higher_is_better=False)
+    found = Confirmation("c", "one", (1, 2, 3), metric, (winner, relu), judge="validation")
     monkeypatch.setattr(confirmations, "_read", lambda name, store: found)
     confirmations.print_confirmation("c", None, as_json=False)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert " ".join(lines[0]) == "rmse of the best functions of run 'one', retrained with seeds 1 to 3 (run 'c'):"
-    values = ["0.2500", "0.5000", "0.2500", "0.7500", "0.6250", "0.1250", "0.0200", "0.2500", "0.1250"]
+    assert " ".join(lines[0]) == (
+        "rmse of the best functions of run 'one', retrained with seeds 1 to 3 (run 'c'); the validation split judges:"
+    )
+    values = ["0.2500", "0.5000", "0.6250", "0.2500", "0.7500", "0.1250", "-", "0.0200", "-", "0.2500", "0.1250"]
+    assert " ".join(lines[-1]) == (
+        "swish(swish(x)) beats relu by 0.125 rmse at the task's own rate, 3 seeds, on the validation split"
+    )
     assert lines[3] == [*values, "swish(swish(x))"]
     assert " ".join(lines[4]).endswith("relu(x) (baseline) (diverged with 1 of 3 seeds)")
     confirmations.print_confirmation("c", None, as_json=True)
     document = json.loads(capsys.readouterr().out)
+    assert (document["winner"], document["judge"], document["reference"]) == (
+        "swish(swish(x))",
+        "validation",
+        "relu(x)",
+    )
     assert (document["confirms"], document["seeds"], document["seed_effect"]) == ("one", [1, 2, 3], None)
     first, second = document["functions"]
     assert (first["low"], first["confirmed"], first["high"], first["p"]) == (0.25, 0.5, 0.75, 0.02)

@@ -6,12 +6,20 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from typer.main import get_command
 
 from aquasurf_ray.cli.main import PANELS, app, main
-from aquasurf_ray.driver.config import CONDITIONS, Panel, SearchConfig, TrainingConditions, make_config
+from aquasurf_ray.driver.config import (
+    CONDITIONS,
+    ConfirmConditions,
+    Panel,
+    SearchConfig,
+    TrainingConditions,
+    make_config,
+)
 
 COMMANDS = dict(get_command(app).commands)
 for group in ("task", "benchmark", "job"):
@@ -32,11 +40,12 @@ INTERFACE = {
     "task check": "task --download --device --json",
     "evaluate": "functions --task --seeds",
     "benchmark build": "task --space --seeds --fisher --name --workers --store -o --json",
-    "confirm": "name --top --seeds --json",
+    "confirm": "name --top --seeds --learning-rates --tune --rate-seeds --judge --json",
 }
 
 
-OF_SEARCHES = {"evaluations", "confirm", "seeds", "until", "proposals"}
+OF_CONFIRMATIONS = set(ConfirmConditions.model_fields)
+OF_SEARCHES = {"evaluations", "confirm", "seeds", "until", "proposals"} | OF_CONFIRMATIONS
 OF_TRAININGS = set(TrainingConditions.model_fields)
 
 
@@ -65,7 +74,7 @@ def test_runs_that_do_not_search_take_the_conditions_of_a_training():
     assert taken == {
         "evaluate": {"functions", "seeds", "task", "modules", "health_gate", "form"},
         "benchmark build": {"task", "space", "modules", "seeds", "fisher", "output"},
-        "confirm": {"top", "seeds"},
+        "confirm": {"top", "seeds", *OF_CONFIRMATIONS},
         "transfer": {"source", "to", "top", "seeds", "form"},
     }
     for name in ("evaluate", "benchmark build", "transfer"):
@@ -152,8 +161,13 @@ def test_a_configuration_file_gives_an_option_that_a_command_has_for_itself(tmp_
     from aquasurf_ray.driver.verbs import evaluate as verb
 
     calls = []
-    monkeypatch.setattr(verb, "start_evaluation", lambda *given, **options: calls.append((given, options)))
-    monkeypatch.setattr(evaluate, "print_result", lambda *given: None)
+    monkeypatch.setattr(
+        verb,
+        "start_evaluation",
+        lambda *given, **options: calls.append((given, options)) or SimpleNamespace(name="one"),
+    )
+    for name in ("print_evaluation", "print_next_steps"):
+        monkeypatch.setattr(evaluate, name, lambda *given: None)
     file = tmp_path / "run.yaml"
     file.write_text("task: digits\nseeds: 4\nworkers: 1\n")
     for more in ([], ["--seeds", "2", "--workers", "3"]):

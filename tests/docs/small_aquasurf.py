@@ -14,7 +14,7 @@ SPACE = 'name: few\nnames: ["erf(x)", "mul(x,erf(x))", "cosh(x)", "gelu(x)"]\n'
 ALWAYS = {
     "search": {"--candidates": "6", "--evaluations": "3", "--workers": "1"},
     "evaluate": {"--workers": "1"},
-    "confirm": {"--top": "1", "--seeds": "2", "--workers": "1"},
+    "confirm": {"--top": "1", "--seeds": "2", "--rate-seeds": "1", "--workers": "1"},
     "transfer": {"--top": "1", "--seeds": "2", "--workers": "1"},
     "benchmark build": {"--space": "few.yaml", "--seeds": "1", "--workers": "1"},
     "benchmark replay": {"--runs": "1", "--evaluations": "2"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from aquasurf_ray.driver.config import (
@@ -139,3 +141,32 @@ def test_the_store_comes_from_flag_environment_or_working_folder(monkeypatch):
     monkeypatch.setenv("AQUASURF_STORE", "sqlite:///elsewhere.db")
     assert store_url(None) == "sqlite:///elsewhere.db"
     assert store_url("sqlite:///given.db") == "sqlite:///given.db"
+
+
+@pytest.mark.parametrize("given", ["0.5,1,2", ["0.5,1", "2"], [0.5, 1, 2], (0.5, 1.0, 2.0)], ids=repr)
+def test_learning_rates_are_factors_in_one_text_or_several(given):
+    config = make_config({"task": "digits", "learning_rates": given})
+    assert config.tuned() == ("learning_rate", (0.5, 1.0, 2.0))
+    assert make_config({"task": "digits", **config.stored()}).tuned() == config.tuned()
+
+
+def test_another_field_takes_the_place_of_the_learning_rate():
+    assert make_config({"task": "digits"}).tuned() is None
+    assert make_config({"task": "digits", "tune": "weight_decay=0,1e-4"}).tuned() == ("weight_decay", (0.0, 1e-4))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"learning_rates": "0.5,x"}, "learning-rates: "),
+        ({"tune": "weight_decay"}, "tune: input should be FIELD=VALUES"),
+        ({"tune": "weight_decay=a"}, "tune: input should have numbers"),
+        ({"tune": "learning_rate=0.1"}, "tune: input should be another field"),
+        ({"tune": "weight_decay=0", "learning_rates": "1"}, "tune: a confirmation tunes one field"),
+        ({"judge": "train"}, "judge: input should be 'test' or 'validation'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_what_cannot_be_tuned_is_refused(given, text):
+    with pytest.raises(BadUse, match=re.escape(text)):
+        make_config({"task": "digits", **given})

@@ -237,6 +237,30 @@ class TestEvaluations:
         world.store.record_result(lease, claim.evaluation_id, DONE)
         assert world.store.claim(lease, world.functions[0], 1, "baseline").state == "claimed"
 
+    def test_changes_of_the_recipe_are_evaluations_of_their_own(self, world):
+        lease, function = world.lease(), world.functions[0]
+        changes = ("", "learning_rate*0.5", "weight_decay=0.001")
+        claims = [world.store.claim(lease, function, 0, "suggestion", recipe_change=change) for change in changes]
+        assert len({claim.evaluation_id for claim in claims}) == 3
+        assert [claim.record.recipe_change for claim in claims] == list(changes)
+        again = world.store.claim(lease, function, 0, "suggestion", recipe_change=changes[1])
+        assert again.evaluation_id == claims[1].evaluation_id
+        curve = (EpochRecord(1, val_score=0.25),)
+        results = {c.evaluation_id: replace(DONE, score=0.5 + i, epochs=curve) for i, c in enumerate(claims)}
+        assert all(world.store.record_results(lease, results).values())
+        (proposed,) = world.store.propose(lease.run_id, [function], 0, recipe_change=changes[2])
+        assert (proposed.evaluation_id, proposed.status, proposed.added) == (claims[2].evaluation_id, "done", False)
+        (new,) = world.store.propose(lease.run_id, [function], 1, recipe_change=changes[2])
+        assert world.store.evaluation(new.evaluation_id).recipe_change == changes[2]
+        rows = world.store.leaderboard(run_id=lease.run_id)
+        assert [(row.score, row.recipe_change) for row in rows] == [(2.5, changes[2]), (1.5, changes[1]), (0.5, "")]
+        # Rules and means over seeds compare trainings of one recipe.
+        assert world.store.seed_scores(world.task_id, [function]) == {function: {0: 0.5}}
+        assert world.store.epoch_scores(world.task_id, 1) == [0.25]
+        assert [
+            event.data.get("recipe_change", "") for event in world.store.events(lease.run_id) if event.kind == "claimed"
+        ] == [*changes, changes[1]]
+
     def test_what_another_live_run_trains_is_taken_and_observed_when_it_is_done(self, world):
         first, second = world.lease("first"), world.lease("second")
         claim = world.store.claim(first, world.functions[0], 0, "baseline")

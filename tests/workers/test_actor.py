@@ -304,3 +304,20 @@ def test_warnings_of_a_users_own_module_are_not_reported_as_ours():
     finally:
         logging.getLogger("aquasurf_ray").removeHandler(collected)
     assert collected.take() == ["aquasurf_ray.workers.actor: of ours"]
+
+
+def test_a_training_with_a_change_of_the_recipe_is_one_of_the_changed_task(task, tmp_path):
+    halved = replace(task, recipe=replace(task.recipe, learning_rate=task.recipe.learning_rate / 2))
+    expected = Worker(WorkerSettings(halved)).train(job())
+    worker = Worker(WorkerSettings(task, storage=str(tmp_path), checkpoint_interval=0.0))
+    whole = worker.train(job())
+    changed = replace(job(), recipe_change="learning_rate*0.5")
+    found = worker.train(changed)
+    assert [e.learning_rate for e in found.epochs] == [e.learning_rate for e in expected.epochs]
+    assert [e.learning_rate for e in whole.epochs] == [2 * e.learning_rate for e in found.epochs]
+    assert (found.score, found.train_loss) == (expected.score, expected.train_loss)
+    # Two trainings of one function and seed have checkpoints of their own, and one is forgotten without the other.
+    assert len(list(tmp_path.glob("*/*"))) == 2
+    worker.forget(changed)
+    (kept,) = tmp_path.glob("*/*")
+    assert kept.name == f"{job().fingerprint}-0"

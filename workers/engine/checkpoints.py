@@ -74,9 +74,11 @@ def _remove_mark(fs: Any, mark: str, url: str) -> None:
         raise CheckpointError(f"storage '{url}' cannot be written: {error}") from error
 
 
-def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int) -> str:
+def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int, recipe_change: str = "") -> str:
     """Return the folder of one evaluation's checkpoints under a storage path."""
-    return f"{storage}/{task_digest}/{fingerprint}-{seed}"
+    # A change's * and = are no characters of a file name everywhere.
+    change = f"-{re.sub('[*=]', '-', recipe_change)}" if recipe_change else ""
+    return f"{storage}/{task_digest}/{fingerprint}-{seed}{change}"
 
 
 def newest_epoch(url: str) -> int:

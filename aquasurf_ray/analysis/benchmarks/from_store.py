@@ -15,7 +15,7 @@ from aquasurf_ray.activations import SearchSpace, outputs, parse, unique_functio
 from aquasurf_ray.activations.expression import count_operators
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
-from aquasurf_ray.store import EvaluationRecord, Store, TaskRecord
+from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Store, TaskRecord
 from aquasurf_ray.store.records.runs import Fisher
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
@@ -52,7 +52,7 @@ def benchmark_from_run(
         tasks = sorted({store.task(snapshot.run.task_id).name for snapshot in found})
         raise BenchmarkError(f"a benchmark is of one task; the runs are of {len(tasks)}: {', '.join(tasks)}")
     task = store.task(found[0].run.task_id)
-    requests = [request for snapshot in found for request in snapshot.evaluations if request.evaluation.complete]
+    requests = [request for snapshot in found for request in snapshot.evaluations if _counts(request)]
     functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
         raise BenchmarkError(f"run '{names[0]}' has no finished training yet")
@@ -76,6 +76,11 @@ def benchmark_from_run(
         other_metrics={name: tables.of(name) for name in OTHER_METRICS},
         higher_is_better=task.metric.higher_is_better,
     )
+
+
+def _counts(request: RequestedEvaluation) -> bool:
+    """Return whether the training is complete, and with the task's recipe as it is: a benchmark is of one recipe."""
+    return request.evaluation.complete and not request.evaluation.recipe_change
 
 
 class _Tables:

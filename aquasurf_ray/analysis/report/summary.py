@@ -6,21 +6,25 @@ import html
 import json
 from collections.abc import Sequence
 
-from aquasurf_ray.analysis.studies.confirmation import other_seeds
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.ranking import confirmed_mean
+from aquasurf_ray.analysis.studies.verdict import short, verdict
 from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
 _NOTES = {
-    "confirmed": "Confirmed: mean over the seeds that the function was not selected on, with the number of seeds.",
+    "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number; after a "
+    "confirmation, on the split that judged.",
     "step time": "Step time: training-step time relative to ReLU.",
 }
 
 
 def heading(findings: Findings) -> str:
-    """Return the run in two lines."""
+    """Return the verdict, if the run is confirmed, and the run in two lines."""
     run, status, best = findings.run, findings.status, findings.best
-    lines = [
+    lines = [f"<b>{_text(_sentence(findings.confirmation))}.</b>"] if findings.confirmation else []
+    lines += [
         f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
         f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
@@ -32,10 +36,15 @@ def heading(findings: Findings) -> str:
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
+def _sentence(confirmation: Confirmation) -> str:
+    sentence = verdict(confirmation).sentence
+    return sentence[0].upper() + sentence[1:] if sentence.startswith("no ") else sentence
+
+
 def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
     if findings.reference is None or findings.reference.function == best.function:
         return ""
-    return f", ReLU {findings.value(findings.reference.score):.4f}"
+    return f", {_text(short(findings.reference.function))} {findings.value(findings.reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -54,7 +63,7 @@ def leaderboard(findings: Findings) -> str:
 
 
 def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
-    others = other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed)
+    others = confirmed_mean(row, findings.confirmation, findings.seed_scores)
     confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f} ({others.n})"
     return [
         str(row.rank),

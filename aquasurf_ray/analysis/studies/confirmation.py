@@ -45,15 +45,22 @@ class SeedMean:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean paired difference to the reference, positive where better, and two-sided p-values.
+    """The mean paired difference to the reference, positive where better, with its 95% interval and two-sided p-values.
 
-    All are None with fewer than two pairs; the p-values also if the difference is the same with every seed and not
-    zero, because then the test has no variance to compare with.
+    All are None with fewer than two pairs; the p-values and the interval also if the difference is the same with every
+    seed and not zero, because then the test has no variance to compare with.
     """
 
     gain: float | None
     p_value: float | None
     p_holm: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_better(self) -> bool:
+        """True if the gain is positive and significant, with the correction."""
+        return self.gain is not None and self.gain > 0 and self.p_holm is not None and self.p_holm < 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
 
     A function that diverged on any seed is not compared, because the other seeds alone would favour it.
     """
-    from scipy.special import stdtr
+    from scipy.special import stdtr, stdtrit
 
     paired = ~np.isnan(reference)
     if np.isnan(scores).any() or paired.sum() < 2:
@@ -125,10 +132,13 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
     gain = float(np.mean(differences))
     last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
     if np.ptp(differences) <= last_bits:  # the only variance is that of rounding
-        return PairedDifference(gain, 1.0 if abs(gain) <= last_bits else None)
+        return (
+            PairedDifference(gain, 1.0, low=gain, high=gain) if abs(gain) <= last_bits else PairedDifference(gain, None)
+        )
     n = len(differences)
-    t = abs(gain) / (np.std(differences, ddof=1) / np.sqrt(n))
-    return PairedDifference(gain, float(2 * stdtr(n - 1, -t)))
+    error = float(np.std(differences, ddof=1) / np.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return PairedDifference(gain, float(2 * stdtr(n - 1, -abs(gain) / error)), low=gain - half, high=gain + half)
 
 
 def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:

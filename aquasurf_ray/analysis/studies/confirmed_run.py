@@ -1,8 +1,13 @@
-"""Confirmations, read from the store: the scores of a run's best functions, retrained with new seeds."""
+"""Confirmations, read from the store: the scores of a run's best functions, retrained with new seeds.
+
+Where each function has a recipe of its own, it was chosen on other seeds (`recipe_choice`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,16 +25,23 @@ from aquasurf_ray.analysis.studies.confirmation import (
     shrinkage_model,
     with_holm,
 )
+from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.store import Run, Store, TaskMetric
+from aquasurf_ray.recipe_change import UNCHANGED
+from aquasurf_ray.store import RequestedEvaluation, Run, Store, TaskMetric
+
+UNKNOWN = PairedDifference(None, None)
+NOT_TUNED = Tuning((UNCHANGED,), range(0))
 
 
 @dataclass(frozen=True)
 class ConfirmedFunction:
     """One function of a confirmation. `selected` is the score that it was selected by; scores are higher where better.
 
-    `confirmed` and `test` are of the confirming seeds: the score on the validation split, and on the test split. A
-    baseline, which was not selected, is not expected to lose anything by it.
+    `confirmed` and `test` are of the judging seeds: the score on the validation split, and on the test split.
+    `recipe_change` is the change of the recipe that it was judged with, chosen among those in `tried`, which has the
+    means over the choosing seeds; `rate` is its factor on the learning rate, or the value of another field. The gains
+    are on the split that judges. A baseline, which was not selected, is not expected to lose anything by it.
     """
 
     function: str
@@ -39,14 +51,22 @@ class ConfirmedFunction:
     test: SeedMean
     against_reference: PairedDifference
     shrinkage: Shrinkage
+    against_best_baseline: PairedDifference = UNKNOWN
+    against_relu: PairedDifference = UNKNOWN
+    recipe_change: str = UNCHANGED
+    rate: float | None = None
+    tried: Mapping[str, SeedMean] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """The results of a confirmation of the functions of run `of`, winners first, in the order of their means.
 
-    `seed_effect` is the median loss of the baselines. They were not selected, so this loss is the common effect of the
-    seed that the functions were selected on, and no part of the expected loss of winners.
+    `judge` is the split that the functions are compared and ordered on, `reference` the function that gains are over,
+    and `best_baseline` the baseline with the best mean. `tuning` has the changes of the recipe that each function was
+    tried with, and the choosing seeds; `seeds` are the judging ones. `seed_effect` is the median loss of the baselines.
+    They were not selected, so this loss is the common effect of the seed that the functions were selected on, and no
+    part of the expected loss of winners.
     """
 
     name: str
@@ -54,6 +74,10 @@ class Confirmation:
     seeds: tuple[int, ...]
     metric: TaskMetric
     functions: tuple[ConfirmedFunction, ...]
+    judge: Literal["test", "validation"] = "test"
+    reference: str = REFERENCE
+    best_baseline: str | None = None
+    tuning: Tuning = NOT_TUNED
 
     @property
     def seed_effect(self) -> float | None:
@@ -61,6 +85,15 @@ class Confirmation:
         lost = [function.shrinkage.observed for function in self.functions if function.baseline]
         known = [loss for loss in lost if loss is not None]
         return float(np.median(known)) if known else None
+
+    @property
+    def is_tuned(self) -> bool:
+        """True if each function was judged with a recipe chosen for it."""
+        return len(self.tuning.changes) > 1
+
+    def judged(self, function: ConfirmedFunction) -> SeedMean:
+        """Return the mean of the judging seeds on the split that judges."""
+        return function.test if self.judge == "test" else function.confirmed
 
 
 def read_confirmation(store: Store, name: str) -> Confirmation:
@@ -70,47 +103,105 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         StoreError: there is no such run.
     """
     run = store.run(name)
-    of, functions = store.run(run.config["confirms"]), store.candidates(run.id)
+    of, functions, requests = store.run(run.config["confirms"]), store.candidates(run.id), _requests(store, run)
+    ids, tuning = [function.id for function in functions], Tuning.of(run)
     first = int(run.config["first_seed"])
     seeds = range(first, first + int(run.config["seeds"]))
-    scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
+    chosen = tuning.chosen(requests, ids)
+    scores, tests = scores_of(requests, ids, seeds, chosen)
     # Confirming seeds begin after the seed that the functions were selected on.
     selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
     model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
     baselines = baseline_ids(store, run)
-    winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
-    reference = next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])
-    compared = [paired_difference(row, scores[reference]) for row in scores]
-    # Baselines are shown, but they are not candidates for a discovery: Holm's correction counts winners only.
-    corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
+    winning = [i for i, number in enumerate(ids) if number not in baselines.values()]
+    judge = _judge(run, scores, tests)
+    judged = tests if judge == "test" else scores
+    reference = ids.index(baselines[reference_name(run)])
+    best = _best(judged, [i for i in range(len(ids)) if i not in winning])
+    over_reference, over_best, over_relu = (
+        _compared(judged, place, winning) for place in (reference, best, ids.index(baselines[REFERENCE]))
+    )
+    tried = tuning.tried(requests, ids)
     confirmed = [
         ConfirmedFunction(
             function=function.name,
-            baseline=i not in corrected,
+            baseline=i not in winning,
             selected=selected.get(function.id),
             confirmed=(mean := seed_mean(scores[i])),
             test=seed_mean(tests[i]),
-            against_reference=corrected.get(i, compared[i]),
-            shrinkage=shrinkage(selected.get(function.id), mean, model if i in corrected else None),
+            against_reference=over_reference[i],
+            against_best_baseline=over_best[i],
+            against_relu=over_relu[i],
+            shrinkage=shrinkage(selected.get(function.id), mean, model if i in winning else None),
+            recipe_change=chosen[function.id],
+            rate=tuning.value(chosen[function.id]),
+            tried=tried[function.id] if tuning.seeds else {},
         )
         for i, function in enumerate(functions)
     ]
-    return Confirmation(
+    found = Confirmation(
         name=run.name,
         of=of.name,
         seeds=tuple(seeds),
         metric=store.task(run.task_id).metric,
-        functions=tuple(sorted(confirmed, key=_place)),
+        functions=tuple(confirmed),
+        judge=judge,
+        reference=functions[reference].name,
+        best_baseline=None if best is None else functions[best].name,
+        tuning=tuning,
     )
+    return replace(found, functions=tuple(sorted(confirmed, key=lambda function: _place(found, function))))
+
+
+def latest_confirmation(store: Store, run: Run) -> Confirmation | None:
+    """Return the last finished confirmation of a run, or None."""
+    confirmations = (
+        each for each in store.runs() if each.kind == "confirm" and each.config.get("confirms") == run.name
+    )
+    finished = [each.name for each in confirmations if each.status == "finished"]
+    return read_confirmation(store, finished[-1]) if finished else None
+
+
+def _judge(run: Run, scores: Scores, tests: Scores) -> Literal["test", "validation"]:
+    """Return the split that judges: that of the run, or validation for a task whose trainings have no test score."""
+    wanted: Literal["test", "validation"] = run.config.get("judge", "test")
+    return wanted if wanted == "validation" or not np.isnan(tests[~np.isnan(scores)]).all() else "validation"
+
+
+def _best(judged: Scores, baselines: list[int]) -> int | None:
+    """Return the baseline with the best mean, among those that diverged with no seed."""
+    means = {i: float(np.mean(judged[i])) for i in baselines}
+    known = [i for i in baselines if not np.isnan(means[i])]
+    return max(known, key=lambda i: means[i], default=None)
+
+
+def _compared(judged: Scores, place: int | None, winning: list[int]) -> list[PairedDifference]:
+    """Return the differences of all functions to one of them.
+
+    Baselines are shown, but they are not candidates for a discovery: Holm's correction counts winners only.
+    """
+    if place is None:
+        return [UNKNOWN] * len(judged)
+    compared = [paired_difference(row, judged[place]) for row in judged]
+    corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
+    return [corrected.get(i, difference) for i, difference in enumerate(compared)]
 
 
 def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
     """Return validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
+    return scores_of(_requests(store, run), function_ids, seeds, {})
+
+
+def scores_of(
+    requests: Iterable[RequestedEvaluation], function_ids: list[int], seeds: range, changes: Mapping[int, str]
+) -> tuple[Scores, Scores]:
+    """Return the same of some requests, with the given changes of the recipe by function, else without any."""
     scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
-    for request in store.snapshot(run.id).evaluations:
+    for request in requests:
         done = request.evaluation
-        if done.status == "done":
+        change = changes.get(done.function_id, UNCHANGED)
+        if done.status == "done" and done.seed in seeds and done.recipe_change == change:
             at = function_ids.index(done.function_id), seeds.index(done.seed)
             scores[at] = done.score
             tests[at] = np.nan if done.test_score is None else done.test_score
@@ -119,17 +210,28 @@ def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range
 
 def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
     """Return the scores of the run's completed trainings with this seed, by function; None for diverged ones."""
-    evaluations = (request.evaluation for request in store.snapshot(run.id).evaluations)
-    return {done.function_id: done.score for done in evaluations if done.complete and done.seed == seed}
+    evaluations = (request.evaluation for request in _requests(store, run))
+    return {done.function_id: done.score for done in evaluations if done.complete and done.key[1:] == (seed, UNCHANGED)}
+
+
+def reference_name(run: Run) -> str:
+    """Return the name of the function that the gains of a run are over."""
+    return str(run.config.get("reference") or REFERENCE)
 
 
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:
     """The baselines of a run that the store has, by the names that they have here: it may know them by others."""
     names = baseline_names(run.config.get("baselines", "paper"))
     found = {name: store.find_function(fingerprint(parse(name))) for name in names}
+    # By name, because the operators of the task's own baselines may be unknown to this process.
+    found |= {name: store.find_function(name) for name in run.config.get("task_baselines", ())}
     return {name: function.id for name, function in found.items() if function is not None}
 
 
-def _place(function: ConfirmedFunction) -> tuple[bool, float]:
-    mean = function.confirmed.mean
+def _requests(store: Store, run: Run) -> tuple[RequestedEvaluation, ...]:
+    return store.snapshot(run.id).evaluations
+
+
+def _place(found: Confirmation, function: ConfirmedFunction) -> tuple[bool, float]:
+    mean = found.judged(function).mean
     return function.baseline, np.inf if mean is None else -mean

@@ -14,7 +14,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name, scores_by_seed
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import Run, Store, TaskMetric
 
@@ -85,11 +85,12 @@ def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
 
 
 def _differences(store: Store, run: Run, scores: Scores) -> list[PairedDifference]:
-    """Return the differences to ReLU, corrected for the number of the other functions."""
+    """Return the differences to the task's reference, or to ReLU, corrected for the number of the other functions."""
     ids = [function.id for function in store.candidates(run.id)]
-    reference = baseline_ids(store, run).get(REFERENCE)
+    known = baseline_ids(store, run)
+    reference = next((known[name] for name in (reference_name(run), REFERENCE) if known.get(name) in ids), None)
     # Somebody may evaluate functions without ReLU; gains are then unknown, not zero.
-    if reference not in ids:
+    if reference is None:
         return [PairedDifference(None, None)] * len(ids)
     place = ids.index(reference)
     compared = [paired_difference(row, scores[place]) for row in scores]

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.analysis.studies.confirmed_run import (
+    Confirmation,
+    latest_confirmation,
+    read_confirmation,
+    reference_name,
+)
+from aquasurf_ray.analysis.studies.ranking import ranked
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -45,6 +51,7 @@ class Findings:
             recorded.
         coverage: the share of the network's weights that the spectra cover; None if the run's log does not have it.
         quick: leave out pictures that take longer than seconds to draw.
+        confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
     """
 
     run: Run
@@ -63,6 +70,7 @@ class Findings:
     versions: dict[str, str]
     coverage: str | None = None
     quick: bool = False
+    confirmation: Confirmation | None = None
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
         """Return the spectrum of a function, or None."""
@@ -93,23 +101,23 @@ class Findings:
 
     @cached_property
     def best(self) -> LeaderboardRow | None:
-        """The best completed training."""
-        return _best(self.board)
+        """The best completed training; after a confirmation, of the function with the best confirmed mean."""
+        return _best(tuple(ranked(self.board, self.confirmation)))
 
     @cached_property
     def reference(self) -> LeaderboardRow | None:
-        """The training of ReLU in this run."""
-        return _reference(self.board)
+        """The training of the reference in this run: of ReLU, or of the network's own function."""
+        return _reference(self.run, self.board)
 
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
-        """The functions with a completed training, one row each, best first."""
-        return _one_each(self.board)
+        """The functions with a completed training, one row each, best first: by confirmed means, if there are."""
+        return _one_each(tuple(ranked(self.board, self.confirmation)))
 
     @cached_property
     def best_functions(self) -> tuple[LeaderboardRow, ...]:
         """The winners without the baselines."""
-        return best_functions(self.board)
+        return tuple(row for row in self.winners if not row.baseline)
 
 
 def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -> Findings:
@@ -127,11 +135,13 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
     run = store.run(name)
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
     snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
-    functions = {row.function_id for row in (_best(board), _reference(board)) if row is not None}
+    functions = {row.function_id for row in (_best(board), _reference(run, board)) if row is not None}
     if not quick:
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
-    shown = [row.evaluation_id for row in (*best_functions(board)[:CURVES], *(row for row in board if row.baseline))]
+    confirmation = read_confirmation(store, name) if run.kind == "confirm" else latest_confirmation(store, run)
+    winners = [row for row in _one_each(tuple(ranked(board, confirmation))) if not row.baseline]
+    shown = [row.evaluation_id for row in (*winners[:CURVES], *(row for row in board if row.baseline))]
     return Findings(
         run=snapshot.run,
         task=store.task(run.task_id),
@@ -149,6 +159,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         versions=store.versions(run.id),
         coverage=store.spectrum_coverage(run.id),
         quick=quick,
+        confirmation=confirmation,
     )
 
 
@@ -158,17 +169,12 @@ def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
     return tuple(sorted(rows.values(), key=lambda row: row.rank))
 
 
-def best_functions(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
-    """Return the functions of a leaderboard without the baselines, one row each, best first."""
-    return tuple(row for row in _one_each(board) if not row.baseline)
-
-
 def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
     return next((row for row in board if row.stopped_early is None), None)
 
 
-def _reference(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
-    return next((row for row in board if row.function == REFERENCE), None)
+def _reference(run: Run, board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if row.function == reference_name(run)), None)
 
 
 def _last_map(store: Store, requests: tuple[RequestedEvaluation, ...]) -> EmbeddingRecord | None:

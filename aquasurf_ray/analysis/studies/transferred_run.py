@@ -13,8 +13,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
-from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name, scores_by_seed
 from aquasurf_ray.store import Run, Store, TaskMetric
 
 
@@ -68,7 +67,9 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     # The best score of each function: from the worst up, later rows replace earlier ones.
     selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
-    reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[REFERENCE])]
+    # The other task's own baselines, its reference among them, are no functions that are transferred.
+    baselines = baselines | baseline_ids(store, run)
+    reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])]
     compared = [paired_difference(row, reference) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     # Holm's correction counts the tests of selected functions only; the baselines are shown for comparison.

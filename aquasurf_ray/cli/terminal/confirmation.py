@@ -1,9 +1,12 @@
-"""The table of a confirmation: `confirm` prints it, and a search with --confirm at its end.
+"""The verdict and the table of a confirmation: `confirm` prints them, and a search with --confirm at its end.
 
-Columns: `selected` is the value that the function was selected by; `confirmed` the mean over the additional seeds, with
-its 95% interval from `low` to `high`; `test` their mean on the test split. `gain` is the mean difference to ReLU with
-the same seeds, positive if better, and `p` the p-value of the paired t-test, with Holm's correction for the number of
-winners. `shrinkage` is what the selected value has lost, `expected` the expected loss.
+Columns: `selected` is the value that the function was selected by; `rate` the factor on the learning rate that was
+chosen for it, if rates were tuned; `confirmed` the mean over the judging seeds on the validation split and `test` on
+the test split. The interval from `low` to `high` is that of the mean on the split that judges. `gain` is the mean
+difference to the reference with the same seeds, positive if better, then its 95% interval and the p-value of the paired
+t-test, with Holm's correction for the number of winners. `over best` is the gain over the best baseline, and `over
+relu` that over ReLU, if the reference is another function. `shrinkage` is what the selected value has lost, `expected`
+the expected loss.
 """
 
 from __future__ import annotations
@@ -13,30 +16,44 @@ from typing import TYPE_CHECKING, Any
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
+from aquasurf_ray.recipe_change import LEARNING_RATE
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 
-COLUMNS = ("selected", "confirmed", "low", "high", "test", "gain", "p", "shrinkage", "expected", "function")
+COLUMNS = (
+    *("selected", "rate", "confirmed", "test", "low", "high", "gain", "interval", "p", "over best", "over relu"),
+    *("shrinkage", "expected", "function"),
+)
 
 
 def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     """Print a stored confirmation, as a table or as one JSON document."""
+    from aquasurf_ray.analysis.studies.verdict import at_the_edge, short, verdict
+
     found = _read(name, store)
     if as_json:
         print_json(confirmation_document(found))
         return
     seeds = f"seed {found.seeds[0]}" if len(found.seeds) == 1 else f"seeds {found.seeds[0]} to {found.seeds[-1]}"
     print(
-        f"{found.metric.name} of the best functions of run '{found.of}', retrained with {seeds} (run '{found.name}'):\n"
+        f"{found.metric.name} of the best functions of run '{found.of}', retrained with {seeds} (run '{found.name}'); "
+        f"the {found.judge} split judges:\n"
     )
+    rate = found.tuning.field
+    columns = [each for each in COLUMNS if each != "rate" or rate is not None]
+    columns = [each for each in columns if each != "over relu" or short(found.reference) != "relu"]
     rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
-    print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+    titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
+    print_table(titles, [[row[column] for column in columns] for row in rows])
     # The baselines were not selected for their scores, so what they lose is the effect of the new seeds and no
     # shrinkage.
     if found.seed_effect is not None:
         change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
         print(f"\nThe baselines, which were not selected, {change} in the median: the effect of the seed alone.")
+    for text in at_the_edge(found):
+        print(text)
+    print(f"\n{verdict(found).sentence}")
 
 
 def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:
@@ -46,11 +63,14 @@ def stored_confirmation(name: str, store: str | None) -> dict[str, Any]:
 
 def confirmation_document(found: Confirmation) -> dict[str, Any]:
     """Return a document in the metric's own values; a positive gain is better, a positive shrinkage is a loss."""
+    from aquasurf_ray.analysis.studies.verdict import verdict
+
+    said = verdict(found)
     functions = [
         {
             "function": function.function,
             "baseline": function.baseline,
-            **_metrics(found, function),
+            **_document(found, function),
             "seeds": function.confirmed.n,
             "diverged": function.confirmed.n_diverged,
             # The table shows only Holm's p; somebody who tests a single function needs the p-value before the
@@ -62,8 +82,15 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
     return {
         "run": found.name,
         "confirms": found.of,
+        "verdict": said.sentence,
+        "winner": said.function,
         "metric": found.metric.name,
+        "judge": found.judge,
+        "reference": found.reference,
+        "best_baseline": found.best_baseline,
         "seeds": list(found.seeds),
+        "recipe_changes": list(found.tuning.changes),
+        "choosing_seeds": list(found.tuning.seeds),
         "seed_effect": found.seed_effect,
         "functions": functions,
     }
@@ -77,18 +104,36 @@ def _read(name: str, store: str | None) -> Confirmation:
 
 
 def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
-    value, mean = found.metric.value, function.confirmed
-    low, high = interval(found.metric, mean)
+    value, gain = found.metric.value, function.against_reference
+    low, high = interval(found.metric, found.judged(function))
+    between = None if gain.low is None or gain.high is None else f"[{gain.low:+.4f}, {gain.high:+.4f}]"
     return {
         "selected": value(function.selected),
-        "confirmed": value(mean.mean),
+        "rate": function.rate,
+        "confirmed": value(function.confirmed.mean),
+        "test": value(function.test.mean),
         "low": low,
         "high": high,
-        "test": value(function.test.mean),
-        "gain": function.against_reference.gain,
-        "p": function.against_reference.p_holm,
+        "gain": gain.gain,
+        "interval": between,
+        "p": gain.p_holm,
+        "over best": function.against_best_baseline.gain,
+        "over relu": function.against_relu.gain,
         "shrinkage": function.shrinkage.observed,
         "expected": function.shrinkage.expected,
+    }
+
+
+def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
+    metrics, gain = _metrics(found, function), function.against_reference
+    del metrics["rate"], metrics["interval"]
+    tried = {change: found.metric.value(mean.mean) for change, mean in function.tried.items()}
+    return {
+        **{name.replace(" ", "_"): value for name, value in metrics.items()},
+        "recipe_change": function.recipe_change,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "tried": tried,
     }
 
 

@@ -90,12 +90,13 @@ def _history_document(
 
 
 def _seed_documents(known: stored.FunctionHistory) -> list[dict[str, Any]]:
-    """Return a document for each task with complete trainings of several seeds; a value of None has diverged."""
+    """Return a document for each task with complete trainings of several seeds, with its recipe as it is; a value of
+    None has diverged."""
     by_task: dict[int, dict[int, float | None]] = {}
     tasks = {item.request.evaluation.task_id: item for item in known.evaluations}
     for item in known.evaluations:
         evaluation = item.request.evaluation
-        if evaluation.complete:
+        if evaluation.complete and not evaluation.recipe_change:
             by_task.setdefault(evaluation.task_id, {})[evaluation.seed] = evaluation.score
     # One seed has no interval, and its value is shown with its evaluation anyway.
     several = {number: scores for number, scores in by_task.items() if len(scores) > 1}
@@ -116,7 +117,8 @@ def _seed_document(wanted: stored.HistoryEntry, scores: dict[int, float | None])
 def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], surrogate: str) -> dict[str, Any]:
     metric, request = wanted.metric, wanted.request
     evaluation, why = request.evaluation, request.suggestion
-    document: dict[str, Any] = {"seed": evaluation.seed, "status": evaluation.status, "metric": metric.name}
+    document: dict[str, Any] = {"seed": evaluation.seed, "recipe_change": evaluation.recipe_change or None}
+    document |= {"status": evaluation.status, "metric": metric.name}
     document |= metrics(metric, evaluation) | {key: getattr(evaluation, key) for key in _OF_EVALUATION}
     document |= {"origin": request.origin, "position": request.position, "reused": request.reused, "suggestion": None}
     if why:

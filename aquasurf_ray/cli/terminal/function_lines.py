@@ -45,7 +45,9 @@ def print_function(document: dict[str, Any]) -> None:
 
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:
-    print(f"  run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}: {evaluation['status']}")
+    with_change = f", {evaluation['recipe_change']}" if evaluation["recipe_change"] else ""
+    which = f"run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}{with_change}"
+    print(f"  {which}: {evaluation['status']}")
     metric = evaluation["metric"]
     for key in dict.fromkeys((f"val_{metric}", f"test_{metric}", "val_loss")):
         if evaluation[key] is not None:

@@ -14,14 +14,16 @@ from aquasurf_ray.cli.terminal.output import Format, print_rows
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
     from aquasurf_ray.analysis.studies.confirmation import SeedMean
+    from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 
 _CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
 _OF_ROW = (
     *_CONFIRMED,
-    *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "baseline", "function"),
+    *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "recipe_change"),
+    *("baseline", "function"),
 )
 # Only these may be left out of a table: any other empty column says something about the run.
-_OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early")
+_OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early", "recipe_change")
 _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
 
@@ -41,36 +43,55 @@ def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, f
 
 @dataclass(frozen=True)
 class Board:
-    """Rows of a leaderboard, with the task's metric and the scores of their functions' complete trainings by seed."""
+    """Rows of a leaderboard, with the task's metric, the scores of their functions' complete trainings by seed, and the
+    run's confirmation."""
 
     metric: stored.TaskMetric
     rows: list[stored.LeaderboardRow]
     seed_scores: dict[int, dict[int, float | None]]
+    confirmation: Confirmation | None = None
 
     @classmethod
-    def of(cls, store: stored.Store, run: stored.Run, rows: list[stored.LeaderboardRow]) -> Board:
+    def of(
+        cls,
+        store: stored.Store,
+        run: stored.Run,
+        rows: list[stored.LeaderboardRow],
+        confirmation: Confirmation | None = None,
+    ) -> Board:
         """Return the board of some rows of a run's leaderboard."""
         scores = store.seed_scores(run.task_id, {row.function_id for row in rows})
-        return cls(store.task(run.task_id).metric, rows, scores)
+        return cls(store.task(run.task_id).metric, rows, scores, confirmation)
 
     def documents(self) -> list[dict[str, Any]]:
         """Return the rows by column.
 
-        `confirmed` is the mean over all seeds but the row's own; None without others, or if one of them diverged.
+        `confirmed` is the mean of the run's confirmation, on the split that judges; without a confirmation, that over
+        all seeds but the row's own. It is None without other seeds, or if one of them diverged.
         """
         return [self._document(row) for row in self.rows]
 
     def _document(self, row: stored.LeaderboardRow) -> dict[str, Any]:
-        from aquasurf_ray.analysis.studies.confirmation import other_seeds
-
-        others = other_seeds(self.seed_scores.get(row.function_id, {}), row.seed)
+        others = _confirmed_mean(self, row)
         confirmed = {
             "confirmed": self.metric.value(others.mean),
             "confirmed_seeds": others.n or None,
             "confirmed_diverged": others.n_diverged or None,
         }
         plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
+        plain["recipe_change"] = row.recipe_change or None
         return {"rank": row.rank, **metrics(self.metric, row), **confirmed, **plain}
+
+
+def _confirmed_mean(board: Board, row: stored.LeaderboardRow) -> SeedMean:
+    if board.confirmation is None:
+        # Not from `ranking`, which loads PyTorch.
+        from aquasurf_ray.analysis.studies.confirmation import other_seeds
+
+        return other_seeds(board.seed_scores.get(row.function_id, {}), row.seed)
+    from aquasurf_ray.analysis.studies.ranking import confirmed_mean
+
+    return confirmed_mean(row, board.confirmation, board.seed_scores)
 
 
 def print_board(board: Board, form: Format) -> None:
@@ -96,12 +117,25 @@ def _in_words(document: dict[str, Any]) -> dict[str, str]:
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:
     """Print the best functions of a run."""
     with open_store(store) as opened:
-        run = opened.run(name)
-        board = Board.of(opened, run, best_rows(opened, run, n))
+        board = best_board(opened, opened.run(name), n)
     print_board(board, form)
 
 
-def best_rows(opened: stored.Store, run: stored.Run, n: int) -> list[stored.LeaderboardRow]:
-    """Return the best `n` functions of a run and all its baselines, best first."""
+def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
+    """Return the best `n` functions of a run and all its baselines, by their confirmed means if there are any."""
+    rows, confirmation = opened.leaderboard(run_id=run.id), confirmation_of(opened, run)
+    if confirmation is not None:
+        from aquasurf_ray.analysis.studies.ranking import ranked
+
+        rows = ranked(rows, confirmation)
     # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
-    return [row for row in opened.leaderboard(run_id=run.id) if row.rank <= n or row.baseline]
+    return Board.of(opened, run, [row for row in rows if row.rank <= n or row.baseline], confirmation)
+
+
+def confirmation_of(opened: stored.Store, run: stored.Run) -> Confirmation | None:
+    """Return the last finished confirmation of a run, or None."""
+    if not any(each.kind == "confirm" and each.config.get("confirms") == run.name for each in opened.runs()):
+        return None  # the next line loads PyTorch, which takes a second
+    from aquasurf_ray.analysis.studies.confirmed_run import latest_confirmation
+
+    return latest_confirmation(opened, run)

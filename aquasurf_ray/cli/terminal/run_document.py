@@ -5,21 +5,21 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from aquasurf_ray.cli.terminal.leaderboard import Board, best_rows
+from aquasurf_ray.cli.terminal.leaderboard import best_board
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
 
-FAILURE_COLUMNS = ("function", "seed", "attempts", "error")
-DIVERGENCE_COLUMNS = ("function", "seed", "reason")
+FAILURE_COLUMNS = ("function", "seed", "recipe_change", "attempts", "error")
+DIVERGENCE_COLUMNS = ("function", "seed", "recipe_change", "reason")
 
 
 def run_document(name: str, store: str | None) -> dict[str, Any]:
     """Return the state of a run and its leaderboard."""
     with open_store(store) as opened:
         run = opened.run(name)
-        status, board = opened.status(run.id), Board.of(opened, run, best_rows(opened, run, 10))
+        status, board = opened.status(run.id), best_board(opened, run, 10)
     return {**status_document(status, store_option(store)), "leaderboard": board.documents()}
 
 
@@ -81,10 +81,14 @@ def _settings(run: stored.Run) -> dict[str, Any]:
 
 
 def _failure_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
-    values = (request.function, request.evaluation.seed, request.evaluation.attempts, request.evaluation.error)
+    evaluation = request.evaluation
+    values = (*_which(request), evaluation.attempts, evaluation.error)
     return dict(zip(FAILURE_COLUMNS, values, strict=True))
 
 
 def _divergence_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
-    values = (request.function, request.evaluation.seed, request.evaluation.reason)
-    return dict(zip(DIVERGENCE_COLUMNS, values, strict=True))
+    return dict(zip(DIVERGENCE_COLUMNS, (*_which(request), request.evaluation.reason), strict=True))
+
+
+def _which(request: stored.RequestedEvaluation) -> tuple[str, int, str | None]:
+    return request.function, request.evaluation.seed, request.evaluation.recipe_change or None

@@ -51,10 +51,11 @@ def print_result(result: RunResult, store: str | None, as_json: bool) -> None:
     if confirmation:
         print()
         print_confirmation(confirmation, store, as_json=False)
-    _print_next_steps(result, store)
+    print_next_steps(result, store)
 
 
-def _print_next_steps(result: RunResult, store: str | None) -> None:
+def print_next_steps(result: RunResult, store: str | None) -> None:
+    """Print what can be done with a run that has ended."""
     name, where = shlex.quote(result.name), store_option(store)
     next_steps = {f"aquasurf top {name} -n 20": "more of the table"}
     # Only a search has a budget; the other kinds end with their list of functions.

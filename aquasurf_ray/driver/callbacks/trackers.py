@@ -115,7 +115,10 @@ class TensorBoardTracker:
         self._run.add_text("function", f"`{ended.function}` {ended.result.reason or ''}", ended.number)
         self._run.flush()
         if ended.result.epochs:
-            curve = self._new(str(self._folder / f"{ended.number:05}-{_file_name(ended.function)}-{ended.seed}"))
+            change = f"-{_file_name(ended.recipe_change)}" if ended.recipe_change else ""
+            curve = self._new(
+                str(self._folder / f"{ended.number:05}-{_file_name(ended.function)}-{ended.seed}{change}")
+            )
             for epoch in ended.result.epochs:
                 for name, value in _point(epoch).items():
                     curve.add_scalar(f"epoch/{name}", value, epoch.epoch)
@@ -146,6 +149,7 @@ class MlflowTracker:
         for epoch in ended.result.epochs:
             metrics += [Metric(f"epoch_{name}", value, now, epoch.epoch) for name, value in _point(epoch).items()]
         parameters = [Param("function", ended.function), Param("seed", str(ended.seed))]
+        parameters += [Param("recipe_change", ended.recipe_change)] if ended.recipe_change else []
         tags = [RunTag("status", ended.result.status), RunTag("reason", ended.result.reason or "")]
         # At least one request, so that the parameters of a training without metrics are logged too.
         for start in range(0, max(len(metrics), 1), 1000):  # MLflow's limit per request

@@ -81,8 +81,7 @@ class Claims:
         Args:
             retry_failed: True to claim also an evaluation that was given up, here or in another run.
         """
-        request = EvaluationRequest(evaluation.function_id, evaluation.seed, evaluation.origin)
-        self._reserve_all(self.claim_all([request], retry_failed=retry_failed))
+        self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed))
 
     def next_baseline(self) -> FunctionRecord | None:
         """Return the first baseline that has no evaluation yet."""
@@ -126,6 +125,7 @@ class Claims:
             begun=True,
             ours=claim.state == "claimed",
             reused=claim.state == "reused",
+            recipe_change=record.recipe_change,
         )
         self._history.evaluations.put(evaluation)
 
@@ -146,7 +146,7 @@ class Claims:
     def _claim_queued(self, slot: Slot, n_waiting: int) -> Claim | None:
         """Claim a queued evaluation for each waiting worker, return one for this worker, and reserve the others."""
         while queued := self._history.evaluations.next_queued(min(n_waiting, MOST_AT_ONCE)):
-            claims = self.claim_all([EvaluationRequest(each.function_id, each.seed, each.origin) for each in queued])
+            claims = self.claim_all([each.request for each in queued])
             mine = next((c for c in claims if c.state == "claimed" and not self._avoids(c, slot)), None)
             self._reserve_all([claim for claim in claims if claim is not mine])
             if mine is not None:

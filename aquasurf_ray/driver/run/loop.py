@@ -267,21 +267,23 @@ class SearchLoop:
             thresholds = rule.thresholds if rule else ()
             starts.append(StartRecord(claim.evaluation_id, slot.name, slot.node, thresholds))
             gate = self._claims.is_gated(claim.origin)
-            jobs.append(TrainingJob(function.name, function.fingerprint, claim.record.seed, rule, gate))
+            record = claim.record
+            job = TrainingJob(function.name, function.fingerprint, record.seed, rule, gate, record.recipe_change)
+            jobs.append(job)
         if starts:
             self.store.start_all(self.context.lease, starts)
         for (slot, claim, _), job in zip(self._to_start, jobs, strict=True):
             self.pool.submit(slot, job, self._time_limit, claim)
             started = (claim.evaluation_id, job.function, job.seed, claim.origin, slot.name, slot.node)
-            self.events.emit(EvaluationStarted(*started))
+            self.events.emit(EvaluationStarted(*started, recipe_change=job.recipe_change))
         self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
         """Return the median rule of a training, computed from the store so that every driver gets the same rule."""
         if not self._claims.may_stop(claim.origin) or self._other_runs.is_requested(claim.evaluation_id):
             return None
-        task_id = self.context.lease.task_id
-        return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(task_id, epoch))
+        task_id, change = self.context.lease.task_id, claim.record.recipe_change
+        return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(task_id, epoch, change))
 
     # -- recording results
 
@@ -370,6 +372,7 @@ class SearchLoop:
                 number=self.history.n_finished(baselines=True) if recorded else None,
                 best=best[1] if best else None,
                 result=result,
+                recipe_change=evaluation.recipe_change,
             )
         )
 
@@ -400,7 +403,8 @@ class SearchLoop:
         storage, before = self.pool.settings.storage, self._saved_epochs.get(evaluation_id, 0)
         if storage is None:
             return False
-        now = newest_epoch(folder_of(storage, self.task.digest, job.fingerprint, job.seed))
+        which = (job.fingerprint, job.seed, job.recipe_change)
+        now = newest_epoch(folder_of(storage, self.task.digest, *which))
         self._saved_epochs[evaluation_id] = now
         return now > before
 
@@ -415,7 +419,8 @@ def _text_of(slot: Slot) -> str:
     """Return a description of a worker's current job, for people."""
     if isinstance(slot.job, TrainingJob):
         epoch = slot.work.epoch if slot.work else None
-        return f"{slot.name} trains {slot.job.function}" + (f" (epoch {epoch} done)" if epoch else "")
+        change = f" with {slot.job.recipe_change}" if slot.job.recipe_change else ""
+        return f"{slot.name} trains {slot.job.function}{change}" + (f" (epoch {epoch} done)" if epoch else "")
     if isinstance(slot.job, CostsJob):
         return f"{slot.name} costs"
     return f"{slot.name} spectra" if slot.job else f"{slot.name} starts"

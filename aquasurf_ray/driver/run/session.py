@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.driver.callbacks.json_log import JsonLog
 from aquasurf_ray.driver.callbacks.live_status import LiveStatus
@@ -112,17 +113,14 @@ def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
 def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
     store, events, suggests = session.store, session.events, KINDS[spec.run.kind].suggests
     with _leased(store, spec) as leased:
-        if not suggests:
-            # Here and not when the run was created: `resume` requests again what a killed driver had no time for.
-            _request_all(store, spec.run)
         lacks: list[str] = []
         with Trackers(spec.config.log_to, spec.run.name, events) as trackers, events.subscribed(trackers):
-            for number, part in enumerate(_parts(spec)):
+            for number, (title, part) in enumerate(_parts(store, spec)):
                 history = _read_history(store, part)
                 if number == 0:
                     note_conditions(history, part, events)
-                else:
-                    events.note(f"now the spectra of the {part.config.fisher} Fisher information")
+                if title:
+                    events.note(title)
                 try:
                     exhausted, leased.end = _run_loop(session, part, leased, history)
                 except TaskAtFault as error:
@@ -242,18 +240,50 @@ def _suggester(context: RunContext, budget: int, workers: Workers) -> Suggester:
     return AheadSuggester(context, surrogate_of(context, n_start, in_process=False), budget, growth)
 
 
+def _parts(store: Store, spec: RunSpec) -> Iterator[tuple[str | None, RunSpec]]:
+    """Yield the parts of a run, each with a note on it; what a part trains is requested when it begins."""
+    kind = KINDS[spec.run.kind]
+    if kind.tunes:
+        yield from _parts_of_confirmation(store, spec)
+        return
+    if not kind.suggests:
+        # Here and not when the run was created: `resume` requests again what a killed driver had no time for.
+        _request_all(store, spec.run)
+    # A part per kind of Fisher information that a build needs, since a worker computes one kind only.
+    for number, fisher in enumerate(spec.run.config.get("fishers") or [spec.config.fisher]):
+        title = f"now the spectra of the {fisher} Fisher information" if number else None
+        yield title, replace(spec, config=spec.config.model_copy(update={"fisher": fisher}))
+
+
+def _parts_of_confirmation(store: Store, spec: RunSpec) -> Iterator[tuple[str | None, RunSpec]]:
+    """Yield the choice of each function's own recipe, if there is one, and then the judgement.
+
+    A resumed confirmation makes the same choice, because finished trainings do not change. If trainings of the choice
+    failed, nothing is judged: `resume` retries them first.
+    """
+    run, ids = spec.run, [function.id for function in store.candidates(spec.run.id)]
+    tuning, whole = Tuning.of(run), {"accept_stopped": False, "accept_refused": False}
+    if not tuning.is_complete(store.snapshot(run.id).evaluations, ids):
+        for seed in tuning.seeds:
+            for change in tuning.changes:
+                store.propose(run.id, ids, seed, recipe_change=change, **whole)
+        yield None, spec
+        if not tuning.is_complete(store.snapshot(run.id).evaluations, ids):
+            return
+    chosen = tuning.chosen(store.snapshot(run.id).evaluations, ids)
+    first = int(run.config.get("first_seed", 0))
+    for seed in range(first, first + int(run.config["seeds"])):
+        for change in tuning.changes:
+            of_change = [number for number in ids if chosen[number] == change]
+            store.propose(run.id, of_change, seed, recipe_change=change, **whole)
+    yield ("now the judging seeds, with the recipe chosen for each function" if tuning.seeds else None), spec
+
+
 def _request_all(store: Store, run: Run) -> None:
     """Request every candidate with every seed; existing requests that have not failed stay as they are."""
-    ids = [function.id for function in store.candidates(run.id)]
-    first, gated = int(run.config.get("first_seed", 0)), run.config.get("health_gate", "on") == "on"
-    for seed in range(first, first + int(run.config["seeds"])):
+    ids, gated = [function.id for function in store.candidates(run.id)], run.config.get("health_gate", "on") == "on"
+    for seed in range(int(run.config["seeds"])):
         store.propose(run.id, ids, seed, accept_stopped=False, accept_refused=gated)
-
-
-def _parts(spec: RunSpec) -> list[RunSpec]:
-    """Return a part per kind of Fisher information that a build needs, since a worker computes one kind only."""
-    fishers = spec.run.config.get("fishers") or [spec.config.fisher]
-    return [replace(spec, config=spec.config.model_copy(update={"fisher": fisher})) for fisher in fishers]
 
 
 def _read_history(store: Store, spec: RunSpec) -> History:

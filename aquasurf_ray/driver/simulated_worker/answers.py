@@ -120,7 +120,10 @@ class Answers:
         self._positions |= {name: i for i, name in enumerate(self._benchmark.functions)}
 
     def training(self, job: TrainingJob) -> TrainingResult:
-        """Return a training's result, with its curve up to the epoch in which the job's rule ended it."""
+        """Return a training's result, with its curve up to the epoch in which the job's rule ended it.
+
+        A benchmark is of one recipe, so the answer to another one is the same.
+        """
         row = self._row(job.function)
         column = self._column(row, job.seed)
         score = float(self._benchmark.seed_scores[row, column])

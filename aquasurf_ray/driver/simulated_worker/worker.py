@@ -158,7 +158,7 @@ class Marks:
     def begin(self, job: TrainingJob) -> tuple[int, int]:
         """Return the number of this attempt, from 1, and how many epochs are done already."""
         if self._folder is None:
-            return self._next(f"{job.function} {job.seed}"), 0
+            return self._next(f"{job.function} {job.seed} {job.recipe_change}"), 0
         before, _, done = _read(self._file(job)).partition(" ")
         attempt, epochs = int(before or 0) + 1, int(done or 0)
         self.keep(job, attempt, epochs)
@@ -201,7 +201,7 @@ class Marks:
 
     def _file(self, job: TrainingJob) -> Path:
         assert self._folder is not None  # noqa: S101 - callers check that there is a folder
-        return self._folder / f"{job.fingerprint}-{job.seed}.mark"
+        return self._folder / f"{job.fingerprint}-{_file_name(f'{job.seed} {job.recipe_change}')}.mark"
 
 
 def _file_name(what: str) -> str:

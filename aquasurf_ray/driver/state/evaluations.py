@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from aquasurf_ray.store import RequestedEvaluation, Snapshot
+from aquasurf_ray.store import EvaluationRequest, RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.runs import Origin
 
 FINAL = frozenset({"done", "diverged"})
@@ -20,7 +20,7 @@ OPEN = frozenset({"queued", "running"})
 
 @dataclass(frozen=True)
 class EvaluationState:
-    """One evaluation of the run: its function and seed, its origin, and its state.
+    """One evaluation of the run: its function, seed and change of the recipe, its origin, and its state.
 
     `stopped_early` is the reason if a rule ended the training before its last epoch. `begun` is false while a
     request has only been queued; begun evaluations come before such new entries of the queue. `ours` is true while this
@@ -39,6 +39,12 @@ class EvaluationState:
     begun: bool = False
     ours: bool = False
     reused: bool = False
+    recipe_change: str = ""
+
+    @property
+    def request(self) -> EvaluationRequest:
+        """The request that claims it, without a reason."""
+        return EvaluationRequest(self.function_id, self.seed, self.origin, recipe_change=self.recipe_change)
 
     @property
     def elsewhere(self) -> bool:
@@ -210,6 +216,7 @@ def state_of(request: RequestedEvaluation) -> EvaluationState:
         attempts=evaluation.attempts,
         begun=request.origin != "proposal" or evaluation.attempts > 0 or evaluation.started_at is not None,
         reused=request.reused,
+        recipe_change=evaluation.recipe_change,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.tasks import Task, TaskError, load_task
@@ -31,6 +32,7 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
         with _data_folder_set(data_folder(config)):
             loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
             _ = loaded.digest  # builds the network and loads the data, so whatever is wrong with them shows here
+            loaded = with_reference(loaded)
     except TaskError as error:
         raise BadUse(str(error)) from None
     problem = Until.parse(config.until).problem_with(loaded.objective.metric) if config.until else None

@@ -1,9 +1,10 @@
-"""confirm(...): retrain the best functions of a run, and the baselines, with additional seeds.
+"""confirm(...): retrain the best functions of a run, and the baselines, with additional seeds, each at its best rate.
 
 A confirmation is a run of kind "confirm", so it has a lease, can be resumed, and its trainings are ordinary evaluations
 of the task. Its seeds follow the seed with which the functions were selected, and exclude it: scores of that seed are
-biased by the selection. Its functions are chosen when it begins: if the search continues and finds better functions, a
-new confirmation is made.
+biased by the selection. If it tunes the learning rate, or another number of the recipe, winners and baselines get the
+same number of trainings for the choice, with seeds after the judging ones. Its functions are chosen when it begins: if
+the search continues and finds better functions, a new confirmation is made.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task
 from aquasurf_ray.driver.verbs.command import Command
+from aquasurf_ray.recipe_change import UNCHANGED, changes_of
 from aquasurf_ray.store import LeaderboardRow, Run, Store
-from aquasurf_ray.tasks import Task
+from aquasurf_ray.tasks import Task, TaskError
 from aquasurf_ray.workers.actor import Worker
 
 FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
@@ -51,7 +53,9 @@ def confirm(
     Args:
         task: needed only if the run was started from Python with a `Task` that has no import path.
         progress, callbacks: see `search`.
-        **changes: `workers`, and the other conditions of `SearchConfig`; those of the run by default.
+        **changes: `learning_rates=(0.5, 1, 2)` or `tune="weight_decay=0,1e-4"` (each function is judged at its own best
+            one), `rate_seeds`, `judge`, `workers`, and the other conditions of `SearchConfig`; those of the run by
+            default.
 
     Raises:
         BadUse: there is nothing to confirm, or the task has changed.
@@ -89,6 +93,22 @@ def confirm_best(
     return replace(result, confirmation=_confirm(command, store, run, config, top, task, worker).name)
 
 
+def _changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
+    """Return the changes of the recipe that each function is tried with; "" alone if nothing is tuned.
+
+    Raises:
+        BadUse: the recipe has no such field, or refuses a value.
+    """
+    tuned = config.tuned()
+    if tuned is None:
+        return (UNCHANGED,)
+    name = "learning-rates" if config.learning_rates else "tune"
+    try:
+        return changes_of(*tuned, task.recipe)
+    except (TaskError, ValueError) as error:
+        raise BadUse(f"{name}: {error}") from None
+
+
 def check_confirmable(run: Run) -> None:
     """Raise BadUse for a run that cannot have winners to confirm."""
     if STUDY in run.config and "task_digest" not in run.config:
@@ -111,7 +131,8 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store, run).values()
     rows = store.leaderboard(run_id=run.id)
     # A score of a training that was stopped early does not compare with one of a whole training.
-    found = [row for row in rows if row.seed == seed and not row.stopped_early and row.function_id not in baselines]
+    whole = [row for row in rows if row.seed == seed and not row.stopped_early and not row.recipe_change]
+    found = [row for row in whole if row.function_id not in baselines]
     if not found:
         raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score")
     return found[:n]
@@ -128,8 +149,11 @@ def _confirm(
         )
     import_modules(config.modules)
     loaded = loaded_task(task or config.task, config)
-    rows = unique_rows([*(row.function for row in best), *baseline_names(config.baselines), *loaded.baselines])
-    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * config.seeds})
+    baselines = *baseline_names(config.baselines), *loaded.baselines
+    rows = unique_rows([*(row.function for row in best), *baselines])
+    changes = _changes(config, loaded)
+    n_trainings = config.seeds + (len(changes) * config.rate_seeds if len(changes) > 1 else 0)
+    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * n_trainings})
     # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(
@@ -145,6 +169,11 @@ def _confirm(
         "seeds": config.seeds,
         "first_seed": config.training_seed + 1,
     }
+    # Only where they differ from what earlier versions did, so that their confirmations keep their names.
+    if changes != (UNCHANGED,):
+        identity |= {"recipe_changes": list(changes), "rate_seeds": config.rate_seeds}
+    if config.judge != "test":
+        identity["judge"] = config.judge
     name = f"{run.name}-confirm-{digest(identity)[:8]}"
     confirmation = command.find_or_create("confirm", name, config, loaded, identity, rows)
     return command.execute(RunSpec(confirmation, config, loaded, task is None, config.evaluations, worker))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.config import SearchConfig, digest, storage_folder
 from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
 from aquasurf_ray.store.records.runs import RunKind
@@ -29,6 +31,9 @@ def create_run(
     task_id = store.add_task(task.name, task.version, task.digest, task.spec())
     storage = storage_folder(config)
     new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage)
+    # No part of the identity, since neither changes a result; what reads the run needs no task for them.
+    of_task = {"reference": task.reference, "task_baselines": [function_row(text).name for text in task.baselines]}
+    new = replace(new, config={**new.config, **{key: value for key, value in of_task.items() if value}})
     return store.create_run(new, store.add_functions(rows))
 
 

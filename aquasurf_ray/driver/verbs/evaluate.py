@@ -49,15 +49,17 @@ def start_evaluation(
     task: str | Task,
     *,
     seeds: int = EVALUATE_SEEDS,
+    source: str | None = None,
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
 ) -> RunResult:
-    """Carry out `evaluate` with a configuration that is made already."""
+    """Carry out `evaluate` with a configuration that is made already; `source` is the run that the functions are
+    transferred from, if they are: the task's own baselines are trained with them."""
     check_seeds(seeds)
     # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
-    rows = unique_rows(functions)
+    rows = unique_rows([*functions, *(() if source is None else loaded.baselines)])
     config = config.model_copy(update={"evaluations": len(rows) * seeds})
     identity = {
         **config.identity(),
@@ -66,7 +68,8 @@ def start_evaluation(
         "functions": sorted(row.name for row in rows),
         "seeds": seeds,
     }
-    name = config.name or f"evaluate-{digest(identity)[:8]}"
+    kind = "evaluate" if source is None else f"{source}-transfer"
+    name = config.name or f"{kind}-{digest(identity)[:8]}"
     with Command(config, callbacks) as command:
         run = command.find_or_create("evaluate", name, config, loaded, identity, rows)
         return command.execute(RunSpec(run, config, loaded, isinstance(task, str), config.evaluations, worker))

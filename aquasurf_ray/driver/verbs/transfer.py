@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from aquasurf_ray.activations.zoo import baseline_names
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
-from aquasurf_ray.driver.config import store_url
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation
+from aquasurf_ray.analysis.studies.ranking import ranked
+from aquasurf_ray.driver.callbacks.progress import shown_progress
+from aquasurf_ray.driver.config import make_config, store_url
 from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.evaluate import evaluate
+from aquasurf_ray.driver.verbs.arguments import name_of
+from aquasurf_ray.driver.verbs.evaluate import start_evaluation
 from aquasurf_ray.store import LeaderboardRow, Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -57,21 +60,17 @@ def transfer(
         best = [row.function for row in _best(opened, run, top)]
         baselines = baseline_names(run.config.get("baselines", "paper"))
     options = {"modules": modules, "health_gate": "off"} | options
-    return evaluate(
-        [*best, *baselines],
-        to,
-        seeds=seeds,
-        store=store,
-        progress=progress,
-        callbacks=callbacks,
-        worker=worker,
-        **options,
-    )
+    config = make_config({"task": name_of(to), "store": store, **options})
+    functions = [*best, *baselines]
+    with shown_progress(progress) as shown:
+        session = (*callbacks, *shown)
+        return start_evaluation(config, functions, to, seeds=seeds, source=source, callbacks=session, worker=worker)
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     baselines = baseline_ids(store, run).values()
-    rows = [row for row in store.leaderboard(run_id=run.id) if row.function_id not in baselines]
+    board = ranked(store.leaderboard(run_id=run.id), latest_confirmation(store, run))
+    rows = [row for row in board if row.function_id not in baselines]
     # Reversed, so that of several seeds of a function the best row is the last to be written, and stays.
     by_function = {row.function_id: row for row in reversed(rows) if not row.stopped_early}
     if not by_function:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
@@ -25,6 +26,7 @@ from aquasurf_ray.tasks.replacement.hugging_face import (
 from aquasurf_ray.tasks.replacement.places import Only
 from aquasurf_ray.tasks.replacement.replace import (
     Replacement,
+    activations_of,
     calls_beyond,
     replace_found,
     replace_known,
@@ -117,6 +119,15 @@ class ModelNetwork:
                 return replace_found(self._model(), nn.Identity, self.only, torch.zeros(2, *shape, dtype=torch.int64))
             except ModelFails:
                 raise error from None
+
+    def own_activation(self) -> Callable[[Tensor], Tensor] | None:
+        """Return the activation that the model has in most places, a module or a function; None if it is in code that
+        is rewritten as a whole. Call it after `find_calls`, which finds those that the model's code calls."""
+        with torch.random.fork_rng(devices=[]):
+            found = activations_of(self._model(), self.only, self.replacement.calls)
+        # Modules with the same settings have the same text, and functions are the same object.
+        texts = Counter(map(repr, found))
+        return next((each for each in found if repr(each) == texts.most_common(1)[0][0]), None)
 
     @property
     def is_gated(self) -> bool:

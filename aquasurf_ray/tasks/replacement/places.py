@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import import_module
 
-from torch import nn
+from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.replacement.activation_kinds import (
@@ -38,7 +38,7 @@ REWRITTEN = {
 class Place:
     """The place of an activation; `put` sets a new one there. Places with the same `key` share one.
 
-    `reason` is why it stays unless `only` names it.
+    `reason` is why it stays unless `only` names it; `function` is the attribute that is a function.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Place:
     put: Callable[[nn.Module], None]
     module: nn.Module | None = None
     reason: str | None = None
+    function: Callable[[Tensor], Tensor] | None = None
 
 
 class Selection:
@@ -86,7 +87,9 @@ def places_of(parent: nn.Module, selection: Selection, prefix: str = "") -> Iter
         if is_function(value, ACTIVATION_CALLS | GATE_CALLS):
             is_gate = is_function(value, GATE_CALLS) and not is_gated_feed_forward(parent)
             reason = f"gate: {called_name(value)}" if is_gate else None
-            yield Place(f"{prefix}{attribute}", (id(parent), attribute), _putter(parent, attribute), None, reason)
+            yield Place(
+                f"{prefix}{attribute}", (id(parent), attribute), _putter(parent, attribute), None, reason, value
+            )
     # Not `named_children`, which leaves out the second place of a module that is used twice.
     for attribute, child in parent._modules.items():
         name = f"{prefix}{attribute}"

@@ -10,11 +10,12 @@ requested one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, form_of
@@ -119,6 +120,19 @@ def replace_found(
     new += replace_calls(model, sites, make)
     report = replace(report, replaced=(*report.replaced, *(site.name for site in sites)), calls=tuple(sites))
     return _with_remaining(model, inputs, report, new, may_stay=selection.given or not strict)
+
+
+def activations_of(
+    model: nn.Module, only: Only = None, calls: Sequence[CallSite] = ()
+) -> list[nn.Module | Callable[[Tensor], Tensor]]:
+    """Return what `replace_known` would replace: modules, and functions where a block has or calls these."""
+    chosen, _ = _chosen(model, Selection(only))
+    places = [place.module if place.module is not None else place.function for place in chosen]
+    called = [
+        model.get_submodule(site.module) if site.function is None else getattr(functional, site.function, None)
+        for site in calls
+    ]
+    return [each for each in (*places, *called) if each is not None]
 
 
 def factory_of(activation: ActivationFactory | str) -> ActivationFactory:

@@ -90,8 +90,8 @@ def test_every_picture_is_drawn_and_nothing_is_asked_of_the_network(opened, file
 
 def test_confirmed_means_stand_in_the_rows_of_their_functions(opened, file):
     found = opened(file)
-    assert found.locator("#confirmed-0 .ytick").count() == 2
-    assert found.locator("#confirmed-0 .errorbar").count() == 2
+    assert found.locator("#confirmed-0 .ytick").count() == 3
+    assert found.locator("#confirmed-0 .errorbar").count() == 3
     names = found.locator("#confirmed-0 .ytick").all_text_contents()
     assert all("(" in name for name in names)
 

@@ -57,6 +57,8 @@ def test_the_comparison_is_scipys_paired_t_test():
     found = paired_difference(scores, reference)
     assert found.gain == pytest.approx((scores - reference).mean())
     assert found.p_value == pytest.approx(stats.ttest_rel(scores, reference).pvalue)
+    interval = stats.ttest_rel(scores, reference).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_pairing_takes_out_what_a_seed_does_to_both():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recorder import Recorder
 from scipy import stats
-from scripted_worker import ScriptedWorker, score_of
+from scripted_worker import ScriptedWorker, score_of, score_with
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
@@ -152,3 +152,27 @@ def spoil(store, name, seed):
     claim = store.claim(lease, function.id, seed, "proposal")
     store.record_result(lease, claim.evaluation_id, EvaluationResult("diverged", reason="loss is NaN"))
     store.release_lease(lease, "finished")
+
+
+def test_what_the_recipe_refuses_is_refused_before_anything_is_trained(here):
+    with pytest.raises(BadUse, match="tune: 'optimizer' is no numeric field of the recipe; these are: epochs"):
+        confirmed(here, tune="optimizer=1")
+    with pytest.raises(BadUse, match="learning-rates: learning_rate must be positive and finite, got -"):
+        confirmed(here, learning_rates=(-1, 1))
+
+
+def test_the_split_that_judges_is_another_confirmation_of_the_same_trainings(here):
+    first = confirmed(here, top=2, seeds=2, learning_rates="1,2", rate_seeds=1)
+    assert (first.evaluations, first.budget) == (10 * (2 + 2), 10 * (2 + 2))
+    again = confirmed(here, top=2, seeds=2, learning_rates="1,2", rate_seeds=1, judge="validation")
+    assert again.name != first.name
+    assert again.reused == again.evaluations == first.evaluations
+    with Store.open(here) as store:
+        judges = [read_confirmation(store, name).judge for name in (first.name, again.name)]
+        found = read_confirmation(store, first.name)
+    assert judges == ["test", "validation"]
+    for function in found.functions:
+        tried = {change: score_with(function.function, change, 3) for change in ("", "learning_rate*2")}
+        assert function.recipe_change == max(tried, key=tried.get)
+        judged = [score_with(function.function, function.recipe_change, seed) for seed in (1, 2)]
+        assert function.test.mean == pytest.approx(np.mean(judged))

@@ -232,3 +232,25 @@ def test_what_another_holds_is_still_held(old_url, clock):
         )
         with pytest.raises(RunHeld, match="held by h pid 1"):
             store.acquire_lease(store.run("old").id, this_process())
+
+
+def test_an_evaluation_of_an_older_store_gets_others_with_changes_of_the_recipe(old_url):
+    """The unique constraint and its index have the new column, and the database's own check finds nothing wrong."""
+    Store.open(old_url).close()
+    database = Database(parse_url(old_url), SystemClock(), 10)
+    columns = "task_id, function_id, seed, status, attempts, created_at"
+    row = f"1, 1, 0, 'queued', 0, '{NOW}'"
+    database.write(
+        lambda c: c.exec_driver_sql(
+            f"INSERT INTO evaluations ({columns}, recipe_change) VALUES ({row}, 'learning_rate*2')"
+        )
+    )
+    for same in (f"({columns}) VALUES ({row})", f"({columns}, recipe_change) VALUES ({row}, 'learning_rate*2')"):
+        with pytest.raises(StoreError, match=r"(?i)unique constraint"):
+            database.write(lambda c, same=same: c.exec_driver_sql(f"INSERT INTO evaluations {same}"))
+    changes = "SELECT recipe_change FROM evaluations WHERE task_id = 1 AND function_id = 1 AND seed = 0 ORDER BY id"
+    assert database.read(lambda c: c.exec_driver_sql(changes).scalars().all()) == ["", "learning_rate*2"]
+    if parse_url(old_url).kind == "sqlite":
+        assert database.read(lambda c: c.exec_driver_sql("PRAGMA integrity_check").scalars().all()) == ["ok"]
+        assert database.read(lambda c: c.exec_driver_sql("PRAGMA foreign_key_check").all()) == []
+    database.close()

@@ -46,7 +46,7 @@ def test_types_do_not_depend_on_what_is_there(store):
 
 def test_filters(store):
     assert set(store.evaluations(status="done", run=NAME)["status"]) == {"done"}
-    assert len(store.evaluations(task="digits")) == len(store.evaluations()) == len(store.evaluations(run=NAME)) + 4
+    assert len(store.evaluations(task="digits")) == len(store.evaluations()) == len(store.evaluations(run=NAME)) + 15
     store.add_task("idle", "1", "idle", {})
     assert store.evaluations(task="idle").empty
     with pytest.raises(RunNotFound, match="no run is named 'x'"):

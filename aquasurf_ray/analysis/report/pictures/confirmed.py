@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Intervals, Panel, Points
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.verdict import verdict
 
 SHOWN = 20
 
 
 def confirmed(findings: Findings) -> Chart | None:
-    """Draw the means over the other seeds with their 95% intervals, and the score that a function was selected by."""
+    """Draw the means with their 95% intervals, and the score that a function was selected by.
+
+    They are those of the run's confirmation, on the split that judges; without one, of all seeds but the function's
+    own, on the validation split.
+    """
+    if findings.confirmation is not None:
+        return _of_confirmation(findings, findings.confirmation)
     found = {
         row: mean
         for row in findings.winners
@@ -20,23 +30,50 @@ def confirmed(findings: Findings) -> Chart | None:
     }
     if not found:
         return None
-    rows = sorted(found, key=lambda row: _mean(found[row]))[-SHOWN:]  # the best on top
-    means = np.array([findings.value(found[row].mean) for row in rows])
-    ends = np.array([_interval(findings, found[row]) for row in rows])
-    names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
-    selected = np.array([findings.value(row.score) for row in rows])
-    marks = (
-        Points("score at selection", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
-        Intervals("mean over other seeds, 95% interval", names, means, ends[:, 0], ends[:, 1]),
-    )
-    best = rows[-1]
+    best, *_ = sorted(found, key=lambda row: -_mean(found[row]))
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
         f"{best.function} with {findings.value(found[best].mean):.4f}, down from {findings.value(best.score):.4f} at "
         f"selection.{_fickle(findings)}"
     )
-    panel = Panel(marks, Axis(findings.metric_name), Axis())
+    rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
+    return _chart(findings, rows, findings.metric_name, words)
+
+
+def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
+    means = [(each, found.judged(each)) for each in found.functions]
+    rows = [_Row(each.function, each.baseline, each.selected, mean) for each, mean in means if mean.mean is not None]
+    if not rows:
+        return None
+    lost = len(means) - len(rows)
+    n, split = len(found.seeds), found.judge
+    words = (
+        f"{verdict(found).sentence}. Means over {n} seed{'s' * (n != 1)} on the {split} split, with 95% intervals; the "
+        f"score at selection is that of one seed on the validation split.{f' {lost} more diverged.' if lost else ''}"
+    )
+    prefix = "test" if split == "test" else "val"
+    return _chart(findings, rows, f"{prefix}_{found.metric.name}", words)
+
+
+class _Row(NamedTuple):
+    function: str
+    baseline: bool
+    selected: float | None
+    mean: SeedMean
+
+
+def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Chart:
+    rows = sorted(found, key=lambda row: _mean(row.mean))[-SHOWN:]  # the best on top
+    means = np.array([findings.value(row.mean.mean) for row in rows])
+    ends = np.array([_interval(findings, row.mean) for row in rows])
+    names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
+    selected = np.array([findings.value(row.selected) for row in rows])
+    marks = (
+        Points("score at selection", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
+        Intervals("mean, 95% interval", names, means, ends[:, 0], ends[:, 1]),
+    )
+    panel = Panel(marks, Axis(axis), Axis())
     return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
 
 

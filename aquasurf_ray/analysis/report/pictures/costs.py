@@ -9,15 +9,24 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, Mark, Panel, Points
 from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.ranking import confirmed_means
+from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.store.verbs.queries import front
 
 
 def costs(findings: Findings) -> Chart | None:
-    """Draw score against step time, for completed trainings of functions with a measured cost."""
-    rows = [row for row in findings.board if row.time_ratio is not None and row.stopped_early is None]
+    """Draw score against step time, for completed trainings of functions with a measured cost.
+
+    After a confirmation, scores are those of the split that judged: confirmed means, of which the front is, and for all
+    other functions the score of their single training.
+    """
+    rows = _judged(
+        [row for row in findings.board if row.time_ratio is not None and row.stopped_early is None], findings
+    )
     if not rows:
         return None
-    best = front(rows)
+    confirmed = confirmed_means(findings.confirmation)
+    best = front([row for row in rows if row.function in confirmed] or rows)
     scores = np.array([row.score for row in rows])
     # One function that barely trained would squeeze all others into a line at the top.
     floor = lowest_shown(scores)
@@ -37,11 +46,26 @@ def costs(findings: Findings) -> Chart | None:
     edge = on_the_edge(scores, "drawn at its edge")
     shown = [f"{r.function} {findings.value(r.score):.4f} at {r.time_ratio:.2f} times ReLU" for r in best[:5]]
     words = (
-        f"{len(rows)} trainings{edge}. No function beats the {_functions(len(best))} on the Pareto front in both score "
-        f"and cost: {'; '.join(shown)}."
+        f"{len(rows)} trainings{edge}. No {'confirmed ' if confirmed else ''}function beats the "
+        f"{_functions(len(best))} on the Pareto front in both score and cost: {'; '.join(shown)}."
     )
-    axes = Axis("training-step time relative to ReLU"), Axis(findings.metric_name)
+    axes = Axis("training-step time relative to ReLU"), Axis(_axis(findings))
     return Chart("cost", "Score vs. cost", words, (Panel(tuple(marks), *axes),))
+
+
+def _judged(rows: list[LeaderboardRow], findings: Findings) -> list[LeaderboardRow]:
+    found = findings.confirmation
+    if found is None:
+        return rows
+    means = confirmed_means(found)
+    single = {row.function: row.test_score if found.judge == "test" else row.score for row in reversed(rows)}
+    scores = [(row, means.get(row.function, single[row.function])) for row in rows]
+    return [replace(row, score=score) for row, score in scores if score is not None]
+
+
+def _axis(findings: Findings) -> str:
+    judged_on_test = findings.confirmation is not None and findings.confirmation.judge == "test"
+    return f"{'test' if judged_on_test else 'val'}_{findings.task.metric.name}"
 
 
 def _functions(n: int) -> str:

@@ -14,6 +14,7 @@ from aquasurf_ray.analysis.report.pictures.learning import learning
 from aquasurf_ray.analysis.report.pictures.maps import maps
 from aquasurf_ray.analysis.report.pictures.predictions import predictions
 from aquasurf_ray.analysis.report.pictures.progress import progress
+from aquasurf_ray.analysis.report.pictures.rates import rates
 from aquasurf_ray.analysis.report.pictures.spectra import spectra
 from aquasurf_ray.analysis.report.pictures.usage import usage
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -23,6 +24,7 @@ KINDS: dict[str, Callable[[Findings], Chart | None]] = {
     "map": maps,
     "functions": functions,
     "confirmed": confirmed,
+    "rates": rates,
     "cost": costs,
     "learning": learning,
     "learned": learned,

@@ -1,0 +1,55 @@
+"""The score of the confirmed functions over the learning rate: is a lead one of the function, or of its rate?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.verdict import plain, short
+from aquasurf_ray.recipe_change import LEARNING_RATE
+
+WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
+
+
+def rates(findings: Findings) -> Chart | None:
+    """Draw the mean over the choosing seeds against what was tuned, for the best winners and the reference."""
+    found = findings.confirmation
+    if found is None or not found.is_tuned:
+        return None
+    winners = [each for each in found.functions if not each.baseline][:WINNERS]
+    reference = next(each for each in found.functions if each.function == found.reference)
+    is_rate = found.tuning.field == LEARNING_RATE
+    marks: list[Mark] = []
+    for colour, function in enumerate((reference, *winners)):
+        x, y = _curve(found, function, is_rate)
+        dash: Dash = "dash" if function is reference else "solid"
+        name = f"{_name(function, reference)}{' (reference)' if function is reference else ''}"
+        marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
+        marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
+    title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
+    n = len(found.tuning.seeds)
+    best = [f"{_name(each, reference)} is best at {_rate(each)}" for each in (reference, *winners)]
+    words = (
+        f"Mean over {n} seed{'s' * (n != 1)} that chose each function's "
+        f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged."
+    )
+    panel = Panel(tuple(marks), Axis(title), Axis(f"val_{found.metric.name}"))
+    return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
+
+
+def _curve(found: Confirmation, function: ConfirmedFunction, is_rate: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return what was tuned, ascending, and the means; NaN where a training diverged."""
+    known = [(found.tuning.value(change), found.metric.value(mean.mean)) for change, mean in function.tried.items()]
+    points = sorted((value, np.nan if mean is None else mean) for value, mean in known if value is not None)
+    x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    return np.log2(x) if is_rate else x, y
+
+
+def _rate(function: ConfirmedFunction) -> str:
+    return "the recipe's own" if function.rate is None else f"{function.rate:g}"
+
+
+def _name(function: ConfirmedFunction, reference: ConfirmedFunction) -> str:
+    return short(function.function) if function is reference else plain(function.function)

@@ -1,0 +1,60 @@
+"""The order of a run's functions after a confirmation: by what they keep with seeds that they were not selected on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
+from aquasurf_ray.store import LeaderboardRow
+from aquasurf_ray.store.verbs.queries import front
+
+
+def ranked(rows: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> list[LeaderboardRow]:
+    """Return the rows of a leaderboard, which is in the order of scores, ranked by the means of a confirmation.
+
+    First come the confirmed winners, and the baselines that are as good as the last of these, by their means. The
+    others follow by their scores, which nothing has confirmed, baselines by their means.
+    """
+    means = confirmed_means(confirmation)
+    if confirmation is None or not means:
+        return list(rows)
+    winners = [each.function for each in confirmation.functions if not each.baseline]
+    last = min((means[name] for name in winners if name in means), default=math.inf)
+
+    def place(row: LeaderboardRow) -> tuple[bool, float]:
+        mean = means.get(row.function)
+        return mean is None or mean < last, -(row.score if mean is None else mean)
+
+    return [replace(row, rank=rank) for rank, row in enumerate(sorted(rows, key=place), start=1)]
+
+
+def confirmed_mean(
+    row: LeaderboardRow, confirmation: Confirmation | None, seed_scores: Mapping[int, Mapping[int, float | None]]
+) -> SeedMean:
+    """Return the mean of a function in the confirmation, on the split that judges; without a confirmation, that over
+    all seeds but the row's own, from `seed_scores` by function and seed."""
+    if confirmation is None:
+        return other_seeds(seed_scores.get(row.function_id, {}), row.seed)
+    found = (each for each in confirmation.functions if each.function == row.function)
+    return next((confirmation.judged(each) for each in found), other_seeds({}, row.seed))
+
+
+def confirmed_means(confirmation: Confirmation | None) -> dict[str, float]:
+    """Return the means on the split that judges, by function; those of functions that diverged are left out."""
+    if confirmation is None:
+        return {}
+    means = {each.function: confirmation.judged(each).mean for each in confirmation.functions}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def confirmed_front(rows: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> list[LeaderboardRow]:
+    """Return the Pareto front of score against step time; after a confirmation, of the confirmed functions' means."""
+    means = confirmed_means(confirmation)
+    if not means:
+        return front(rows)
+    order = {row.evaluation_id: row for row in ranked(rows, confirmation)}
+    judged = [replace(row, score=means[row.function]) for row in order.values() if row.function in means]
+    return [order[row.evaluation_id] for row in front(judged)]

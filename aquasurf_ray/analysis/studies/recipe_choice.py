@@ -1,0 +1,80 @@
+"""Each function's own recipe: the change of it that trains best, chosen on seeds that judge nothing.
+
+Every function of a confirmation, baselines included, is trained with every change and every choosing seed, so that none
+has more tries than another. The choice is by the mean validation score. A change with which a training diverged is
+chosen only if all have that; of equal ones, the one that was given first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aquasurf_ray.analysis.studies.confirmation import SeedMean, seed_mean
+from aquasurf_ray.recipe_change import LEARNING_RATE, RecipeChange
+from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Run
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a confirmation chooses from, as its run has it: changes of the recipe, and choosing seeds.
+
+    A confirmation that tunes nothing has one change, none, and no seeds to choose with.
+    """
+
+    changes: tuple[str, ...]
+    seeds: range
+
+    @classmethod
+    def of(cls, run: Run) -> Tuning:
+        """Return the tuning of a run of kind confirm. Its choosing seeds follow the judging ones."""
+        changes = tuple(run.config.get("recipe_changes") or ("",))
+        first = int(run.config.get("first_seed", 0)) + int(run.config["seeds"])
+        return cls(changes, range(first, first + (int(run.config["rate_seeds"]) if len(changes) > 1 else 0)))
+
+    @property
+    def field(self) -> str | None:
+        """The field of the recipe that is tuned; None if no training has a change."""
+        return next((change.field for text in self.changes if (change := RecipeChange.parse(text)) is not None), None)
+
+    def value(self, change: str) -> float | None:
+        """Return the factor on the learning rate; or the value of another field, None for the recipe's own."""
+        found = RecipeChange.parse(change)
+        return found.value if found is not None else 1.0 if self.field == LEARNING_RATE else None
+
+    def is_complete(self, requests: Iterable[RequestedEvaluation], function_ids: Collection[int]) -> bool:
+        """Return whether every function has a result with every change and every choosing seed."""
+        done = {each.evaluation.key for each in requests if each.evaluation.finished}
+        wanted = {(i, seed, change) for i in function_ids for seed in self.seeds for change in self.changes}
+        return wanted <= done
+
+    def tried(
+        self, requests: Iterable[RequestedEvaluation], function_ids: Sequence[int]
+    ) -> dict[int, dict[str, SeedMean]]:
+        """Return the means over the choosing seeds, by function and change. What is not trained yet counts as NaN."""
+        shape = len(self.changes), len(self.seeds)
+        scores = {number: np.full(shape, np.nan) for number in function_ids}
+        for each in requests:
+            place = self._place(each.evaluation)
+            if place is not None and each.evaluation.function_id in scores and each.evaluation.score is not None:
+                scores[each.evaluation.function_id][place] = each.evaluation.score
+        return {
+            number: {change: seed_mean(row) for change, row in zip(self.changes, table, strict=True)}
+            for number, table in scores.items()
+        }
+
+    def chosen(self, requests: Iterable[RequestedEvaluation], function_ids: Sequence[int]) -> dict[int, str]:
+        """Return the change of the recipe that each function is judged with."""
+        tried = self.tried(requests, function_ids)
+        return {number: max(self.changes, key=lambda change: _merit(means[change])) for number, means in tried.items()}
+
+    def _place(self, evaluation: EvaluationRecord) -> tuple[int, int] | None:
+        if evaluation.seed not in self.seeds or evaluation.recipe_change not in self.changes:
+            return None
+        return self.changes.index(evaluation.recipe_change), self.seeds.index(evaluation.seed)
+
+
+def _merit(mean: SeedMean) -> float:
+    return -np.inf if mean.mean is None else mean.mean

@@ -1,0 +1,49 @@
+"""The reference of a task: the function that a search has to beat, first among its baselines.
+
+That is `Task.reference`, or else the activation that the user's own network has, as an expression, or else ReLU.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from aquasurf_ray.activations import fingerprint
+from aquasurf_ray.activations.recognition import own_expression
+from aquasurf_ray.baselines import BASELINES, REFERENCE
+from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+
+def with_reference(task: Task) -> Task:
+    """Return the task with its reference, if that is another function than ReLU, as one of its baselines.
+
+    The task's digest, which finds the activations that the network's code calls, has been computed before.
+
+    Raises:
+        BadUse: `Task.reference` is not an expression.
+    """
+    text = task.reference or _own(task)
+    if text is None:
+        return task
+    row = function_row(text)
+    # The paper's baselines have their names in every store, whatever they are called here.
+    known = {fingerprint(name): name for name in BASELINES}
+    function = known.get(row.fingerprint, row.name)
+    return task if function == REFERENCE else task.with_reference(function)
+
+
+def _own(task: Task) -> str | None:
+    find = getattr(task.network, "own_activation", None)
+    own = find() if find is not None else None
+    if own is None:
+        return None
+    found = own_expression(own)
+    if found is None:
+        logger.warning(
+            "the network's own activation %s is no function of single numbers, or has parameters of its own, so gains "
+            "are over ReLU; name another reference with Task(reference=...)",
+            own,
+        )
+    return found

@@ -1,0 +1,58 @@
+"""Modules and functions are recognised by their values, as expressions that compute the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations.recognition import recognised
+
+
+class OwnModule(nn.Module):
+    """Somebody's own swish, and its number."""
+
+    def __init__(self, slope=1.5):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.slope * x)
+
+
+class Unheard(nn.Module):
+    def forward(self, x):
+        return torch.cos(3 * x) * x**3
+
+
+KNOWN = [
+    (nn.ReLU(inplace=True), "relu(x)"), (nn.SiLU(), "swish(x)"), (nn.GELU(), "gelu(x)"), (nn.Tanh(), "tanh(x)"),
+    (functional.softplus, "softplus(x)"), (functional.gelu, "gelu(x)"), (nn.Mish(), "mish(x)"),
+    (nn.LeakyReLU(0.1), "add(relu(x),mul(0.1,min(x,0)))"), (OwnModule(), "mul(x,sigmoid(mul(1.5,x)))"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "text"), KNOWN, ids=[text for _, text in KNOWN])
+def test_a_known_function_has_its_expression(function, text):
+    assert recognised(function) == text
+
+
+MODULES = [nn.ELU(0.5), nn.LeakyReLU(0.2), nn.Hardtanh(-2.0, 0.5), nn.GELU("tanh"), nn.PReLU(), nn.ReLU6()]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=repr)
+def test_the_expression_computes_what_the_module_computes(module):
+    x = torch.linspace(-9, 9, 301)
+    text = recognised(module)
+    assert text is not None
+    torch.testing.assert_close(Activation(text)(x), module(x).detach(), atol=1e-5, rtol=1e-5)
+
+
+UNKNOWN = {"own": Unheard(), "sum": lambda x: x.sum(), "part": lambda x: x[:3], "layer": nn.Linear(3, 3)}
+
+
+@pytest.mark.parametrize("function", UNKNOWN.values(), ids=UNKNOWN.keys())
+def test_what_no_expression_computes_is_unknown(function):
+    assert recognised(function) is None

@@ -1,0 +1,160 @@
+"""The sentence on a confirmation in each of its cases, with differences and intervals from SciPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from aquasurf_ray.analysis.studies.confirmation import (
+    PairedDifference,
+    Shrinkage,
+    paired_difference,
+    seed_mean,
+    with_holm,
+)
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
+from aquasurf_ray.analysis.studies.ranking import confirmed_front, ranked
+from aquasurf_ray.analysis.studies.recipe_choice import Tuning
+from aquasurf_ray.analysis.studies.verdict import at_the_edge, difference_text, short, verdict
+from aquasurf_ray.store import LeaderboardRow, TaskMetric
+
+RATES = Tuning(("learning_rate*0.5", "", "learning_rate*2"), range(6, 8))
+NONE = PairedDifference(None, None)
+NOISE = np.array([0.0, 0.002, -0.002, 0.001, -0.001])
+WOBBLE = np.array([0.001, -0.001, 0.002, 0.0, -0.002])
+
+
+def confirmation(winners, baselines, *, tuning=RATES, metric=None, judge="test", reference="relu(x)"):
+    """The confirmation of functions with these scores by seed, as `read_confirmation` makes it."""
+    rows = {**winners, **baselines}
+    means = {name: np.mean(baselines[name]) for name in baselines}
+    best = max(means, key=means.get)
+
+    def compared(to):
+        found = {name: paired_difference(scores, rows[to]) for name, scores in rows.items()}
+        return found | dict(zip(winners, with_holm([found[name] for name in winners]), strict=True))
+
+    over, over_best, over_relu = compared(reference), compared(best), compared("relu(x)")
+    functions = [
+        ConfirmedFunction(
+            function=name,
+            baseline=name in baselines,
+            selected=0.9,
+            confirmed=seed_mean(scores + 0.1),
+            test=seed_mean(scores),
+            against_reference=over[name],
+            against_best_baseline=over_best[name],
+            against_relu=over_relu[name],
+            shrinkage=Shrinkage(None, None),
+            recipe_change=tuning.changes[-1],
+            rate=tuning.value(tuning.changes[-1]),
+        )
+        for name, scores in rows.items()
+    ]
+    functions.sort(key=lambda each: (each.baseline, -(each.test.mean or -1)))
+    seeds = tuple(range(1, len(next(iter(rows.values()))) + 1))
+    return Confirmation("c", "one", seeds, metric or TaskMetric(), tuple(functions), judge, reference, best, tuning)
+
+
+def test_a_function_that_beats_relu_is_named_with_its_gain_and_interval():
+    winner, relu = 0.812 + WOBBLE, 0.8 + NOISE
+    found = confirmation({"mul(sigmoid(x),elu(x))": winner}, {"relu(x)": relu})
+    test = stats.ttest_rel(winner, relu)
+    low, high = test.confidence_interval(0.95)
+    assert test.pvalue < 0.05
+    assert verdict(found).function == "mul(sigmoid(x),elu(x))"
+    assert verdict(found).sentence == (
+        f"mul(sigmoid(x),elu(x)) beats relu by {100 * np.mean(winner - relu):.1f} points "
+        f"[{100 * low:.1f}, {100 * high:.1f}] at each one's best rate, 5 seeds"
+    )
+
+
+def test_the_best_baseline_is_named_where_it_is_not_the_reference():
+    scores = {"erf(tanh(x))": 0.85 + WOBBLE}
+    beaten = confirmation(scores, {"relu(x)": 0.8 + NOISE, "swish(x)": 0.82 - NOISE})
+    assert "beats relu by 5.0 points" in verdict(beaten).sentence
+    assert ", and the best baseline, swish, by 3.0 points" in verdict(beaten).sentence
+    equal = confirmation(scores, {"relu(x)": 0.8 + NOISE, "swish(x)": 0.85 + NOISE})
+    assert ", but not the best baseline, swish (+0.0 points [" in verdict(equal).sentence
+
+
+def test_that_nothing_beats_the_reference_is_said_with_the_best_and_its_p():
+    worse = confirmation({"erf(tanh(x))": 0.79 + WOBBLE, "cos(x)": 0.7 + WOBBLE}, {"relu(x)": 0.8 + NOISE})
+    assert verdict(worse).function is None
+    assert verdict(worse).sentence.startswith("no function beats relu: the best, erf(tanh(x)), has -1.0 points [")
+    # Of forty functions, the best p-value counts forty times.
+    lucky = {f"mul(x,{i}.5)": 0.80265 + NOISE + WOBBLE for i in range(40)}
+    many = confirmation(lucky, {"relu(x)": 0.8 + NOISE})
+    best = many.functions[0]
+    assert best.against_reference.p_value < 0.05
+    assert best.against_reference.p_holm == pytest.approx(40 * best.against_reference.p_value)
+    assert ", p = " in verdict(many).sentence
+
+
+def test_one_seed_gives_no_verdict():
+    found = confirmation({"erf(tanh(x))": np.array([0.9])}, {"relu(x)": np.array([0.8])})
+    assert verdict(found).sentence.startswith("no verdict on whether a function beats relu: one seed has no interval")
+
+
+def test_conditions_are_part_of_the_sentence():
+    scores = {"erf(tanh(x))": 0.85 + WOBBLE}, {"relu(x)": 0.8 + NOISE}
+    assert verdict(confirmation(*scores, tuning=Tuning(("",), range(6, 6)))).sentence.endswith(
+        "at the task's own rate, 5 seeds"
+    )
+    decay = Tuning(("weight_decay=0", ""), range(6, 8))
+    said = verdict(confirmation(*scores, tuning=decay, judge="validation")).sentence
+    assert said.endswith("at each one's best weight_decay, 5 seeds, on the validation split")
+
+
+def test_a_difference_of_accuracies_stays_within_one_and_others_keep_their_unit():
+    wide = PairedDifference(0.5, 0.5, low=-3.0, high=4.0)
+    assert difference_text(TaskMetric(), wide) == "50.0 points [-100.0, 100.0]"
+    assert difference_text(TaskMetric("rmse", False), wide, signed=True) == "+0.5 rmse [-3, 4]"
+
+
+def test_names_are_those_that_people_use():
+    assert [short(name) for name in ("relu(x)", "mul(x,sigmoid(mul(1.702,x)))", "cos(sin(x))")] == [
+        "relu",
+        "quick_gelu",
+        "cos(sin(x))",
+    ]
+
+
+def test_a_rate_at_the_edge_is_said():
+    found = confirmation({"erf(tanh(x))": 0.85 + WOBBLE}, {"relu(x)": 0.8 + NOISE})
+    (said,) = at_the_edge(found)
+    assert said == (
+        "At the edge of what was tried: relu is best at 2 and erf(tanh(x)) is best at 2; "
+        "try more with --learning-rates."
+    )
+    inside = tuple(replace(each, rate=1.0) for each in found.functions)
+    assert at_the_edge(replace(found, functions=inside)) == []
+
+
+def row(function, rank, score, time_ratio=1.0, baseline=False):
+    return LeaderboardRow(
+        rank=rank, function_id=rank, function=function, baseline=baseline, score=score, seed=0, seconds=1.0,
+        device="cpu", precision="float32", time_ratio=time_ratio, memory_ratio=None, reused=False, evaluation_id=rank,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def board():
+    names = [("lucky(x)", 0.9, 1.0), ("cos(x)", 0.88, 1.5), ("erf(x)", 0.87, 2.0), ("sin(x)", 0.86, 0.9)]
+    rows = [row(name, rank, score, ratio) for rank, (name, score, ratio) in enumerate(names, start=1)]
+    return [*rows, row("relu(x)", 5, 0.85, 1.0, baseline=True), row("tanh(x)", 6, 0.3, 1.0, baseline=True)]
+
+
+def test_functions_are_ranked_by_what_they_keep(board):
+    winners = {"lucky(x)": 0.7 + NOISE, "cos(x)": 0.84 + NOISE}
+    found = confirmation(winners, {"relu(x)": 0.8 + NOISE, "tanh(x)": 0.2 + NOISE})
+    names = [each.function for each in ranked(board, found)]
+    assert names == ["cos(x)", "relu(x)", "lucky(x)", "erf(x)", "sin(x)", "tanh(x)"]
+    assert [each.rank for each in ranked(board, found)] == [1, 2, 3, 4, 5, 6]
+    assert ranked(board, None) == board
+    # On the front, confirmed means count: relu is cheaper than cos, and lucky no better than relu.
+    assert [each.function for each in confirmed_front(board, found)] == ["cos(x)", "relu(x)"]
+    assert [each.function for each in confirmed_front(board, None)] == ["lucky(x)", "sin(x)"]

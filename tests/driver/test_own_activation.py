@@ -1,0 +1,133 @@
+"""The function to beat is the network's own, or the one that a task names, and first among its baselines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from aquasurf_ray.activations import Activation, unregister
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name
+from aquasurf_ray.driver.candidates import baseline_rows
+from aquasurf_ray.driver.config import make_config
+from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.own_activation import with_reference
+from aquasurf_ray.driver.verbs.arguments import loaded_task
+from aquasurf_ray.driver.verbs.create_run import create_run
+from aquasurf_ray.store import Store
+from aquasurf_ray.tasks import load_task, network_from
+from aquasurf_ray.workers.actor import Worker
+from aquasurf_ray.workers.messages import TrainingJob, WorkerSettings
+
+
+class Gate(nn.Module):
+    """Somebody's own module, which no list of activations has."""
+
+    def forward(self, x):
+        return x * torch.sigmoid(1.702 * x)
+
+
+class OwnWave(nn.Module):
+    """Works in place, and is no function of the zoo."""
+
+    def forward(self, x):
+        return x.mul_(torch.cos(3 * x))
+
+
+class Learned(OwnWave):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+class Calling(nn.Module):
+    """Calls its activation itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(64, 16), nn.Linear(16, 10)])
+
+    def forward(self, x):
+        return self.layers[1](functional.gelu(self.layers[0](x.flatten(1))))
+
+
+def network(*activations):
+    def make():
+        layers = [layer for each in activations for layer in (nn.Linear(16, 16), each)]
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), *layers, nn.Linear(16, 10))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_task("digits")
+
+
+def reference_of(digits, make, only=None):
+    task = replace(digits, network=network_from(make, only))
+    before = task.digest
+    found = with_reference(task)
+    assert found.digest == before, "the reference changes no result"
+    assert found.reference is None or found.baselines[-1] == found.reference
+    return found.reference
+
+
+def test_the_networks_own_activation_is_the_reference(digits):
+    assert reference_of(digits, network(nn.GELU())) == "gelu(x)"
+    assert reference_of(digits, network(nn.LeakyReLU(0.1))) == "add(relu(x),mul(0.1,min(x,0)))"
+    assert reference_of(digits, Calling) == "gelu(x)"
+    assert reference_of(digits, network(Gate()), Gate) == "mul(x,sigmoid(mul(1.702,x)))"
+
+
+def test_a_baseline_of_the_paper_keeps_its_name_and_relu_needs_none(digits):
+    assert reference_of(digits, network(nn.SiLU())) == "swish(x)"
+    assert reference_of(digits, network(nn.ReLU())) is None
+
+
+def test_of_several_activations_the_most_frequent_counts(digits):
+    assert reference_of(digits, network(nn.Tanh(), nn.GELU(), nn.GELU())) == "gelu(x)"
+
+
+def test_somebodys_own_module_is_an_operator_by_its_name_also_in_workers(digits):
+    assert reference_of(digits, network(OwnWave()), OwnWave) == "own_wave(x)"
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(Activation("own_wave(x)")(x), OwnWave()(x))
+    unregister("own_wave")  # a worker is another process
+    recipe = replace(digits.recipe, epochs=1)
+    task = replace(digits, network=network_from(network(OwnWave()), OwnWave), recipe=recipe)
+    worker = Worker(WorkerSettings(task))
+    worker.ready()
+    assert worker.train(TrainingJob("own_wave(x)", "f", 0)).status == "done"
+    unregister("own_wave")
+
+
+def test_what_no_operator_can_be_is_said_and_relu_stays(digits, caplog):
+    assert reference_of(digits, network(Learned()), Learned) is None
+    assert "the network's own activation Learned() is no function of single numbers, or has parameters" in caplog.text
+
+
+def test_a_task_names_its_reference(digits):
+    named = with_reference(replace(digits, reference="gelu"))
+    assert (named.reference, named.baselines) == ("gelu(x)", (*digits.baselines, "gelu(x)"))
+    assert with_reference(replace(digits, reference="mul(sigmoid(x),x)")).reference == "swish(x)"
+    assert named.digest == digits.digest
+    assert "gelu(x)" in [row.name for row in baseline_rows(named.baselines)]
+    with pytest.raises(BadUse, match="nothing_of_the_kind"):
+        with_reference(replace(digits, reference="nothing_of_the_kind(x)"))
+
+
+def test_a_run_knows_its_reference_and_the_tasks_baselines(digits, tmp_path):
+    config = make_config({"task": "own", "name": "one"})
+    task = loaded_task(replace(digits, name="own", network=network_from(network(nn.GELU()))), config)
+    with Store.open(f"sqlite:///{tmp_path}/runs.db") as store:
+        run = create_run(store, config, task, "search", "one", {"task": "own"}, baseline_rows(task.baselines))
+        assert reference_name(run) == "gelu(x)"
+        assert baseline_ids(store, run)["gelu(x)"] == store.find_function("gelu(x)").id
+        # An identity of before, without a reference, is the same run.
+        plain = replace(task, reference=None, baselines=())
+        again = create_run(store, config, plain, "search", "one", {"task": "own"}, ())
+        assert (again.id, again.created) == (run.id, False)

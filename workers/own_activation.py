@@ -1,0 +1,16 @@
+"""The activation of the user's own network in a worker: the driver may ask for it by name, as a baseline."""
+
+from __future__ import annotations
+
+from aquasurf_ray.activations.recognition import own_expression
+from aquasurf_ray.tasks import Task
+
+
+def register_own_activation(task: Task) -> None:
+    """Make the activation that a task's own network has an operator of this process, if no expression computes it.
+
+    The network has been made once before, on the task's data, so that the activations that its code calls are known.
+    """
+    own_activation = getattr(task.network, "own_activation", None)
+    if own_activation is not None and (own := own_activation()) is not None:
+        own_expression(own)
