@@ -46,7 +46,11 @@ class LazyCommands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
-            self._built[name] = get_command(self.definition(name))
+            definition = self.definition(name)
+            try:
+                self._built[name] = get_command(definition)
+            except KeyError as error:  # which would be taken for an unknown name
+                raise RuntimeError(f"command {name} cannot be built: KeyError {error}") from error
             self._built[name].name = name  # a group of several commands has none
         return self._built[name]
 

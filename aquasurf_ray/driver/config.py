@@ -519,7 +519,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     try:
         values = read_yaml(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise BadUse(f"config file '{path}' cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise BadUse(f"config file '{path}' cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise BadUse(f"config file '{path}' is not YAML: {' '.join(str(error).split())}") from None
@@ -548,7 +550,11 @@ def _first_problem(error: ValidationError) -> str:
         )
     if problem["type"] == "missing":
         return f"'{key}' is missing; add it"
-    return f"{key.replace('_', '-')}: {_lowered(problem['msg'])}, got {problem['input']!r}"
+    message = _lowered(problem["msg"])
+    # Our own messages may name the part that is wrong; Pydantic's never do.
+    named = problem["type"] == "value_error" and ", got " in message
+    got = "" if named else f", got {problem['input']!r}"
+    return f"{key.replace('_', '-')}: {message}{got}"
 
 
 def _lowered(message: str) -> str:

@@ -31,10 +31,10 @@ class Padding:
         counted: booleans (n, ...), which count.
         has_values: the last dimension may hold several values of one position, and not positions.
 
-    >>> padding = Padding(torch.tensor([[True, False], [False, False]]))
+    >>> padding = Padding(torch.tensor([[True, True], [False, False]]))
     >>> best, *_ = padding.guesses((4,))
     >>> [mask.tolist() for mask in best]  # samples first or positions first
-    [[True, False, False, False], [True, False, False, False]]
+    [[True, True, False, False], [True, False, True, False]]
     """
 
     counted: Tensor

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 FROM_MODEL = "the option of the model's setting with this parameter's name"
-METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
+METAVARS = {int: "N", float: "NUMBER", str: "TEXT", bool: "BOOLEAN"}
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML file with these options; flags take precedence over it."),
@@ -147,6 +147,10 @@ def _kind(annotation: Any) -> tuple[Any, str]:
         return _kind(get_args(annotation)[0])
     if origin is Literal:
         return str, "|".join(get_args(annotation))
-    if origin is tuple:
+    if origin in (tuple, list):
         return list[str], "TEXT"
+    if annotation not in METAVARS:
+        raise TypeError(
+            f"no option can be made of a setting of type {annotation}; use one of {', '.join(map(str, METAVARS))}"
+        )
     return annotation, METAVARS[annotation]

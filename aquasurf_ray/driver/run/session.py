@@ -124,7 +124,7 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
                 try:
                     exhausted, leased.end = _run_loop(session, part, leased, history)
                 except TaskAtFault as error:
-                    raise TaskAtFault(f"{error}; once it is mended: {resume_command(store, spec)}") from error
+                    raise TaskAtFault(f"{error}; once it is fixed: {resume_command(store, spec)}") from error
                 if leased.end is not None:
                     break
                 # A build with a gap is no benchmark, but the other kind of Fisher information is still worth computing

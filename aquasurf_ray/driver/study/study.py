@@ -55,7 +55,9 @@ class Study:
         StoreError: the store cannot be used.
 
     Example:
-        >>> study = Study("doctest", direction="maximize", store="sqlite://", evaluations=1, candidates=20)
+        >>> import tempfile
+        >>> store = f"sqlite:///{tempfile.mkdtemp()}/runs.db"
+        >>> study = Study("doctest", direction="maximize", store=store, evaluations=1, candidates=20)
         >>> for trial in study:
         ...     study.tell(trial, 0.5 if trial.function == "tanh(x)" else 0.1)
         >>> study.best_trial.function, len(study.dataframe())

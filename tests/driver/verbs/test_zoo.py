@@ -25,7 +25,7 @@ from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import Store
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = [pytest.mark.usefixtures("ray_here"), pytest.mark.slow]
 
 ZOO = [str(expression) for _, expression in zoo_functions()]
 OWN = "mul(tanh(x),arctan(x))"
