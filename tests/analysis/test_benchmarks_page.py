@@ -15,7 +15,7 @@ PAGE = "docs/benchmarks.md"
 
 
 @pytest.mark.slow
-def test_an_algorithm_of_ones_own_in_ten_lines_is_compared_with_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_custom_algorithm_in_ten_lines_is_compared_with_others(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     for block in blocks(PAGE, "python"):
         exec(block, names)

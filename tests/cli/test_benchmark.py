@@ -120,7 +120,7 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
         (["-o", "absent/curves.png"], "there is no folder 'absent'"),
     ],
 )
-def test_bad_use_is_told_in_two_lines_at_most(monkeypatch, capsys, made_file, options, says):
+def test_bad_use_is_reported_in_two_lines_at_most(monkeypatch, capsys, made_file, options, says):
     monkeypatch.setattr(
         "aquasurf_ray.driver.benchmarks.replay.connected", lambda address: pytest.fail("Ray would start")
     )
@@ -131,7 +131,7 @@ def test_bad_use_is_told_in_two_lines_at_most(monkeypatch, capsys, made_file, op
 
 
 @pytest.mark.parametrize("name", ["act-bench-absent", "absent.parquet"])
-def test_a_benchmark_that_is_not_there_is_told(capsys, name):
+def test_a_benchmark_that_is_not_there_is_reported(capsys, name):
     code, out, err = run(capsys, "benchmark", "replay", name)
     assert (code, out) == (2, "")
     assert f"no benchmark '{name}'" in err

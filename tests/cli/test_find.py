@@ -107,7 +107,7 @@ def test_csv_has_every_column(find):
         ([], "Missing argument 'NAME'"),
     ],
 )
-def test_bad_use_is_told_in_a_line_or_two(find, arguments, says):
+def test_bad_use_is_reported_in_a_line_or_two(find, arguments, says):
     code, out, err = find(*arguments)
     assert (code, out) == (2, "")
     assert says in err

@@ -159,7 +159,7 @@ def test_a_second_time_it_is_known(here, good, capsys):
         (json.dumps({"__import__('os')": entry()}), "unexpected character"),
     ],
 )
-def test_a_bad_file_changes_nothing_and_is_told_in_a_line(here, good, capsys, text, says):
+def test_a_bad_file_changes_nothing_and_is_reported_in_a_line(here, good, capsys, text, says):
     (here / "bad.json").write_text(text)
     code, out, err = run(capsys, "import", "bad.json", *TASK)
     assert (code, out) == (2, "")
@@ -174,7 +174,7 @@ def test_a_bad_file_changes_nothing_and_is_told_in_a_line(here, good, capsys, te
         assert content(here) == before
 
 
-def test_what_is_asked_wrongly_is_told(here, good, capsys):
+def test_a_wrong_request_is_reported(here, good, capsys):
     assert "unknown task 'cnn'; there are: all-cnn-c/cifar10, " in run(capsys, "import", good, "--task", "cnn")[2]
     assert "'absent.json' does not exist" in run(capsys, "import", "absent.json", *TASK)[2]
     assert "is not a regular file" in run(capsys, "import", here, *TASK)[2]
@@ -218,7 +218,7 @@ def test_a_sqlite_database_is_refused_in_one_line(here, capsys):
     assert "is a SQLite database; import reads Act-Bench files (JSON) and Parquet files of this program" in err
 
 
-def test_operators_of_ones_own(here, capsys, monkeypatch):
+def test_custom_operators(here, capsys, monkeypatch):
     monkeypatch.syspath_prepend(here)
     code = "from aquasurf_ray.activations import register_unary\nregister_unary('importbump', lambda x: x * x)\n"
     (here / "import_own.py").write_text(code)

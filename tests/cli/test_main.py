@@ -125,7 +125,7 @@ def run(capsys, *arguments):
         (["search", "digits", "--confirm", "0"], "confirm: input should be greater than or equal to 1, got 0"),
     ],
 )
-def test_bad_use_is_told_in_two_lines_at_most_with_exit_code_2(here, capsys, arguments, says):
+def test_bad_use_is_reported_in_two_lines_at_most_with_exit_code_2(here, capsys, arguments, says):
     code, out, err = run(capsys, *arguments)
     assert code == 2
     assert out == ""
@@ -161,7 +161,7 @@ def test_a_run_that_is_not_there_is_named_with_what_is_close(finished, capsys):
         ([], "run 'one' was not trained here, so its winners cannot be confirmed"),
     ],
 )
-def test_what_cannot_be_confirmed_is_told_with_exit_code_2(finished, capsys, options, says):
+def test_what_cannot_be_confirmed_is_reported_with_exit_code_2(finished, capsys, options, says):
     code, out, err = run(capsys, "confirm", "one", *options)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert says in err
@@ -265,7 +265,7 @@ def run_top(capsys, *options):
     return run(capsys, "top", "one", *options)[1]
 
 
-def test_show_tells_results_and_why_it_was_suggested_in_any_spelling(finished, capsys):
+def test_show_prints_results_and_why_it_was_suggested_in_any_spelling(finished, capsys):
     code, out, _ = run(capsys, "show", " mul( elu(x), sigmoid(x) ) ")
     assert code == 0
     for part in ("mul(sigmoid(x),elu(x))", "0.9500", "predicted", "0.9300, rank 2", "relu(x): 0.9000, 0.250 away"):
@@ -276,7 +276,7 @@ def test_show_tells_results_and_why_it_was_suggested_in_any_spelling(finished, c
     assert document["evaluations"][0]["suggestion"] is None
 
 
-def test_show_tells_of_no_embedding_where_there_was_none(here, capsys):
+def test_show_mentions_no_embedding_where_there_was_none(here, capsys):
     with Store.open("sqlite:///aquasurf.db") as store:
         task = store.add_task("digits", "1", "d" * 32, {"name": "digits"})
         ids = store.add_functions([FunctionRow(n[:1] * 32, n, 1, (n,)) for n in SCORES])

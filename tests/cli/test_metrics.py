@@ -112,7 +112,7 @@ def test_a_front_without_costs_says_why_it_is_empty(wine, capsys):
     assert captured.err == "run 'bare' has no complete training of a function with a measured cost\n"
 
 
-def test_status_tells_the_best_in_the_metric_and_how_many_were_stopped(wine, capsys):
+def test_status_prints_the_best_in_the_metric_and_how_many_were_stopped(wine, capsys):
     document = json.loads(said(capsys, "status", "one", "--json"))
     wanted = {"metric": "rmse", "best": 0.25, "best_score": -0.25, "best_function": "mul(x,tanh(x))"}
     assert {key: document[key] for key in wanted} == wanted
@@ -123,7 +123,7 @@ def test_status_tells_the_best_in_the_metric_and_how_many_were_stopped(wine, cap
     assert (row["metric"], row["best"]) == ("rmse", "0.2500")
 
 
-def test_show_tells_cost_precision_and_every_value_in_the_metric(wine, capsys):
+def test_show_prints_cost_precision_and_every_value_in_the_metric(wine, capsys):
     text = said(capsys, "show", "mul(x,tanh(x))")
     for part in (
         "cost         wine on H100: 1.50 x the step time of ReLU, 1.50 x its activation memory",

@@ -86,7 +86,7 @@ def test_show_takes_a_fingerprint(stored, capsys):
     assert (code, document["function"]) == (0, NAME)
 
 
-def test_show_tells_what_is_stored_where_the_module_is_lost(stored, capsys, tmp_path):
+def test_show_prints_what_is_stored_where_the_module_is_lost(stored, capsys, tmp_path):
     (tmp_path / "cliops.py").unlink()
     code, document, _ = shown(capsys, NAME)
     assert code == 0

@@ -44,7 +44,7 @@ def test_an_example_answers_in_every_format(ask, synthetic_run_url):
     assert len(ask("--example", "runs", "--format", "csv")[1].splitlines()) == 3
 
 
-def test_values_of_ones_own_query(ask):
+def test_values_of_a_custom_query(ask):
     sql = "SELECT name, :x + 1 AS more, :y AS text FROM runs WHERE name = :run"
     out = ask(sql, "--set", f"run={NAME}", "--set", "x=1.5", "--set", "y=a=b", "--json")[1]
     assert json.loads(out) == [{"name": NAME, "more": 2.5, "text": "a=b"}]
@@ -101,7 +101,7 @@ def test_a_snapshot_is_written_and_counted(ask, tmp_path):
         (["SELECT :a", "--set", f"a={2**70}"], "query: "),
     ],
 )
-def test_bad_use_is_told_in_a_line(ask, arguments, says):
+def test_bad_use_is_reported_in_a_line(ask, arguments, says):
     code, out, err = ask(*arguments)
     assert (code, out) == (2, "")
     assert says in err

@@ -36,7 +36,7 @@ def test_a_report_is_written_with_the_maps_of_spectra_and_outputs(url: str, tmp_
     assert "aquasurf search digits" in text
 
 
-def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None:
+def test_a_picture_is_written_and_reported(url: str, tmp_path: Path, capsys) -> None:
     assert main(["plot", NAME, "progress", "-o", str(tmp_path / "p.png"), "--store", url]) == 0
     assert "Best: " in capsys.readouterr().out
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
@@ -57,7 +57,7 @@ def test_a_picture_is_written_and_told(url: str, tmp_path: Path, capsys) -> None
         (["watch", NAME, "--port", "70000"], "65535"),
     ],
 )
-def test_bad_use_is_told_in_a_line_and_leaves_nothing(arguments, said, url, tmp_path, monkeypatch, capsys) -> None:
+def test_bad_use_is_reported_in_a_line_and_leaves_nothing(arguments, said, url, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*arguments, "--store", url]) == 2
     assert said in capsys.readouterr().err

@@ -37,7 +37,7 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-def test_status_tells_the_driver_its_workers_and_why_tries_failed(capsys, held):
+def test_status_prints_the_driver_its_workers_and_why_tries_failed(capsys, held):
     store, lease = held
     store.report(lease, LIVE)
     claim = store.claim(lease, 1, 0, "baseline")
@@ -121,7 +121,7 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_output_that_its_disk_has_no_room_for_is_told_in_a_line(held, form):
+def test_output_that_its_disk_has_no_room_for_is_reported_in_a_line(held, form):
     command = [sys.executable, "-m", "aquasurf_ray", "status", *form]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)

@@ -302,7 +302,7 @@ def test_json_is_one_document(mine, capsys):
         ("wild", "training", "training with mul(sigmoid(x),elu(x)) diverges in its first steps: training loss became"),
     ],
 )
-def test_the_first_thing_that_is_wrong_is_told_in_a_sentence_and_ends_the_check(mine, capsys, name, step, says):
+def test_the_first_thing_that_is_wrong_is_reported_in_a_sentence_and_ends_the_check(mine, capsys, name, step, says):
     code, out, err = run(capsys, "check", f"mytasks:{name}")
     *before, last = out.splitlines()
     assert code == 1
@@ -313,7 +313,7 @@ def test_the_first_thing_that_is_wrong_is_told_in_a_sentence_and_ends_the_check(
 
 
 @pytest.mark.parametrize("name", ["few", "loaders"])
-def test_few_examples_and_loaders_of_ones_own_are_no_problem(mine, capsys, name):
+def test_few_examples_and_custom_loaders_are_no_problem(mine, capsys, name):
     code, out, _ = run(capsys, "check", f"mytasks:{name}")
     assert code == 0, out
     size = {"few": 2, "loaders": 32}[name]
@@ -463,7 +463,7 @@ def test_list_names_every_task(mine, capsys):
     assert [row["task"] for row in json.loads(out)] == registry.task_names()
 
 
-def test_show_tells_network_data_recipe_and_objective(mine, capsys):
+def test_show_prints_network_data_recipe_and_objective(mine, capsys):
     code, out, err = run(capsys, "show", "mytasks:good", "--json")
     document = json.loads(out)
     assert code == 0
@@ -491,7 +491,7 @@ def test_show_tells_network_data_recipe_and_objective(mine, capsys):
     assert document["digest"] in out
 
 
-def test_show_tells_what_was_kept_and_why(mine, capsys):
+def test_show_prints_what_was_kept_and_why(mine, capsys):
     _, out, _ = run(capsys, "show", "mytasks:reporting")
     assert "1 activations are not replaced:\nname    reason\n2.gate  gate: Sigmoid\n" in out
     _, out, _ = run(capsys, "show", "mytasks:reporting", "--json")
@@ -500,7 +500,7 @@ def test_show_tells_what_was_kept_and_why(mine, capsys):
     assert network["replaced"] == ["1", "3", "3.again"], "one module in several places is told as often"
 
 
-def test_show_tells_the_rest_where_the_data_are_missing(mine, capsys):
+def test_show_prints_the_rest_where_the_data_are_missing(mine, capsys):
     code, out, _ = run(capsys, "show", "mytasks:without_data")
     assert code == 0
     assert "no file x.bin in /data; get it with" in out

@@ -32,7 +32,7 @@ def test_a_file_is_written_and_named(tmp_path, capsys) -> None:
         (["swish(x)", "--form", "fortran"], "fortran"),
     ],
 )
-def test_bad_use_is_told_in_a_line(arguments, said, tmp_path, monkeypatch, capsys) -> None:
+def test_bad_use_is_reported_in_a_line(arguments, said, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["use", *arguments]) == 2
     assert said in capsys.readouterr().err

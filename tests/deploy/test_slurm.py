@@ -131,7 +131,7 @@ def test_a_search_on_two_nodes_finishes_and_keeps_its_token_to_itself(slurm, fol
 
 
 @pytest.mark.timeout(2400)
-def test_a_search_that_is_cut_off_at_its_time_limit_goes_on_until_its_budget_is_met(slurm, folder, submit):
+def test_a_search_that_is_cut_off_at_its_time_limit_continues_until_its_budget_is_met(slurm, folder, submit):
     """More than 4 minutes of trainings on one worker, in slices of 4 minutes, of which one is for draining and another
     may be taken away by Slurm's clock, whose resolution is a minute. What a slice has begun it leaves as a checkpoint,
     so that a slow machine takes more of them, and no other test is needed for it."""
@@ -209,7 +209,7 @@ def test_a_run_that_fails_is_not_put_into_the_queue_again(slurm, folder, submit)
         (["search", "digitz", "--name", "one"], "digits"),
     ],
 )
-def test_bad_use_is_told_of_and_ends_the_job(slurm, folder, submit, command, text):
+def test_bad_use_is_reported_and_ends_the_job(slurm, folder, submit, command, text):
     job = submit(["--nodes=1", "--time=10"], *command)
     assert ended(slurm, job) == "FAILED"
     assert slurm.job(job)["ExitCode"] == "2:0", log(folder, job)

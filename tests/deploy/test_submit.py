@@ -91,7 +91,7 @@ def listed(say):
     return {job["job"]: job for job in json.loads(out)}
 
 
-def test_a_search_with_a_task_of_ones_own_is_shipped_detached_and_attached_to(head, folder, runs, say):
+def test_a_search_with_a_custom_task_is_shipped_detached_and_attached_to(head, folder, runs, say):
     code, out, err = say("submit", "--working-dir", ".", "--detach", "--", *OWN, "--name", "shipped")
     assert code == 0, err
     job = out.strip()
@@ -168,7 +168,7 @@ def test_whoever_has_no_token_is_told_so(head, say, tmp_path):
         assert err.startswith(f"aquasurf: the cluster at {head.address} requires its token: set RAY_AUTH_MODE=token")
 
 
-def test_a_job_that_is_not_there_is_told_of(head, say):
+def test_a_job_that_is_not_there_is_reported(head, say):
     for command in ("attach", "stop"):
         code, out, err = say("job", command, "nothing")
         assert (code, out) == (2, "")

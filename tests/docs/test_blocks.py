@@ -102,7 +102,7 @@ def test_a_reader_does_all_that_a_page_says_in_its_order(tmp_path: Path) -> None
         ("<!-- shorter: 7 => 1 -->\n\n```\necho 8\n```\n", "made.md:3: there is no 7 to shorten"),
     ],
 )
-def test_what_does_not_work_is_told_with_its_place(page: str, says: str, tmp_path: Path) -> None:
+def test_a_block_that_fails_is_reported_with_its_place(page: str, says: str, tmp_path: Path) -> None:
     with Reader(tmp_path / "reader") as reader, pytest.raises(AssertionError, match=f"(?s){says}") as told:  # noqa: PT012
         for block in parsed(page, "made.md"):
             reader.follow(block)

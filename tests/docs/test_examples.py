@@ -54,7 +54,7 @@ def test_the_readmes_own_network_is_searched(folder, printed):
 
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
-def test_a_space_of_ones_own_with_operators_of_ones_own(folder, printed, request):
+def test_a_custom_space_with_custom_operators(folder, printed, request):
     (space,) = blocks("docs/spaces.md", "yaml")
     (operators,) = (block for block in blocks("docs/spaces.md", "python") if block.startswith("# myoperators.py"))
     (folder / "myoperators.py").write_text(operators)

@@ -81,7 +81,7 @@ def relu_spectrum(name, likelihood):
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_is_searched_by_the_command(folder):
+def test_a_custom_network_is_searched_by_the_command(folder):
     task = task_of("own-network")
     small = ["--candidates", "3", "--evaluations", "1", "--workers", "1", "--json"]
     url = f"sqlite:///{folder}/own.db"

@@ -51,7 +51,7 @@ def test_a_run_listens_on_loopback_only_and_sigterm_stops_it_cleanly_within_seco
 
 
 @pytest.mark.reliability("clean-stop")
-def test_ctrl_c_stops_cleanly_within_seconds_and_what_it_says_goes_on(folder, start, running):
+def test_ctrl_c_stops_cleanly_within_seconds_and_the_printed_command_resumes(folder, start, running):
     assert_stops_cleanly(running[0], folder, signal.SIGINT)
     resumed = start("resume", "one")
     _, err = resumed.communicate(timeout=200)

@@ -77,7 +77,7 @@ def test_a_lock_of_thirty_seconds_is_waited_for(folder, light):
 
 
 @pytest.mark.reliability("sqlite-full")
-def test_a_full_disk_ends_the_run_with_a_message_and_it_goes_on_once_there_is_room(light, small_disk):
+def test_a_full_disk_ends_the_run_with_a_message_and_it_resumes_once_there_is_room(light, small_disk):
     url = f"sqlite:///{small_disk}/runs.db"
     driver = running(light, url)
     kept = results(url)
@@ -93,7 +93,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_it_goes_on_once_there_is_ro
 
 @pytest.mark.reliability("sqlite-gone")
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_database_that_is_taken_away_is_noticed_at_once_and_goes_on_when_it_is_back(folder, light, what):
+def test_a_database_that_is_taken_away_is_noticed_at_once_and_the_run_resumes_when_it_is_back(folder, light, what):
     place = folder / "place"
     place.mkdir()
     url = f"sqlite:///{place}/runs.db"
@@ -184,7 +184,7 @@ def test_connections_cut_at_any_moment_lose_and_repeat_nothing(light, postgres_u
 
 
 @pytest.mark.reliability("newer-code")
-def test_a_run_goes_on_under_a_newer_version_of_the_code_and_results_say_which_made_them(folder, light):
+def test_a_run_continues_under_a_newer_version_of_the_code_and_results_record_which_produced_them(folder, light):
     url = f"sqlite:///{folder}/runs.db"
     driver = running(light, url, LIGHT_VERSION="0.1.0")
     driver.send_signal(signal.SIGKILL)

@@ -22,7 +22,7 @@ def attempts(folder):
 
 
 @pytest.mark.reliability("worker-killed-training")
-def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_goes_on(folder, start, injections):
+def test_workers_killed_in_trainings_cost_an_attempt_each_and_the_run_continues(folder, start, injections):
     driver = start(*SEARCH)
     kills = 0
     while kills < 6 and (kills == 0 or attempts(folder) < 2):  # one that comes between two trainings costs nothing
@@ -67,7 +67,7 @@ evaluate(["tanh(x)"], "longtask:make", name="one", workers=1, checkpoint_interva
 
 
 @pytest.mark.reliability("worker-killed-training")
-def test_a_long_training_goes_on_from_its_last_epoch_after_its_worker_was_killed(folder, start):
+def test_a_long_training_resumes_from_its_last_epoch_after_its_worker_was_killed(folder, start):
     (folder / "longtask.py").write_text(MODULE)
     (folder / "go.py").write_text(EVALUATE)
     environment = {key: value for key, value in os.environ.items() if key != "AQUASURF_STORE"}

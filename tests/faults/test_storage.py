@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_damaged_ones_a_fresh_start(pla
 
 
 @pytest.mark.reliability("storage-full")
-def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(place, python):
+def test_a_full_storage_is_named_and_the_training_resumes_once_there_is_room(place, python):
     storage = place / "storage"
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(storage)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
@@ -115,7 +115,7 @@ def test_a_full_storage_is_named_and_the_training_goes_on_once_there_is_room(pla
 
 
 @pytest.mark.reliability("storage-gone")
-def test_a_storage_path_that_goes_away_is_named_and_the_training_goes_on_once_it_is_back(place, python):
+def test_a_storage_path_that_goes_away_is_named_and_the_training_resumes_once_it_is_back(place, python):
     driver = python(TRAIN)
     wait_for(lambda: epochs(place) >= 5, 300)
     (place / "storage").rename(place / "away")

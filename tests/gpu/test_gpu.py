@@ -102,7 +102,7 @@ def interrupt(epoch):
 
 
 @pytest.mark.parametrize("resumed_on", [GPU, CPU], ids=str)
-def test_an_interrupted_training_goes_on(digits, splits, tmp_path, resumed_on):
+def test_an_interrupted_training_resumes(digits, splits, tmp_path, resumed_on):
     task = replace(digits, network=with_dropout, recipe=replace(digits.recipe, epochs=4))
     whole = train(task, Activation("tanh(x)"), splits=splits, seed=1, device=GPU)
     folder = CheckpointFolder(str(tmp_path), {"seed": 1})

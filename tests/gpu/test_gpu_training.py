@@ -112,7 +112,7 @@ def with_dropout(activation):
     )
 
 
-def test_a_deterministic_training_goes_on_bit_for_bit(digits, tmp_path):
+def test_a_deterministic_training_resumes_bit_for_bit(digits, tmp_path):
     pytest.importorskip("torchvision")
     recipe = {
         "epochs": 4,

@@ -36,7 +36,7 @@ def test_the_names_of_all_tasks_are_listed_without_torch() -> None:
     assert loaded.isdisjoint({*HEAVY, "timm", "torchvision", "numpy", "PIL"})
 
 
-def test_tasks_of_ones_own_and_spectra_need_neither_timm_nor_torchvision() -> None:
+def test_custom_tasks_and_spectra_need_neither_timm_nor_torchvision() -> None:
     code = """
 import sys
 sys.modules["timm"] = sys.modules["torchvision"] = None  # importing them is an error now

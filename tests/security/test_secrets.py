@@ -118,7 +118,7 @@ def test_rays_processes_inherit_nothing_that_opens_the_database(monkeypatch):
         ("[::1]:6379", None, False),
     ],
 )
-def test_a_cluster_that_asks_for_no_token_is_told_of(address, mode, told, monkeypatch, caplog):
+def test_a_cluster_that_requires_no_token_is_reported(address, mode, told, monkeypatch, caplog):
     """Without a token shown, Ray lets this driver in only where the cluster asks for none."""
     monkeypatch.delenv(AUTHENTICATION, raising=False)
     if mode:

@@ -86,7 +86,7 @@ class TestTasksAndFunctions:
 
 
 class TestRuns:
-    def test_a_run_is_made_once(self, world):
+    def test_a_run_is_created_once(self, world):
         first, again = world.run(), world.run()
         assert (first.created, again.created) == (True, False)
         assert first.id == again.id

@@ -54,7 +54,7 @@ def test_every_regressor_works_on_distances(regressor: str) -> None:
     assert told(policy_of(settings, 0, features=distances)).suggest() is not None
 
 
-def test_a_place_that_is_not_there_is_told() -> None:
+def test_a_place_that_is_not_there_is_reported() -> None:
     with pytest.raises(SurrogateError, match="the candidates have no map"):
         policy_of(AQUASURF, 0, features=distances)
     with pytest.raises(SurrogateError, match="the candidates have no distances"):

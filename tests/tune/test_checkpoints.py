@@ -51,7 +51,7 @@ def plain(name, old, new):
 
 @pytest.mark.parametrize(("old_decay", "new_decay"), [(0.0, 0.1), (0.1, 0.0), (0.1, 0.3), (0.0, 0.0)])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_a_state_goes_on_with_the_new_settings_as_in_plain_pytorch(name, old_decay, new_decay):
+def test_a_state_continues_with_the_new_settings_as_in_plain_pytorch(name, old_decay, new_decay):
     old, new = (0.05, old_decay), (0.02, new_decay)
     recipe = Recipe(optimizer=name, momentum=0.9, schedule="constant", warmup_fraction=0.0)
     model = network()

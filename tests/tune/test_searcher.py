@@ -90,7 +90,7 @@ def test_the_surrogate_finds_better_functions_than_chance(make):
     assert max(merits) >= np.quantile(all_merits, 0.98)
 
 
-def test_a_search_goes_on_after_an_interruption_as_if_there_had_been_none(make, url, tmp_path):
+def test_a_search_resumes_after_an_interruption_as_if_there_had_been_none(make, url, tmp_path):
     """What Tuner.restore does: the object as it was made, and its state from the file."""
     whole = trained(make(name="whole", store=f"sqlite:///{tmp_path}/whole.db"), range(16))
     search = make()
@@ -244,7 +244,7 @@ def test_points_evaluated_elsewhere_are_results(make, url):
     assert scores["erf(x)"] == 0.8
 
 
-def test_a_trainable_of_ones_own_is_searched_without_a_task(make, url):
+def test_a_custom_trainable_is_searched_without_a_task(make, url):
     search = make(
         task=None, trainable="my-net", config={"width": 64, "dropout": tune.uniform(0, 1)}, metric="loss", mode="min"
     )
@@ -370,7 +370,7 @@ def test_reports_of_single_trials_are_refused_by_a_search_for_a_repeater(make, u
     assert [w.evaluation.score for w in evaluations(url)] == [None]
 
 
-def test_wrong_use_is_told(make, url):
+def test_wrong_use_is_reported(make, url):
     with pytest.raises(BadUse, match="give either `task`"):
         make(trainable="both")
     with pytest.raises(BadUse, match="need spectra"):

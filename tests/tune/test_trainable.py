@@ -207,7 +207,7 @@ def read_scalars(folder):
 
 @pytest.mark.usefixtures("ray_of_tune")
 @pytest.mark.slow
-def test_a_search_that_sees_spectra_has_them_computed_beside_the_trials(tmp_path, monkeypatch):
+def test_a_search_that_uses_spectra_has_them_computed_alongside_the_trials(tmp_path, monkeypatch):
     monkeypatch.setattr(session, "WorkerPool", partial(WorkerPool, worker=scripted_worker.ScriptedWorker))
     url = f"sqlite:///{tmp_path}/a.db"
     search = ActivationSearch(
@@ -249,7 +249,7 @@ def kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trial_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(kept):
+def test_a_trial_resumes_from_a_checkpoint_as_if_it_had_not_stopped(kept):
     whole, checkpoints = kept()
     assert list(checkpoints) == [1, 2, 3], "the last one goes with the last report"
     again, further = kept(checkpoints[2])
@@ -258,7 +258,7 @@ def test_a_trial_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(kept):
 
 
 @pytest.mark.slow
-def test_another_trials_checkpoint_is_taken_over_with_ones_own_learning_rate_and_weight_decay(kept):
+def test_another_trials_checkpoint_is_taken_over_with_its_own_learning_rate_and_weight_decay(kept):
     """Population based training. The rates after the change are those of a training that had them from the start."""
     _, checkpoints = kept(learning_rate=0.1)
     changed, _ = kept(checkpoints[2], learning_rate=0.02, weight_decay=0.01)

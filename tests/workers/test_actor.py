@@ -142,7 +142,7 @@ def test_a_network_that_has_no_spectrum_is_not_the_functions_fault(task, network
         Worker(WorkerSettings(replace(task, network=network))).spectra(["relu(x)"])
 
 
-def test_costs_come_in_order_beside_relu_and_with_the_functions_faults(worker, own_operators):
+def test_costs_come_in_order_relative_to_relu_and_with_the_functions_faults(worker, own_operators):
     names = ["relu(x)", "missing_key(x)", "mul(sigmoid(x),elu(x))"]
     relu, fault, composed = worker.costs(names)
     assert [r.function for r in (relu, fault, composed)] == names
@@ -257,7 +257,7 @@ def test_the_data_are_loaded_once_for_work_and_identity(task, tmp_path):
     assert loaded == [1]
 
 
-def test_a_drained_training_stops_with_a_checkpoint_and_goes_on_from_there(task, tmp_path):
+def test_a_drained_training_stops_with_a_checkpoint_and_resumes_from_there(task, tmp_path):
     long = replace(task, recipe=replace(task.recipe, epochs=6))
     whole = Worker(WorkerSettings(long)).train(job())
     settings = WorkerSettings(long, storage=str(tmp_path), checkpoint_interval=3600.0)

@@ -75,7 +75,7 @@ def test_the_form_that_training_would_use_can_be_measured() -> None:
     assert cost.function == "mul(sigmoid(x),elu(x))"
 
 
-def test_a_function_that_computes_more_is_dearer() -> None:
+def test_a_function_that_computes_more_costs_more() -> None:
     def long_way(x: Tensor) -> Tensor:
         for _ in range(60):
             x = torch.sin(x)

@@ -496,7 +496,7 @@ def test_a_short_training_measures_and_compiles_nothing(tmp_path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_measurement_is_made_once(
+def test_a_measurement_is_taken_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     arguments = {"device": "cpu", "n_elements": 10_000, "expected_calls": 1, "prefer": "memory", "folder": tmp_path}

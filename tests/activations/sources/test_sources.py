@@ -117,7 +117,7 @@ def test_what_occurs_twice_is_computed_once():
     assert "part_1 = torch.exp(torch.tanh(x))" in text
 
 
-def test_an_operator_of_ones_own_has_no_source_here():
+def test_a_custom_operator_has_no_source_here():
     from aquasurf_ray.activations import register_unary, unregister
 
     register_unary("mine", torch.sin)

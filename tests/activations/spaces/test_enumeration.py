@@ -255,7 +255,7 @@ def arrays(table: FunctionTable, **changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "damage", ["empty", "truncated", "flipped", "text", "missing", "type", "range", "length", "pickle"]
 )
-def test_a_damaged_file_is_a_warning_and_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_gives_a_warning_and_is_computed_again(tmp_path: Path, damage: str) -> None:
     table = unique_functions(SMALL, cache_dir=tmp_path)
     (path,) = tmp_path.iterdir()
     data = path.read_bytes()

@@ -184,7 +184,7 @@ def test_the_file_is_a_table_to_others(synthetic_benchmark: Benchmark, tmp_path:
     assert table.val_score_2.tolist() == pytest.approx(synthetic_benchmark.seed_scores[:, 2].tolist(), nan_ok=True)
 
 
-def test_what_is_no_benchmark_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_benchmark_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="no benchmark 'act-bench-digts'"):
         load_benchmark("act-bench-digts")
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")

@@ -68,12 +68,12 @@ def test_a_name_says_the_settings() -> None:
         ("knr/both/umap:fisher=exact", BenchmarkError, "no exact spectra; set fisher=empirical or fisher=sampled"),
     ],
 )
-def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
+def test_a_wrong_name_is_named(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make_policy(name, synthetic_benchmark, 0)
 
 
-def test_embeddings_are_made_once(synthetic_benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_are_computed_once(synthetic_benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_policy("knr/outputs/umap", synthetic_benchmark, 0)
     monkeypatch.setattr(maps, "embed", None)
     again = make_policy("knr/outputs/umap", replace(synthetic_benchmark), 1)
@@ -84,7 +84,7 @@ def test_embeddings_are_made_once(synthetic_benchmark: Benchmark, monkeypatch: p
         make_policy("knr/outputs/umap:layout_seed=1", synthetic_benchmark, 0)
 
 
-def test_a_damaged_file_of_an_embedding_is_made_anew(
+def test_a_damaged_file_of_an_embedding_is_computed_again(
     synthetic_benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))

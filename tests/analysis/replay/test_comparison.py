@@ -257,7 +257,7 @@ def test_the_picture_shows_medians_and_quartiles(comparison, tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_before(tmp_path, monkeypatch):
+def test_a_picture_that_cannot_be_drawn_is_reported_before(tmp_path, monkeypatch):
     with pytest.raises(AnalysisError, match=r"'curves\.gif2' must end in one of .*\.png"):
         check_picture(tmp_path.joinpath("curves.gif2").relative_to(tmp_path))
     with pytest.raises(AnalysisError, match="there is no folder"):

@@ -50,7 +50,7 @@ def test_shapes_that_nothing_needs_are_left_out():
     assert [sorted(schema.names()) for schema in needed.schemas] == [["relu(x)", "tanh(x)"], ["mul(abs(x),relu(x))"]]
 
 
-def test_names_of_unknown_operators_are_told(synthetic_benchmark):
+def test_names_of_unknown_operators_are_reported(synthetic_benchmark):
     from dataclasses import replace
 
     strange = replace(synthetic_benchmark, functions=(*synthetic_benchmark.functions[:-1], "wobble(x)"))

@@ -172,7 +172,9 @@ def test_a_search_among_some_of_the_functions(synthetic_benchmark: Benchmark) ->
         ([20], "suggested nothing after 1 of 2"),
     ],
 )
-def test_a_policy_that_breaks_its_word_is_told(synthetic_benchmark: Benchmark, script: list[int], message: str) -> None:
+def test_a_policy_that_breaks_its_word_is_named(
+    synthetic_benchmark: Benchmark, script: list[int], message: str
+) -> None:
     with pytest.raises(AnalysisError, match=message):
         simulate(Scripted(script), synthetic_benchmark, 2, seed=0)
     with pytest.raises(AnalysisError, match="evaluations and workers, got 0"):

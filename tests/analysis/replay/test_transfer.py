@@ -85,7 +85,7 @@ def test_a_good_source_is_followed_and_a_bad_one_is_not(synthetic_benchmark: Ben
         ("transfer:act-bench-nothing", BenchmarkError, "no benchmark 'act-bench-nothing'"),
     ],
 )
-def test_a_wrong_name_is_told(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
+def test_a_wrong_name_is_named(synthetic_benchmark: Benchmark, name: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make_policy(name, synthetic_benchmark, 0)
     if error is AnalysisError:

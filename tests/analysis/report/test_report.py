@@ -237,7 +237,7 @@ class Figures(HTMLParser):
             self.described.append(values["aria-describedby"] or "")
 
 
-def test_every_picture_is_told_in_words_too(shown):
+def test_every_picture_is_described_in_words_too(shown):
     found = Figures()
     found.feed(page(shown))
     assert len(found.described) == len(KINDS)
@@ -270,7 +270,7 @@ def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
     assert b"<svg" in (tmp_path / "picture.svg").read_bytes()[:600]
 
 
-def test_a_chart_without_panels_is_told_and_not_drawn(tmp_path):
+def test_a_chart_without_panels_is_reported_and_not_drawn(tmp_path):
     with pytest.raises(AnalysisError, match=r"p\.png' would be empty.* The network calls swish\(x\) nowhere"):
         draw(Chart("explain", "", "The network calls swish(x) nowhere.", ()), tmp_path / "p.png")
     assert not list(tmp_path.iterdir())

@@ -94,7 +94,7 @@ def test_a_browser_that_goes_away_before_it_is_answered_is_no_error(run, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_page_that_cannot_be_made_is_told_to_the_browser(run, monkeypatch):
+def test_a_page_that_cannot_be_made_is_reported_to_the_browser(run, monkeypatch):
     def none(*_, **__):
         raise AnalysisError("the page needs Plotly <here>")
 

@@ -54,7 +54,7 @@ def test_gradients_are_in_units_of_relus_in_the_same_place():
     assert (flow.name, flow.before, flow.after) == ("0.weight", 2.0, pytest.approx(3.0))
 
 
-def test_without_relu_the_rest_is_told():
+def test_an_explanation_without_relu_has_the_other_parts():
     found = explain(inspection("tanh(x)", (0.2, 0.6)), None)
     assert found.flow == ()
     assert "ReLU" not in in_words(found)

@@ -67,7 +67,7 @@ def test_a_run_that_fails_says_so_last(tmp_path, monkeypatch):
     assert (last["event"], last["status"], last["message"]) == ("run-ended", "failed", "division by zero")
 
 
-def test_a_log_that_cannot_be_written_is_told_before_anything_starts(tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_written_is_reported_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadUse, match=r"log: '/nowhere/run.jsonl' cannot be written: No such file"):
         search("digits", log="/nowhere/run.jsonl", store=f"sqlite:///{tmp_path}/runs.db")

@@ -60,7 +60,7 @@ def test_results_of_other_runs_are_no_part_of_the_pace(capsys):
     assert "10.0 s each, 3:20 left" in capsys.readouterr().err
 
 
-def test_slow_work_is_told_in_seconds_each_and_hours():
+def test_slow_work_is_reported_in_seconds_each_and_hours():
     pace = Pace(0)
     pace.text(0.0, 0, 100)
     assert pace.text(360.0, 1, 100) == "360.0 s each, 9:54:00 left"

@@ -33,7 +33,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, form):
 
 
 @pytest.mark.parametrize("address", ["nonsense", "10.0.0.1", "http://10.0.0.1:8265", ":6379", ""])
-def test_what_is_no_address_of_a_cluster_is_told_what_one_is(monkeypatch, address):
+def test_an_invalid_cluster_address_is_refused_with_the_valid_forms(monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **kwargs: pytest.fail("Ray would look for it"))
     expected = f"'{address}' is not the address of a Ray cluster; expected HOST:PORT, ray://HOST:PORT or auto"
@@ -121,7 +121,7 @@ def process(*arguments, **environment):
 
 
 @pytest.mark.faults
-def test_a_cluster_that_asks_for_a_token_is_joined_with_it_and_told_of_without(tmp_path):
+def test_a_cluster_that_requires_a_token_is_joined_with_it_and_reported_without(tmp_path):
     (tmp_path / "token").write_text("1234abcd" * 8)
     plain = {name: value for name, value in os.environ.items() if name != AUTHENTICATION}
     plain |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}

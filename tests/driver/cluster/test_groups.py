@@ -115,7 +115,7 @@ def test_what_is_asked_of_ray_train_by_private_names_is_still_there():
     assert set(SWITCHES) <= {value for value in vars(constants).values() if isinstance(value, str)}
 
 
-def test_what_a_rank_raised_is_told_without_its_traceback():
+def test_what_a_rank_raised_is_reported_without_its_traceback():
     class Union(Exception):
         worker_failures = {  # noqa: RUF012
             1: Exception('Traceback (most recent call last):\n  File "x.py", line 1\nMemoryError: none left\n'),
@@ -149,7 +149,7 @@ def test_spectra_are_shared_out_and_come_back_in_order():
     assert asyncio.run(talk()) == list("abcdefg")
 
 
-def test_a_rank_that_comes_back_anew_ends_the_call_and_all_later_ones():
+def test_a_restarted_rank_ends_the_call_and_all_later_ones():
     async def talk():
         group = a_group()
         for rank in range(3):

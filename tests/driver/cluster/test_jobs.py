@@ -166,7 +166,7 @@ def test_a_log_whose_connection_breaks_is_written_once(following):
     assert (job.status, job.exit_code, job.command) == ("SUCCEEDED", 0, "aquasurf search digits")
 
 
-def test_a_cluster_that_stays_away_is_told_of(following, monkeypatch):
+def test_a_cluster_that_stays_away_is_reported(following, monkeypatch):
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr(jobs.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(RunFailed, match=r"does not answer any more: .* job 'one' may still be running"):

@@ -69,7 +69,7 @@ def test_spectra_come_back_in_the_order_asked(pool):
         ("fail(x)", None, "FileNotFoundError: the data are gone"),
     ],
 )
-def test_faults_of_the_machine_are_told_and_the_worker_works_again(pool, function, limit, cause):
+def test_infrastructure_failures_are_reported_and_the_worker_is_restarted(pool, function, limit, cause):
     outcome = give(pool, training(function), limit)
     assert outcome.reply is None
     assert cause in outcome.fault

@@ -98,7 +98,7 @@ def test_little_room_for_the_database_is_a_warning(no_ray, tmp_path):
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_a_storage_that_cannot_be_written_is_told_once_and_keeps_no_node_from_being_asked(tmp_path):
+def test_a_storage_that_cannot_be_written_is_reported_once_and_keeps_no_node_from_being_asked(tmp_path):
     (tmp_path / "file").touch()
     found = findings(storage=f"{tmp_path}/file/checkpoints")
     assert [finding.check for finding in found if finding.level == "problem"] == ["storage"]
@@ -115,7 +115,7 @@ def test_a_server_that_is_not_there_is_a_problem_at_once_and_its_password_a_secr
 
 
 @pytest.mark.parametrize("version", ["9999", "0001"])
-def test_a_database_of_another_version_is_told_and_left(no_ray, store_url, version):
+def test_a_database_of_another_version_is_reported_and_left(no_ray, store_url, version):
     with Store.open(store_url) as store:
         store._write(lambda c: c.exec_driver_sql(f"UPDATE aquasurf_version SET version_num = '{version}'"))
     found = findings(store=store_url)
@@ -145,7 +145,7 @@ def test_a_postgres_that_may_only_be_read_is_a_problem_and_a_superuser_a_warning
             connection.execute("DROP ROLE doctor_reads")
 
 
-def test_what_is_no_store_or_is_locked_is_told(no_ray, here):
+def test_what_is_no_store_or_is_locked_is_reported(no_ray, here):
     (here / "text.db").write_text("no database" * 100)
     assert "not a SQLite database" in said(findings(store="sqlite:///text.db"), "problem")
     with closing(sqlite3.connect("foreign.db")) as foreign:
@@ -249,7 +249,7 @@ class TwoGpus:
         return [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=4711)]
 
 
-def test_gpus_are_read_from_the_driver_and_a_pytorch_that_cannot_use_them_is_told(monkeypatch):
+def test_gpus_are_read_from_the_driver_and_a_pytorch_that_cannot_use_them_is_reported(monkeypatch):
     monkeypatch.setattr(machine, "pynvml", TwoGpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(machine, "_usable", lambda: 0)

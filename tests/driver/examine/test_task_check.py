@@ -75,7 +75,7 @@ def normed(activation):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), activation(), nn.Linear(4, 10))
 
 
-def test_a_batch_of_one_that_the_network_does_not_take_is_told(monkeypatch):
+def test_a_batch_of_one_that_the_network_does_not_take_is_reported(monkeypatch):
     digits = load_task("digits")
     splits = digits.splits()
     one_left = DataLoader(TensorDataset(*splits.train[:33]), batch_size=32)

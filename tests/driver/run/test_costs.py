@@ -78,7 +78,7 @@ def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_o
     assert all(rules[w.evaluation.id] is None for w in found if w.origin == "baseline")
 
 
-def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(here):
+def test_a_run_with_a_cost_limit_suggests_nothing_above_it_and_nothing_unmeasured(here):
     recorder = Recorder()
     scripted(here, name="cheap", max_cost=DEAREST, evaluations=5, callbacks=[recorder])
     found = requests(here, "cheap")
@@ -93,7 +93,7 @@ def test_a_run_that_minds_the_price_suggests_nothing_dearer_and_nothing_unseen(h
     assert seen >= 32, "the first suggestion waited for the costs of all that it chose from"
 
 
-def test_a_run_ends_and_says_so_where_only_dear_candidates_are_left(here):
+def test_a_run_whose_candidates_are_all_too_expensive_ends_and_says_so(here):
     recorder = Recorder()
     result = scripted(here, name="cheap", max_cost=DEAREST, features="outputs", evaluations=40, callbacks=[recorder])
     names, costs = candidates_and_costs(here, "cheap")

@@ -66,7 +66,7 @@ def stop(here):
 @pytest.mark.parametrize(
     ("act", "said"), [(sigterm, "stopped by SIGTERM"), (stop, f"stopped by 'aquasurf stop' from {platform.node()}")]
 )
-def test_a_stopped_run_is_drained_and_what_was_under_way_goes_on_at_resume(here, act, said):
+def test_a_stopped_run_is_drained_and_interrupted_work_continues_at_resume(here, act, said):
     recorder = Meanwhile(lambda: act(here), len(FIRST))
     with pytest.raises(Interrupted) as stopped:
         scripted(here, WaitingWorker, workers=len(FIRST), callbacks=[recorder])
@@ -83,7 +83,7 @@ def test_a_stopped_run_is_drained_and_what_was_under_way_goes_on_at_resume(here,
     assert resume("one", store=here, worker=ScriptedWorker, workers=2).evaluations == 12
 
 
-def test_a_time_budget_ends_a_run_in_good_order_and_each_session_has_it_anew(here):
+def test_a_time_budget_ends_a_run_in_good_order_and_restarts_in_each_session(here):
     for _ in range(2):
         result = scripted(here, WaitingWorker, workers=1, time_budget="1s")
         assert result.ended == "the time budget of 1 s is spent"
@@ -93,7 +93,7 @@ def test_a_time_budget_ends_a_run_in_good_order_and_each_session_has_it_anew(her
     assert resume("one", store=here, worker=ScriptedWorker, workers=2, time_budget="1h").evaluations == 12
 
 
-def test_a_run_is_content_with_what_it_is_to_reach_and_can_go_on(here):
+def test_a_run_that_reaches_its_goal_ends_and_can_continue(here):
     result = scripted(here, workers=1, until="val_accuracy >= 0.5")
     assert result.ended == f"val_accuracy>=0.5 is reached by {result.best[0]}"
     assert result.best[1] >= 0.5

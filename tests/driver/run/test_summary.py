@@ -94,7 +94,7 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
         ),
     ],
 )
-def test_the_end_of_a_run_is_told_with_what_was_special(change, notes):
+def test_the_end_of_a_run_is_reported_with_what_was_special(change, notes):
     said = list(end_notes(replace(RESULT, **change), None, "resume"))
     assert len(said) == len(notes)
     assert [text for text, expected in zip(said, notes, strict=True) if expected not in (text, ...)] == []

@@ -124,7 +124,7 @@ def test_faults_come_as_often_as_they_are_told_to_and_always_the_same():
         Failures(crash=0.9, error=0.2)
 
 
-def test_an_error_is_raised_and_the_next_attempt_goes_on_after_the_last_epoch(benchmark_file, tmp_path):
+def test_an_error_is_raised_and_the_next_attempt_resumes_after_the_last_epoch(benchmark_file, tmp_path):
     failing = {"trainings": Failures(error=0.5), "epochs": 6}
     simulation = Simulation(benchmark=benchmark_file, **failing)
     chosen = next(

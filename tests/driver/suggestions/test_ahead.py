@@ -87,7 +87,7 @@ def test_faults_end_one_worker_and_a_hanging_one_passes_its_limit(benchmark_file
 
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.slow
-def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_made_ahead(benchmark_file, tmp_path):
+def test_a_search_of_forty_workers_meets_its_budget_with_suggestions_computed_ahead(benchmark_file, tmp_path):
     config = make_config({"task": "digits", "name": "many", "candidates": 100, "evaluations": 80, "workers": 40})
     task, space = load_task("digits"), load_space(config.space)
     failing = Simulation(benchmark=benchmark_file, scale=100.0, trainings=Failures(crash=0.1), training_seconds=10.0)
@@ -211,7 +211,7 @@ def test_while_the_next_prefix_is_not_ready_only_workers_without_any_work_get_su
     assert process.synthetic_benchmark == 2
 
 
-def test_no_more_is_made_than_the_budget_has_left_and_what_came_out_is_told_once(ahead):
+def test_no_more_is_suggested_than_the_budget_has_left_and_results_are_passed_on_once(ahead):
     suggester, surrogate, process, history = ahead
     surrogate.ready |= {100, 200}
     suggester.record_idle(500)

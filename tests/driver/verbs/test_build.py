@@ -14,7 +14,7 @@ from store_reading import attempts_of
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.driver import build_benchmark, resume
-from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.errors import Interrupted
 from aquasurf_ray.driver.events import EvaluationEnded
 from aquasurf_ray.store import Store
 
@@ -85,28 +85,3 @@ def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twi
 
 def finished(store):
     return [w for w in store.snapshot(store.run("b").id).evaluations if w.evaluation.finished]
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"seeds": 0}, "seeds: at least one is needed, got 0"),
-        ({"fisher": "sampled,exact"}, "fisher must be sampled, empirical or sampled,empirical, got 'exact'"),
-        ({"space": "no-space"}, "no-space"),
-        ({"early_stop": "sometimes"}, "early-stop"),
-    ],
-)
-def test_bad_use_starts_nothing(here, options, said):
-    with pytest.raises(BadUse, match=said):
-        built(here, **options)
-
-
-def test_a_file_that_cannot_be_written_is_told_before_anything_is_trained(here, tmp_path):
-    with pytest.raises(BadUse, match=r"a benchmark is written to a file named .parquet or .json, got 'b.txt'"):
-        built(here, output=type(tmp_path)("b.txt"))
-    with pytest.raises(BadUse, match="there is no folder"):
-        built(here, output=tmp_path / "nowhere" / "b.json")
-    (tmp_path / "folder.json").mkdir()
-    with pytest.raises(BadUse, match=r"output: '.*folder\.json' is a folder; name a file in it"):
-        built(here, output=tmp_path / "folder.json")
-    assert not (tmp_path / "runs.db").exists()

@@ -113,7 +113,7 @@ def test_a_confirmation_takes_over_what_is_known_and_a_winner_that_diverges_come
         confirm(first.name, store=here)
 
 
-def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
+def test_a_top_larger_than_the_run_confirms_all_and_says_so(here, monkeypatch):
     budgets, recorder = [], Recorder()
     monkeypatch.setattr(
         "aquasurf_ray.driver.verbs.command.Command.execute", lambda command, spec: budgets.append(spec.budget)
@@ -123,7 +123,7 @@ def test_more_than_there_are_is_all_and_is_told(here, monkeypatch):
     assert recorder.notes == ["fewer than 9 functions of run 'one' have a score besides the baselines; confirming 6"]
 
 
-def test_bad_use_is_told_before_anything_is_trained(here):
+def test_bad_use_is_reported_before_anything_is_trained(here):
     with Store.open(here) as store:
         config = {"task": "digits", "task_digest": "d", "training_seed": 0}
         store.create_run(NewRun("empty", "search", store.run("one").task_id, config, "e", 0, 1, None, "0"))

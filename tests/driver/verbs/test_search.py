@@ -175,7 +175,7 @@ def test_a_name_taken_by_another_configuration_is_refused(here):
         evaluate(["relu(x)"], "digits", name="one", store=here)
 
 
-def test_too_many_workers_are_refused_and_nothing_is_made(here, tmp_path):
+def test_too_many_workers_are_refused_and_nothing_is_created(here, tmp_path):
     with pytest.raises(BadUse, match="at most 2 do"):
         scripted(here, name="one", workers=3, cpus_per_worker=1.0)
     with pytest.raises(BadUse, match="workers: 64 with 1 CPUs"):
@@ -202,13 +202,6 @@ def test_the_budget_ends_where_the_candidates_do(here):
     assert notes[-1].endswith("before the budget of 12 is met; a run of another name can have more candidates")
     with opened(here) as store:
         assert store.status(store.run("one").id).exhausted
-
-
-def test_a_space_that_is_smaller_than_asked_for_is_told(here, tmp_path):
-    notes, space = [], space_file(tmp_path, "tanh(tanh(x))", "relu(tanh(x))")
-    options = {"candidates": 3, "evaluations": 1, "features": "outputs"}
-    scripted(here, name="one", space=space, callbacks=[Listening(notes)], **options)
-    assert notes[0] == "the space has 2 functions besides the baselines; all are candidates"
 
 
 def test_proposals_are_trained_next_and_count(here):
@@ -311,7 +304,7 @@ def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, 
 
 @pytest.mark.reliability("attempts-and-progress")
 @pytest.mark.faults
-def test_tries_that_leave_a_later_checkpoint_count_anew(here, tmp_path, misbehaving):
+def test_the_count_of_attempts_restarts_at_each_later_checkpoint(here, tmp_path, misbehaving):
     """`creep` dies five times, each time with one more epoch saved; three tries without progress are the limit."""
     storage = tmp_path / "storage"
     storage.mkdir()
@@ -383,7 +376,7 @@ def test_one_broken_machine_costs_no_function_its_place(here, broken_machine):
         assert len(store.spectra(run.task_id, ids, fisher="sampled", seed=0)) == len(ids), "none goes without"
 
 
-def test_evaluations_that_failed_are_told_and_tried_again_when_asked(here, misbehaving):
+def test_failed_evaluations_are_reported_and_retried_on_request(here, misbehaving):
     options = {"store": here, "workers": 1, "name": "two"}
     with pytest.raises(RunFailed, match=r"1 of 2 evaluations failed on their workers, the first fail\(x\)"):
         evaluate(["relu(x)", "fail(x)"], "digits", worker=ScriptedWorker, **options)
@@ -393,7 +386,7 @@ def test_evaluations_that_failed_are_told_and_tried_again_when_asked(here, misbe
     assert statuses == {"relu(x)": ("done", 0), "fail(x)": ("failed", 3)}
 
 
-def test_what_is_wrong_with_the_task_is_told_at_once_and_not_tried_again(here, misbehaving):
+def test_a_fault_of_the_task_is_reported_at_once_and_not_retried(here, misbehaving):
     with pytest.raises(RunFailed, match=r"1 of 1 evaluations failed on their workers, the first refuse\(x\)"):
         evaluate(["refuse(x)"], "digits", worker=ScriptedWorker, store=here, workers=1, name="bad")
     (request,) = requests(here, "bad")

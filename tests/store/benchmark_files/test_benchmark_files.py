@@ -82,7 +82,7 @@ class TestJsonMembers:
             ('{"a": {"b": ' + "1" * 5_000 + "}}", "byte 6: in entry 'a': Exceeds the limit"),
         ],
     )
-    def test_a_broken_file_is_told_with_the_byte(self, path, monkeypatch, text, says, chunk):
+    def test_a_broken_file_is_reported_with_the_byte(self, path, monkeypatch, text, says, chunk):
         monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", max(chunk, len(text) // 50))
         path.write_text(text, encoding="utf-8")
         assert says in refusal(path)
@@ -102,7 +102,7 @@ class TestJsonMembers:
             list(read_members(path, lambda done, total: read.append(done)))
         assert max(read) < 5_000
 
-    def test_what_more_of_the_file_cannot_mend_is_told_at_once(self, path, monkeypatch):
+    def test_an_error_that_no_further_bytes_can_repair_is_reported_at_once(self, path, monkeypatch):
         monkeypatch.setattr("aquasurf_ray.store.benchmark_files.json_members._CHUNK", 100)
         path.write_text('{"a": {"b": [1, 2; 3' + ", 4" * 100_000 + "]}}")
         read = []
@@ -150,7 +150,7 @@ class TestEntries:
             ({"Fisher log eigenvalue CDF": [10**400]}, "has a number that float64 cannot hold"),
         ],
     )
-    def test_a_wrong_value_is_told_with_its_place(self, path, entry, says):
+    def test_a_wrong_value_is_reported_with_its_place(self, path, entry, says):
         path.write_text(json.dumps({"a": entry}))
         assert says in refusal(path)
 

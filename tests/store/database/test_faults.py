@@ -198,7 +198,7 @@ class TestSqlite:
         assert "is locked by another process" in caplog.text
         assert "for at most 60 s" in caplog.text
 
-    def test_readers_go_on_while_another_process_writes(self, world):
+    def test_readers_continue_while_another_process_writes(self, world):
         opened, path = world
         opened.add_task("t", "1", "d", {})
         with self.locked(path):

@@ -142,7 +142,7 @@ def test_runs_of_further_kinds_can_be_made_and_no_others(old_url):
         assert [run.name for run in store.runs()] == ["old", *kinds]
 
 
-def test_the_run_goes_on_where_it_was(old_url):
+def test_the_run_resumes_where_it_was(old_url):
     with Store.open(old_url, is_dead=lambda owner: owner.host == "h") as store:
         lease = store.acquire_lease(store.run("old").id, this_process())
         claim = claim_next(store, lease)

@@ -98,7 +98,7 @@ class TestPlaces:
         with pytest.raises(StoreUnavailable, match="is a folder"):
             Store.open(f"sqlite:///{tmp_path}")
 
-    def test_nothing_is_made_when_only_looking(self, tmp_path):
+    def test_looking_creates_nothing(self, tmp_path):
         with pytest.raises(StoreUnavailable, match=r"no database at '.*x\.db'; start a search"):
             Store.open(f"sqlite:///{tmp_path}/x.db", create=False)
         assert list(tmp_path.iterdir()) == []

@@ -339,7 +339,7 @@ def test_a_merge_in_the_other_direction_closes_the_circle(new):
     assert left.requests.keys() == right.requests.keys()
 
 
-def test_a_different_result_stays_in_the_log_of_its_run_and_is_told_of(new):
+def test_a_different_result_stays_in_the_log_of_its_run_and_is_reported(new):
     one, other = new("one.db"), new("other.db")
     for url, score in ((one, 0.5), (other, 0.75)):
         with open_store(url) as opened:
@@ -366,7 +366,7 @@ def finish(opened, name, score, *, owner=GONE, release=True):
     return lease
 
 
-def test_a_run_of_a_dead_driver_goes_on_here_with_what_it_had(new):
+def test_a_run_of_a_dead_driver_resumes_here_with_what_it_had(new):
     one, other = new("one.db"), new("other.db")
     with open_store(other) as opened:
         lease = finish(opened, "search", 0.5, release=False)
@@ -491,7 +491,7 @@ def test_the_same_postgresql_under_another_spelling_is_the_same_store(postgres_u
                 opened.merge(url)
 
 
-def test_what_is_no_other_store_is_refused_and_not_made(new, tmp_path):
+def test_an_invalid_other_store_is_refused_and_not_created(new, tmp_path):
     one = new("one.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "foreign.db")) as connection:
         connection.execute("CREATE TABLE functions (id)")

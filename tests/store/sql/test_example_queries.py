@@ -123,7 +123,7 @@ def test_what_is_wrong_is_refused_with_parameters_too(url, sql):
     assert read_only_query(url, "SELECT count(*) FROM runs").rows == ((2,),)
 
 
-def test_what_is_set_wrongly_is_told():
+def test_a_wrong_parameter_is_reported():
     best = example_query("best")
     with pytest.raises(QueryError, match="no example is named 'bset'; known: best, "):
         example_query("bset")

@@ -174,7 +174,7 @@ def test_a_store_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("world_url", ["sqlite"], indirect=True)
-def test_reading_goes_on_while_a_driver_holds_the_lock(world):
+def test_reading_continues_while_a_driver_holds_the_lock(world):
     with contextlib.closing(sqlite3.connect(world.url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         assert query(world.url, "SELECT count(*) FROM functions").rows == ((8,),)

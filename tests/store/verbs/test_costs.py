@@ -161,7 +161,7 @@ def test_exports_carry_the_new_columns(world, tmp_path):
     assert table.to_pylist()[0]["time_ratio"] == pytest.approx(1.2)
 
 
-def test_act_bench_holds_whole_trainings_and_the_scores_of_a_metric_of_ones_own(world, tmp_path):
+def test_act_bench_holds_whole_trainings_and_the_scores_of_a_custom_metric(world, tmp_path):
     def exported():
         lease = world.lease(f"of-{world.task_id}")
         record(world, lease, world.functions[0], -0.5, train_score=-0.25, test_score=-0.75, val_loss=0.25)

@@ -210,7 +210,7 @@ def test_the_export_of_a_run_is_imported_and_written_again_as_it_was(world, tmp_
     assert [row.score for row in world.store.leaderboard(run_id=again.id)] == [-0.25]
 
 
-def test_damaged_bytes_are_told():
+def test_damaged_bytes_are_reported():
     with pytest.raises(StoreCorrupt, match="5 bytes of packed numbers are damaged"):
         unpack(b"12345")
     with pytest.raises(StoreCorrupt, match="are damaged"):

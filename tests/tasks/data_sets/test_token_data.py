@@ -39,7 +39,7 @@ def test_every_token_of_a_document_but_the_first_is_a_target_once():
     assert len(whole(splits.validation)) == 2  # seven tokens: four targets and two
 
 
-def test_a_tokenizer_of_transformers_and_one_of_ones_own_make_tokens():
+def test_a_tokenizer_of_transformers_and_a_custom_one_make_tokens():
     text = "to be or not to be, that is the question, whether it is nobler to be" * 3
     by_hand = TokenData(text, 8, 256, tokenizer=lambda t: [ord(c) for c in t])()
     plain = TokenData(text, 8, 256, tokenizer=lambda t: {"input_ids": utf8(t)})()

@@ -126,7 +126,7 @@ def test_blocks_of_the_wanted_kind_stay(name):
     ],
     ids=["timm's Mlp", "timm's GluMlp", "timm's SwiGLU", "Sequential", "MLP", "GatedMLP"],
 )
-def test_blocks_of_timm_and_ones_own_are_recognised(block, gated):
+def test_blocks_of_timm_and_custom_ones_are_recognised(block, gated):
     model = nn.Sequential(nn.Linear(8, 8), block)
     assert exchange_feed_forwards(model, gated) == ["1"]
     new = model[1]

@@ -184,7 +184,7 @@ class WrittenOut(nn.Module):
         return 0.5 * x * (1 + torch.tanh(0.79788456 * (x + 0.044715 * x**3)))
 
 
-def test_an_activation_of_ones_own_is_replaced_as_a_whole():
+def test_a_custom_activation_is_replaced_as_a_whole():
     model = nn.Sequential(nn.Linear(4, 4), WrittenOut(), nn.Linear(4, 2))
     assert replace_activations(model, Sine, inputs=torch.randn(SHAPE)).replaced == ("1",)
     assert isinstance(model[1], Sine)

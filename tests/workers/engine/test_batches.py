@@ -82,7 +82,7 @@ def test_random_transformations_do_not_depend_on_the_number_of_processes():
 
 
 @pytest.mark.parametrize("own_generator", [True, False])
-def test_a_loader_of_ones_own_is_used_as_it_is_in_an_order_of_seed_and_epoch(own_generator):
+def test_a_custom_loader_is_used_as_it_is_in_an_order_of_seed_and_epoch(own_generator):
     generator = torch.Generator().manual_seed(77) if own_generator else None
     loader = DataLoader(NUMBERS, batch_size=4, shuffle=True, drop_last=True, generator=generator)
     source = batch_source(loader, 999, CPU)

@@ -81,7 +81,7 @@ def stop_in_the_third(epoch):
 
 @pytest.mark.parametrize("data", [in_memory, from_loaders])
 @pytest.mark.parametrize("recipe", [EVERYTHING, {"schedule": "one-cycle", "ema_decay": 0.5}], ids=["all", "one-cycle"])
-def test_an_interrupted_training_goes_on_bit_for_bit_with_everything_on(tmp_path, data, recipe):
+def test_an_interrupted_training_resumes_bit_for_bit_with_everything_on(tmp_path, data, recipe):
     pytest.importorskip("torchvision")
     given = task(data, **recipe)
     whole = train(given, TANH, seed=2)
@@ -107,7 +107,7 @@ def test_a_training_below_the_threshold_ends_with_all_its_figures():
 
 
 @pytest.mark.parametrize("thresholds", [(), ((1, 0.0), (3, 0.0)), ((4, 1.5),), ((9, 1.5),)])
-def test_a_training_that_reaches_the_thresholds_goes_on_to_its_end(thresholds):
+def test_a_training_that_reaches_the_thresholds_continues_to_its_end(thresholds):
     whole = train(task(), TANH)
     watched = train(task(), TANH, stop_rule=StopRule(thresholds))
     assert watched.stopped_early is None
@@ -148,7 +148,7 @@ class Form:
         return Recomputed("tanh(x)")
 
 
-def test_a_chosen_form_is_used_and_kept_when_the_training_goes_on(tmp_path):
+def test_a_chosen_form_is_used_and_kept_when_the_training_resumes(tmp_path):
     requests = []
 
     def choose(request):

@@ -103,7 +103,7 @@ def with_metric(task, value, higher=True):
     return replace(task, objective=objective, recipe=replace(task.recipe, epochs=2))
 
 
-def test_a_metric_of_ones_own_is_scored_with_its_sign(diabetes):
+def test_a_custom_metric_is_scored_with_its_sign(diabetes):
     assert train(with_metric(diabetes, 3.0), TANH).score == 3.0
     assert train(with_metric(diabetes, 3.0, higher=False), TANH).score == -3.0
 
@@ -116,7 +116,7 @@ def test_a_score_that_is_not_finite_ends_as_diverged(diabetes, value, shown):
     assert result.score is None
 
 
-def test_losses_of_ones_own_are_minimised(diabetes):
+def test_custom_losses_are_minimised(diabetes):
     objective = Objective(lambda out, y: (out.squeeze(1) - y).abs().mean(), regression().metric, "gaussian")
     result = train(replace(diabetes, objective=objective), TANH)
     splits = diabetes.splits()
@@ -142,7 +142,7 @@ def test_an_infinite_loss_of_finite_outputs_is_a_bad_prediction_and_no_fault(dia
         (lambda out, y: nn.functional.cross_entropy(out, y), "objective of task 'diabetes' fails on the task's own"),
     ],
 )
-def test_an_objective_that_does_not_fit_the_task_is_told_before_any_function(diabetes, loss, reason):
+def test_an_objective_that_does_not_fit_the_task_is_reported_before_any_function(diabetes, loss, reason):
     wrong = replace(diabetes, objective=Objective(loss, regression().metric, "gaussian"))
     with pytest.raises(TaskError, match=reason):
         try_network(wrong, wrong.splits(), device=torch.device("cpu"))
@@ -170,7 +170,7 @@ def normed(activation):
     return nn.Sequential(nn.Linear(10, 4), nn.BatchNorm1d(4), activation(), nn.Linear(4, 1))
 
 
-def test_a_last_batch_of_one_is_left_out_or_told_where_batch_norm_cannot_take_it(diabetes):
+def test_a_last_batch_of_one_is_left_out_or_reported_where_batch_norm_cannot_take_it(diabetes):
     splits = diabetes.splits()
     few = replace(splits, train=TensorDataset(*splits.train[:65]))
     task = replace(diabetes, network=normed, data=lambda: few, recipe=Recipe(epochs=2, batch_size=32))
@@ -203,7 +203,7 @@ LAST_DROPPED = {"batch_size": 10_000, "drop_last": True}
     ],
     ids=["optimizer", "in place", "train", "validation", "test"],
 )
-def test_what_no_function_can_mend_is_told_before_any_is_tried(diabetes, change, reason):
+def test_a_fault_of_the_task_is_reported_before_any_function_is_tried(diabetes, change, reason):
     wrong = replace(diabetes, **change(diabetes))
     with pytest.raises(TaskError, match=reason):
         try_network(wrong, wrong.splits(), device=torch.device("cpu"))

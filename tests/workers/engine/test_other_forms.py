@@ -245,7 +245,7 @@ SAMPLERS = {
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_a_training_with_a_sampler_of_ones_own_repeats_and_resumes_exactly(kind, tmp_path):
+def test_a_training_with_a_custom_sampler_repeats_and_resumes_exactly(kind, tmp_path):
     def made():
         return task(lambda: DataLoader(TensorDataset(X, Y), **SAMPLERS[kind]()), epochs=3)
 

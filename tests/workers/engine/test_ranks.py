@@ -83,7 +83,7 @@ def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
 
 
 @pytest.mark.parametrize("case", ["resumed", "drained"])
-def test_a_training_of_two_goes_on_from_rank_0s_checkpoint(together, case):
+def test_a_training_of_two_resumes_from_rank_0s_checkpoint(together, case):
     first, second, _ = together[case]
     assert first.device == "[2]"
     assert second.device == "[]", "only rank 0 reports epochs"

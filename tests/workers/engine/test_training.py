@@ -109,7 +109,7 @@ def with_dropout(activation):
 
 
 @pytest.mark.parametrize("interrupted_after", [2, 3])
-def test_an_interrupted_training_goes_on_bit_for_bit(digits, splits, tmp_path, interrupted_after):
+def test_an_interrupted_training_resumes_bit_for_bit(digits, splits, tmp_path, interrupted_after):
     task = replace(digits, network=with_dropout, recipe=replace(digits.recipe, epochs=4))
     whole = train(task, Activation("tanh(x)"), splits=splits, seed=1)
     folder = CheckpointFolder(str(tmp_path), {"task": task.digest, "function": "tanh(x)", "seed": 1})
@@ -326,7 +326,7 @@ def own_operators():
     ],
 )
 @pytest.mark.reliability("function-breaks")
-def test_operators_of_ones_own_that_misbehave_end_as_diverged(brief, splits, own_operators, name, reason):
+def test_custom_operators_that_misbehave_end_as_diverged(brief, splits, own_operators, name, reason):
     late_nan.calls = 0
     result = train(brief, Activation(f"{name}(x)"), splits=splits)
     assert result.status == "diverged"

@@ -104,7 +104,7 @@ def test_one_label_less_changes_the_factors_by_one_sample_at_most():
 
 
 @pytest.mark.parametrize("n_last", [0, 2])
-def test_a_recurrent_network_of_ones_own_has_the_rows_of_the_steps_that_count(n_last):
+def test_a_custom_recurrent_network_has_the_rows_of_the_steps_that_count(n_last):
     """Right: rows written down step by step, with those of the samples that are still within their length."""
     model, x = built(Recurrent), data(4, 5)
     lengths = torch.where(torch.arange(N) < 5, 4, max(1, n_last))
