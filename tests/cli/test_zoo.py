@@ -112,7 +112,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("function", PUBLISHED)
 def test_a_published_function_has_a_name_or_a_reason(function):
-    name, reasons = PUBLISHED[function], dict(table("What has no name"))
+    name, reasons = PUBLISHED[function], dict(table("Functions without a name"))
     if name is not None:
         assert named_function(name) is not None
     else:

@@ -86,10 +86,11 @@ def test_the_same_transfer_is_found_and_another_number_of_functions_is_another_r
     assert transfer("one", "digits", top=2, store=here).name != first
 
 
-def test_a_transfer_is_the_evaluation_of_the_same_functions(here, cluster):
+def test_a_transfer_is_named_after_its_source_and_an_evaluation_of_the_same_functions_is_another_run(here, cluster):
     source(here, {(NAMES[0], 0): done(0.5)})
     name = transfer("one", "digits", top=1, seeds=2, store=here).name
-    assert evaluate([*BASELINES, NAMES[0]], "digits", seeds=2, health_gate="off", store=here).name == name
+    assert name.startswith("one-transfer-")
+    assert evaluate([*BASELINES, NAMES[0]], "digits", seeds=2, health_gate="off", store=here).name != name
 
 
 def test_a_run_with_the_zoo_as_baselines_is_compared_with_the_zoo(here, cluster):
