@@ -1,4 +1,4 @@
-"""What people see of a run that goes on, and how they stop it from another shell."""
+"""What people see of a run in progress, and how they stop it from another shell."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_driver_that_is_dead_or_silent_is_not_shown_as_alive(capsys, held):
     assert json.loads(run(capsys, "status", "one", "--json")[1])["driver"]["state"] == "dead"
     shown = run(capsys, "status", "one")[1]
     assert "it has died" in shown
-    assert " left" not in shown, "nothing goes on"
+    assert " left" not in shown, "nothing is running"
     assert ["status", "dead"] in [line.split() for line in shown.splitlines()]
     code, out, err = run(capsys, "status")
     assert out.splitlines()[1].split()[:3] == ["one", "digits", "dead"]

@@ -1,4 +1,4 @@
-"""deploy/slurm/search.sbatch, submitted to a real Slurm: it finishes, is cut off and goes on, is cancelled, fails."""
+"""deploy/slurm/search.sbatch, submitted to a real Slurm: it finishes, is cut off and resumes, is cancelled, fails."""
 
 from __future__ import annotations
 

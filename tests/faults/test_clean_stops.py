@@ -1,4 +1,4 @@
-"""A run that is told to stop: within seconds, with nothing left behind, and with the command that goes on."""
+"""A run that is asked to stop: within seconds, with nothing left behind, and with the command that resumes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases that are locked, full, gone, restarted, paused or cut off under a search, which goes on or says why not."""
+"""Databases that are locked, full, gone, restarted, paused or cut off under a search, which resumes or says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Tuner's process is killed, and Tuner.restore goes on: nothing finished is trained again, nothing learnt is lost."""
+"""A Tuner's process is killed, and Tuner.restore resumes: nothing finished is trained again, nothing learnt is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that are killed: their work is done again, from its last epoch, and the run goes on."""
+"""Workers that are killed: their work is retried from its last epoch, and the run continues."""
 
 from __future__ import annotations
 

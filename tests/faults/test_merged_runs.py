@@ -1,4 +1,4 @@
-"""A search whose driver was killed goes on in another database, and meets its budget there."""
+"""A search whose driver was killed resumes in another database, and meets its budget there."""
 
 from __future__ import annotations
 

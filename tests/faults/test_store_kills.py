@@ -1,5 +1,5 @@
 """A hundred kills of a process that writes, and kills of one that migrates: what it wrote is wholly there or not at
-all, and the next one goes on."""
+all, and the next one continues."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ HELD_OUT = range(40, N)
 
 
 class Bucketed(Sampler):
-    """Batches of neighbours, in an order drawn anew at each pass, from a generator of a kind of its own."""
+    """Batches of neighbours, in an order drawn again at each pass, from a generator of its own kind."""
 
     def __init__(self, n, size, generator=None):
         self.n, self.size, self.generator = n, size, generator

@@ -266,7 +266,7 @@ def test_another_trials_checkpoint_is_taken_over_with_its_own_learning_rate_and_
     rates = [e.learning_rate for e in changed.epochs]
     assert rates[2:] == pytest.approx([e.learning_rate for e in from_start.epochs][2:], rel=1e-9)
     assert rates[1] == pytest.approx(5 * from_start.epochs[1].learning_rate)
-    assert changed.epochs[2].train_loss < from_start.epochs[2].train_loss, "it goes on with the other's weights"
+    assert changed.epochs[2].train_loss < from_start.epochs[2].train_loss, "it continues with the other's weights"
 
 
 def test_settings_that_are_none_are_refused():

@@ -1,4 +1,4 @@
-"""What a function costs beside relu: counted by hand where that is possible, and dearer where more is computed."""
+"""The cost of a function relative to ReLU: counted by hand where possible, and higher where more is computed."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_a_function_that_computes_more_costs_more() -> None:
 
     register_unary("long_way_here", long_way)
     try:
-        dear = price(SMALL, "long_way_here(x)")
+        costly = price(SMALL, "long_way_here(x)")
     finally:
         unregister("long_way_here")
     cheap = price(SMALL, "relu(x)")
-    assert dear.time_ratio > 1.5
-    assert dear.time_ratio == dear.step_seconds / dear.relu_step_seconds
-    assert dear.memory_ratio == dear.activation_bytes / dear.relu_activation_bytes
+    assert costly.time_ratio > 1.5
+    assert costly.time_ratio == costly.step_seconds / costly.relu_step_seconds
+    assert costly.memory_ratio == costly.activation_bytes / costly.relu_activation_bytes
     assert 0.4 < cheap.time_ratio < 2.5
-    assert dear.time_ratio > cheap.time_ratio
+    assert costly.time_ratio > cheap.time_ratio
     assert cheap.memory_ratio == 1
     assert cheap.device == "cpu"
 

@@ -1,4 +1,4 @@
-"""The page of a run that goes on: served to this machine only, up to date, and still there when the database is not."""
+"""The page of a run in progress: served to this machine only, up to date, and still there when the database is not."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def assert_nothing_of_ray_train_is_kept(pool):
 
 
 def assert_a_lost_rank_is_told_and_the_training_goes_on(pool):
-    """The second rank is killed in its third epoch or so; the new group goes on from a checkpoint."""
+    """The second rank is killed in its third epoch or so; the new group resumes from a checkpoint."""
     slot = pool.slots[0]
     first, held = slot.info, slot.info.placement_group
     slow = job("tanh(x)")

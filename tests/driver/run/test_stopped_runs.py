@@ -1,4 +1,4 @@
-"""How runs end before their budget is met: what is under way is drained, nothing is lost, and `resume` goes on."""
+"""How runs end before their budget is met: running work is drained, nothing is lost, and `resume` continues."""
 
 from __future__ import annotations
 

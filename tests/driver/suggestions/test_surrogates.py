@@ -66,7 +66,7 @@ def test_a_search_in_the_metric_space_is_the_same_whether_interrupted_or_not(her
     scripted(other, name="short", surrogate="metric", evaluations=5)
     resume("short", store=other, worker=ScriptedWorker, evaluations=14)
     assert reasons(other, "short") == whole
-    assert scripted(other, name="short").evaluations == 22, "goes on without being told its surrogate again"
+    assert scripted(other, name="short").evaluations == 22, "resumes without being given its surrogate again"
     with pytest.raises(BadUse, match="cannot change its surrogate"):
         resume("short", store=other, surrogate="aquasurf")
 

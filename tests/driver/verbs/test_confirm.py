@@ -1,4 +1,4 @@
-"""Winners are trained anew with seeds that they were not selected on, each training once, and told from the lucky."""
+"""Winners are retrained with seeds that did not select them, each training once, and separated from lucky functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training goes on and ends: interruptions with everything switched on, early ends, throughput, forms."""
+"""How a training resumes and ends: interruptions with everything switched on, early ends, throughput, forms."""
 
 from __future__ import annotations
 

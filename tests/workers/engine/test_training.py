@@ -1,4 +1,4 @@
-"""A training gives the same numbers again, goes on where it was interrupted, and tells faults apart."""
+"""A training gives the same numbers again, resumes where it was interrupted, and distinguishes faults."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_interrupted_training_resumes_bit_for_bit(digits, splits, tmp_path, i
         train(task, Activation("tanh(x)"), on_epoch=interrupt_after(interrupted_after), **arguments)
     trained = []
     resumed = train(task, Activation("tanh(x)"), on_epoch=lambda e: trained.append(e.epoch), **arguments)
-    assert trained == list(range(interrupted_after, 5)), "goes on from the last epoch that was written"
+    assert trained == list(range(interrupted_after, 5)), "resumes from the last epoch that was written"
     assert figures(resumed) == figures(whole)
 
 
