@@ -134,7 +134,7 @@ def test_ctrl_c_leaves_the_job_alone_and_stop_drains_it(head, folder, runs, say)
     code, out, err = say("job", "attach", job)
     assert code == 1
     assert "stopped by SIGTERM" in out
-    assert err == f"aquasurf: job '{job}' is stopped: what is finished is kept, resume goes on\n"
+    assert err == f"aquasurf: job '{job}' is stopped: finished work is kept; resume the run\n"
     code, out, err = say("submit", "--working-dir", ".", "--", "resume", "left")
     assert code == 0, out + err
     assert_budget_met(runs, "left")
