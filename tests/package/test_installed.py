@@ -132,4 +132,4 @@ def test_a_users_own_store_workers_and_surrogate_are_used_beside_ours(
     assert re.search(r"training\s+ok", checked)
     small = ["--candidates", "8", "--evaluations", "1", "--workers", "1", "--cpus-per-worker", "0.5"]
     output([AQUASURF, "search", "rings:task", "--name", "mine", *small], folder, environment)
-    assert output([sys.executable, "script.py"], folder, environment).splitlines() == ["finished True", "3 0.0"]
+    assert output([sys.executable, "script.py"], folder, environment).splitlines() == ["finished True", "3 (512,)"]
