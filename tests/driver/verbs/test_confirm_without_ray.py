@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
@@ -135,9 +135,6 @@ def test_bad_use_starts_nothing(here, searched, options, problem):
 
 
 def test_a_task_that_has_changed_since_the_search_is_refused(here, searched):
-    task = load_task("digits")
-    changed = SimpleNamespace(
-        name="digits", digest="another", baselines=(), objective=task.objective, recipe=task.recipe
-    )
+    changed = replace(load_task("digits"), version="another")
     with pytest.raises(BadUse, match="task 'digits' has changed since run 'one' began"):
         confirm("one", store=here, task=changed)
