@@ -6,7 +6,9 @@ batch and for the pending ones: each further point only reduces the variance of 
 
     var(x) -= k(c, x)² / (k(c, c) + v)          k: the posterior covariance, c: the point believed, v: the noise
 
-which costs a row of the Cholesky factor instead of a new fit. Length and noise are chosen on the results alone, and on
+which costs a row of the Cholesky factor instead of a new fit. No value rises by it, so what was computed earlier is an
+upper bound, and only the few candidates that may be the best are computed to the end (a lazy greedy choice, Minoux
+1978). Length and noise are chosen on the results alone, and on
 a part of them where there are many. The process learns from at most `MOST_RESULTS` results: one half are the best, the
 others an even draw of the rest, so that a batch costs the same after two thousand results and after ten thousand.
 
@@ -19,15 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance, expected_improvement
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 MOST_RESULTS = 2000
 MOST_CHOSEN_ON = 400  # results that length and noise are chosen on
 _MORE_NOISE = (1.0, 10.0, 100.0, 1e4)  # factors: a kernel rounded in float32, or not of negative type, may need more
+_FIRST_ROWS = 128  # rows computed for all candidates: they already tell most of the bad ones
+_FEWEST_COLUMNS = 16
+_MANY_COLUMNS = 256
+_ROOM = 320  # for 64 suggestions and 256 pending candidates, before anything is copied
+_SLACK = 1e-12  # of the values: rounding may lift a value above its bound by this much
 
 
 class BelievingProcess:
@@ -48,57 +56,153 @@ class BelievingProcess:
         chosen = chosen_results(targets, MOST_RESULTS)
         known, targets = known[chosen], targets[chosen]
         self._space, self._kernel = space, kernel
-        self._center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
+        center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
         rows = space.distances(known)
         # The grid takes 24 factorisations of O(m³), so it sees an even draw of the results only.
         drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
         grid = GaussianProcess(kernel).fit_distances(rows[np.ix_(drawn, known[drawn])], targets[drawn])
         self._length = grid.length
-        similar = self._similar(rows)
-        standardised = (targets - self._center) / self._unit
+        similar = covariance(kernel, rows, self._length)
+        standardised = (targets - center) / self._unit
         factor, self._noise = _factor(similar[:, known], grid.noise)
         # With L Lᵀ = K + vI: white = L⁻¹y and explained = L⁻¹k(X, x) give all of s² = |white|² / m, the mean
         # explainedᵀ white, and the variance 1 - |explained|² (Rasmussen and Williams 2006, algorithm 2.1).
         white = solve_triangular(factor, standardised, lower=True, check_finite=False)
-        self._explained = solve_triangular(factor, similar, lower=True, overwrite_b=True, check_finite=False)
-        self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
-        self.mean = self._center + self._unit * (white @ self._explained)
+        weights = solve_triangular(factor, white, lower=True, trans="T", check_finite=False)
+        self.mean = center + self._unit * (weights @ similar)
         self.best = float(targets.max())
-        # In units of s². `believe` only ever subtracts from it.
-        self._left = 1.0 - np.einsum("ij,ij->j", self._explained, self._explained)
-        self._n_rows = len(known)
+        self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
+        self._columns = LazyColumns(similar, factor)
+        self._merits = np.full(len(self.mean), np.inf)  # upper bounds of the expected improvement
+        self._update(np.arange(len(self.mean)))
 
     @property
     def deviation(self) -> Floats:
         """The standard deviation of the values without noise, [n]."""
-        deviation: Floats = self._unit * np.sqrt(self._scale * np.maximum(self._left, 0.0))
-        return deviation
+        self._columns.complete(np.arange(len(self.mean)))
+        return self._deviation(self._columns.left)
+
+    def best_of(self, open_: Mask, turn: Indices) -> int:
+        """Return the open candidate of the largest expected improvement; among equals, the one of the first turn.
+
+        Without some of the rows a variance is too large, and so is the expected improvement; what was believed since
+        only reduces both. So earlier values are upper bounds, and only candidates whose bound reaches the largest
+        value have to be computed.
+        """
+        candidates, at_once = np.flatnonzero(open_), _FEWEST_COLUMNS
+        while True:
+            merits = self._merits[candidates]
+            top = merits.max()
+            reach = merits >= top - _SLACK * (abs(top) + self._unit)
+            if not self._columns.stale(candidates[reach]).any():
+                equal = candidates[merits == top]
+                return int(equal[np.argmin(turn[equal])])
+            # A new column costs much alone and little among many, so the next best are computed with it.
+            if self._columns.new(candidates[reach]).any():
+                at_once = _MANY_COLUMNS
+            most = np.union1d(candidates[reach], candidates[np.argsort(-merits)[:at_once]])
+            most = most[self._columns.stale(most)]
+            self._columns.complete(most)
+            self._update(most)
+            at_once *= 2
 
     def believe(self, candidates: Indices) -> None:
         """Take the candidates' expected values for results."""
         if not len(candidates):
             return
-        # The posterior covariance of the candidates with all others, and the rows that it adds to the factor.
-        above = self._explained[: self._n_rows]
-        between = self._similar(self._space.distances(candidates)) - above[:, candidates].T @ above
-        factor, _ = _factor(between[:, candidates], self._noise)
-        new = solve_triangular(factor, between, lower=True, overwrite_b=True, check_finite=False)
-        self._left -= np.einsum("ij,ij->j", new, new)
-        self._append(new)
+        self._columns.complete(candidates)
+        above = self._columns.explained(candidates)
+        similar = covariance(self._kernel, self._space.distances(candidates), self._length)
+        # The posterior covariance of the candidates with each other gives the rows that they add to the factor.
+        factor, _ = _factor(similar[:, candidates] - above @ above.T, self._noise)
+        self._columns.append(similar, above, factor)
         self.best = max(self.best, float(self.mean[candidates].max()))
 
-    def _append(self, rows: Floats) -> None:
-        """Append rows to the factor; memory is allocated for many at once."""
-        end = self._n_rows + len(rows)
-        if end > len(self._explained):
-            room = np.empty((end + max(64, len(rows)), self._explained.shape[1]))
-            room[: self._n_rows] = self._explained[: self._n_rows]
-            self._explained = room
-        self._explained[self._n_rows : end] = rows
+    def _update(self, candidates: Indices) -> None:
+        deviation = self._deviation(self._columns.left[candidates])
+        self._merits[candidates] = expected_improvement(self.mean[candidates], deviation, self.best)
+
+    def _deviation(self, left: Floats) -> Floats:
+        deviation: Floats = self._unit * np.sqrt(self._scale * np.maximum(left, 0.0))
+        return deviation
+
+
+class LazyColumns:
+    """The columns explained = L⁻¹k(X, x) of a growing Cholesky factor L, each computed as far as somebody asked for.
+
+    Args:
+        similar: the covariances of the first r points X with all candidates, [r, n].
+        factor: L of these points, [r, r].
+
+    Attributes:
+        left: what the rows computed so far leave of each candidate's variance, [n]: 1 - |explained|².
+    """
+
+    def __init__(self, similar: Floats, factor: Floats) -> None:
+        self._similar = [similar]
+        self._starts = [0]
+        self._n_rows, n = similar.shape
+        self._factor = np.zeros((self._n_rows + _ROOM, self._n_rows + _ROOM))
+        self._factor[: self._n_rows, : self._n_rows] = factor
+        # Memory that nobody writes to is not taken, so columns that are never computed cost nothing.
+        self._explained = np.empty((n, self._n_rows + _ROOM))
+        self._n_points = self._n_rows
+        self._n_first = first = min(self._n_rows, _FIRST_ROWS)
+        # A copy in LAPACK's order: every part of L that is solved with would be copied otherwise, each time.
+        self._rest = np.asfortranarray(factor[first:, first:])
+        rows = solve_triangular(factor[:first, :first], similar[:first], lower=True, check_finite=False)
+        self._explained[:, :first] = rows.T
+        self._done = np.full(n, first)
+        self.left = 1.0 - np.einsum("ij,ij->j", rows, rows)
+
+    def stale(self, candidates: Indices) -> Mask:
+        """Return whether rows are missing, for each of the candidates."""
+        return np.asarray(self._done[candidates] < self._n_rows)
+
+    def new(self, candidates: Indices) -> Mask:
+        """Return whether only the first rows are computed, for each of the candidates."""
+        return np.asarray(self._done[candidates] == self._n_first)
+
+    def explained(self, candidates: Indices) -> Floats:
+        """Return the complete columns of candidates, [len(candidates), r]."""
+        return self._explained[candidates, : self._n_rows]
+
+    def complete(self, candidates: Indices) -> None:
+        """Compute the missing rows of these candidates' columns."""
+        new = candidates[self.new(candidates)]
+        if len(new) and self._n_first < self._n_points:
+            self._extend(new, self._n_first, self._n_points, self._rest)
+        done, end = self._done[candidates], self._n_rows
+        for start in np.unique(done[done < end]).tolist():
+            self._extend(candidates[done == start], start, end, self._factor[start:end, start:end])
+
+    def _extend(self, columns: Indices, start: int, end: int, factor: Floats) -> None:
+        """Compute the rows from `start` to `end` of columns that have those before; `factor` is L of these rows."""
+        known = self._factor[start:end, :start] @ self._explained[columns, :start].T
+        rest = self._covariances(start, end, columns) - known
+        new = solve_triangular(factor, rest, lower=True, check_finite=False)
+        self._explained[columns, start:end] = new.T
+        self.left[columns] -= np.einsum("ij,ij->j", new, new)
+        self._done[columns] = end
+
+    def append(self, similar: Floats, above: Floats, factor: Floats) -> None:
+        """Add points: their covariances with all candidates [p, n], and their rows of L, [p, r] and [p, p]."""
+        start, end = self._n_rows, self._n_rows + len(similar)
+        if end > len(self._factor):
+            more = ((0, end + _ROOM - len(self._factor)),)
+            self._factor = np.pad(self._factor, more * 2)
+            self._explained = np.pad(self._explained, ((0, 0), *more))
+        self._factor[start:end, :start], self._factor[start:end, start:end] = above, factor
+        self._similar.append(similar)
+        self._starts.append(start)
         self._n_rows = end
 
-    def _similar(self, distances: NDArray[np.float32]) -> Floats:
-        return covariance(self._kernel, distances, self._length)
+    def _covariances(self, start: int, end: int, columns: Indices) -> Floats:
+        """Return the covariances of the points from `start` to `end` with some candidates."""
+        pairs = zip(self._starts, self._similar, strict=True)
+        return np.concatenate(
+            [block[max(0, start - first) : max(0, end - first), columns] for first, block in pairs if first < end]
+        )
 
 
 def chosen_results(targets: Floats, most: int) -> Indices:

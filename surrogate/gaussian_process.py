@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 from scipy.spatial.distance import cdist
+from scipy.special import ndtr
 
 from aquasurf_ray.surrogate.errors import SurrogateError
 
@@ -152,20 +153,31 @@ class GaussianProcess:
 
 def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:
     """Return the kernel's values at these distances, float64 of the same shape."""
-    scaled = np.asarray(distances, dtype=np.float64) / length
     if kernel == "exponential":
-        return np.asarray(np.exp(-scaled), dtype=np.float64)
+        # In place, because most of the time is that of the memory.
+        values: Floats = np.divide(distances, -length, dtype=np.float64)
+        return np.exp(values, out=values)
+    scaled = np.asarray(distances, dtype=np.float64) / length
     scaled = scaled * np.sqrt(5.0)  # Rasmussen and Williams 2006, equation 4.17, with nu = 5/2
     return np.asarray((1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled), dtype=np.float64)
+
+
+def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
+    """Return the expected improvement over `best` (Mockus 1975), [n]."""
+    above = mean - best
+    # Without uncertainty there is no z; the improvement is then certain, and `where` below takes it as it is.
+    z = np.divide(above, deviation, out=np.zeros_like(above), where=deviation > 0)
+    improvement = above * ndtr(z) + deviation * (np.exp(-(z**2) / 2.0) / np.sqrt(2.0 * np.pi))
+    return np.asarray(np.where(deviation > 0, improvement, np.maximum(above, 0.0)), dtype=np.float64)
 
 
 def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
     """Return the fit for one length and noise; None if the matrix is not positive definite."""
     m = len(y)
-    matrix = similarity.copy()
-    matrix.flat[:: m + 1] += noise
+    matrix = similarity.copy(order="F")  # LAPACK's order, so that it factors this copy and makes no other
+    matrix[np.diag_indices(m)] += noise
     # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
-    factor, info = lapack.dpotrf(matrix, lower=1, clean=1)
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
     if info != 0:
         return None
     weights, _ = lapack.dpotrs(factor, y, lower=1)

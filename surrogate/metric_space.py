@@ -187,13 +187,9 @@ class MetricSpace:
         total = np.zeros((len(candidates), len(self)), dtype=np.float32)
         for feature, balance in zip(self.features, balances or self.balances, strict=True):
             if balance:  # a share of 0 must not cost the rows of its feature
-                total += np.float32(balance) * self._rows(feature, candidates)
+                for row, candidate in zip(total, candidates, strict=True):  # row by row, which stays in the cache
+                    row += np.float32(balance) * feature.of(int(candidate))
         return total
-
-    def _rows(self, feature: PairwiseDistances, candidates: Sequence[int] | Indices) -> Floats:
-        if not len(candidates):
-            return np.empty((0, len(self)), dtype=np.float32)
-        return np.stack([feature.of(int(i)) for i in candidates])
 
 
 def content_digest(text: str, *arrays: NDArray[Any]) -> str:

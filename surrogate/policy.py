@@ -33,7 +33,7 @@ from scipy.stats import rankdata
 
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor, merit
+from aquasurf_ray.surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor
 from aquasurf_ray.surrogate.regressors import make_regressor
 
 Indices = NDArray[np.int64]
@@ -208,8 +208,7 @@ class PredictorPolicy(Policy):
         process.believe(self._placed(running))
         batch = list[Suggestion]()
         while len(batch) < n and placed.any():
-            merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
-            chosen = self._first(placed, merits)
+            chosen = process.best_of(placed, self._turn)
             batch.append(self._explained(chosen, expected, open_))
             placed[chosen] = open_[chosen] = False
             process.believe(np.array([chosen]))

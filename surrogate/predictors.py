@@ -16,12 +16,11 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import norm
 
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 from aquasurf_ray.surrogate.regressors import Regressor, make_regressor, weighted_means
 
@@ -292,11 +291,7 @@ def merit(acquisition: Acquisition, mean: Scores, deviation: Scores, scores: Sco
         return mean
     if acquisition == "ucb":
         return mean + 2.0 * deviation
-    above = mean - scores.max()
-    # Without uncertainty there is no z; the improvement is then certain, and `where` below takes it as it is.
-    z = np.divide(above, deviation, out=np.zeros_like(above), where=deviation > 0)
-    improvement = above * norm.cdf(z) + deviation * norm.pdf(z)
-    return np.asarray(np.where(deviation > 0, improvement, np.maximum(above, 0.0)), dtype=np.float64)
+    return expected_improvement(mean, deviation, float(scores.max()))
 
 
 def _smallest(rows: NDArray[np.float32], k: int) -> Indices:

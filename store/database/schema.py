@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, Table, UniqueConstraint
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from aquasurf_ray.store.database.columns import CleanText, FaithfulFloat, Identifier, UtcDateTime, utc_now
+from aquasurf_ray.store.database.models import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "aquasurf_version"
 HEAD_REVISION = "0008"

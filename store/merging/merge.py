@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_or_skip
@@ -200,6 +199,8 @@ def _merge_embeddings(merging: Merging) -> None:
 
 def _renumbered(merging: Merging, packed: bytes, version: str) -> bytes:
     """Return the functions of an embedding by their numbers in this store, int64 little-endian."""
+    import numpy as np
+
     if len(packed) % 8:
         text = f"embedding '{version}' of store '{merging.source.name}' is cut short; restore a copy of it"
         raise StoreCorrupt(text)

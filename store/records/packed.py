@@ -8,11 +8,10 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aquasurf_ray.store.errors import StoreCorrupt
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 _FAST = 1  # zlib's level
@@ -21,9 +20,12 @@ _FAST = 1  # zlib's level
 def pack(values: npt.NDArray[np.float64]) -> bytes:
     """Return a one-dimensional array as bytes; no bytes for an empty one.
 
+    >>> import numpy as np
     >>> unpack(pack(np.array([0.0, -0.0, np.nan, np.inf]))).tolist()
     [0.0, -0.0, nan, inf]
     """
+    import numpy as np
+
     return zlib.compress(np.ascontiguousarray(values, dtype="<f8").tobytes(), _FAST) if len(values) else b""
 
 
@@ -33,6 +35,8 @@ def unpack(data: bytes) -> npt.NDArray[np.float64]:
     Raises:
         StoreCorrupt: the bytes were not made by `pack`.
     """
+    import numpy as np
+
     try:
         return np.frombuffer(zlib.decompress(data) if data else b"", dtype="<f8").astype(np.float64)
     except (zlib.error, ValueError):

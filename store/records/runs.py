@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from aquasurf_ray.training_metrics import LearnedValues, TrainingMetrics
+from aquasurf_ray.training_metrics import LearnedValues as LearnedValues  # a public name of the store
+from aquasurf_ray.training_metrics import TrainingMetrics
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_new, insert_or_skip
@@ -72,6 +71,8 @@ class SpectrumVerbs(StoreCore):
         Raises:
             BadRecord: the lengths of the arrays do not match.
         """
+        import numpy as np
+
         # Little-endian whatever this machine is: another one may read the store.
         ids = np.ascontiguousarray(embedding.function_ids, dtype="<i8")
         coordinates = np.ascontiguousarray(embedding.coordinates, dtype="<f4")
@@ -131,6 +132,8 @@ def _select(
 
 
 def _to_embedding(row: Any) -> EmbeddingRecord:
+    import numpy as np
+
     n = len(row.function_ids) // 8  # 8 bytes for an int64, and 8 for two coordinates in float32
     if len(row.function_ids) != 8 * n or len(row.coordinates) != 8 * n:
         sizes = f"{len(row.function_ids)} and {len(row.coordinates)} bytes"
