@@ -7,6 +7,9 @@ and equally warmed up, the time of a suggestion when umap-learn lays out both fe
 one, as the authors' code does. Then the surrogate in the metric space: seconds until it is ready (the features'
 medians), seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones
 (median, worst, and the mean of processor time), each after the result of one more function, whose distances are new.
+Last, batches of 64 suggestions as the process of suggestions makes them, each after the results of the batch before:
+suggestions per second of processor time, including the distances of the suggested functions, which are new, and without
+them (a second policy, which makes the same choices from the distances that the first one computed).
 The load average shows the machine's other load.
 
 Outputs are those of real functions, drawn from the four-node space. Spectra are synthetic (real ones of 5,000 functions
@@ -41,6 +44,8 @@ from aquasurf_ray.surrogate.settings import METRIC, policy_of
 LAYERS, COLUMNS_PER_LAYER = 9, 512
 N_PENDING = 8
 REPEATS = 15
+N_BATCHES = 4
+LARGEST_BATCH = 64  # as in `driver.suggestions.ahead`
 
 
 def main() -> None:
@@ -101,6 +106,7 @@ def _measure(features: np.ndarray, spectra: np.ndarray, arguments: argparse.Name
         },
         "metric": _metric(features, spectra, results, 0),
         f"metric_with_{N_PENDING}_pending": _metric(features, spectra, results, N_PENDING),
+        "metric_batches": _batches(features, spectra, results),
     }
     if n <= arguments.peer_up_to:
         recompute = _seconds(lambda: _umap_again(features, spectra))
@@ -150,6 +156,32 @@ def _metric(features: np.ndarray, spectra: np.ndarray, results: int, n_pending: 
         "worst": round(max(milliseconds), 2),
         "processor_mean": round(processor, 2),
     }
+
+
+def _batches(features: np.ndarray, spectra: np.ndarray, results: int) -> dict[str, float]:
+    """Return suggestions per second of processor time, with new distances and without, the best of `N_BATCHES`."""
+    distances = [FeatureDistances(features, "euclidean"), FeatureDistances(spectra, "manhattan")]
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(size=len(features)).tolist()
+    known = rng.permutation(np.flatnonzero(distances[0].known)).tolist()[:results]
+    policies = [policy_of(METRIC, 0, features=lambda: distances) for _ in range(2)]
+    for policy in policies:
+        for candidate in known:
+            policy.observe(candidate, scores[candidate])
+        policy.suggest_batch(2)  # the distances to all results so far are computed at first use
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _ in range(N_BATCHES):
+        batches = []
+        for policy, found in zip(policies, rates, strict=True):
+            started = time.process_time()
+            batches.append([suggestion.candidate for suggestion in policy.suggest_batch(LARGEST_BATCH)])
+            found.append(LARGEST_BATCH / (time.process_time() - started))
+        if batches[0] != batches[1]:
+            raise RuntimeError(f"the policies chose differently: {batches}")
+        for policy in policies:
+            for candidate in batches[0]:
+                policy.observe(candidate, scores[candidate])
+    return {"per_second": round(max(rates[0])), "per_second_with_known_distances": round(max(rates[1]))}
 
 
 def _umap_again(features: np.ndarray, spectra: np.ndarray) -> None:

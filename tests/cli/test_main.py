@@ -404,6 +404,18 @@ def test_help_loads_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["status", "synthetic"], ["top", "synthetic"]])
+def test_commands_that_read_load_no_more_than_they_need(synthetic_run_url, arguments):
+    heavy = (HEAVY - {"sqlalchemy"}) | {"scipy", "sqlalchemy.orm", "alembic"}
+    program = (
+        "import sys\nfrom aquasurf_ray.cli.main import main\n"
+        f"code = main({[*arguments, '--store', synthetic_run_url]})\n"
+        f"print(sorted({heavy} & set(sys.modules)), code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "offered"), [("aquasurf benc", "benchmark"), ("aquasurf search digits --evalu", "--evaluations")]
 )

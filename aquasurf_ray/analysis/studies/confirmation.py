@@ -94,14 +94,14 @@ def seed_mean(scores: Scores) -> SeedMean:
     >>> found.mean, round(found.low, 4), round(found.high, 4)
     (0.75, 0.129, 1.371)
     """
-    from scipy.special import stdtrit
-
     n, n_diverged = len(scores), int(np.isnan(scores).sum())
     if n == 0 or n_diverged:
         return SeedMean(n, n_diverged, None, None, None)
     mean = float(np.mean(scores))
     if n == 1:
         return SeedMean(n, 0, mean, None, None)
+    from scipy.special import stdtrit  # here, because it takes longer than the whole of `top` without it
+
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(scores, ddof=1) / np.sqrt(n))
     return SeedMean(n, 0, mean, mean - half, mean + half)
 
