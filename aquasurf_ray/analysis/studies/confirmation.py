@@ -100,7 +100,7 @@ def seed_mean(scores: Scores) -> SeedMean:
     mean = float(np.mean(scores))
     if n == 1:
         return SeedMean(n, 0, mean, None, None)
-    from scipy.special import stdtrit  # here, because it takes longer than the whole of `top` without it
+    from scipy.special import stdtrit  # only where there is an interval: most of `top` was this import
 
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(scores, ddof=1) / np.sqrt(n))
     return SeedMean(n, 0, mean, mean - half, mean + half)
