@@ -46,11 +46,12 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
-    # The baselines were not selected for their scores, so what they lose is the effect of the new seeds and no
-    # shrinkage.
+    # The baselines were not selected for their scores, so what they lose is no shrinkage: it is the effect of the new
+    # seeds, and of the rates if these were chosen.
     if found.seed_effect is not None:
         change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"
-        print(f"\nThe baselines, which were not selected, {change} in the median: the effect of the seed alone.")
+        cause = "the seed alone" if rate is None else f"other seeds and of each one's best {rate.replace('_', ' ')}"
+        print(f"\nThe baselines, which were not selected, {change} in the median: the effect of {cause}.")
     for text in at_the_edge(found):
         print(text)
     print(f"\n{verdict(found).sentence}")
