@@ -1,7 +1,9 @@
 """Frequent questions about a store, as SQL that runs on SQLite and PostgreSQL alike.
 
 A parameter is `:name` in the SQL, and reaches the database as a bound value of the type of its default; `run` has no
-default and is required. The queries avoid everything that the engines spell differently (rounding, splitting of text).
+default and is required. Means over seeds are of trainings with the unchanged recipe: otherwise they would mix
+those that chose a function's learning rate. The queries avoid everything that the engines spell differently (rounding, splitting
+of text).
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         """
         SELECT avg(score) AS mean, min(score) AS worst, max(score) AS best, count(*) AS seeds, function
         FROM leaderboard
-        WHERE run = :run
-            AND function NOT IN (SELECT function FROM diverged WHERE run = :run)
+        WHERE run = :run AND recipe_change = ''
+            AND function NOT IN (SELECT function FROM diverged WHERE run = :run AND recipe_change = '')
         GROUP BY function HAVING count(*) >= :seeds
         ORDER BY mean DESC, function LIMIT :n
         """,
@@ -99,7 +101,8 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         "The number of functions that beat a given one, by their mean score",
         """
         WITH means AS (
-            SELECT function, avg(score) AS mean FROM leaderboard WHERE run = :run GROUP BY function
+            SELECT function, avg(score) AS mean FROM leaderboard WHERE run = :run AND recipe_change = ''
+            GROUP BY function
         )
         SELECT (SELECT mean FROM means WHERE function = :function) AS its_mean,
             sum(CASE WHEN mean > (SELECT mean FROM means WHERE function = :function) THEN 1 ELSE 0 END) AS better,
@@ -117,7 +120,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         SELECT outermost.operator, count(DISTINCT leaderboard.function) AS functions,
             avg(leaderboard.score) AS mean, max(leaderboard.score) AS best
         FROM outermost JOIN leaderboard ON leaderboard.function LIKE outermost.operator || '(%'
-        WHERE leaderboard.run = :run
+        WHERE leaderboard.run = :run AND leaderboard.recipe_change = ''
         GROUP BY outermost.operator ORDER BY mean DESC
         """,
         ("run",),
@@ -128,7 +131,8 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         """
         SELECT max(score) AS best, avg(score) AS mean, count(*) AS seeds, function
         FROM leaderboard
-        WHERE run = :run AND (function LIKE :operator || '(%' OR function LIKE '%(' || :operator || '(%'
+        WHERE run = :run AND recipe_change = ''
+            AND (function LIKE :operator || '(%' OR function LIKE '%(' || :operator || '(%'
             OR function LIKE '%,' || :operator || '(%')
         GROUP BY function ORDER BY mean DESC, function LIMIT :n
         """,
@@ -166,7 +170,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         """
         SELECT avg(spread) AS mean_spread, max(spread) AS largest_spread, count(*) AS functions
         FROM (
-            SELECT max(score) - min(score) AS spread FROM leaderboard WHERE run = :run
+            SELECT max(score) - min(score) AS spread FROM leaderboard WHERE run = :run AND recipe_change = ''
             GROUP BY function HAVING count(*) >= 2 AND max(score) >= :least
         ) AS spreads
         """,
@@ -190,7 +194,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         """
         WITH means AS (
             SELECT function, avg(score) AS val_mean, avg(test_score) AS test_mean, count(*) AS seeds
-            FROM leaderboard WHERE run = :run AND test_score IS NOT NULL GROUP BY function
+            FROM leaderboard WHERE run = :run AND recipe_change = '' AND test_score IS NOT NULL GROUP BY function
         ), places AS (
             SELECT function, val_mean, test_mean, seeds, rank() OVER (ORDER BY val_mean DESC) AS val_place,
                 rank() OVER (ORDER BY test_mean DESC) AS test_place
@@ -207,7 +211,7 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         "The best functions among those that train fast, by the mean over their seeds",
         """
         SELECT avg(score) AS mean, avg(seconds) AS mean_seconds, function
-        FROM leaderboard WHERE run = :run
+        FROM leaderboard WHERE run = :run AND recipe_change = ''
         GROUP BY function HAVING avg(seconds) <= :seconds
         ORDER BY mean DESC, function LIMIT :n
         """,
@@ -274,9 +278,11 @@ EXAMPLE_QUERIES: tuple[ExampleQuery, ...] = (
         "Functions that two runs have both trained, such as on two tasks, with their mean scores in each",
         """
         SELECT first.mean AS mean_in_run, second.mean AS mean_in_other, first.function
-        FROM (SELECT function, fingerprint, avg(score) AS mean FROM leaderboard WHERE run = :run
+        FROM (SELECT function, fingerprint, avg(score) AS mean FROM leaderboard
+              WHERE run = :run AND recipe_change = ''
               GROUP BY function, fingerprint) AS first
-        JOIN (SELECT fingerprint, avg(score) AS mean FROM leaderboard WHERE run = :other
+        JOIN (SELECT fingerprint, avg(score) AS mean FROM leaderboard
+              WHERE run = :other AND recipe_change = ''
               GROUP BY fingerprint) AS second ON second.fingerprint = first.fingerprint
         ORDER BY mean_in_run DESC, first.function LIMIT :n
         """,

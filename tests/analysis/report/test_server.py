@@ -60,8 +60,8 @@ def test_the_document_grows_with_the_run_and_is_sent_only_when_it_did(run):
     assert status == 200
     second = json.loads(body)
     assert second["version"] != first["version"]
-    assert "0.9700" in second["heading"]
-    assert "0.9700" not in first["heading"]
+    assert "0.9700" in second["sections"][0]["html"]
+    assert "0.9700" not in first["sections"][0]["html"]
 
 
 def test_the_page_is_live_and_only_two_addresses_are_known(run):

@@ -95,8 +95,8 @@ def test_the_curve_is_that_of_the_best(url, board):
 
 def test_seeds_of_two_runs_are_put_beside_each_other(url):
     rows = answer(url, "in-both").rows
-    assert len(rows) == 2
-    assert all(row[1] == pytest.approx(0.815) for row in rows)
+    # of the recipe as it is: one seed of the two winners, three of ReLU; their other trainings have other rates
+    assert sorted(row[1] for row in rows) == pytest.approx([(0.75 + 0.72 + 0.74) / 3, 0.75, 0.75])
 
 
 def test_a_parameter_is_a_value_and_no_sql(url):
