@@ -2,8 +2,8 @@
 
 A parameter is `:name` in the SQL, and reaches the database as a bound value of the type of its default; `run` has no
 default and is required. Means over seeds are of trainings with the unchanged recipe: otherwise they would mix
-those that chose a function's learning rate. The queries avoid everything that the engines spell differently (rounding, splitting
-of text).
+in those that chose a function's learning rate. The queries avoid everything that the engines spell differently
+(rounding, splitting of text).
 """
 
 from __future__ import annotations
