@@ -47,6 +47,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     assert not any("edit this page" in page.read_text().lower() for page in pages)
 
 
+@pytest.mark.slow
 def test_examples_in_docstrings_are_blocks_of_code(site: Path) -> None:
     page = (site / "reference/python/aquasurf_ray.surrogate.distances.html").read_text()
     assert re.search(r"<pre>.*&gt;&gt;&gt;", page.replace("\n", " "))

@@ -81,6 +81,7 @@ def test_layer_distances_agree_with_exact_w1_over_real_spectra(network):
 
 @pytest.mark.parametrize("weighting", ["inverse", "uniform", "size"])
 @pytest.mark.parametrize("network", ["all-cnn-c", "digits"])
+@pytest.mark.slow
 def test_feature_distance_approximates_the_sum_of_scipys_wasserstein_distances(network, weighting):
     for a, b in combinations(real_spectra(network)[:6], 2):
         apart = np.array(

@@ -306,6 +306,7 @@ def _falls_back_on_tensors_without_kernels(compiled: CompiledActivation) -> None
 
 @needs_compiler
 @pytest.mark.usefixtures("kernel_folder", "one_thread")
+@pytest.mark.slow
 def test_compiled_kernels_are_of_the_autocast_of_their_forward_pass() -> None:
     compiled = CompiledActivation("mul(x,add(x,x))")
     x = torch.randn(4, 64, requires_grad=True)

@@ -195,6 +195,7 @@ def test_a_live_page_follows_the_run(opened, stored_run):
         assert found.locator("#progress-words").inner_text().count("0.9700") == 1
 
 
+@pytest.mark.slow
 def test_a_live_page_outlives_its_server(browser, stored_run):
     with serving(LiveReport(stored_run[0], NAME, "again")) as served:
         context = browser.new_context()

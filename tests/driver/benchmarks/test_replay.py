@@ -40,6 +40,7 @@ def test_runs_are_those_of_a_loop_with_the_same_seeds(ray_here, synthetic_benchm
     assert sorted(counted) == counted
 
 
+@pytest.mark.slow
 def test_every_policy_of_a_run_chooses_from_the_same_functions(ray_here, synthetic_benchmark):
     traces = replay(synthetic_benchmark, ReplayOrder(("random", "evolution"), 4, 6, candidates=10))
     drawn = [set(run.candidates.tolist()) for run in traces["random"]]

@@ -55,6 +55,7 @@ def statuses(here):
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_run_without_a_baseline_that_trains_blames_the_task_and_resumes_once_it_is_mended(here):
     with pytest.raises(TaskAtFault) as stopped:
         begun(here)

@@ -17,7 +17,7 @@ from aquasurf_ray.driver import confirm, resume, search
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = [pytest.mark.usefixtures("ray_here"), pytest.mark.slow]
 
 NAMES = ("tanh(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))", "sigmoid(tanh(x))", "relu(tanh(x))", "elu(tanh(x))")
 

@@ -19,7 +19,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.verbs.transfer import transfer
 from aquasurf_ray.store import Store
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = [pytest.mark.usefixtures("ray_here"), pytest.mark.slow]
 
 NAMES = ("tanh(tanh(x))", "erf(tanh(x))", "arctan(tanh(x))", "sigmoid(tanh(x))", "relu(tanh(x))", "elu(tanh(x))")
 OTHER = "digits-mlp"

@@ -83,12 +83,14 @@ def test_two_processes_give_the_figures_of_one(together, tmp_path, case):
 
 
 @pytest.mark.parametrize("case", ["resumed", "drained"])
+@pytest.mark.slow
 def test_a_training_of_two_resumes_from_rank_0s_checkpoint(together, case):
     first, second, _ = together[case]
     assert first.device == "[2]"
     assert second.device == "[]", "only rank 0 reports epochs"
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_parameters_of_one(together, tmp_path):
     first, second, _ = together["learned"]
     expected = alone("learned", tmp_path)
@@ -99,6 +101,7 @@ def test_two_processes_learn_the_parameters_of_one(together, tmp_path):
         assert ours.spread == pytest.approx(theirs.spread, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_batch_norm_on_cpus_normalises_each_share(together, tmp_path):
     first, _, _ = together["batch_norm"]
     expected = alone("batch_norm", tmp_path)
@@ -106,12 +109,14 @@ def test_batch_norm_on_cpus_normalises_each_share(together, tmp_path):
     assert first.val_loss == pytest.approx(expected.val_loss, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_function_that_fails_on_one_rank_has_diverged_on_both(together):
     for result in together["function"][:2]:
         assert (result.status, result.reason) == ("diverged", "KeyError: 'third'")
 
 
 @pytest.mark.parametrize(("case", "failing"), [("callback", 0), ("forward", 1), ("backward", 1)])
+@pytest.mark.slow
 def test_a_rank_that_fails_makes_the_other_fail_at_once_with_its_reason(together, case, failing):
     *outcomes, seconds = together[case]
     assert isinstance(outcomes[failing], MemoryError)
@@ -120,6 +125,7 @@ def test_a_rank_that_fails_makes_the_other_fail_at_once_with_its_reason(together
     assert seconds < GONE / 2, "not by a timeout"
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_makes_the_other_fail(together):
     survivor, dead, seconds = together["death"]
     assert dead is None
@@ -128,6 +134,7 @@ def test_a_rank_that_dies_makes_the_other_fail(together):
     assert seconds < GONE / 2
 
 
+@pytest.mark.slow
 def test_a_rank_whose_peer_does_not_begin_waits_for_a_time_and_says_so(together):
     survivor, _, seconds = together["left_alone"]
     assert isinstance(survivor, RankError)
