@@ -331,16 +331,22 @@ def test_spectra_are_those_that_a_worker_would_have_computed(make, url, table):
     from aquasurf_ray.workers.actor import Worker
     from aquasurf_ray.workers.messages import WorkerSettings
 
-    assert make(features="digits", candidates=2).compute_spectra(most=3) == 3
+    study = make(features="digits", candidates=2)
+    n = N_BASELINES + 2
+    # All of them: each process begins at a place of its own, so that several seldom compute the same ones.
+    assert study.compute_spectra(most=3) + study.compute_spectra() == n
     with Store.open(url) as store:
         run = store.run("s")
         names = {f.id: f.name for f in store.candidates(run.id)}
         spectra = store.spectra(run.task_id, names)
-    assert len(spectra) == 3
+    assert len(spectra) == n
+    assert any(record.status == "done" for record in spectra.values())
     worker = Worker(WorkerSettings(load_task("digits"), threads=torch.get_num_threads()))
     for number, record in spectra.items():
         (reply,) = worker.spectra([names[number]])
         assert (record.status, record.reason) == (reply.status, reply.reason)
+        if record.status == "diverged":
+            continue
         ours, theirs = SpectrumFeature.from_bytes(record.feature), SpectrumFeature.from_bytes(reply.feature)
         assert ours.to_bytes() == theirs.to_bytes()
 
