@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -146,27 +146,31 @@ def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:
     """Return the fingerprint as 16 bytes."""
     with exact_arithmetic():
         values, *moved = (_whole(each, rule) for each in (expression, *with_moved_constants(expression)))
-    tail = hidden_tail(values, moved)
+    line, tail = rounded(values[None])[0].numpy(), hidden_tail(values, moved)
     if not expression.parameters:
-        return digest(rounded(values[None])[0].numpy(), tail)
+        return digest(line, tail)
     kinds = [LEARNED[parameter.per_channel].encode() for parameter in expression.parameters]
     rows = sorted(kind + _bytes(row) for kind, row in zip(kinds, responses(expression, rule), strict=True))
-    return digest(rounded(values[None])[0].numpy(), b"".join(rows) + tail)
+    return digest(line, b"".join(rows) + tail)
 
 
 def digest(values: NDArray[np.float32], more: bytes = b"") -> bytes:
     """Return BLAKE2b of one function's rounded outputs as little-endian float32, and of what else identifies it: 16
     bytes."""
-    return hashlib.blake2b(_bytes(values) + more, digest_size=DIGEST_BYTES).digest()
+    found = hashlib.blake2b(np.ascontiguousarray(values, dtype="<f4").data, digest_size=DIGEST_BYTES)
+    found.update(more)
+    return found.digest()
 
 
-def hidden_tail(values: Tensor, moved: Iterable[Tensor]) -> bytes:
+def hidden_tail(values: Tensor, moved: Sequence[Tensor]) -> bytes:
     """Return a function's values on the tail if one of its constants acts there only, else nothing.
 
     Args:
         values: on the padded sample, shape (1024,).
         moved: likewise, of the function with one of its constants moved, for each of them.
     """
+    if not moved:  # most functions have no constants
+        return b""
     line, tail = rounded(values[None]), _tail(values)
     for other in moved:
         if torch.equal(rounded(other[None]).nan_to_num(), line.nan_to_num()) and _tail(other) != tail:
