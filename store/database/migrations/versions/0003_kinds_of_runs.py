@@ -11,6 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from aquasurf_ray.store.database.sqlite_schema import replace_in_schema
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -54,23 +56,8 @@ def _allow(table: str, column: str, before: tuple[str, ...], further: tuple[str,
         op.drop_constraint(name, table)
         op.create_check_constraint(name, table, new)
     else:
-        _rewrite_schema(table, old, new)
+        replace_in_schema(op.get_bind(), table, old, new)
 
 
 def _condition(column: str, words: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(word) for word in words)})"
-
-
-def _rewrite_schema(table: str, old: str, new: str) -> None:
-    connection = op.get_bind()
-    version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
-    connection.exec_driver_sql("PRAGMA writable_schema = ON")
-    changed = connection.exec_driver_sql(
-        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ? AND instr(sql, ?) > 0",
-        (old, new, table, old),
-    )
-    if changed.rowcount != 1:
-        raise RuntimeError(f"table {table} has no constraint {old}")
-    # Another number makes every other connection read the schema again; RESET makes this one do so.
-    connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
-    connection.exec_driver_sql("PRAGMA writable_schema = RESET")

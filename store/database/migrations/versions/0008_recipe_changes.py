@@ -11,6 +11,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from aquasurf_ray.store.database.sqlite_schema import replace_in_schema
+
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
@@ -78,27 +80,11 @@ def upgrade() -> None:
         columns = ["task_id", "function_id", "seed", "recipe_change"]
         op.create_unique_constraint(op.f(NEW_NAME), "evaluations", columns)
     else:
-        _widen_unique_index()
+        replace_in_schema(op.get_bind(), "evaluations", OLD, NEW)
+        op.execute("REINDEX evaluations")
     for name, query in VIEWS.items():
         if on_postgresql:
             op.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
         else:
             op.execute(f"DROP VIEW IF EXISTS {name}")
             op.execute(f"CREATE VIEW {name} AS {query}")
-
-
-def _widen_unique_index() -> None:
-    connection = op.get_bind()
-    version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
-    connection.exec_driver_sql("PRAGMA writable_schema = ON")
-    changed = connection.exec_driver_sql(
-        "UPDATE sqlite_master SET sql = replace(sql, ?, ?)"
-        " WHERE type = 'table' AND name = 'evaluations' AND instr(sql, ?) > 0",
-        (OLD, NEW, OLD),
-    )
-    if changed.rowcount != 1:
-        raise RuntimeError(f"table evaluations has no constraint {OLD}")
-    # Another number makes every other connection read the schema again; RESET makes this one do so.
-    connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
-    connection.exec_driver_sql("PRAGMA writable_schema = RESET")
-    connection.exec_driver_sql("REINDEX evaluations")
