@@ -17,7 +17,9 @@ app = Commands()
 
 
 @app.command(epilog="Example: aquasurf confirm digits-1 --top 5 --seeds 5 --learning-rates 0.5,1,2")
-@with_settings("TrainingConditions", "learning_rates", "tune", "rate_seeds", "judge", defaults=False)
+@with_settings(
+    "TrainingConditions", "learning_rates", "tune", "rate_seeds", "judged_baselines", "judge", defaults=False
+)
 def confirm(
     name: RunName,
     settings: dict[str, Any],

@@ -352,6 +352,12 @@ class ConfirmConditions(BaseModel):
     rate_seeds: int = setting(
         RATE_SEEDS, Panel.RUN, "Seeds that choose each function's learning rate; these do not judge.", ge=1
     )
+    judged_baselines: int | None = setting(
+        None,
+        Panel.RUN,
+        "Baselines to judge besides the reference: the N best of the seeds that choose learning rates. Default: all.",
+        ge=1,
+    )
     judge: Literal["test", "validation"] = setting(
         "test", Panel.RUN, "Split that confirmed functions are compared on: test, which selected none, or validation."
     )
@@ -367,6 +373,16 @@ class ConfirmConditions(BaseModel):
     def _one_field(self) -> ConfirmConditions:
         if self.learning_rates and self.tune:
             raise ValueError("tune: a confirmation tunes one field of the recipe; give it or learning-rates, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_baselines(self) -> ConfirmConditions:
+        tuned = self.tuned()
+        if self.judged_baselines is not None and (tuned is None or len(set(tuned[1])) < 2):
+            raise ValueError(
+                "judged-baselines: the trainings that choose between learning-rates choose the baselines too; give "
+                f"two rates or more, got {len(self.learning_rates)}"
+            )
         return self
 
     def tuned(self) -> tuple[str, tuple[float, ...]] | None:

@@ -41,7 +41,8 @@ class ConfirmedFunction:
     `confirmed` and `test` are of the judging seeds: the score on the validation split, and on the test split.
     `recipe_change` is the change of the recipe that it was judged with, chosen among those in `tried`, which has the
     means over the choosing seeds; `rate` is its factor on the learning rate, or the value of another field. The gains
-    are on the split that judges. A baseline, which was not selected, is not expected to lose anything by it.
+    are on the split that judges. A baseline, which was not selected, is not expected to lose anything by it. One that
+    the choosing seeds left out has no trainings with judging seeds.
     """
 
     function: str
@@ -56,6 +57,11 @@ class ConfirmedFunction:
     recipe_change: str = UNCHANGED
     rate: float | None = None
     tried: Mapping[str, SeedMean] = field(default_factory=dict)
+
+    @property
+    def is_judged(self) -> bool:
+        """True unless it is a baseline that did too poorly with the choosing seeds."""
+        return self.confirmed.n > 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     seeds = range(first, first + int(run.config["seeds"]))
     chosen = tuning.chosen(requests, ids)
     scores, tests = scores_of(requests, ids, seeds, chosen)
+    judged_functions = set(judged_ids(store, run, requests))
+    n_seeds = {number: len(seeds) if number in judged_functions else 0 for number in ids}
     # Confirming seeds begin after the seed that the functions were selected on.
     selected = _scores_of_seed(store, of, first - 1)
     noise = noise_variance(scores)
@@ -128,8 +136,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
             function=function.name,
             baseline=i not in winning,
             selected=selected.get(function.id),
-            confirmed=(mean := seed_mean(scores[i])),
-            test=seed_mean(tests[i]),
+            confirmed=(mean := seed_mean(scores[i, : n_seeds[function.id]])),
+            test=seed_mean(tests[i, : n_seeds[function.id]]),
             against_reference=over_reference[i],
             against_best_baseline=over_best[i],
             against_relu=over_relu[i],
@@ -152,6 +160,17 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         tuning=tuning,
     )
     return replace(found, functions=tuple(sorted(confirmed, key=lambda function: _place(found, function))))
+
+
+def judged_ids(store: Store, run: Run, requests: Iterable[RequestedEvaluation]) -> list[int]:
+    """Return the functions of a confirmation that are trained with the judging seeds: the winners, the reference, ReLU,
+    and the baselines that are worth it, or all."""
+    ids, tuning = [function.id for function in store.candidates(run.id)], Tuning.of(run)
+    if tuning.n_baselines is None:
+        return ids
+    baselines = baseline_ids(store, run)
+    always = {baselines[reference_name(run)], baselines[REFERENCE]}
+    return tuning.judged(requests, ids, baselines=set(baselines.values()), always=always)
 
 
 def latest_confirmation(store: Store, run: Run) -> Confirmation | None:

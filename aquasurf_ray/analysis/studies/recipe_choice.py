@@ -1,4 +1,5 @@
-"""Each function's own recipe: the change of it that trains best, chosen on seeds that judge nothing.
+"""Each function's own recipe: the change of it that trains best, chosen on seeds that judge nothing; and the baselines
+that are worth judging, chosen with the same trainings.
 
 Every function of a confirmation, baselines included, is trained with every change and every choosing seed, so that none
 has more tries than another. The choice is by the mean validation score. A change with which a training diverged is
@@ -21,18 +22,21 @@ from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Run
 class Tuning:
     """What a confirmation chooses from, as its run has it: changes of the recipe, and choosing seeds.
 
-    A confirmation that tunes nothing has one change, none, and no seeds to choose with.
+    A confirmation that tunes nothing has one change, none, and no seeds to choose with. `n_baselines` is the number of
+    baselines that are judged besides the reference; None for all.
     """
 
     changes: tuple[str, ...]
     seeds: range
+    n_baselines: int | None = None
 
     @classmethod
     def of(cls, run: Run) -> Tuning:
         """Return the tuning of a run of kind confirm. Its choosing seeds follow the judging ones."""
         changes = tuple(run.config.get("recipe_changes") or ("",))
         first = int(run.config.get("first_seed", 0)) + int(run.config["seeds"])
-        return cls(changes, range(first, first + (int(run.config["rate_seeds"]) if len(changes) > 1 else 0)))
+        seeds = range(first, first + (int(run.config["rate_seeds"]) if len(changes) > 1 else 0))
+        return cls(changes, seeds, run.config.get("judged_baselines"))
 
     @property
     def field(self) -> str | None:
@@ -69,6 +73,24 @@ class Tuning:
         """Return the change of the recipe that each function is judged with."""
         tried = self.tried(requests, function_ids)
         return {number: max(self.changes, key=lambda change: _merit(means[change])) for number, means in tried.items()}
+
+    def judged(
+        self,
+        requests: Iterable[RequestedEvaluation],
+        function_ids: Sequence[int],
+        *,
+        baselines: Collection[int],
+        always: Collection[int],
+    ) -> list[int]:
+        """Return the functions that are judged, in the given order: all but baselines that do worse than the best
+        `n_baselines` of them, each at its own best change. Those in `always` are judged and do not count."""
+        if self.n_baselines is None:
+            return list(function_ids)
+        tried = self.tried(requests, function_ids)
+        merits = {number: max(map(_merit, means.values())) for number, means in tried.items()}
+        others = [number for number in function_ids if number in baselines and number not in always]
+        left_out = sorted(others, key=lambda number: -merits[number])[self.n_baselines :]
+        return [number for number in function_ids if number not in left_out]
 
     def _place(self, evaluation: EvaluationRecord) -> tuple[int, int] | None:
         if evaluation.seed not in self.seeds or evaluation.recipe_change not in self.changes:

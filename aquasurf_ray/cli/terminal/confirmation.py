@@ -71,6 +71,7 @@ def confirmation_document(found: Confirmation) -> dict[str, Any]:
         {
             "function": function.function,
             "baseline": function.baseline,
+            "judged": function.is_judged,
             **_document(found, function),
             "seeds": function.confirmed.n,
             "diverged": function.confirmed.n_diverged,
@@ -139,7 +140,8 @@ def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
 
 
 def _in_words(function: ConfirmedFunction, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for people: baselines and diverged seeds are marked."""
+    """Return a row for people: baselines, those that were not judged, and diverged seeds are marked."""
     lost = function.confirmed.n_diverged
     diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
-    return row | {"function": f"{function.function}{' (baseline)' if function.baseline else ''}{diverged}"}
+    baseline = " (baseline)" if function.is_judged else " (baseline, not judged)"
+    return row | {"function": f"{function.function}{baseline if function.baseline else ''}{diverged}"}

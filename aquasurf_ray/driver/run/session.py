@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from aquasurf_ray.analysis.studies.confirmed_run import judged_ids
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import BASELINES
 from aquasurf_ray.driver.callbacks.json_log import JsonLog
@@ -258,7 +259,7 @@ def _parts(store: Store, spec: RunSpec) -> Iterator[tuple[str | None, RunSpec]]:
 def _parts_of_confirmation(store: Store, spec: RunSpec) -> Iterator[tuple[str | None, RunSpec]]:
     """Yield the choice of each function's own recipe, if there is one, and then the judgement.
 
-    A resumed confirmation makes the same choice, because finished trainings do not change. If trainings of the choice
+    A resumed confirmation makes the same choices, because finished trainings do not change. If trainings of the choice
     failed, nothing is judged: `resume` retries them first.
     """
     run, ids = spec.run, [function.id for function in store.candidates(spec.run.id)]
@@ -270,11 +271,12 @@ def _parts_of_confirmation(store: Store, spec: RunSpec) -> Iterator[tuple[str | 
         yield None, spec
         if not tuning.is_complete(store.snapshot(run.id).evaluations, ids):
             return
-    chosen = tuning.chosen(store.snapshot(run.id).evaluations, ids)
+    requests = store.snapshot(run.id).evaluations
+    chosen, judged = tuning.chosen(requests, ids), judged_ids(store, run, requests)
     first = int(run.config.get("first_seed", 0))
     for seed in range(first, first + int(run.config["seeds"])):
         for change in tuning.changes:
-            of_change = [number for number in ids if chosen[number] == change]
+            of_change = [number for number in judged if chosen[number] == change]
             store.propose(run.id, of_change, seed, recipe_change=change, **whole)
     yield ("now the judging seeds, with the recipe chosen for each function" if tuning.seeds else None), spec
 

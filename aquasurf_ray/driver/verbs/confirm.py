@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.candidates import unique_rows
+from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
 from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.errors import BadUse
@@ -54,8 +54,8 @@ def confirm(
         task: needed only if the run was started from Python with a `Task` that has no import path.
         progress, callbacks: see `search`.
         **changes: `learning_rates=(0.5, 1, 2)` or `tune="weight_decay=0,1e-4"` (each function is judged at its own best
-            one), `rate_seeds`, `judge`, `workers`, and the other conditions of `SearchConfig`; those of the run by
-            default.
+            one), `rate_seeds`, `judged_baselines`, `judge`, `workers`, and the other conditions of `SearchConfig`;
+            those of the run by default.
 
     Raises:
         BadUse: there is nothing to confirm, or the task has changed.
@@ -149,11 +149,14 @@ def _confirm(
         )
     import_modules(config.modules)
     loaded = loaded_task(task or config.task, config)
-    baselines = *baseline_names(config.baselines), *loaded.baselines
-    rows = unique_rows([*(row.function for row in best), *baselines])
+    baselines = baseline_rows(loaded.baselines, config.baselines)
+    rows = unique_rows([*(row.function for row in best), *(row.name for row in baselines)])
     changes = _changes(config, loaded)
-    n_trainings = config.seeds + (len(changes) * config.rate_seeds if len(changes) > 1 else 0)
-    config = config.model_copy(update={**FIXED, "evaluations": len(rows) * n_trainings})
+    n_choosing = len(changes) * config.rate_seeds if len(changes) > 1 else 0
+    always = unique_rows([REFERENCE, loaded.reference or REFERENCE])
+    n_left_out = max(0, len(baselines) - len(always) - (config.judged_baselines or len(baselines)))
+    n_trainings = len(rows) * n_choosing + (len(rows) - n_left_out) * config.seeds
+    config = config.model_copy(update={**FIXED, "evaluations": n_trainings})
     # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
         raise BadUse(
@@ -172,6 +175,8 @@ def _confirm(
     # Only where they differ from what earlier versions did, so that their confirmations keep their names.
     if changes != (UNCHANGED,):
         identity |= {"recipe_changes": list(changes), "rate_seeds": config.rate_seeds}
+    if config.judged_baselines is not None:
+        identity["judged_baselines"] = config.judged_baselines
     if config.judge != "test":
         identity["judge"] = config.judge
     name = f"{run.name}-confirm-{digest(identity)[:8]}"

@@ -161,6 +161,27 @@ def test_what_the_recipe_refuses_is_refused_before_anything_is_trained(here):
         confirmed(here, learning_rates=(-1, 1))
 
 
+def test_the_best_baselines_of_the_choosing_seeds_are_judged_at_their_rates_and_no_others(here):
+    rates = {"learning_rates": "0.5,1", "rate_seeds": 1, "judged_baselines": 2}
+    result = confirmed(here, top=1, seeds=2, **rates)
+    assert result.evaluations == result.budget == 9 * 2 + (1 + 1 + 2) * 2
+    with Store.open(here) as store:
+        found = read_confirmation(store, result.name)
+        trained = {
+            (each.function, each.evaluation.seed) for each in store.snapshot(store.run(result.name).id).evaluations
+        }
+    best_rate = {name: max(score_with(name, change, 3) for change in ("", "learning_rate*0.5")) for name in BASELINES}
+    others = sorted(set(BASELINES) - {"relu(x)"}, key=best_rate.get)
+    judged = {f.function for f in found.functions if f.baseline and f.is_judged}
+    assert judged == {"relu(x)", *others[-2:]}
+    assert {name for name, seed in trained if seed in (1, 2)} & set(BASELINES) == judged
+    left_out = [f for f in found.functions if not f.is_judged]
+    assert {f.function for f in left_out} == set(others[:-2])
+    assert {(f.confirmed.mean, f.confirmed.n_diverged, f.test.n) for f in left_out} == {(None, 0, 0)}
+    assert found.best_baseline in judged
+    assert confirmed(here, top=1, seeds=2, **rates).name == result.name, "the same choice is made again"
+
+
 def test_the_split_that_judges_is_another_confirmation_of_the_same_trainings(here):
     first = confirmed(here, top=2, seeds=2, learning_rates="1,2", rate_seeds=1)
     assert (first.evaluations, first.budget) == (10 * (2 + 2), 10 * (2 + 2))

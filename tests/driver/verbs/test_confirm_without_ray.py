@@ -90,6 +90,22 @@ def test_every_function_gets_the_same_number_of_trainings_for_the_choice_of_its_
     assert searched.specs[-1].budget == (len(BASELINES) + 2) * (3 + 2 * n_rates)
 
 
+def test_baselines_that_the_choice_leaves_out_are_not_judged(here, searched):
+    rates = {"learning_rates": (0.5, 1, 2), "rate_seeds": 1, "top": 2, "seeds": 3, "store": here}
+    whole = confirm("one", **rates).name
+    assert confirm("one", judged_baselines=2, **rates).name != whole
+    n_judged = 2 + 1 + 2  # the winners, relu, and two more baselines
+    assert searched.specs[-1].budget == 3 * (len(BASELINES) + 2) + 3 * n_judged
+    confirm("one", judged_baselines=len(BASELINES), **rates)
+    assert searched.specs[-1].budget == (len(BASELINES) + 2) * (3 + 3), "there are no more than all"
+
+
+@pytest.mark.parametrize("rates", [{}, {"learning_rates": (1,)}, {"tune": "weight_decay=0"}])
+def test_without_a_choice_of_rates_baselines_cannot_be_chosen(here, searched, rates):
+    with pytest.raises(BadUse, match="judged-baselines: the trainings that choose between learning-rates choose the"):
+        confirm("one", judged_baselines=2, store=here, **rates)
+
+
 def test_every_training_is_completed_whatever_the_search_did(here, cluster):
     limits = {"early_stop": "median", "health_gate": "on", "until": "val_accuracy>=0.9", "time_budget": 60}
     search("digits", store=here, max_attempts=7, **limits, **SMALL)

@@ -42,7 +42,7 @@ def confirmed(findings: Findings) -> Chart | None:
 
 
 def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
-    means = [(each, found.judged(each)) for each in found.functions]
+    means = [(each, found.judged(each)) for each in found.functions if each.is_judged]
     rows = [_Row(each.function, each.baseline, each.selected, mean) for each, mean in means if mean.mean is not None]
     if not rows:
         return None
