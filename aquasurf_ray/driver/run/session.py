@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from types import TracebackType
 
 from aquasurf_ray.analysis.studies.confirmed_run import judged_ids
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
@@ -22,7 +23,7 @@ from aquasurf_ray.driver.callbacks.trackers import Trackers
 from aquasurf_ray.driver.candidates import baseline_records
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.fair_share import FairShare
-from aquasurf_ray.driver.cluster.pool import Resources
+from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.watch import RayWatch
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, TaskAtFault
 from aquasurf_ray.driver.events import Events, RunEnded, StoreWritten
@@ -115,7 +116,11 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
     store, events, suggests = session.store, session.events, KINDS[spec.run.kind].suggests
     with _leased(store, spec) as leased:
         lacks: list[str] = []
-        with Trackers(spec.config.log_to, spec.run.name, events) as trackers, events.subscribed(trackers):
+        with (
+            Trackers(spec.config.log_to, spec.run.name, events) as trackers,
+            events.subscribed(trackers),
+            _Pool(session) as pool,
+        ):
             for number, (title, part) in enumerate(_parts(store, spec)):
                 history = _read_history(store, part)
                 if number == 0:
@@ -123,7 +128,7 @@ def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
                 if title:
                     events.note(title)
                 try:
-                    exhausted, leased.end = _run_loop(session, part, leased, history)
+                    exhausted, leased.end = _run_loop(session, part, leased, history, pool.of(part))
                 except TaskAtFault as error:
                     raise TaskAtFault(f"{error}; once it is fixed: {resume_command(store, spec)}") from error
                 if leased.end is not None:
@@ -198,21 +203,48 @@ def _status(error: BaseException) -> RunStatusName:
     return "interrupted" if isinstance(error, STOPS) else "failed"
 
 
-def _run_loop(session: _Session, spec: RunSpec, leased: _LeasedRun, history: History) -> tuple[bool, End | None]:
+class _Pool:
+    """The workers of a session. A further part of the run keeps them, unless it needs others: to start them takes
+    seconds, for each the imports and the data."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session, self._stack = session, ExitStack()
+        self._settings: WorkerSettings | None = None
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def of(self, spec: RunSpec) -> WorkerPool:
+        """Return the workers for a part of the run."""
+        workers, settings = self._session.workers, _worker_settings(spec, self._session.workers)
+        if settings != self._settings:
+            self._stack.close()  # first, because the cluster may have no room for both
+            self._pool = spec.make_pool(
+                settings,
+                workers.n,
+                Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # ranks have theirs
+                _worker_class(spec, workers),
+                self._session.events,
+            )
+            self._stack.callback(self._pool.close)
+            self._settings = settings
+        return self._pool
+
+
+def _run_loop(
+    session: _Session, spec: RunSpec, leased: _LeasedRun, history: History, pool: WorkerPool
+) -> tuple[bool, End | None]:
     """Run the loop with its workers.
 
     Return whether the candidates were used up before the budget was met, and the stop condition that was met.
     """
     store, workers, suggests = session.store, session.workers, KINDS[spec.run.kind].suggests
     with ExitStack() as stack:
-        pool = spec.make_pool(
-            _worker_settings(spec, workers),
-            workers.n,
-            Resources(workers.cpus, workers.gpus) if workers.n_ranks == 1 else Resources(0, 0),  # ranks have their own
-            _worker_class(spec, workers),
-            session.events,
-        )
-        stack.callback(pool.close)
         context = RunContext(spec.run, spec.config, store, leased.lease, history, pool, session.events)
         suggester = _suggester(context, spec.budget, workers) if suggests else None
         if suggester is not None:

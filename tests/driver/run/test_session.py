@@ -42,11 +42,11 @@ def no_ray(monkeypatch):
 class Session:
     """A run of two functions with two seeds each, and everything that one session of it needs."""
 
-    def __init__(self, store, answer=lambda job: trained(0.5), **settings):
+    def __init__(self, store, answer=lambda job: trained(0.5), tuning=None, **settings):
         ids = add_functions(store, 2)
         task = store.add_task("t", "1", "d", {})
         config = make_config({"task": "t", "health_gate": "off", **settings})
-        stored = {"seeds": 2, "health_gate": "off"}
+        stored = {"seeds": 2, "health_gate": "off", **(tuning or {})}
         new = NewRun("one", "confirm", task, stored, "digest", 0, 4, "storage", "0", identity_keys=("seeds",))
         self.store, self.recorder, self.stop = store, Recorder(), SimpleNamespace(received=None)
         self.pools, self.answer = [], answer
@@ -80,6 +80,14 @@ def test_a_session_requests_every_function_with_every_seed_and_finishes_the_run(
     kinds = [type(event) for event in one.recorder.events]
     assert (kinds[0], one.recorder.of(RunEnded)[0].status) == (RunBegan, "finished")
     assert one.recorder.notes[-1].startswith("run 'one' is finished: 4 evaluations")
+
+
+def test_the_choice_and_the_judgement_of_a_confirmation_have_the_same_workers(store):
+    one = Session(store, tuning={"recipe_changes": ["", "learning_rate*2"], "rate_seeds": 1})
+    one.execute()
+    (pool,) = one.pools
+    assert [job.seed for _, job in pool.jobs] == [2] * 4 + [0, 0, 1, 1], "the choosing seed, then the judging ones"
+    assert pool.closed
 
 
 def test_a_second_session_of_a_finished_run_trains_nothing(store):
