@@ -6,6 +6,7 @@ PostgreSQL and Ray take seconds to start, so each pytest process starts them onc
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import tempfile
 import uuid
@@ -20,6 +21,14 @@ from reliability import Injections, log_of_this_run, record
 
 INJECTIONS = pytest.StashKey[Injections]()
 SCRIPTED_WORKERS = str(Path(__file__).parent / "fixtures")
+
+# Every Ray of all test processes asks for one token. Ray keeps its mode for the life of a process: after a Ray that
+# asked for a token, it cannot use one that asks for none, and actors end before they start. Two processes that start
+# Ray together on a new machine would also write ~/.ray/auth_token over each other. Ray reads the mode at its import.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    TOKEN = tempfile.TemporaryDirectory(prefix="aqtoken")
+    Path(TOKEN.name, "token").write_text(secrets.token_hex(32))
+    os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(Path(TOKEN.name, "token"))})
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,7 @@ def _cluster() -> Iterator[str]:
 def _on_loopback() -> dict[str, str]:
     from aquasurf_ray.driver.cluster.connection import CLUSTER_SWITCH
 
-    return {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
+    return {"RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
 
 
 @pytest.fixture

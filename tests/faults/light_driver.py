@@ -35,11 +35,11 @@ SPECTRUM_SECONDS = 0.002
 
 
 class LightActor:
-    """A scripted worker that is called directly; asked how far it is, it has no answer."""
+    """A scripted worker that is called directly; it leaves questions about itself unanswered."""
 
     def __init__(self, settings):
         self.work = ScriptedWorker(settings)
-        self.progress = SimpleNamespace(remote=object)
+        self.progress = self.warnings = self.gpu_use = SimpleNamespace(remote=object)
 
 
 class LightPool:

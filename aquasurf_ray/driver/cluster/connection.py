@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._raylet import AuthenticationMode, get_authentication_mode
 
 from aquasurf_ray.driver.cluster.session_folder import session_folder
 from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
@@ -40,7 +41,7 @@ def connected(address: str | None) -> Iterator[None]:
     """Connect to Ray for the duration of a run; an existing connection of this process is used and stays.
 
     Raises:
-        BadUse: no cluster answers at `address`.
+        BadUse: no cluster answers at `address`, or this process can no longer use a Ray without tokens.
         Interrupted: SIGTERM arrived while Ray was starting.
     """
     if ray.is_initialized():
@@ -76,7 +77,24 @@ def _check_listening(address: str) -> None:
         raise BadUse(f"no Ray cluster answers at '{address}': {error}; start one with 'ray start --head'") from None
 
 
+def _check_mode(address: str | None) -> None:
+    """Check that this process may use a Ray without tokens if the environment asks for one.
+
+    Ray keeps its mode for the life of a process: once a private instance has asked for a token, this process's own
+    servers reject a cluster that has none, and `ray.init` waits for ever or actors end before they start.
+    """
+    mode = os.environ.get(AUTHENTICATION)
+    asks_for_none = mode == "disabled" or (mode is None and address not in (None, *RAYS_WORDS))
+    if asks_for_none and get_authentication_mode() == AuthenticationMode.TOKEN:
+        place = "a Ray of its own" if address is None else f"the cluster at '{address}'"
+        raise BadUse(
+            f"this process has started a Ray that asks for a token, so it cannot use {place} without one: start a new "
+            f"process, or set {AUTHENTICATION}=token if the cluster asks for a token"
+        )
+
+
 def _connect(address: str | None, folder: str | None) -> None:
+    _check_mode(address)
     if address is not None:
         _check_listening(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -121,6 +139,7 @@ def _private_instance() -> Iterator[None]:
     """
     rays = logging.getLogger("ray")
     before = ray_constants.ENABLE_RAY_CLUSTER, rays.level
+    mode = os.environ.get(AUTHENTICATION)
     environment = {name: os.environ.pop(name, None) for name in (CLUSTER_SWITCH, *SECRETS)}
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[CLUSTER_SWITCH] = False, "0"
     rays.setLevel(logging.ERROR)
@@ -131,6 +150,8 @@ def _private_instance() -> Iterator[None]:
         rays.setLevel(before[1])
         del os.environ[CLUSTER_SWITCH]
         os.environ.update({name: value for name, value in environment.items() if value is not None})
+        if mode is None:  # Ray has set it, and clusters joined later would be taken for those that ask for a token
+            os.environ.pop(AUTHENTICATION, None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -53,6 +53,35 @@ def test_sigterm_while_ray_starts_is_an_interruption_and_no_exit_code_of_rays(mo
         pass
 
 
+TWICE = """
+import os
+from aquasurf_ray.driver.cluster.connection import connected
+from aquasurf_ray.driver.errors import BadUse
+with connected(None):
+    pass
+print(os.environ.get("RAY_AUTH_MODE"))
+for mode, address in [(None, "127.0.0.1:1"), ("disabled", None)]:
+    os.environ.update({} if mode is None else {"RAY_AUTH_MODE": mode})
+    try:
+        with connected(address):
+            pass
+    except BadUse as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_asked_for_a_token_says_so_instead_of_waiting_for_a_cluster_without(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != AUTHENTICATION}
+    with process("-c", TWICE, **environment) as twice:
+        out, err = twice.communicate(timeout=120)
+    assert twice.returncode == 0, err
+    left, joined, own = out.splitlines()
+    assert left == "None", "the environment is left as it was found"
+    assert "cannot use the cluster at '127.0.0.1:1' without one: start a new process, or set" in joined
+    assert "cannot use a Ray of its own without one: start a new process" in own
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """Says what a cluster has."""
