@@ -19,10 +19,18 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationMode, get_authentication_mode
 
 from aquasurf_ray.driver.cluster.session_folder import session_folder
 from aquasurf_ray.driver.errors import BadUse, DriverError, Interrupted
+
+try:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+except ImportError:  # the oldest versions of Ray that work here have no tokens
+
+    def is_token_auth_enabled() -> bool:
+        """Return whether this process asks for tokens."""
+        return False
+
 
 LOOPBACK = "127.0.0.1"
 LOOPBACKS = frozenset({LOOPBACK, "::1", "localhost"})
@@ -85,7 +93,7 @@ def _check_mode(address: str | None) -> None:
     """
     mode = os.environ.get(AUTHENTICATION)
     asks_for_none = mode == "disabled" or (mode is None and address not in (None, *RAYS_WORDS))
-    if asks_for_none and get_authentication_mode() == AuthenticationMode.TOKEN:
+    if asks_for_none and is_token_auth_enabled():
         place = "a Ray of its own" if address is None else f"the cluster at '{address}'"
         raise BadUse(
             f"this process has started a Ray that asks for a token, so it cannot use {place} without one: start a new "
