@@ -77,6 +77,15 @@ class RecipeChange:
         return replace(recipe, **{self.field: value})  # type: ignore[type-var]
 
 
+def with_change(function: str, change: str) -> str:
+    """Return a function and the change that it is trained with, for people.
+
+    >>> with_change("relu(x)", "learning_rate*2"), with_change("relu(x)", "")
+    ('relu(x) with learning_rate*2', 'relu(x)')
+    """
+    return f"{function} with {change}" if change else function
+
+
 def applied(text: str, recipe: R) -> R:
     """Return the recipe with the change that a text describes."""
     change = RecipeChange.parse(text)
@@ -98,3 +107,26 @@ def changes_of(field: str, values: Sequence[float], recipe: Any) -> tuple[str, .
         change = RecipeChange(field, float(value))
         found[UNCHANGED if change.applied(recipe) == recipe else str(change)] = None
     return tuple(found)
+
+
+def input_values(changes: Sequence[str], recipe: Any) -> tuple[float, ...]:
+    """Return a number for each change, by which a surrogate tells how far apart two changes of one field are.
+
+    It is the logarithm of the value, since one rate is twice another rather than so much more; where some values are
+    not positive, or None, the place among the values in ascending order.
+
+    >>> from types import SimpleNamespace
+    >>> input_values(("", "weight_decay=0.01", "weight_decay=0.0"), SimpleNamespace(weight_decay=0.1))
+    (2.0, 1.0, 0.0)
+    """
+    parsed = [RecipeChange.parse(text) for text in changes]
+    field = next((change.field for change in parsed if change is not None), None)
+    if field is None:
+        return (0.0,) * len(changes)
+    own = 1.0 if field == LEARNING_RATE else getattr(recipe, field)
+    values = [own if change is None else change.value for change in parsed]
+    numbers = [-math.inf if value is None else float(value) for value in values]
+    if min(numbers) > 0:
+        return tuple(math.log(number) for number in numbers)
+    ascending = sorted(set(numbers))
+    return tuple(float(ascending.index(number)) for number in numbers)

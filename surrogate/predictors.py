@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from aquasurf_ray.surrogate.batches import BelievingProcess
+from aquasurf_ray.surrogate.batches import MOST_CHOSEN_ON, BelievingProcess
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
@@ -169,7 +169,11 @@ class MetricPredictor:
         # A learned balance changes the space with the results, so one space cannot serve the whole batch.
         if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
             return None
-        return BelievingProcess(self.space, known, scores, regress.kernel)
+        space = self.space
+        if regress.weights:  # chosen on the results, and on a part of them where there are many, as the length is
+            drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
+            space = MetricSpace(space.features, regress.chosen_balances(space, known[drawn], scores[drawn]))
+        return BelievingProcess(space, known, scores, regress.kernel)
 
     def predict(self, known: Indices, scores: Scores) -> Prediction:
         """See `Predictor`."""
@@ -209,10 +213,12 @@ class MetricProcess:
         acquisition: the acquisition function, which gives the merits.
         balances: shares of the first of two features, from which the marginal likelihood chooses; empty for the balance
             of the space.
+        weights: factors of the last feature, from which the marginal likelihood chooses; empty for that of the space.
     """
 
     acquisition: Acquisition = "mean"
     balances: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
     kernel: Kernel = "exponential"
 
     def __post_init__(self) -> None:
@@ -231,13 +237,25 @@ class MetricProcess:
 
     def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
+        _, process, rows = self._best_fit(space, known, scores)
+        return process, rows
+
+    def chosen_balances(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[float, ...]:
+        """Return the balances of the space with the largest marginal likelihood."""
+        return self._best_fit(space, known, scores)[0]
+
+    def _best_fit(
+        self, space: MetricSpace, known: Indices, scores: Scores
+    ) -> tuple[tuple[float, ...], GaussianProcess, NDArray[np.float32]]:
         # A learned balance divides two features between them; with one feature there is nothing to choose.
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
+        if self.weights:
+            mixtures = [(*space.balances[:-1], weight) for weight in self.weights]
         fits = []
         for mixture in mixtures or [space.balances]:
             rows = space.distances(known, mixture)
-            fits.append((GaussianProcess(self.kernel).fit_distances(rows[:, known], scores), rows))
-        return max(fits, key=lambda fit: fit[0].log_likelihood)
+            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(rows[:, known], scores), rows))
+        return max(fits, key=lambda fit: fit[1].log_likelihood)
 
 
 @dataclass(frozen=True)

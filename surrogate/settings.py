@@ -8,7 +8,7 @@ long to compute and not every setting needs one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.metric_space import MetricSpace, PairwiseDistances
+from aquasurf_ray.surrogate.pairs import WEIGHTS, space_of_pairs
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import (
     Acquisition,
@@ -114,11 +115,11 @@ def policy_of(
     *,
     embedding: Callable[[], Embedding] = _no_map,
     features: Callable[[], Sequence[PairwiseDistances]] = _no_distances,
+    values: Sequence[float] = (),
 ) -> PredictorPolicy:
     """Return the policy of these settings; arguments and errors as for `predictor_of`."""
-    return PredictorPolicy(
-        predictor_of(settings, seed, embedding=embedding, features=features), seed, **settings.of_policy
-    )
+    predictor = predictor_of(settings, seed, embedding=embedding, features=features, values=values)
+    return PredictorPolicy(predictor, seed, **settings.of_policy)
 
 
 def predictor_of(
@@ -127,6 +128,7 @@ def predictor_of(
     *,
     embedding: Callable[[], Embedding] = _no_map,
     features: Callable[[], Sequence[PairwiseDistances]] = _no_distances,
+    values: Sequence[float] = (),
     metric_regressors: Mapping[str, MetricMaker] = METRIC_REGRESSORS,
 ) -> Predictor:
     """Return the predictor of these settings.
@@ -137,16 +139,24 @@ def predictor_of(
         embedding: returns the map of the candidates; called only for the space "umap".
         features: returns the distances of the candidates by each feature in use, outputs before spectra; called only
             for the space "metric".
+        values: the values of one further input; candidates are then pairs of a function and a value
+            (`surrogate.pairs`), and only the space "metric" has them.
         metric_regressors: the regressors on distances by name. Replays pass experimental ones that no run can choose.
 
     Raises:
         SurrogateError: a setting is out of its range.
     """
     if settings.space == "umap":
+        if values:
+            raise SurrogateError("space is 'umap', whose map has no place for a further input; pairs need 'metric'")
         return _on_map(settings, embedding(), seed)
     if settings.space == "metric":
-        space = MetricSpace(features(), _balances(settings))
-        return MetricPredictor(space, _metric_regressor(settings, seed, metric_regressors))
+        regressor = _metric_regressor(settings, seed, metric_regressors)
+        if not values:
+            return MetricPredictor(MetricSpace(features(), _balances(settings)), regressor)
+        if isinstance(regressor, MetricProcess):
+            regressor = replace(regressor, weights=WEIGHTS)
+        return MetricPredictor(space_of_pairs(features(), _balances(settings), values), regressor)
     raise SurrogateError(f"space must be umap or metric, got {settings.space!r}")
 
 

@@ -64,8 +64,8 @@ def _document(found: RunComparison, metric: TaskMetric) -> dict[str, Any]:
 
 def _side(side: RunSide, metric: TaskMetric) -> dict[str, Any]:
     function, score = side.best or (None, None)
-    best = {"best": metric.value(score), "best_function": function}
-    return {key: value for key, value in asdict(side).items() if key != "best"} | best
+    best = {"best": metric.value(score), "best_function": function, "best_recipe_change": side.best_change or None}
+    return {key: value for key, value in asdict(side).items() if key not in ("best", "best_change")} | best
 
 
 def _print(found: RunComparison, metric: TaskMetric) -> None:
@@ -80,6 +80,7 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         "seconds": "seconds of training",
         "best": f"best val_{metric.name}",
         "best_function": "best function",
+        "best_recipe_change": "best function's change of the recipe",
         "reached": f"evaluations until {'both have a best' if goal is None else format(goal, '.4f')}",
     }
     for side in sides:
@@ -87,6 +88,8 @@ def _print(found: RunComparison, metric: TaskMetric) -> None:
         if goal is not None and side["reached"] is None:
             side["reached"] = "never"
         side["seconds"] = f"{side['seconds']:.1f}"
+    if not any(side["best_recipe_change"] for side in sides):
+        del labels["best_recipe_change"]
     rows = [[label, *(side[key] for side in sides)] for key, label in labels.items()]
     rows += [[f"setting {key}", *map(str, values)] for key, values in found.differing.items()]
     rows.append(["functions only in this run", *found.only])

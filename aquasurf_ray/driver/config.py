@@ -38,6 +38,10 @@ M = TypeVar("M", bound=BaseModel)
 OPEN = "open"
 """The space that grows: `activations.spaces.space.OPEN`, which is not imported here because it needs PyTorch."""
 
+AUTO = "auto"
+AUTO_RATES = (0.5, 1.0, 2.0)
+"""The factors on the learning rate for `auto`."""
+
 DURATION = "DURATION"
 """The metavar of times, which may be text such as 2h30m."""
 
@@ -92,7 +96,9 @@ def _switch(value: Any) -> Any:
 
 def _numbers(value: Any) -> Any:
     """Return the parts of texts such as "0.5,1,2" as numbers; a flag that may be repeated gives a list of texts."""
-    given = [value] if isinstance(value, str | int | float) else value
+    given = [value] if isinstance(value, str | int | float) else list(value)
+    if given == [AUTO]:
+        return AUTO_RATES
     return [float(part) for each in given for part in str(each).split(",")]
 
 
@@ -181,6 +187,21 @@ class RunIdentity(BaseModel):
     training_seed: int = setting(
         0, Panel.TRAINING, "Random seed for initial weights, data order and spectra.", ge=0, lt=2**31
     )
+    learning_rates: Numbers = setting(
+        (),
+        Panel.TRAINING,
+        "Factors on the recipe's learning rate, such as 0.5,1,2, or auto for these: a search decides which of them a "
+        "function is trained with, and a confirmation judges each function at its best one, baselines too.",
+        metavar="FACTORS",
+        earlier=[],
+    )
+    tune: str | None = setting(
+        None,
+        Panel.TRAINING,
+        "Another number of the recipe in place of the learning rate, with its values: weight_decay=0,1e-4,1e-3.",
+        metavar="FIELD=VALUES",
+        earlier=None,
+    )
     early_stop: OffMedian = setting(
         "off",
         Panel.TRAINING,
@@ -205,6 +226,25 @@ class RunIdentity(BaseModel):
         if value is not None and not math.isfinite(value):
             raise ValueError("Input should be a finite number")
         return value
+
+    @field_validator("tune")
+    @classmethod
+    def _tuned(cls, value: str | None) -> str | None:
+        if value is not None:
+            tuned_field(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_field(self) -> RunIdentity:
+        if self.learning_rates and self.tune:
+            raise ValueError("tune: a run tunes one field of the recipe; give tune or learning-rates, not both")
+        return self
+
+    def tuned(self) -> tuple[str, tuple[float, ...]] | None:
+        """Return the field of the recipe that is tuned, and its factors or values; None for none."""
+        if self.learning_rates:
+            return LEARNING_RATE, self.learning_rates
+        return tuned_field(self.tune) if self.tune else None
 
 
 class RunName(BaseModel):
@@ -335,20 +375,8 @@ class TrainingConditions(RunName):
 
 
 class ConfirmConditions(BaseModel):
-    """The settings of a confirmation, besides how many functions and seeds it has."""
+    """The settings of a confirmation, besides how many functions and seeds it has and what it tunes."""
 
-    learning_rates: Numbers = setting(
-        (),
-        Panel.RUN,
-        "Factors on the recipe's learning rate, such as 0.5,1,2: confirm each function at its best one, baselines too.",
-        metavar="FACTORS",
-    )
-    tune: str | None = setting(
-        None,
-        Panel.RUN,
-        "Another number of the recipe in place of the learning rate, with its values: weight_decay=0,1e-4,1e-3.",
-        metavar="FIELD=VALUES",
-    )
     rate_seeds: int = setting(
         RATE_SEEDS, Panel.RUN, "Seeds that choose each function's learning rate; these do not judge.", ge=1
     )
@@ -361,35 +389,6 @@ class ConfirmConditions(BaseModel):
     judge: Literal["test", "validation"] = setting(
         "test", Panel.RUN, "Split that confirmed functions are compared on: test, which selected none, or validation."
     )
-
-    @field_validator("tune")
-    @classmethod
-    def _tuned(cls, value: str | None) -> str | None:
-        if value is not None:
-            tuned_field(value)
-        return value
-
-    @model_validator(mode="after")
-    def _one_field(self) -> ConfirmConditions:
-        if self.learning_rates and self.tune:
-            raise ValueError("tune: a confirmation tunes one field of the recipe; give it or learning-rates, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _chosen_baselines(self) -> ConfirmConditions:
-        tuned = self.tuned()
-        if self.judged_baselines is not None and (tuned is None or len(set(tuned[1])) < 2):
-            raise ValueError(
-                "judged-baselines: the trainings that choose between learning-rates choose the baselines too; give "
-                f"two rates or more, got {len(self.learning_rates)}"
-            )
-        return self
-
-    def tuned(self) -> tuple[str, tuple[float, ...]] | None:
-        """Return the field of the recipe that is tuned, and its factors or values; None for none."""
-        if self.learning_rates:
-            return LEARNING_RATE, self.learning_rates
-        return tuned_field(self.tune) if self.tune else None
 
 
 def tuned_field(text: str) -> tuple[str, tuple[float, ...]]:
@@ -460,6 +459,16 @@ class SearchConfig(RunIdentity, RunConditions):
             raise ValueError(f"surrogate: the open space needs metric, got {self.surrogate}: a map cannot grow")
         if self.space != OPEN and self.proposals is not None:
             raise ValueError(f"proposals: a command can only propose functions to space {OPEN}, got space {self.space}")
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_baselines(self) -> SearchConfig:
+        tuned = self.tuned()
+        if self.judged_baselines is not None and (tuned is None or len(set(tuned[1])) < 2):
+            raise ValueError(
+                "judged-baselines: the trainings that choose between learning-rates choose the baselines too; give "
+                f"two rates or more, got {len(self.learning_rates)}"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from aquasurf_ray.recipe_change import with_change
+
 if TYPE_CHECKING:
     from aquasurf_ray.store import EvaluationResult
 
@@ -185,12 +187,13 @@ class CandidatesGrown(Event):
 
 @dataclass(frozen=True)
 class FunctionSuggested(Event):
-    """The surrogate suggested a function; `seconds` is the time that this took."""
+    """The surrogate suggested a function, with this change of the recipe; `seconds` is the time that this took."""
 
     name = "suggested"
     function: str
     predicted_score: float | None
     seconds: float
+    recipe_change: str = ""
 
 
 @dataclass(frozen=True)
@@ -268,9 +271,10 @@ class StoreWritten(Event):
 class RunView:
     """The state of a run at one moment.
 
-    `best` is a function's name and the value of `metric`, `running` one text for each busy worker. A run without a
-    limit on the cost wants no costs. Of the `evaluations`, `reused` cost no training here: they come in at once, and
-    say nothing of the time that others take. `training` and `queued` count evaluations, `workers` counts them by state.
+    `best` is a function's name and the value of `metric`, `best_change` the change of the recipe that it was trained
+    with, `running` one text for each busy worker. A run without a limit on the cost wants no costs. Of the
+    `evaluations`, `reused` cost no training here: they come in at once, and say nothing of the time that others take.
+    `training` and `queued` count evaluations, `workers` counts them by state.
     """
 
     spectra: int
@@ -288,13 +292,15 @@ class RunView:
     training: int = 0
     queued: int = 0
     workers: Mapping[str, int] = field(default_factory=dict)
+    best_change: str = ""
 
     def best_text(self) -> str:
         """Return the best value and its function; a metric other than accuracy is named."""
         if self.best is None:
             return ""
         function, value = self.best
-        return f"{value:.4f} {function}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {function}"
+        trained = with_change(function, self.best_change)
+        return f"{value:.4f} {trained}" if self.metric == "accuracy" else f"{self.metric} {value:.4g} {trained}"
 
 
 class Callback(Protocol):

@@ -376,6 +376,8 @@ def _search_config(task: str | Task | None, trainable: str | None, options: Mapp
     config = make_config({"features": "outputs", **options, "task": name_of(task) if task is not None else trainable})
     if task is None and config.features != "outputs":
         raise BadUse(f"features: '{config.features}' need spectra, and so a task; give features='outputs'")
+    if config.tuned() is not None:
+        raise BadUse("learning_rates and tune are for `search`; Tune draws fields of the recipe from its param_space")
     return config
 
 

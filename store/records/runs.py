@@ -180,11 +180,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A trained function near a suggested one; `score` is None when it diverged."""
+    """A trained function near a suggested one; `score` is None when it diverged, and `recipe_change` the change of the
+    recipe that it was trained with."""
 
     function_id: int
     distance: float
     score: float | None
+    recipe_change: str = ""
 
 
 @dataclass(frozen=True)

@@ -299,12 +299,37 @@ def _leaderboard(
         query = query.where(Evaluation.task_id == task_id)
     names = (*_LEADERBOARD_COLUMNS, "baseline", "reused")
     rows = [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
+    # A baseline that a search tries at another rate was suggested, and is a baseline all the same.
+    changed = {row["function_id"] for row in rows if row["recipe_change"]}
+    baselines = _baselines_among(connection, changed, run_id=run_id, task_id=task_id) if changed else set()
     return [
         LeaderboardRow(
-            **row | {"rank": rank, "baseline": bool(row["baseline"]), "reused": bool(row["reused"])},
+            **row
+            | {
+                "rank": rank,
+                "baseline": bool(row["baseline"]) or bool(row["recipe_change"] and row["function_id"] in baselines),
+                "reused": bool(row["reused"]),
+            },
         )
         for rank, row in enumerate(rows, start=1)
     ]
+
+
+def _baselines_among(
+    connection: sa.Connection, function_ids: Collection[int], *, run_id: int | None, task_id: int | None
+) -> set[int]:
+    """Return which of these functions a run, or some run of a task, has trained as a baseline."""
+    query = (
+        sa.select(Evaluation.function_id)
+        .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
+        .where(RunEvaluation.origin == "baseline")
+    )
+    query = query.where(Evaluation.task_id == task_id if run_id is None else RunEvaluation.run_id == run_id)
+    return {
+        number
+        for part in chunks(sorted(function_ids))
+        for number in connection.execute(query.where(Evaluation.function_id.in_(part))).scalars()
+    }
 
 
 def _aliases(connection: sa.Connection, function_id: int) -> tuple[str, ...]:

@@ -111,7 +111,8 @@ def to_suggestion(row: Any) -> SuggestionRecord | None:
     if row.predicted_score is None and row.rank is None and row.embedding_version is None and not row.neighbors:
         return None
     neighbors = tuple(
-        Neighbor(int(item["function_id"]), float(item["distance"]), item["score"]) for item in row.neighbors or ()
+        Neighbor(int(item["function_id"]), float(item["distance"]), item["score"], item.get("recipe_change", ""))
+        for item in row.neighbors or ()
     )
     return SuggestionRecord(row.predicted_score, row.rank, neighbors, row.embedding_version)
 
@@ -122,7 +123,11 @@ def _reason(suggestion: SuggestionRecord | None) -> dict[str, Any]:
     return {
         "predicted_score": suggestion.predicted_score,
         "rank": suggestion.rank,
-        "neighbors": [asdict(neighbor) for neighbor in suggestion.neighbors],
+        # Without the change where there is none, which is how all searches of one recipe are stored.
+        "neighbors": [
+            {key: value for key, value in asdict(neighbor).items() if (key, value) != ("recipe_change", "")}
+            for neighbor in suggestion.neighbors
+        ],
         "embedding_version": suggestion.embedding_version,
     }
 

@@ -74,7 +74,7 @@ def test_runs_that_do_not_search_take_the_conditions_of_a_training():
     assert taken == {
         "evaluate": {"functions", "seeds", "task", "modules", "health_gate", "form"},
         "benchmark build": {"task", "space", "modules", "seeds", "fisher", "output"},
-        "confirm": {"top", "seeds", *OF_CONFIRMATIONS},
+        "confirm": {"top", "seeds", "learning_rates", "tune", *OF_CONFIRMATIONS},
         "transfer": {"source", "to", "top", "seeds", "form"},
     }
     for name in ("evaluate", "benchmark build", "transfer"):

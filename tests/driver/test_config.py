@@ -162,7 +162,7 @@ def test_another_field_takes_the_place_of_the_learning_rate():
         ({"tune": "weight_decay"}, "tune: input should be FIELD=VALUES"),
         ({"tune": "weight_decay=a"}, "tune: input should have numbers"),
         ({"tune": "learning_rate=0.1"}, "tune: input should be another field"),
-        ({"tune": "weight_decay=0", "learning_rates": "1"}, "tune: a confirmation tunes one field"),
+        ({"tune": "weight_decay=0", "learning_rates": "1"}, "tune: a run tunes one field"),
         ({"judge": "train"}, "judge: input should be 'test' or 'validation'"),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),

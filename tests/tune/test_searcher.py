@@ -375,6 +375,8 @@ def test_wrong_use_is_reported(make, url):
         make(trainable="both")
     with pytest.raises(BadUse, match="need spectra"):
         make(task=None, trainable="mine", features="both")
+    with pytest.raises(BadUse, match="Tune draws fields of the recipe from its param_space"):
+        make(learning_rates=(0.5, 1, 2))
     with pytest.raises(BadUse, match="'learning_rat' is not a recipe setting"):
         make(config={"learning_rat": 0.1}).suggest("t")
     with pytest.raises(BadUse, match="epochs must be at least 1"):

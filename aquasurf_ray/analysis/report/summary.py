@@ -10,6 +10,7 @@ from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 from aquasurf_ray.analysis.studies.verdict import short, verdict
+from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
 
 SHOWN = 10
@@ -30,10 +31,14 @@ def heading(findings: Findings) -> str:
     ]
     if best:
         lines.append(
-            f"Best: <code>{_text(best.function)}</code> with {_text(findings.metric_name)} "
+            f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {_text(findings.metric_name)} "
             f"<b>{findings.value(best.score):.4f}</b>{_against_relu(findings, best)}."
         )
     return "".join(f"<p>{line}</p>" for line in lines)
+
+
+def _at_change(best: LeaderboardRow) -> str:
+    return f", trained with {_text(best.recipe_change)}," if best.recipe_change else ""
 
 
 def _sentence(confirmation: Confirmation) -> str:
@@ -67,7 +72,7 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f} ({others.n})"
     return [
         str(row.rank),
-        f"{row.function}{' (baseline)' if row.baseline else ''}",
+        f"{with_change(row.function, row.recipe_change)}{' (baseline)' if row.baseline else ''}",
         f"{findings.value(row.score):.4f}",
         "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
         confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",

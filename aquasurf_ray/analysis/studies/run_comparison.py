@@ -21,7 +21,11 @@ _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest",
 
 @dataclass(frozen=True)
 class RunSide:
-    """One run. `reached` is the number of evaluations until it had the goal's score; None if it never had."""
+    """One run.
+
+    `best_change` is the change of the recipe that the best function was trained with, "" for none. `reached` is the
+    number of evaluations until the run had the goal's score; None if it never had.
+    """
 
     name: str
     status: str
@@ -30,6 +34,7 @@ class RunSide:
     failed: int
     seconds: float
     best: tuple[str, float] | None
+    best_change: str
     reached: int | None
     candidates: int
 
@@ -86,6 +91,7 @@ def _side(found: Findings, goal: float | None) -> RunSide:
         failed=len(found.status.failures),
         seconds=sum(request.evaluation.seconds or 0.0 for request in results if not request.reused),
         best=best,
+        best_change="" if found.best is None else found.best.recipe_change,
         reached=None if goal is None else _reached(found, goal),
         candidates=len(found.candidates),
     )

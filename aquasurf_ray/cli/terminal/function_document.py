@@ -134,6 +134,7 @@ def _evaluation_document(wanted: stored.HistoryEntry, names: dict[int, str], sur
             "nearest_trained": [
                 {
                     "function": names.get(n.function_id),
+                    "recipe_change": n.recipe_change or None,
                     "distance": n.distance,
                     "value": metric.value(n.score),
                     "score": n.score,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aquasurf_ray.cli.terminal.family import family_lines
+from aquasurf_ray.recipe_change import with_change
 
 
 def print_function(document: dict[str, Any]) -> None:
@@ -45,8 +46,8 @@ def print_function(document: dict[str, Any]) -> None:
 
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:
-    with_change = f", {evaluation['recipe_change']}" if evaluation["recipe_change"] else ""
-    which = f"run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}{with_change}"
+    at_change = f", {evaluation['recipe_change']}" if evaluation["recipe_change"] else ""
+    which = f"run '{evaluation['run']}', task {evaluation['task']}, seed {evaluation['seed']}{at_change}"
     print(f"  {which}: {evaluation['status']}")
     metric = evaluation["metric"]
     for key in dict.fromkeys((f"val_{metric}", f"test_{metric}", "val_loss")):
@@ -69,7 +70,8 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
         unit = " of the median distance" if why["surrogate"] == "metric" else ""
         for neighbor in why["nearest_trained"]:
             value = "diverged" if neighbor["score"] is None else f"{neighbor['value']:.4f}"
-            print(f"    {'neighbor':<16} {neighbor['function']}: {value}, {neighbor['distance']:.3f}{unit} away")
+            trained = with_change(neighbor["function"], neighbor["recipe_change"] or "")
+            print(f"    {'neighbor':<16} {trained}: {value}, {neighbor['distance']:.3f}{unit} away")
         basis = "features" if why["features_version"] else "embedding"
         print(f"    {basis:<16} {why[f'{basis}_version']}")
 

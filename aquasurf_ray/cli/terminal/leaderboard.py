@@ -88,7 +88,8 @@ def _confirmed_mean(board: Board, row: stored.LeaderboardRow) -> SeedMean:
         # Not from `ranking`, which loads PyTorch.
         from aquasurf_ray.analysis.studies.confirmation import other_seeds
 
-        return other_seeds(board.seed_scores.get(row.function_id, {}), row.seed)
+        # Other seeds are those of the recipe as it is.
+        return other_seeds({} if row.recipe_change else board.seed_scores.get(row.function_id, {}), row.seed)
     from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 
     return confirmed_mean(row, board.confirmation, board.seed_scores)
@@ -129,7 +130,8 @@ def best_board(opened: stored.Store, run: stored.Run, n: int) -> Board:
 
         rows = ranked(rows, confirmation)
     # The baselines stay in view even if 20 functions beat them: a score means little without ReLU's.
-    return Board.of(opened, run, [row for row in rows if row.rank <= n or row.baseline], confirmation)
+    shown = [row for row in rows if row.rank <= n or (row.baseline and not row.recipe_change)]
+    return Board.of(opened, run, shown, confirmation)
 
 
 def confirmation_of(opened: stored.Store, run: stored.Run) -> Confirmation | None:

@@ -171,15 +171,17 @@ class Claims:
         left = self._budget.evaluations - self._history.counted()
         if left <= 0:
             return None
-        candidates, started = self._history.candidates, self._context.clock()
+        started = self._context.clock()
         # Never more than the budget has left, so that several waiting workers do not overdraw it.
         made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
         took = self._context.clock() - started
-        requests = []
+        requests, seed = [], self._context.config.training_seed
         for suggestion in made:
-            function, record = candidates[suggestion.candidate], suggestion_record(suggestion, candidates)
-            self._context.events.emit(FunctionSuggested(function.name, record.predicted_score, took / len(made)))
-            requests.append(EvaluationRequest(function.id, self._context.config.training_seed, "suggestion", record))
+            function, change = self._suggester.pairs.pair(suggestion.candidate)
+            record = suggestion_record(suggestion, self._suggester.pairs)
+            suggested = FunctionSuggested(function.name, record.predicted_score, took / len(made), change)
+            self._context.events.emit(suggested)
+            requests.append(EvaluationRequest(function.id, seed, "suggestion", record, change))
         claims = self.claim_all(requests)
         self._reserve_all(claims[1:])
         return claims[0] if claims else None

@@ -42,6 +42,7 @@ from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester
+from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import Claim, EvaluationResult, FunctionRecord, StartRecord
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.engine.checkpoints import folder_of, newest_epoch
@@ -168,12 +169,7 @@ class SearchLoop:
 
     def _used_up(self) -> bool:
         """Return whether no function is left to train. A run without a surrogate trains only its queue."""
-        if self.suggester is None:
-            return True
-        if self.suggester.can_grow:
-            return False
-        settled = self.history.evaluations.asked_for | self.history.ruled_out(self.context.config.max_cost)
-        return all(function.id in settled for function in self.history.candidates)
+        return self.suggester is None or self.suggester.used_up()
 
     def view(self) -> RunView:
         """Return the state of the run now."""
@@ -187,6 +183,7 @@ class SearchLoop:
             evaluations=self.history.n_finished(baselines=True),
             evaluations_wanted=len(self.budget.baselines) + self.budget.evaluations,
             best=(best[0], metric.score(best[1])) if best else None,  # back to the metric's own sign
+            best_change=self.history.best_change(),
             metric=metric.name,
             running=tuple(_text_of(slot) for slot in self.pool.live() if slot.state != "idle"),
             failed=self.history.n_failed(),
@@ -419,8 +416,8 @@ def _text_of(slot: Slot) -> str:
     """Return a description of a worker's current job, for people."""
     if isinstance(slot.job, TrainingJob):
         epoch = slot.work.epoch if slot.work else None
-        change = f" with {slot.job.recipe_change}" if slot.job.recipe_change else ""
-        return f"{slot.name} trains {slot.job.function}{change}" + (f" (epoch {epoch} done)" if epoch else "")
+        trained = with_change(slot.job.function, slot.job.recipe_change)
+        return f"{slot.name} trains {trained}" + (f" (epoch {epoch} done)" if epoch else "")
     if isinstance(slot.job, CostsJob):
         return f"{slot.name} costs"
     return f"{slot.name} spectra" if slot.job else f"{slot.name} starts"

@@ -51,6 +51,7 @@ from aquasurf_ray.driver.suggestions.ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
+from aquasurf_ray.recipe_change import UNCHANGED, input_values
 from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
 from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.workers.actor import Worker
@@ -246,7 +247,7 @@ def _run_loop(
     store, workers, suggests = session.store, session.workers, KINDS[spec.run.kind].suggests
     with ExitStack() as stack:
         context = RunContext(spec.run, spec.config, store, leased.lease, history, pool, session.events)
-        suggester = _suggester(context, spec.budget, workers) if suggests else None
+        suggester = _suggester(context, spec, workers) if suggests else None
         if suggester is not None:
             stack.callback(suggester.close)
         stack.enter_context(session.events.subscribed(LiveStatus(context)))
@@ -263,14 +264,16 @@ def _run_loop(
         return loop.unmet(), end
 
 
-def _suggester(context: RunContext, budget: int, workers: Workers) -> Suggester:
+def _suggester(context: RunContext, spec: RunSpec, workers: Workers) -> Suggester:
     """Return a suggester; for many workers, one that computes suggestions ahead."""
-    growth = growth_of(context, budget)
+    growth, changes = growth_of(context, spec.budget), tuple(spec.run.config.get("recipe_changes") or (UNCHANGED,))
     n_start = None if growth is None else growth.n_start
+    values = input_values(changes, spec.task.recipe) if len(changes) > 1 else ()
     # One suggestion at a time is the reproducible way: with one worker and one seed, a run can be repeated exactly.
     if workers.n < MANY_WORKERS:
-        return Suggester(context, surrogate_of(context, n_start), growth)
-    return AheadSuggester(context, surrogate_of(context, n_start, in_process=False), budget, growth)
+        return Suggester(context, surrogate_of(context, n_start, values=values), growth, changes)
+    surrogate = surrogate_of(context, n_start, in_process=False, values=values)
+    return AheadSuggester(context, surrogate, spec.budget, growth, changes)
 
 
 def _parts(store: Store, spec: RunSpec) -> Iterator[tuple[str | None, RunSpec]]:

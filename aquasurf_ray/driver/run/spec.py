@@ -42,7 +42,8 @@ class RunResult:
     A score is the task's metric, with the sign changed where lower is better. `too_costly` counts the candidates
     that were left out because they cost more than the run's `max_cost`, or because their cost could not be measured.
     `confirmation` is the run that confirmed the best functions, if that was requested. `ended` is the stop condition
-    that ended the run before its budget was met, if there was one. `store` is the URL of the database, if it was given.
+    that ended the run before its budget was met, if there was one. `best_change` is the change of the recipe that the
+    best function was trained with, "" for none. `store` is the URL of the database, if it was given.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RunResult:
     kind: RunKind = "search"
     confirmation: str | None = None
     ended: str | None = None
+    best_change: str = ""
     store: str | None = field(default=None, repr=False)  # it may hold a password
 
     def dataframe(self) -> pd.DataFrame:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.store import (
     CostRecord,
     EpochRecord,
     EvaluationResult,
-    FunctionRecord,
     Neighbor,
     SpectrumRecord,
     SuggestionRecord,
@@ -51,14 +51,15 @@ def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord
     )
 
 
-def suggestion_record(suggestion: Suggestion, candidates: list[FunctionRecord]) -> SuggestionRecord:
+def suggestion_record(suggestion: Suggestion, pairs: Pairs) -> SuggestionRecord:
     """Return why a function was suggested, with the store's ids in place of indices."""
+    trained = [(pairs.pair(neighbor.candidate), neighbor) for neighbor in suggestion.neighbors]
     return SuggestionRecord(
         predicted_score=suggestion.predicted_score,
         rank=suggestion.rank,
         neighbors=tuple(
-            Neighbor(function_id=candidates[n.candidate].id, distance=n.distance, score=n.score)
-            for n in suggestion.neighbors
+            Neighbor(function_id=function.id, distance=n.distance, score=n.score, recipe_change=change)
+            for (function, change), n in trained
         ),
         embedding_version=suggestion.embedding_version,
     )

@@ -43,6 +43,7 @@ def result_of(
         budget=spec.budget,
         evaluations=history.n_finished(baselines=True),
         best=history.best(),
+        best_change=history.best_change(),
         seconds=time.monotonic() - started,
         exhausted=exhausted,
         reused=history.evaluations.n_reused,

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import EvaluationRequest, RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.runs import Origin
 
@@ -39,7 +40,7 @@ class EvaluationState:
     begun: bool = False
     ours: bool = False
     reused: bool = False
-    recipe_change: str = ""
+    recipe_change: str = UNCHANGED
 
     @property
     def request(self) -> EvaluationRequest:
@@ -59,12 +60,13 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         self._by_id: dict[int, EvaluationState] = {}
         self._order: dict[int, int] = {}
         self._asked_for: set[int] = set()
+        self._pairs: set[tuple[int, str]] = set()
         self._counts: Counter[tuple[Origin, str]] = Counter()
         self._open: dict[int, None] = {}
         self._elsewhere: dict[int, None] = {}
         self._queue: list[tuple[bool, int, int]] = []
         self._ended: list[int] = []
-        self._scores: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        self._scores: defaultdict[tuple[int, str], dict[int, float]] = defaultdict(dict)
         self._best: EvaluationState | None = None
         self.n_reused = 0
         self.n_stopped_early = 0
@@ -86,6 +88,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         # The order of requests, not of numbers: another run may have created the evaluation earlier.
         self._order.setdefault(number, len(self._order))
         self._asked_for.add(evaluation.function_id)
+        self._pairs.add((evaluation.function_id, evaluation.recipe_change))
         if before is not None:
             self._count(before, -1)
         self._by_id[number] = evaluation
@@ -98,10 +101,11 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         # `observe` of the surrogate reads this list, so a result must appear once each time it becomes known.
         if evaluation.status in FINAL and (before is None or before.status not in FINAL):
             self._ended.append(number)
+        scores = self._scores[evaluation.function_id, evaluation.recipe_change]
         if _is_scored(evaluation) and evaluation.score is not None:
-            self._scores[evaluation.function_id][number] = evaluation.score
+            scores[number] = evaluation.score
         else:
-            self._scores[evaluation.function_id].pop(number, None)
+            scores.pop(number, None)
         self._update_best(before, evaluation)
 
     def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
@@ -116,6 +120,11 @@ class RunEvaluations(Mapping[int, EvaluationState]):
     def asked_for(self) -> Set[int]:
         """The functions that have an evaluation."""
         return self._asked_for
+
+    @property
+    def pairs(self) -> Set[tuple[int, str]]:
+        """The functions that have an evaluation, each with the change of the recipe in it."""
+        return self._pairs
 
     @property
     def open(self) -> list[EvaluationState]:
@@ -164,9 +173,10 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         evaluation appears twice."""
         return [self._by_id[number] for number in self._ended[after:]]
 
-    def score_of(self, function_id: int) -> float | None:
-        """Return the best score of the function; None if all of its trainings diverged, or none has a result."""
-        return max(self._scores[function_id].values(), default=None)
+    def score_of(self, function_id: int, recipe_change: str = UNCHANGED) -> float | None:
+        """Return the function's best score with this change of the recipe; None if all of these trainings diverged, or
+        none has a result."""
+        return max(self._scores[function_id, recipe_change].values(), default=None)
 
     def _count(self, evaluation: EvaluationState, by: int) -> None:
         self._counts[evaluation.origin, evaluation.status] += by

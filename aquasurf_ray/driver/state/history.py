@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN, RunEvaluations, wanted
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRecord
 
 
@@ -55,6 +56,11 @@ class History:
         """Return the name and the score of the best function so far."""
         best = self.evaluations.best
         return None if best is None or best.score is None else (best.function, best.score)
+
+    def best_change(self) -> str:
+        """Return the change of the recipe that the best function was trained with, "" for none."""
+        best = self.evaluations.best
+        return UNCHANGED if best is None else best.recipe_change
 
     def without_spectrum(self, n: int) -> list[FunctionRecord]:
         """Return the candidates among the first `n` whose spectrum is still to be computed, in order."""

@@ -26,6 +26,7 @@ from aquasurf_ray.driver.suggestions.growth import Growth
 from aquasurf_ray.driver.suggestions.prefixes import SUGGESTIONS_A_STAGE
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import PolicyMakings, Surrogate
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 MANY_WORKERS = 16  # below this, suggestions on demand are fast enough, and their sequence is reproducible
@@ -44,17 +45,22 @@ class SuggestionProcess:
         self,
         makings: PolicyMakings | None,
         results: list[tuple[int, float | None]],
-        n: int,
+        turns: list[tuple[int, Mask]],
         pending: frozenset[int],
-        allowed: Mask,
     ) -> list[Suggestion]:
-        """Observe new results and return `n` suggestions, from a new policy if there are `makings` for one."""
+        """Observe new results and return suggestions, from a new policy if there are `makings` for one.
+
+        `turns` says how many are chosen from which candidates.
+        """
         if makings is not None:
             self._policy = makings.policy()
         assert self._policy is not None  # noqa: S101 - the first call comes with makings
         for candidate, score in results:
             self._policy.observe(candidate, score)
-        return self._policy.suggest_batch(n, pending, allowed)
+        batch: list[Suggestion] = []
+        for n, allowed in turns:
+            batch += self._policy.suggest_batch(n, pending | {each.candidate for each in batch}, allowed)
+        return batch
 
 
 class AheadSuggester(Suggester):
@@ -64,8 +70,15 @@ class AheadSuggester(Suggester):
         budget: the number of suggestions that the run can take in total.
     """
 
-    def __init__(self, context: RunContext, surrogate: Surrogate, budget: int, growth: Growth | None = None) -> None:
-        super().__init__(context, surrogate, growth)
+    def __init__(
+        self,
+        context: RunContext,
+        surrogate: Surrogate,
+        budget: int,
+        growth: Growth | None = None,
+        changes: tuple[str, ...] = (UNCHANGED,),
+    ) -> None:
+        super().__init__(context, surrogate, growth, changes)
         self._budget = budget
         self._ready: deque[Suggestion] = deque()
         self._process: Any = None
@@ -95,10 +108,9 @@ class AheadSuggester(Suggester):
 
     def suggest(self) -> Suggestion | None:
         """Return the next suggestion that is ready, or None."""
-        taken = self._unavailable()
         while self._ready:
             suggestion = self._ready.popleft()
-            if self._history.candidates[suggestion.candidate].id not in taken:
+            if self.pairs.is_open(suggestion.candidate):
                 self._taken += 1
                 return suggestion
         return None
@@ -134,14 +146,14 @@ class AheadSuggester(Suggester):
         elif self._used != n and not (self._used and self._idle):
             return
         size, used = self._n_wanted(), self._used
+        made = self._history.evaluations.n_of("suggestion") + len(self._ready)
         if used == n < len(self._history.candidates):
             # A batch ends where the prefix grows: later suggestions are to choose from more candidates.
-            made = self._history.evaluations.n_of("suggestion") + len(self._ready)
             size = min(size, SUGGESTIONS_A_STAGE - made % SUGGESTIONS_A_STAGE)
         if self._process is None:
             self._process = SuggestionProcess.remote()  # type: ignore[attr-defined]
         pending = self._pending(used) | {suggestion.candidate for suggestion in self._ready}
-        arguments = self._new_results(used), size, pending, self._allowed(used)
+        arguments = self._new_results(used), self.pairs.turns(used, made, size), pending
         self._future = self._process.suggest.remote(makings, *arguments)
         self._taken = 0
 

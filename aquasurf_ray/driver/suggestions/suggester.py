@@ -5,27 +5,35 @@ Work that takes seconds is done once per prefix of the candidates. A suggestion 
 
 from __future__ import annotations
 
-from collections.abc import Set
-
-import numpy as np
-
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.suggestions.growth import Growth
+from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 from aquasurf_ray.driver.suggestions.surrogates import Surrogate
-from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
+from aquasurf_ray.recipe_change import UNCHANGED
+from aquasurf_ray.surrogate.policy import PredictorPolicy, Suggestion
 
 
 class Suggester:
     """The source of a run's suggestions, which returns none while the surrogate is not ready.
 
+    The candidates of its policy, and so of its suggestions, are the run's `pairs`.
+
     Args:
         growth: adds candidates, in a run of an open space.
+        changes: the changes of the recipe that functions are trained with, the first of which is none.
     """
 
-    def __init__(self, context: RunContext, surrogate: Surrogate, growth: Growth | None = None) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        surrogate: Surrogate,
+        growth: Growth | None = None,
+        changes: tuple[str, ...] = (UNCHANGED,),
+    ) -> None:
         self._config, self._history = context.config, context.history
+        self.pairs = Pairs(context.history, changes, context.config.max_cost)
         self._surrogate, self._growth = surrogate, growth
         self._policy: PredictorPolicy | None = None
         self._policy_n = 0
@@ -46,13 +54,18 @@ class Suggester:
         return self._prefix_of(self._history.evaluations.n_of("suggestion"))
 
     def _prefix_of(self, suggestion: int) -> int:
-        candidates, taken = self._history.candidates, self._unavailable()
+        candidates, taken = self._history.candidates, self.pairs.unavailable()
         if self._growth is not None and self._growth.generation:
             return len(candidates)  # the last ones are the most promising
         n = prefix_length(suggestion, len(candidates), self._config.first_candidates)
         while n < len(candidates) and all(function.id in taken for function in candidates[:n]):
             n = min(2 * n, len(candidates))
         return n
+
+    def used_up(self) -> bool:
+        """Return whether nothing is left to suggest, now or later."""
+        now, later = self.pairs.open_(len(self._history.candidates))
+        return not (self.can_grow or now.any() or later.any())
 
     def prepare(self) -> None:
         """Let the surrogate begin the work that the next suggestion needs, if its inputs are there."""
@@ -74,9 +87,10 @@ class Suggester:
         policy = self._policy_for(n)
         if policy is None:
             return None
-        for position, score in self._new_results(n):
-            policy.observe(position, score)
-        return policy.suggest(pending=self._pending(n), allowed=self._allowed(n))
+        for pair, score in self._new_results(n):
+            policy.observe(pair, score)
+        ((_, allowed),) = self.pairs.turns(n, self._history.evaluations.n_of("suggestion"))
+        return policy.suggest(pending=self._pending(n), allowed=allowed)
 
     def suggest_some(self, most: int) -> list[Suggestion]:
         """Return at most `most` suggestions: here one, so that the next one can use more results."""
@@ -97,12 +111,6 @@ class Suggester:
         if self._growth is not None:
             self._growth.close()
 
-    def _unavailable(self) -> Set[int]:
-        """Return the functions that have an evaluation or cost too much."""
-        if self._config.max_cost is None:
-            return self._history.evaluations.asked_for
-        return self._history.evaluations.asked_for | self._history.ruled_out(self._config.max_cost)
-
     def _policy_for(self, n: int) -> PredictorPolicy | None:
         if self._policy is None or self._policy_n != n:
             makings = self._surrogate.makings(n)
@@ -111,21 +119,23 @@ class Suggester:
         return self._policy
 
     def _new_results(self, n: int) -> list[tuple[int, float | None]]:
-        """Return positions and scores of the results among the first `n` candidates since the last call; of several
-        seeds, the best score."""
-        new = self._history.evaluations.ended(after=self._n_observed)
+        """Return pairs and scores of the results among the first `n` candidates since the last call; of several seeds,
+        the best score."""
+        evaluations = self._history.evaluations
+        new = evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
-        positions = ((self._history.position.get(e.function_id), e) for e in new)
         return [
-            (position, self._history.evaluations.score_of(evaluation.function_id))
-            for position, evaluation in positions
-            if position is not None and position < n and evaluation.status in FINAL  # not while it is being retrained
+            (pair, evaluations.score_of(evaluation.function_id, evaluation.recipe_change))
+            for evaluation in new
+            if evaluation.status in FINAL  # not while it is being retrained
+            and (pair := self.pairs.index(evaluation)) is not None
+            and self._history.position[evaluation.function_id] < n
         ]
 
-    def _allowed(self, n: int) -> Mask:
-        taken = self._unavailable()
-        return np.array([function.id not in taken for function in self._history.candidates[:n]], dtype=bool)
-
     def _pending(self, n: int) -> frozenset[int]:
-        positions = (self._history.position.get(e.function_id) for e in self._history.evaluations.open)
-        return frozenset(p for p in positions if p is not None and p < n)
+        open_ = self._history.evaluations.open
+        return frozenset(
+            pair
+            for evaluation in open_
+            if (pair := self.pairs.index(evaluation)) is not None and self._history.position[evaluation.function_id] < n
+        )

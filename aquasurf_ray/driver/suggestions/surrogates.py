@@ -36,6 +36,7 @@ class Makings:
         outputs: float32 [n, 1000].
         spectra: the spectra of the n candidates in their stored form.
         n_for_median: see `FeatureDistances`.
+        values: the numbers of the changes of the recipe, if candidates are pairs; see `surrogate.pairs`.
     """
 
     settings: SurrogateSettings
@@ -44,10 +45,11 @@ class Makings:
     outputs: NDArray[np.float32] | None = None
     spectra: tuple[bytes | None, ...] | None = None
     n_for_median: int | None = None
+    values: tuple[float, ...] = ()
 
     def policy(self) -> PredictorPolicy:
         """Return a policy that has observed nothing."""
-        return policy_of(self.settings, self.seed, embedding=self._map, features=self._distances)
+        return policy_of(self.settings, self.seed, embedding=self._map, features=self._distances, values=self.values)
 
     def _map(self) -> Embedding:
         assert self.embedding is not None  # noqa: S101 - only the settings of `MapSurrogate` need a map
@@ -94,19 +96,24 @@ def settings_of(config: SearchConfig) -> SurrogateSettings:
     return settings if config.regressor == "gp" else replace(settings, acquisition="mean", pending="liar")
 
 
-def surrogate_of(context: RunContext, n_start: int | None = None, *, in_process: bool = True) -> Surrogate:
+def surrogate_of(
+    context: RunContext, n_start: int | None = None, *, in_process: bool = True, values: tuple[float, ...] = ()
+) -> Surrogate:
     """Return the surrogate that the run is configured with.
 
     Args:
         n_start: the number of candidates with which a run of the open space began.
         in_process: whether policies are made in this process.
+        values: the numbers of the changes of the recipe (`recipe_change.input_values`) in a search that tries several;
+            the surrogate must be metric.
     """
     if context.config.surrogate != "metric":
         return MapSurrogate(context, Embedder())
     if n_start is None:
-        return MetricSurrogate(context)
+        return MetricSurrogate(context, values=values)
     n_for_median = prefix_length(0, n_start, context.config.first_candidates)
-    return GrowingSurrogate(context, n_for_median) if in_process else MetricSurrogate(context, n_for_median)
+    kind = GrowingSurrogate if in_process else MetricSurrogate
+    return kind(context, n_for_median, values)
 
 
 class MapSurrogate:
@@ -174,10 +181,11 @@ class MetricSurrogate:
 
     Args:
         n_for_median: the number of first candidates whose median distances are the units; by default all.
+        values: see `Makings`.
     """
 
-    def __init__(self, context: RunContext, n_for_median: int | None = None) -> None:
-        self._config, self._n_for_median = context.config, n_for_median
+    def __init__(self, context: RunContext, n_for_median: int | None = None, values: tuple[float, ...] = ()) -> None:
+        self._config, self._n_for_median, self._values = context.config, n_for_median, values
         self._features = CandidateFeatures(context.config, context.history)
 
     def prepare(self, n: int) -> None:
@@ -195,6 +203,7 @@ class MetricSurrogate:
             outputs=None if features == "spectrum" else self._features.outputs(n),
             spectra=None if features == "outputs" else self._features.packed_spectra(n),
             n_for_median=self._n_for_median,
+            values=self._values,
         )
 
     def close(self) -> None:
@@ -207,8 +216,8 @@ class GrowingSurrogate(MetricSurrogate):
     The units of distances are those of the first candidates, so that no distance changes either.
     """
 
-    def __init__(self, context: RunContext, n_for_median: int) -> None:
-        super().__init__(context, n_for_median)
+    def __init__(self, context: RunContext, n_for_median: int | None, values: tuple[float, ...] = ()) -> None:
+        super().__init__(context, n_for_median, values)
         self._distances: list[FeatureDistances] = []
         self._example: bytes | None = None  # a spectrum that has all layers
 
@@ -218,7 +227,7 @@ class GrowingSurrogate(MetricSurrogate):
             return None
         if not self._distances or len(self._distances[0]) < n:
             self._extend(n)
-        return _Distances(settings_of(self._config), self._config.seed, self._distances)
+        return _Distances(settings_of(self._config), self._config.seed, self._distances, self._values)
 
     def _extend(self, n: int) -> None:
         have = len(self._distances[0]) if self._distances else 0
@@ -258,7 +267,8 @@ class _Distances:
     settings: SurrogateSettings
     seed: int
     distances: list[FeatureDistances]
+    values: tuple[float, ...]
 
     def policy(self) -> PredictorPolicy:
         """Return a policy that has observed nothing."""
-        return policy_of(self.settings, self.seed, features=lambda: self.distances)
+        return policy_of(self.settings, self.seed, features=lambda: self.distances, values=self.values)

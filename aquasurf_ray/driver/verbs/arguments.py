@@ -1,4 +1,4 @@
-"""The arguments of the verbs, checked before anything is started: a task, numbers of seeds."""
+"""The arguments of the verbs, checked before anything is started: a task, numbers of seeds, what is tuned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
+from aquasurf_ray.recipe_change import UNCHANGED, changes_of
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 
@@ -45,6 +46,22 @@ def check_seeds(seeds: int) -> None:
     """Raise BadUse unless there is at least one seed."""
     if seeds < 1:
         raise BadUse(f"seeds: at least one is needed, got {seeds}")
+
+
+def recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
+    """Return the changes of the recipe that functions are tried with; "" alone if nothing is tuned.
+
+    Raises:
+        BadUse: the recipe has no such field, or refuses a value.
+    """
+    tuned = config.tuned()
+    if tuned is None:
+        return (UNCHANGED,)
+    name = "learning-rates" if config.learning_rates else "tune"
+    try:
+        return changes_of(*tuned, task.recipe)
+    except (TaskError, ValueError) as error:
+        raise BadUse(f"{name}: {error}") from None
 
 
 @contextmanager

@@ -25,13 +25,15 @@ from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task
+from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, recipe_changes
 from aquasurf_ray.driver.verbs.command import Command
-from aquasurf_ray.recipe_change import UNCHANGED, changes_of
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import LeaderboardRow, Run, Store
-from aquasurf_ray.tasks import Task, TaskError
+from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
+TUNED: dict[str, Any] = {"learning_rates": (), "tune": None}
+"""The settings that say what is tuned, without a value: a run tunes one thing."""
 FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
 """The settings of every confirmation, whatever those of the run were: all trainings are completed."""
 
@@ -54,8 +56,8 @@ def confirm(
         task: needed only if the run was started from Python with a `Task` that has no import path.
         progress, callbacks: see `search`.
         **changes: `learning_rates=(0.5, 1, 2)` or `tune="weight_decay=0,1e-4"` (each function is judged at its own best
-            one), `rate_seeds`, `judged_baselines`, `judge`, `workers`, and the other conditions of `SearchConfig`;
-            those of the run by default.
+            one; by default what the search tried), `rate_seeds`, `judged_baselines`, `judge`, `workers`, and the other
+            conditions of `SearchConfig`; those of the run by default.
 
     Raises:
         BadUse: there is nothing to confirm, or the task has changed.
@@ -69,7 +71,10 @@ def confirm(
         run = opened.run(name)
         check_confirmable(run)
         # The search may have used up its time budget; a confirmation on its own begins without one.
-        config = make_config({**stored_values(run), "time_budget": None, **changes, "store": store, "seeds": seeds})
+        values = {**stored_values(run), "time_budget": None, "store": store, "seeds": seeds}
+        if changes.keys() & TUNED.keys():  # in place of what the search tuned
+            values |= TUNED
+        config = make_config({**values, **changes})
         with shown_progress(progress) as shown, Command(config, (*callbacks, *shown), opened) as command:
             return _confirm(command, opened, run, config, top, task, worker)
 
@@ -91,22 +96,6 @@ def confirm_best(
     left = None if config.time_budget is None else max(config.time_budget - result.seconds, 1.0)
     config = config.model_copy(update={"time_budget": left})
     return replace(result, confirmation=_confirm(command, store, run, config, top, task, worker).name)
-
-
-def _changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
-    """Return the changes of the recipe that each function is tried with; "" alone if nothing is tuned.
-
-    Raises:
-        BadUse: the recipe has no such field, or refuses a value.
-    """
-    tuned = config.tuned()
-    if tuned is None:
-        return (UNCHANGED,)
-    name = "learning-rates" if config.learning_rates else "tune"
-    try:
-        return changes_of(*tuned, task.recipe)
-    except (TaskError, ValueError) as error:
-        raise BadUse(f"{name}: {error}") from None
 
 
 def check_confirmable(run: Run) -> None:
@@ -131,8 +120,10 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store, run).values()
     rows = store.leaderboard(run_id=run.id)
     # A score of a training that was stopped early does not compare with one of a whole training.
-    whole = [row for row in rows if row.seed == seed and not row.stopped_early and not row.recipe_change]
-    found = [row for row in whole if row.function_id not in baselines]
+    whole = [row for row in rows if row.seed == seed and not row.stopped_early]
+    # From the worst up, so that the best of the rates that a function was trained at stays.
+    best = {row.function_id: row for row in reversed(whole) if row.function_id not in baselines}
+    found = sorted(best.values(), key=lambda row: row.rank)
     if not found:
         raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score")
     return found[:n]
@@ -151,7 +142,7 @@ def _confirm(
     loaded = loaded_task(task or config.task, config)
     baselines = baseline_rows(loaded.baselines, config.baselines)
     rows = unique_rows([*(row.function for row in best), *(row.name for row in baselines)])
-    changes = _changes(config, loaded)
+    changes = recipe_changes(config, loaded)
     n_choosing = len(changes) * config.rate_seeds if len(changes) > 1 else 0
     always = unique_rows([REFERENCE, loaded.reference or REFERENCE])
     n_left_out = max(0, len(baselines) - len(always) - (config.judged_baselines or len(baselines)))

@@ -13,10 +13,11 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.stored_config import stored_values
-from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
+from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of, recipe_changes
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
+from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import Store
 from aquasurf_ray.surrogate.regressors import REGRESSORS
 from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS
@@ -43,7 +44,8 @@ def search(
         worker: the worker class, for example one that answers from a benchmark instead of training.
         **options: any field of `SearchConfig`, for example `evaluations=40`, `workers=2`, `store="sqlite:///a.db"`,
             `max_cost=1.2` (suggests no function whose training step takes longer than 1.2 times ReLU's),
-            `surrogate="metric"`, `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (retrains the five best
+            `surrogate="metric"`, `learning_rates=(0.5, 1, 2)` (tries good and diverged functions at other rates),
+            `early_stop="median"`, `gpus_per_evaluation=4`, `confirm=5` (retrains the five best
             functions with more seeds), `time_budget="2h30m"` or `until="val_accuracy>=0.99"` (ends the run sooner).
 
     Raises:
@@ -61,6 +63,7 @@ def start_search(
 ) -> RunResult:
     """Carry out `search` with a configuration that is made already."""
     loaded = loaded_task(task, config)
+    changes = _recipe_changes(config, loaded)
     _check_regressor(config)
     space = load_space(config.space)
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
@@ -68,6 +71,8 @@ def start_search(
         if command.store is not None:
             config = _with_its_surrogate(command.store, config)
         identity = {**config.identity(), "task_digest": loaded.digest, "space_digest": space.digest}
+        if len(changes) > 1:
+            identity["recipe_changes"] = list(changes)
         run = command.find("search", config.name, config, loaded, identity)
         if run is None:
             store, _ = command.connect()
@@ -88,6 +93,18 @@ def _with_its_surrogate(store: Store, config: SearchConfig) -> SearchConfig:
     default may have changed since the search began."""
     run = next((run for run in store.runs() if run.name == config.name and run.kind == "search"), None)
     return config if run is None else config.with_default_surrogate(stored_values(run)["surrogate"])
+
+
+def _recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
+    """Return the changes of the recipe that the search tries. The first is none, with which every function begins."""
+    changes = tuple(dict.fromkeys((UNCHANGED, *recipe_changes(config, task))))
+    if len(changes) > 1 and config.surrogate != "metric":
+        name = "learning-rates" if config.learning_rates else "tune"
+        raise BadUse(
+            f"{name}: a search needs surrogate metric for it, got '{config.surrogate}', whose map has no place for a "
+            f"rate; without it, search, and then: aquasurf confirm NAME --{name} ..."
+        )
+    return changes
 
 
 def _check_regressor(config: SearchConfig) -> None:

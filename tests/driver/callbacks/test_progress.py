@@ -33,6 +33,11 @@ def test_a_metric_is_named_with_its_own_sign_and_early_stops_are_counted():
     assert sentence(view) == "best so far rmse 0.25 swish(x)  3 stopped early"
 
 
+def test_the_best_function_is_named_with_the_rate_that_it_was_trained_at():
+    view = replace(VIEW, best_change="learning_rate*2", running=(), failed=0)
+    assert sentence(view) == "best so far 0.9312 swish(x) with learning_rate*2"
+
+
 def test_pace_counts_only_what_this_process_did():
     pace = Pace(100)
     assert pace.text(0.0, 100, 200) == ""

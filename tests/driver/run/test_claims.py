@@ -9,6 +9,7 @@ from run_context import FakePool, add_functions, events_of, open_context
 
 from aquasurf_ray.driver.events import FunctionSuggested
 from aquasurf_ray.driver.run.claims import Budget, Claims
+from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.store import EvaluationResult, Store
 from aquasurf_ray.surrogate.policy import Suggestion
 
@@ -26,6 +27,7 @@ class Ready:
     """A suggester that has suggestions of these candidates ready."""
 
     candidates: list[int]
+    pairs: Pairs
     asked: list[int] = field(default_factory=list)
 
     def suggest_some(self, most):
@@ -34,11 +36,11 @@ class Ready:
         return [Suggestion(candidate, 0.9, 1) for candidate in taken]
 
 
-def searching(store, n=6, n_baselines=2, budget=3, suggested=(3, 4, 5), **settings):
+def searching(store, n=6, n_baselines=2, budget=3, suggested=(3, 4, 5), changes=("",), **settings):
     ids = add_functions(store, n)
     context = open_context(store, "one", ids, requested=False, **settings)
     baselines = tuple(context.history.candidates[:n_baselines])
-    suggester = Ready(list(suggested))
+    suggester = Ready(list(suggested), Pairs(context.history, changes, None))
     return context, Claims(context, Budget(baselines, budget), suggester), suggester
 
 
@@ -57,6 +59,18 @@ def test_the_queue_comes_before_baselines_and_these_before_suggestions_until_the
         ("f3(x)", "suggestion"), ("f4(x)", "suggestion"), None,
     ]  # fmt: skip
     assert [event.function for event in events_of(context, FunctionSuggested)] == ["f3(x)", "f4(x)"]
+
+
+def test_a_suggested_pair_is_claimed_with_its_change_of_the_recipe(store):
+    changes = ("", "learning_rate*0.5", "learning_rate*2")
+    context, claims, _ = searching(store, n_baselines=0, suggested=(3 * 4 + 2, 3 * 4, 3 * 5 + 1), changes=changes)
+    taken = [claims.next_for(context.pool.slots[0]) for _ in range(3)]
+    assert [(claims.function(c.function_id).name, c.record.recipe_change) for c in taken] == [
+        ("f4(x)", "learning_rate*2"), ("f4(x)", ""), ("f5(x)", "learning_rate*0.5"),
+    ]  # fmt: skip
+    assert len({claim.evaluation_id for claim in taken}) == 3
+    emitted = events_of(context, FunctionSuggested)
+    assert [event.recipe_change for event in emitted] == ["learning_rate*2", "", "learning_rate*0.5"]
 
 
 def requested(store, context):

@@ -8,6 +8,8 @@ from run_context import trained
 
 from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.run.store_records import cost_record, evaluation_result, spectrum_record, suggestion_record
+from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.store import CostRecord, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord
 from aquasurf_ray.surrogate.policy import Neighbor as Near
 from aquasurf_ray.surrogate.policy import Suggestion
@@ -46,8 +48,13 @@ def test_a_cost_keeps_its_function_and_that_of_relu_apart():
 
 
 def test_the_neighbors_of_a_suggestion_are_stored_by_their_numbers_in_the_store():
-    candidates = [FunctionRecord(10 + i, f"d{i}", f"f{i}(x)", 1) for i in range(3)]
+    history = History([FunctionRecord(10 + i, f"d{i}", f"f{i}(x)", 1) for i in range(3)])
     suggestion = Suggestion(0, 0.9, 2, (Near(2, 0.25, 0.7),), "version")
-    assert suggestion_record(suggestion, candidates) == SuggestionRecord(
+    assert suggestion_record(suggestion, Pairs(history, ("",), None)) == SuggestionRecord(
         predicted_score=0.9, rank=2, neighbors=(Neighbor(12, 0.25, 0.7),), embedding_version="version"
     )
+    of_pairs = suggestion_record(suggestion, Pairs(history, ("", "learning_rate*2"), None))
+    assert of_pairs.neighbors == (Neighbor(11, 0.25, 0.7),), "the third pair: the second function as it is"
+    other = Suggestion(0, 0.9, 2, (Near(5, 0.25, 0.7),), "version")
+    of_pairs = suggestion_record(other, Pairs(history, ("", "learning_rate*2"), None))
+    assert of_pairs.neighbors == (Neighbor(12, 0.25, 0.7, "learning_rate*2"),)

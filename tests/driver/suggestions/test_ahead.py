@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from simulated_pool import LocalPool
 
@@ -124,12 +125,13 @@ class Process:
     def __init__(self):
         self.synthetic_benchmark, self.suggest = 0, Calls(self._suggest)
 
-    def _suggest(self, makings, results, n, *how):
+    def _suggest(self, makings, results, turns, pending):
+        ((n, allowed),) = turns
         if makings is not None:
             self._policy, self.told = makings.policy(), []
             self.synthetic_benchmark += 1
         self.told += results
-        return self._policy.suggest_batch(n, *how)
+        return self._policy.suggest_batch(n, pending, allowed)
 
 
 class GrowingSurrogate:
@@ -184,7 +186,7 @@ def test_ready_suggestions_are_as_many_as_idle_workers_and_of_the_plans_prefix(a
     suggester.prepare()
     assert suggester.makes_some
     suggester.prepare()
-    assert process.suggest.asked[0][2] == 8, "the next ones are of a larger prefix"
+    assert [n for n, _ in process.suggest.asked[0][2]] == [8], "the next ones are of a larger prefix"
     assert len(take(suggester, history, 30)) == 8
     assert max(e.function_id for e in history.evaluations.values()) < 50
 
@@ -225,3 +227,16 @@ def test_no_more_is_suggested_than_the_budget_has_left_and_results_are_passed_on
     told = [candidate for candidate, _ in process.told]
     assert len(told) == len(set(told))
     assert set(told) <= {evaluation.function_id for evaluation in history.evaluations.values()}
+
+
+def test_a_batch_has_the_suggestions_of_every_turn_and_none_twice():
+    process = suggesting_ahead.SuggestionProcess.__ray_actor_class__()
+    makings, even = SimpleNamespace(policy=lambda: RandomPolicy(12)), np.arange(12) % 2 == 0
+    batch = process.suggest(makings, [], [(3, ~even), (4, even)], frozenset({0, 1}))
+    candidates = [suggestion.candidate for suggestion in batch]
+    assert [candidate % 2 for candidate in candidates] == [1, 1, 1, 0, 0, 0, 0]
+    assert len(set(candidates) - {0, 1}) == 7
+    again = process.suggest(
+        None, [(0, 0.5), (1, 0.5)], [(3, np.ones(12, dtype=bool)), (9, even)], frozenset(candidates)
+    )
+    assert sorted(suggestion.candidate for suggestion in again) == sorted(set(range(2, 12)) - set(candidates))

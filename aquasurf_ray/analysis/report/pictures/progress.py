@@ -75,7 +75,8 @@ def _words(findings: Findings, scores: Floats) -> str:
     text += f", {n_diverged} of them diverged" if n_diverged else ""
     text += on_the_edge(scores, "drawn at its edge")
     if best:
-        text += f". Best: {best.function} with {findings.metric_name} {findings.value(best.score):.4f}"
+        at = f", {best.recipe_change}," if best.recipe_change else ""
+        text += f". Best: {best.function}{at} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:
         text += f"; ReLU: {findings.value(reference.score):.4f}"
     return text + "."
