@@ -176,15 +176,30 @@ def _copied(held: Any) -> Any:
     if isinstance(held, torch.Generator | np.random.RandomState):
         return held.get_state()
     if isinstance(held, Tensor):
-        return held.detach().clone()
+        return [part.clone() for part in _strided_parts(held)]
     if isinstance(held, (*CONTAINERS, np.ndarray)):
         return held.copy() if hasattr(held, "copy") else held
     return dict(vars(held))
 
 
+def _strided_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors that a sparse one consists of, without a copy; any other is its own only part."""
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
 def _is_same(held: Any, copy: Any) -> bool:
     if isinstance(held, Tensor):
-        return held.shape == copy.shape and torch.equal(held.detach(), copy)
+        parts = _strided_parts(held)
+        return len(parts) == len(copy) and all(
+            part.shape == other.shape and torch.equal(part, other) for part, other in zip(parts, copy, strict=True)
+        )
     if isinstance(held, np.ndarray):
         return held.dtype.hasobject or np.array_equal(held, copy, equal_nan=held.dtype.kind == "f")
     if not isinstance(held, CONTAINERS):
@@ -214,7 +229,8 @@ def _put_back(held: Any, copy: Any) -> None:
         held.set_state(copy)
     elif isinstance(held, Tensor):
         with torch.no_grad():
-            held.copy_(copy)
+            for part, other in zip(_strided_parts(held), copy, strict=True):
+                part.copy_(other)
     elif isinstance(held, np.ndarray):
         held[...] = copy
     elif isinstance(held, list):

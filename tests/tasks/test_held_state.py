@@ -74,3 +74,19 @@ def test_contents_and_attributes_are_put_back():
     assert (module.filled, module.cache, module.log, module.seen, module.n) == (None, None, [1], {1}, 0)
     assert (list(module.recent), module.table.tolist(), module.counted.tolist()) == ([1, 2], [0, 1, 2], [0, 0])
     assert not hasattr(module, "new")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc], ids=["coo", "csr", "csc"])
+def test_a_sparse_tensor_is_kept(layout):
+    class Owner:
+        graph = None
+
+    owner, dense = Owner(), torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    owner.graph = dense.to_sparse(layout=layout)
+    state = HeldState([owner])
+    assert not state.is_changed()
+    owner.graph.values().fill_(7.0) if layout != torch.sparse_coo else owner.graph._values().fill_(7.0)
+    assert state.is_changed()
+    state.restore()
+    assert torch.equal(owner.graph.to_dense(), dense)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.fisher.batch_loss import SummedLoss
 from aquasurf_ray.workers.fisher.blocks import Block, trained_weights
 from aquasurf_ray.workers.fisher.coverage import Coverage
-from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumInputError, UncertainRowsWarning
+from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumError, SpectrumInputError, UncertainRowsWarning
 from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.left_as_found import left_as_found
 from aquasurf_ray.workers.fisher.padding import Padding
@@ -52,9 +53,17 @@ def collect_factors(
     lazy = [name for name, p in trained.items() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise SpectrumInputError(f"parameter '{lazy[0]}' has no shape yet; run the model once on a batch before")
+    if any(t.is_inference() for t in (*model.parameters(), *model.buffers())):
+        raise SpectrumInputError("the model was made in inference mode, which has no gradients; make it outside")
     if not any(p.dim() > 1 for p in trained.values()):
         raise NoLayers("the model has no trained matrix, such as a Linear or Conv2d layer; a Fisher spectrum needs one")
-    uses = WeightUses(model, padding)
+    with torch.inference_mode(False):  # which a caller may be in
+        return _collected(model, inputs, loss, trained, WeightUses(model, padding), seed)
+
+
+def _collected(
+    model: nn.Module, inputs: Any, loss: Loss, trained: Mapping[str, nn.Parameter], uses: WeightUses, seed: int
+) -> tuple[list[BlockFactors], Coverage]:
     inputs = map_tensors(inputs, lambda tensor: tensor.detach().clone())
     with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad(), uses.autograd_functions_seen():
         _run(model, inputs, loss, uses, seed)
@@ -74,7 +83,7 @@ def collect_factors(
             "some targets do not count, and neither gradients nor shapes tell whether some rows do, which are counted, "
             f"of: {names}",
             UncertainRowsWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return [block.factors for block in found], coverage
 
@@ -100,8 +109,10 @@ def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses, seed: int)
             if summed.counted is not None:
                 _find_counted_rows(summed.outputs, summed.counted, uses, seed)
             uses.counting.begin(Pass.LOSS)
-            torch.autograd.backward(summed.value)
+            with _as_further_pass(is_further=summed.counted is not None):
+                torch.autograd.backward(summed.value)
     uses.counting.count_the_rest()
+    uses.note_functions()
 
 
 def _find_counted_rows(outputs: Tensor, counted: Tensor, uses: WeightUses, seed: int) -> None:
@@ -111,8 +122,28 @@ def _find_counted_rows(outputs: Tensor, counted: Tensor, uses: WeightUses, seed:
     noise = torch.where(outputs.detach().isfinite(), noise, 0)  # a class that is ruled out has no gradient
     for each, rows in ((Pass.PADDING, ~counted), (Pass.COUNTED, counted)):
         uses.counting.begin(each)
-        torch.autograd.backward(outputs, torch.where(rows, noise, 0), retain_graph=True)
+        with _as_further_pass(is_further=each is not Pass.PADDING):
+            torch.autograd.backward(outputs, torch.where(rows, noise, 0), retain_graph=True)
     uses.counting.decide()
+
+
+@contextmanager
+def _as_further_pass(*, is_further: bool) -> Iterator[None]:
+    """Raise what a further backward pass raises, after one that ended, as one sentence.
+
+    An autograd function that frees what it keeps, and selective checkpoints, allow no second pass.
+    """
+    try:
+        yield
+    except (SpectrumError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the backward pass runs the network's own code
+        if not is_further:
+            raise
+        raise SpectrumInputError(
+            "some targets do not count, which takes three backward passes through the network, and only the first "
+            f"one runs: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _silent(trained: Mapping[str, nn.Parameter], found: Sequence[Block], uses: WeightUses) -> list[str]:

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -155,6 +156,8 @@ class Kinds:
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
+    if a.layout != torch.strided or b.layout != torch.strided:
+        return False  # a sparse constant has no one memory
     return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() != 0
 
 

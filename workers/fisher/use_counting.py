@@ -9,7 +9,8 @@ If some targets do not count, every input waits, and two further backward passes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from math import prod
@@ -68,6 +69,7 @@ class UseCounting:
         self._padding = padding
         self._on_derivative = on_derivative
         self._pass = Pass.NETWORK
+        self._is_paused = False
         self._renamed: dict[Hashable, Hashable] = {}
         # Only if some targets do not count: the inputs of the forward pass that wait, in order, what reaches the uses
         # of the forward pass and those that run again, with their blocks, and which rows of them count.
@@ -83,6 +85,15 @@ class UseCounting:
         self._pass = next_pass
         self._n_again = 0
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no gradients meanwhile."""
+        before, self._is_paused = self._is_paused, True
+        try:
+            yield
+        finally:
+            self._is_paused = before
+
     def rename(self, block: Block, constant: Hashable, bias: Hashable) -> None:
         """Note a bias that the network added after the product; `constant` stood for it in the rows."""
         self._renamed[constant] = bias
@@ -90,7 +101,7 @@ class UseCounting:
 
     def add(self, block: Block, product: Product, constant: Hashable, output: Tensor) -> None:
         """Count a use."""
-        in_backward = torch._C._current_graph_task_id() != -1
+        in_backward = is_in_backward()
         shape = product.layout.row_shape(output)
         reach = None if self._padding is None else self._reach(block, shape, in_backward)
         waiting = None
@@ -105,6 +116,8 @@ class UseCounting:
             block.n_uses += 1
 
         def hook(gradient: Tensor) -> None:
+            if self._is_paused:
+                return
             if self._pass is Pass.NETWORK or torch.is_grad_enabled():
                 self._on_derivative(block)
                 return
@@ -176,6 +189,11 @@ class UseCounting:
             rows = rows if is_flat else rows.reshape(shape[0], -1)
         constant = self._renamed.get(waiting.constant, waiting.constant)
         waiting.block.factors.add_inputs(waiting.product, prod(shape), constant, rows)
+
+
+def is_in_backward() -> bool:
+    """Return whether this thread runs within a backward pass."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def _differs(name: str) -> SpectrumInputError:

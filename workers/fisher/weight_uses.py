@@ -16,6 +16,7 @@ same, a zero that requires one is added to the output of the first operations th
 
 from __future__ import annotations
 
+import inspect
 import threading
 import types
 from collections import defaultdict
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -34,7 +35,7 @@ from aquasurf_ray.workers.fisher.kinds import Kinds, tensors_in
 from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.fisher.product_readers import LAYERS, READERS, product_of
 from aquasurf_ray.workers.fisher.products import Layout, Product
-from aquasurf_ray.workers.fisher.use_counting import UseCounting
+from aquasurf_ray.workers.fisher.use_counting import UseCounting, is_in_backward
 
 # Read a tensor's type, shape or device, and not its values.
 NO_OPERANDS = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as", "is_same_size", "result_type"})
@@ -64,6 +65,7 @@ class WeightUses(TorchFunctionMode):
         super().__init__()
         self.other_uses: dict[str, set[str]] = defaultdict(set)
         self.in_products: set[str] = set()
+        self._function_uses: dict[str, set[str]] = defaultdict(set)
         self.counting = UseCounting(padding, self._derived)
         weights = trained_weights(model)
         self._kinds = Kinds(model, weights)
@@ -80,6 +82,8 @@ class WeightUses(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         tensors = list(tensors_in((args, kwargs)))
         has_weights = any(self._kinds.is_weight(t) for t in tensors)
+        if func is torch.autograd.grad and is_in_backward():
+            return self._differentiated_in_backward(args, kwargs)
         if isinstance(func, types.FunctionType) and (
             name in DIFFERENTIATING or (has_weights and name not in READERS and func not in self._open)
         ):
@@ -112,6 +116,28 @@ class WeightUses(TorchFunctionMode):
         finally:
             self._open.pop()
 
+    def _differentiated_in_backward(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Differentiate within a backward pass, as hooks and autograd functions of the network's own do.
+
+        The gradients of the products inside are those of a training if it takes the weights' own from here, such as a
+        checkpoint of the network's own does; but not where a hook solves for an equilibrium. Weights are frozen, and
+        have no gradient.
+        """
+        grad = torch.autograd.grad
+        call = inspect.signature(grad).bind(*args, **kwargs)
+        inputs = call.arguments["inputs"]
+        inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        are_frozen = [self._kinds.is_weight(t) and not t.requires_grad for t in inputs]
+        if not any(are_frozen):
+            with self.counting.paused():
+                return self._from_within(grad, args, kwargs)
+        call.arguments |= {"inputs": [t for t, is_frozen in zip(inputs, are_frozen, strict=True) if not is_frozen]}
+        if not call.arguments["inputs"]:
+            torch.autograd.backward(call.arguments["outputs"], call.arguments.get("grad_outputs"))
+            return (None,) * len(inputs)
+        found = iter(self._from_within(grad, call.args, call.kwargs))
+        return tuple(None if is_frozen else next(found) for is_frozen in are_frozen)
+
     @contextmanager
     def autograd_functions_seen(self) -> Iterator[None]:
         """See the calls of autograd functions in this thread too, which PyTorch hides from modes."""
@@ -133,11 +159,22 @@ class WeightUses(TorchFunctionMode):
         """Note the result of an autograd function, whose operations ran without gradients."""
         tensors = list(tensors_in((args, kwargs)))
         if any(self._kinds.is_data(t) for t in tensors):
-            return self._otherwise_used(name, tensors, result)
+            for weight in filter(None, map(self._kinds.weight_of, tensors)):
+                for parameter in weight.parts:
+                    self._function_uses[parameter].add(name)
+            return self._otherwise_used(name, [], result)
         if any(self._kinds.is_weight(t) for t in tensors):
             self._kinds.set_data([t for t in tensors_in(result) if not self._kinds.is_weight(t)])
             self._kinds.set_made(name, (args, kwargs), result)
         return result
+
+    def note_functions(self) -> None:
+        """Note the uses of weights in autograd functions, after the backward pass. A function that runs its operations
+        again there, as a checkpoint of the network's own does, has its uses in the weights' blocks."""
+        run_again = {name for b in self.blocks.found if b.factors.has_gradient and not b.n_uses for name in b.names}
+        for parameter, names in self._function_uses.items():
+            if parameter not in run_again:
+                self.other_uses[parameter] |= names
 
     # Uses
 
@@ -149,6 +186,8 @@ class WeightUses(TorchFunctionMode):
             self._note("input of " + name, product.input)
         if not output.is_floating_point() and not output.is_complex():
             return output
+        for operand in operands if forward_ad._current_level >= 0 else []:
+            self._note("forward-mode derivative", operand)
         is_wrapped = _is_wrapped(product.input) or _is_wrapped(product.weight)
         block = None if is_wrapped or output.is_complex() else self.blocks.of(product)
         if block is None:
