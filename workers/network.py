@@ -123,6 +123,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
         objective.refuse_ruled_out(
             outputs.detach(), labels, mixes=task.recipe.mixes, label_smoothing=task.recipe.label_smoothing
         )
+        objective.refuse_hidden_labels(outputs.detach(), labels)
         objective.refuse_counted_padding(outputs.detach(), labels)
     with _refusing(task, f"metric '{task.objective.metric.name}'"):
         metric = objective.begin_metric(device)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from aquasurf_ray.tasks.classes import class_rows
 from aquasurf_ray.tasks.errors import TaskError, require
+from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
 from aquasurf_ray.tasks.losses import cross_entropy as cross_entropy
 from aquasurf_ray.tasks.losses import mean_squared_error as mean_squared_error
 from aquasurf_ray.tasks.losses import moved, shaped_like, without_ruled_out
@@ -228,9 +229,16 @@ class Objective:
         return counted(targets, self.loss)
 
     def weights(self, targets: Tensor) -> Tensor:
-        """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`."""
+        """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`.
+
+        Raises:
+            TaskError: targets are NaN or infinite, of which nothing says whether they count.
+        """
         if self.likelihood == "categorical":
             return example_weights(targets, self.loss)
+        if not bool(targets.isfinite().all()):
+            mark = f"; {ignored_label(self.loss)} marks an answer that is missing" * (self.likelihood == "bernoulli")
+            raise TaskError(f"targets must be finite, got NaN or infinity{mark}")
         return numbers_counted(self.counted(targets))
 
     def refuse_ruled_out(
@@ -244,6 +252,15 @@ class Objective:
         if self.likelihood == "categorical":
             loss = self.training_loss(label_smoothing, mixes=mixes)
             refuse_ruled_out(loss, outputs, targets, mixes=mixes, smooths=label_smoothing > 0)
+
+    def refuse_hidden_labels(self, outputs: Tensor, targets: Tensor) -> None:
+        """Refuse a loss that leaves out labels which are counted; see `tasks.hidden_settings`.
+
+        Raises:
+            TaskError: it does.
+        """
+        if self.likelihood == "categorical":
+            refuse_hidden_labels(self.loss, outputs, targets)
 
     def refuse_counted_padding(self, outputs: Tensor, targets: Tensor) -> None:
         """Refuse a loss of yes-or-no targets that changes with the outputs at targets of padding: PyTorch's own have no

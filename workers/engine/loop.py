@@ -260,6 +260,7 @@ class TrainingLoop:
                 self.objective.refuse_counted_padding(outputs.detach(), step.targets)
                 self._may_count_padding = False
             if self._may_rule_out:  # seen in the first step: a network rules out the same classes in each
+                self.objective.refuse_hidden_labels(outputs.detach(), step.targets)
                 self.objective.refuse_ruled_out(
                     outputs.detach(), step.targets, label_smoothing=self.recipe.label_smoothing
                 )

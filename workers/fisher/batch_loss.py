@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.classes import assumed_dimension, class_rows
+from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
 from aquasurf_ray.tasks.objective import Likelihood
 from aquasurf_ray.tasks.targets import IGNORED, Loss, counted_answers, counted_targets
 from aquasurf_ray.workers.fisher.errors import AssumedClassesWarning, SpectrumInputError
@@ -103,6 +104,11 @@ class BatchLoss:
             rows, targets = class_rows(outputs, targets, self._training_loss)
         except TaskError as error:
             raise SpectrumInputError(f"{error} for logits {tuple(outputs.shape)}") from error
+        if self._training_loss is not None:
+            try:
+                refuse_hidden_labels(self._training_loss, outputs, self._targets.to(outputs.device))
+            except TaskError as error:
+                raise SpectrumInputError(str(error)) from error
         if not targets.is_floating_point():
             targets = torch.where(counted_targets(targets, self._training_loss), targets, IGNORED)
         return rows, targets
@@ -110,6 +116,8 @@ class BatchLoss:
     def _drawn(self, outputs: Tensor, like: Tensor | None) -> Tensor:
         # A generator of its own, because dropout in the forward pass draws from the global one.
         drawn = self._distribution.sample(outputs, torch.Generator().manual_seed(self._seed))
+        if like is not None and not self._has_classes and not bool(like.isfinite().all()):
+            raise SpectrumInputError("targets must be real and finite, got NaN or infinity")
         if like is None or self.padding is None or (self._has_classes and like.is_floating_point()):
             return drawn
         if like.numel() != drawn.numel():

@@ -26,6 +26,7 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
         raise TaskError(_refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
     loss = scalar_loss(value, objective.loss)
     objective.refuse_ruled_out(outputs, targets)
+    objective.refuse_hidden_labels(outputs, targets)
     return float(loss)
 
 

@@ -1,5 +1,5 @@
-"""Networks with a backward pass of their own: hooks and autograd functions that differentiate, forward-mode derivatives,
-and functions that allow one backward pass only; also constants of other layouts, and inference mode."""
+"""Networks with a backward pass of their own: hooks and autograd functions that differentiate, forward-mode derivatives
+and functions that allow one backward pass only. Also constants of other layouts, and inference mode."""
 
 from __future__ import annotations
 
