@@ -8,11 +8,13 @@ random logits and exchanged targets show.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aquasurf_ray.tasks.classes import class_dimension
 from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.held_state import HeldState
 from aquasurf_ray.tasks.losses import name_of
+from aquasurf_ray.tasks.seeding import seeded
 from aquasurf_ray.tasks.targets import Loss, counted_targets, is_of_torch
 
 MOST_EXAMPLES = 8
@@ -34,10 +36,14 @@ def refuse_hidden_labels(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
     if is_of_torch(loss) or targets.is_floating_point() or targets.dtype == torch.bool:
         return
     n = min(MOST_EXAMPLES, max(1, MOST_LOGITS // max(1, outputs[:1].numel())))
+    state = HeldState(loss.modules() if isinstance(loss, nn.Module) else [loss])
     try:
-        hidden = _labels_without_gradient(loss, outputs.detach()[:n], targets[:n])
+        with seeded(0, outputs.device):
+            hidden = _labels_without_gradient(loss, outputs.detach()[:n], targets[:n])
     except Exception:  # a loss of the user's own may take whole batches, or the network's own logits, only
         return
+    finally:
+        state.restore()  # such as the mean of earlier outputs that a loss keeps
     if hidden:
         raise TaskError(
             f"the loss '{name_of(loss)}' leaves out targets of label {', '.join(map(str, hidden))}, which metrics and "
@@ -50,7 +56,7 @@ def _labels_without_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> li
     """Return the labels that count whose logits never have a gradient, although those of others have."""
     dimension = class_dimension(outputs, targets, loss)
     draw = torch.Generator().manual_seed(0)
-    missing = set(targets[counted_targets(targets, loss)].unique().tolist())
+    missing = set(torch.unique(targets[counted_targets(targets, loss)]).tolist())
     n_labels = len(missing)
     for _ in range(DRAWS):
         order = torch.randperm(targets.numel(), generator=draw)
@@ -59,7 +65,7 @@ def _labels_without_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> li
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(torch.as_tensor(loss(logits, exchanged)).sum(), logits)
         has_gradient = (gradient != 0).any(dimension).reshape(targets.shape)
-        missing -= set(exchanged[has_gradient].unique().tolist())
+        missing -= set(torch.unique(exchanged[has_gradient]).tolist())
         if not missing:
             return []
     return sorted(missing) if len(missing) < n_labels else []

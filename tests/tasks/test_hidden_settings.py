@@ -95,6 +95,28 @@ def test_the_mark_of_padding_is_left_out_by_rule():
     objective(cross_entropy).refuse_hidden_labels(outputs.movedim(1, -1), targets)
 
 
+class Centred(nn.Module):
+    """Keeps a running mean of the logits, counts its calls, and draws noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(WORDS, 1))
+        self.calls = 0
+
+    def forward(self, outputs, targets):
+        self.calls += 1
+        self.mean.lerp_(outputs.detach().mean((0, 2))[:, None], 0.1)
+        return torchs(outputs - self.mean + torch.rand(WORDS, 1), targets, ignore_index=0)
+
+
+def test_a_loss_with_a_state_of_its_own_is_left_as_found():
+    loss, drawn = Centred(), torch.random.get_rng_state()
+    with pytest.raises(TaskError, match="label 0"):
+        objective(loss).refuse_hidden_labels(*batch())
+    assert (loss.calls, loss.mean.tolist()) == (0, [[0.0]] * WORDS)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
 class Words(nn.Module):
     def __init__(self, activation):
         super().__init__()
