@@ -53,7 +53,7 @@ from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.answers import Answers
-from aquasurf_ray.driver.suggestions.surrogates import Makings
+from aquasurf_ray.driver.suggestions.surrogates import PolicyData
 from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import Claim, FunctionRow, Store
 from aquasurf_ray.surrogate.settings import SURROGATES
@@ -141,9 +141,11 @@ def suggestions(arguments: argparse.Namespace, rows: list[FunctionRow], database
     answers = Answers(Simulation())
     names = [row.name for row in rows]
     packed = tuple(answers.spectrum(name, "sampled").feature for name in names)
-    makings = Makings(SURROGATES["metric"], 0, outputs=np.stack([outputs(name) for name in names]), spectra=packed)
+    policy_source = PolicyData(
+        SURROGATES["metric"], 0, outputs=np.stack([outputs(name) for name in names]), spectra=packed
+    )
     order = np.random.default_rng(0).permutation(len(names)).tolist()
-    policy, n_told, found = makings.policy(), 0, []
+    policy, n_told, found = policy_source.policy(), 0, []
     for results in arguments.results:
         for candidate in order[n_told:results]:
             policy.observe(candidate, answers.training(TrainingJob(names[candidate], "", 0)).score)

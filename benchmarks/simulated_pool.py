@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
-from aquasurf_ray.driver.simulated_worker import Marks, SimulatedFault
+from aquasurf_ray.driver.simulated_worker import AttemptRecords, SimulatedFault
 from aquasurf_ray.driver.simulated_worker.answers import Answers, Failures, Fault, Simulation
 from aquasurf_ray.workers.messages import TrainingJob, WorkerInfo, WorkerSettings
 
@@ -44,24 +44,24 @@ class Answer:
     fault: Fault | None = None
 
 
-class Desk:
+class Responder:
     """Immediate answers to the questions that simulated workers get; the caller waits for their seconds to pass."""
 
     def __init__(self, simulation: Simulation, fisher: str) -> None:
         self._simulation = simulation
         self._fisher = fisher
         self._answers = Answers(simulation)
-        self._marks = Marks(None)
+        self._attempts = AttemptRecords(None)
 
     def ready(self) -> Answer:
         """Answer where the worker is."""
         info = WorkerInfo(node=platform.node(), pid=0, device="cpu")
-        return Answer(self._simulation.start_seconds(self._marks.next_start()), info)
+        return Answer(self._simulation.start_seconds(self._attempts.next_start()), info)
 
     def train(self, job: TrainingJob) -> Answer:
         """Answer a training with its result."""
         result = self._answers.training(job)
-        fault = self._simulation.training_fault(job, self._marks.begin(job)[0])
+        fault = self._simulation.training_fault(job, self._attempts.begin(job)[0])
         if fault is None or not result.epochs:
             return Answer(result.seconds, result)
         kind, epoch = fault
@@ -73,7 +73,7 @@ class Desk:
         seconds, replies = 0.0, []
         for function in functions:
             if self._simulation.spectra != Failures():
-                fault = self._simulation.spectrum_fault(function, self._marks.next_spectrum(function))
+                fault = self._simulation.spectrum_fault(function, self._attempts.next_spectrum(function))
                 if fault is not None:
                     return Answer(NEVER if fault == "hang" else seconds, fault=fault)
             replies.append(self._answers.spectrum(function, self._fisher))
@@ -107,7 +107,7 @@ class Desk:
 
 
 @dataclass(eq=False)
-class _Promise:
+class _PendingAnswer:
     """The stand-in of a `LocalPool` for a future of Ray's."""
 
     due: float
@@ -125,22 +125,22 @@ class LocalPool(WorkerPool):
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
-        self._desk = Desk(self.worker.simulation, self.settings.fisher)  # type: ignore[attr-defined]
-        self._due: list[tuple[float, int, _Promise]] = []
+        self._desk = Responder(self.worker.simulation, self.settings.fisher)  # type: ignore[attr-defined]
+        self._due: list[tuple[float, int, _PendingAnswer]] = []
         self._number = itertools.count()
         super().__post_init__()
 
     def _new_actor(self, number: int) -> Any:
         return _Caller(self._begin)
 
-    def _begin(self, method: str, *arguments: Any) -> _Promise:
+    def _begin(self, method: str, *arguments: Any) -> _PendingAnswer:
         answer: Answer = getattr(self._desk, method)(*arguments)
-        promise = _Promise(self.clock() + answer.seconds, answer)
+        promise = _PendingAnswer(self.clock() + answer.seconds, answer)
         if answer.seconds < NEVER:
             heapq.heappush(self._due, (promise.due, next(self._number), promise))
         return promise
 
-    def _wait(self, futures: list[_Promise], n: int, timeout: float) -> list[_Promise]:
+    def _wait(self, futures: list[_PendingAnswer], n: int, timeout: float) -> list[_PendingAnswer]:
         """Wait for the first future or for none, the only two cases that `WorkerPool` needs."""
         if timeout > 0 and n == 1:
             first = self._due[0][0] if self._due else NEVER
@@ -150,7 +150,7 @@ class LocalPool(WorkerPool):
             heapq.heappop(self._due)
         return [promise for promise in futures if promise.due <= now]
 
-    def _get(self, future: _Promise) -> Any:
+    def _get(self, future: _PendingAnswer) -> Any:
         return _reply_of(future.answer)
 
     def _kill(self, slot: Slot) -> None:
@@ -200,7 +200,7 @@ class Host:
     """A process of many simulated workers, all asleep except when they answer."""
 
     def __init__(self, simulation: Simulation, settings: WorkerSettings) -> None:
-        self._desk = Desk(simulation, settings.fisher)
+        self._desk = Responder(simulation, settings.fisher)
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Return the answer of one of the workers when its seconds have passed."""

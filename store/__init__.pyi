@@ -35,9 +35,9 @@ from .records.answers import RunStatus as RunStatus
 from .records.answers import SpectrumSummary as SpectrumSummary
 from .records.answers import TaskCost as TaskCost
 from .records.growth import Family as Family
+from .records.growth import FamilyMember as FamilyMember
 from .records.growth import GrowthState as GrowthState
 from .records.growth import NewCandidate as NewCandidate
-from .records.growth import Relative as Relative
 from .records.imports import BenchmarkEntry as BenchmarkEntry
 from .records.imports import ImportedEntry as ImportedEntry
 from .records.imports import ImportedSpectrum as ImportedSpectrum
@@ -73,7 +73,7 @@ from .records.runs import TaskMetric as TaskMetric
 from .records.runs import TaskRecord as TaskRecord
 from .records.trials import AskedTrial as AskedTrial
 from .records.trials import OpenTrial as OpenTrial
-from .records.trials import Told as Told
+from .records.trials import TellAnswer as TellAnswer
 from .sql.read_only import read_only_query as read_only_query
 from .store import Store as Store
 from .verbs.roles import Roles as Roles

@@ -1,7 +1,7 @@
-"""Policies, which decide what candidate to train next, with two verbs: `observe` a result and `suggest` a candidate.
+"""Policies decide which candidate to train next. They have two verbs: `observe` a result, `suggest` a candidate.
 
-Format: candidates are the indices 0..n-1 of the embedding's rows; higher scores are better; a score of None is a
-training that diverged, which is evidence: it counts as the worst finite score seen, whatever that is by then.
+Format: candidates are the indices 0..n-1 of the embedding's rows. Higher scores are better. A score of None is a
+training that diverged; it counts as the worst finite score observed so far.
 Invariants: a candidate that was observed, is pending or is not allowed is never suggested. A suggestion depends on the
 embedding, the seed, the observations and the arguments alone, not on the order of observations or on earlier calls, so
 that a resumed run makes the suggestions that it would have made without the interruption.
@@ -217,7 +217,7 @@ class PredictorPolicy(Policy):
     def _choose(self, placed: Mask, running: Indices) -> int:
         prediction = self._predict()
         if prediction is None:
-            # Nothing to predict from yet: take the candidate that is farthest from all that were taken.
+            # Nothing can be predicted yet: take the candidate that is farthest from all trained and pending ones.
             taken = np.union1d(self._placed(self._observations), running)
             return self._first(placed, self._predictor.nearest(taken))
         if not len(running) or self._pending == "ignore":
@@ -225,7 +225,7 @@ class PredictorPolicy(Policy):
         merits = self._with_lies(running, prediction).merits
         if self._pending == "believer":
             return self._first(placed, merits)
-        # Neighbours of a running candidate profit most from its result, so they wait while others are open.
+        # The result of a running candidate says most about its neighbours, so they wait while others are open.
         free = placed & (self._predictor.nearest(running) > CROWDED * self._predictor.gap)
         return self._first(free if free.any() else placed, merits)
 

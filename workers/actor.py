@@ -29,7 +29,7 @@ from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 from aquasurf_ray.workers.activation_use import refuse_unused_activation
-from aquasurf_ray.workers.compact_spectrum import compact_spectrum, sorted_out
+from aquasurf_ray.workers.compact_spectrum import compact_spectrum, result_or_reason
 from aquasurf_ray.workers.cost import measure_cost
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder, folder_of
@@ -256,7 +256,7 @@ class Worker:
         return replace(reply, coverage=self._coverage)
 
     def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
-        cost, reason, seconds = sorted_out(lambda: self._measured_cost(function, feed))
+        cost, reason, seconds = result_or_reason(lambda: self._measured_cost(function, feed))
         status: Status = "done" if reason is None else "diverged"
         return CostReply(function, status, reason, cost, seconds)
 

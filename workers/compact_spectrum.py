@@ -14,7 +14,7 @@ from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.workers.messages import SpectrumReply, Status
 from aquasurf_ray.workers.spectrum import NonFiniteSpectrum, SkippedLayerWarning, task_spectrum
-from aquasurf_ray.workers.training import FunctionFault, is_functions_fault, probe, reason_of
+from aquasurf_ray.workers.training import FunctionFault, is_function_fault, probe, reason_of
 
 Reply = TypeVar("Reply")
 
@@ -47,17 +47,17 @@ def compact_spectrum(
         coverage = spectrum.coverage.warning() or f"spectra cover {spectrum.coverage}"
         return compress(spectrum).to_bytes()
 
-    feature, reason, seconds = sorted_out(work)
+    feature, reason, seconds = result_or_reason(work)
     status: Status = "done" if reason is None else "diverged"
     return SpectrumReply(function, status, reason, feature, seconds, device.type, coverage)
 
 
-def sorted_out(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, float]:
+def result_or_reason(work: Callable[[], Reply]) -> tuple[Reply | None, str | None, float]:
     """Return the result of the work, or the reason if it fails by the function's own fault, and the seconds it took."""
     started = time.monotonic()
     try:
         return work(), None, time.monotonic() - started
     except Exception as error:  # the function's own faults become the reason; all others are raised again
-        if not is_functions_fault(error):
+        if not is_function_fault(error):
             raise
         return None, reason_of(error), time.monotonic() - started

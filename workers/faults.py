@@ -6,8 +6,8 @@ import traceback
 
 import torch
 
-# Looked for in texts: PyTorch raises most of these as plain RuntimeErrors, like a function's own faults.
-MACHINE_TROUBLE = (
+# Searched for in messages: PyTorch raises most of these as plain RuntimeErrors, as it does for a function's own faults.
+INFRASTRUCTURE_TEXTS = (
     "can't allocate memory",
     "out of memory",
     "CUDA error",
@@ -20,28 +20,28 @@ MACHINE_TROUBLE = (
     "NCCL",
 )
 RUNS_NETWORKS = "aquasurf_ray.activations.learned"
-"""The one module of that room that runs whole networks on data, whose errors are not the function's."""
+"""The only module of `activations` that runs whole networks on data; errors of the network are not the function's."""
 
 
 class FunctionFault(ArithmeticError):
     """The activation function itself cannot be trained; the message says why."""
 
 
-def is_functions_fault(error: BaseException) -> bool:
-    """Return whether the error came from the room `activations`, which runs the function's code, and is no shortage of
-    memory."""
+def is_function_fault(error: BaseException) -> bool:
+    """Return whether the error came from the function's code, which only the room `activations` runs, and is no
+    infrastructure failure."""
     if isinstance(error, FunctionFault):
         return True
-    if is_machines_trouble(error):
+    if is_infrastructure_failure(error):
         return False
     # Functions run inside that room only, so a frame of it in the traceback means that one of them was running.
     modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(name.startswith("aquasurf_ray.activations") and name != RUNS_NETWORKS for name in modules)
 
 
-def is_machines_trouble(error: BaseException) -> bool:
+def is_infrastructure_failure(error: BaseException) -> bool:
     """Return whether memory ran out, or the device or the connection between devices failed."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in MACHINE_TROUBLE)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(t in str(error) for t in INFRASTRUCTURE_TEXTS)
 
 
 def reason_of(error: BaseException) -> str:

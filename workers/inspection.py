@@ -59,7 +59,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class NetworkState:
     """The network at one moment: sites in the order in which they are reached, and layers in the network's order."""
 
     sites: tuple[Site, ...]
@@ -71,8 +71,8 @@ class Inspection:
     """One training, inspected before and after."""
 
     function: str
-    before: Look
-    after: Look
+    before: NetworkState
+    after: NetworkState
     metrics: TrainingMetrics
 
 
@@ -104,14 +104,14 @@ def inspect_training(
         probe(activation, device)
         feed = TrainingFeed(task, splits or task.splits(), device, seed=seed)
         loop = TrainingLoop(feed, named_form(activation), Alone())
-        # The training's own first batch, kept for the second look, so that only the weights differ between the two.
+        # The training's own first batch, kept for the second inspection, so that only the weights differ.
         step = feed.first_step(loop.network)
-        before = look(loop, step)
+        before = inspect_network(loop, step)
         metrics = loop.to_the_end(None, float("inf"), on_epoch, None)
-        return Inspection(activation.name, before, look(loop, step), metrics)
+        return Inspection(activation.name, before, inspect_network(loop, step), metrics)
 
 
-def look(loop: TrainingLoop, step: Step) -> Look:
+def inspect_network(loop: TrainingLoop, step: Step) -> NetworkState:
     """Inspect the loop's network on one batch: forward, backward, and no step."""
     network = loop.network.train()
     sites: list[tuple[str, Tensor]] = []
@@ -124,7 +124,7 @@ def look(loop: TrainingLoop, step: Step) -> Look:
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     names = _numbered([name for name, _ in sites])
     at_sites, at_weights = gradients[: len(sites)], gradients[len(sites) :]
-    return Look(
+    return NetworkState(
         tuple(
             Site(name, _sampled(inputs), _rms(gradient))
             for name, (_, inputs), gradient in zip(names, sites, at_sites, strict=True)

@@ -204,7 +204,7 @@ def task_spectrum(
 
 
 def _checked_targets(targets: Tensor | None, fisher: str, like: Tensor | None) -> Tensor | None:
-    """Return the targets of a call that makes sense, or those that the drawn ones shall be like."""
+    """Return the given targets if the arguments fit together, or the examples that drawn targets must resemble."""
     if fisher not in ("sampled", "empirical"):
         raise SpectrumInputError(f"fisher must be 'sampled' or 'empirical', got {fisher!r}")
     if fisher == "empirical" and targets is None:
@@ -219,7 +219,7 @@ def _checked_targets(targets: Tensor | None, fisher: str, like: Tensor | None) -
 
 
 def _sizes(inputs: Inputs) -> set[int]:
-    """Return the first dimensions of the inputs. Scalars have none, and what all samples share has another."""
+    """Return the first dimensions of the inputs; scalars have none, and an input that all samples share has its own."""
     try:
         refuse_other_layouts(inputs, "inputs")
     except TaskError as error:

@@ -3,8 +3,8 @@
 `train` knows neither Ray nor a database. It returns numbers, writes epoch checkpoints when given a folder for them,
 and separates two kinds of failures: the function's own fault (NaN, overflow, a wrong output type, an error raised
 inside it) ends as a result with status `diverged`; everything else, memory exhaustion included, is raised, for the
-caller to retry. `probe` meets most such errors, since it runs the function alone, forward and backward, and
-`check_health` more of them, from the first training step.
+caller to retry. Most faults of functions are found early: by `probe`, which runs the function alone, forward and
+backward, and by `check_health`, which inspects the first training step.
 
     task, function --> probe --> feed --> health --> TrainingLoop: steps -> evaluation -> checkpoint --> TrainingResult
 
@@ -36,7 +36,7 @@ from aquasurf_ray.workers.engine.precision import process_settings, used_precisi
 from aquasurf_ray.workers.engine.probe import probe
 from aquasurf_ray.workers.engine.ranks import Alone, RankError, Ranks, Together
 from aquasurf_ray.workers.engine.stopping import StopAsked, StopRule, TrainingDrained
-from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, is_machines_trouble, reason_of
+from aquasurf_ray.workers.faults import FunctionFault, is_function_fault, is_infrastructure_failure, reason_of
 from aquasurf_ray.workers.result import Epoch, TrainingResult
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "RankError",
     "TrainingDrained",
     "TrainingResult",
-    "is_functions_fault",
+    "is_function_fault",
     "probe",
     "reason_of",
     "train",
@@ -85,10 +85,10 @@ def train(
         on_epoch: called after each epoch, on rank 0.
         stop_rule: the rule to end early by; the result is then `done`, with `stopped_early` and all metrics, including
             the test metrics.
-        gate: the limits of the first training step (`workers.engine.health`), beyond which nothing is trained; with
-            None, training begins without this check.
+        gate: the limits of the health check (`workers.engine.health`). A function whose first training step exceeds
+            them is `diverged`, untrained. None omits the check.
         ranks: this process's place among the processes that train together. All must call `train` with the same
-            arguments, and all get the same result, except for their own peak memory.
+            arguments. They get the same result, except for the peak memory, which is each process's own.
         loader_workers: data-loading processes, for data sets that do not fit in memory.
         choose_form: chooses a faster form of the function; None is the eager form.
         stop_asked: called on rank 0 after each epoch but the last; if it returns True, the training stops there, with a
@@ -134,7 +134,7 @@ def train(
         raise
     except Exception as error:  # the user's function runs in here, and may raise anything
         cause = team.cause(error)
-        if not is_functions_fault(cause):
+        if not is_function_fault(cause):
             if cause is error:
                 raise
             raise cause from error
@@ -180,7 +180,7 @@ class _Beginning:
             loop = self._new(state["form"])
             loop.restore(epoch, state)
         except Exception as error:  # the file is whole, but may contain anything
-            if is_machines_trouble(error):
+            if is_infrastructure_failure(error):
                 raise
             why = reason_of(error)
             logger.warning("checkpoint of '%s' does not fit, training from the start: %s", self.activation.name, why)

@@ -95,7 +95,9 @@ class Expression:
             depth = 1 + max(argument.depth for argument in self.arguments)
             parameters = _joined([argument.parameters for argument in self.arguments])
         if len(text) > MAX_LENGTH or depth > MAX_DEPTH:
-            raise ExpressionError(f"expression of {len(text)} letters and depth {depth} is too large", 1)
+            raise ExpressionError(
+                f"expression of {len(text)} letters and depth {depth} is too large; write a smaller one", 1
+            )
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "n_operators", n_operators)
         object.__setattr__(self, "depth", depth)
@@ -210,7 +212,7 @@ def _learned_leaf(learned: Learned) -> Expression:
 
 def _expression_node(name: str, arguments: Sequence[Expression], position: int) -> Expression:
     if name == VARIABLE:
-        raise ExpressionError(f"the variable x at {position} takes no arguments", position)
+        raise ExpressionError(f"the variable x at {position} takes no arguments; write x alone", position)
     entry, named = find_operator(name), named_function(name)
     if entry is not None and entry.accepts(len(arguments)):
         return Expression(name, tuple(arguments))

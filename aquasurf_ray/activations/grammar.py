@@ -26,6 +26,9 @@ _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[(),]|-?(?:[0-9]+\.?[0-9]*|\.[0-9]+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LABEL = re.compile(r"[a-z][a-z0-9_]{0,19}")
 
+_CLOSE = "close the bracket with ')'"
+_SEPARATE = "separate arguments with commas"
+
 Node = TypeVar("Node")
 
 
@@ -84,21 +87,22 @@ def parse_tree(
         raise ExpressionError(f"expected an expression as text, got {type(text).__name__}", 1)
     if len(text) > MAX_LENGTH:
         raise ExpressionError(
-            f"expression of {len(text)} letters exceeds {MAX_LENGTH} at {MAX_LENGTH + 1}", MAX_LENGTH + 1
+            f"expression of {len(text)} letters must have at most {MAX_LENGTH}; write a shorter one", MAX_LENGTH + 1
         )
     tokens = _Tokens(text)
     open_calls: list[tuple[_Token, list[Node]]] = []
     while True:
         name = tokens.next()
         if not (name.is_name or name.is_number):
-            raise _unexpected(name, "an operator, a number or x")
+            raise _unexpected(name, "an operator, a number or x", "write a value there, such as x")
         is_call = name.is_name and tokens.peek().text == "("
         # A learned parameter looks like a call, but is a leaf with arguments of its own kind.
         if is_call and name.text not in LEARNED:
             tokens.next()
             open_calls.append((name, []))
             if len(open_calls) > MAX_DEPTH:
-                raise ExpressionError(f"expression nests deeper than {MAX_DEPTH} at {name.position}", name.position)
+                text = f"expression nests deeper than {MAX_DEPTH} at {name.position}; write a flatter one"
+                raise ExpressionError(text, name.position)
             continue
         node = learned(_learned(name, tokens)) if is_call else _leaf(name, variable, number)
         while open_calls:
@@ -107,12 +111,14 @@ def parse_tree(
             if separator.text == ",":
                 break
             if separator.text != ")":
-                raise _unexpected(separator, "',' or ')'")
+                raise _unexpected(separator, "',' or ')'", _SEPARATE if separator.text else _CLOSE)
             called, arguments = open_calls.pop()
             node = build(called.text, arguments, called.position)
         else:
             if tokens.peek().text:
-                raise _unexpected(tokens.peek(), "the end")
+                rest = tokens.peek()
+                remedy = "remove it" if rest.text in (",", ")") else "remove the rest, or join both, as in mul(a,b)"
+                raise _unexpected(rest, "the end", remedy)
             return node
 
 
@@ -127,7 +133,8 @@ def _leaf(token: _Token, variable: Node, number: Callable[[float], Node]) -> Nod
 def _value(token: _Token) -> float:
     value = float(token.text)
     if not math.isfinite(value):
-        raise ExpressionError(f"number {shortened(token.text)} at {token.position} is too large", token.position)
+        text = f"number {shortened(token.text)} at {token.position} is too large; write one that float64 can hold"
+        raise ExpressionError(text, token.position)
     return value
 
 
@@ -138,14 +145,15 @@ def _learned(name: _Token, tokens: _Tokens) -> Learned:
     if not initial.is_number:
         got = shortened(initial.text) if initial.text else "the end"
         raise ExpressionError(
-            f"{name.text} at {name.position} takes its initial value, a number, got {got}", initial.position
+            f"{name.text} at {name.position} takes its initial value, a number, got {got}; write {name.text}(1)",
+            initial.position,
         )
     label, end = "", tokens.next()
     if end.text == ",":
         token, end = tokens.next(), tokens.next()
         label = checked_label(token.text, token.position)
     if end.text != ")":
-        raise _unexpected(end, "',' or ')'" if not label else "')'")
+        raise _unexpected(end, "',' or ')'" if not label else "')'", _CLOSE)
     return Learned(_value(initial), LEARNED.index(name.text) == 1, label)
 
 
@@ -202,13 +210,16 @@ class _Tokens:
             return _Token("", start + 1)
         token = _TOKEN.match(self._text, start)
         if token is None:
-            raise ExpressionError(f"unexpected character {self._text[start]!a} at {start + 1}", start + 1)
+            raise ExpressionError(
+                f"unexpected character {self._text[start]!a} at {start + 1}; write names, numbers, commas and brackets",
+                start + 1,
+            )
         return _Token(token.group(), start + 1)
 
 
-def _unexpected(token: _Token, expected: str) -> ExpressionError:
+def _unexpected(token: _Token, expected: str, remedy: str) -> ExpressionError:
     got = shortened(token.text) if token.text else "the end"
-    return ExpressionError(f"expected {expected} at {token.position}, got {got}", token.position)
+    return ExpressionError(f"expected {expected} at {token.position}, got {got}; {remedy}", token.position)
 
 
 def _lone_name(name: _Token) -> ExpressionError:
@@ -223,7 +234,7 @@ def _lone_name(name: _Token) -> ExpressionError:
             f"function {name.text!r} at {name.position} lacks its argument; write {name.text}(x)", name.position
         )
     if entry is None:
-        hint = suggestion(name.text, *all_names()) or "; the variable is x"
+        hint = suggestion(name.text, *all_names(), otherwise="; the variable is x")
         return ExpressionError(f"unknown name {shortened(name.text)} at {name.position}{hint}", name.position)
     example = {"unary": "(x)", "binary": "(x,x)", "nary": "(x,x,x)"}[entry.kind]
     return ExpressionError(

@@ -79,13 +79,17 @@ class _Reader:
                 is_value_next = True
         if rest := self._text[end:].strip():
             position = self._text.index(rest, end) + 1
-            raise ExpressionError(f"unexpected {shortened(rest[0])} at {position}", position)
+            raise ExpressionError(
+                f"unexpected {shortened(rest[0])} at {position}; write names, numbers and + - * / **", position
+            )
         if is_value_next:
-            raise ExpressionError(f"an expression ends at {len(self._text) + 1} where a value is missing", end + 1)
+            raise ExpressionError(
+                f"an expression ends at {len(self._text) + 1} where a value is missing; add one", end + 1
+            )
         self._apply(0)
         if self._waiting:
             at = self._waiting[-1].position
-            raise ExpressionError(f"the bracket at {at} is not closed", at)
+            raise ExpressionError(f"the bracket at {at} is not closed; add ')'", at)
         return self._values[0]
 
     def _is_call(self, mark: str, end: int) -> bool:
@@ -101,7 +105,9 @@ class _Reader:
             self._waiting.append(_Waiting("(", "", position, len(self._values)))
             return True
         if mark in BINARY or mark in CLOSE:
-            raise ExpressionError(f"unexpected {shortened(mark)} at {position}, where a value should be", position)
+            raise ExpressionError(
+                f"unexpected {shortened(mark)} at {position}, where a value should be; add one before it", position
+            )
         self._values.append(mark.rpartition(".")[2] if mark[0].isalpha() else mark)
         return False
 
@@ -112,10 +118,12 @@ class _Reader:
             self._waiting.append(_Waiting(mark, "", position, len(self._values)))
             return True
         if mark not in CLOSE:
-            raise ExpressionError(f"unexpected {shortened(mark)} at {position}, where an operator should be", position)
+            text = f"unexpected {shortened(mark)} at {position}, where an operator should be; add + - * / or **"
+            raise ExpressionError(text, position)
         self._apply(0)
         if not self._waiting or (mark == "," and self._waiting[-1].kind != "call"):
-            raise ExpressionError(f"unexpected {shortened(mark)} at {position}", position)
+            where = "which no bracket opens" if mark == ")" else "outside of an operator's brackets"
+            raise ExpressionError(f"unexpected {shortened(mark)} at {position}, {where}; remove it", position)
         if mark == ",":
             return True
         bracket = self._waiting.pop()

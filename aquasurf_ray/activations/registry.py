@@ -88,6 +88,8 @@ class Operator:
 
 _TABLE: dict[str, Operator] = {}
 
+ALL_OPERATORS = "; for all operators: aquasurf zoo --operators; for your own: --modules MODULE"
+
 
 def operator_named(name: str) -> Operator:
     """Return the operator of this name.
@@ -120,16 +122,18 @@ def shortened(name: str) -> str:
     return repr(name if len(name) <= _MAX_NAME_LENGTH else name[:_MAX_NAME_LENGTH] + "...")
 
 
-def suggestion(name: str, *others: str) -> str:
-    """Return the end of a message about an unknown name: the nearest operator (or one of `others`), or nothing.
+def suggestion(name: str, *others: str, otherwise: str = ALL_OPERATORS) -> str:
+    """Return the end of a message about an unknown name: the nearest operator (or one of `others`), or `otherwise`.
 
     >>> suggestion("sigmiod")
     "; did you mean 'sigmoid'?"
+    >>> suggestion("foo")
+    '; for all operators: aquasurf zoo --operators; for your own: --modules MODULE'
     """
     # Of a long text, difflib would take seconds, and the nearest name would mean nothing.
     known = (*_TABLE, *others)
     near = get_close_matches(name.lower(), known, n=1) if len(name) <= _MAX_NAME_LENGTH else []
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else otherwise
 
 
 def register_unary(
@@ -186,7 +190,7 @@ def unregister(name: str) -> None:
         OperatorError: the name is unknown or built in.
     """
     if operator_named(name).built_in:
-        raise OperatorError(f"operator {name!r} is built in and cannot be removed")
+        raise OperatorError(f"operator {name!r} is built in and cannot be removed; only operators of your own can")
     del _TABLE[name]
 
 
@@ -219,7 +223,7 @@ def _check_name(name: str, replace: bool) -> None:
         )
     # As operators, these words would change the meaning of texts that are stored already.
     if name == VARIABLE or name in SLOTS or name in LEARNED:
-        raise OperatorError(f"operator name {name!r} is a word of the language")
+        raise OperatorError(f"operator name {name!r} is a word of the language; choose another")
     taken = _TABLE.get(name)
     if taken is not None and not (replace and not taken.built_in):
         hint = "choose another" if taken.built_in else "choose another or pass replace=True"
@@ -229,4 +233,6 @@ def _check_name(name: str, replace: bool) -> None:
 def _check_template(name: str, template: str, places: tuple[str, ...]) -> None:
     for place in places:
         if place not in template:
-            raise OperatorError(f"template {template!r} of operator {name!r} lacks {place}")
+            raise OperatorError(
+                f"template {template!r} of operator {name!r} lacks {place}, the place of an argument; add it"
+            )

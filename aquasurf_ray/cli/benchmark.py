@@ -13,7 +13,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import AsJson, Setting, training_seeds
+from aquasurf_ray.cli.terminal.options import FINITE_SPACE, RUN_PANEL, AsJson, Setting, training_seeds
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.progress import bar, progress
 from aquasurf_ray.cli.terminal.run_document import run_document
@@ -67,21 +67,26 @@ Observe = Annotated[
     Observed,
     typer.Option(
         metavar="|".join(Observed),
-        help="Score that a search sees: of a training drawn for each function, of the same training seed for all, or "
-        "the median over seeds.",
+        help="Score that a search sees of a function: that of a training drawn for each function (draw), of the same "
+        "training seed for all (seed), or the median over seeds (median).",
     ),
 ]
 
 
 @app.command(epilog="Example: aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json")
-@with_settings("TrainingConditions", "task", "space", "modules", argument="task")
+@with_settings("TrainingConditions", "task", "modules", argument="task")
 def build(
     settings: dict[str, Any],
+    space: Annotated[
+        str | None,
+        typer.Option(metavar="SPACE", rich_help_panel=RUN_PANEL, help=f"{FINITE_SPACE} Default: three-node."),
+    ] = None,
     seeds: Annotated[int | None, training_seeds(BUILD_SEEDS)] = None,
     fisher: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
+            rich_help_panel=RUN_PANEL,
             help="Kinds of Fisher information to compute spectra of: sampled, empirical or sampled,empirical. "
             "Default: sampled.",
         ),
@@ -99,6 +104,7 @@ def build(
     Trains the baselines too, and stops no training early. Running the command again, or `aquasurf resume`, continues
     where it stopped; functions that the store has results for are not trained again.
     """
+    settings |= {} if space is None else {"space": space}
     config = config_of(settings, "aquasurf benchmark build digits --space three-node -o digits.json")
     from aquasurf_ray.driver.verbs.build import start_build
 

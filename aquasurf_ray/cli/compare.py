@@ -15,7 +15,7 @@ from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from aquasurf_ray.analysis.studies.run_comparison import RunComparison, RunSide
+    from aquasurf_ray.analysis.studies.run_comparison import ComparedRun, RunComparison
     from aquasurf_ray.store import TaskMetric
 
 app = Commands()
@@ -62,7 +62,7 @@ def _document(found: RunComparison, metric: TaskMetric) -> dict[str, Any]:
     return asdict(found) | about | {"sides": [_side(side, metric) for side in found.sides]}
 
 
-def _side(side: RunSide, metric: TaskMetric) -> dict[str, Any]:
+def _side(side: ComparedRun, metric: TaskMetric) -> dict[str, Any]:
     function, score = side.best or (None, None)
     best = {"best": metric.value(score), "best_function": function, "best_recipe_change": side.best_change or None}
     return {key: value for key, value in asdict(side).items() if key not in ("best", "best_change")} | best

@@ -8,7 +8,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
-from aquasurf_ray.cli.terminal.options import AsJson, RunName, Top
+from aquasurf_ray.cli.terminal.options import RUN_PANEL, AsJson, RunName, Top
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
@@ -25,7 +25,12 @@ def confirm(
     settings: dict[str, Any],
     top: Top = CONFIRM_TOP,
     seeds: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Additional seeds for each function. Default: {CONFIRM_SEEDS}.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            rich_help_panel=RUN_PANEL,
+            help=f"Additional seeds for each function. Default: {CONFIRM_SEEDS}.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

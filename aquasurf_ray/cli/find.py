@@ -14,7 +14,7 @@ from aquasurf_ray.cli.terminal.output import Format, print_rows
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
-    from aquasurf_ray.analysis.studies.function_search import FoundFunction, KnownFunction, Wanted
+    from aquasurf_ray.analysis.studies.function_search import FoundFunction, FunctionFilter, KnownFunction
 
 app = Commands()
 
@@ -62,7 +62,7 @@ def find(
     seeds; with --near the nearest. The distance of two functions is the root mean square of their difference on
     standard normal inputs, which is what a network gives them before training.
     """
-    from aquasurf_ray.analysis.studies.function_search import Wanted
+    from aquasurf_ray.analysis.studies.function_search import FunctionFilter
     from aquasurf_ray.analysis.studies.function_search import find as search
     from aquasurf_ray.driver.user_modules import import_modules
 
@@ -70,7 +70,7 @@ def find(
         run = opened.run(name)
         import_modules(run.config.get("modules") or ())  # functions may contain their operators
         metric, known = opened.task(run.task_id).metric, _known(opened, run)
-    wanted = Wanted(
+    wanted = FunctionFilter(
         tuple(contains or ()), tuple(without or ()), tuple(shape or ()), tuple(not_shape or ()), max_cost, near
     )
     considered = [function for function in known if not trained or function.score is not None]
@@ -86,7 +86,7 @@ def find(
     _print_unreadable(considered)
 
 
-def _print_counts(n_found: int, n: int, considered: list[KnownFunction], wanted: Wanted) -> None:
+def _print_counts(n_found: int, n: int, considered: list[KnownFunction], wanted: FunctionFilter) -> None:
     """Print to standard error how many functions were found, and how many have no measured cost."""
     shown = f"; the first {n} are shown" if n_found > n else ""
     unmeasured = sum(function.time_ratio is None for function in considered) if wanted.max_cost is not None else 0

@@ -19,6 +19,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from aquasurf_ray.cli.terminal.commands import argument_name
+
 # Typer carries a copy of Click under a private name; its base exception can be had through a public one.
 ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -185,7 +187,14 @@ def _print_error(text: str, code: int, hint: str = "") -> int:
 
 
 def _message(error: Any) -> str:
-    """Return the text that Click itself would print, on one line."""
+    """Return the text on one line: Click's own, or where a value is wrong, one with the option, rule and value."""
+    cause = error.__cause__
+    if hasattr(cause, "errors") and getattr(error, "param", None) is not None:  # Pydantic's, which checked the value
+        from aquasurf_ray.driver.setting_problems import value_text
+
+        parameter = error.param
+        name = argument_name(parameter) if parameter.param_type_name == "argument" else parameter.opts[-1]
+        return value_text(name, cause.errors()[0])
     return " ".join(str(error.format_message()).split())
 
 

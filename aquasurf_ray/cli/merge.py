@@ -64,14 +64,14 @@ def _print(report: MergeReport) -> None:
             "and the other is in the event log of its run (other_result)"
         )
     for run in report.runs:
-        print(f"run {run.was}: {_fate(run)}")
+        print(f"run {run.was}: {_outcome_text(run)}")
 
 
 def _counted(n: int, what: str) -> str:
     return f"{n:,} {ONE_OF[what] if n == 1 else what}"
 
 
-def _fate(run: MergedRun) -> str:
+def _outcome_text(run: MergedRun) -> str:
     if run.became == "alive":
         return "left out, since a driver is working on it; merge again when it has ended"
     called = f", named {run.name} here" if run.name != run.was else ""

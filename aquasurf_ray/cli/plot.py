@@ -48,6 +48,8 @@ def plot(
     chart = KINDS[kind.value](findings_of(name, store))
     if chart is None:
         # Not an empty picture: a run without confirmation or learned parameters never has these data.
-        raise AnalysisError(f"run '{name}' has no data for the picture '{kind.value}' yet")
+        raise AnalysisError(
+            f"run '{name}' has no data for the picture '{kind.value}' yet; draw another, or resume the run"
+        )
     draw(chart, output)
     print(f"{output} written: {chart.words}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson
+from aquasurf_ray.cli.terminal.options import FINITE_SPACE, AsJson
 from aquasurf_ray.cli.terminal.output import print_json, user_code
 
 app = Commands()
@@ -15,9 +15,7 @@ app = Commands()
 
 @app.command(epilog="Example: aquasurf space four-node --count")
 def space(
-    name: Annotated[
-        str, typer.Argument(metavar="SPACE", help="Search space: three-node, four-node, coatnet, or a YAML file.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="SPACE", help=FINITE_SPACE)],
     count: Annotated[
         bool, typer.Option("--count", help="Print the numbers of expressions and of distinct functions.")
     ] = False,

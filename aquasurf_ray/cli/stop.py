@@ -22,7 +22,7 @@ def stop(
     finish: Annotated[
         bool,
         typer.Option(
-            "--finish", help="End the run for good: drop its open evaluations and make what is done its budget."
+            "--finish", help="End the run for good: drop its open evaluations, and set its budget to what is done."
         ),
     ] = False,
     store: Setting = None,

@@ -23,7 +23,7 @@ def submit(
     context: typer.Context,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COMMAND", help="An aquasurf command, such as: search digits --name one."),
+        typer.Argument(metavar="COMMAND", help="An aquasurf command, such as: search digits --name one. Required."),
     ] = None,
     dashboard: Dashboard = None,
     working_dir: Annotated[

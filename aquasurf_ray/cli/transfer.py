@@ -9,7 +9,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import Top, training_seeds
+from aquasurf_ray.cli.terminal.options import RUN_PANEL, Top, training_seeds
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.paper_table import Table, cell, print_latex, print_markdown
 from aquasurf_ray.cli.terminal.progress import progress
@@ -27,9 +27,17 @@ COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high",
 @app.command(epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")
 @with_settings("TrainingConditions")
 def transfer(
-    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Run whose best functions are tried.")],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="NAME", rich_help_panel=RUN_PANEL, help="Run whose best functions are trained."),
+    ],
     to: Annotated[
-        str, typer.Option(metavar="TASK", help="Other task by name, or package.module:function for your own.")
+        str,
+        typer.Option(
+            metavar="TASK",
+            rich_help_panel=RUN_PANEL,
+            help="Other task by name, or package.module:function for your own.",
+        ),
     ],
     settings: dict[str, Any],
     top: Top = TRANSFER_TOP,

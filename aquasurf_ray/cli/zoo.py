@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 app = Commands()
 
 COLUMNS = ("name", "formula", "expression", "learned", "source")
+OPERATOR_COLUMNS = ("name", "kind", "written", "value")
 
 
 @app.command(epilog="Example: aquasurf zoo leaky_relu hardswish --json")
 def zoo(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Functions to list. Default: all.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Functions to list. Default: all.")] = None,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List the operators that expressions are made of instead.")
+    ] = False,
     form: AnyFormat = Format.table,
     as_json: AsJson = False,
 ) -> None:
@@ -31,12 +33,31 @@ def zoo(
     A name stands wherever a function does: `aquasurf evaluate hardswish 'leaky_relu(0.1)' zoo --task digits` trains two
     of them and then all.
     """
-    documents = [_document(function) for function in _asked(names or [])]
+    documents = _operators(names or []) if operators else [_document(function) for function in _asked(names or [])]
     if as_json or form is Format.json:
         print_json(documents)
         return
-    rows = [[document[column] for column in COLUMNS] for document in documents]
-    print_rows(COLUMNS, [[" ".join(cell) if isinstance(cell, list) else cell for cell in row] for row in rows], form)
+    columns = OPERATOR_COLUMNS if operators else COLUMNS
+    rows = [[document[column] for column in columns] for document in documents]
+    print_rows(columns, [[" ".join(cell) if isinstance(cell, list) else cell for cell in row] for row in rows], form)
+
+
+def _operators(names: list[str]) -> list[dict[str, Any]]:
+    from aquasurf_ray.activations.registry import all_operators
+    from aquasurf_ray.driver.errors import BadUse
+
+    if names:
+        raise BadUse(f"operators: all are listed, so no names are taken, got '{names[0]}'; leave out one of the two")
+    places = {"unary": "a", "binary": "a,b", "nary": "a,b,..."}
+    return [
+        {
+            "name": operator.name,
+            "kind": operator.kind,
+            "written": f"{operator.name}({places[operator.kind]})",
+            "value": operator.words.replace("#1", "a").replace("#2", "b").replace("#*", "a, b, ..."),
+        }
+        for operator in all_operators()
+    ]
 
 
 def _asked(names: list[str]) -> list[NamedFunction]:

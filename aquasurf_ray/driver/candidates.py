@@ -126,7 +126,9 @@ def space_rows(space: SearchSpace, baselines: Sequence[str] = (), which: Baselin
 
 def _enumerated(space: SearchSpace) -> FunctionTable:
     if space.grows:
-        raise BadUse(f"space '{space.name}' has no end: it grows while a search runs, and cannot be enumerated")
+        raise BadUse(
+            f"space '{space.name}' has no end: it grows while a search runs, and cannot be enumerated; name another"
+        )
     return _table(space)
 
 

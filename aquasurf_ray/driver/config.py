@@ -14,18 +14,18 @@ import math
 import os
 import shlex
 from collections.abc import Mapping
-from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
-from aquasurf_ray.driver.duration import checked_seconds, parse_duration
+from aquasurf_ray.driver.duration import checked_seconds
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.setting import DURATION, Numbers, OffMedian, OnOff, Panel, Seconds, parse_numbers, setting
+from aquasurf_ray.driver.setting_problems import problem_text
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
 from aquasurf_ray.driver.tracker_targets import check_target
 from aquasurf_ray.driver.until import Until
@@ -38,74 +38,8 @@ M = TypeVar("M", bound=BaseModel)
 OPEN = "open"
 """The space that grows: `activations.spaces.space.OPEN`, which is not imported here because it needs PyTorch."""
 
-AUTO = "auto"
-AUTO_RATES = (0.5, 1.0, 2.0)
-"""The factors on the learning rate for `auto`."""
-
-DURATION = "DURATION"
-"""The metavar of times, which may be text such as 2h30m."""
-
 NO_LIMIT = "none"
 """Clears a time budget, an `until` condition or a `proposals` command at `resume`."""
-
-
-class Panel(StrEnum):
-    """The sections of a command's help that settings are listed in, in their order."""
-
-    RUN = "Run"
-    STOP = "Stop conditions"
-    CANDIDATES = "Candidates"
-    SURROGATE = "Surrogate"
-    TRAINING = "Training"
-    WORKERS = "Workers and cluster"
-    STORAGE = "Storage and logs"
-
-
-def setting(
-    default: Any, panel: Panel, description: str, *, metavar: str | None = None, earlier: Any = ..., **limits: Any
-) -> Any:
-    """Return the field for one setting.
-
-    Args:
-        default: `...` for a setting that must be given.
-        description: a full phrase. Help adds the default, unless it is None or the phrase names it.
-        metavar: the kind of value as help shows it; by default N, NUMBER or TEXT, or the choices.
-        earlier: for a setting of the identity that the first version did not have: the value that its runs count as
-            having, which is not always the default. At this value the setting is not part of the identity, so that such
-            a run can still be resumed under its name.
-        **limits: constraints, as `pydantic.Field` takes them.
-    """
-    shown = {"panel": panel, "metavar": metavar} | ({} if earlier is ... else {"earlier": earlier})
-    return Field(default, description=description, json_schema_extra=shown, **limits)
-
-
-def _seconds(value: Any) -> Any:
-    """Return seconds. A number, as from Python, YAML or the store, already is; text is a number or a time: 2h30m."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    try:
-        return float(str(value))
-    except ValueError:
-        return parse_duration(str(value))
-
-
-def _switch(value: Any) -> Any:
-    """Return on or off where YAML has read them, without quotes, as truth values."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-def _numbers(value: Any) -> Any:
-    """Return the parts of texts such as "0.5,1,2" as numbers; a flag that may be repeated gives a list of texts."""
-    given = [value] if isinstance(value, str | int | float) else list(value)
-    if given == [AUTO]:
-        return AUTO_RATES
-    return [float(part) for each in given for part in str(each).split(",")]
-
-
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-OnOff = Annotated[Literal["on", "off"], BeforeValidator(_switch)]
-OffMedian = Annotated[Literal["off", "median"], BeforeValidator(_switch)]
 
 
 class RunIdentity(BaseModel):
@@ -124,7 +58,8 @@ class RunIdentity(BaseModel):
     first_candidates: int | None = setting(
         None,
         Panel.CANDIDATES,
-        "Candidates whose features are computed before the first suggestion. Default: a quarter, at most 256.",
+        "Candidates whose features are computed before the first suggestion.",
+        otherwise="a quarter, at most 256",
         ge=1,
     )
     baselines: BaselineSet = setting(
@@ -160,7 +95,8 @@ class RunIdentity(BaseModel):
     regressor: str = setting(
         REGRESSORS[DEFAULT_SURROGATE],
         Panel.SURROGATE,
-        "Regressor of the surrogate. Default: knr for aquasurf, gp for metric.",
+        "Regressor of the surrogate.",
+        otherwise="knr for aquasurf, gp for metric",
         metavar="knr|rfr|svr|gp",
     )
     features: Literal["both", "spectrum", "outputs"] = setting(
@@ -224,7 +160,7 @@ class RunIdentity(BaseModel):
     @classmethod
     def _finite(cls, value: float | None) -> float | None:
         if value is not None and not math.isfinite(value):
-            raise ValueError("Input should be a finite number")
+            raise ValueError("must be a finite number")
         return value
 
     @field_validator("tune")
@@ -253,8 +189,9 @@ class RunName(BaseModel):
     name: str | None = setting(
         None,
         Panel.RUN,
-        "Name of the run. Default: digits-1, digits-2, ... for searches of digits; otherwise made from what is "
-        "trained, such as evaluate-1f9c04d2.",
+        "Name of the run.",
+        otherwise="digits-1, digits-2, ... for searches of digits; made from what is trained for other runs, such as "
+        "evaluate-1f9c04d2",
         metavar="NAME",
         min_length=1,
     )
@@ -263,7 +200,7 @@ class RunName(BaseModel):
     @classmethod
     def _printable(cls, value: str | None) -> str | None:
         if value is not None and not value.isprintable():
-            raise ValueError("Input should have no line breaks or other control characters")
+            raise ValueError("must have no line breaks or other control characters")
         return value
 
 
@@ -280,7 +217,8 @@ class TrainingConditions(RunName):
     time_limit: Seconds | None = setting(
         None,
         Panel.TRAINING,
-        "Longest time that one training may take, such as 30m. Default: the task's limit.",
+        "Longest time that one training may take, such as 30m.",
+        otherwise="the task's limit",
         metavar=DURATION,
         gt=0,
     )
@@ -291,7 +229,8 @@ class TrainingConditions(RunName):
     data: str | None = setting(
         None,
         Panel.TRAINING,
-        f"Folder of the data sets. Default: {DATA_FOLDER}, or else ./data.",
+        "Folder of the data sets.",
+        otherwise=f"{DATA_FOLDER}, or else ./data",
         metavar="FOLDER",
         min_length=1,
     )
@@ -299,20 +238,33 @@ class TrainingConditions(RunName):
         0, Panel.TRAINING, "Data-loading processes per worker, for data sets that do not fit in memory.", ge=0
     )
     workers: int | None = setting(
-        None, Panel.WORKERS, "Number of workers. Default: one per GPU, or one per CPU core without GPUs.", ge=1
+        None,
+        Panel.WORKERS,
+        "Number of workers.",
+        otherwise="one per GPU, or one per CPU core without GPUs",
+        ge=1,
     )
     gpus_per_worker: float | None = setting(
-        None, Panel.WORKERS, "GPUs per worker; fractions are allowed. Default: 1 if there are GPUs, else 0.", ge=0
+        None,
+        Panel.WORKERS,
+        "GPUs per worker; fractions are allowed.",
+        otherwise="1 if there are GPUs, else 0",
+        ge=0,
     )
     gpus_per_evaluation: int | None = setting(
         None,
         Panel.WORKERS,
-        "GPUs that train one function together; CPU processes with --gpus-per-worker 0. Default: 1.",
+        "GPUs that train one function together; CPU processes with --gpus-per-worker 0.",
+        otherwise="1",
         ge=1,
     )
     cpus_per_worker: float = setting(1.0, Panel.WORKERS, "CPU cores per worker.", gt=0)
     address: str | None = setting(
-        None, Panel.WORKERS, "Ray cluster to connect to. Default: start Ray on this machine.", metavar="ADDRESS"
+        None,
+        Panel.WORKERS,
+        "Ray cluster to connect to.",
+        otherwise="start Ray on this machine",
+        metavar="ADDRESS",
     )
     wait_for_nodes: Seconds = setting(
         0.0,
@@ -332,11 +284,12 @@ class TrainingConditions(RunName):
     store: str | None = setting(
         None,
         Panel.STORAGE,
-        "Database URL. Default: AQUASURF_STORE, or else sqlite:///aquasurf.db in the working folder.",
+        "Database URL.",
+        otherwise="AQUASURF_STORE, or else sqlite:///aquasurf.db in the working folder",
         metavar="URL",
     )
     storage: str | None = setting(
-        None, Panel.STORAGE, f"Folder or URI for epoch checkpoints. Default: {STORAGE}.", metavar="FOLDER"
+        None, Panel.STORAGE, "Folder or URI for epoch checkpoints.", otherwise=STORAGE, metavar="FOLDER"
     )
     log: str | None = setting(
         None, Panel.STORAGE, "File to which each event is appended as a line of JSON.", metavar="FILE", min_length=1
@@ -383,11 +336,14 @@ class ConfirmConditions(BaseModel):
     judged_baselines: int | None = setting(
         None,
         Panel.RUN,
-        "Baselines to judge besides the reference: the N best of the seeds that choose learning rates. Default: all.",
+        "Baselines to judge besides the reference: the N best of the seeds that choose learning rates.",
+        otherwise="all",
         ge=1,
     )
     judge: Literal["test", "validation"] = setting(
-        "test", Panel.RUN, "Split that confirmed functions are compared on: test, which selected none, or validation."
+        "test",
+        Panel.RUN,
+        "Split that confirmed functions are compared on: test, which no selection used, or validation.",
     )
 
 
@@ -399,13 +355,13 @@ def tuned_field(text: str) -> tuple[str, tuple[float, ...]]:
     """
     field, sign, values = text.partition("=")
     if not sign:
-        raise ValueError("Input should be FIELD=VALUES, such as weight_decay=0,1e-4,1e-3")
+        raise ValueError("must be FIELD=VALUES, such as weight_decay=0,1e-4,1e-3")
     if field.strip() == LEARNING_RATE:
-        raise ValueError("Input should be another field; learning-rates has factors on the learning rate")
+        raise ValueError("must be another field; learning-rates has factors on the learning rate")
     try:
-        return field.strip(), tuple(_numbers(values))
+        return field.strip(), tuple(parse_numbers(values))
     except ValueError:
-        raise ValueError("Input should have numbers after the field, such as weight_decay=0,1e-4,1e-3") from None
+        raise ValueError("must have numbers after the field, such as weight_decay=0,1e-4,1e-3") from None
 
 
 class RunConditions(TrainingConditions, ConfirmConditions):
@@ -421,8 +377,8 @@ class RunConditions(TrainingConditions, ConfirmConditions):
     proposals: str | None = setting(
         None,
         Panel.CANDIDATES,
-        "Command that proposes functions in the open space: it gets the leaderboard as JSON, and prints one a line; "
-        "stop it with none.",
+        "Command that proposes functions in the open space: it reads the leaderboard as JSON and prints one function "
+        "a line; none ends it.",
         metavar="COMMAND",
         min_length=1,
     )
@@ -439,7 +395,7 @@ class RunConditions(TrainingConditions, ConfirmConditions):
         if value in (None, NO_LIMIT):
             return None
         if not shlex.split(str(value)):  # raises for a quotation mark without its partner
-            raise ValueError("Input should be a command")
+            raise ValueError("must be a command")
         return value
 
     @field_validator("until")
@@ -488,8 +444,16 @@ class SearchConfig(RunIdentity, RunConditions):
         return self.model_dump(mode="json", exclude={"store", "log_to"})
 
 
+HELP_ORDER = tuple(
+    name
+    for model in (RunName, RunIdentity, RunConditions, TrainingConditions, ConfirmConditions)
+    for name in vars(model)["__annotations__"]
+)
+"""The settings in the order in which help lists them within a panel: what most people give comes first."""
+
+
 def shown(name: str) -> dict[str, Any]:
-    """Return what the command line shows of a setting: its panel, and its metavar, if it has one of its own."""
+    """Return what the command line shows of a setting: its panel, and its metavar and default in words, if any."""
     extra = SearchConfig.model_fields[name].json_schema_extra
     return extra if isinstance(extra, dict) else {}
 
@@ -559,29 +523,4 @@ def _validated(model: type[M], values: dict[str, Any]) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise BadUse(_first_problem(error)) from None
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    if not problem["loc"] and problem["type"] == "value_error":  # several settings together: the message names them
-        return problem["msg"].removeprefix("Value error, ")
-    key = ".".join(str(part) for part in problem["loc"]) or "config"
-    if problem["type"] == "extra_forbidden":
-        known = sorted(SearchConfig.model_fields)
-        close = get_close_matches(key, known, n=1)
-        return f"unknown key '{key}'; " + (
-            f"did you mean '{close[0]}'?" if close else f"the keys are {', '.join(known)}"
-        )
-    if problem["type"] == "missing":
-        return f"'{key}' is missing; add it"
-    message = _lowered(problem["msg"])
-    # Our own messages may name the part that is wrong; Pydantic's never do.
-    named = problem["type"] == "value_error" and ", got " in message
-    got = "" if named else f", got {problem['input']!r}"
-    return f"{key.replace('_', '-')}: {message}{got}"
-
-
-def _lowered(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
+        raise BadUse(problem_text(error.errors(), sorted(SearchConfig.model_fields))) from None

@@ -7,7 +7,7 @@ import re
 
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 NUMBER = r"(\d+(?:\.\d+)?)"
-EXPECTED = "Input should be seconds, or a time such as 2h30m or 45m"
+EXPECTED = "must be seconds, or a time such as 2h30m or 45m"
 FORM = re.compile("".join(f"(?:{NUMBER}{unit})?" for unit in SECONDS), re.ASCII)
 
 
@@ -23,7 +23,7 @@ def parse_duration(text: str) -> float:
     (9000.0, 90.0, 129600.0, 5400.0)
     >>> parse_duration("2h30")
     Traceback (most recent call last):
-    ValueError: Input should be seconds, or a time such as 2h30m or 45m
+    ValueError: must be seconds, or a time such as 2h30m or 45m
     """
     text = "".join(text.split()).lower()
     found = FORM.fullmatch(f"{text}s" if re.fullmatch(NUMBER, text, re.ASCII) else text)

@@ -1,4 +1,4 @@
-"""Events: everything that a run tells of itself, in typed records, delivered to callbacks.
+"""Events: everything that a run reports, in typed records that are delivered to callbacks.
 
 A callback is any object with a method `on_event(event)`. The progress bar, the JSON log, the Prometheus metrics, the
 trackers and the live status in the store are callbacks, and so is a class of your own: `search(..., callbacks=[...])`.
@@ -83,7 +83,7 @@ class WorkerLost(Event):
 
 @dataclass(frozen=True)
 class WorkerGone(Event):
-    """A worker is not replaced: it cannot work, or was given back to other runs."""
+    """A worker is not replaced: it cannot work, or it was released for other runs."""
 
     name = "worker-gone"
     worker: str
@@ -143,7 +143,7 @@ class EvaluationFailed(Event):
 
 @dataclass(frozen=True)
 class EvaluationDrained(Event):
-    """A training was interrupted after so many epochs, with a checkpoint, because the run ends."""
+    """A training was interrupted after `epochs` epochs, with a checkpoint, because the run ends."""
 
     name = "drained"
     epochs: int
@@ -154,7 +154,7 @@ class EvaluationDrained(Event):
 
 @dataclass(frozen=True)
 class SpectraComputed(Event):
-    """A batch of spectra came back from a worker, or the `fault` that lost it."""
+    """A worker has computed a batch of spectra, or lost it to a `fault`."""
 
     name = "spectra"
     functions: int
@@ -165,7 +165,7 @@ class SpectraComputed(Event):
 
 @dataclass(frozen=True)
 class CostsMeasured(Event):
-    """A batch of costs came back from a worker, or the `fault` that lost it."""
+    """A worker has measured a batch of costs, or lost it to a `fault`."""
 
     name = "costs"
     functions: int
@@ -176,7 +176,7 @@ class CostsMeasured(Event):
 
 @dataclass(frozen=True)
 class CandidatesGrown(Event):
-    """A run of an open space made candidates, chosen from so many functions; `seconds` is the time that this took."""
+    """A run of the open space added `candidates` candidates, chosen from `functions` new functions, in `seconds`."""
 
     name = "grown"
     generation: int
@@ -187,7 +187,7 @@ class CandidatesGrown(Event):
 
 @dataclass(frozen=True)
 class FunctionSuggested(Event):
-    """The surrogate suggested a function, with this change of the recipe; `seconds` is the time that this took."""
+    """The surrogate suggested a function, with this change of the recipe, after computing for `seconds`."""
 
     name = "suggested"
     function: str
@@ -198,7 +198,7 @@ class FunctionSuggested(Event):
 
 @dataclass(frozen=True)
 class RunEnding(Event):
-    """The run ends before its budget is met: no more work is given out."""
+    """The run ends before its budget is met: workers get no more work."""
 
     name = "ending"
     why: str
@@ -206,7 +206,7 @@ class RunEnding(Event):
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """The session is over. `status` is how the run stands, `message` why it ended before its budget was met."""
+    """The session is over. `status` is the run's status; `message` says why the run ended before its budget was met."""
 
     name = "run-ended"
     status: str
@@ -271,10 +271,10 @@ class StoreWritten(Event):
 class RunView:
     """The state of a run at one moment.
 
-    `best` is a function's name and the value of `metric`, `best_change` the change of the recipe that it was trained
-    with, `running` one text for each busy worker. A run without a limit on the cost wants no costs. Of the
-    `evaluations`, `reused` cost no training here: they come in at once, and say nothing of the time that others take.
-    `training` and `queued` count evaluations, `workers` counts them by state.
+    `best` is a function's name and the value of `metric`; `best_change` is the change of the recipe that it was trained
+    with. `running` has one text for each busy worker. `costs_wanted` is 0 in a run without a limit on the cost.
+    `reused` counts the `evaluations` that needed no training here: their results arrive at once, so they say nothing
+    about the time of the others. `training` and `queued` count evaluations, and `workers` counts workers by state.
     """
 
     spectra: int
@@ -304,22 +304,21 @@ class RunView:
 
 
 class Callback(Protocol):
-    """Whatever wants to know what happens in a run.
+    """An object that receives the events of a run.
 
-    `on_event` is called in the driver's thread, which gives out no work meanwhile: a callback that waits for a network
-    does so in a thread of its own.
+    `on_event` is called in the driver's thread, and workers get no work until it returns. A callback that waits for a
+    network must wait in a thread of its own.
     """
 
     def on_event(self, event: Event) -> None:
-        """Take in an event."""
+        """Process an event."""
 
 
 class Events:
-    """The callbacks of a run, and the way to them.
+    """The callbacks of a run, and the queue of events for them.
 
     Args:
-        callbacks: those that the caller of a verb brings. One that raises is reported once, by a note, and ends
-            nothing.
+        callbacks: the caller's callbacks. If one raises, a note reports it once, and the run continues.
     """
 
     def __init__(self, callbacks: Iterable[Callback] = ()) -> None:
@@ -362,7 +361,7 @@ class Events:
                 each.removeHandler(handler)
 
     def _deliver(self) -> None:
-        """Deliver the events that wait. Those that a callback emits meanwhile follow the one that it is given."""
+        """Deliver the queued events. An event that a callback emits is delivered after the one that it processes."""
         self._delivering = True
         try:
             while self._waiting:
@@ -375,7 +374,7 @@ class Events:
 
 
 class _Guarded:
-    """A callback of the caller's. Its first exception becomes a note; it is given the following events all the same."""
+    """A callback of the caller's. Its first exception becomes a note; it still receives all later events."""
 
     def __init__(self, callback: Callback, events: Events) -> None:
         self._callback, self._events, self._noted = callback, events, False
@@ -383,7 +382,7 @@ class _Guarded:
     def on_event(self, event: Event) -> None:
         try:
             self._callback.on_event(event)
-        except Exception as error:  # the caller's own code: whatever is wrong with it may not end a run of days
+        except Exception as error:  # the caller's code: no defect in it may end a run of days
             if not self._noted:
                 self._noted = True
                 what = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -16,7 +16,7 @@ def check_target(target: str) -> str:
     """
     kind, _, where = target.partition(":")
     if kind not in MODULES or not where:
-        raise ValueError(f"tensorboard:FOLDER or mlflow:URI expected, got '{target}'")
+        raise ValueError(f"must be tensorboard:FOLDER or mlflow:URI, got '{target}'")
     if find_spec(MODULES[kind]) is None:
         raise ValueError(f"{MODULES[kind]} is not installed; get it with: pip install {PACKAGES[kind]}")
     return target

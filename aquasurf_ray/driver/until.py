@@ -41,7 +41,7 @@ class Until:
         except ValueError:
             value = math.nan
         if found is None or not math.isfinite(value):
-            raise ValueError("Input should be a metric and a value, such as val_accuracy>=0.99 or val_rmse<=0.1")
+            raise ValueError("must be a metric and a value, such as val_accuracy>=0.99 or val_rmse<=0.1")
         return cls(found["metric"], found["sign"] == ">=", value)
 
     def __str__(self) -> str:

@@ -121,7 +121,7 @@ def is_of_torch(loss: Loss) -> bool:
 
 
 def _class_weights(loss: Loss | None) -> Tensor | None:
-    inner = _torchs_within(function_of(loss))
+    inner = _inner_loss(function_of(loss))
     if loss is None or not is_of_torch(inner) or getattr(inner, "reduction", None) == "none":
         return None  # whatever reduces the losses of PyTorch's "none" does not divide by the weights
     weights = _setting(loss, "weight")
@@ -138,10 +138,10 @@ def _setting(loss: Any, name: str) -> Any:
             return loss.keywords[name]
         loss = loss.func
     setting = getattr(loss, name, None)
-    return setting if setting is not None else getattr(_torchs_within(loss), name, None)
+    return setting if setting is not None else getattr(_inner_loss(loss), name, None)
 
 
-def _torchs_within(loss: Any) -> Any:
+def _inner_loss(loss: Any) -> Any:
     """Return the only one of PyTorch's losses in a module, or what is given if there is none or several."""
     if not isinstance(loss, nn.Module):
         return loss

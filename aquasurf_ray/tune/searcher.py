@@ -103,8 +103,10 @@ class ActivationSearch(Searcher):
     ) -> None:
         self._config = _search_config(task, trainable, options)
         self._task, self._trainable, self._settings = task, trainable, dict(config or {})
-        if any(n is not None and n < 1 for n in (draws, repeat, trials, max_concurrent, spectrum_workers)):
-            raise BadUse("draws, repeat, trials, max_concurrent and spectrum_workers must be at least 1")
+        numbers = {"draws": draws, "repeat": repeat, "trials": trials, "max_concurrent": max_concurrent}
+        for name, n in (numbers | {"spectrum_workers": spectrum_workers}).items():
+            if n is not None and n < 1:
+                raise BadUse(f"{name} must be at least 1, got {n}")
         if mode not in (None, "min", MAX) or not (metric is None or isinstance(metric, str)):
             raise BadUse(f"one metric and the mode 'max' or 'min' are expected, got {metric!r} and {mode!r}")
         self._draws, self._repeat, self._spectrum_workers = draws, repeat, spectrum_workers

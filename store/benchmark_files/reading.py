@@ -50,7 +50,7 @@ def read_benchmark(
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise BenchmarkFileError(f"'{path}' is not a regular file")
+            raise BenchmarkFileError(f"'{path}' is not a regular file; name an Act-Bench or Parquet file")
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) == _SQLITE:
                 raise BenchmarkFileError(
@@ -71,7 +71,9 @@ def file_digest(path: str | Path) -> str:
     """
     try:
         if not Path(path).is_file():
-            raise BenchmarkFileError(f"'{path}' {'is not a regular file' if Path(path).exists() else 'does not exist'}")
+            raise BenchmarkFileError(
+                f"'{path}' {'is not a regular file' if Path(path).exists() else 'does not exist'}; name one"
+            )
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

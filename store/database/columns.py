@@ -46,7 +46,7 @@ class FaithfulFloat(TypeDecorator[float]):
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise StoreCorrupt(f"a number was expected in the store, got {value!r:.40}") from None
+            raise StoreCorrupt(f"a number was expected in the store, got {value!r:.40}; restore a copy of it") from None
 
 
 class CleanText(TypeDecorator[str]):
@@ -106,7 +106,7 @@ def _read_time(value: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
     except (TypeError, ValueError):
-        raise StoreCorrupt(f"a time was expected in the store, got {value!r:.40}") from None
+        raise StoreCorrupt(f"a time was expected in the store, got {value!r:.40}; restore a copy of it") from None
 
 
 def _plain_float(value: Any) -> float | None:
@@ -145,7 +145,7 @@ def load_json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise StoreCorrupt(f"JSON was expected in the store, got {text!r:.40}") from None
+        raise StoreCorrupt(f"JSON was expected in the store, got {text!r:.40}; restore a copy of it") from None
 
 
 def _plain(value: Any) -> Any:

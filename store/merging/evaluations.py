@@ -168,14 +168,14 @@ def _learned_there(merging: Merging, evaluation_id: int) -> list[Row]:
 
 def _keep(merging: Merging, result: Row, curve: list[Row], learned: list[Row], evaluation_id: int) -> None:
     """Record a result that loses to another one, for the log of the run that had it."""
-    run_id = result["claimed_by"] or _who_wants(merging, evaluation_id)
+    run_id = result["claimed_by"] or _requesting_run(merging, evaluation_id)
     kept = {name: result[name] for name in ("status", "code_version", *METRICS)} | {"epochs": curve}
     kept |= {"learned": learned} if learned else {}
     data = load_json(dump_json({"result": kept, "merged": True}))
     merging.notes.append(Note(run_id, OTHER_RESULT, evaluation_id, result["function_id"], data))
 
 
-def _who_wants(merging: Merging, evaluation_id: int) -> int:
+def _requesting_run(merging: Merging, evaluation_id: int) -> int:
     """Return the run of this store that claimed the evaluation, or else one that requested it."""
     query = sa.select(_EVALUATIONS.c.claimed_by).where(_EVALUATIONS.c.id == evaluation_id)
     owner = merging.here.execute(query).scalar()

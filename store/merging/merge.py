@@ -21,7 +21,7 @@ from aquasurf_ray.store.errors import BadUrl, RunHeld, StoreCorrupt
 from aquasurf_ray.store.merging.evaluations import merge_evaluations
 from aquasurf_ray.store.merging.numbering import Merging, Row
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
-from aquasurf_ray.store.merging.source import Source, allow_idling, opened
+from aquasurf_ray.store.merging.source import Source, lift_idle_limit, opened
 from aquasurf_ray.store.records.runs import FunctionRow
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
@@ -126,7 +126,7 @@ def _postgresql_database(connection: sa.Connection) -> tuple[Any, ...] | None:
 def _lock(here: sa.Connection) -> None:
     """Lock out other merges and drivers that would start meanwhile; in SQLite the write lock does that already."""
     if here.dialect.name == "postgresql":
-        allow_idling(here)
+        lift_idle_limit(here)
         here.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
         here.execute(sa.select(Run.id).order_by(Run.id).with_for_update())
 

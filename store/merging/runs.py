@@ -122,7 +122,7 @@ class RunMerge:
             if theirs["kind"] == "import" or ours[: len(lines)] == lines:
                 return _Pair(theirs, here["id"], len(ours), "known")
             if lines[: len(ours)] == ours:
-                self._bring_forward(here, theirs)
+                self._update_run(here, theirs)
                 return _Pair(theirs, here["id"], len(ours), "further")
         return _Pair(theirs, self._make(theirs, task), 0, "new")
 
@@ -142,7 +142,7 @@ class RunMerge:
         query = sa.select(_RUNS.c.id).where(_RUNS.c.name == row["name"])
         return int(self._merging.here.execute(query).scalar_one())
 
-    def _bring_forward(self, here: Row, theirs: Row) -> None:
+    def _update_run(self, here: Row, theirs: Row) -> None:
         values = {name: theirs[name] for name in _CHANGES_AT_RESUME} | _freed(theirs)
         # Never backwards: the token of a driver that lost the run here must not become valid again.
         values |= {name: max(here[name], theirs[name]) for name in ("lease_token", "lease_heartbeat")}

@@ -68,7 +68,7 @@ def opened(url: str) -> Iterator[Source]:
         with database.snapshot() as connection:
             _refuse_views(connection, parsed)
             if parsed.kind == "postgresql":
-                allow_idling(connection)
+                lift_idle_limit(connection)
             yield Source(connection, parsed)
 
 
@@ -88,7 +88,7 @@ def check_mergeable(url: str) -> None:
         raise explain(error, parsed) from None
 
 
-def allow_idling(connection: sa.Connection) -> None:
+def lift_idle_limit(connection: sa.Connection) -> None:
     """Keep PostgreSQL from ending this transaction while it waits for the other side of the merge."""
     connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{LONGEST_IDLE}'")
 

@@ -30,7 +30,7 @@ class GrowthState:
 
 
 @dataclass(frozen=True)
-class Relative:
+class FamilyMember:
     """A function in a family.
 
     Attributes:
@@ -59,5 +59,5 @@ class Family:
 
     run: str
     metric: TaskMetric
-    ancestors: tuple[Relative, ...]
-    children: tuple[Relative, ...]
+    ancestors: tuple[FamilyMember, ...]
+    children: tuple[FamilyMember, ...]

@@ -35,7 +35,7 @@ class OpenTrial:
 
 
 @dataclass(frozen=True)
-class Told:
+class TellAnswer:
     """The store's answer to a result.
 
     `recorded`: it is stored. `taken`: the trial's lease had expired and the function was given to another process,

@@ -75,7 +75,9 @@ def _percent_named(sql: str, values: Mapping[str, Any]) -> str:
         if name is None:
             return match[0].replace("%", "%%")
         if name not in values:
-            raise QueryError(f"the query has a parameter ':{name:.40}' without a value")
+            raise QueryError(
+                f"the query has a parameter ':{name:.40}' without a value; give it one with --set {name:.40}=VALUE"
+            )
         return f"%({name})s"
 
     return _PARAMETER.sub(spelled, sql)
@@ -133,7 +135,7 @@ def _query_postgres(url: StoreUrl, sql: str, values: dict[str, Any], limit: int 
     except psycopg.Error as error:
         raise QueryError(url.redact(str(error).split("\n")[0])) from None
     except UnicodeEncodeError:
-        raise QueryError("the query holds characters that UTF-8 cannot encode") from None
+        raise QueryError("the query holds characters that UTF-8 cannot encode; remove them") from None
     finally:
         raw.close()
         engine.dispose()
@@ -145,7 +147,7 @@ def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int
         connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
         # Before READ ONLY: to revoke a right is to write.
         if connection.execute("SHOW is_superuser").fetchone()[0] == "on":
-            _lay_down_rights(connection)
+            _drop_rights(connection)
         connection.execute("SET TRANSACTION READ ONLY")  # cannot be undone within a transaction
         with connection.cursor(name="aquasurf_query") as cursor:  # DECLARE ... CURSOR FOR, one statement only
             cursor.execute(sql, values or None)
@@ -153,7 +155,7 @@ def _query_psycopg(connection: Any, sql: str, values: dict[str, Any], limit: int
             return _result(cursor.description, rows)
 
 
-def _lay_down_rights(connection: Any) -> None:
+def _drop_rights(connection: Any) -> None:
     """Drop a superuser's rights until the transaction ends: SET is not a SELECT, and set_config is revoked.
 
     Two such queries run one after the other, because both change the function's row in the catalogue.

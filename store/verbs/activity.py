@@ -125,4 +125,6 @@ def _to_live(report: dict[str, Any]) -> LiveRun:
     try:
         return LiveRun(**report | {"workers": tuple(LiveWorker(**worker) for worker in report["workers"])})
     except (KeyError, TypeError):
-        raise StoreCorrupt(f"a driver's report was expected in the store, got {report!r:.60}") from None
+        raise StoreCorrupt(
+            f"a driver's report was expected in the store, got {report!r:.60}; restore a copy of it"
+        ) from None

@@ -120,7 +120,7 @@ class EvaluationVerbs(StoreCore):
 
         def body(connection: sa.Connection, run: FencedRun) -> dict[int, bool]:
             records = lock_by_number(connection, results)
-            free = {number for number, result in results.items() if _is_welcome(records[number], run, result)}
+            free = {number for number, result in results.items() if _is_accepted(records[number], run, result)}
             written = {number: result for number, result in results.items() if number in free}
             write_results(connection, lease, run, written)
             # An attempt ends with its training, also when the result came too late to be stored.
@@ -131,7 +131,7 @@ class EvaluationVerbs(StoreCore):
                     close_attempts(connection, number, "superseded")
             run.events.extend(resulted(records[number], result) for number, result in written.items())
             # A repeated call after an unanswered COMMIT must give the answer that the first one would have given.
-            return {n: n in free or _was_recorded_before(records[n], run, result) for n, result in results.items()}
+            return {n: n in free or _is_repeated(records[n], run, result) for n, result in results.items()}
 
         return self._fenced(lease, body)
 
@@ -314,14 +314,14 @@ def _started(start: StartRecord, record: EvaluationRecord) -> EventRow:
     )
 
 
-def _is_welcome(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+def _is_accepted(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
     """Return whether a result is the first, and not of a stopped training that another run may need in full."""
     if record.finished:
         return False
     return not (result.stopped_early and record.status == "running" and record.claimed_by != run.id)
 
 
-def _was_recorded_before(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
+def _is_repeated(record: EvaluationRecord, run: FencedRun, result: EvaluationResult) -> bool:
     """Return whether this result was recorded in an earlier try, whose COMMIT was not answered."""
     return record.finished and record.claimed_by == run.id and same_result(record, result)
 

@@ -131,7 +131,7 @@ class FrameVerbs(StoreCore):
             if run is not None:
                 read_run(connection, run)
             if task is not None and not connection.execute(sa.select(Task.id).where(Task.name == task)).first():
-                raise RecordNotFound(f"no task is named '{task:.100}' in the store")
+                raise RecordNotFound(f"no task is named '{task:.100}' in the store; see: aquasurf status")
             return list(connection.execute(query))
 
         rows = self._read(body)

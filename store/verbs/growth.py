@@ -18,7 +18,7 @@ from aquasurf_ray.store.database.schema import (
     table,
 )
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.records.growth import Family, GrowthState, NewCandidate, Relative
+from aquasurf_ray.store.records.growth import Family, FamilyMember, GrowthState, NewCandidate
 from aquasurf_ray.store.records.runs import FunctionRecord, Lease, TaskMetric
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS, insert_functions
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
@@ -137,12 +137,12 @@ def _family(connection: sa.Connection, run: Any, function_id: int) -> Family:
     wanted = [*lineage, *children]
     names, scores = _names(connection, wanted), _scores(connection, run.task_id, wanted)
 
-    def relative(number: int) -> Relative:
+    def relative(number: int) -> FamilyMember:
         row, score = grown.get(number), scores.get(number)
         # A candidate of the first generation was drawn from the space and has no row here.
         if row is None:
-            return Relative(number, names[number], 0, None, (), score)
-        return Relative(number, names[number], row.generation, row.change, parents[number], score)
+            return FamilyMember(number, names[number], 0, None, (), score)
+        return FamilyMember(number, names[number], row.generation, row.change, parents[number], score)
 
     best_first = sorted(map(relative, children), key=lambda each: (each.score is None, -(each.score or 0.0)))
     return Family(run.name, TaskMetric.of_spec(run.spec), tuple(map(relative, lineage)), tuple(best_first))

@@ -112,7 +112,9 @@ def to_owner(value: dict[str, Any]) -> LeaseOwner:
     try:
         return LeaseOwner(**{field.name: value[field.name] for field in fields(LeaseOwner)})
     except (KeyError, TypeError):
-        raise StoreCorrupt(f"a lease owner was expected in the store, got {value!r:.60}") from None
+        raise StoreCorrupt(
+            f"a lease owner was expected in the store, got {value!r:.60}; restore a copy of it"
+        ) from None
 
 
 def read_run(connection: sa.Connection, name: str, created: bool = False) -> Run:

@@ -30,7 +30,7 @@ from aquasurf_ray.store.records.runs import (
     RunStatusName,
     StartRecord,
 )
-from aquasurf_ray.store.records.trials import AskedTrial, OpenTrial, Told
+from aquasurf_ray.store.records.trials import AskedTrial, OpenTrial, TellAnswer
 from aquasurf_ray.store.verbs.attempts import holder_of, live_trials, open_attempts, open_trials
 from aquasurf_ray.store.verbs.claims import ClaimVerbs, Usable
 from aquasurf_ray.store.verbs.evaluations import fail, lock_by_number, resulted
@@ -101,7 +101,7 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
 
         return self._fenced(lease, body)
 
-    def tell(self, lease: Lease, trial: AskedTrial, result: EvaluationResult) -> Told:
+    def tell(self, lease: Lease, trial: AskedTrial, result: EvaluationResult) -> TellAnswer:
         """Record the result of a trial, wholly or not at all; the answer says whether it counts.
 
         A result that comes after the trial's lease has expired counts as long as no other process was given the
@@ -114,21 +114,21 @@ class TrialVerbs(LeaseVerbs, ClaimVerbs):
         check_result(result)
         number = trial.claim.evaluation_id
 
-        def body(connection: sa.Connection, run: FencedRun) -> Told:
+        def body(connection: sa.Connection, run: FencedRun) -> TellAnswer:
             record = lock_by_number(connection, [number])[number]
             outcome = _outcome(connection, trial)
             if record.finished and record.claimed_by == run.id and same_result(record, result):
-                return Told("recorded")  # by an earlier try of this call, whose COMMIT was not answered
+                return TellAnswer("recorded")  # by an earlier try of this call, whose COMMIT was not answered
             if outcome in ("done", "diverged", "failed"):
-                return Told("ended")
+                return TellAnswer("ended")
             if record.finished or (outcome is not None and record.status == "running"):
                 data = {"status": result.status, "score": result.score, "worker": result.worker}
                 run.events.append(EventRow("late", number, record.function_id, data))
-                return Told("taken", _holder_text(connection, record))
+                return TellAnswer("taken", _holder_text(connection, record))
             write_results(connection, lease, run, {number: result})
             _close(connection, [trial.attempt_id], result.status)
             run.events.append(resulted(record, result))
-            return Told("recorded")
+            return TellAnswer("recorded")
 
         return self._fenced(lease, body)
 

@@ -68,13 +68,13 @@ def test_the_order_and_the_digits_of_a_number_are_no_other_function():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("mul(1e999,x)", "number '1e999' at 5 is too large"),
+        ("mul(1e999,x)", "number '1e999' at 5 is too large; write one that float64 can hold"),
         ("reciprocal(0)", "reciprocal(0) is inf; constants must be finite"),
         ("add(x,sqrt(-1))", "sqrt(-1) is nan; constants must be finite"),
-        ("2x", "expected the end at 2, got 'x'"),
-        ("mul(2,x", "expected ',' or ')' at 8, got the end"),
-        ("2(x)", "expected the end at 2, got '('"),
-        ("1.2.3", "expected the end at 4, got '.3'"),
+        ("2x", "expected the end at 2, got 'x'; remove the rest, or join both, as in mul(a,b)"),
+        ("mul(2,x", "expected ',' or ')' at 8, got the end; close the bracket with ')'"),
+        ("2(x)", "expected the end at 2, got '('; remove the rest, or join both, as in mul(a,b)"),
+        ("1.2.3", "expected the end at 4, got '.3'; remove the rest, or join both, as in mul(a,b)"),
         ("mul(nan,x)", "unknown name 'nan' at 5; the variable is x"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
         (["--reference", "tpe"], "reference must be one of random, knr/both/umap, got 'tpe'"),
         (["--runs", "0"], "runs: at least one is needed, got 0"),
         (["--evaluations", "33"], "a search on 'synthetic' can choose from 16 functions"),
-        (["--observe", "mean"], "Invalid value for '--observe'"),
+        (["--observe", "mean"], "--observe must be one of draw, seed, median, got 'mean'"),
         (["-o", "curves.xls"], "picture 'curves.xls' must end in one of"),
         (["-o", "absent/curves.png"], "there is no folder 'absent'"),
     ],

@@ -79,17 +79,20 @@ def run(capsys, *arguments):
         ),
         (["search", "digits", "--name", "a\nb"], r"control characters, got 'a\nb'"),
         (["search"], "no task given"),
-        (["search", "digits", "--evaluations", "0"], "evaluations: input should be greater than or equal to 1, got 0"),
+        (["search", "digits", "--evaluations", "0"], "evaluations must be at least 1, got 0"),
         (["search", "digits", "--space", "five-node"], "five-node"),
         (["search", "digits", "--regressor", "knn"], "regressor must be one of gp, knr, rfr, svr, got 'knn'"),
         (["search", "digits", "--store", "mysql://me:secret@host/db"], "neither SQLite nor PostgreSQL"),
         (["search", "digits", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
-        (["search", "digits", "--workers", "many"], "Invalid value for '--workers'"),
+        (["search", "digits", "--workers", "many"], "--workers must be a whole number, got 'many'"),
         (["search", "digits", "--bogus"], "No such option"),
         (["search", "digits", "--store", "sqlite:////proc/no/such.db"], "/proc/no"),
         (["search", "digits", "--store", "postgresql+psycopg://me:secret@secret@host/db"], "write %40 in a password"),
         (["search", "digits", "--storage", "/proc/no/such"], "storage '/proc/no/such' cannot be written"),
-        (["spectrum", "relu(x)", "--task", "digits", "--seed", "9" * 30], "'--seed'"),
+        (
+            ["spectrum", "relu(x)", "--task", "digits", "--seed", "9" * 30],
+            "--seed must be at most 2147483647, got '999",
+        ),
         (["resume", "one"], "aquasurf.db"),
         (
             ["evaluate", "mul(sigmiod(x),x)", "--task", "digits"],
@@ -98,11 +101,11 @@ def run(capsys, *arguments):
         (["evaluate", "relu(x)"], "no task given"),
         (["evaluate", "relu(x)", "--task", "digits", "--modules", "no_such"], "module 'no_such' cannot be imported"),
         (["spectrum", "relu(x)", "--task", "digits", "--modules", "no_such"], "module 'no_such' cannot be imported"),
-        (["search", "digits", "--fisher", "exact"], "fisher: "),
-        (["search", "digits", "--layer-weighting", "some"], "layer-weighting: "),
-        (["search", "digits", "--max-attempts", "0"], "max-attempts: "),
-        (["search", "digits", "--lease-seconds", "0"], "lease-seconds: "),
-        (["search", "digits", "--checkpoint-interval", "-1"], "checkpoint-interval: "),
+        (["search", "digits", "--fisher", "exact"], "fisher must be "),
+        (["search", "digits", "--layer-weighting", "some"], "layer-weighting must be "),
+        (["search", "digits", "--max-attempts", "0"], "max-attempts must be "),
+        (["search", "digits", "--lease-seconds", "0"], "lease-seconds must be "),
+        (["search", "digits", "--checkpoint-interval", "-1"], "checkpoint-interval must be "),
         (["evaluate", "relu(x)", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
         (["resume", "one", "--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
         (["evaluate", "relu(x)", "--task", "digits", "--seeds", "0"], "seeds: at least one is needed, got 0"),
@@ -117,12 +120,17 @@ def run(capsys, *arguments):
         (["task", "show", "digitz"], "unknown task 'digitz'; did you mean 'digits'?"),
         (["task", "check", "digits", "--device", "tpu"], "device must be one of cpu"),
         (["top"], "Missing argument"),
+        (["top", "one", "-n", "1.5"], "-n must be a whole number, got '1.5'"),
+        (["top", "one", "--format", "html"], "--format must be one of table, json, csv, got 'html'"),
+        (["plot", "one", "pie", "-o", "p.png"], "KIND must be one of progress, map, functions"),
+        (["watch", "one", "--port", "65536"], "--port must be at most 65535, got '65536'"),
+        (["search", "digits", "--learning-rates", "1,two"], "learning-rates must be numbers, such as 0.5,1,2, got"),
         (["confirm", "one"], "aquasurf.db"),
         (["benchmark", "build"], "no task given"),
         (["benchmark", "build", "digits", "--seeds", "0"], "seeds: at least one is needed, got 0"),
         (["benchmark", "build", "digits", "-o", "b.txt"], "written to a file named .parquet or .json, got 'b.txt'"),
         (["benchmark", "build", "digits", "--fisher", "exact"], "fisher must be sampled, empirical or sampled"),
-        (["search", "digits", "--confirm", "0"], "confirm: input should be greater than or equal to 1, got 0"),
+        (["search", "digits", "--confirm", "0"], "confirm must be at least 1, got 0"),
     ],
 )
 def test_bad_use_is_reported_in_two_lines_at_most_with_exit_code_2(here, capsys, arguments, says):
@@ -453,7 +461,7 @@ def test_a_wrong_option_of_resume_is_refused_before_pytorch_and_ray_are_loaded(s
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "2 []\n", done.stderr
-    assert done.stderr == "aquasurf: evaluations: input should be greater than or equal to 1, got 0\n"
+    assert done.stderr == "aquasurf: evaluations must be at least 1, got 0\n"
 
 
 def test_every_command_has_an_example_in_its_help(capsys):

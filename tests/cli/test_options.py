@@ -15,11 +15,11 @@ from aquasurf_ray.cli.main import PANELS, app, main
 from aquasurf_ray.driver.config import (
     CONDITIONS,
     ConfirmConditions,
-    Panel,
     SearchConfig,
     TrainingConditions,
     make_config,
 )
+from aquasurf_ray.driver.setting import Panel
 
 COMMANDS = dict(get_command(app).commands)
 for group in ("task", "benchmark", "job"):
@@ -153,6 +153,44 @@ def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(caps
     options = panels("search")
     assert [*options] == ["Arguments", *Panel, "Options"]
     assert {"--time-budget", "--until"} == set(options["Stop conditions"])
+    # What most people give comes first in its panel, and the settings of the rarer parts of a search come last.
+    assert options["Run"][:3] == ["--name", "--seed", "--evaluations"]
+    assert (options["Candidates"][0], options["Candidates"][-1]) == ("--space", "--proposals")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("search", "TASK"),  # it may stand in the file of --config, but somewhere it must
+        ("benchmark build", "TASK"),
+        ("task check", "TASK"),
+        ("submit", "COMMAND..."),
+        ("evaluate", "FUNCTION..."),
+        ("zoo", "[NAME...]"),
+        ("doctor", "[TASK]"),
+        ("status", "[NAME]"),
+        ("query", "[SQL]"),
+    ],
+)
+def test_usage_has_brackets_around_what_may_be_left_out_and_nothing_else(command, usage, capsys):
+    assert main([*command.split(), "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: aquasurf {command} [OPTIONS] {usage}\n")
+
+
+def test_a_space_that_grows_is_offered_only_where_it_is_taken():
+    offered = {name: parameters(name)["space"].help for name in ("search", "benchmark build")}
+    assert {name: "open" in text for name, text in offered.items()} == {"search": True, "benchmark build": False}
+    assert "open" not in parameters("space")["name"].help
+
+
+@pytest.mark.parametrize("group", ["task", "benchmark", "job"])
+def test_the_help_of_a_group_shows_each_summary_whole(group, capsys):
+    assert main([group, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, command in COMMANDS.items():
+        if name.startswith(f"{group} "):
+            summary = " ".join(command.help.partition("\n\n")[0].split())
+            assert f"{name.partition(' ')[2]} {summary}" in shown
 
 
 def test_a_configuration_file_gives_an_option_that_a_command_has_for_itself(tmp_path, monkeypatch):
@@ -227,5 +265,5 @@ def test_a_new_setting_is_one_line_of_the_model(tmp_path):
     assert '""patience"":8' in done.stdout, "the stored configuration, in CSV"
     errors = [line for line in done.stderr.splitlines() if line.startswith("aquasurf:")]
     assert re.search(r"run 'flag' .*patience 8 -> 9", errors[0])
-    assert errors[1] == "aquasurf: patience: input should be greater than or equal to 1, got 0"
+    assert errors[1] == "aquasurf: patience must be at least 1, got 0"
     assert "--patience" in errors[2], "what a typo is offered"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from aquasurf_ray.activations import parse
 from aquasurf_ray.activations.zoo import ZOO, named_function
 from aquasurf_ray.cli.main import main
 
+PAGE_ON_SPACES = Path(__file__).parents[2].joinpath("docs/spaces.md").read_text(encoding="utf-8")
 PAGE = Path(__file__).parents[2].joinpath("docs/zoo.md").read_text(encoding="utf-8")
 
 
@@ -118,3 +120,21 @@ def test_a_published_function_has_a_name_or_a_reason(function):
     else:
         (reason,) = [reason for names, reason in reasons.items() if function in names]
         assert len(reason.split()) > 5
+
+
+def test_all_operators_of_the_page_on_spaces_are_listed_as_they_are_written(capsys):
+    page = PAGE_ON_SPACES.partition("| kind | operators |")[2].partition("\n\n")[0]
+    documented = [name for row in page.splitlines()[2:] for name in row.split("|")[2].split()]
+    documents = json.loads(run(capsys, "--operators", "--json")[1])
+    assert sorted(document["name"] for document in documents) == sorted(documented)
+    for document in documents:
+        assert parse(re.sub(r"\b(a|b|\.\.\.)(?=[,)])|\.\.\.", "x", document["written"])).operator == document["name"]
+    by_name = {document["name"]: document for document in documents}
+    assert by_name["sub"] == {"name": "sub", "kind": "binary", "written": "sub(a,b)", "value": "a, minus b"}
+    assert len(run(capsys, "--operators")[1].splitlines()) == len(documented) + 1
+
+
+def test_a_list_of_operators_takes_no_names(capsys):
+    code, out, err = run(capsys, "swish", "--operators")
+    assert (code, out) == (2, "")
+    assert err == "aquasurf: operators: all are listed, so no names are taken, got 'swish'; leave out one of the two\n"

@@ -1,4 +1,4 @@
-"""Operators that misbehave in a network: on single-precision tensors of more than one dimension. On the sample by
+"""Operators that inject_fault in a network: on single-precision tensors of more than one dimension. On the sample by
 which functions are told apart, of float64, each is a function of its own."""
 
 from __future__ import annotations

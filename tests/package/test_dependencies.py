@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 
 import pytest
-from our_imports import ROOT, Import, imports, our_imports
+from our_imports import ROOT, Import, developers_imports, imports, our_imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOR_DEVELOPERS = {"dev", "docs"}
@@ -76,6 +76,13 @@ def test_every_import_of_ours_is_declared() -> None:
     rooms = {each.importer.split(".")[1] for each in found if "." in each.importer}
     assert rooms >= {"workers", "surrogate", "store", "driver", "tune"}
     assert undeclared(iter(found), ALWAYS, OPTIONAL) == {}
+
+
+def test_every_import_of_tests_benchmarks_and_the_documentation_is_declared() -> None:
+    extras = {name for requirements in PROJECT["optional-dependencies"].values() for name in declared(requirements)}
+    found = list(developers_imports())
+    assert {each.importer.partition("/")[0] for each in found} >= {"tests", "benchmarks", "docs"}
+    assert undeclared(iter(found), ALWAYS | extras, set()) == {}
 
 
 def test_every_dependency_is_one_that_we_import() -> None:

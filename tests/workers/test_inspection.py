@@ -14,7 +14,7 @@ from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.form import named_form
 from aquasurf_ray.workers.engine.loop import TrainingLoop
 from aquasurf_ray.workers.engine.ranks import Alone
-from aquasurf_ray.workers.inspection import N_VALUES, inspect_training, look
+from aquasurf_ray.workers.inspection import N_VALUES, inspect_network, inspect_training
 from aquasurf_ray.workers.network import untrained_network
 from aquasurf_ray.workers.training import FunctionFault, train
 
@@ -113,5 +113,5 @@ def test_a_buffer_that_the_first_batch_fills_is_filled_by_the_training():
         TrainingFeed(task, data(), torch.device("cpu"), seed=3), named_form(Activation("relu(x)")), Alone()
     )
     step = loop.feed.first_step(loop.network)
-    assert look(loop, step).sites
+    assert inspect_network(loop, step).sites
     assert loop.network.mean is None

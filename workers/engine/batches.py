@@ -257,7 +257,7 @@ class _UsersLoader(BatchSource):
 
     def shuffled(self, order: torch.Generator, seed: int, epoch: int = 1, global_seed: int = 0) -> Iterator[Batch]:
         with sampler_seeded(self._loader, seed, epoch):
-            loaded = self._loader if self._share.of == 1 else self._alike_on_all(seed, global_seed)
+            loaded = self._loader if self._share.of == 1 else self._seeded_batches(seed, global_seed)
             for count, batch in enumerate(loaded, start=1):
                 # The learning-rate schedule was planned for this number of steps.
                 if count > self.n_batches:
@@ -272,7 +272,7 @@ class _UsersLoader(BatchSource):
     def first(self, order: torch.Generator, seed: int, global_seed: int = 0) -> Batch:
         return _first_that_counts(self.shuffled(order, seed, 1, global_seed))
 
-    def _alike_on_all(self, seed: int, global_seed: int) -> Iterator[Any]:
+    def _seeded_batches(self, seed: int, global_seed: int) -> Iterator[Any]:
         """Yield the loader's batches with equal global generators on all processes: samplers may draw from them."""
         with seeded(global_seed, CPU):
             batches = iter(self._loader)

@@ -6,7 +6,7 @@ import torch
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.activations.identity import is_constant
-from aquasurf_ray.workers.faults import FunctionFault, is_machines_trouble, reason_of
+from aquasurf_ray.workers.faults import FunctionFault, is_infrastructure_failure, reason_of
 
 
 def probe(activation: Activation, device: torch.device) -> None:
@@ -20,7 +20,7 @@ def probe(activation: Activation, device: torch.device) -> None:
     try:
         _probe(activation, device)
     except Exception as error:  # only the function runs in here, so every error is its own
-        if isinstance(error, FunctionFault) or is_machines_trouble(error):
+        if isinstance(error, FunctionFault) or is_infrastructure_failure(error):
             raise
         raise FunctionFault(reason_of(error)) from error
 

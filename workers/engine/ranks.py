@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.seeding import seeded
-from aquasurf_ray.workers.faults import FunctionFault, is_functions_fault, reason_of
+from aquasurf_ray.workers.faults import FunctionFault, is_function_fault, reason_of
 from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
 # Far above any step: only a process that hangs, or is gone, takes longer.
@@ -210,8 +210,8 @@ class Together(Alone):
             return error
         # A broken connection tells that another process failed first, whose reason is the one to report.
         is_consequence = any(text in str(error) for text in BROKEN_CONNECTION)
-        mine = _Failure(self.rank, is_functions_fault(error), is_consequence, reason_of(error))
-        self._break_up(error)
+        mine = _Failure(self.rank, is_function_fault(error), is_consequence, reason_of(error))
+        self._abort_groups(error)
         try:
             failure = _first_cause(self._exchanged(mine)) or mine
         except RankError as lost:
@@ -251,7 +251,7 @@ class Together(Alone):
             return FunctionFault(failure.reason)
         return RankError(f"rank {failure.rank} of {self.size} failed: {failure.reason}")
 
-    def _break_up(self, error: Exception) -> None:
+    def _abort_groups(self, error: Exception) -> None:
         """End the groups that others wait in during a step. Connections close with the last object that has them."""
         if self._gradients is None:
             return

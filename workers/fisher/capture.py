@@ -111,7 +111,7 @@ def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses, seed: int)
             uses.counting.begin(Pass.LOSS)
             with _as_further_pass(is_further=summed.counted is not None):
                 torch.autograd.backward(summed.value)
-    uses.counting.count_the_rest()
+    uses.counting.count_unreached()
     uses.note_functions()
 
 

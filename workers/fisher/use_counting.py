@@ -143,7 +143,7 @@ class UseCounting:
             self._rows = dict(zip((reach for _, reach in found), counts.masks, strict=True))
             self.uncertain = counts.uncertain
 
-    def count_the_rest(self) -> None:
+    def count_unreached(self) -> None:
         """Count the uses whose outputs do not reach the loss, after its backward pass: their gradients are zero."""
         self._refuse_other_number()
         for waiting, reach in self._waiting.items():

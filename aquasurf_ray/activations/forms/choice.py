@@ -131,7 +131,7 @@ def fast_factory(
     costs = form_costs.read(path)
     if costs is None:
         if prefer == "speed":
-            seconds = _glance(expression, device, dtype, size) * total
+            seconds = _quick_seconds(expression, device, dtype, size) * total
             if seconds < WORTH_MEASURING:
                 return _form(expression, "eager", f"{seconds:.1f} s in activations are not worth measuring")
         costs = _measure(expression, device, dtype, size)
@@ -192,7 +192,7 @@ def _example(device: torch.device, dtype: torch.dtype, n: int) -> Tensor:
     return torch.randn(n // ROW, ROW, generator=generator).to(device, dtype).requires_grad_()
 
 
-def _glance(expression: Expression, device: torch.device, dtype: torch.dtype, n: int) -> float:
+def _quick_seconds(expression: Expression, device: torch.device, dtype: torch.dtype, n: int) -> float:
     """Return the eager form's seconds a call from two calls, the first of which is left out."""
     return _seconds({"eager": Activation(expression)}, _example(device, dtype, n), rounds=1)["eager"]
 
@@ -230,7 +230,7 @@ def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dty
 
 def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
     """Return the seconds of a forward and backward pass of each form."""
-    passes = [partial(_there_and_back, form, x, torch.ones_like(form(x))) for form in forms.values()]
+    passes = [partial(_forward_and_backward, form, x, torch.ones_like(form(x))) for form in forms.values()]
     # One-time costs, such as the first allocation or loading a kernel, are no part of a call.
     for once in passes:
         once()
@@ -240,6 +240,6 @@ def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> di
     )
 
 
-def _there_and_back(form: nn.Module, x: Tensor, gradient: Tensor) -> None:
+def _forward_and_backward(form: nn.Module, x: Tensor, gradient: Tensor) -> None:
     result = form(x)
     torch.autograd.grad(result, [x, *form.parameters()], gradient, allow_unused=True)

@@ -110,7 +110,9 @@ def parse_schema(text: str, lists: OperatorLists) -> Schema:
     def node(name: str, arguments: Sequence[Schema], position: int) -> Schema:
         choices = tuple(lists[name]) if name in SLOTS else (name,)
         if not choices:
-            raise ExpressionError(f"there are no {name} operators to choose from at {position}", position)
+            raise ExpressionError(
+                f"there are no {name} operators to choose from at {position}; list some under {name}:", position
+            )
         for choice in choices:
             _check_operator(choice, len(arguments), position)
         return Schema(choices, tuple(arguments))

@@ -105,7 +105,7 @@ class SearchSpace:
         for (i, first), (j, second) in combinations(enumerate(parsed), 2):
             # An index must stand for one name, and a name for one index; extra names are compared one by one below.
             if first.overlaps(second):
-                raise SpaceError(f"schemas {schemas[i]!r} and {schemas[j]!r} have names in common")
+                raise SpaceError(f"schemas {schemas[i]!r} and {schemas[j]!r} have names in common; remove one of them")
         space = cls(name, parsed, _own_names(names, parsed), tuple(modules))
         if not space.n_names:
             raise SpaceError(f"space {name!r} is empty; give schemas or names")
@@ -218,9 +218,9 @@ def _checked_list(names: Sequence[str], kind: Kind) -> tuple[str, ...]:
         if entry is None:
             raise SpaceError(f"unknown {kind} operator {shortened(name)}{suggestion(name)}")
         if entry.kind != kind:
-            raise SpaceError(f"operator {name!r} is {entry.kind}, listed as {kind}")
+            raise SpaceError(f"operator {name!r} is {entry.kind}, listed as {kind}; list it under {entry.kind}")
         if name in names[:position]:
-            raise SpaceError(f"{kind} operator {name!r} is listed twice")
+            raise SpaceError(f"{kind} operator {name!r} is listed twice; list it once")
     return tuple(names)
 
 

@@ -46,7 +46,7 @@ def read_act_bench(path: Path) -> Benchmark:
     except BenchmarkFileError as error:
         raise BenchmarkError(str(error)) from None
     if not entries:
-        raise BenchmarkError(f"'{path}' has no entries")
+        raise BenchmarkError(f"'{path}' has no entries; name another file")
     names = tuple(entry.name for entry in entries)
     scores, seconds = (_column(getattr(entry.result, name) for entry in entries) for name in ("score", "seconds"))
     return Benchmark(

@@ -50,12 +50,14 @@ def benchmark_from_run(
     found = [store.snapshot(store.run(run).id) for run in names]
     if len({snapshot.run.task_id for snapshot in found}) != 1:
         tasks = sorted({store.task(snapshot.run.task_id).name for snapshot in found})
-        raise BenchmarkError(f"a benchmark is of one task; the runs are of {len(tasks)}: {', '.join(tasks)}")
+        raise BenchmarkError(
+            f"a benchmark is of one task; the runs are of {len(tasks)}: {', '.join(tasks)}; name runs of one task"
+        )
     task = store.task(found[0].run.task_id)
     requests = [request for snapshot in found for request in snapshot.evaluations if _counts(request)]
     functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
-        raise BenchmarkError(f"run '{names[0]}' has no finished training yet")
+        raise BenchmarkError(f"run '{names[0]}' has no finished training yet; resume it")
     ids = sorted(functions, key=lambda i: (count_operators(functions[i]), functions[i]))
     evaluations = {request.evaluation.id: request.evaluation for request in requests}.values()
     seeds = sorted({evaluation.seed for evaluation in evaluations})

@@ -130,7 +130,10 @@ def _read_parquet(path: Path) -> Benchmark:
         raise BenchmarkError(f"'{path}' is damaged: {error}") from None
     metadata = table.schema.metadata or {}
     if _KEY not in metadata:
-        raise BenchmarkError(f"'{path}' is Parquet, but not a benchmark: its metadata has no '{_KEY.decode()}'")
+        raise BenchmarkError(
+            f"'{path}' is Parquet, but not a benchmark: its metadata has no '{_KEY.decode()}'; name a file that "
+            "`aquasurf benchmark build` wrote"
+        )
     try:
         head = json.loads(metadata[_KEY])
         if head["version"] == _VERSION:
@@ -138,7 +141,9 @@ def _read_parquet(path: Path) -> Benchmark:
     # BenchmarkError is a ValueError too: parts of different lengths also mean a damaged file.
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BenchmarkError(f"'{path}' is damaged: {type(error).__name__}: {error}") from None
-    raise BenchmarkError(f"'{path}' is a benchmark of version {head['version']}; this program reads version {_VERSION}")
+    raise BenchmarkError(
+        f"'{path}' is a benchmark of version {head['version']}; this program reads version {_VERSION}; export it again"
+    )
 
 
 def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:

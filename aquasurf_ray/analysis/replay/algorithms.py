@@ -132,7 +132,7 @@ def chosen_reference(names: Sequence[str], reference: str | None = None) -> str:
         AnalysisError: the reference is none of the names, or there are no names.
     """
     if not names:
-        raise AnalysisError("no search algorithm is left to simulate")
+        raise AnalysisError("no search algorithm is left to simulate; name one with --baseline or --policy")
     if reference is not None:
         _check("reference", [reference], names)
         return reference

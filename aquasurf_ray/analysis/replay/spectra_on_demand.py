@@ -69,32 +69,32 @@ class SpectraOnDemandPolicy(PredictorPolicy):
         self._spectra = spectra
         self._left = budget
         self._at_once = at_once
-        self._paid: set[int] = set()
+        self._revealed: set[int] = set()
 
     @property
     def computed(self) -> frozenset[int]:
         """The candidates whose spectra have been computed."""
-        return frozenset(self._paid)
+        return frozenset(self._revealed)
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
         """Compute spectra, then suggest as `PredictorPolicy.suggest` does."""
         taken = {*pending, *self.observations}
         # Trained candidates first: predictions are made from their spectra.
-        self._pay(sorted(taken))
+        self._reveal(sorted(taken))
         prediction = self._predict()
         if prediction is not None and self._left:
             open_ = ~np.isnan(prediction.merits)
             open_ &= True if allowed is None else allowed
-            open_[[i for i in (*taken, *self._paid) if i < len(open_)]] = False
+            open_[[i for i in (*taken, *self._revealed) if i < len(open_)]] = False
             candidates = np.flatnonzero(open_)
             best_first = np.lexsort((self._turn[candidates], -prediction.merits[candidates]))
-            self._pay(candidates[best_first[: self._at_once]].tolist())
+            self._reveal(candidates[best_first[: self._at_once]].tolist())
         return super().suggest(pending, allowed)
 
-    def _pay(self, candidates: list[int]) -> None:
-        new = [i for i in candidates if i not in self._paid and i < len(self._turn)][: self._left]
+    def _reveal(self, candidates: list[int]) -> None:
+        new = [i for i in candidates if i not in self._revealed and i < len(self._turn)][: self._left]
         if new:
             self._left -= len(new)
-            self._paid.update(new)
+            self._revealed.update(new)
             self._spectra.reveal(new)
             self._prediction = None  # it was made from distances without these spectra

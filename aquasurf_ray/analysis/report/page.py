@@ -19,7 +19,7 @@ from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.charts.plotly import figures
 from aquasurf_ray.analysis.report.pictures.function_table import FunctionTable
 from aquasurf_ray.analysis.report.pictures.kinds import KINDS
-from aquasurf_ray.analysis.report.summary import again, heading, leaderboard
+from aquasurf_ray.analysis.report.summary import heading, leaderboard, reproduction
 from aquasurf_ray.analysis.studies.findings import Findings
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ def document(findings: Findings) -> Json:
             words = f"<p>{html.escape(chart.words)}</p>"
             drawn = figures(chart, table.numbers)
             sections.append({"id": chart.kind, "title": chart.title, "html": words, "figures": drawn})
-    sections.append({"id": "again", "title": "Reproduce this run", "html": again(findings), "figures": []})
+    sections.append({"id": "again", "title": "Reproduce this run", "html": reproduction(findings), "figures": []})
     return {
         "title": f"Run {findings.run.name}",
         "heading": heading(findings),

@@ -55,14 +55,14 @@ class LiveReport:
         # One thread at a time: the first of several requests builds the document, the others get it.
         with self._lock:
             try:
-                self._look()
+                self._poll()
             except StoreError as error:
                 if not self._shown:
                     raise
                 logger.warning("the page keeps its last state: %s", error)
             return self._shown
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         run = self._store.run(self._name)
         new = self._store.events(run.id, after=max(self._seq, 0))
         if self._shown and not new:

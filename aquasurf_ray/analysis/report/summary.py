@@ -81,7 +81,7 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     ]
 
 
-def again(findings: Findings) -> str:
+def reproduction(findings: Findings) -> str:
     """Return the command, the versions and the configuration."""
     run = findings.run
     config = {key: value for key, value in run.config.items() if value is not None}

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations import Activation
-from aquasurf_ray.workers.inspection import Inspection, Look, Site
+from aquasurf_ray.workers.inspection import Inspection, NetworkState, Site
 
 # The shares and distances of the three classes above.
 FLAT = 0.1
@@ -142,12 +142,12 @@ def _flow(inspection: Inspection, relu: Inspection) -> tuple[Flow, ...]:
     return tuple(Flow(name, before[name], after[name]) for name in before if name in after)
 
 
-def _ratios(look: Look, other: Look) -> dict[str, float]:
+def _ratios(state: NetworkState, other: NetworkState) -> dict[str, float]:
     """Return the ratios of gradient sizes by layer; infinite where the other gradient vanishes."""
     sizes = {layer.name: layer.gradient_rms for layer in other.layers}
     return {
         layer.name: layer.gradient_rms / sizes[layer.name] if sizes.get(layer.name) else float("inf")
-        for layer in look.layers
+        for layer in state.layers
         if layer.name in sizes
     }
 

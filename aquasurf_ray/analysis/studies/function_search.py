@@ -33,7 +33,7 @@ class KnownFunction:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FunctionFilter:
     """The conditions on a function; an empty tuple or None sets no condition.
 
     Attributes:
@@ -75,7 +75,7 @@ class FoundFunction:
         return shape_of(self.function.name)
 
 
-def find(functions: Iterable[KnownFunction], wanted: Wanted) -> list[FoundFunction]:
+def find(functions: Iterable[KnownFunction], wanted: FunctionFilter) -> list[FoundFunction]:
     """Return the functions that meet the conditions, the nearest or else the best first; those without a score come
     last.
 
@@ -113,7 +113,7 @@ def _outputs_of(name: str) -> np.ndarray:
         raise AnalysisError(f"near: {error}") from None
 
 
-def _is_made_as(function: KnownFunction, wanted: Wanted) -> bool:
+def _is_made_as(function: KnownFunction, wanted: FunctionFilter) -> bool:
     operators = set(re.findall(r"[A-Za-z_0-9]+(?=\()", function.name))
     if not operators.issuperset(wanted.contains) or operators.intersection(wanted.without):
         return False
@@ -122,7 +122,7 @@ def _is_made_as(function: KnownFunction, wanted: Wanted) -> bool:
     return function.time_ratio is not None and function.time_ratio <= wanted.max_cost
 
 
-def _has_shape(shape: Shape, wanted: Wanted) -> bool:
+def _has_shape(shape: Shape, wanted: FunctionFilter) -> bool:
     def has(name: str) -> bool:
         return bool(getattr(shape, name.replace("-", "_")))
 

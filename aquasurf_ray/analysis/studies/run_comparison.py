@@ -20,7 +20,7 @@ _NOT_COMPARED = frozenset({"name", "store", "storage", "address", "task_digest",
 
 
 @dataclass(frozen=True)
-class RunSide:
+class ComparedRun:
     """One run.
 
     `best_change` is the change of the recipe that the best function was trained with, "" for none. `reached` is the
@@ -48,7 +48,7 @@ class RunComparison:
     """
 
     task: str
-    sides: tuple[RunSide, RunSide]
+    sides: tuple[ComparedRun, ComparedRun]
     differing: dict[str, tuple[Any, Any]]
     shared: int
     only: tuple[int, int]
@@ -65,7 +65,9 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
         raise AnalysisError(f"run '{first.run.name}' is compared with itself; name another run of {first.task.name}")
     if first.run.task_id != second.run.task_id:
         names = " and ".join(f"{found.task.name} (version {found.task.version})" for found in (first, second))
-        raise AnalysisError(f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}")
+        raise AnalysisError(
+            f"runs '{first.run.name}' and '{second.run.name}' are of different tasks: {names}; name runs of one"
+        )
     bests = [found.best.score for found in (first, second) if found.best]
     # The lower of the two, so that both have reached it, and the question is how soon.
     goal = min(bests) if len(bests) == 2 else None
@@ -80,10 +82,10 @@ def compare_runs(first: Findings, second: Findings) -> RunComparison:
     )
 
 
-def _side(found: Findings, goal: float | None) -> RunSide:
+def _side(found: Findings, goal: float | None) -> ComparedRun:
     results = [request for request in found.finished if request.origin != "baseline"]
     best = None if found.best is None else (found.best.function, found.best.score)
-    return RunSide(
+    return ComparedRun(
         name=found.run.name,
         status=found.run.status,
         evaluations=len(results),

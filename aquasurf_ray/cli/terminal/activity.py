@@ -40,7 +40,7 @@ def print_activity(document: dict[str, Any]) -> None:
     driver, live = document["driver"], document["live"]
     if driver is not None:
         since = driver["since"].isoformat(timespec="seconds") if driver["since"] else "-"
-        print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_sign_of_life(driver)}")
+        print(f"\ndriven by {driver['host']} pid {driver['pid']} since {since}: {_heartbeat_text(driver)}")
         if driver["stop_asked_by"]:
             print(f"stop requested from {driver['stop_asked_by']}")
     if document["loops"]:
@@ -110,7 +110,7 @@ def _worker_document(worker: stored.LiveWorker) -> dict[str, Any]:
     return document | {"gpu_gb": gb}
 
 
-def _sign_of_life(driver: dict[str, Any]) -> str:
+def _heartbeat_text(driver: dict[str, Any]) -> str:
     if driver["state"] == "dead":
         return "it has died"
     beat = "no heartbeat yet" if driver["heartbeat_age"] is None else f"heartbeat {driver['heartbeat_age']:.0f} s ago"

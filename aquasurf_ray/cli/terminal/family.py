@@ -16,7 +16,7 @@ def family_document(family: stored.Family) -> dict[str, Any]:
     """Return a family for JSON: each ancestor and child with its value of the metric, its origin and its parents."""
     names = {relative.function_id: relative.name for relative in family.ancestors}
 
-    def document(relative: stored.Relative) -> dict[str, Any]:
+    def document(relative: stored.FamilyMember) -> dict[str, Any]:
         return {
             "function": relative.name,
             "value": family.metric.value(relative.score),

@@ -54,12 +54,12 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
         if evaluation[key] is not None:
             print(f"    {key:<16} {evaluation[key]:.4f}")
     if evaluation["precision"]:
-        print(f"    {'training':<16} {_how_trained(evaluation)}")
+        print(f"    {'training':<16} {_training_text(evaluation)}")
     for key in ("stopped_early", "reason", "error"):
         if evaluation[key]:
             print(f"    {key.replace('_', ' '):<16} {evaluation[key]}")
     for values in evaluation["learned"]:
-        print(f"    {'learned':<16} {_how_learned(values)}")
+        print(f"    {'learned':<16} {_learned_text(values)}")
     why = evaluation["suggestion"]
     origin = f"{evaluation['origin']}, number {evaluation['position'] + 1} of the run"
     print(f"    {'origin':<16} {origin}{', result reused from another run' if evaluation['reused'] else ''}")
@@ -76,7 +76,7 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
         print(f"    {basis:<16} {why[f'{basis}_version']}")
 
 
-def _how_learned(values: dict[str, Any]) -> str:
+def _learned_text(values: dict[str, Any]) -> str:
     """Return what one parameter became: `a of layer '1': 0.25 to 0.18 (spread 0.05 over 64 channels); 0.21, 0.18`."""
     n, course = values["n_channels"], values["course"]
     spread = f" (spread {values['spread']:.3g} over {n} channels)" if n else ""
@@ -86,7 +86,7 @@ def _how_learned(values: dict[str, Any]) -> str:
     return f"{values['parameter']} of layer '{values['layer']}': {became}; course {points}"
 
 
-def _how_trained(evaluation: dict[str, Any]) -> str:
+def _training_text(evaluation: dict[str, Any]) -> str:
     """Return how an evaluation was trained: `bfloat16 on 4 x NVIDIA H100, 120.5 s, 31000 examples/s`."""
     n, rate = evaluation["n_devices"] or 1, evaluation["examples_per_second"]
     parts = [f"{evaluation['precision']} on {f'{n} x ' if n > 1 else ''}{evaluation['device']}"]

@@ -17,6 +17,7 @@ Setting = Annotated[str | None, FROM_MODEL]
 Modules = Annotated[list[str] | None, FROM_MODEL]
 
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
+FINITE_SPACE = "Search space: three-node, four-node, coatnet, or a YAML file."
 Function = Annotated[str, typer.Argument(metavar="FUNCTION", help="Function, such as 'mul(sigmoid(x),elu(x))'.")]
 TaskName = Annotated[
     str, typer.Option("--task", metavar="TASK", help="Task by name, or package.module:function for your own.")
@@ -26,10 +27,15 @@ TaskSeed = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 AnyFormat = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of the table.")]
-Top = Annotated[int, typer.Option(metavar="N", help="Number of the run's best functions to train.")]
+RUN_PANEL = "Run"
+"""The panel of options that are no settings, but say what a run consists of: `driver.setting.Panel.RUN`."""
+
+Top = Annotated[
+    int, typer.Option(metavar="N", rich_help_panel=RUN_PANEL, help="Number of the run's best functions to train.")
+]
 
 
 def training_seeds(default: int) -> Any:
     """Return the option `--seeds`. Its default is none of Typer's, since a configuration file may give another one."""
     text = f"Trainings of each function, with seeds 0, 1, ... Default: {default}."
-    return typer.Option("--seeds", metavar="N", help=text)
+    return typer.Option("--seeds", metavar="N", rich_help_panel=RUN_PANEL, help=text)

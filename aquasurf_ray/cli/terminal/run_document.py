@@ -83,13 +83,13 @@ def _settings(run: stored.Run) -> dict[str, Any]:
 
 def _failure_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
     evaluation = request.evaluation
-    values = (*_which(request), evaluation.attempts, evaluation.error)
+    values = (*_training_key(request), evaluation.attempts, evaluation.error)
     return dict(zip(FAILURE_COLUMNS, values, strict=True))
 
 
 def _divergence_document(request: stored.RequestedEvaluation) -> dict[str, Any]:
-    return dict(zip(DIVERGENCE_COLUMNS, (*_which(request), request.evaluation.reason), strict=True))
+    return dict(zip(DIVERGENCE_COLUMNS, (*_training_key(request), request.evaluation.reason), strict=True))
 
 
-def _which(request: stored.RequestedEvaluation) -> tuple[str, int, str | None]:
+def _training_key(request: stored.RequestedEvaluation) -> tuple[str, int, str | None]:
     return request.function, request.evaluation.seed, request.evaluation.recipe_change or None

@@ -17,6 +17,8 @@ import typer
 
 FROM_MODEL = "the option of the model's setting with this parameter's name"
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", bool: "BOOLEAN"}
+REQUIRED_SOMEWHERE = "Required, here or in the file of --config."
+"""A setting without a default is no required option of Typer's, since a configuration file may give it as well."""
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML file with these options; flags take precedence over it."),
@@ -42,9 +44,11 @@ def with_settings(
 
     def names() -> list[str]:
         from aquasurf_ray.driver import config
+        from aquasurf_ray.driver.setting import Panel
 
+        order = config.HELP_ORDER.index
         taken = [name for name in (*getattr(config, model).model_fields, *more) if name not in without]
-        return sorted(taken, key=lambda name: list(config.Panel).index(config.shown(name)["panel"]))
+        return sorted(taken, key=lambda name: (list(Panel).index(config.shown(name)["panel"]), order(name)))
 
     return lambda command: FromModel(command, names, argument, defaults)
 
@@ -112,9 +116,8 @@ class FromModel:
 
 
 def _option(name: str, panel: str | None = None, *, defaults: bool = True) -> Any:
-    kind, about = _shown(name)
-    if not (defaults or name == "store"):  # the store is where the run is found, not one of its values
-        about["help"] = about["help"].partition(" Default: ")[0]
+    # The store is where the run is found, not one of its values.
+    kind, about = _shown(name, with_default=defaults or name == "store")
     return Annotated[kind | None, typer.Option(f"--{name.replace('_', '-')}", rich_help_panel=panel, **about)]
 
 
@@ -123,17 +126,27 @@ def _argument(name: str) -> Any:
     return Annotated[kind | None, typer.Argument(**about)]
 
 
-def _shown(name: str) -> tuple[Any, dict[str, Any]]:
+def _shown(name: str, with_default: bool = True) -> tuple[Any, dict[str, Any]]:
     """Return the type that Typer reads a setting's value as, and what help shows of the setting."""
-    from aquasurf_ray.driver.config import DURATION, SearchConfig, shown
+    from aquasurf_ray.driver.config import SearchConfig, shown
+    from aquasurf_ray.driver.setting import DURATION
 
-    field = SearchConfig.model_fields[name]
+    field, text = SearchConfig.model_fields[name], shown(name)
     kind, metavar = _kind(field.annotation)
-    metavar, text, default = shown(name)["metavar"] or metavar, field.description or "", field.default
-    if not (field.is_required() or default in (None, ()) or "Default:" in text):
-        value = f"{default:g}" if isinstance(default, float) else default
-        text = f"{text} Default: {value}{'s' if metavar == DURATION else ''}."
-    return str if metavar == DURATION else kind, {"help": text, "metavar": metavar}
+    metavar = text["metavar"] or metavar
+    default = text["otherwise"] or _default_text(field.default, "s" if metavar == DURATION else "")
+    parts = [
+        field.description or "",
+        f"Default: {default}." if with_default and default and not field.is_required() else "",
+        REQUIRED_SOMEWHERE if field.is_required() else "",
+    ]
+    return str if metavar == DURATION else kind, {"help": " ".join(filter(None, parts)), "metavar": metavar}
+
+
+def _default_text(value: Any, unit: str) -> str:
+    if value in (None, ()):
+        return ""
+    return f"{value:g}{unit}" if isinstance(value, float) else f"{value}{unit}"
 
 
 def _kind(annotation: Any) -> tuple[Any, str]:

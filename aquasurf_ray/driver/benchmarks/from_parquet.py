@@ -36,7 +36,9 @@ def read_own(path: Path, metric: TaskMetric) -> Benchmark:
     except BenchmarkError as error:
         raise BenchmarkFileError(str(error)) from None
     if (benchmark.metric, benchmark.higher_is_better) != (metric.name, metric.higher_is_better):
-        raise BenchmarkFileError(f"'{path.name}' is judged by {benchmark.metric}, the task by {metric.name}")
+        raise BenchmarkFileError(
+            f"'{path.name}' is judged by {benchmark.metric}, the task by {metric.name}; name a task with that metric"
+        )
     return benchmark
 
 

@@ -32,7 +32,7 @@ from aquasurf_ray.surrogate.policy import Policy
 
 CHUNKS_A_POLICY = 20  # small enough for even progress and load, large enough to hide the cost of a task
 MADE_FIRST = 5  # policies that the first task constructs, one per run, since an embedding may depend on the seed
-POLL_SECONDS = 0.2  # also the longest time until a signal is noticed
+BATCH_POLL_SECONDS = 0.2  # also the longest time until a signal is noticed
 CANCEL_SECONDS = 2.0
 CANDIDATES_SEED = 2**40  # offset that makes the draw of candidates independent of the policy's random numbers
 
@@ -77,10 +77,10 @@ class ReplayOrder:
             if getattr(self, name) < 0:
                 raise BadUse(f"{name}: it must not be negative, got {getattr(self, name)}")
         if not self.policies:
-            raise BadUse("no search algorithm given")
+            raise BadUse("no search algorithm given; name one, such as random or knr/both/umap")
         twice = [name for name in self.policies if self.policies.count(name) > 1]
         if twice:
-            raise BadUse(f"search algorithm '{twice[0]}' is given twice")
+            raise BadUse(f"search algorithm '{twice[0]}' is given twice; name it once")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Replay:
         try:
             while self._to_make or self._to_run or self._running:
                 self._start()
-                done, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
+                done, _ = ray.wait(list(self._running), timeout=BATCH_POLL_SECONDS)
                 if stop.received:
                     raise KeyboardInterrupt
                 for future in done:

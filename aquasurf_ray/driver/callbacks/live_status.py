@@ -139,7 +139,7 @@ class _Questions:
 
     def _next(self) -> Sequence[Slot]:
         live = [slot for slot in self._pool.live() if slot.state != "starting"]
-        turn = list(islice(_around(live, self._turn), ASKED_AT_ONCE))
+        turn = list(islice(_rotated(live, self._turn), ASKED_AT_ONCE))
         self._turn = (self._turn + len(turn)) % max(len(live), 1)
         return turn
 
@@ -161,6 +161,6 @@ def job_text(job: Job) -> str:
     return f"{what} of {len(job.functions)} functions"
 
 
-def _around(slots: Sequence[Slot], start: int) -> Iterator[Slot]:
+def _rotated(slots: Sequence[Slot], start: int) -> Iterator[Slot]:
     yield from slots[start:]
     yield from slots[:start]

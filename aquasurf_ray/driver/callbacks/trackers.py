@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -172,12 +172,15 @@ def _open(target: str, run: str) -> Tracker:
 
 
 def _metrics(ended: EvaluationEnded) -> dict[str, float]:
-    values = {name: getattr(ended.result, name) for name in METRICS} | {"best_score": ended.best}
-    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+    return _finite({name: getattr(ended.result, name) for name in METRICS} | {"best_score": ended.best})
 
 
 def _point(epoch: EpochRecord) -> dict[str, float]:
-    values = {field.name: getattr(epoch, field.name) for field in fields(epoch) if field.name != "epoch"}
+    return _finite({field.name: getattr(epoch, field.name) for field in fields(epoch) if field.name != "epoch"})
+
+
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the values that a tracker can draw: a diverged training has none, NaN or infinite ones."""
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 

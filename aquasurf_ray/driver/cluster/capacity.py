@@ -18,7 +18,7 @@ import ray.util
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse
 
-POLL_SECONDS = 1.0
+CAPACITY_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -
             try:
                 return fitting_workers(config)
             except BadUse:
-                time.sleep(POLL_SECONDS)
+                time.sleep(CAPACITY_POLL_SECONDS)
     finally:
         ray.util.remove_placement_group(wanted)
     return fitting_workers(config)

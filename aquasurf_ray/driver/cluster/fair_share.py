@@ -53,7 +53,7 @@ class FairShare:
         others = n_other_runs(self._pool.name)
         share = fair_share(self._workers.most_in(cluster_resources()), others + 1)
         live = len(self._pool.live())
-        if self._pool.give_back(max(0, live - share)):
+        if self._pool.release_workers(max(0, live - share)):
             self._events.note(f"{others + 1} runs share the cluster: this one goes down to {share} workers")
         # While a worker waits for room, more of them would only wait as well.
         if live < share and not self._pool.waits_for_room():

@@ -167,7 +167,7 @@ class WorkerPool:
             self.slots[left.number - 1] = self._new_slot(left.number)
         self.n = len(self.live())
 
-    def give_back(self, n: int) -> int:
+    def release_workers(self, n: int) -> int:
         """Let exactly `n` workers leave: workers without a job at once, the others after their current job. One worker
         always stays. Return how many workers are leaving that were not leaving before."""
         order = {"starting": 0, "idle": 1, "busy": 2}

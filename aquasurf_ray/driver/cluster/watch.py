@@ -66,7 +66,7 @@ class RayWatch:
                     f"once Ray runs again: {self._resume}"
                 )
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Connect to each process once."""
         answered = {what: _answers(address) for what, address in self._watched.items()}
         now = self._clock()
@@ -79,9 +79,9 @@ class RayWatch:
                 self._silent[what] += listened
 
     def _watch(self) -> None:
-        self.look()
+        self.poll()
         while not self._stopped.wait(INTERVAL_SECONDS):
-            self.look()
+            self.poll()
 
 
 def _connected() -> dict[str, str]:

@@ -101,8 +101,8 @@ def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
     is_enough = min(train.n_read, validation.n_read) >= LEAST_EXAMPLES
     if is_enough and validation.labels and not set(train.labels) & set(validation.labels):
         problems.append(
-            f"no class of the {validation.says} examples ({_some(validation.labels)}) is among those of the "
-            f"{train.says} examples ({_some(train.labels)}); split the examples at random"
+            f"no class of the {validation.says} examples ({_listed(validation.labels)}) is among those of the "
+            f"{train.says} examples ({_listed(train.labels)}); split the examples at random"
         )
     if problems:
         raise TaskError("; ".join(problems))
@@ -120,7 +120,7 @@ def lacking_classes(samples: list[SplitSample]) -> list[str]:
         )
         if lacking:
             classes = "class" if len(lacking) == 1 else "classes"
-            warnings.append(f"warning: the {sample.name} split lacks {classes} {_some(lacking)}, which another has")
+            warnings.append(f"warning: the {sample.name} split lacks {classes} {_listed(lacking)}, which another has")
     return warnings
 
 
@@ -142,7 +142,7 @@ def refuse_labels_out_of_range(
             if wrong:
                 raise TaskError(
                     f"labels must be 0 to {n_classes - 1} for a network with {n_classes} outputs, got "
-                    f"{_some(wrong)} in the {sample.name} split, such as example {sample.first_of_label[wrong[0]]}"
+                    f"{_listed(wrong)} in the {sample.name} split, such as example {sample.first_of_label[wrong[0]]}"
                 )
     if objective.likelihood == "bernoulli":
         for sample in samples:
@@ -223,6 +223,6 @@ def _is_surely_lacking(sample: SplitSample, share: float) -> bool:
     return bool((1 - share) ** sample.n_read < CHANCE)
 
 
-def _some(labels: Mapping[int, int] | list[int]) -> str:
+def _listed(labels: Mapping[int, int] | list[int]) -> str:
     named = ", ".join(map(str, sorted(labels)[:CLASSES_NAMED]))
     return named + (f" and {len(labels) - CLASSES_NAMED} more" if len(labels) > CLASSES_NAMED else "")

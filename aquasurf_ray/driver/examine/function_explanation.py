@@ -19,7 +19,7 @@ from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.workers.inspection import Inspection, inspect_training
 from aquasurf_ray.workers.result import Epoch
-from aquasurf_ray.workers.training import FunctionFault, is_functions_fault, reason_of
+from aquasurf_ray.workers.training import FunctionFault, is_function_fault, reason_of
 
 EpochCallback = Callable[[str, int, float], None]
 
@@ -85,6 +85,6 @@ def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None)
     except TaskError:
         raise
     except Exception as error:  # the user's operators may raise anything
-        if not is_functions_fault(error) and not isinstance(error, FunctionFault):
+        if not is_function_fault(error) and not isinstance(error, FunctionFault):
             raise
         raise RunFailed(f"{name} cannot be trained on task '{task.name}': {reason_of(error)}") from None

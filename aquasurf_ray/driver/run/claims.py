@@ -173,7 +173,7 @@ class Claims:
             return None
         started = self._context.clock()
         # Never more than the budget has left, so that several waiting workers do not overdraw it.
-        made = self._suggester.suggest_some(min(left, n_waiting, MOST_AT_ONCE))
+        made = self._suggester.suggest_batch(min(left, n_waiting, MOST_AT_ONCE))
         took = self._context.clock() - started
         requests, seed = [], self._context.config.training_seed
         for suggestion in made:

@@ -1,12 +1,12 @@
 """The loop of a run: give every idle worker a job and record the results, until the budget is met.
 
-The loop ends earlier if a stop condition is met: no more work is given out, and work under way finishes or reaches a
+The loop ends earlier if a stop condition is met: workers get no more work, and each finishes what it does or stops at a
 checkpoint.
 
-An idle worker gets an evaluation, chosen in `claims`, or if there is none, spectra or costs of further candidates
-(`preparation`). If the kind of run needs costs, a function's cost is measured right before its training, unless it is
-known for the worker's device. Everything is written to the store before it counts, under the run's lease. The state in
-memory can be read from the store again at any moment, which is how a run resumes.
+An idle worker gets an evaluation, chosen in `claims`; if there is none, it computes spectra or measures costs of
+further candidates (`preparation`). If the kind of run needs costs, a function's cost is measured right before its
+training, unless it is known for the worker's device. Everything is written to the store before it counts, under the
+run's lease. The state in memory can be read from the store again at any moment, which is how a run resumes.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from aquasurf_ray.workers.engine.checkpoints import folder_of, newest_epoch
 from aquasurf_ray.workers.engine.stopping import StopRule
 from aquasurf_ray.workers.messages import CostReply, Drained, TrainingJob
 
-FAILURES_IN_A_ROW = 5  # functions given up one after the other: the fault is then most likely the machines'
-POLL_SECONDS = 0.25  # the longest wait for an outcome, and so for a signal or a lost lease
+FAILURES_IN_A_ROW = 5  # functions given up in a row: the cause is then most likely the infrastructure
+OUTCOME_POLL_SECONDS = 0.25  # the longest wait for an outcome, and so for a signal or a lost lease
 SOON_SECONDS = 0.02  # while suggestions are being computed and a worker waits for one
 SHOW_SECONDS = 0.1
-COST_SECONDS = 600.0  # limit of one measurement, which takes seconds; a function that hangs is stopped here
-WORKERS_SHOWN = 8  # a terminal shows one line of workers, so no more are asked for their epochs
+COST_SECONDS = 600.0  # time limit of one measurement, which takes seconds, unless the function hangs
+WORKERS_SHOWN = 8  # a terminal shows one line of workers, so the driver asks no more of them for their epochs
 
 
 class Start(NamedTuple):
@@ -129,8 +129,8 @@ class SearchLoop:
                 self.suggester.prepare()
             self._assign()
             self._show()
-            soon = self.suggester is not None and self.suggester.makes_some and self.pool.idle()
-            self._settle_all(self.pool.poll(SOON_SECONDS if soon else POLL_SECONDS))
+            soon = self.suggester is not None and self.suggester.is_computing and self.pool.idle()
+            self._settle_all(self.pool.poll(SOON_SECONDS if soon else OUTCOME_POLL_SECONDS))
             self._start_trainings()
         self.events.emit(RunProgress(self.view()))
         return None if self.finished() else self._end
@@ -147,7 +147,7 @@ class SearchLoop:
             self.events.note(f"{end.text}: waiting for {workers} to finish or to reach a checkpoint")
         while self.pool.busy() and self.context.clock() < end.deadline:
             self.check()
-            self._settle_all([outcome for outcome in self.pool.poll(POLL_SECONDS) if outcome.fault is None])
+            self._settle_all([outcome for outcome in self.pool.poll(OUTCOME_POLL_SECONDS) if outcome.fault is None])
             self.events.emit(RunProgress(self.view()))
 
     def finished(self) -> bool:
@@ -201,14 +201,14 @@ class SearchLoop:
             self.events.emit(RunProgress(self.view()))
 
     def _sync(self, *, now: bool = False) -> None:
-        """Once a second, read the results of other runs and the progress of the trainings here."""
+        """Read the results of other runs and the progress of this run's trainings, once a second."""
         if self._other_runs.sync(now=now):
             self.pool.update_epochs(WORKERS_SHOWN)
             self._preparation.sync()
             if self._share:
                 self._share.update()
 
-    # -- giving out work
+    # -- work for idle workers
 
     def _assign(self) -> None:
         for slot, claim in self._exclusive_retry.ready():
@@ -222,7 +222,7 @@ class SearchLoop:
             if spectrum_first or self._assign_evaluation(slot, len(idle) - number) or self._preparation.submit(slot):
                 n_given += 1
             elif not (self._claims.reserved_functions() or self._preparation.has_retries()):
-                break  # nothing is left, not even what only this worker may not take since it failed on it
+                break  # the only work left, if any, is what this worker failed on
         self._start_trainings()
         if self.suggester:
             self.suggester.record_idle(len(idle) - n_given)
@@ -232,7 +232,7 @@ class SearchLoop:
         if claim is None:
             return False
         if self._exclusive_retry.is_required(claim):
-            self._start_trainings()  # the reservation counts busy workers, which these are only once started
+            self._start_trainings()  # the reservation counts busy workers, and these are busy only once started
         if not self._exclusive_retry.reserve(slot, claim):
             self._begin(slot, claim)
         return True

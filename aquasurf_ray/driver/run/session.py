@@ -45,7 +45,7 @@ from aquasurf_ray.driver.run.summary import (
 from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
-from aquasurf_ray.driver.state.evaluations import beyond
+from aquasurf_ray.driver.state.evaluations import over_budget
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.ahead import MANY_WORKERS, AheadSuggester
 from aquasurf_ray.driver.suggestions.growth import growth_of
@@ -87,7 +87,7 @@ def execute(store: Store, spec: RunSpec, workers: Workers, events: Events, stop:
         events.emit(beginning_of(store, spec, workers))
         try:
             # The end is an event, too, whatever ended the session: a log without one means that the process was killed.
-            result = _carry_out(session, spec)
+            result = _execute(session, spec)
         except BaseException as error:
             events.emit(RunEnded(_status(error), text_of(error), time.monotonic() - session.started))
             raise
@@ -113,7 +113,7 @@ def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
         yield
 
 
-def _carry_out(session: _Session, spec: RunSpec) -> RunResult:
+def _execute(session: _Session, spec: RunSpec) -> RunResult:
     store, events, suggests = session.store, session.events, KINDS[spec.run.kind].suggests
     with _leased(store, spec) as leased:
         lacks: list[str] = []
@@ -175,7 +175,7 @@ def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
             if spec.budget != spec.run.budget:
                 # Raised by `resume`; only the holder of the lease may write it.
                 store.set_budget(lease, spec.budget)
-                store.withdraw(lease, beyond(store.snapshot(spec.run.id), spec.budget))
+                store.withdraw(lease, over_budget(store.snapshot(spec.run.id), spec.budget))
             leased = _LeasedRun(lease, keeper, watch)
             yield leased
     except LeaseLost:  # the lease is another driver's now, and must not be released here

@@ -15,7 +15,7 @@ from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store.records.runs import RunStatusName
 
 GRACE_SECONDS = 45.0  # less than the 90 s after which a cluster job is killed, with time to release the lease
-POLL_SECONDS = 1.0  # between two looks into the store for a request
+REQUEST_POLL_SECONDS = 1.0  # between two reads of stop requests from the store
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class StopConditions:
     def _stopped_by(self) -> str | None:
         if self._signal.received is not None:
             return self._signal.received
-        if self._context.clock() - self._polled_at < POLL_SECONDS:
+        if self._context.clock() - self._polled_at < REQUEST_POLL_SECONDS:
             return None
         self._polled_at = self._context.clock()
         request = self._context.store.stop_request(self._context.lease)

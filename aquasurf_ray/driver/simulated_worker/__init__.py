@@ -6,6 +6,6 @@
 """
 
 from aquasurf_ray.driver.simulated_worker.answers import Failures, Simulation
-from aquasurf_ray.driver.simulated_worker.worker import Marks, SimulatedFault, SimulatedWorker, simulated
+from aquasurf_ray.driver.simulated_worker.worker import AttemptRecords, SimulatedFault, SimulatedWorker, simulated
 
-__all__ = ["Failures", "Marks", "SimulatedFault", "SimulatedWorker", "Simulation", "simulated"]
+__all__ = ["AttemptRecords", "Failures", "SimulatedFault", "SimulatedWorker", "Simulation", "simulated"]

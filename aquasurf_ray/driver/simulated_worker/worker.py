@@ -45,7 +45,7 @@ class SimulatedWorker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._answers = Answers(self.simulation)
-        self._marks = Marks(settings.storage)
+        self._attempts = AttemptRecords(settings.storage)
         self._last_epoch: Epoch | None = None
         self._asked_to_stop = threading.Event()
 
@@ -53,7 +53,7 @@ class SimulatedWorker:
     def ready(self) -> WorkerInfo:
         """Return where the worker runs, after a long time if the simulation draws a slow start."""
         if self.simulation.slow_starts:
-            time.sleep(self.simulation.start_seconds(self._marks.next_start()))
+            time.sleep(self.simulation.start_seconds(self._attempts.next_start()))
         return WorkerInfo(node=platform.node(), pid=os.getpid(), device="cpu")
 
     @ray.method(concurrency_group="work")
@@ -74,17 +74,17 @@ class SimulatedWorker:
         self._last_epoch = None
         if self._asked_to_stop.is_set():
             return Drained(0)
-        attempt, kept = self._marks.begin(job)
+        attempt, kept = self._attempts.begin(job)
         fault = self.simulation.training_fault(job, attempt)
         result = self._answers.training(job)
         if not result.epochs:
             time.sleep(result.seconds)
         for epoch in result.epochs:
             if fault is not None and fault[1] == epoch.epoch:
-                misbehave(fault[0], job.function)
+                inject_fault(fault[0], job.function)
             if epoch.epoch > kept:
                 time.sleep(epoch.seconds)
-                self._marks.keep(job, attempt, epoch.epoch)
+                self._attempts.keep(job, attempt, epoch.epoch)
             self._last_epoch = epoch
             if self._asked_to_stop.is_set() and epoch is not result.epochs[-1]:
                 return Drained(epoch.epoch)
@@ -98,7 +98,7 @@ class SimulatedWorker:
     @ray.method(concurrency_group="watch")
     def forget(self, job: TrainingJob) -> None:
         """Delete the file of a training whose result is stored."""
-        self._marks.forget(job)
+        self._attempts.forget(job)
 
     @ray.method(concurrency_group="watch")
     def progress(self) -> Epoch | None:
@@ -117,9 +117,9 @@ class SimulatedWorker:
 
     def _spectrum(self, function: str) -> SpectrumReply:
         if self.simulation.spectra != Failures():
-            fault = self.simulation.spectrum_fault(function, self._marks.next_spectrum(function))
+            fault = self.simulation.spectrum_fault(function, self._attempts.next_spectrum(function))
             if fault is not None:
-                misbehave(fault, function)
+                inject_fault(fault, function)
         reply = self._answers.spectrum(function, self.settings.fisher)
         time.sleep(reply.seconds)
         return reply
@@ -130,7 +130,7 @@ def simulated(simulation: Simulation) -> type[SimulatedWorker]:
     return type("SimulatedWorker", (SimulatedWorker,), {"simulation": simulation, "__module__": __name__})
 
 
-def misbehave(fault: Fault, function: str) -> None:
+def inject_fault(fault: Fault, function: str) -> None:
     """Die, hang or raise, as drawn.
 
     Raises:
@@ -143,7 +143,7 @@ def misbehave(fault: Fault, function: str) -> None:
     raise SimulatedFault(f"a simulated fault of the machine, while it worked on {function}")
 
 
-class Marks:
+class AttemptRecords:
     """The attempts and finished epochs of trainings, for the workers to come: small files, or memory without a folder.
 
     One worker at a time trains a function, so its file has one writer.

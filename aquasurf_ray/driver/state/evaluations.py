@@ -195,12 +195,12 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return evaluation.score, -self._order[evaluation.evaluation_id]
 
 
-def wanted(snapshot: Snapshot) -> RunEvaluations:
+def evaluations_of(snapshot: Snapshot) -> RunEvaluations:
     """Return the evaluations of a run as the store has them."""
     return RunEvaluations(tuple(state_of(request) for request in snapshot.evaluations))
 
 
-def beyond(snapshot: Snapshot, budget: int) -> list[int]:
+def over_budget(snapshot: Snapshot, budget: int) -> list[int]:
     """Return the open suggestions that a lowered budget has no room for, the last ones of the run."""
     counted = [
         each for each in snapshot.evaluations if each.origin != "baseline" and each.evaluation.status != "failed"

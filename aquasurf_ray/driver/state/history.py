@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aquasurf_ray.driver.state.evaluations import FINAL, OPEN, RunEvaluations, wanted
+from aquasurf_ray.driver.state.evaluations import FINAL, OPEN, RunEvaluations, evaluations_of
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRecord
 
@@ -28,7 +28,7 @@ class History:
     @classmethod
     def of(cls, snapshot: Snapshot, spectra: dict[int, SpectrumRecord]) -> History:
         """Make a history from the store's snapshot of the run and the spectra of its candidates."""
-        return cls(list(snapshot.candidates), wanted(snapshot), spectra)
+        return cls(list(snapshot.candidates), evaluations_of(snapshot), spectra)
 
     def __post_init__(self) -> None:
         self.position = {function.id: i for i, function in enumerate(self.candidates)}

@@ -14,7 +14,7 @@ from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
 from aquasurf_ray.driver.study.session import Heartbeat, StudySession, open_run
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
-from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, Told, this_process
+from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, TellAnswer, this_process
 from aquasurf_ray.tasks import NetworkFactory, Task
 from aquasurf_ray.tasks.loaders import Examples
 from aquasurf_ray.tasks.objective import Objective
@@ -133,7 +133,7 @@ class Study:
             with self._lock:
                 asked = self._attempt(lambda session: session.next_trial())
                 if asked is not None:
-                    return self._handed_out(asked)
+                    return self._new_trial(asked)
                 if self._compute_missing():
                     continue
                 if self._finished() or self._held:
@@ -221,7 +221,7 @@ class Study:
     def __repr__(self) -> str:
         return f"Study('{self.name}', {self._store.safe_url})"
 
-    def _handed_out(self, asked: AskedTrial) -> Trial:
+    def _new_trial(self, asked: AskedTrial) -> Trial:
         trial = Trial(self, asked, self._opened().function(asked).name)
         self._trials[trial.number] = trial
         return trial
@@ -237,7 +237,9 @@ class Study:
             what = f"trial {trial}" if isinstance(trial, int) else str(trial)
             raise BadUse(f"{what} was not asked for by this Study; tell it where it was asked")
         if known.state != "open":
-            raise TrialEnded(f"trial {known.number} of study '{self.name}' has ended already: it was {known.state}")
+            raise TrialEnded(
+                f"trial {known.number} of study '{self.name}' has ended already: it was {known.state}; ask for another"
+            )
         return known
 
     def _end(self, trial: Trial, state: State) -> None:
@@ -286,14 +288,14 @@ def _close(store: Store, heartbeat: Heartbeat, held: dict[int, AskedTrial], plan
         return
     heartbeat.close()
     try:
-        _give_back(store, held, plan)
+        _release_trials(store, held, plan)
     except StoreError:  # the leases expire instead: at the end of a process nobody could catch an error
         pass
     finally:
         store.close()
 
 
-def _give_back(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) -> None:
+def _release_trials(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) -> None:
     run = next((run for run in store.runs() if run.name == plan.config.name), None)
     if run is None or run.lease_owner is not None:
         return
@@ -307,14 +309,14 @@ def _give_back(store: Store, held: dict[int, AskedTrial], plan: StudyPlan) -> No
         store.end_sharing(lease, "interrupted")
 
 
-def _refuse(told: Told, name: str, trial: Trial) -> None:
+def _refuse(told: TellAnswer, name: str, trial: Trial) -> None:
     if told.state == "taken":
         raise TrialTaken(
             f"trial {trial.number} of study '{name}' was given to {told.by} after its lease had expired, and that "
             "result counts; the value is in the run's log"
         )
     if told.state == "ended":
-        raise TrialEnded(f"trial {trial.number} of study '{name}' has ended already")
+        raise TrialEnded(f"trial {trial.number} of study '{name}' has ended already; ask for another")
 
 
 def _worker_name() -> str:

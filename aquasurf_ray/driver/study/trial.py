@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 State = Literal["open", "told", "failed", "lost"]
 
 
-class Asker(Protocol):
+class TrialOwner(Protocol):
     """What a trial needs of its `Study`."""
 
     def fail(self, trial: Trial, reason: str = "") -> None:
@@ -43,7 +43,7 @@ class Trial:
         state: `open`, `told`, `failed`, or `lost` if its lease expired and another process was given the function.
     """
 
-    def __init__(self, study: Asker, asked: AskedTrial, function: str) -> None:
+    def __init__(self, study: TrialOwner, asked: AskedTrial, function: str) -> None:
         assert asked.number is not None  # noqa: S101 - only trials that were claimed are handed out
         self.number: int = asked.number
         self.function = function
@@ -86,7 +86,7 @@ class Trial:
             raise BadUse(f"trial {self.number} was given back when its Study was closed")
         study.fail(self, reason)
 
-    def is_of(self, study: Asker) -> bool:
+    def is_of(self, study: TrialOwner) -> bool:
         """Return whether this very object asked for the trial."""
         return self._study() is study
 

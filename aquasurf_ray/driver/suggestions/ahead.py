@@ -25,7 +25,7 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.growth import Growth
 from aquasurf_ray.driver.suggestions.prefixes import SUGGESTIONS_A_STAGE
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.driver.suggestions.surrogates import PolicyMakings, Surrogate
+from aquasurf_ray.driver.suggestions.surrogates import PolicySource, Surrogate
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
@@ -43,18 +43,18 @@ class SuggestionProcess:
 
     def suggest(
         self,
-        makings: PolicyMakings | None,
+        policy_source: PolicySource | None,
         results: list[tuple[int, float | None]],
         turns: list[tuple[int, Mask]],
         pending: frozenset[int],
     ) -> list[Suggestion]:
-        """Observe new results and return suggestions, from a new policy if there are `makings` for one.
+        """Observe new results and return suggestions, from a new policy if there is a source for one.
 
         `turns` says how many are chosen from which candidates.
         """
-        if makings is not None:
-            self._policy = makings.policy()
-        assert self._policy is not None  # noqa: S101 - the first call comes with makings
+        if policy_source is not None:
+            self._policy = policy_source.policy()
+        assert self._policy is not None  # noqa: S101 - the first call comes with a source
         for candidate, score in results:
             self._policy.observe(candidate, score)
         batch: list[Suggestion] = []
@@ -89,7 +89,7 @@ class AheadSuggester(Suggester):
         self._attempts = 0
 
     @property
-    def makes_some(self) -> bool:
+    def is_computing(self) -> bool:
         """See `Suggester`."""
         return self._future is not None
 
@@ -102,7 +102,7 @@ class AheadSuggester(Suggester):
         super().prepare()
         n = self.prefix()
         if self._future is not None:
-            self._take_up()
+            self._take_batch()
         if self._future is None and self._n_wanted() > 0:
             self._begin(n)
 
@@ -115,7 +115,7 @@ class AheadSuggester(Suggester):
                 return suggestion
         return None
 
-    def suggest_some(self, most: int) -> list[Suggestion]:
+    def suggest_batch(self, most: int) -> list[Suggestion]:
         """Return at most `most` of the suggestions that are ready."""
         suggestions: list[Suggestion] = []
         while len(suggestions) < most and (suggestion := self.suggest()) is not None:
@@ -139,8 +139,8 @@ class AheadSuggester(Suggester):
         return min(enough - len(self._ready), LARGEST_BATCH, left) if len(self._ready) <= enough / 2 else 0
 
     def _begin(self, n: int) -> None:
-        makings = None if self._used == n else self._makings(n)
-        if makings is not None:
+        policy_source = None if self._used == n else self._policy_source(n)
+        if policy_source is not None:
             self._used, self._n_observed = n, 0
         # The planned candidates are not ready. Those of before are used only so that no worker is idle.
         elif self._used != n and not (self._used and self._idle):
@@ -154,15 +154,15 @@ class AheadSuggester(Suggester):
             self._process = SuggestionProcess.remote()  # type: ignore[attr-defined]
         pending = self._pending(used) | {suggestion.candidate for suggestion in self._ready}
         arguments = self._new_results(used), self.pairs.turns(used, made, size), pending
-        self._future = self._process.suggest.remote(makings, *arguments)
+        self._future = self._process.suggest.remote(policy_source, *arguments)
         self._taken = 0
 
-    def _makings(self, n: int) -> PolicyMakings | None:
+    def _policy_source(self, n: int) -> PolicySource | None:
         # With a limit on the cost, no function may be suggested before its cost is known.
         unmeasured = self._config.max_cost is not None and self._history.without_cost(n)
-        return None if unmeasured else self._surrogate.makings(n)
+        return None if unmeasured else self._surrogate.policy_source(n)
 
-    def _take_up(self) -> None:
+    def _take_batch(self) -> None:
         """Put the suggestions of the finished batch into the queue.
 
         Raises:
@@ -178,6 +178,6 @@ class AheadSuggester(Suggester):
             self._attempts += 1
             if isinstance(error, RayTaskError) or self._attempts >= ATTEMPTS:
                 raise RunFailed(f"suggestions cannot be made: {cause_of(error)}") from None
-            self._process, self._used = None, 0  # a new process has no policy, so the next batch sends makings
+            self._process, self._used = None, 0  # a new process has no policy, so the next batch sends a source
             return
         self._attempts = 0

@@ -41,7 +41,7 @@ PROPOSAL = "proposal"
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _TrainedFunction:
     """A function with a result: None if it diverged."""
 
     function: FunctionRecord
@@ -50,7 +50,7 @@ class _Trained:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _NewFunction:
     """A new function, and where it comes from: the change, and the numbers of its parents."""
 
     expression: Expression
@@ -135,7 +135,7 @@ class Growth:
         seconds = time.monotonic() - started
         self._context.events.emit(CandidatesGrown(generation, len(new), n_made, seconds))
 
-    def _results(self, before: int) -> list[_Trained]:
+    def _results(self, before: int) -> list[_TrainedFunction]:
         """Return the functions with a result, best first, of the evaluations requested before this suggestion (counted
         from 1). A function whose operators are unknown here, which only a person can have proposed, is left out."""
         n_suggested, scores = 0, dict[int, float | None]()
@@ -152,7 +152,7 @@ class Growth:
         for number, score in scores.items():
             function, expression = self._trained[number]
             if expression is not None:
-                trained.append(_Trained(function, expression, score))
+                trained.append(_TrainedFunction(function, expression, score))
         return sorted(trained, key=lambda each: (each.score is None, -(each.score or 0.0)))
 
     def _read(self, functions: Iterable[int]) -> None:
@@ -164,7 +164,7 @@ class Growth:
             function = outside[number] if position is None else self._history.candidates[position]
             self._trained[number] = function, _parsed(function.name)
 
-    def _children(self, trained: Sequence[_Trained], generation: int) -> list[_Made]:
+    def _children(self, trained: Sequence[_TrainedFunction], generation: int) -> list[_NewFunction]:
         config = self._context.config
         learned = config.learned_parameters == "on"
         fit = [each for each in trained if each.score is not None and (learned or not each.expression.parameters)]
@@ -178,11 +178,13 @@ class Growth:
             learned=learned,
         )
         return [
-            _Made(child.expression, child.change, tuple(parents[i].function.id for i in child.parents))
+            _NewFunction(child.expression, child.change, tuple(parents[i].function.id for i in child.parents))
             for child in made
         ]
 
-    def _chosen(self, made: Sequence[_Made], trained: Sequence[_Trained], known: set[str]) -> list[NewCandidate]:
+    def _chosen(
+        self, made: Sequence[_NewFunction], trained: Sequence[_TrainedFunction], known: set[str]
+    ) -> list[NewCandidate]:
         """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
         found = self._evaluator.evaluate([each.expression for each in made], identify_learned=False)
         places = _new_functions(made, found, known)
@@ -218,7 +220,7 @@ class Growth:
         self._asked_for = self.generation + 1
         self._command.start(self._document(self._results(before)))
 
-    def _document(self, trained: Sequence[_Trained]) -> dict[str, Any]:
+    def _document(self, trained: Sequence[_TrainedFunction]) -> dict[str, Any]:
         context = self._context
         metric = context.store.task(context.run.task_id).metric
         return {
@@ -235,13 +237,13 @@ class Growth:
             ],
         }
 
-    def _proposed(self) -> list[_Made]:
+    def _proposed(self) -> list[_NewFunction]:
         """Return the functions that the command has printed, and note the lines that are none."""
         lines = [] if self._command is None else self._command.take()
         made, problems = [], []
         for line in lines:
             try:
-                made.append(_Made(parse(line), PROPOSAL))
+                made.append(_NewFunction(parse(line), PROPOSAL))
             except ActivationError as error:
                 problems.append(f"{line[:60]!r}: {error}")
         if problems:
@@ -257,7 +259,7 @@ def _parsed(name: str) -> Expression | None:
         return None
 
 
-def _new_functions(made: Sequence[_Made], found: Evaluated, known: set[str]) -> list[int]:
+def _new_functions(made: Sequence[_NewFunction], found: Evaluated, known: set[str]) -> list[int]:
     """Return the places of functions that are new, finite and not constant, each once in its shortest spelling.
 
     Functions with learned parameters are deduplicated later, when few of them are left.
@@ -272,11 +274,11 @@ def _new_functions(made: Sequence[_Made], found: Evaluated, known: set[str]) -> 
     return sorted(shortest.values())
 
 
-def _size(made: _Made) -> tuple[int, int]:
+def _size(made: _NewFunction) -> tuple[int, int]:
     return made.expression.n_operators, len(made.expression.text)
 
 
-def _candidate(made: _Made, fingerprint: str) -> NewCandidate:
+def _candidate(made: _NewFunction, fingerprint: str) -> NewCandidate:
     name = str(made.expression)
     return NewCandidate(FunctionRow(fingerprint, name, made.expression.n_operators, (name,)), made.change, made.parents)
 

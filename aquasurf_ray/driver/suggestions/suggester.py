@@ -92,7 +92,7 @@ class Suggester:
         ((_, allowed),) = self.pairs.turns(n, self._history.evaluations.n_of("suggestion"))
         return policy.suggest(pending=self._pending(n), allowed=allowed)
 
-    def suggest_some(self, most: int) -> list[Suggestion]:
+    def suggest_batch(self, most: int) -> list[Suggestion]:
         """Return at most `most` suggestions: here one, so that the next one can use more results."""
         suggestion = self.suggest() if most > 0 else None
         return [] if suggestion is None else [suggestion]
@@ -101,7 +101,7 @@ class Suggester:
         """Do nothing with the number of idle workers: suggestions here do not depend on it."""
 
     @property
-    def makes_some(self) -> bool:
+    def is_computing(self) -> bool:
         """True while another process computes suggestions."""
         return False
 
@@ -113,8 +113,8 @@ class Suggester:
 
     def _policy_for(self, n: int) -> PredictorPolicy | None:
         if self._policy is None or self._policy_n != n:
-            makings = self._surrogate.makings(n)
-            self._policy = None if makings is None else makings.policy()
+            policy_source = self._surrogate.policy_source(n)
+            self._policy = None if policy_source is None else policy_source.policy()
             self._policy_n, self._n_observed = n, 0
         return self._policy
 

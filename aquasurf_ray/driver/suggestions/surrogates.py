@@ -29,7 +29,7 @@ from aquasurf_ray.surrogate.settings import SURROGATES, SurrogateSettings, polic
 
 
 @dataclass(frozen=True, eq=False)
-class Makings:
+class PolicyData:
     """The data from which a policy is made, ready to be sent to another process; unused features are None.
 
     Attributes:
@@ -65,7 +65,7 @@ class Makings:
         return distances
 
 
-class PolicyMakings(Protocol):
+class PolicySource(Protocol):
     """The parts from which this process, or another, makes a policy."""
 
     def policy(self) -> PredictorPolicy:
@@ -78,7 +78,7 @@ class Surrogate(Protocol):
     def prepare(self, n: int) -> None:
         """Begin or continue the work for a policy for the first `n` candidates; called at each step of the loop."""
 
-    def makings(self, n: int) -> PolicyMakings | None:
+    def policy_source(self, n: int) -> PolicySource | None:
         """Return what makes a policy for the first `n` candidates; None while their features are not ready."""
 
     def close(self) -> None:
@@ -143,10 +143,10 @@ class MapSurrogate:
         elif n_missing <= n / 2:  # UMAP takes seconds to load, which the other half of the spectra hides
             self._embedder.warm_up()
 
-    def makings(self, n: int) -> Makings | None:
+    def policy_source(self, n: int) -> PolicyData | None:
         """See `Surrogate`."""
         embedding = self._embeddings.get(n)
-        return None if embedding is None else Makings(settings_of(self._config), self._config.seed, embedding)
+        return None if embedding is None else PolicyData(settings_of(self._config), self._config.seed, embedding)
 
     def close(self) -> None:
         """End the embedder's process."""
@@ -181,7 +181,7 @@ class MetricSurrogate:
 
     Args:
         n_for_median: the number of first candidates whose median distances are the units; by default all.
-        values: see `Makings`.
+        values: see `PolicyData`.
     """
 
     def __init__(self, context: RunContext, n_for_median: int | None = None, values: tuple[float, ...] = ()) -> None:
@@ -192,12 +192,12 @@ class MetricSurrogate:
         """Compute the outputs of a few candidates, so that the first suggestion need not compute all of them."""
         self._features.advance(n)
 
-    def makings(self, n: int) -> PolicyMakings | None:
+    def policy_source(self, n: int) -> PolicySource | None:
         """See `Surrogate`."""
         if self._features.n_missing(n):
             return None
         features = self._config.features
-        return Makings(
+        return PolicyData(
             settings_of(self._config),
             self._config.seed,
             outputs=None if features == "spectrum" else self._features.outputs(n),
@@ -221,7 +221,7 @@ class GrowingSurrogate(MetricSurrogate):
         self._distances: list[FeatureDistances] = []
         self._example: bytes | None = None  # a spectrum that has all layers
 
-    def makings(self, n: int) -> PolicyMakings | None:
+    def policy_source(self, n: int) -> PolicySource | None:
         """See `Surrogate`."""
         if self._features.n_missing(n):
             return None

@@ -53,9 +53,8 @@ def build_benchmark(
         RunFailed: some trainings or spectra failed; `resume` retries these.
     """
     config = make_config({"task": name_of(task), **options, "space": space})
-    with shown_progress(progress) as shown:
-        every = (*callbacks, *shown)
-        return start_build(config, task, seeds=seeds, fisher=fisher, output=output, callbacks=every, worker=worker)
+    with shown_progress(progress, callbacks) as callbacks:
+        return start_build(config, task, seeds=seeds, fisher=fisher, output=output, callbacks=callbacks, worker=worker)
 
 
 def start_build(

@@ -75,7 +75,7 @@ def confirm(
         if changes.keys() & TUNED.keys():  # in place of what the search tuned
             values |= TUNED
         config = make_config({**values, **changes})
-        with shown_progress(progress) as shown, Command(config, (*callbacks, *shown), opened) as command:
+        with shown_progress(progress, callbacks) as callbacks, Command(config, callbacks, opened) as command:
             return _confirm(command, opened, run, config, top, task, worker)
 
 
@@ -106,7 +106,7 @@ def check_confirmable(run: Run) -> None:
             "retrain them in your own loop, with other seeds"
         )
     if "task_digest" not in run.config:
-        raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed")
+        raise BadUse(f"run '{run.name}' was not trained here, so its winners cannot be confirmed; search here")
     if run.kind == "confirm":
         raise BadUse(f"run '{run.name}' is a confirmation itself; confirm the run '{run.config['confirms']}'")
 
@@ -125,7 +125,7 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     best = {row.function_id: row for row in reversed(whole) if row.function_id not in baselines}
     found = sorted(best.values(), key=lambda row: row.rank)
     if not found:
-        raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score")
+        raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score; resume it")
     return found[:n]
 
 

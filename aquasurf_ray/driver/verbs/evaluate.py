@@ -39,8 +39,8 @@ def evaluate(
         RunFailed: some functions could not be trained; `resume` retries these.
     """
     config = make_config({"task": name_of(task), **options})
-    with shown_progress(progress) as shown:
-        return start_evaluation(config, functions, task, seeds=seeds, callbacks=(*callbacks, *shown), worker=worker)
+    with shown_progress(progress, callbacks) as callbacks:
+        return start_evaluation(config, functions, task, seeds=seeds, callbacks=callbacks, worker=worker)
 
 
 def start_evaluation(

@@ -46,10 +46,10 @@ def resume(
         BadUse: a change would make it another run, or the task has changed.
         StoreError: there is no such run, or another driver has it.
     """
-    with Store.open(store_url(store), create=False) as opened, shown_progress(progress) as shown:
+    with Store.open(store_url(store), create=False) as opened, shown_progress(progress, callbacks) as callbacks:
         run = opened.run(name)
         config = make_config({**stored_values(run), **changes, "store": store})
-        return resume_run(opened, run, config, changes, task=task, callbacks=(*callbacks, *shown), worker=worker)
+        return resume_run(opened, run, config, changes, task=task, callbacks=callbacks, worker=worker)
 
 
 def resume_run(

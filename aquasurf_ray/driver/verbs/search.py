@@ -54,8 +54,8 @@ def search(
         StoreError: the database cannot be used, or another driver has the run.
     """
     config = make_config({"task": name_of(task), **options})
-    with shown_progress(progress) as shown:
-        return start_search(config, task, callbacks=(*callbacks, *shown), worker=worker)
+    with shown_progress(progress, callbacks) as callbacks:
+        return start_search(config, task, callbacks=callbacks, worker=worker)
 
 
 def start_search(

@@ -15,7 +15,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN
 from aquasurf_ray.store import Run, RunActivity, Store, is_dead, this_process
 
-POLL_SECONDS = 0.5
+STATUS_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def request_stop(name: str, *, store: str | None = None, wait: bool = False) -> 
             raise BadUse(f"run '{name}' is a study: stop the processes of its loops, {', '.join(sorted(loops))}")
         if not opened.request_stop(run.id, this_process()):
             return _not_running(opened.run(name))
-        while wait and _silence(activity) is None:
-            time.sleep(POLL_SECONDS)
+        while wait and _overdue_heartbeat(activity) is None:
+            time.sleep(STATUS_POLL_SECONDS)
             activity = opened.activity(run.id)
             if activity.stop_request is None:  # a request belongs to a lease, which has been released
                 return _stopped(opened.run(name))
@@ -98,7 +98,7 @@ def finish(name: str, *, store: str | None = None) -> StopAnswer:
 
 
 def _asked(name: str, activity: RunActivity) -> StopAnswer:
-    silent, driver = _silence(activity), _driver(activity)
+    silent, driver = _overdue_heartbeat(activity), _driver(activity)
     if silent is None:
         return StopAnswer(name, "asked", f"run '{name}' stops within a minute: {driver} was asked to")
     silence = f"has given no sign of life for {silent:.0f} s"
@@ -120,7 +120,7 @@ def _not_running(run: Run) -> StopAnswer:
     return StopAnswer(run.name, "not-running", f"run '{run.name}' is not running, it is {status}")
 
 
-def _silence(activity: RunActivity) -> float | None:
+def _overdue_heartbeat(activity: RunActivity) -> float | None:
     """Return the seconds without a heartbeat, if they exceed the lease; None otherwise."""
     age, lease = activity.heartbeat_age, activity.lease_seconds
     return age if age is not None and lease is not None and age > lease else None

@@ -62,9 +62,8 @@ def transfer(
     options = {"modules": modules, "health_gate": "off"} | options
     config = make_config({"task": name_of(to), "store": store, **options})
     functions = [*best, *baselines]
-    with shown_progress(progress) as shown:
-        session = (*callbacks, *shown)
-        return start_evaluation(config, functions, to, seeds=seeds, source=source, callbacks=session, worker=worker)
+    with shown_progress(progress, callbacks) as callbacks:
+        return start_evaluation(config, functions, to, seeds=seeds, source=source, callbacks=callbacks, worker=worker)
 
 
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
@@ -74,5 +73,5 @@ def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     # Reversed, so that of several seeds of a function the best row is the last to be written, and stays.
     by_function = {row.function_id: row for row in reversed(rows) if not row.stopped_early}
     if not by_function:
-        raise BadUse(f"run '{run.name}' has no function to transfer: none besides the baselines has a score")
+        raise BadUse(f"run '{run.name}' has no function to transfer: none besides the baselines has a score; resume it")
     return sorted(by_function.values(), key=lambda row: row.rank)[:n]

@@ -84,7 +84,7 @@ def image_folder_splits(
 
 def _tree(folder: Path) -> ImageFolder:
     if not folder.is_dir():
-        raise TaskError(f"no folder {folder}")
+        raise TaskError(f"no folder {folder}; put the images there, a folder for each class")
     try:
         return ImageFolder(str(folder))
     except FileNotFoundError as error:

@@ -114,7 +114,7 @@ def activation_calls(
         returned = call_network(network, inputs)
         if backward:
             entered[0] = (BACKWARD, False)
-            _pass_back(network, returned)
+            _run_backward(network, returned)
     found = (
         replace(call, multiplies=call in functions.factors, repeated=(call.function, call.place) in repeats)
         for call in calls.values()
@@ -122,7 +122,7 @@ def activation_calls(
     return tuple(sorted(found))
 
 
-def _pass_back(network: nn.Module, returned: Any) -> None:
+def _run_backward(network: nn.Module, returned: Any) -> None:
     """Run the backward pass, without a trace in the gradients.
 
     The engine is called itself: `torch.autograd.grad` and `backward` are functions that suspend the mode which records

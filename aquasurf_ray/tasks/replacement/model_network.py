@@ -28,9 +28,9 @@ from aquasurf_ray.tasks.replacement.replace import (
     Replacement,
     activations_of,
     calls_beyond,
+    calls_to_replace,
     replace_found,
     replace_known,
-    stray_calls,
 )
 from aquasurf_ray.tasks.task import ActivationFactory
 
@@ -149,7 +149,7 @@ class ModelNetwork:
             report = replace_known(model, make, self.only, self.replacement.calls)
             model.to(tensors_of(inputs)[0].device)
             calls = calls_beyond(model, inputs, report, new)
-            stray = stray_calls(model, calls)
+            stray = calls_to_replace(model, calls)
             return [call for call in calls if call.is_gate or call in stray]
 
 

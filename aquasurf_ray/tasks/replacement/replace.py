@@ -1,4 +1,4 @@
-"""Replaces the activations of an existing network, in place, and reports which were replaced and which stay.
+"""Replace the activations of an existing network in place, and report which were replaced and which stay.
 
 Activations are in three places: modules (`nn.ReLU`, also inside timm's norm-and-activation layers), attributes that are
 functions (`nn.TransformerEncoderLayer.activation`), and calls in the middle of a block's own code. The first two are
@@ -26,7 +26,7 @@ from aquasurf_ray.tasks.replacement.replaced_calls import CallSite, call_sites, 
 from aquasurf_ray.tasks.task import ActivationFactory
 
 NAMED = 5
-"""Names in a message, before the rest is counted."""
+"""The number of names that a message lists before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def replace_activations(
 def replace_known(
     model: nn.Module, make: ActivationFactory, only: Only = None, calls: Sequence[CallSite] = ()
 ) -> Replacement:
-    """Replace the activations that are found without running the model, and `calls` that a run has found before.
+    """Replace the activations that are found without running the model, and the `calls` that an earlier pass found.
 
     Raises:
         TaskError: as `replace_activations`.
@@ -101,7 +101,7 @@ def replace_known(
 def replace_found(
     model: nn.Module, make: ActivationFactory, only: Only, inputs: Inputs, *, strict: bool = True
 ) -> Replacement:
-    """Replace all activations, those included that one pass finds in the model's own code.
+    """Replace all activations, including those that one pass finds in the model's own code.
 
     Args:
         strict: refuse a model with a call that cannot be replaced, unless `only` is given; else it is listed as kept.
@@ -193,7 +193,7 @@ def _with_remaining(
         TaskError: an activation remains, and none may.
     """
     calls = calls_beyond(model, inputs, report, new)
-    stray = stray_calls(model, calls)
+    stray = calls_to_replace(model, calls)
     if stray and not may_stay:
         named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
@@ -216,8 +216,8 @@ def calls_beyond(
     return [call for call in called if not any(_is_inside(call.module, name) for name in known)]
 
 
-def stray_calls(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:
-    """Return those of the calls that should have been replaced: neither gates nor in poolers and heads, which stay."""
+def calls_to_replace(model: nn.Module, calls: Sequence[ActivationCall]) -> list[ActivationCall]:
+    """Return the calls that should have been replaced: gates, and calls in poolers and heads, stay."""
     return [call for call in without_heads(model, calls) if not call.is_gate]
 
 

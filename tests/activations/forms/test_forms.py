@@ -436,7 +436,7 @@ def never_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("measured")
 
-    for name in ("_glance", "_measure", "_try_compiled"):
+    for name in ("_quick_seconds", "_measure", "_try_compiled"):
         monkeypatch.setattr(fast, name, fail)
 
 

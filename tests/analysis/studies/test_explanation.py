@@ -12,7 +12,7 @@ from aquasurf_ray.analysis.studies.explanation import explain, in_words, usage
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.function_explanation import explain_function
 from aquasurf_ray.training_metrics import TrainingMetrics
-from aquasurf_ray.workers.inspection import Inspection, Layer, Look, Site
+from aquasurf_ray.workers.inspection import Inspection, Layer, NetworkState, Site
 
 
 def shares(function: str, inputs: list[float], steepest: float = 1.0) -> dict[str, float]:
@@ -43,7 +43,7 @@ def inspection(function: str, gradients: tuple[float, float], spread: float = 1.
     draw = np.random.default_rng(1)
     inputs = draw.normal(0, 0.1, 400).astype(np.float32), draw.normal(0, spread, 400).astype(np.float32)
     looks = [
-        Look((Site("1", values, 1.0),), (Layer("0.weight", gradient),))
+        NetworkState((Site("1", values, 1.0),), (Layer("0.weight", gradient),))
         for values, gradient in zip(inputs, gradients, strict=True)
     ]
     return Inspection(function, *looks, TrainingMetrics(score=0.5))

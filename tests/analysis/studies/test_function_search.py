@@ -7,7 +7,7 @@ import pytest
 
 from aquasurf_ray.activations import sample
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.studies.function_search import SHAPES, KnownFunction, Wanted, find
+from aquasurf_ray.analysis.studies.function_search import SHAPES, FunctionFilter, KnownFunction, find
 
 KNOWN = (
     KnownFunction("relu(x)", 0.7, 1.0),
@@ -20,7 +20,7 @@ KNOWN = (
 
 
 def names(**wanted) -> list[str]:
-    return [found.function.name for found in find(KNOWN, Wanted(**wanted))]
+    return [found.function.name for found in find(KNOWN, FunctionFilter(**wanted))]
 
 
 def test_all_are_found_best_first_but_what_cannot_be_read():
@@ -43,7 +43,7 @@ def test_a_cost_that_is_not_known_is_not_small():
 
 
 def test_the_nearest_come_first():
-    found = find(KNOWN, Wanted(near="relu(x)"))
+    found = find(KNOWN, FunctionFilter(near="relu(x)"))
     assert [item.function.name for item in found][:2] == ["relu(x)", "swish(x)"]
     x = sample().astype(np.float64)
     expected = np.sqrt(np.mean((np.maximum(x, 0) - x / (1 + np.exp(-x))) ** 2))
@@ -53,9 +53,9 @@ def test_the_nearest_come_first():
 
 def test_what_is_not_known_is_said():
     with pytest.raises(AnalysisError, match="shape must be one of defined, bounded-below"):
-        Wanted(shapes=("round",))
+        FunctionFilter(shapes=("round",))
     with pytest.raises(AnalysisError, match="near: unknown operator 'foo'"):
-        find(KNOWN, Wanted(near="foo(x)"))
+        find(KNOWN, FunctionFilter(near="foo(x)"))
 
 
 def test_the_command_line_names_every_shape():

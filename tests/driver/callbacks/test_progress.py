@@ -11,6 +11,7 @@ import pytest
 from aquasurf_ray import driver
 from aquasurf_ray.driver.callbacks.live_status import Rate
 from aquasurf_ray.driver.callbacks.progress import Bars, Lines, Pace, sentence
+from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Note, RunProgress, RunView
 
 VIEW = RunView(
@@ -140,3 +141,29 @@ def test_verbs_show_progress_in_python_unless_they_are_told_not_to(monkeypatch, 
     assert capsys.readouterr().err == ""
     assert seen == ["a spectrum takes 2 s"] * 2
     assert [len(callbacks) for callbacks in given] == [2, 1]
+
+
+class Listener:
+    """A callback, to be created before it is given."""
+
+    def on_event(self, event):
+        raise AssertionError("nothing was begun")
+
+
+@pytest.mark.parametrize("verb", ["search", "evaluate"])
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (Listener(), r"callbacks must be a list, got <.*Listener.*; write callbacks=\[MyCallback\(\)\]"),
+        ("progress", "callbacks must be a list, got 'progress'"),
+        ([Listener], r"a callback must be an object with a method on_event\(event\), got .*; create one: Listener\(\)"),
+        ([print], "got <built-in function print>; put a function into a class, as docs/callbacks.md shows"),
+        ([SimpleNamespace(on_event=1)], "got namespace"),
+    ],
+    ids=["no list", "text", "class", "function", "no method"],
+)
+def test_what_is_no_list_of_callbacks_is_refused_before_anything_begins(verb, given, problem):
+    function = getattr(driver, verb)
+    arguments = ("digits",) if verb == "search" else (["relu(x)"], "digits")
+    with pytest.raises(BadUse, match=problem):
+        function(*arguments, callbacks=given)

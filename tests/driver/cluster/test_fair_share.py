@@ -55,7 +55,7 @@ class Counted:
     def grow(self):
         self.n += 1
 
-    def give_back(self, n):
+    def release_workers(self, n):
         self.n -= n
         return n
 
@@ -98,21 +98,21 @@ def test_workers_are_given_back_after_their_work_and_taken_again():
         assert (n_other_runs(pool.name), n_other_runs(None)) == (1, 2)
         busy, idle = pool.slots
         pool.submit(busy, TrainingJob("tanh(x)", "f", 0), None)
-        assert pool.give_back(1) == 1
+        assert pool.release_workers(1) == 1
         assert (idle.state, busy.state, busy.leaving) == ("left", "busy", False)
-        assert pool.give_back(1) == 0, "the last one stays"
+        assert pool.release_workers(1) == 0, "the last one stays"
         pool.grow()
         ready(pool, 1)
         assert [slot.number for slot in pool.live()] == [1, 2], "in the place that was left"
         pool.submit(pool.slots[1], TrainingJob("selu(x)", "g", 0), None)
-        assert pool.give_back(1) == 1
+        assert pool.release_workers(1) == 1
         assert (len(pool.live()), busy.leaving) == (2, True), "it has work"
         busy.actor.drain.remote()
         while not (outcomes := pool.poll(0.1)):
             pass
         assert outcomes[0].fault is None
         assert pool.idle() == [], "it gets no more"
-        pool.give_back(1)
+        pool.release_workers(1)
         assert [slot.number for slot in pool.live()] == [2]
     finally:
         pool.close()

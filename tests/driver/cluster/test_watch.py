@@ -22,14 +22,14 @@ def watch(now, **addresses):
 def look_for(watched, now, *, seconds):
     for _ in range(round(seconds / 2)):
         now[0] += 2.0
-        watched.look()
+        watched.poll()
 
 
 def test_one_that_falls_silent_is_named_after_the_patience(now):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         watched = watch(now, head=address)
-        watched.look()
+        watched.poll()
     look_for(watched, now, seconds=24.0)
     watched.check()
     look_for(watched, now, seconds=2.0)
@@ -42,11 +42,11 @@ def test_one_that_falls_silent_is_named_after_the_patience(now):
 def test_the_time_in_which_the_driver_was_suspended_does_not_count(now):
     with socket.create_server(("127.0.0.1", 0)) as server:
         watched = watch(now, head=f"127.0.0.1:{server.getsockname()[1]}")
-        watched.look()
+        watched.poll()
         now[0] += 1000.0
         watched.check()  # woken, and nothing was asked yet
     now[0] += 1000.0
-    watched.look()  # suspended again, and Ray was slow to answer
+    watched.poll()  # suspended again, and Ray was slow to answer
     watched.check()
 
 
@@ -54,10 +54,10 @@ def test_one_that_comes_back_in_time_was_never_missed(now):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         watched = watch(now, head=f"127.0.0.1:{port}")
-        watched.look()
+        watched.poll()
     look_for(watched, now, seconds=20.0)
     with socket.create_server(("127.0.0.1", port)):
-        watched.look()
+        watched.poll()
     look_for(watched, now, seconds=20.0)
     watched.check()
 

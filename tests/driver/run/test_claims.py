@@ -30,7 +30,7 @@ class Ready:
     pairs: Pairs
     asked: list[int] = field(default_factory=list)
 
-    def suggest_some(self, most):
+    def suggest_batch(self, most):
         self.asked.append(most)
         taken, self.candidates = self.candidates[:most], self.candidates[most:]
         return [Suggestion(candidate, 0.9, 1) for candidate in taken]

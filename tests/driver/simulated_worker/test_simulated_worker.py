@@ -16,8 +16,8 @@ from aquasurf_ray.activations import BASELINES, fingerprint
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark, write_benchmark
 from aquasurf_ray.driver import search
 from aquasurf_ray.driver.simulated_worker import (
+    AttemptRecords,
     Failures,
-    Marks,
     SimulatedFault,
     SimulatedWorker,
     Simulation,
@@ -136,13 +136,13 @@ def test_an_error_is_raised_and_the_next_attempt_resumes_after_the_last_epoch(be
         worker_of(benchmark_file, str(tmp_path), **failing).train(chosen)
     failed_in = simulation.training_fault(chosen, 1)[1]
     second = worker_of(benchmark_file, str(tmp_path), **failing)
-    assert Marks(str(tmp_path)).begin(chosen) == (2, failed_in - 1)
-    Marks(str(tmp_path)).keep(chosen, 1, failed_in - 1)
+    assert AttemptRecords(str(tmp_path)).begin(chosen) == (2, failed_in - 1)
+    AttemptRecords(str(tmp_path)).keep(chosen, 1, failed_in - 1)
     result = second.train(chosen)
     assert (result.status, len(result.epochs)) == ("done", 6)
     assert second.progress() == result.epochs[-1]
     second.forget(chosen)
-    assert Marks(str(tmp_path)).begin(chosen) == (1, 0)
+    assert AttemptRecords(str(tmp_path)).begin(chosen) == (1, 0)
 
 
 def test_a_crash_is_the_end_of_the_process(benchmark_file):
@@ -159,7 +159,7 @@ worker.spectra(["relu(x)"])
 
 
 def test_slow_starts_are_counted_over_all_workers_of_a_storage_folder(tmp_path):
-    assert [Marks(str(tmp_path)).next_start() for _ in range(3)] == [1, 2, 3]
+    assert [AttemptRecords(str(tmp_path)).next_start() for _ in range(3)] == [1, 2, 3]
     slow = [Simulation(slow_starts=0.25, slow_start_seconds=9.0).start_seconds(n) for n in range(1, 2001)]
     assert set(slow) == {0.0, 9.0}
     assert np.mean(slow) / 9.0 == pytest.approx(0.25, abs=0.04)

@@ -131,7 +131,7 @@ def test_a_trial_is_told_once(make):
     study = make()
     trial = study.ask()
     study.tell(trial, 0.5)
-    with pytest.raises(TrialEnded, match=r"^trial 0 of study 's' has ended already: it was told$"):
+    with pytest.raises(TrialEnded, match=r"^trial 0 of study 's' has ended already: it was told; ask for another$"):
         study.tell(trial, 0.5)
     with pytest.raises(TrialEnded, match="it was told"):
         trial.failed()

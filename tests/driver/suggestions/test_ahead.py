@@ -125,10 +125,10 @@ class Process:
     def __init__(self):
         self.synthetic_benchmark, self.suggest = 0, Calls(self._suggest)
 
-    def _suggest(self, makings, results, turns, pending):
+    def _suggest(self, policy_source, results, turns, pending):
         ((n, allowed),) = turns
-        if makings is not None:
-            self._policy, self.told = makings.policy(), []
+        if policy_source is not None:
+            self._policy, self.told = policy_source.policy(), []
             self.synthetic_benchmark += 1
         self.told += results
         return self._policy.suggest_batch(n, pending, allowed)
@@ -143,7 +143,7 @@ class GrowingSurrogate:
     def prepare(self, n):
         return None
 
-    def makings(self, n):
+    def policy_source(self, n):
         return SimpleNamespace(policy=lambda: RandomPolicy(n)) if n in self.ready else None
 
     def close(self):
@@ -166,7 +166,7 @@ def ahead(monkeypatch):
 
 def take(suggester, history, n, status="running"):
     """Has up to n suggestions trained."""
-    some = suggester.suggest_some(n)
+    some = suggester.suggest_batch(n)
     for suggestion in some:
         number, name = suggestion.candidate, f"f{suggestion.candidate}(x)"
         history.evaluations.put(EvaluationState(number, number, name, 0, "suggestion", status, 0.5))
@@ -181,10 +181,10 @@ def cycle(suggester):
 
 def test_ready_suggestions_are_as_many_as_idle_workers_and_of_the_plans_prefix(ahead):
     suggester, _, process, history = ahead
-    assert suggester.suggest_some(5) == []
+    assert suggester.suggest_batch(5) == []
     suggester.record_idle(30)
     suggester.prepare()
-    assert suggester.makes_some
+    assert suggester.is_computing
     suggester.prepare()
     assert [n for n, _ in process.suggest.asked[0][2]] == [8], "the next ones are of a larger prefix"
     assert len(take(suggester, history, 30)) == 8
@@ -231,8 +231,8 @@ def test_no_more_is_suggested_than_the_budget_has_left_and_results_are_passed_on
 
 def test_a_batch_has_the_suggestions_of_every_turn_and_none_twice():
     process = suggesting_ahead.SuggestionProcess.__ray_actor_class__()
-    makings, even = SimpleNamespace(policy=lambda: RandomPolicy(12)), np.arange(12) % 2 == 0
-    batch = process.suggest(makings, [], [(3, ~even), (4, even)], frozenset({0, 1}))
+    policy_source, even = SimpleNamespace(policy=lambda: RandomPolicy(12)), np.arange(12) % 2 == 0
+    batch = process.suggest(policy_source, [], [(3, ~even), (4, even)], frozenset({0, 1}))
     candidates = [suggestion.candidate for suggestion in batch]
     assert [candidate % 2 for candidate in candidates] == [1, 1, 1, 0, 0, 0, 0]
     assert len(set(candidates) - {0, 1}) == 7

@@ -20,7 +20,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import CandidatesGrown, Note
 from aquasurf_ray.driver.suggestions import growth
 from aquasurf_ray.driver.suggestions.growth import PERIOD
-from aquasurf_ray.driver.suggestions.surrogates import Makings
+from aquasurf_ray.driver.suggestions.surrogates import PolicyData
 from aquasurf_ray.store import Store, read_only_query
 
 
@@ -138,15 +138,15 @@ def test_several_workers_grow_too(here, workers):
 def test_both_ways_to_make_a_policy_suggest_the_same(here, monkeypatch):
     scripted(here, name="a")
     whole = record_of(here, "a")
-    monkeypatch.setattr("aquasurf_ray.driver.suggestions.surrogates.GrowingSurrogate.makings", _all_at_once)
+    monkeypatch.setattr("aquasurf_ray.driver.suggestions.surrogates.GrowingSurrogate.policy_source", _all_at_once)
     scripted(here, name="b")
     assert record_of(here, "b")[:3] == whole[:3]
 
 
 def _all_at_once(self, n):
-    makings = super(type(self), self).makings(n)
-    assert makings is None or isinstance(makings, Makings)
-    return makings
+    policy_source = super(type(self), self).policy_source(n)
+    assert policy_source is None or isinstance(policy_source, PolicyData)
+    return policy_source
 
 
 def test_what_people_propose_takes_part(here):
@@ -237,7 +237,7 @@ def test_a_command_that_is_not_there_costs_notes(here):
     [
         ({"surrogate": "aquasurf"}, "the open space needs metric, got aquasurf"),
         ({"proposals": "echo 'x"}, "proposals: no closing quotation"),
-        ({"proposals": " "}, "proposals: input should be a command"),
+        ({"proposals": " "}, "proposals must be a command"),
         (
             {"space": "three-node", "proposals": "echo"},
             "can only propose functions to space open, got space three-node",

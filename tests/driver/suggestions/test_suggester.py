@@ -52,7 +52,7 @@ class LineSurrogate:
     def prepare(self, n):
         return None
 
-    def makings(self, n):
+    def policy_source(self, n):
         return LineMakings(n, self.observed)
 
     def close(self):

@@ -133,7 +133,7 @@ def test_bad_use_is_reported_before_anything_is_trained(here):
         confirmed(here, top=0)
     with pytest.raises(BadUse, match="seeds: at least one is needed, got 0"):
         confirmed(here, seeds=0)
-    with pytest.raises(BadUse, match="confirm: input should be greater than or equal to 1, got 0"):
+    with pytest.raises(BadUse, match="confirm must be at least 1, got 0"):
         resume("one", store=here, confirm=0)
     with pytest.raises(BadUse, match="is not a search; confirm its best with: aquasurf confirm one-confirm"):
         resume(confirmation_name(here), store=here, confirm=3)

@@ -51,7 +51,7 @@ def test_an_evaluation_may_have_a_name_and_the_health_gate_is_part_of_its_identi
         ([], {}, "no functions given"),
         (["tanh("], {}, "expected an operator, a number or x at 6, got the end"),
         (["tanh(x)"], {"seeds": 0}, "seeds: at least one is needed, got 0"),
-        (["tanh(x)"], {"workers": 0}, "workers: input should be greater than or equal to 1, got 0"),
+        (["tanh(x)"], {"workers": 0}, "workers must be at least 1, got 0"),
         (["tanh(x)"], {"worker": object, "nonsense": 1}, "unknown key 'nonsense'"),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_resumed_run_may_repeat_its_own_settings_and_gets_the_new_conditions(h
     [
         ({"seed": 1}, "cannot change its seed; start another run"),
         ({"candidates": 5, "max_cost": 1.5}, "cannot change its candidates, max_cost; start another run"),
-        ({"evaluations": 0}, "evaluations: input should be greater than or equal to 1, got 0"),
+        ({"evaluations": 0}, "evaluations must be at least 1, got 0"),
         ({"evaluatoins": 4}, "unknown key 'evaluatoins'; did you mean 'evaluations'?"),
         ({"until": "val_rmse<=0.1"}, "until: "),
     ],

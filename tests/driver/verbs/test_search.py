@@ -36,7 +36,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def misbehaving():
-    """Operators whose names make the scripted worker misbehave."""
+    """Operators whose names make the scripted worker inject_fault."""
     for name in MISBEHAVING:
         register_unary(name, OFFSETS[name])
     yield

@@ -102,7 +102,7 @@ def test_a_task_object_is_searched_as_it_is_and_not_imported_by_workers(here, cl
         ("digits", {"until": "rmse<=0.1"}, "until: "),
         ("digits", {"surrogate": "aquasurf", "regressor": "linear"}, "knr, rfr, svr, got 'linear'"),
         ("digits", {"surrogate": "metric", "regressor": "linear"}, "gp, knr, rfr, svr, got 'linear'"),
-        ("digits", {"candidates": 0}, "candidates: input should be greater than or equal to 1, got 0"),
+        ("digits", {"candidates": 0}, "candidates must be at least 1, got 0"),
     ],
 )
 def test_bad_use_starts_nothing(here, cluster, tmp_path, task, options, problem):

@@ -21,7 +21,7 @@ ME = f"the driver {platform.node()} pid {os.getpid()}"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(stop, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(stop, "STATUS_POLL_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_run_with_the_zoo_as_baselines_is_compared_with_the_zoo(here, cluster)
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({}, "run 'one' has no function to transfer: none besides the baselines has a score"),
+        ({}, "run 'one' has no function to transfer: none besides the baselines has a score; resume it"),
         ({"top": 0}, "top: at least one function is needed, got 0"),
     ],
 )

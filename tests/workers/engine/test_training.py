@@ -25,7 +25,7 @@ from aquasurf_ray.workers.engine.memory import PeakMemory
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.engine.validation import evaluate
 from aquasurf_ray.workers.network import spectrum_batch, untrained_network
-from aquasurf_ray.workers.training import is_functions_fault, train
+from aquasurf_ray.workers.training import is_function_fault, train
 
 CPU = torch.device("cpu")
 
@@ -337,7 +337,7 @@ def test_custom_operators_that_misbehave_end_as_diverged(brief, splits, own_oper
 def test_trouble_of_memory_or_device_is_the_machines_fault(brief, splits, own_operators, name, error):
     with pytest.raises(error) as raised:
         train(brief, Activation(f"{name}(x)"), splits=splits)
-    assert not is_functions_fault(raised.value)
+    assert not is_function_fault(raised.value)
 
 
 def evaluated(network, examples):
@@ -373,7 +373,7 @@ def test_errors_outside_the_function_are_not_the_functions_fault(brief, splits):
     broken = replace(brief, network=lambda activation: nn.Sequential(nn.Flatten(), nn.Linear(3, 10), activation()))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as raised:
         train(broken, Activation("relu(x)"), splits=splits)
-    assert not is_functions_fault(raised.value)
+    assert not is_function_fault(raised.value)
 
 
 def test_evaluation_equals_the_plain_formula(digits, splits):

@@ -35,7 +35,7 @@ def confirmed(findings: Findings) -> Chart | None:
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
         f"{best.function} with {findings.value(found[best].mean):.4f}, down from {findings.value(best.score):.4f} at "
-        f"selection.{_fickle(findings)}"
+        f"selection.{_diverged_text(findings)}"
     )
     rows = [_Row(row.function, row.baseline, row.score, mean) for row, mean in found.items()]
     return _chart(findings, rows, findings.metric_name, words)
@@ -83,7 +83,7 @@ def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:
     return findings.task.metric.interval(mean.mean, mean.low, mean.high)
 
 
-def _fickle(findings: Findings) -> str:
+def _diverged_text(findings: Findings) -> str:
     """Return the part of the caption that counts the functions without a mean, which the picture leaves out."""
     means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed) for row in findings.winners]
     n = sum(mean.n_diverged > 0 for mean in means)

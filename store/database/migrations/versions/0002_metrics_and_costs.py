@@ -71,7 +71,7 @@ VIEWS = {
 
 def upgrade() -> None:
     _add_columns()
-    _complete_what_is_there()
+    _fill_existing_rows()
     _create_costs()
     for name, query in VIEWS.items():
         _replace_view(name, query)
@@ -88,7 +88,7 @@ def _add_columns() -> None:
     op.add_column("epochs", sa.Column("val_score", FLOAT, nullable=True))
 
 
-def _complete_what_is_there() -> None:
+def _fill_existing_rows() -> None:
     op.execute("UPDATE epochs SET train_score = train_accuracy, val_score = val_accuracy")
     op.execute(
         "UPDATE evaluations SET train_score = train_accuracy, test_score = test_accuracy,"
