@@ -131,7 +131,7 @@ def test_what_a_task_is_not_judged_by_is_refused(here, tmp_path):
     ],
 )
 def test_ends_that_make_no_sense_are_refused(option, value):
-    with pytest.raises(BadUse, match=f"{option.replace('_', '-')}: input should be .*, got {re.escape(repr(value))}"):
+    with pytest.raises(BadUse, match=f"{option.replace('_', '-')} must be .*, got {re.escape(repr(value))}"):
         make_config({"task": "digits", option: value})
 
 
