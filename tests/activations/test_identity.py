@@ -152,6 +152,7 @@ def test_the_surroundings_have_no_say() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_another_processor_finds_the_same_fingerprints() -> None:
     """PyTorch's plain scalar code stands in for another machine: its last bits are different."""
     script = (

@@ -38,6 +38,7 @@ def printed(capsys):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_the_readmes_own_network_is_searched(folder, printed):
     task, use = blocks("README.md", "python")

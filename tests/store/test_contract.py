@@ -155,7 +155,12 @@ class TestEvaluations:
         world.store.claim(lease, world.functions[0], 0, "suggestion", REASON)
         data = world.store.events(lease.run_id)[-1].data
         assert data["suggestion"]["predicted_score"] == 0.8
-        assert data["suggestion"]["neighbors"][1] == {"function_id": 2, "distance": 0.5, "score": None}
+        assert data["suggestion"]["neighbors"][1] == {
+            "function_id": 2,
+            "distance": 0.5,
+            "score": None,
+            "recipe_change": "",
+        }
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1 + 0.2, 5e-324, 1.7976931348623157e308, None])
     def test_losses_come_back_as_they_were(self, world, value):

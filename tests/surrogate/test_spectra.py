@@ -92,6 +92,7 @@ def test_feature_distance_approximates_the_sum_of_scipys_wasserstein_distances(n
         assert row_distance(compress(a), compress(b), weighting) == pytest.approx(exact, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["inverse", "uniform", "size"])
 def test_manhattan_distance_of_matrix_rows_is_the_weighted_distance_of_the_quantiles(weighting):
     features = [compress(s) for s in real_spectra("all-cnn-c")]

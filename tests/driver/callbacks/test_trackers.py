@@ -132,7 +132,7 @@ def test_a_tracker_that_hangs_keeps_nobody(monkeypatch):
 
 def test_targets_are_checked_before_anything_starts(monkeypatch):
     for wrong in ("wandb:here", "tensorboard", "mlflow:"):
-        with pytest.raises(BadUse, match="log-to: tensorboard:FOLDER or mlflow:URI expected"):
+        with pytest.raises(BadUse, match="log-to must be tensorboard:FOLDER or mlflow:URI, got"):
             make_config({"task": "digits", "log_to": [wrong]})
     monkeypatch.setitem(tracker_targets.MODULES, "mlflow", "no_such_package")
     with pytest.raises(BadUse, match="pip install mlflow-skinny"):

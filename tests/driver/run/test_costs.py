@@ -57,6 +57,7 @@ def hasty(tmp_path_factory):
     return result, recorder, url
 
 
+@pytest.mark.slow
 def test_every_trained_function_has_its_cost_measured_once(hasty):
     _, _, url = hasty
     _, costs = candidates_and_costs(url, "hasty")

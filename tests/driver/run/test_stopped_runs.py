@@ -63,6 +63,7 @@ def stop(here):
         assert store.request_stop(store.run("one").id, this_process())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "said"), [(sigterm, "stopped by SIGTERM"), (stop, f"stopped by 'aquasurf stop' from {platform.node()}")]
 )
@@ -83,6 +84,7 @@ def test_a_stopped_run_is_drained_and_interrupted_work_continues_at_resume(here,
     assert resume("one", store=here, worker=ScriptedWorker, workers=2).evaluations == 12
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_a_run_in_good_order_and_restarts_in_each_session(here):
     for _ in range(2):
         result = scripted(here, WaitingWorker, workers=1, time_budget="1s")

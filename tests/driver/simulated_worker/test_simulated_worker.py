@@ -165,6 +165,7 @@ def test_slow_starts_are_counted_over_all_workers_of_a_storage_folder(tmp_path):
     assert np.mean(slow) / 9.0 == pytest.approx(0.25, abs=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_search_of_simulated_workers_meets_its_budget_through_faults(benchmark_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -247,7 +247,7 @@ def test_wrong_options_are_named(url):
         ({"features": 3}, "features and examples go together"),
         ({"space": "open"}, "grows in a single driver"),
         ({"surrogate": "aquasurf"}, "a Study needs metric, got 'aquasurf'"),
-        ({"candidates": 0}, "candidates: "),
+        ({"candidates": 0}, "candidates must be at least 1, got 0"),
         ({"features": "digits", "task": "digits"}, "the spectra are of that task"),
     ):
         with pytest.raises(BadUse, match=text):

@@ -114,6 +114,7 @@ def test_one_worker_and_one_seed_give_one_sequence_also_in_pieces(here, tmp_path
     assert record_of(third, "a")[1] != whole[1]
 
 
+@pytest.mark.slow
 def test_a_generation_that_was_stored_before_its_suggestion_is_used_as_it_is(here, monkeypatch):
     """As after a kill right behind the commit."""
     scripted(here, name="a", evaluations=4)
@@ -135,6 +136,7 @@ def test_several_workers_grow_too(here, workers):
     assert len(names) == 98 + len(origins)
 
 
+@pytest.mark.slow
 def test_both_ways_to_make_a_policy_suggest_the_same(here, monkeypatch):
     scripted(here, name="a")
     whole = record_of(here, "a")
@@ -170,6 +172,7 @@ def test_a_search_that_has_used_up_its_candidates_makes_more(here):
     assert (result.evaluations, result.exhausted) == (20, False)
 
 
+@pytest.mark.slow
 def test_two_runs_share_what_was_trained(here):
     scripted(here, name="a")
     again = scripted(here, name="b")

@@ -50,6 +50,7 @@ def reasons(here, name):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_embedder")
 def test_a_search_in_the_metric_space_is_the_same_whether_interrupted_or_not(here, tmp_path):
     result = scripted(here, name="long", surrogate="metric")

@@ -83,12 +83,14 @@ def test_a_search_meets_its_budget_exactly_and_leaves_nothing_open(here):
     assert result.best == (best.function, scripted_worker.score_of(best.function))
 
 
+@pytest.mark.slow
 def test_a_run_may_have_a_name_in_any_letters(here):
     name = 'it\'s "déjà" 再び'
     assert scripted(here, name=name, evaluations=1, features="outputs").evaluations == 9
     assert resume(name, store=here, worker=ScriptedWorker, evaluations=2).evaluations == 10
 
 
+@pytest.mark.slow
 def test_every_suggestion_keeps_its_reason(here):
     scripted(here, name="one", surrogate="aquasurf")
     reasons = [w.suggestion for w in requests(here, "one") if w.origin == "suggestion"]
@@ -97,6 +99,7 @@ def test_every_suggestion_keeps_its_reason(here):
         assert all(store.embedding(reason.embedding_version) is not None for reason in reasons)
 
 
+@pytest.mark.slow
 def test_one_worker_and_one_seed_give_one_sequence(here, tmp_path):
     scripted(here, name="one", workers=1)
     other = f"sqlite:///{tmp_path}/other.db"
@@ -106,6 +109,7 @@ def test_one_worker_and_one_seed_give_one_sequence(here, tmp_path):
     assert functions(other, "two") != functions(other, "three")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone_and_a_larger_budget_is_met(here):
     scripted(here, name="one")
     assert resume("one", store=here, worker=ScriptedWorker).evaluations == 20
@@ -116,6 +120,7 @@ def test_a_finished_run_is_left_alone_and_a_larger_budget_is_met(here):
         resume("one", store=here, evaluations=5)
 
 
+@pytest.mark.slow
 def test_a_budget_can_be_lowered_to_what_is_done_and_drops_the_suggestions_that_are_open(here):
     scripted(here, name="one", workers=1, evaluations=4)
     with opened(here) as store:
@@ -137,6 +142,7 @@ def test_a_budget_can_be_lowered_to_what_is_done_and_drops_the_suggestions_that_
         assert store.run("one").status == "finished"
 
 
+@pytest.mark.slow
 def test_an_extended_run_suggests_what_a_longer_one_would_have(here, tmp_path):
     scripted(here, name="one", workers=1)
     resume("one", store=here, worker=ScriptedWorker, workers=1, evaluations=20)

@@ -108,6 +108,7 @@ def candidates(name="one"):
         return [function.name for function in store.candidates(store.run(name).id)]
 
 
+@pytest.mark.slow
 def test_the_best_pair_is_found_and_functions_that_diverged_are_tried_at_another_rate(here):
     result = searched(evaluations=50)
     found = trained()
@@ -126,6 +127,7 @@ def test_the_best_pair_is_found_and_functions_that_diverged_are_tried_at_another
     assert max(score for f, c, score in found if c and score) > max(score for score in first.values() if score)
 
 
+@pytest.mark.slow
 def test_the_sequence_is_that_of_the_seed_however_often_the_run_is_resumed(here, tmp_path, monkeypatch):
     searched()
     whole = trained()
