@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help setup search test test-faults reliability test-deploy lint audit evidence
 
 help:
-	@echo "make search        set up, run a search on the digits task (CPU, SQLite) and print its result"
+	@echo "make search        set up, search on MNIST-1D (CPU, SQLite), and say whether a function beats the baselines"
 	@echo "make test          set up and run the tests, except for the slow ones"
 	@echo "make test-faults   the slow tests, and whole searches under faults of every kind"
 	@echo "make reliability   put the counts of the last make test-faults into docs/reliability.md"
@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 search: $(STAMP)
-	$(BIN)/aquasurf search digits --name digits --space three-node --candidates 200 --evaluations 40 \
-		--workers 2 --cpus-per-worker 0.5
+	$(BIN)/aquasurf search mnist1d --name mnist1d --candidates 100 --evaluations 12 --workers 2 --cpus-per-worker 0.5
+	$(BIN)/aquasurf confirm mnist1d --top 2 --learning-rates 0.5,1,2 --rate-seeds 1 --judged-baselines 2
 
 # One thread a process: two processes with two threads each get in each other's way on two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2

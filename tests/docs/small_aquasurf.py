@@ -12,7 +12,7 @@ from aquasurf_ray.cli.main import main
 
 SPACE = 'name: few\nnames: ["erf(x)", "mul(x,erf(x))", "cosh(x)", "gelu(x)"]\n'
 ALWAYS = {
-    "search": {"--candidates": "6", "--evaluations": "3", "--workers": "1"},
+    "search": {"--candidates": "6", "--evaluations": "3", "--workers": "1", "--seeds": "2", "--rate-seeds": "1"},
     "evaluate": {"--workers": "1"},
     "confirm": {"--top": "1", "--seeds": "2", "--rate-seeds": "1", "--workers": "1"},
     "transfer": {"--top": "1", "--seeds": "2", "--workers": "1"},
@@ -25,7 +25,7 @@ IF_GIVEN = {"--evaluations": "4", "--confirm": "1", "--seeds": "2", "--top": "1"
 def small(words: list[str]) -> list[str]:
     """
     >>> small(["search", "digits", "--candidates", "200"])[4:]
-    ['--candidates', '6', '--evaluations', '3', '--workers', '1']
+    ['--candidates', '6', '--evaluations', '3', '--workers', '1', '--seeds', '2', '--rate-seeds', '1']
     >>> small(["resume", "digits", "--evaluations", "80"])
     ['resume', 'digits', '--evaluations', '80', '--evaluations', '4']
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.cluster.pool import WorkerPool
 from aquasurf_ray.driver.config import SearchConfig, store_url
+from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task
@@ -71,3 +72,20 @@ class RunResult:
         """
         with Store.open(store_url(self.store), create=False) as store:
             return store.evaluations(run=self.name)
+
+    def verdict(self) -> str:
+        """Return the sentence that says whether a confirmed function beats the reference.
+
+        Raises:
+            BadUse: nothing was confirmed.
+            StoreError: the store is gone.
+        """
+        # Late, since reading a confirmation loads PyTorch, and every run has a result.
+        from aquasurf_ray.analysis.studies.confirmed_run import read_confirmation
+        from aquasurf_ray.analysis.studies.verdict import verdict
+
+        confirmation = self.name if self.kind == "confirm" else self.confirmation
+        if confirmation is None:
+            raise BadUse(f"run '{self.name}' has no verdict: nothing was confirmed; use confirm('{self.name}')")
+        with Store.open(store_url(self.store), create=False) as store:
+            return verdict(read_confirmation(store, confirmation)).sentence

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +81,17 @@ def test_a_search_confirms_its_best_and_says_what_chance_gave_them(here, searche
     assert found.seed_effect == pytest.approx(np.median(lost))
     least = min(p_values, key=p_values.get)
     assert by_name(found)[least].against_reference.p_holm == pytest.approx(min(1, 2 * p_values[least]))
+
+
+def test_a_search_and_its_confirmation_have_the_same_verdict_and_a_run_without_one_says_so(here, searched):
+    best = max(sorted(NAMES, key=score_of)[-2:], key=mean_of)
+    gain = 100 * (mean_of(best) - mean_of("relu(x)"))
+    found = searched[1].verdict()
+    assert re.search(rf"{re.escape(best)},? (beats relu by|has) [+]?{gain:.1f} points", found), found
+    assert found.endswith("at the task's own rate, 3 seeds")
+    assert confirmed(here, top=2, seeds=3).verdict() == found
+    with pytest.raises(BadUse, match="run 'one' has no verdict: nothing was confirmed; use confirm"):
+        replace(searched[1], confirmation=None).verdict()
 
 
 def mean_of(name):
