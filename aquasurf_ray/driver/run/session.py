@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from types import TracebackType
 
 from aquasurf_ray.analysis.studies.confirmed_run import judged_ids
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
@@ -120,7 +119,7 @@ def _execute(session: _Session, spec: RunSpec) -> RunResult:
         with (
             Trackers(spec.config.log_to, spec.run.name, events) as trackers,
             events.subscribed(trackers),
-            _Pool(session) as pool,
+            closing(_Pool(session)) as pool,
         ):
             for number, (title, part) in enumerate(_parts(store, spec)):
                 history = _read_history(store, part)
@@ -209,22 +208,22 @@ class _Pool:
     seconds, for each the imports and the data."""
 
     def __init__(self, session: _Session) -> None:
-        self._session, self._stack = session, ExitStack()
+        self._session = session
+        self._pool: WorkerPool | None = None
         self._settings: WorkerSettings | None = None
 
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
     def of(self, spec: RunSpec) -> WorkerPool:
         """Return the workers for a part of the run."""
         workers, settings = self._session.workers, _worker_settings(spec, self._session.workers)
-        if settings != self._settings:
-            self._stack.close()  # first, because the cluster may have no room for both
+        if self._pool is None or settings != self._settings:
+            self.close()  # first, because the cluster may have no room for both
+            self._settings = settings
             self._pool = spec.make_pool(
                 settings,
                 workers.n,
@@ -232,8 +231,6 @@ class _Pool:
                 _worker_class(spec, workers),
                 self._session.events,
             )
-            self._stack.callback(self._pool.close)
-            self._settings = settings
         return self._pool
 
 

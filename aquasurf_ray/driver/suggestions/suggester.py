@@ -64,8 +64,10 @@ class Suggester:
 
     def used_up(self) -> bool:
         """Return whether nothing is left to suggest, now or later."""
+        if self.can_grow:
+            return False
         now, later = self.pairs.open_(len(self._history.candidates))
-        return not (self.can_grow or now.any() or later.any())
+        return not (now.any() or later.any())
 
     def prepare(self) -> None:
         """Let the surrogate begin the work that the next suggestion needs, if its inputs are there."""

@@ -57,11 +57,15 @@ def recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
     tuned = config.tuned()
     if tuned is None:
         return (UNCHANGED,)
-    name = "learning-rates" if config.learning_rates else "tune"
     try:
         return changes_of(*tuned, task.recipe)
     except (TaskError, ValueError) as error:
-        raise BadUse(f"{name}: {error}") from None
+        raise BadUse(f"{tuning_setting(config)}: {error}") from None
+
+
+def tuning_setting(config: SearchConfig) -> str:
+    """Return the name of the setting that says what is tuned."""
+    return "learning-rates" if config.learning_rates else "tune"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.stored_config import stored_values
-from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of, recipe_changes
+from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of, recipe_changes, tuning_setting
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
@@ -99,7 +99,7 @@ def _recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
     """Return the changes of the recipe that the search tries. The first is none, with which every function begins."""
     changes = tuple(dict.fromkeys((UNCHANGED, *recipe_changes(config, task))))
     if len(changes) > 1 and config.surrogate != "metric":
-        name = "learning-rates" if config.learning_rates else "tune"
+        name = tuning_setting(config)
         raise BadUse(
             f"{name}: a search needs surrogate metric for it, got '{config.surrogate}', whose map has no place for a "
             f"rate; without it, search, and then: aquasurf confirm NAME --{name} ..."
