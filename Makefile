@@ -41,11 +41,10 @@ test: $(STAMP)
 		-m "not slow and not faults and not deploy and not docs"
 
 FAULTS := build/faults.jsonl
-FAULT_TESTS :=
 
 test-faults: $(STAMP)
 	@rm -f $(FAULTS)
-	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "slow or faults or reliability" $(FAULT_TESTS); code=$$?; \
+	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "slow or faults or reliability"; code=$$?; \
 		$(BIN)/python tests/fixtures/reliability.py $(FAULTS) --print; exit $$code
 
 reliability: $(STAMP)

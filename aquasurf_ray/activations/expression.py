@@ -19,10 +19,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.grammar import MAX_DEPTH, MAX_LENGTH, Learned, checked_label, parse_tree, spelled
@@ -38,6 +35,9 @@ from aquasurf_ray.activations.registry import (
     shortened,
     suggestion,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NO_OPERATOR = re.compile(rf"\b({'|'.join(LEARNED)})\(")
 
@@ -109,6 +109,8 @@ class Expression:
         """Become a number where a built-in operator is applied to numbers only."""
         numbers = [argument.value for argument in self.arguments]
         if entry.built_in and None not in numbers:
+            import torch
+
             result = entry.function(*(torch.tensor(number, dtype=torch.float64) for number in numbers)).item()
             if not math.isfinite(result):
                 called = f"{entry.name}({','.join(argument.text for argument in self.arguments)})"
@@ -318,6 +320,8 @@ def program_of(expression: Expression) -> Program:
     writer = _Writer(expression.parameters)
     value = writer.register(expression)
     if not reads_x(expression):
+        import torch
+
         value = writer.step(torch.add, writer.step(operator_named("zero").function, 0), value)
     last_use = {register: step for step, (_, arguments) in enumerate(writer.steps) for register in arguments}
     return tuple(
@@ -381,6 +385,8 @@ class _Writer:
         return self._expanded(register) if full else register
 
     def _expanded(self, register: int) -> int:
+        import torch
+
         return self.step(torch.Tensor.expand_as, register, 0)
 
 

@@ -20,13 +20,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum, IntEnum
-from typing import Literal
-
-from torch import Tensor
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from aquasurf_ray.activations.errors import OperatorError
 
-Elementwise = Callable[..., Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Elementwise: TypeAlias = "Callable[..., Tensor]"
 Kind = Literal["unary", "binary", "nary"]
 
 VARIABLE = "x"
@@ -60,12 +63,12 @@ class Symmetry(Enum):
 class Operator:
     """One line of the table.
 
-    `function` takes as many tensors as the operator has arguments, all of one shape, and returns one of that shape.
+    `definition` is the function, or the name of a built-in one, which is looked up when it is first evaluated.
     """
 
     name: str
     kind: Kind
-    function: Elementwise
+    definition: Elementwise | str
     latex: str
     words: str
     level: Level = Level.ATOM
@@ -73,6 +76,16 @@ class Operator:
     joiner: str = ", "
     symmetry: Symmetry = Symmetry.NONE
     built_in: bool = False
+
+    @cached_property
+    def function(self) -> Elementwise:
+        """The function of as many tensors as the operator has arguments, all of one shape, to one of that shape."""
+        if not isinstance(self.definition, str):
+            return self.definition
+        from aquasurf_ray.activations import operator_functions
+
+        found: Elementwise = attrgetter(self.definition)(operator_functions)
+        return operator_functions.folded(found) if self.kind == "nary" else found
 
     def accepts(self, n_arguments: int) -> bool:
         """Return whether the operator takes this number of arguments."""

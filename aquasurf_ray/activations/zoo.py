@@ -7,11 +7,12 @@ from functools import cache
 from typing import get_args
 
 from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.identity import fingerprint
 from aquasurf_ray.activations.named_functions import ZOO, NamedFunction, named_function
-from aquasurf_ray.baselines import BASELINES, BaselineSet
+from aquasurf_ray.baselines import BASELINES, REFERENCE, BaselineSet
 
 __all__ = [
+    "BASELINES",
+    "REFERENCE",
     "ZOO",
     "BaselineSet",
     "NamedFunction",
@@ -45,7 +46,7 @@ def zoo_functions() -> tuple[tuple[str, Expression], ...]:
     """
     first: dict[str, tuple[str, Expression]] = {}
     for name, expression in zoo_expressions().items():
-        first.setdefault(fingerprint(expression), (name, expression))
+        first.setdefault(_fingerprint(expression), (name, expression))
     return tuple(first.values())
 
 
@@ -69,8 +70,8 @@ def baseline_names(which: BaselineSet = "paper") -> tuple[str, ...]:
         raise ValueError(f"baselines must be {' or '.join(get_args(BaselineSet))}, got {which!r}")
     if which == "paper":
         return BASELINES
-    known = set(map(fingerprint, BASELINES))
-    others = (expression for _, expression in zoo_functions() if fingerprint(expression) not in known)
+    known = set(map(_fingerprint, BASELINES))
+    others = (expression for _, expression in zoo_functions() if _fingerprint(expression) not in known)
     return (*BASELINES, *map(str, others))
 
 
@@ -80,9 +81,15 @@ def name_of(expression: Expression | str) -> str | None:
     >>> name_of("mul(sigmoid(mul(x,1.702)),x)")
     'quick_gelu'
     """
-    return _names().get(fingerprint(expression))
+    return _names().get(_fingerprint(expression))
 
 
 @cache
 def _names() -> dict[str, str]:
-    return {fingerprint(expression): name for name, expression in zoo_functions()}
+    return {_fingerprint(expression): name for name, expression in zoo_functions()}
+
+
+def _fingerprint(expression: Expression | str) -> str:
+    from aquasurf_ray.activations.identity import fingerprint  # loads PyTorch, which the paper's baselines do not need
+
+    return fingerprint(expression)

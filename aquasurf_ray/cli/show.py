@@ -56,13 +56,15 @@ def show(
 
 
 def _find(store: stored.Store, text: str) -> FoundFunction:
-    """Look a function up by name, alias or fingerprint, then by the fingerprint of the parsed text."""
-    from aquasurf_ray.activations import fingerprint
-
+    """Look a function up by name, alias or fingerprint, then the parsed text by its spelling and its fingerprint."""
     # Names in the store are spelled without spaces.
     known = _history(store, "".join(text.split()))
     expression, problem = _read(known.function.name if known else text, _modules(store, known))
     if known is None and expression is not None:
+        known = _history(store, str(expression))
+    if known is None and expression is not None:
+        from aquasurf_ray.activations import fingerprint  # loads PyTorch
+
         known = _history(store, fingerprint(expression))
     return FoundFunction(known, expression, problem)
 

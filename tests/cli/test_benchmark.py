@@ -24,6 +24,7 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_file, tmp_path):
     picture = tmp_path / "curves.svg"
     options = ["--policy", "evolution", "--runs", "3", "--evaluations", "8", "--simulated-workers", "2", "--json"]

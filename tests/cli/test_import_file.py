@@ -288,6 +288,7 @@ def kept(tmp_path_factory):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(made=FILES)
+@pytest.mark.slow
 def test_import_and_export_lose_nothing(kept, made):
     folder, store = kept
     exports = []

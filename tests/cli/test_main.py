@@ -412,9 +412,11 @@ def test_help_loads_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["status", "synthetic"]])
-def test_status_loads_no_more_than_it_needs(synthetic_run_url, arguments):
-    heavy = (HEAVY - {"sqlalchemy"}) | {"scipy", "sqlalchemy.orm", "alembic"}
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", "synthetic"], ["top", "synthetic"], ["show", "relu"], ["show", "relu(x)"]]
+)
+def test_a_look_at_results_loads_no_more_than_it_needs(synthetic_run_url, arguments):
+    heavy = (HEAVY - {"sqlalchemy"}) | {"scipy.stats", "sqlalchemy.orm", "alembic"}
     program = (
         "import sys\nfrom aquasurf_ray.cli.main import main\n"
         f"code = main({[*arguments, '--store', synthetic_run_url]})\n"

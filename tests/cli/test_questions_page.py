@@ -41,6 +41,7 @@ def test_the_answer_is_the_one_that_is_printed(folder, capsys, number):
     assert capsys.readouterr().out == answer
 
 
+@pytest.mark.slow
 def test_status_of_a_benchmark_is_a_page_and_no_book(folder, capsys):
     assert main(["status", "act-bench-digits"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -50,6 +50,7 @@ assert replace_activations(nn.Sequential(nn.ReLU()), nn.Tanh).replaced == ("0",)
 
 
 @pytest.mark.parametrize("module", ["activations", "workers.actor", "driver.verbs.search"])
+@pytest.mark.slow
 def test_the_compiler_is_not_loaded_before_something_is_compiled(module: str) -> None:
     """It takes longer to import than the rest of PyTorch, in each worker and in each command."""
     loaded = modules_after(f"import aquasurf_ray.{module}")

@@ -400,6 +400,7 @@ class TestProposals:
         with pytest.raises(RecordNotFound, match="4711"):
             world.store.propose(world.run().id, [4711], 0)
 
+    @pytest.mark.slow
     def test_many_proposals_in_one_call(self, world):
         rows = [FunctionRow(f"many{i}", f"many{i}(x)", 1) for i in range(1200)]
         run = world.run()

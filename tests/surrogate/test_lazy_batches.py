@@ -43,6 +43,7 @@ def plain_choices(space, process, known, targets, pending, turn, n):
 
 @pytest.mark.parametrize("n_results", [3, 100, 300])
 @pytest.mark.parametrize("n_pending", [0, 40])
+@pytest.mark.slow
 def test_the_choices_are_those_of_the_plain_way(space, n_results, n_pending):
     rng = np.random.default_rng(n_results + n_pending)
     drawn = rng.permutation(N)

@@ -272,6 +272,7 @@ class Landscape:
 
 
 @pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.slow
 def test_reaches_the_top_percent_in_half_of_random_searchs_evaluations(batch: int) -> None:
     """Medians over 24 paired landscapes, one worker and eight."""
     ours, random = [], []

@@ -224,6 +224,7 @@ def test_values_beyond_the_cdfs_range_count_at_its_ends():
 
 
 @pytest.mark.parametrize("network", ["all-cnn-c", pytest.param("resnet56", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_cdf_from_the_feature_agrees_with_the_cdf_from_the_spectrum(network):
     for spectrum in real_spectra(network)[:6]:
         exact, approximate = papers_cdf(spectrum), compress(spectrum).cdf()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from aquasurf_ray.activations import fingerprint, parse
+from aquasurf_ray import activations
 from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmation import (
     PairedDifference,
@@ -28,7 +28,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.recipe_change import UNCHANGED
-from aquasurf_ray.store import RequestedEvaluation, Run, Store, TaskMetric
+from aquasurf_ray.store import FunctionRecord, RequestedEvaluation, Run, Store, TaskMetric
 
 UNKNOWN = PairedDifference(None, None)
 NOT_TUNED = Tuning((UNCHANGED,), range(0))
@@ -241,10 +241,15 @@ def reference_name(run: Run) -> str:
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:
     """The baselines of a run that the store has, by the names that they have here: it may know them by others."""
     names = baseline_names(run.config.get("baselines", "paper"))
-    found = {name: store.find_function(fingerprint(parse(name))) for name in names}
+    found = {name: store.find_function(name) or _same_function(store, name) for name in names}
     # By name, because the operators of the task's own baselines may be unknown to this process.
     found |= {name: store.find_function(name) for name in run.config.get("task_baselines", ())}
     return {name: function.id for name, function in found.items() if function is not None}
+
+
+def _same_function(store: Store, name: str) -> FunctionRecord | None:
+    """Return the function that the store knows by another name; PyTorch is loaded only to tell."""
+    return store.find_function(activations.fingerprint(name))
 
 
 def _requests(store: Store, run: Run) -> tuple[RequestedEvaluation, ...]:

@@ -41,7 +41,7 @@ def function_document(
         surrogates: the surrogate of each run.
         learned: the values of the learned parameters, by evaluation.
     """
-    from aquasurf_ray.activations import fingerprint, latex, words
+    from aquasurf_ray.activations import latex, words
 
     known, expression = found.known, found.expression
     return {
@@ -49,9 +49,15 @@ def function_document(
         "words": words(expression) if expression else None,
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
-        "fingerprint": known.function.fingerprint if known else expression and fingerprint(expression),
+        "fingerprint": known.function.fingerprint if known else expression and _fingerprint(expression),
         **(_history_document(known, names, surrogates, learned) if known else _UNKNOWN),
     }
+
+
+def _fingerprint(expression: Expression) -> str:
+    from aquasurf_ray.activations import fingerprint  # loads PyTorch
+
+    return fingerprint(expression)
 
 
 # A function that no run has had gets the same keys, so that programs need not ask which they have.

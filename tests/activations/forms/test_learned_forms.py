@@ -47,6 +47,7 @@ def with_parameters(module):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("text", FUNCTIONS)
+@pytest.mark.slow
 def test_gradients_of_inputs_and_parameters_are_the_functions(form, text):
     module = form(text, channels=3).double()
     x = torch.randn(2, 3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -179,6 +179,7 @@ def registered():
 
 
 @pytest.mark.usefixtures("registered")
+@pytest.mark.slow
 def test_a_registered_operator_is_translated_by_the_exporter_without_its_sigmoid(capfd):
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     x = np.linspace(-30, 30, 61, dtype=np.float32)

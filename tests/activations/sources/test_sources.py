@@ -86,6 +86,7 @@ def test_the_compiled_source_has_the_same_values_and_slopes():
 
 
 @pytest.mark.parametrize(("language", "framework"), [("jax", "jax"), ("tensorflow", "tensorflow")])
+@pytest.mark.slow
 def test_the_sources_of_other_frameworks_have_the_same_values(language, framework, tmp_path):
     """In a process of its own: neither is fond of others' forks."""
     if find_spec(framework) is None:

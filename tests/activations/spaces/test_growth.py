@@ -62,6 +62,7 @@ def test_every_child_is_an_expression_within_the_limit(parents: list[Expression]
     assert not set(texts) & set(map(str, parents))
 
 
+@pytest.mark.slow
 def test_one_seed_makes_the_same_children_in_another_process() -> None:
     here = [str(child.expression) for child in children(PARENTS, 50, "7 3")]
     code = (

@@ -26,6 +26,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path_factory.getbasetemp() / "maps"))
 
 
+@pytest.mark.slow
 def test_aquasurf_is_the_papers_own_configuration(synthetic_benchmark: Benchmark) -> None:
     spectra = feature_matrix(synthetic_benchmark.spectra["sampled"], "inverse")
     config = EmbeddingConfig("both", n_neighbors_outputs=15, n_neighbors_spectrum=3, combine="union", seed=42)
@@ -111,6 +112,7 @@ def test_a_damaged_file_of_an_embedding_is_computed_again(
         "gp/both/metric:spectra=30:on_demand=2",
     ],
 )
+@pytest.mark.slow
 def test_a_search_is_the_same_each_time(synthetic_benchmark: Benchmark, name: str) -> None:
     first, again, other = (
         simulate(make_policy(name, synthetic_benchmark, 3), synthetic_benchmark, 15, seed=s, workers=2)

@@ -96,6 +96,7 @@ def test_confirmed_means_stand_in_the_rows_of_their_functions(opened, file):
     assert all("(" in name for name in names)
 
 
+@pytest.mark.slow
 def test_the_pointer_on_a_function_shows_its_curve_and_its_figures(opened, file):
     found = opened(file)
     card = found.locator("#card")
@@ -108,6 +109,7 @@ def test_the_pointer_on_a_function_shows_its_curve_and_its_figures(opened, file)
     card.wait_for(state="hidden")
 
 
+@pytest.mark.slow
 def test_a_dragged_box_zooms_and_a_double_click_goes_back(opened, file):
     found = opened(file)
     reach = "() => document.getElementById('progress-0')._fullLayout.xaxis.range.map(Number)"

@@ -264,6 +264,7 @@ def _numbers(value: dict) -> object:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.slow
 def test_every_kind_is_drawn_for_papers(findings, kind, tmp_path):
     chart = KINDS[kind](findings)
     draw(chart, tmp_path / "picture.svg")

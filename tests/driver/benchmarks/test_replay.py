@@ -51,6 +51,7 @@ def test_every_policy_of_a_run_chooses_from_the_same_functions(ray_here, synthet
         assert set(run.order.tolist()) <= candidates
 
 
+@pytest.mark.slow
 def test_what_a_policy_raises_is_reported_in_one_line(ray_here, synthetic_benchmark):
     with pytest.raises(RunFailed, match="broken cannot be simulated: ZeroDivisionError: by hand") as failed:
         replay(synthetic_benchmark, ReplayOrder(("broken",), 2, 3, own={"broken": Broken}))

@@ -21,6 +21,7 @@ SECRET = "a-secret-word"
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_the_log_has_what_happened_and_no_password(postgres_url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = postgres_url.replace("postgres@", f"postgres:{SECRET}@")  # the local server asks for none

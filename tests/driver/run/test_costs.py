@@ -67,6 +67,7 @@ def test_every_trained_function_has_its_cost_measured_once(hasty):
     assert len(cost_events(url, "hasty")) == len(costs)
 
 
+@pytest.mark.slow
 def test_the_rule_of_each_training_is_in_the_log_whether_it_ended_the_training_or_not(hasty):
     _, _, url = hasty
     found = requests(url, "hasty")
@@ -126,6 +127,7 @@ def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(ha
     assert "after epoch 2 of 8 is below" in min(w.evaluation.stopped_early for w in ended)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_whole_where_people_or_other_runs_want_it(here, hasty, tmp_path):
     shutil.copy(hasty[2].removeprefix("sqlite:///"), tmp_path / "runs.db")
     ended = [w.function for w in requests(here, "hasty") if w.evaluation.stopped_early]

@@ -95,6 +95,7 @@ def test_a_time_budget_ends_a_run_in_good_order_and_restarts_in_each_session(her
     assert resume("one", store=here, worker=ScriptedWorker, workers=2, time_budget="1h").evaluations == 12
 
 
+@pytest.mark.slow
 def test_a_run_that_reaches_its_goal_ends_and_can_continue(here):
     result = scripted(here, workers=1, until="val_accuracy >= 0.5")
     assert result.ended == f"val_accuracy>=0.5 is reached by {result.best[0]}"

@@ -288,6 +288,7 @@ def test_a_forked_process_is_told_to_open_the_study_itself(make):
     study.tell(trial, 0.5)
 
 
+@pytest.mark.slow
 def test_ray_is_not_even_imported(tmp_path):
     code = f"""
 import sys

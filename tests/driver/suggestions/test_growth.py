@@ -214,6 +214,7 @@ def test_a_command_proposes_and_gets_the_leaderboard(here, tmp_path):
         ("print('\\0\\0', flush=True); print('gelu gelu' * 999)", "lines are no functions"),
     ],
 )
+@pytest.mark.slow
 def test_a_command_that_misbehaves_costs_a_note(here, tmp_path, monkeypatch, code, problem):
     monkeypatch.setattr("aquasurf_ray.driver.suggestions.proposals.LIMIT_SECONDS", 1.0)
     (tmp_path / "bad.py").write_text(code)

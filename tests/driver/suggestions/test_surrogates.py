@@ -80,6 +80,7 @@ def test_prices_and_pending_trainings_count_in_the_metric_space(here):
     assert max(map(price_of, suggested)) <= 0.9
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_with_one_surrogate_continues_with_it(here, tmp_path, monkeypatch):
     scripted(here, name="old", surrogate="aquasurf", evaluations=2)
     with sqlite3.connect(tmp_path / "runs.db") as database:  # as that version stored it

@@ -49,6 +49,7 @@ def built(here, **options):
     return build_benchmark("digits", worker=ScriptedWorker, **where)
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_resumes_to_the_exact_number_and_trains_nothing_twice(here, tmp_path):
     with pytest.raises(Interrupted):
         built(here, seeds=2, fisher="sampled,empirical", callbacks=[Impatient(5)])

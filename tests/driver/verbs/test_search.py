@@ -370,6 +370,7 @@ def broken_machine(monkeypatch):
     monkeypatch.setattr(WorkerPool, "_new_actor", on_its_machine)
 
 
+@pytest.mark.slow
 def test_one_broken_machine_costs_no_function_its_place(here, broken_machine):
     result = scripted(here, name="one")
     assert (result.evaluations, result.failed) == (20, 0)
@@ -382,6 +383,7 @@ def test_one_broken_machine_costs_no_function_its_place(here, broken_machine):
         assert len(store.spectra(run.task_id, ids, fisher="sampled", seed=0)) == len(ids), "none goes without"
 
 
+@pytest.mark.slow
 def test_failed_evaluations_are_reported_and_retried_on_request(here, misbehaving):
     options = {"store": here, "workers": 1, "name": "two"}
     with pytest.raises(RunFailed, match=r"1 of 2 evaluations failed on their workers, the first fail\(x\)"):

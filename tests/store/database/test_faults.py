@@ -92,6 +92,7 @@ TELLS_WHAT_IS_NEW = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.reliability("commit-unanswered")
+@pytest.mark.slow
 def test_a_verb_whose_commit_was_not_answered_takes_place_once(world, verb, monkeypatch, request):
     """The transaction is committed, the answer is lost, and the verb runs again: as if it had run once."""
 
@@ -184,6 +185,7 @@ class TestSqlite:
         assert str(caught.value) == f"'{path}' is locked by another process; end that one or use PostgreSQL"
         assert caught.value.__cause__ is None
 
+    @pytest.mark.slow
     def test_waiting_is_reported(self, world, clock, caplog):
         opened, path = world
         caplog.set_level(logging.WARNING, "store")

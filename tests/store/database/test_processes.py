@@ -94,6 +94,7 @@ def test_a_driver_killed_at_any_moment_leaves_whole_results(store_url, injection
 
 
 @pytest.mark.reliability("driver-suspended")
+@pytest.mark.slow
 def test_a_suspended_driver_finds_its_run_taken_and_writes_nothing_more(store_url):
     Store.open(store_url).close()
     process = start(store_url, "run", 3, "--hold", "60")

@@ -136,6 +136,7 @@ def test_wrong_arguments_are_refused(arguments, text):
 
 
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.slow
 def test_a_network_with_a_found_function_compiles_as_one_graph_and_runs_in_bfloat16(config):
     network = gelu_network(hugging_face_language_model(config, TEXT))
     tokens = torch.arange(24).reshape(2, 12)

@@ -234,6 +234,7 @@ def test_calls_in_a_models_code_are_replaced_too():
     assert isinstance(model.encoder.called_gelu, nn.ReLU)
 
 
+@pytest.mark.slow
 def test_a_found_function_is_a_hidden_act_of_models_that_are_saved_and_loaded(family, name, tmp_path):
     register_hidden_act(name, FOUND)
     register_hidden_act(name, FOUND)

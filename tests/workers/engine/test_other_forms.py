@@ -105,6 +105,7 @@ def expected():
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_items_of_any_form_train_as_tensors_do(form, workers, expected):
     made = task(lambda: Items(FORMS[form]))
     try_network(made, made.splits(), device=CPU)
