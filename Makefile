@@ -20,12 +20,12 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml benchmark_data/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "aquasurf-ray needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV): PyTorch and Ray take about 6 GB and a few minutes the first time"
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' >$(VENV)/install.log 2>&1 || \
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' -e ./benchmark_data >$(VENV)/install.log 2>&1 || \
 		{ tail -n 20 $(VENV)/install.log >&2; echo "set-up failed; all of it is in $(VENV)/install.log" >&2; exit 1; }
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""The tables of docs/evidence.md, computed again from the shipped benchmark and put into their places in the page.
+"""The tables of docs/evidence.md, computed again from an installed benchmark and put into their places in the page.
 
 The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
 `aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of

@@ -1,6 +1,6 @@
 """The number of workers that one driver keeps busy: a real driver, store and surrogate, up to 1,024 simulated workers.
 
-Prints one JSON document. The workers answer from the shipped benchmark (`simulated_pool`),
+Prints one JSON document. The workers answer from act-bench-digits (`simulated_pool`),
 the driver is the real one from `execute` on, with a real SQLite file or PostgreSQL server and the run's own surrogate.
 
 kept_busy    for each number of workers and each database: trainings of one minute, `--scale` times faster, so that the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -18,8 +19,9 @@ from aquasurf_ray.cli.terminal.output import print_json, print_table
 from aquasurf_ray.cli.terminal.progress import bar, progress
 from aquasurf_ray.cli.terminal.run_document import run_document
 from aquasurf_ray.cli.terminal.run_result import config_of
-from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.settings import REQUIRED_SOMEWHERE, with_settings
 from aquasurf_ray.driver.defaults import BUILD_SEEDS
+from aquasurf_ray.driver.duration import duration_text
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
@@ -74,9 +76,17 @@ Observe = Annotated[
 
 
 @app.command(epilog="Example: aquasurf benchmark build digits --space three-node --seeds 3 -o digits.json")
-@with_settings("TrainingConditions", "task", "modules", argument="task")
+@with_settings("TrainingConditions", "modules")
 def build(
     settings: dict[str, Any],
+    task: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASK",
+            help="Task by name, or package.module:function for your own; several are built one after the other. "
+            f"{REQUIRED_SOMEWHERE}",
+        ),
+    ] = None,
     space: Annotated[
         str | None,
         typer.Option(metavar="SPACE", rich_help_panel=RUN_PANEL, help=f"{FINITE_SPACE} Default: three-node."),
@@ -94,7 +104,11 @@ def build(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="File to write at the end: .parquet, or .json (Act-Bench)."
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="File to write at the end: .parquet, or .json (Act-Bench). For several tasks, the folder of the "
+            "files.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -105,21 +119,57 @@ def build(
     where it stopped; functions that the store has results for are not trained again.
     """
     settings |= {} if space is None else {"space": space}
-    config = config_of(settings, "aquasurf benchmark build digits --space three-node -o digits.json")
+    example = "aquasurf benchmark build digits --space three-node -o digits.json"
+    # A configuration file names one task.
+    tasks = [task] if isinstance(task, str) else list(dict.fromkeys(task or [""]))
+    several = len(tasks) > 1
+    if several:
+        _check_several(len(tasks), settings.get("name"), output)
+    names = [{"name": benchmark_name(each)} if several else {} for each in tasks]
+    configs = [config_of(settings | {"task": each} | name, example) for each, name in zip(tasks, names, strict=True)]
     from aquasurf_ray.driver.verbs.build import start_build
 
-    seeds = BUILD_SEEDS if seeds is None else seeds
-    with progress(as_json) as callbacks:
-        result = start_build(
-            config, config.task, seeds=seeds, fisher=fisher or "sampled", output=output, callbacks=callbacks
-        )
+    documents = []
+    for config in configs:
+        file = output / f"{config.name}.parquet" if several and output is not None else output
+        started = time.monotonic()
+        with progress(as_json) as callbacks:
+            result = start_build(
+                config,
+                config.task,
+                seeds=BUILD_SEEDS if seeds is None else seeds,
+                fisher=fisher or "sampled",
+                output=file,
+                callbacks=callbacks,
+            )
+        if as_json:
+            documents.append(run_document(result.name, config.store))
+            continue
+        took = duration_text(round(time.monotonic() - started))
+        print(f"run '{result.name}' has {result.evaluations} trainings; this command took {took}")
+        if file is not None:
+            print(f"benchmark written to {file}")
+        print(f"\n  aquasurf top {shlex.quote(result.name)} -n 20{store_option(config.store)}  list the best functions")
     if as_json:
-        print_json(run_document(result.name, config.store))
-        return
-    print(f"run '{result.name}' has {result.evaluations} trainings")
-    if output is not None:
-        print(f"benchmark written to {output}")
-    print(f"\n  aquasurf top {shlex.quote(result.name)} -n 20{store_option(config.store)}  list the best functions")
+        print_json(documents if several else documents[0])
+
+
+def _check_several(n_tasks: int, name: str | None, output: Path | None) -> None:
+    from aquasurf_ray.driver.errors import BadUse
+
+    if name is not None:
+        raise BadUse(f"name: {n_tasks} tasks are {n_tasks} runs, got one name; leave it out")
+    if output is not None and not output.is_dir():
+        raise BadUse(f"output: the files of {n_tasks} tasks need a folder that exists, got '{output}'")
+
+
+def benchmark_name(task: str) -> str:
+    """Return the name of a task's benchmark, which is the name of its run and of its file, too.
+
+    >>> benchmark_name("resnet-56/cifar10")
+    'act-bench-resnet-56-cifar10'
+    """
+    return f"act-bench-{re.sub('[^A-Za-z0-9_-]+', '-', task)}"
 
 
 @app.command(epilog="Example: aquasurf benchmark replay act-bench-digits --baseline random,tpe")

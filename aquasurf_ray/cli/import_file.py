@@ -26,7 +26,7 @@ def import_file(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Act-Bench file (JSON), benchmark in Parquet, or the name of a shipped benchmark."
+            metavar="FILE", help="Act-Bench file (JSON), benchmark in Parquet, or the name of an installed benchmark."
         ),
     ],
     task: TaskName,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_cluster import FakeCluster
 
+from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver.config import SearchConfig
 
@@ -91,3 +92,15 @@ def test_a_regressor_that_is_given_stays_when_a_search_keeps_its_own_surrogate(c
     assert main([*words, "--regressor", "rfr"]) == 0
     (spec,) = cluster.specs
     assert (spec.config.surrogate, spec.config.regressor) == ("aquasurf", "rfr")
+
+
+def test_several_benchmarks_are_built_by_one_command(cluster, tmp_path, capsys):
+    (tmp_path / "files").mkdir()
+    command = ["benchmark", "build", "digits", "friedman", "--space", "space.yaml", "--seeds", "1", "-o", "files"]
+    assert main(command) == 0, capsys.readouterr().err
+    built = {file.name: load_benchmark(file) for file in sorted((tmp_path / "files").iterdir())}
+    assert list(built) == ["act-bench-digits.parquet", "act-bench-friedman.parquet"]
+    assert [benchmark.task for benchmark in built.values()] == ["digits", "friedman"]
+    assert {benchmark.name for benchmark in built.values()} == {file.removesuffix(".parquet") for file in built}
+    lines = [line for line in capsys.readouterr().out.splitlines() if "this command took" in line]
+    assert len(lines) == 2

@@ -129,6 +129,15 @@ def run(capsys, *arguments):
         (["benchmark", "build"], "no task given"),
         (["benchmark", "build", "digits", "--seeds", "0"], "seeds: at least one is needed, got 0"),
         (["benchmark", "build", "digits", "-o", "b.txt"], "written to a file named .parquet or .json, got 'b.txt'"),
+        (
+            ["benchmark", "build", "digits", "friedman", "-o", "absent"],
+            "2 tasks need a folder that exists",
+        ),
+        (
+            ["benchmark", "build", "digits", "friedman", "--name", "one"],
+            "got one name; leave it out",
+        ),
+        (["benchmark", "build", "digits", "fridman"], "unknown task 'fridman'"),
         (["benchmark", "build", "digits", "--fisher", "exact"], "fisher must be sampled, empirical or sampled"),
         (["search", "digits", "--confirm", "0"], "confirm must be at least 1, got 0"),
     ],

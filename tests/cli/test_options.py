@@ -162,7 +162,7 @@ def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(caps
     ("command", "usage"),
     [
         ("search", "TASK"),  # it may stand in the file of --config, but somewhere it must
-        ("benchmark build", "TASK"),
+        ("benchmark build", "TASK..."),
         ("task check", "TASK"),
         ("submit", "COMMAND..."),
         ("evaluate", "FUNCTION..."),

@@ -1,4 +1,4 @@
-"""The page of questions: ten commands on the shipped benchmark and what they print; and the page of queries."""
+"""The page of questions: ten commands on a benchmark and what they print; and the page of queries."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_a_wheel_has_one_name_and_every_file_that_the_code_reads(wheel: Path) ->
     folders = os.walk(ROOT / "aquasurf_ray", followlinks=True)
     files = (Path(folder, name).relative_to(ROOT) for folder, _, names in folders for name in names)
     wanted = {str(path) for path in files if "__pycache__" not in path.parts}
-    assert {Path(path).suffix for path in wanted} >= {".py", ".mako", ".ini", ".css", ".js", ".html", ".parquet"}
+    assert {Path(path).suffix for path in wanted} >= {".py", ".mako", ".ini", ".css", ".js", ".html"}
     assert wanted == {name for name in packed if name.startswith("aquasurf_ray/")}
 
 

@@ -1,5 +1,8 @@
-"""A benchmark's file, shipped or user-built: Parquet with one row a function, which any Parquet reader opens as a
+"""A benchmark's file, installed or user-built: Parquet with one row a function, which any Parquet reader opens as a
 table.
+
+Installed benchmarks are the Parquet files of packages that an entry point of the group `aquasurf_ray.benchmarks` names,
+as the distribution in `benchmark_data/` does.
 
 Columns: function, aliases, `val_score_0`, `val_score_1`, ... and likewise test_score, seconds and the other metrics
 (null where there was no training, NaN where it diverged), outputs and `spectrum_sampled`, `spectrum_empirical`, which
@@ -13,6 +16,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,7 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectr
 from aquasurf_ray.analysis.benchmarks.packing import pack_outputs, pack_spectrum, unpack_outputs, unpack_spectrum
 from aquasurf_ray.analysis.errors import BenchmarkError
 
-SHIPPED = Path(__file__).parent
+GROUP = "aquasurf_ray.benchmarks"
 
 _KEY = b"aquasurf_benchmark"
 _VERSION = 1
@@ -91,16 +96,16 @@ def is_parquet(path: Path) -> bool:
 
 
 def load_benchmark(name_or_path: str | Path) -> Benchmark:
-    """Return a shipped benchmark, by name, or one from a file: this program's Parquet, or Act-Bench JSON.
+    """Return an installed benchmark, by name, or one from a file: this program's Parquet, or Act-Bench JSON.
 
     Raises:
         BenchmarkError: there is no such benchmark or file, or the file is damaged or has another format.
     """
     path = benchmark_path(name_or_path)
     if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.parquet"))) or "none"
+        installed = ", ".join(installed_benchmarks()) or "none; in a clone: pip install ./benchmark_data"
         raise BenchmarkError(
-            f"no benchmark '{name_or_path}': it is neither a file nor a shipped benchmark; these are: {names}"
+            f"no benchmark '{name_or_path}': it is neither a file nor an installed benchmark; these are: {installed}"
         )
     try:
         in_parquet = is_parquet(path)
@@ -114,10 +119,24 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
 
 
 def benchmark_path(name_or_path: str | Path) -> Path:
-    """Return the file of a shipped benchmark, by its name; any other text is a path, which need not exist."""
-    text = str(name_or_path)
-    shipped = SHIPPED / f"{text}.parquet"
-    return shipped if "/" not in text and shipped.is_file() else Path(text)
+    """Return the file of an installed benchmark, by its name; any other text is a path, which need not exist."""
+    return installed_benchmarks().get(str(name_or_path), Path(name_or_path))
+
+
+def installed_benchmarks() -> dict[str, Path]:
+    """Return the files of the installed benchmarks by name, in alphabetical order.
+
+    Raises:
+        BenchmarkError: a package that an entry point names cannot be imported.
+    """
+    found: dict[str, Path] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            folder = Path(str(files(entry.value)))
+        except ImportError as error:
+            raise BenchmarkError(f"the benchmarks of the package '{entry.value}' cannot be found: {error}") from None
+        found |= {file.stem: file for file in folder.glob("*.parquet")}
+    return dict(sorted(found.items()))
 
 
 def _read_parquet(path: Path) -> Benchmark:

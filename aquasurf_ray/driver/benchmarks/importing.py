@@ -96,7 +96,7 @@ def import_benchmark(
     """Import a benchmark as a finished run of kind `import`.
 
     Args:
-        file: an Act-Bench file (JSON), a benchmark in Parquet, or the name of a shipped benchmark.
+        file: an Act-Bench file (JSON), a benchmark in Parquet, or the name of an installed benchmark.
         task: the known task that the functions were trained on; only its name and metric are used.
         name: the name of the run; by default it is made from the file's name.
         modules: modules to import first, which register the user's own operators.

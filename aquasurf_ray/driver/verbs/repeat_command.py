@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from aquasurf_ray.analysis.benchmarks.parquet import SHIPPED
+from aquasurf_ray.analysis.benchmarks.parquet import installed_benchmarks
 from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
 from aquasurf_ray.store import Run
 
@@ -43,9 +43,10 @@ def _words(run: Run) -> list[str]:
 
 
 def _imported(file: str) -> str:
-    """Return the file of an import, or the name of a shipped benchmark."""
-    # A shipped benchmark is known by its name; its path differs from installation to installation.
-    return file.removesuffix(".parquet") if (SHIPPED / file).is_file() else file
+    """Return the file of an import, or the name of an installed benchmark."""
+    # An installed benchmark is known by its name; its path differs from installation to installation.
+    name = file.removesuffix(".parquet")
+    return name if name in installed_benchmarks() else file
 
 
 def _options(config: dict[str, Any], repeated: frozenset[str]) -> list[str]:

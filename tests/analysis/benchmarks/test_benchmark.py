@@ -127,7 +127,7 @@ def test_a_file_comes_back_as_it_was_written(synthetic_benchmark: Benchmark, tmp
         assert [s is None for s in found.spectra[kind]] == [s is None for s in spectra]
 
 
-def test_a_name_is_of_what_is_shipped_first_and_then_of_a_file(
+def test_a_name_is_of_what_is_installed_first_and_then_of_a_file(
     synthetic_benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -135,6 +135,25 @@ def test_a_name_is_of_what_is_shipped_first_and_then_of_a_file(
     write_benchmark(synthetic_benchmark, "act-bench-digits")
     assert load_benchmark("mine").name == load_benchmark("./act-bench-digits").name == "synthetic"
     assert load_benchmark("act-bench-digits").name == "act-bench-digits"
+
+
+def test_a_distribution_adds_the_benchmarks_of_the_package_that_its_entry_point_names(
+    synthetic_benchmark: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, info = tmp_path / "my_benchmarks", tmp_path / "mine-1.0.dist-info"
+    package.mkdir()
+    info.mkdir()
+    (package / "__init__.py").touch()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[aquasurf_ray.benchmarks]\nmine = my_benchmarks\n")
+    write_benchmark(synthetic_benchmark, package / "of-mine.parquet")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_benchmark("of-mine").functions == synthetic_benchmark.functions
+    with pytest.raises(BenchmarkError, match=r"neither a file nor an installed benchmark; these are: act-.*, of-mine"):
+        load_benchmark("of-yours")
+    (info / "entry_points.txt").write_text("[aquasurf_ray.benchmarks]\nmine = lost_benchmarks\n")
+    with pytest.raises(BenchmarkError, match="benchmarks of the package 'lost_benchmarks' cannot be found: No module"):
+        load_benchmark("of-mine")
 
 
 def test_the_same_benchmark_gives_the_same_bytes(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
