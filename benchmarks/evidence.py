@@ -2,8 +2,9 @@
 
 The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
 `aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of
-benchmarks/winners.py. The page is written after each table. The same command gives the same tables, except for the
-times of suggestions. Prints its progress, with the load average, which shows the machine's other load.
+benchmarks/winners.py, and those of second seeds come from benchmarks/second_seeds.py. The page is written after each
+table. The same command gives the same tables, except for the times of suggestions. Prints its progress, with the load
+average, which shows the machine's other load.
 
     python benchmarks/evidence.py [PAGE] [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
 """
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import second_seeds
 import winners
 from evidence_page import TableOrder, table_orders, with_tables
 
@@ -27,6 +29,8 @@ from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
 PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
 WINNERS = "winners"
+SEEDS = {"second-seeds": 100, "second-seeds-of-40": 40}
+"""The tables of benchmarks/second_seeds.py, and their trainings."""
 HALVES = ("first", "second")
 CHOICES = ("best of one seed", "best of two seeds among the five")
 
@@ -35,7 +39,7 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
     """Yield each table with its order, as soon as it is complete."""
     searched = {"all": benchmark, **dict(zip(HALVES, benchmark.split(SPLIT_SEED), strict=True))}
     for half, world in searched.items():
-        here = {order.name: order for order in orders if order.half == half and order.name != WINNERS}
+        here = {order.name: order for order in orders if order.half == half and order.name not in (WINNERS, *SEEDS)}
         others = len(world) - len(world.baselines)
         asked = ReplayOrder(("random",), evaluations=evaluations, candidates=others // 2)
         chosen = experiments_named(list(here)) if here else {}
@@ -46,6 +50,8 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
     for order in orders:
         if order.name == WINNERS:
             yield order, winners_table(benchmark, order.runs, evaluations)
+        if order.name in SEEDS:
+            yield order, second_seeds.table(searched[order.half], order.runs, SEEDS[order.name])
 
 
 def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:

@@ -46,25 +46,35 @@ class BelievingProcess:
         known: the candidates with results [m], m >= 1.
         targets: the values of the results [m].
         kernel: see `GaussianProcess`.
+        counts: the number of trainings that each target is the mean of [m]; by default one.
 
     Attributes:
         mean: expected values [n].
         best: the largest target or believed value.
     """
 
-    def __init__(self, space: MetricSpace, known: Indices, targets: Floats, kernel: Kernel = "exponential") -> None:
+    def __init__(
+        self,
+        space: MetricSpace,
+        known: Indices,
+        targets: Floats,
+        kernel: Kernel = "exponential",
+        counts: Indices | None = None,
+    ) -> None:
         chosen = chosen_results(targets, MOST_RESULTS)
         known, targets = known[chosen], targets[chosen]
+        of_each: Floats = np.ones(len(known)) if counts is None else counts[chosen].astype(np.float64)
         self._space, self._kernel = space, kernel
         center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
         rows = space.distances(known)
         # The grid takes 24 factorisations of O(m³), so it sees an even draw of the results only.
         drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
-        grid = GaussianProcess(kernel).fit_distances(rows[np.ix_(drawn, known[drawn])], targets[drawn])
+        among = rows[np.ix_(drawn, known[drawn])]
+        grid = GaussianProcess(kernel).fit_distances(among, targets[drawn], of_each[drawn])
         self._length = grid.length
         similar = covariance(kernel, rows, self._length)
         standardised = (targets - center) / self._unit
-        factor, self._noise = _factor(similar[:, known], grid.noise)
+        factor, self._noise = _factor(similar[:, known], grid.noise, 1.0 / of_each)
         # With L Lᵀ = K + vI: white = L⁻¹y and explained = L⁻¹k(X, x) give all of s² = |white|² / m, the mean
         # explainedᵀ white, and the variance 1 - |explained|² (Rasmussen and Williams 2006, algorithm 2.1).
         white = solve_triangular(factor, standardised, lower=True, check_finite=False)
@@ -220,11 +230,14 @@ def chosen_results(targets: Floats, most: int) -> Indices:
     return np.sort(np.concatenate([best, even]))
 
 
-def _factor(matrix: Floats, noise: float) -> tuple[Floats, float]:
-    """Return the lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor."""
+def _factor(matrix: Floats, noise: float, shares: Floats | float = 1.0) -> tuple[Floats, float]:
+    """Return the lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor.
+
+    `shares` are the shares of the noise that the points have, [m].
+    """
     for more in _MORE_NOISE:
         with_noise = matrix.copy()
-        with_noise.flat[:: len(matrix) + 1] += more * noise
+        with_noise.flat[:: len(matrix) + 1] += more * noise * shares
         try:
             return cholesky(with_noise, lower=True, overwrite_a=True, check_finite=False), more * noise
         except np.linalg.LinAlgError:

@@ -1,7 +1,8 @@
 """Gaussian process regression (Rasmussen and Williams 2006, chapters 2 and 5) on distances between points.
 
-    score(x) = mean + deviation * f(x) + noise      f ~ GP(0, s² k(d / l)), noise ~ N(0, s² v)
+    score(x) = mean + deviation * f(x) + noise      f ~ GP(0, s² k(d / l)), noise ~ N(0, s² v / n)
 
+n is the number of trainings that a score is the mean of, 1 unless it is given.
 Scores are standardised. The scale s² has a closed form (the profile likelihood's, y'(K + vI)⁻¹y / m); length l and
 noise v are the values on a fixed grid with the largest marginal likelihood, so that the fit is neither random nor
 iterative. Lengths are relative to the median distance between the training points.
@@ -112,24 +113,29 @@ class GaussianProcess:
             raise SurrogateError("the process was fitted to distances; call predict_distances_with_deviation")
         return self.predict_distances_with_deviation(cdist(self._points, np.asarray(points, dtype=np.float64)))
 
-    def fit_distances(self, distances: Array, scores: Array) -> Self:
-        """Learn from distances between the training points [m, m] and their scores [m]; all finite, m >= 1."""
+    def fit_distances(self, distances: Array, scores: Array, counts: NDArray[np.number[Any]] | None = None) -> Self:
+        """Learn from distances between the training points [m, m] and their scores [m]; all finite, m >= 1.
+
+        Args:
+            counts: how many trainings each score is the mean of [m]; by default one.
+        """
         among, y = np.asarray(distances, dtype=np.float64), np.asarray(scores, dtype=np.float64)
         if y.ndim != 1 or not len(y) or among.shape != (len(y), len(y)):
             raise SurrogateError(f"distances have shape {among.shape}, scores {y.shape}; expected (m, m) and (m,)")
         self._mean = float(y.mean())
         self._deviation = float(y.std()) or 1.0  # equal scores have no spread to divide by
+        shares = _shares(counts, len(y))
         standardised = (y - self._mean) / self._deviation
         unit = _median_distance(among)
         best: _Fit | None = None
         for length in self._lengths:
             similarity = self._covariance(among, length * unit)
             for noise in self._noises:
-                fit = _fit(similarity, noise, length * unit, standardised)
+                fit = _fit(similarity, noise, length * unit, standardised, shares)
                 # Of equal likelihoods the first wins, with the shortest length and the least noise.
                 if fit is not None and (best is None or fit.log_likelihood > best.log_likelihood):
                     best = fit
-        self._fit = best or _noisy_fit(self._covariance(among, unit), unit, standardised)
+        self._fit = best or _noisy_fit(self._covariance(among, unit), unit, standardised, shares)
         return self
 
     def predict_distances(self, distances: Array) -> Floats:
@@ -171,11 +177,11 @@ def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats
     return np.asarray(np.where(deviation > 0, improvement, np.maximum(above, 0.0)), dtype=np.float64)
 
 
-def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | None:
+def _fit(similarity: Floats, noise: float, length: float, y: Floats, shares: Floats) -> _Fit | None:
     """Return the fit for one length and noise; None if the matrix is not positive definite."""
     m = len(y)
     matrix = similarity.copy(order="F")  # LAPACK's order, so that it factors this copy and makes no other
-    matrix[np.diag_indices(m)] += noise
+    matrix[np.diag_indices(m)] += noise * shares
     # Not positive definite is a normal outcome here: LAPACK reports it as `info`, SciPy's wrapper would raise.
     factor, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
     if info != 0:
@@ -188,14 +194,24 @@ def _fit(similarity: Floats, noise: float, length: float, y: Floats) -> _Fit | N
     return _Fit(length, noise, factor, weights, variance, log_likelihood)
 
 
-def _noisy_fit(similarity: Floats, length: float, y: Floats) -> _Fit:
+def _noisy_fit(similarity: Floats, length: float, y: Floats, shares: Floats) -> _Fit:
     for noise in _LAST_NOISES:
-        fit = _fit(similarity, noise, length, y)
+        fit = _fit(similarity, noise, length, y, shares)
         if fit is not None:
             return fit
     raise SurrogateError(
         f"the distances of {len(y)} points give no positive definite kernel, not even with noise of 10000"
     )
+
+
+def _shares(counts: NDArray[np.number[Any]] | None, m: int) -> Floats:
+    """Return the share of the noise that each score has: 1/n for the mean of n trainings."""
+    if counts is None:
+        return np.ones(m)
+    n = np.asarray(counts, dtype=np.float64)
+    if n.shape != (m,) or n.min() < 1:
+        raise SurrogateError(f"counts must be {m} numbers of trainings, at least 1 each, got {counts}")
+    return 1.0 / n
 
 
 def _median_distance(among: Floats) -> float:

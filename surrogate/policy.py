@@ -134,6 +134,7 @@ class PredictorPolicy(Policy):
         self._predictor, self._seed = predictor, seed
         self._diverged, self._targets, self._pending = diverged, targets, pending
         self._observations: dict[int, float | None] = {}
+        self._counts: dict[int, int] = {}  # of trainings, where there are several
         self._prediction: Prediction | None = None  # from the results so far; computed at first use
         self._turn = _turns(len(predictor.placed), seed)
 
@@ -142,21 +143,25 @@ class PredictorPolicy(Policy):
         """The observed scores by candidate; None for a diverged training."""
         return MappingProxyType(self._observations)
 
-    def observe(self, candidate: int, score: float | None) -> None:
+    def observe(self, candidate: int, score: float | None, count: int = 1) -> None:
         """Record a result.
 
         Args:
             candidate: the index of the candidate; one beyond the predictor's is kept for a predictor that has it.
             score: the higher the better, finite; None for a diverged training.
+            count: the number of trainings that the score is the mean of.
 
         Raises:
-            SurrogateError: the index is negative, or the score is NaN or infinite.
+            SurrogateError: the index is negative, the score is NaN or infinite, or the count is below 1.
         """
+        if count < 1:
+            raise SurrogateError(f"count of candidate {candidate} is {count}; a score is of at least one training")
         if candidate < 0:
             raise SurrogateError(f"candidate is {candidate}; indices begin at 0")
         if score is not None and not math.isfinite(score):
             raise SurrogateError(f"score of candidate {candidate} is {score}; pass None for a diverged training")
         self._observations[int(candidate)] = None if score is None else float(score)
+        self._counts[int(candidate)] = count
         self._prediction = None
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
@@ -196,7 +201,7 @@ class PredictorPolicy(Policy):
         if not len(scores) or self._pending != "believer" or not isinstance(self._predictor, MetricPredictor):
             return []
         targets = normal_ranks(scores) if self._targets == "ranks" else scores
-        process = self._predictor.believer(known, targets)
+        process = self._predictor.believer(known, targets, self._counts_of(known))
         if process is None:
             return []
         # The process works on ranks; suggestions report scores, interpolated between the results.
@@ -251,10 +256,11 @@ class PredictorPolicy(Policy):
         return self._ask(np.concatenate([known, running]), np.concatenate([scores, lies]))
 
     def _ask(self, known: Indices, scores: Scores) -> Prediction:
+        counts = self._counts_of(known)
         if self._targets == "scores":
-            return self._predictor.predict(known, scores)
+            return self._predictor.predict(known, scores, counts)
         targets = normal_ranks(scores)
-        prediction = self._predictor.predict(known, targets)
+        prediction = self._predictor.predict(known, targets, counts)
         ascending = np.argsort(scores, kind="stable")
         return Prediction(np.interp(prediction.scores, targets[ascending], scores[ascending]), prediction.merits)
 
@@ -268,6 +274,11 @@ class PredictorPolicy(Policy):
         if self._diverged == "ignore":
             return known[finite], scores[finite]
         return known, np.where(finite, scores, np.nanmin(scores))
+
+    def _counts_of(self, known: Indices) -> Indices | None:
+        """Return how many trainings each score is the mean of; None if of one each. A pending candidate counts once."""
+        counts = np.array([self._counts.get(candidate, 1) for candidate in known.tolist()], dtype=np.int64)
+        return counts if (counts > 1).any() else None
 
     def _placed(self, candidates: Iterable[int]) -> Indices:
         """Return the candidates that the predictor places, ascending."""

@@ -66,8 +66,12 @@ class Predictor(Protocol):
         """Return the distances of one candidate to others, float64 [m]; all must be placed."""
         ...
 
-    def predict(self, known: Indices, scores: Scores) -> Prediction:
-        """Predict from the results of placed candidates [m], m >= 1; the scores must be finite."""
+    def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
+        """Predict from the results of placed candidates [m], m >= 1; the scores must be finite.
+
+        `counts` is the number of trainings that each score is the mean of [m], by default one. Only a Gaussian process
+        has a use for it, whose noise is smaller for a mean.
+        """
         ...
 
 
@@ -108,7 +112,7 @@ class MapPredictor:
         """See `Predictor`."""
         return np.asarray(np.linalg.norm(self._points[others] - self._points[candidate], axis=1), dtype=np.float64)
 
-    def predict(self, known: Indices, scores: Scores) -> Prediction:
+    def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
         regressor = self._make().fit(self._points[known], scores)
         expected, merits = (np.full(len(self.placed), np.nan) for _ in range(2))
@@ -163,7 +167,7 @@ class MetricPredictor:
         """See `Predictor`."""
         return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
 
-    def believer(self, known: Indices, scores: Scores) -> BelievingProcess | None:
+    def believer(self, known: Indices, scores: Scores, counts: Indices | None = None) -> BelievingProcess | None:
         """Return a process for the suggestions of a whole batch; None for regressors that have none."""
         regress = self._regress
         # A learned balance changes the space with the results, so one space cannot serve the whole batch.
@@ -172,18 +176,25 @@ class MetricPredictor:
         space = self.space
         if regress.weights:  # chosen on the results, and on a part of them where there are many, as the length is
             drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
-            space = MetricSpace(space.features, regress.chosen_balances(space, known[drawn], scores[drawn]))
-        return BelievingProcess(space, known, scores, regress.kernel)
+            drawn_counts = None if counts is None else counts[drawn]
+            balances = regress.chosen_balances(space, known[drawn], scores[drawn], drawn_counts)
+            space = MetricSpace(space.features, balances)
+        return BelievingProcess(space, known, scores, regress.kernel, counts)
 
-    def predict(self, known: Indices, scores: Scores) -> Prediction:
+    def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
-        prediction = self._regress(self.space, known, scores)
+        prediction = self._regress(self.space, known, scores, counts)
         for values in (prediction.scores, prediction.merits):
             values[~self.placed] = np.nan
         return prediction
 
 
-MetricRegressor = Callable[[MetricSpace, Indices, Scores], Prediction]
+class MetricRegressor(Protocol):
+    """A regressor on the distances of a metric space."""
+
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
+        """See `Predictor.predict`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,7 @@ class MetricNeighbors:
         if self.k < 1:
             raise SurrogateError(f"k is {self.k}; nearest neighbours need at least 1")
 
-    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`."""
         rows = space.distances(known)
         nearest = _smallest(rows, min(self.k, len(known)))
@@ -226,26 +237,30 @@ class MetricProcess:
         if self.balances and not all(0 <= balance <= 1 for balance in self.balances):
             raise SurrogateError(f"balances are shares between 0 and 1, got {self.balances}")
 
-    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`."""
-        process, rows = self.fitted(space, known, scores)
+        process, rows = self.fitted(space, known, scores, counts)
         if self.acquisition == "mean":
             expected = process.predict_distances(rows)
             return Prediction(expected, expected)
         mean, deviation = process.predict_distances_with_deviation(rows)
         return Prediction(mean, merit(self.acquisition, mean, deviation, scores))
 
-    def fitted(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[GaussianProcess, NDArray[np.float32]]:
+    def fitted(
+        self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
+    ) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
-        _, process, rows = self._best_fit(space, known, scores)
+        _, process, rows = self._best_fit(space, known, scores, counts)
         return process, rows
 
-    def chosen_balances(self, space: MetricSpace, known: Indices, scores: Scores) -> tuple[float, ...]:
+    def chosen_balances(
+        self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
+    ) -> tuple[float, ...]:
         """Return the balances of the space with the largest marginal likelihood."""
-        return self._best_fit(space, known, scores)[0]
+        return self._best_fit(space, known, scores, counts)[0]
 
     def _best_fit(
-        self, space: MetricSpace, known: Indices, scores: Scores
+        self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None
     ) -> tuple[tuple[float, ...], GaussianProcess, NDArray[np.float32]]:
         # A learned balance divides two features between them; with one feature there is nothing to choose.
         mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
@@ -254,7 +269,7 @@ class MetricProcess:
         fits = []
         for mixture in mixtures or [space.balances]:
             rows = space.distances(known, mixture)
-            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(rows[:, known], scores), rows))
+            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(rows[:, known], scores, counts), rows))
         return max(fits, key=lambda fit: fit[1].log_likelihood)
 
 
@@ -262,7 +277,7 @@ class MetricProcess:
 class MetricVectors:
     """Support vectors with the kernel exp(-d / median) on standardised scores, with scikit-learn's defaults."""
 
-    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`."""
         from sklearn.svm import SVR
 
@@ -284,7 +299,7 @@ class MetricForest:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`."""
         vectors = _landmark_distances(space)
         expected = make_regressor("rfr", self._seed).fit(vectors[known], scores).predict(vectors)

@@ -18,9 +18,10 @@ def space():
 
 
 def dense_posterior(space, known, targets, length, noise):
-    """Mean and deviation [n] by the textbook's formulas (Rasmussen and Williams 2006, 2.23 and 2.24), and the scale."""
+    """Mean and deviation [n] by the textbook's formulas (Rasmussen and Williams 2006, 2.23 and 2.24), and the scale;
+    the noise is one number, or one for each result [m]."""
     similar = np.exp(-space.distances(np.arange(len(space))).astype(np.float64) / length)
-    inverse = np.linalg.inv(similar[np.ix_(known, known)] + noise * np.eye(len(known)))
+    inverse = np.linalg.inv(similar[np.ix_(known, known)] + np.diag(noise * np.ones(len(known))))
     center, unit = targets.mean(), targets.std()
     y = (targets - center) / unit
     scale = y @ inverse @ y / len(y)
@@ -54,6 +55,18 @@ def test_believing_is_a_new_fit_with_what_was_expected(space, blocks):
     left = 1 - np.einsum("in,ij,jn->n", similar[all_], inverse, similar[all_])
     assert process.deviation == pytest.approx(targets.std() * np.sqrt(scale * left), abs=1e-5)
     assert process.best == pytest.approx(max(targets.max(), before[[5, 50, 100]].max()))
+
+
+def test_a_mean_of_several_trainings_has_less_noise_than_one(space):
+    known, targets = np.arange(0, 120, 3), np.random.default_rng(1).normal(size=40)
+    counts = np.resize([1, 2, 3], 40)
+    process = BelievingProcess(space, known, targets, counts=counts)
+    mean, deviation, _ = dense_posterior(space, known, targets, process._length, process._noise / counts)
+    assert process.mean == pytest.approx(mean, abs=1e-6)
+    assert process.deviation == pytest.approx(deviation, abs=1e-5)
+    assert process.mean != pytest.approx(BelievingProcess(space, known, targets).mean, abs=1e-3)
+    prediction = MetricProcess("mean")(space, known, targets, counts)
+    assert process.mean == pytest.approx(prediction.scores, abs=1e-6)
 
 
 def test_of_many_results_the_best_and_an_even_draw_are_learnt_from():

@@ -42,6 +42,39 @@ def test_is_scikit_learns_on_the_same_kernel(kernel: Kernel, length: float, nois
     assert mine.log_likelihood == pytest.approx(other.log_marginal_likelihood_value_, rel=1e-9)
 
 
+@pytest.mark.parametrize("kernel", SMOOTHNESS)
+def test_the_mean_of_several_trainings_has_less_noise(kernel: Kernel) -> None:
+    """scikit-learn's process takes the noise of each point as `alpha`."""
+    points, scores, queries = data()
+    counts = np.resize([1, 2, 1, 3, 5], len(points))
+    length, noise = 0.7, 0.2
+    mine = GaussianProcess(kernel, lengths=[length], noises=[noise])
+    mine.fit_distances(cdist(points, points), scores, counts)
+    covariance = ConstantKernel(mine.variance) * Matern(mine.length, nu=SMOOTHNESS[kernel])
+    alpha = mine.variance * noise / counts
+    other = GaussianProcessRegressor(covariance, alpha=alpha, optimizer=None, normalize_y=True).fit(points, scores)
+    mean, deviation = mine.predict_distances_with_deviation(cdist(points, queries))
+    expected, deviations = other.predict(queries, return_std=True)
+    np.testing.assert_allclose(mean, expected, rtol=1e-7)
+    np.testing.assert_allclose(deviation, deviations, rtol=1e-6)
+    assert mine.log_likelihood == pytest.approx(other.log_marginal_likelihood_value_, rel=1e-9)
+
+
+def test_one_training_each_is_the_default() -> None:
+    points, scores, _ = data()
+    among = cdist(points, points)
+    plain, counted = GaussianProcess(), GaussianProcess()
+    plain.fit_distances(among, scores)
+    counted.fit_distances(among, scores, np.ones(len(scores), dtype=np.int64))
+    assert np.array_equal(plain.predict_distances(among), counted.predict_distances(among))
+
+
+@pytest.mark.parametrize("counts", [np.array([1, 0]), np.ones(3)])
+def test_counts_are_of_at_least_one_training_for_each_score(counts: np.ndarray) -> None:
+    with pytest.raises(SurrogateError, match="2 numbers of trainings, at least 1 each"):
+        GaussianProcess().fit_distances(np.zeros((2, 2)), np.array([0.0, 1.0]), counts)
+
+
 def test_the_scale_is_the_likeliest() -> None:
     points, scores, _ = data()
     mine = GaussianProcess(lengths=[1.0], noises=[0.1]).fit(points, scores)

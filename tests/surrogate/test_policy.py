@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.policy import Policy, RandomPolicy, Suggestion, SurrogatePolicy
-from aquasurf_ray.surrogate.regressors import REGRESSORS
+from aquasurf_ray.surrogate.policy import Policy, PredictorPolicy, RandomPolicy, Suggestion, SurrogatePolicy
+from aquasurf_ray.surrogate.predictors import MapPredictor, Prediction
+from aquasurf_ray.surrogate.regressors import REGRESSORS, make_regressor
 
 Scores = dict[int, float | None]
 
@@ -140,6 +142,26 @@ def test_a_result_observed_again_takes_the_place_of_the_first() -> None:
     assert candidate_of(policy.suggest()) == 8
 
 
+def test_the_predictor_learns_how_many_trainings_a_score_is_of() -> None:
+    asked: list[tuple[list[int], list[int] | None]] = []
+
+    class Asked(MapPredictor):
+        def predict(
+            self, known: NDArray[np.int64], scores: NDArray[np.float64], counts: NDArray[np.int64] | None = None
+        ) -> Prediction:
+            asked.append((known.tolist(), None if counts is None else counts.tolist()))
+            return super().predict(known, scores, counts)
+
+    policy = PredictorPolicy(Asked(line(8), lambda: make_regressor("knr")))
+    policy.observe(2, 0.5)
+    policy.observe(5, 0.7)
+    assert policy.suggest() is not None
+    policy.observe(5, 0.6, count=2)
+    assert policy.suggest(pending=[5, 7]) is not None
+    # One each is no news to a predictor; a pending candidate counts once.
+    assert asked == [([2, 5], None), ([2, 5], [1, 2]), ([2, 5, 7], [1, 2, 1])]
+
+
 def test_without_results_candidates_are_spread() -> None:
     corners = embedding_of([[x + dx, y] for x in (0, 10) for y in (0, 10) for dx in (0.0, 0.1, 0.2, 0.3)])
     for seed in range(10):
@@ -235,6 +257,8 @@ def test_errors_name_what_was_received() -> None:
     policy = SurrogatePolicy(line(3))
     with pytest.raises(SurrogateError, match="score of candidate 2 is nan; pass None for a diverged training"):
         policy.observe(2, math.nan)
+    with pytest.raises(SurrogateError, match="count of candidate 2 is 0; a score is of at least one training"):
+        policy.observe(2, 0.5, count=0)
     with pytest.raises(SurrogateError, match="candidate is -1; indices begin at 0"):
         policy.observe(-1, 0.5)
     with pytest.raises(SurrogateError, match=r"allowed has shape \(2,\); expected one flag for each of 3"):

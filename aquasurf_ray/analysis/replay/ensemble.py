@@ -38,9 +38,9 @@ class EnsemblePredictor:
         """See `Predictor`."""
         return self._members[0].distances(candidate, others)
 
-    def predict(self, known: Indices, scores: Scores) -> Prediction:
+    def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
-        predictions = [member.predict(known, scores) for member in self._members]
+        predictions = [member.predict(known, scores, counts) for member in self._members]
         expected: Scores = np.mean([prediction.scores for prediction in predictions], axis=0)
         merits = np.full(len(self.placed), np.nan)
         # Ranks, because members' merits may be scores, bounds or improvements, on scales that do not compare.

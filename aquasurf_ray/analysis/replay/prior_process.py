@@ -42,11 +42,11 @@ class TransferredProcess:
     prior: Scores
     process: MetricProcess
 
-    def __call__(self, space: MetricSpace, known: Indices, scores: Scores) -> Prediction:
+    def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`; the scores must be normal quantiles of ranks."""
         prior = np.nan_to_num(self.prior)  # 0, the median in normal quantiles, where nothing is known
         explained = trust(prior[known], scores) * prior
-        process, rows = self.process.fitted(space, known, scores - explained[known])
+        process, rows = self.process.fitted(space, known, scores - explained[known], counts)
         mean, deviation = process.predict_distances_with_deviation(rows)
         expected: Scores = mean + explained
         return Prediction(expected, merit(self.process.acquisition, expected, deviation, scores))

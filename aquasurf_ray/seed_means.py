@@ -1,0 +1,45 @@
+"""The mean of a function's trainings with several seeds, by which a search that has them calls its best.
+
+A function that diverged with one of its seeds counts as diverged, as everywhere. The noise of a mean comes from all
+functions with several seeds together, because two seeds of one function say little about it. Like the names of
+baselines, this needs no other part of the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def leader_seeds_of(kind: str, config: Mapping[str, Any]) -> int:
+    """Return with how many seeds a run trains a function before it calls it best, given the run's kind and stored
+    configuration: 1, except in a search that has the setting."""
+    return int(config.get("leader_seeds", 1)) if kind == "search" else 1
+
+
+def mean_of(scores: Sequence[float | None]) -> float | None:
+    """Return the mean of scores; None if there are none, or if one is None, a training that diverged.
+
+    >>> mean_of([0.5, 0.75]), mean_of([0.5, None]), mean_of([])
+    (0.625, None, None)
+    """
+    known = [score for score in scores if score is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(scores) else None
+
+
+def seed_deviation(groups: Iterable[Sequence[float | None]]) -> float | None:
+    """Return the standard deviation of scores between seeds, pooled over functions; each group has the scores of one.
+
+    Groups in which a training diverged do not count. None without a group of two.
+
+    >>> seed_deviation([[1.0, 3.0], [5.0], [2.0, 2.0], [0.0, None]])
+    1.0
+    """
+    squares, freedom = 0.0, 0
+    for scores in groups:
+        mean = mean_of(scores)
+        if mean is not None and len(scores) > 1:
+            squares += math.fsum((score - mean) ** 2 for score in scores if score is not None)
+            freedom += len(scores) - 1
+    return math.sqrt(squares / freedom) if freedom else None
