@@ -66,8 +66,9 @@ def _print_status(document: dict[str, Any]) -> None:
     # The lists have tables of their own below, and the rest is for programs.
     for known in ("failures", "divergences", "metric", "best score", "settings"):
         del lines[known]
-    if lines["best recipe change"] is None:
-        del lines["best recipe change"]
+    for often_unknown in ("best noise", "best recipe change"):
+        if lines[often_unknown] is None:
+            del lines[often_unknown]
     width = max(map(len, lines))
     for key, value in lines.items():
         shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value

@@ -123,6 +123,15 @@ class RunIdentity(BaseModel):
     training_seed: int = setting(
         0, Panel.TRAINING, "Random seed for initial weights, data order and spectra.", ge=0, lt=2**31
     )
+    leader_seeds: int = setting(
+        1,
+        Panel.TRAINING,
+        "Seeds of the best functions: with 2, the last fifth of the evaluations trains them with a second seed, and "
+        "the best mean is called best; with 1, the best single training is.",
+        ge=1,
+        le=10,
+        earlier=1,
+    )
     learning_rates: Numbers = setting(
         (),
         Panel.TRAINING,

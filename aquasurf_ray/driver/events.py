@@ -187,13 +187,15 @@ class CandidatesGrown(Event):
 
 @dataclass(frozen=True)
 class FunctionSuggested(Event):
-    """The surrogate suggested a function, with this change of the recipe, after computing for `seconds`."""
+    """The surrogate suggested a function, with this change of the recipe, after computing for `seconds`; or one of the
+    best functions, whose mean is the predicted score, is trained with another seed."""
 
     name = "suggested"
     function: str
     predicted_score: float | None
     seconds: float
     recipe_change: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)

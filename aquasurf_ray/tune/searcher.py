@@ -380,6 +380,8 @@ def _search_config(task: str | Task | None, trainable: str | None, options: Mapp
         raise BadUse(f"features: '{config.features}' need spectra, and so a task; give features='outputs'")
     if config.tuned() is not None:
         raise BadUse("learning_rates and tune are for `search`; Tune draws fields of the recipe from its param_space")
+    if config.leader_seeds > 1:
+        raise BadUse(f"leader_seeds: {config.leader_seeds} is for `search` and Study; with Tune, repeat trials instead")
     return config
 
 

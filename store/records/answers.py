@@ -23,6 +23,11 @@ from aquasurf_ray.training_metrics import TrainingMetrics
 class LeaderboardRow(TrainingMetrics):
     """A finished evaluation in the order of its score; `rank` 1 is the best.
 
+    In a search whose leader is trained with several seeds, a row is of one function with one change of the recipe: its
+    metrics are means over `seeds`, which the run trained it with, and its other values those of the first of these.
+    `noise` is the standard error of the score, from the deviation between seeds, pooled over the run's functions; None
+    where no function has two seeds.
+
     The ratios are the function's cost on the evaluation's device; None if it was not measured there.
     """
 
@@ -32,6 +37,8 @@ class LeaderboardRow(TrainingMetrics):
     baseline: bool
     score: float  # a leaderboard has no evaluation without one
     seed: int
+    seeds: tuple[int, ...] = ()
+    noise: float | None = None
     recipe_change: str = ""
     seconds: float | None
     device: str | None

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from aquasurf_ray.seed_means import leader_seeds_of
 from aquasurf_ray.store.database.schema import (
     Alias,
     Cost,
@@ -37,6 +38,7 @@ from aquasurf_ray.store.records.runs import (
     Snapshot,
     TaskMetric,
 )
+from aquasurf_ray.store.records.seed_rows import means_of_seeds
 from aquasurf_ray.store.verbs.costs import COST_COLUMNS
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, to_record
 from aquasurf_ray.store.verbs.functions import find_function, read_task
@@ -64,7 +66,7 @@ _ELSEWHERE = {
 _LEADERBOARD_COLUMNS = {
     field.name: _ELSEWHERE[field.name] if field.name in _ELSEWHERE else getattr(Evaluation, field.name)
     for field in fields(LeaderboardRow)
-    if field.name not in ("rank", "baseline", "reused")
+    if field.name not in ("rank", "baseline", "reused", "seeds", "noise")
 }
 _COST_OF_EVALUATION = (
     (Cost.task_id == Evaluation.task_id)
@@ -106,7 +108,7 @@ class QueryVerbs(StoreCore):
             run = read_run_by_id(connection, run_id)
             requests = _counts(connection, run_id)
             spectra = _spectra_counts(connection, run_id, run.task_id, fisher, spectrum_seed)
-            best = _leaderboard(connection, run_id=run_id, task_id=None, n=1)
+            best = _leaderboard_of_run(connection, run_id, n=1)
             return RunStatus(
                 run=run,
                 task=read_task(connection, run.task_id),
@@ -129,12 +131,15 @@ class QueryVerbs(StoreCore):
     ) -> list[LeaderboardRow]:
         """Return the best evaluations of a run, or of a task over all runs; all of them without `n`.
 
+        A search whose leader is trained with several seeds has one row for each function, by the mean over its seeds.
         Equal scores are in the order of their completion.
         """
         # Without either, scores of different tasks would be ranked against each other.
         if (run_id is None) == (task_id is None):
             raise BadRecord("a leaderboard is of a run or of a task: give run_id or task_id")
-        return self._read(lambda connection: _leaderboard(connection, run_id=run_id, task_id=task_id, n=n))
+        if run_id is None:
+            return self._read(lambda connection: _leaderboard(connection, run_id=None, task_id=task_id, n=n))
+        return self._read(lambda connection: _leaderboard_of_run(connection, run_id, n=n))
 
     def seed_scores(self, task_id: int, function_ids: Collection[int]) -> dict[int, dict[int, float | None]]:
         """Return the scores of whole trainings over all runs of the task, by function and seed; None if it diverged.
@@ -275,6 +280,19 @@ def _spectra_counts(
     return {row.status: row.n for row in connection.execute(query)}
 
 
+def _leaderboard_of_run(connection: sa.Connection, run_id: int, *, n: int | None) -> list[LeaderboardRow]:
+    run = read_run_by_id(connection, run_id)
+    if leader_seeds_of(run.kind, run.config) == 1:
+        return _leaderboard(connection, run_id=run_id, task_id=None, n=n)
+    query = (
+        sa.select(Evaluation.function_id, Evaluation.recipe_change)
+        .join(RunEvaluation, RunEvaluation.evaluation_id == Evaluation.id)
+        .where(RunEvaluation.run_id == run_id, Evaluation.status == "diverged")
+    )
+    diverged = {(row.function_id, row.recipe_change) for row in connection.execute(query)}
+    return means_of_seeds(_leaderboard(connection, run_id=run_id, task_id=None, n=None), diverged)[:n]
+
+
 def _leaderboard(
     connection: sa.Connection, *, run_id: int | None, task_id: int | None, n: int | None
 ) -> list[LeaderboardRow]:
@@ -309,6 +327,7 @@ def _leaderboard(
                 "rank": rank,
                 "baseline": bool(row["baseline"]) or bool(row["recipe_change"] and row["function_id"] in baselines),
                 "reused": bool(row["reused"]),
+                "seeds": (row["seed"],),
             },
         )
         for rank, row in enumerate(rows, start=1)

@@ -6,14 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
+from evidence import SEEDS
 from evidence_page import TableOrder, table_orders, tables_of, with_tables
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS
 from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, experiments_named
+from aquasurf_ray.analysis.replay.seeds import RULES
+from aquasurf_ray.driver.config import SearchConfig
 
 PAGE = Path(__file__).parents[2].joinpath("docs/evidence.md").read_text(encoding="utf-8")
 SECTIONS = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]
+OF_SCRIPTS = ("winners", *SEEDS)
+"""Tables that are no experiments: each comes from a script of benchmarks/."""
 SMALL = """# Page
 
 <!-- table: k runs=20 -->
@@ -33,12 +38,12 @@ def cells(line: str) -> list[str]:
 
 def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
     orders = table_orders(PAGE)
-    assert {order.name for order in orders} - {"grid"} == {*experiments_named([]), "winners"}
+    assert {order.name for order in orders} - {"grid"} == {*experiments_named([]), *OF_SCRIPTS}
     assert {order.half for order in orders if order.name == "default"} == {"all", "first", "second"}
 
 
 @pytest.mark.parametrize(
-    "order", [o for o in table_orders(PAGE) if o.name != "winners"], ids=lambda o: f"{o.name}-{o.half}"
+    "order", [o for o in table_orders(PAGE) if o.name not in OF_SCRIPTS], ids=lambda o: f"{o.name}-{o.half}"
 )
 def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> None:
     head, _, *rows, _, about = tables_of(PAGE)[order].strip().splitlines()
@@ -60,6 +65,28 @@ def test_figures_in_sentences_are_in_the_tables_of_their_section(section: str) -
     figures = re.findall(r"(?<![\w.])\d[\d,.]*\d%?|(?<![\w.])\d%?", said)
     there = set(re.findall(r"\d[\d,.]*\d%?|\d%?", tables))
     assert [figure for figure in figures if figure not in there] == []
+
+
+@pytest.mark.parametrize(
+    "order", [o for o in table_orders(PAGE) if o.name in SEEDS], ids=lambda o: f"{o.name}-{o.half}"
+)
+def test_a_table_of_second_seeds_has_all_rules_and_the_runs_that_its_comment_says(order: TableOrder) -> None:
+    head, _, *rows, _, about = tables_of(PAGE)[order].strip().splitlines()
+    assert cells(head)[:2] == ["rule", "second seeds"]
+    assert [cells(row)[0] for row in rows] == list(RULES)
+    assert about.startswith(f"{order.runs} runs of {SEEDS[order.name]} trainings, each among ")
+
+
+def test_the_default_is_what_the_tables_of_second_seeds_say() -> None:
+    """More than one seed is the default only if the last fifth is better on the half that judges."""
+    page = tables_of(PAGE)
+    found = []
+    for name in SEEDS:
+        (table,) = (text for order, text in page.items() if (order.name, order.half) == (name, "second"))
+        columns, rows = cells(table.splitlines()[0]), [cells(line) for line in table.splitlines()[2:] if "|" in line]
+        (row,) = (row for row in rows if row[0] == "last fifth again")
+        found.append(float(row[columns.index("p")].strip("<")))
+    assert (SearchConfig.model_fields["leader_seeds"].default > 1) == (max(found) < 0.05)
 
 
 def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:

@@ -17,6 +17,7 @@ SHOWN = 10
 _NOTES = {
     "confirmed": "Confirmed: mean over seeds that the function was not selected on, with their number; after a "
     "confirmation, on the split that judged.",
+    "seeds": "Seeds: number of trainings in the search that the metrics are means over.",
     "step time": "Step time: training-step time relative to ReLU.",
 }
 
@@ -32,13 +33,18 @@ def heading(findings: Findings) -> str:
     if best:
         lines.append(
             f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {_text(findings.metric_name)} "
-            f"<b>{findings.value(best.score):.4f}</b>{_against_relu(findings, best)}."
+            f"<b>{findings.value(best.score):.4f}</b>{_noise(best)}{_against_relu(findings, best)}."
         )
     return "".join(f"<p>{line}</p>" for line in lines)
 
 
 def _at_change(best: LeaderboardRow) -> str:
     return f", trained with {_text(best.recipe_change)}," if best.recipe_change else ""
+
+
+def _noise(best: LeaderboardRow) -> str:
+    n = len(best.seeds)
+    return "" if best.noise is None else f" ± {best.noise:.4f} ({n} seed{'s' * (n > 1)}, standard error)"
 
 
 def _sentence(confirmation: Confirmation) -> str:
@@ -58,7 +64,7 @@ def leaderboard(findings: Findings) -> str:
     if not rows:
         n = len(findings.status.divergences)
         return f"<p>No training has a score{f'; {n} diverged' if n else ' yet'}.</p>"
-    columns = ("rank", "function", findings.metric_name, "test", "confirmed", "step time", "seconds")
+    columns = ("rank", "function", findings.metric_name, "test", "seeds", "confirmed", "step time", "seconds")
     cells = [_cells(findings, row) for row in rows]
     # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
@@ -75,6 +81,7 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
         f"{with_change(row.function, row.recipe_change)}{' (baseline)' if row.baseline else ''}",
         f"{findings.value(row.score):.4f}",
         "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
+        "" if row.noise is None else str(len(row.seeds)),
         confirmed if not others.n_diverged else f"diverged with {others.n_diverged} of {others.n}",
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",
         "" if row.seconds is None else f"{row.seconds:.1f}",

@@ -15,7 +15,7 @@ half has a long tail of functions that hardly train, which says nothing about wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,9 +82,15 @@ class ShrinkageModel:
     center: float
     noise_share: float
 
-    def expected(self, score: float) -> float:
-        """Return the expected loss of a selected score; negative below the center."""
-        return self.noise_share * (score - self.center)
+    def expected(self, score: float, n_seeds: int = 1) -> float:
+        """Return the expected loss of a selected score, the mean of so many seeds; negative below the center.
+
+        >>> round(ShrinkageModel(center=0.5, noise_share=0.25).expected(0.9, n_seeds=2), 4)  # 0.4 · 0.125 / 0.875
+        0.0571
+        """
+        # The noise of a mean is B / n of the variance of scores, and its share of the variance of means is larger.
+        share = self.noise_share / (n_seeds - (n_seeds - 1) * self.noise_share)
+        return share * (score - self.center)
 
 
 def seed_mean(scores: Scores) -> SeedMean:
@@ -106,9 +112,9 @@ def seed_mean(scores: Scores) -> SeedMean:
     return SeedMean(n, 0, mean, mean - half, mean + half)
 
 
-def other_seeds(by_seed: Mapping[int, float | None], selected_on: int) -> SeedMean:
-    """Return the mean over all seeds but the one that a result was selected on; None is a training that diverged."""
-    return all_seeds({seed: score for seed, score in by_seed.items() if seed != selected_on})
+def other_seeds(by_seed: Mapping[int, float | None], selected_on: Collection[int]) -> SeedMean:
+    """Return the mean over all seeds but those that a result was selected on; None is a training that diverged."""
+    return all_seeds({seed: score for seed, score in by_seed.items() if seed not in selected_on})
 
 
 def all_seeds(by_seed: Mapping[int, float | None]) -> SeedMean:
@@ -182,9 +188,11 @@ def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
     return ShrinkageModel(center, min(1.0, noise / variance) if variance > 0 else 1.0)
 
 
-def shrinkage(selected: float | None, confirmed: SeedMean, model: ShrinkageModel | None) -> Shrinkage:
-    """Return the shrinkage of one function; None for unknown parts."""
+def shrinkage(
+    selected: float | None, confirmed: SeedMean, model: ShrinkageModel | None, n_selecting: int = 1
+) -> Shrinkage:
+    """Return the shrinkage of one function, selected by the mean of so many seeds; None for unknown parts."""
     if selected is None:
         return Shrinkage(None, None)
     observed = None if confirmed.mean is None else selected - confirmed.mean
-    return Shrinkage(observed, None if model is None else model.expected(selected))
+    return Shrinkage(observed, None if model is None else model.expected(selected, n_selecting))

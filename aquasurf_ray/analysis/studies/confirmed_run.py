@@ -28,6 +28,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.recipe_change import UNCHANGED
+from aquasurf_ray.seed_means import leader_seeds_of, mean_of
 from aquasurf_ray.store import FunctionRecord, RequestedEvaluation, Run, Store, TaskMetric
 
 UNKNOWN = PairedDifference(None, None)
@@ -117,8 +118,7 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     scores, tests = scores_of(requests, ids, seeds, chosen)
     judged_functions = set(judged_ids(store, run, requests))
     n_seeds = {number: len(seeds) if number in judged_functions else 0 for number in ids}
-    # Confirming seeds begin after the seed that the functions were selected on.
-    selected = _scores_of_seed(store, of, first - 1)
+    selected, n_selecting = _selected(store, of)
     noise = noise_variance(scores)
     model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
     baselines = baseline_ids(store, run)
@@ -141,7 +141,9 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
             against_reference=over_reference[i],
             against_best_baseline=over_best[i],
             against_relu=over_relu[i],
-            shrinkage=shrinkage(selected.get(function.id), mean, model if i in winning else None),
+            shrinkage=shrinkage(
+                selected.get(function.id), mean, model if i in winning else None, n_selecting.get(function.id, 1)
+            ),
             recipe_change=chosen[function.id],
             rate=tuning.value(chosen[function.id]),
             tried=tried[function.id] if tuning.seeds else {},
@@ -227,10 +229,17 @@ def scores_of(
     return scores, tests
 
 
-def _scores_of_seed(store: Store, run: Run, seed: int) -> dict[int, float | None]:
-    """Return the scores of the run's completed trainings with this seed, by function; None for diverged ones."""
-    evaluations = (request.evaluation for request in _requests(store, run))
-    return {done.function_id: done.score for done in evaluations if done.complete and done.key[1:] == (seed, UNCHANGED)}
+def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int, int]]:
+    """Return the scores by which a run selects, of completed trainings with the recipe as it is, by function, None for
+    diverged ones; and how many seeds each is the mean of."""
+    first = int(run.config.get("training_seed", 0))
+    seeds = range(first, first + leader_seeds_of(run.kind, run.config))
+    scores: dict[int, list[float | None]] = {}
+    for done in (request.evaluation for request in _requests(store, run)):
+        if done.complete and done.seed in seeds and done.recipe_change == UNCHANGED:
+            scores.setdefault(done.function_id, []).append(done.score)
+    means = {number: mean_of(of_seeds) for number, of_seeds in scores.items()}
+    return means, {number: len(of_seeds) for number, of_seeds in scores.items()}
 
 
 def reference_name(run: Run) -> str:

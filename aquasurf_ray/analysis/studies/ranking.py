@@ -35,12 +35,12 @@ def confirmed_mean(
     row: LeaderboardRow, confirmation: Confirmation | None, seed_scores: Mapping[int, Mapping[int, float | None]]
 ) -> SeedMean:
     """Return the mean of a function in the confirmation, on the split that judges; without a confirmation, that over
-    all seeds but the row's own, from `seed_scores` by function and seed. These are of the recipe as it is, so a row of
-    another one has no such mean."""
+    all seeds but those that selected the row, from `seed_scores` by function and seed. These are of the recipe as it
+    is, so a row of another one has no such mean."""
     if confirmation is None:
-        return other_seeds({} if row.recipe_change else seed_scores.get(row.function_id, {}), row.seed)
+        return other_seeds({} if row.recipe_change else seed_scores.get(row.function_id, {}), row.seeds)
     found = (each for each in confirmation.functions if each.function == row.function)
-    return next((confirmation.judged(each) for each in found), other_seeds({}, row.seed))
+    return next((confirmation.judged(each) for each in found), other_seeds({}, row.seeds))
 
 
 def confirmed_means(confirmation: Confirmation | None) -> dict[str, float]:

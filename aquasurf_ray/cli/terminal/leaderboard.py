@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmation import SeedMean
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 
+_OF_SEEDS = ("seeds", "noise")
 _CONFIRMED = ("confirmed", "confirmed_seeds", "confirmed_diverged")
 _OF_ROW = (
+    *_OF_SEEDS,
     *_CONFIRMED,
     *("val_loss", "seconds", "time_ratio", "memory_ratio", "stopped_early", "seed", "recipe_change"),
     *("baseline", "function"),
 )
 # Only these may be left out of a table: any other empty column says something about the run.
-_OFTEN_UNKNOWN = (*_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early", "recipe_change")
+_OFTEN_UNKNOWN = (*_OF_SEEDS, *_CONFIRMED, "time_ratio", "memory_ratio", "stopped_early", "recipe_change")
 _DECIMALS = {"seconds": 1, "time_ratio": 2, "memory_ratio": 2}
 
 
@@ -67,7 +69,9 @@ class Board:
         """Return the rows by column.
 
         `confirmed` is the mean of the run's confirmation, on the split that judges; without a confirmation, that over
-        all seeds but the row's own. It is None without other seeds, or if one of them diverged.
+        all seeds but those that selected the row. It is None without other seeds, or if one of them diverged. `seeds`
+        is how many seeds the metrics are means over, and `noise` the standard error of the score; both are None in a
+        run that has trained no function with several.
         """
         return [self._document(row) for row in self.rows]
 
@@ -79,6 +83,7 @@ class Board:
             "confirmed_diverged": others.n_diverged or None,
         }
         plain = {column: getattr(row, column) for column in _OF_ROW if column not in confirmed}
+        plain["seeds"] = None if row.noise is None else len(row.seeds)
         plain["recipe_change"] = row.recipe_change or None
         return {"rank": row.rank, **metrics(self.metric, row), **confirmed, **plain}
 
@@ -89,7 +94,7 @@ def _confirmed_mean(board: Board, row: stored.LeaderboardRow) -> SeedMean:
         from aquasurf_ray.analysis.studies.confirmation import other_seeds
 
         # Other seeds are those of the recipe as it is.
-        return other_seeds({} if row.recipe_change else board.seed_scores.get(row.function_id, {}), row.seed)
+        return other_seeds({} if row.recipe_change else board.seed_scores.get(row.function_id, {}), row.seeds)
     from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 
     return confirmed_mean(row, board.confirmation, board.seed_scores)

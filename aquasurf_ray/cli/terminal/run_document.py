@@ -62,6 +62,7 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "best": metric.value(status.best.score) if status.best else None,
         "best_score": status.best.score if status.best else None,
         "best_function": status.best.function if status.best else None,
+        "best_noise": status.best.noise if status.best else None,
         "best_recipe_change": status.best.recipe_change or None if status.best else None,
         "held_by": _holder(run, where),
         "settings": _settings(run),

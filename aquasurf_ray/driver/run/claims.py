@@ -1,11 +1,13 @@
 """Claims of evaluations: the next evaluation of a worker is chosen, and claimed in the store before it starts.
 
 The order is: reserved claims, unless the worker failed on them before; the queue (interrupted evaluations, retries and
-requests); a baseline; a suggestion of the surrogate. The store's answer to each claim is put into the run's history.
+requests); a baseline; one of the best functions with another seed; a suggestion of the surrogate. The store's answer to
+each claim is put into the run's history.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +19,14 @@ from aquasurf_ray.driver.run.store_records import suggestion_record
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester
+from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.runs import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
+LAST_PART = 5
+"""One in so many evaluations, the last ones, trains the best functions with further seeds: docs/evidence.md has what
+other rules do."""
 # Taken: another run trains it. To this run it is running either way; `ours` tells which.
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 
@@ -134,6 +140,7 @@ class Claims:
             self._take_reserved(slot)
             or self._claim_queued(slot, n_waiting)
             or self._claim_baseline()
+            or self._claim_next_seed()
             or self._claim_suggestion(n_waiting)
         )
 
@@ -164,6 +171,30 @@ class Claims:
             return None
         return self.claim_all([EvaluationRequest(function.id, self._context.config.training_seed, "baseline")])[0]
 
+    def _claim_next_seed(self) -> Claim | None:
+        """Claim the best function that lacks seeds with its next one, in the last fifth of a search that has several.
+
+        Before, this is done with a function that would end the run, because a single training is not to end it, and
+        where nothing new is left. All of it depends on the budget and on results alone, so that a resumed run repeats
+        it.
+        """
+        config, left = self._context.config, self._budget.evaluations - self._history.counted()
+        if self._suggester is None or config.leader_seeds == 1 or left <= 0:
+            return None
+        leader = self._history.evaluations.best_lacking_seeds()
+        is_last = left <= self._budget.evaluations // LAST_PART
+        if leader is None or not (is_last or self._would_end(leader) or self._suggester.has_nothing_new()):
+            return None
+        asked, first = self._history.evaluations.seeds_of(leader), config.training_seed
+        seed = next(seed for seed in itertools.count(first) if seed not in asked)
+        self._context.events.emit(FunctionSuggested(leader.function, leader.score, 0.0, leader.recipe_change, seed))
+        request = EvaluationRequest(leader.function_id, seed, "suggestion", recipe_change=leader.recipe_change)
+        return self.claim_all([request])[0]
+
+    def _would_end(self, leader: EvaluationState) -> bool:
+        until = self._context.config.until
+        return until is not None and leader.score is not None and Until.parse(until).is_met(leader.score)
+
     def _claim_suggestion(self, n_waiting: int) -> Claim | None:
         """Claim suggestions for the workers that wait, as many as are ready; return one, and reserve the others."""
         if self._suggester is None:
@@ -179,7 +210,7 @@ class Claims:
         for suggestion in made:
             function, change = self._suggester.pairs.pair(suggestion.candidate)
             record = suggestion_record(suggestion, self._suggester.pairs)
-            suggested = FunctionSuggested(function.name, record.predicted_score, took / len(made), change)
+            suggested = FunctionSuggested(function.name, record.predicted_score, took / len(made), change, seed)
             self._context.events.emit(suggested)
             requests.append(EvaluationRequest(function.id, seed, "suggestion", record, change))
         claims = self.claim_all(requests)

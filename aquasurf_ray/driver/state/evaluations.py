@@ -9,9 +9,10 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aquasurf_ray.recipe_change import UNCHANGED
+from aquasurf_ray.seed_means import leader_seeds_of, mean_of
 from aquasurf_ray.store import EvaluationRequest, RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.runs import Origin
 
@@ -54,19 +55,25 @@ class EvaluationState:
 
 
 class RunEvaluations(Mapping[int, EvaluationState]):
-    """Evaluations by number, in the order in which they were requested."""
+    """Evaluations by number, in the order in which they were requested.
 
-    def __init__(self, evaluations: tuple[EvaluationState, ...] = ()) -> None:
+    Args:
+        leader_seeds: with more than one, a function's score is the mean over its seeds, and it has none if it diverged
+            with one of them; else it is the best of them.
+    """
+
+    def __init__(self, evaluations: tuple[EvaluationState, ...] = (), leader_seeds: int = 1) -> None:
+        self._leader_seeds = leader_seeds
         self._by_id: dict[int, EvaluationState] = {}
         self._order: dict[int, int] = {}
         self._asked_for: set[int] = set()
-        self._pairs: set[tuple[int, str]] = set()
+        self._pairs: dict[tuple[int, str], list[int]] = {}
         self._counts: Counter[tuple[Origin, str]] = Counter()
         self._open: dict[int, None] = {}
         self._elsewhere: dict[int, None] = {}
         self._queue: list[tuple[bool, int, int]] = []
         self._ended: list[int] = []
-        self._scores: defaultdict[tuple[int, str], dict[int, float]] = defaultdict(dict)
+        self._results: defaultdict[tuple[int, str], dict[int, float | None]] = defaultdict(dict)
         self._best: EvaluationState | None = None
         self.n_reused = 0
         self.n_stopped_early = 0
@@ -88,8 +95,10 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         # The order of requests, not of numbers: another run may have created the evaluation earlier.
         self._order.setdefault(number, len(self._order))
         self._asked_for.add(evaluation.function_id)
-        self._pairs.add((evaluation.function_id, evaluation.recipe_change))
-        if before is not None:
+        pair = evaluation.function_id, evaluation.recipe_change
+        if before is None:
+            self._pairs.setdefault(pair, []).append(number)
+        else:
             self._count(before, -1)
         self._by_id[number] = evaluation
         self._count(evaluation, 1)
@@ -101,11 +110,10 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         # `observe` of the surrogate reads this list, so a result must appear once each time it becomes known.
         if evaluation.status in FINAL and (before is None or before.status not in FINAL):
             self._ended.append(number)
-        scores = self._scores[evaluation.function_id, evaluation.recipe_change]
-        if _is_scored(evaluation) and evaluation.score is not None:
-            scores[number] = evaluation.score
+        if evaluation.status in FINAL:
+            self._results[pair][number] = evaluation.score
         else:
-            scores.pop(number, None)
+            self._results[pair].pop(number, None)
         self._update_best(before, evaluation)
 
     def n(self, *, status: Set[str] = FINAL, but: Origin | None = None) -> int:
@@ -124,7 +132,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
     @property
     def pairs(self) -> Set[tuple[int, str]]:
         """The functions that have an evaluation, each with the change of the recipe in it."""
-        return self._pairs
+        return self._pairs.keys()
 
     @property
     def open(self) -> list[EvaluationState]:
@@ -143,8 +151,30 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
     @property
     def best(self) -> EvaluationState | None:
-        """The evaluation with the highest score; of equal ones, the one that was requested first."""
+        """The evaluation with the highest score; of equal ones, the one that was requested first.
+
+        If scores are means, it is the function's first evaluation, with the mean as its score.
+        """
         return self._best
+
+    def best_lacking_seeds(self) -> EvaluationState | None:
+        """Return the best function that was not trained with all its seeds and is not being trained, as `best` does;
+        None if there is none."""
+        lacking = [pair for pair, asked in self._pairs.items() if len(asked) < self._leader_seeds]
+        idle = [pair for pair in lacking if all(self._by_id[number].status not in OPEN for number in self._pairs[pair])]
+        means = [found for pair in idle if (found := self._with_mean(pair)) is not None]
+        return max(means, key=self._merit, default=None)
+
+    def is_best_complete(self) -> bool:
+        """Return whether there is a best evaluation, and its function was trained with all its seeds."""
+        if self._best is None or self._leader_seeds == 1:
+            return self._best is not None
+        asked = self._pairs[self._best.function_id, self._best.recipe_change]
+        return len(asked) >= self._leader_seeds and all(self._by_id[number].status not in OPEN for number in asked)
+
+    def seeds_of(self, evaluation: EvaluationState) -> set[int]:
+        """Return the seeds that were requested for the evaluation's function and change of the recipe."""
+        return {self._by_id[number].seed for number in self._pairs[evaluation.function_id, evaluation.recipe_change]}
 
     def next_queued(self, most: int) -> list[EvaluationState]:
         """Return the evaluations to train next: begun ones first, each group in the order of the requests.
@@ -174,9 +204,16 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return [self._by_id[number] for number in self._ended[after:]]
 
     def score_of(self, function_id: int, recipe_change: str = UNCHANGED) -> float | None:
-        """Return the function's best score with this change of the recipe; None if all of these trainings diverged, or
-        none has a result."""
-        return max(self._scores[function_id, recipe_change].values(), default=None)
+        """Return the function's score with this change of the recipe: the mean, or the best, of its trainings; None if
+        it diverged, or none has a result."""
+        results = list(self._results[function_id, recipe_change].values())
+        if self._leader_seeds > 1:
+            return mean_of(results)
+        return max((score for score in results if score is not None), default=None)
+
+    def n_seeds_of(self, function_id: int, recipe_change: str = UNCHANGED) -> int:
+        """Return the number of trainings that the function's score is the mean of, at least 1."""
+        return max(1, len(self._results[function_id, recipe_change])) if self._leader_seeds > 1 else 1
 
     def _count(self, evaluation: EvaluationState, by: int) -> None:
         self._counts[evaluation.origin, evaluation.status] += by
@@ -184,11 +221,27 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         self.n_stopped_early += by * (evaluation.stopped_early is not None and evaluation.status == "done")
 
     def _update_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
-        if self._best is not None and before is self._best:
+        if self._leader_seeds > 1:
+            self._update_best_mean(evaluation)
+        elif self._best is not None and before is self._best:
             # Rare: the best evaluation itself changes, perhaps to a lower score, so all have to be compared.
             self._best = max((e for e in self._by_id.values() if _is_scored(e)), key=self._merit, default=None)
         elif _is_scored(evaluation) and (self._best is None or self._merit(evaluation) > self._merit(self._best)):
             self._best = evaluation
+
+    def _update_best_mean(self, evaluation: EvaluationState) -> None:
+        pair, best = (evaluation.function_id, evaluation.recipe_change), self._best
+        if best is None or pair == (best.function_id, best.recipe_change):
+            # Only here can the best become worse, so that all have to be compared.
+            means = [found for each in self._pairs if (found := self._with_mean(each)) is not None]
+            self._best = max(means, key=self._merit, default=None)
+        elif (found := self._with_mean(pair)) is not None and self._merit(found) > self._merit(best):
+            self._best = found
+
+    def _with_mean(self, pair: tuple[int, str]) -> EvaluationState | None:
+        """Return the first evaluation of a function with its mean as the score; None if it has none."""
+        mean = self.score_of(*pair)
+        return None if mean is None else replace(self._by_id[self._pairs[pair][0]], score=mean)
 
     def _merit(self, evaluation: EvaluationState) -> tuple[float, int]:
         assert evaluation.score is not None  # noqa: S101 - only called for evaluations with a score
@@ -197,7 +250,8 @@ class RunEvaluations(Mapping[int, EvaluationState]):
 
 def evaluations_of(snapshot: Snapshot) -> RunEvaluations:
     """Return the evaluations of a run as the store has them."""
-    return RunEvaluations(tuple(state_of(request) for request in snapshot.evaluations))
+    states = tuple(state_of(request) for request in snapshot.evaluations)
+    return RunEvaluations(states, leader_seeds_of(snapshot.run.kind, snapshot.run.config))
 
 
 def over_budget(snapshot: Snapshot, budget: int) -> list[int]:

@@ -25,6 +25,7 @@ OUTPUTS = "outputs"
 MODES = (OUTPUTS, "spectrum", "both")
 OPTIONS = (
     *("space", "candidates", "first_candidates", "baselines", "learned_parameters", "modules", "seed", "training_seed"),
+    "leader_seeds",
     *("surrogate", "regressor", "fisher", "layer_weighting", "lease_seconds", "max_attempts", "data"),
 )
 """The fields of `SearchConfig` that a study has; the others are about trainings, which are the user's."""

@@ -154,8 +154,7 @@ class StudySession:
         if self.history.evaluations.n_open or self._claims.next_baseline() is not None:
             return False
         met = self._most is not None and self.history.n_finished(baselines=False) >= self._most
-        asked_for = self.history.evaluations.asked_for
-        return met or all(function.id in asked_for for function in self.history.candidates)
+        return met or self.suggester.used_up()
 
     def end(self, asked: AskedTrial) -> None:
         """Drop a trial that this process no longer has, and read its state."""

@@ -39,7 +39,7 @@ class Trial:
     Attributes:
         number: its place in the study, from 0; a trial that is asked again keeps it.
         function: the function as text, for `aquasurf_ray.Activation`, logs and other processes.
-        seed: the seed of the study's trainings; results of different seeds do not compare.
+        seed: the seed of this training: `training_seed`, or a further one if the study has `leader_seeds`.
         state: `open`, `told`, `failed`, or `lost` if its lease expired and another process was given the function.
     """
 

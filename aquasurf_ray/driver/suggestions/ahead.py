@@ -44,7 +44,7 @@ class SuggestionProcess:
     def suggest(
         self,
         policy_source: PolicySource | None,
-        results: list[tuple[int, float | None]],
+        results: list[tuple[int, float | None, int]],
         turns: list[tuple[int, Mask]],
         pending: frozenset[int],
     ) -> list[Suggestion]:
@@ -55,8 +55,8 @@ class SuggestionProcess:
         if policy_source is not None:
             self._policy = policy_source.policy()
         assert self._policy is not None  # noqa: S101 - the first call comes with a source
-        for candidate, score in results:
-            self._policy.observe(candidate, score)
+        for candidate, score, n_seeds in results:
+            self._policy.observe(candidate, score, n_seeds)
         batch: list[Suggestion] = []
         for n, allowed in turns:
             batch += self._policy.suggest_batch(n, pending | {each.candidate for each in batch}, allowed)

@@ -13,7 +13,7 @@ while the worker trains.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from aquasurf_ray.driver.events import CandidatesGrown
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.suggestions.proposals import ProposalCommand
+from aquasurf_ray.seed_means import mean_of
 from aquasurf_ray.store import FunctionRecord, FunctionRow, NewCandidate
 from aquasurf_ray.surrogate.screening import screened
 
@@ -138,15 +139,15 @@ class Growth:
     def _results(self, before: int) -> list[_TrainedFunction]:
         """Return the functions with a result, best first, of the evaluations requested before this suggestion (counted
         from 1). A function whose operators are unknown here, which only a person can have proposed, is left out."""
-        n_suggested, scores = 0, dict[int, float | None]()
+        n_suggested, results = 0, dict[tuple[int, str], list[float | None]]()
         for evaluation in self._history.evaluations.values():
             n_suggested += evaluation.origin == "suggestion"
             if n_suggested == before:
                 break
             if evaluation.status in FINAL:
-                best = scores.get(evaluation.function_id)
-                better = evaluation.score is not None and (best is None or evaluation.score > best)
-                scores[evaluation.function_id] = evaluation.score if better else best
+                pair = evaluation.function_id, evaluation.recipe_change
+                results.setdefault(pair, []).append(evaluation.score)
+        scores = self._scores(results)
         self._read(scores)
         trained = []
         for number, score in scores.items():
@@ -154,6 +155,16 @@ class Growth:
             if expression is not None:
                 trained.append(_TrainedFunction(function, expression, score))
         return sorted(trained, key=lambda each: (each.score is None, -(each.score or 0.0)))
+
+    def _scores(self, results: Mapping[tuple[int, str], Sequence[float | None]]) -> dict[int, float | None]:
+        """Return each function's score at its best change of the recipe, None if it diverged: the mean of its seeds in
+        a search whose leader has several, else the best."""
+        of_means, scores = self._context.config.leader_seeds > 1, dict[int, float | None]()
+        for (number, _), of_seeds in results.items():
+            best = max((score for score in of_seeds if score is not None), default=None)
+            score, before = mean_of(of_seeds) if of_means else best, scores.get(number)
+            scores[number] = before if score is None or (before is not None and before >= score) else score
+        return scores
 
     def _read(self, functions: Iterable[int]) -> None:
         """Read and parse functions that are seen for the first time."""

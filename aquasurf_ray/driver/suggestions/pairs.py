@@ -115,8 +115,9 @@ class Pairs:
         results: dict[int, list[EvaluationState]] = {}
         for evaluation in self._history.evaluations.values():
             results.setdefault(evaluation.function_id, []).append(evaluation)
-            if evaluation.status in FINAL and evaluation.score is not None:
-                scores[evaluation.function_id] = max(evaluation.score, scores.get(evaluation.function_id, -math.inf))
+            score = self._history.evaluations.score_of(evaluation.function_id, evaluation.recipe_change)
+            if score is not None:
+                scores[evaluation.function_id] = max(score, scores.get(evaluation.function_id, -math.inf))
         least = sorted(scores.values(), reverse=True)[: max(1, math.ceil(BEST_SHARE * len(scores)))]
         best, diverged = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         for position, function in enumerate(self._history.candidates[:n]):

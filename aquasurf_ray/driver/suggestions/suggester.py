@@ -63,6 +63,10 @@ class Suggester:
         return n
 
     def used_up(self) -> bool:
+        """Return whether nothing is left to train, now or later: no function, and none of the best with more seeds."""
+        return self.has_nothing_new() and self._history.evaluations.best_lacking_seeds() is None
+
+    def has_nothing_new(self) -> bool:
         """Return whether nothing is left to suggest, now or later."""
         if self.can_grow:
             return False
@@ -89,8 +93,8 @@ class Suggester:
         policy = self._policy_for(n)
         if policy is None:
             return None
-        for pair, score in self._new_results(n):
-            policy.observe(pair, score)
+        for pair, score, n_seeds in self._new_results(n):
+            policy.observe(pair, score, n_seeds)
         ((_, allowed),) = self.pairs.turns(n, self._history.evaluations.n_of("suggestion"))
         return policy.suggest(pending=self._pending(n), allowed=allowed)
 
@@ -120,19 +124,20 @@ class Suggester:
             self._policy_n, self._n_observed = n, 0
         return self._policy
 
-    def _new_results(self, n: int) -> list[tuple[int, float | None]]:
-        """Return pairs and scores of the results among the first `n` candidates since the last call; of several seeds,
-        the best score."""
+    def _new_results(self, n: int) -> list[tuple[int, float | None, int]]:
+        """Return pairs and scores of the results among the first `n` candidates since the last call, each with the
+        number of seeds that the score is the mean of."""
         evaluations = self._history.evaluations
         new = evaluations.ended(after=self._n_observed)
         self._n_observed += len(new)
-        return [
-            (pair, evaluations.score_of(evaluation.function_id, evaluation.recipe_change))
-            for evaluation in new
-            if evaluation.status in FINAL  # not while it is being retrained
-            and (pair := self.pairs.index(evaluation)) is not None
-            and self._history.position[evaluation.function_id] < n
-        ]
+        results = []
+        for evaluation in new:
+            number, change = evaluation.function_id, evaluation.recipe_change
+            pair = self.pairs.index(evaluation)
+            # Not while it is being retrained.
+            if evaluation.status in FINAL and pair is not None and self._history.position[number] < n:
+                results.append((pair, evaluations.score_of(number, change), evaluations.n_seeds_of(number, change)))
+        return results
 
     def _pending(self, n: int) -> frozenset[int]:
         open_ = self._history.evaluations.open

@@ -1,8 +1,8 @@
 """confirm(...): retrain the best functions of a run, and the baselines, with additional seeds, each at its best rate.
 
 A confirmation is a run of kind "confirm", so it has a lease, can be resumed, and its trainings are ordinary evaluations
-of the task. Its seeds follow the seed with which the functions were selected, and exclude it: scores of that seed are
-biased by the selection. If it tunes the learning rate, or another number of the recipe, winners and baselines get the
+of the task. Its seeds follow those with which the functions were selected, and exclude these: their scores are biased
+by the selection. If it tunes the learning rate, or another number of the recipe, winners and baselines get the
 same number of trainings for the choice, with seeds after the judging ones. Its functions are chosen when it begins: if
 the search continues and finds better functions, a new confirmation is made.
 """
@@ -34,7 +34,7 @@ from aquasurf_ray.workers.actor import Worker
 
 TUNED: dict[str, Any] = {"learning_rates": (), "tune": None}
 """The settings that say what is tuned, without a value: a run tunes one thing."""
-FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "confirm": None, "until": None}
+FIXED = {"name": None, "health_gate": "off", "early_stop": "off", "leader_seeds": 1, "confirm": None, "until": None}
 """The settings of every confirmation, whatever those of the run were: all trainings are completed."""
 
 
@@ -112,7 +112,8 @@ def check_confirmable(run: Run) -> None:
 
 
 def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
-    """Return the best `n` functions of a run other than baselines, by their score with the run's training seed.
+    """Return the best `n` functions of a run other than baselines, by their score with the run's training seed, or by
+    the mean over the seeds of a search whose leader has several.
 
     Raises:
         BadUse: no such function has a score.
@@ -147,6 +148,7 @@ def _confirm(
     always = unique_rows([REFERENCE, loaded.reference or REFERENCE])
     n_left_out = max(0, len(baselines) - len(always) - (config.judged_baselines or len(baselines)))
     n_trainings = len(rows) * n_choosing + (len(rows) - n_left_out) * config.seeds
+    first_seed = config.training_seed + config.leader_seeds
     config = config.model_copy(update={**FIXED, "evaluations": n_trainings})
     # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
@@ -161,7 +163,7 @@ def _confirm(
         # Part of the identity: after a longer search with other winners, a new confirmation begins.
         "functions": sorted(row.name for row in rows),
         "seeds": config.seeds,
-        "first_seed": config.training_seed + 1,
+        "first_seed": first_seed,
     }
     # Only where they differ from what earlier versions did, so that their confirmations keep their names.
     if changes != (UNCHANGED,):

@@ -47,9 +47,9 @@ def test_one_seed_has_no_interval_and_a_diverged_one_no_mean():
 
 
 def test_the_seed_that_was_selected_on_is_left_out():
-    assert other_seeds({0: 0.9, 1: 0.5, 2: 0.7}, selected_on=0).mean == pytest.approx(0.6)
-    assert other_seeds({0: 0.9, 1: None}, selected_on=0).n_diverged == 1
-    assert other_seeds({0: 0.9}, selected_on=0).n == 0
+    assert other_seeds({0: 0.9, 1: 0.5, 2: 0.7}, selected_on={0}).mean == pytest.approx(0.6)
+    assert other_seeds({0: 0.9, 1: None}, selected_on={0}).n_diverged == 1
+    assert other_seeds({0: 0.9}, selected_on={0}).n == 0
 
 
 def test_the_comparison_is_scipys_paired_t_test():

@@ -67,6 +67,45 @@ def test_every_answer_is_that_of_a_look_at_all(changes):
     assert kept.ended() == [plain[number] for number in ended]
 
 
+@given(CHANGES, st.integers(2, 3))
+def test_means_over_seeds_are_those_of_a_look_at_all(changes, n_seeds):
+    kept, plain = RunEvaluations(leader_seeds=n_seeds), {}
+    for change in changes:
+        kept.put(changed(*change))
+        plain[change[0]] = changed(*change)
+    of_function = {e.function_id: [x for x in plain.values() if x.function_id == e.function_id] for e in plain.values()}
+    means = {}
+    for number, entries in of_function.items():
+        scores = [e.score for e in entries if e.status in FINAL]
+        whole = bool(scores) and None not in scores
+        means[number] = sum(scores) / len(scores) if whole else None
+        assert kept.score_of(number) == means[number]
+        assert kept.n_seeds_of(number) == max(1, len(scores))
+    best = max((n for n in means if means[n] is not None), key=lambda n: means[n], default=None)
+    assert (kept.best and (kept.best.function_id, kept.best.score)) == (best if best is None else (best, means[best]))
+    assert kept.best is None or kept.best.evaluation_id == of_function[best][0].evaluation_id
+    lacking = [
+        number
+        for number, entries in of_function.items()
+        if means[number] is not None and len(entries) < n_seeds and all(e.status in (*FINAL, "failed") for e in entries)
+    ]
+    expected = max(lacking, key=lambda number: means[number], default=None)
+    found = kept.best_lacking_seeds()
+    assert (found and found.function_id) == expected
+    assert kept.is_best_complete() == (
+        best is not None
+        and len(of_function[best]) >= n_seeds
+        and all(e.status in (*FINAL, "failed") for e in of_function[best])
+    )
+
+
+def test_with_one_seed_nothing_lacks_seeds():
+    kept = RunEvaluations((evaluation(1, "done", score=0.5),))
+    assert kept.best_lacking_seeds() is None
+    assert kept.is_best_complete()
+    assert not RunEvaluations().is_best_complete()
+
+
 def test_the_queue_gives_what_was_begun_first_and_then_the_order_of_asking():
     kept = RunEvaluations(tuple(evaluation(number) for number in (5, 3, 4)))
     kept.put(evaluation(4, begun=True))

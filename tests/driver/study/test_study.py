@@ -212,6 +212,18 @@ def test_all_candidates_can_be_used_up(make, url):
         assert store.run("s").status == "finished"
 
 
+def test_the_last_trials_are_second_seeds_of_the_best_and_the_best_trial_is_the_best_mean(make, url):
+    study, values = make(evaluations=10, leader_seeds=2), {}
+    while (trial := study.ask()) is not None:
+        value = merit(trial.function) + (0.3 * math.sin(100 * merit(trial.function)) if trial.seed == 0 else 0.0)
+        values.setdefault(trial.function, []).append(value)
+        study.tell(trial, value)
+    assert [request.evaluation.seed for request in evaluations(url)] == [0] * (N_BASELINES + 8) + [1] * 2
+    means = {function: sum(of) / len(of) for function, of in values.items()}
+    assert study.best_trial.function == max(means, key=means.get)
+    assert study.best_trial.value == pytest.approx(max(means.values()))
+
+
 def test_functions_that_somebody_enqueues_are_asked_first(make, url):
     study = make()
     propose("s", ["mul(x,erf(x))"], store=url)

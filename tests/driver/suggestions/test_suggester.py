@@ -27,9 +27,9 @@ class Listening(SurrogatePolicy):
         super().__init__(Embedding(points, version="line", placed=np.ones(n, dtype=bool)))
         self._observed = observed
 
-    def observe(self, candidate, score):
+    def observe(self, candidate, score, count=1):
         self._observed.append((candidate, score))
-        super().observe(candidate, score)
+        super().observe(candidate, score, count)
 
 
 @dataclass

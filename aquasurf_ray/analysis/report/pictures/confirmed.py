@@ -26,7 +26,7 @@ def confirmed(findings: Findings) -> Chart | None:
     found = {
         row: mean
         for row in findings.winners
-        if (mean := other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed)).mean is not None
+        if (mean := other_seeds(findings.seed_scores.get(row.function_id, {}), row.seeds)).mean is not None
     }
     if not found:
         return None
@@ -50,7 +50,7 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
     n, split = len(found.seeds), found.judge
     words = (
         f"{verdict(found).sentence}. Means over {n} seed{'s' * (n != 1)} on the {split} split, with 95% intervals; the "
-        f"score at selection is that of one seed on the validation split.{f' {lost} more diverged.' if lost else ''}"
+        f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
     )
     prefix = "test" if split == "test" else "val"
     return _chart(findings, rows, f"{prefix}_{found.metric.name}", words)
@@ -85,7 +85,7 @@ def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:
 
 def _diverged_text(findings: Findings) -> str:
     """Return the part of the caption that counts the functions without a mean, which the picture leaves out."""
-    means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seed) for row in findings.winners]
+    means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seeds) for row in findings.winners]
     n = sum(mean.n_diverged > 0 for mean in means)
     return f" {n} more diverged with an additional seed and {'has' if n == 1 else 'have'} no mean." if n else ""
 
