@@ -306,7 +306,7 @@ class TrainingConditions(RunName):
     log_to: tuple[str, ...] = setting(
         (),
         Panel.STORAGE,
-        "Also send results to a tracker: tensorboard:FOLDER or mlflow:URI; may be repeated.",
+        "Also send results to a tracker: tensorboard:FOLDER, mlflow:URI or wandb:PROJECT; may be repeated.",
         metavar="TRACKER",
     )
 

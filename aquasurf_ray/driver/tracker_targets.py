@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-MODULES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
-PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow-skinny"}
+MODULES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 
 
 def check_target(target: str) -> str:
@@ -16,7 +16,7 @@ def check_target(target: str) -> str:
     """
     kind, _, where = target.partition(":")
     if kind not in MODULES or not where:
-        raise ValueError(f"must be tensorboard:FOLDER or mlflow:URI, got '{target}'")
+        raise ValueError(f"must be tensorboard:FOLDER, mlflow:URI or wandb:PROJECT, got '{target}'")
     if find_spec(MODULES[kind]) is None:
         raise ValueError(f"{MODULES[kind]} is not installed; get it with: pip install {PACKAGES[kind]}")
     return target

@@ -1,4 +1,5 @@
-"""Results of a run in TensorBoard or MLflow while it is running: `--log-to tensorboard:FOLDER`, `--log-to mlflow:URI`.
+"""Results of a run in TensorBoard, MLflow or Weights & Biases while it is running: `--log-to tensorboard:FOLDER`,
+`--log-to mlflow:URI`, `--log-to wandb:PROJECT`.
 
 A tracker gets a result after the store has it. Each tracker has its own thread, so that a slow server never makes a
 worker wait; if a tracker fails, only its display is incomplete. The store remains the record; `aquasurf report` needs
@@ -16,15 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from aquasurf_ray.driver.events import EvaluationEnded, Event, Events
-
-if TYPE_CHECKING:
-    from aquasurf_ray.store import EpochRecord
+from aquasurf_ray.store import EpochRecord
 
 LONGEST_WAIT = 30.0  # seconds at the end of a run; a server that is down must not hold the run back
 METRICS = ("score", "val_loss", "val_accuracy", "test_loss", "test_score", "test_accuracy", "seconds")
+EPOCH_METRICS = tuple(field.name for field in fields(EpochRecord) if field.name != "epoch")
 
 
 class Tracker(Protocol):
@@ -162,7 +162,50 @@ class MlflowTracker:
         """See `Tracker`."""
 
 
-TRACKERS: dict[str, Callable[[str, str], Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow": MlflowTracker}
+class WandbTracker:
+    """A run of Weights & Biases for each session, in a group of the run's name, with metrics by the number of the
+    result, and a table of the learning curves at its end.
+
+    One run a result, as in MLflow, would start a process for each. `WANDB_MODE=offline` writes to a folder only.
+    """
+
+    CURVES = ("number", "function", "seed", "recipe_change", "epoch")
+
+    def __init__(self, project: str, run: str) -> None:
+        import wandb
+
+        # It shows people nothing in the terminal, where the progress bar is, and reads neither code nor machine.
+        settings = wandb.Settings(
+            silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+        )
+        self._table: Callable[..., Any] = wandb.Table
+        self._run = wandb.init(project=project, group=run, name=run, settings=settings)
+        self._run.define_metric("*", step_metric="number")
+        self._curves: list[list[Any]] = []
+
+    def result(self, ended: EvaluationEnded) -> None:
+        """See `Tracker`."""
+        of_training = {"function": ended.function, "seed": ended.seed, "recipe_change": ended.recipe_change}
+        outcome = {"status": ended.result.status, "reason": ended.result.reason or ""}
+        self._run.log({"number": ended.number, **of_training, **outcome, **_metrics(ended)})
+        for epoch in ended.result.epochs:
+            point = _point(epoch)
+            row = [ended.number, *of_training.values(), epoch.epoch]
+            self._curves.append([*row, *(point.get(name) for name in EPOCH_METRICS)])
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        if self._curves:
+            columns = [*self.CURVES, *EPOCH_METRICS]
+            self._run.log({"learning_curves": self._table(columns=columns, data=self._curves)})
+        self._run.finish()
+
+
+TRACKERS: dict[str, Callable[[str, str], Tracker]] = {
+    "tensorboard": TensorBoardTracker,
+    "mlflow": MlflowTracker,
+    "wandb": WandbTracker,
+}
 """The trackers by the word before the colon; a new one needs a line here and one in each table of `tracker_targets`."""
 
 
@@ -176,7 +219,7 @@ def _metrics(ended: EvaluationEnded) -> dict[str, float]:
 
 
 def _point(epoch: EpochRecord) -> dict[str, float]:
-    return _finite({field.name: getattr(epoch, field.name) for field in fields(epoch) if field.name != "epoch"})
+    return _finite({name: getattr(epoch, name) for name in EPOCH_METRICS})
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -1,8 +1,10 @@
-"""Results of a run in TensorBoard and MLflow, read back by their own readers; and trackers that fail."""
+"""Results of a run in TensorBoard, MLflow and Weights & Biases, read back from their files; and trackers that fail."""
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 import threading
 import warnings
 from dataclasses import replace
@@ -95,6 +97,53 @@ def test_mlflow_has_an_experiment_with_a_run_for_each_result(tmp_path, monkeypat
     assert [(point.step, point.value) for point in history] == [(1, 0.4), (2, 0.5)]
 
 
+def wandb_records(path):
+    """The records of an offline run of Weights & Biases: after a header of 7 bytes, blocks of 32 KiB with fragments of
+    records, each behind a checksum (4 bytes), a length (2) and a kind (1: whole, 2: first, 3: middle, 4: last)."""
+    messages = pytest.importorskip("wandb.proto.wandb_internal_pb2", reason="needs wandb")
+    data, at, part = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # the rest of a block is too short for a fragment
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        part += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield messages.Record.FromString(part)
+            part = b""
+
+
+@pytest.mark.slow
+def test_wandb_has_a_run_with_each_result_and_its_learning_curve(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    assert track(["wandb:functions"], "my run", RESULTS) == []
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    records = list(wandb_records(file))
+    (run,) = (record.run for record in records if record.HasField("run"))
+    assert (run.project, run.run_group) == ("functions", "my run")
+    rows = [
+        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    first, second = (row for row in rows if "function" in row)
+    assert (first["function"], first["number"]) == ("relu(x)", 1)
+    assert (first["score"], first["test_accuracy"], first["best_score"]) == (0.5, 0.45, 0.5)
+    assert (second["function"], second["status"], second["reason"]) == ("cosh(cosh(x))", "diverged", "loss is nan")
+    assert "score" not in second
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/learning_curves*.json")
+    curves = json.loads(table.read_text())
+    points = [dict(zip(curves["columns"], row, strict=True)) for row in curves["data"]]
+    assert [(p["function"], p["epoch"], p["val_accuracy"]) for p in points] == [
+        ("relu(x)", 1, 0.4),
+        ("relu(x)", 2, 0.5),
+    ]
+    assert [p["val_loss"] for p in points] == [2.0, None], "NaN is left out"
+
+
 def test_a_tracker_that_fails_is_noted_once_and_stops_nothing(monkeypatch):
     class Broken:
         def __init__(self, where, run):
@@ -131,8 +180,8 @@ def test_a_tracker_that_hangs_keeps_nobody(monkeypatch):
 
 
 def test_targets_are_checked_before_anything_starts(monkeypatch):
-    for wrong in ("wandb:here", "tensorboard", "mlflow:"):
-        with pytest.raises(BadUse, match="log-to must be tensorboard:FOLDER or mlflow:URI, got"):
+    for wrong in ("comet:here", "tensorboard", "mlflow:", "wandb:"):
+        with pytest.raises(BadUse, match="log-to must be tensorboard:FOLDER, mlflow:URI or wandb:PROJECT, got"):
             make_config({"task": "digits", "log_to": [wrong]})
     monkeypatch.setitem(tracker_targets.MODULES, "mlflow", "no_such_package")
     with pytest.raises(BadUse, match="pip install mlflow-skinny"):
