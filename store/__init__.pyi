@@ -62,6 +62,7 @@ from .records.runs import Lease as Lease
 from .records.runs import LeaseOwner as LeaseOwner
 from .records.runs import Neighbor as Neighbor
 from .records.runs import NewRun as NewRun
+from .records.runs import NoteRecord as NoteRecord
 from .records.runs import Proposal as Proposal
 from .records.runs import RequestedEvaluation as RequestedEvaluation
 from .records.runs import Run as Run

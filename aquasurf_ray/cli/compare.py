@@ -37,8 +37,9 @@ def compare(
     Shows the settings that differ, the best function of each run, and how soon each run reached it.
     """
     from aquasurf_ray.analysis.output_file import check_picture
-    from aquasurf_ray.analysis.report import draw, read_findings
+    from aquasurf_ray.analysis.report import draw
     from aquasurf_ray.analysis.report.pictures.compared import compared
+    from aquasurf_ray.analysis.studies.findings import read_findings
     from aquasurf_ray.analysis.studies.run_comparison import compare_runs
 
     if output is not None:

@@ -31,7 +31,7 @@ PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?pa
 
 PANELS = {
     "Runs": ("search", "resume", "enqueue", "stop", "evaluate", "confirm", "transfer", "task"),
-    "Results": ("status", "top", "compare", "report", "watch", "plot"),
+    "Results": ("status", "top", "compare", "report", "watch", "plot", "note"),
     "Functions": ("find", "show", "explain", "use", "space", "zoo", "spectrum"),
     "Database": ("query", "export", "snapshot", "merge", "roles"),
     "Cluster": ("submit", "job", "doctor"),

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aquasurf_ray.cli.terminal.activity import activity_document, print_activity, standing
+from aquasurf_ray.analysis.studies.activity import activity_document, standing
+from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.options import AsJson, Setting

@@ -1,4 +1,4 @@
-"""The command `watch`: a run's report in the browser, kept up to date."""
+"""The command `watch`: the runs of a store in the browser, kept up to date."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import repeat_command
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import RunName, Setting
+from aquasurf_ray.cli.terminal.options import Setting
 
 app = Commands()
 
 
 @app.command(epilog="Example: aquasurf watch digits-1")
 def watch(
-    name: RunName,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of a run. Default: a list of all runs to choose from.")
+    ] = None,
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="Port on this machine; 0 chooses a free one.")
     ] = 0,
     store: Setting = None,
 ) -> None:
-    """Serve a run's report to this machine's browser.
+    """Serve runs to this machine's browser: progress, workers, events and reports.
 
-    The page is updated while the run continues. Ctrl-C ends the server.
+    The pages are updated while the runs continue. Ctrl-C ends the server.
     """
-    from aquasurf_ray.analysis.report.server import LiveReport, server
+    from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
     from aquasurf_ray.driver.errors import BadUse
 
     with open_store(store) as opened:
-        command = repeat_command(opened, name)
+        if name is not None:
+            opened.run(name)  # an unknown name is an error here, and not a page that nobody can use
         try:
-            serving = server(LiveReport(opened, name, command), port)
+            serving = server(LiveStore(opened, lambda run: repeat_command(opened, run)), port)
         # The port is taken, or below 1024 without the right to it.
         except OSError as error:
             raise BadUse(f"port: cannot listen on {port}: {error.strerror or error}; choose another") from None
         with serving:
-            print(f"http://127.0.0.1:{serving.server_address[1]}/ shows run '{name}'; Ctrl-C ends", file=sys.stderr)
+            at = f"http://127.0.0.1:{serving.server_address[1]}"
+            place, what = ("/", "all runs") if name is None else (path_of(name), f"run '{name}'")
+            print(f"{at}{place} shows {what}; Ctrl-C ends", file=sys.stderr)
             serving.serve_forever()

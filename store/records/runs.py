@@ -438,3 +438,12 @@ class EventRecord:
     evaluation_id: int | None
     function_id: int | None
     data: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class NoteRecord:
+    """A note of a person on a run."""
+
+    run_id: int
+    at: datetime
+    text: str

@@ -9,14 +9,25 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Event, Function, RunCandidate
 from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.errors import BadRecord, RunExists, RunNotFound, StoreCorrupt
-from aquasurf_ray.store.records.runs import EventRecord, FunctionRecord, Lease, LeaseOwner, NewRun, Run
+from aquasurf_ray.store.records.runs import (
+    LONGEST_NAME,
+    EventRecord,
+    FunctionRecord,
+    Lease,
+    LeaseOwner,
+    NewRun,
+    NoteRecord,
+    Run,
+)
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS
 from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks, log
 
+NOTE = "note"  # the kind of a line that a person added
 RUN_COLUMNS = tuple(getattr(RunTable, field.name) for field in fields(Run) if field.name != "created")
 
 
@@ -95,6 +106,34 @@ class RunVerbs(StoreCore):
                 .order_by(Event.seq)
             )
             return [EventRecord(*row) for row in connection.execute(query)]
+
+        return self._read(body)
+
+    def add_note(self, run_id: int, text: str) -> None:
+        """Add a note of a person to the run's log.
+
+        Raises:
+            BadRecord: the text is empty or too long.
+            RunNotFound: no run has this number.
+        """
+        if not text.strip() or len(text) > LONGEST_NAME:
+            raise BadRecord(f"note: give a text of 1 to {LONGEST_NAME} characters, got {len(text.strip())}")
+
+        def body(connection: sa.Connection) -> None:
+            # Locks the run's row, as a line of its log needs.
+            connection.execute(sa.update(RunTable).where(RunTable.id == run_id).values(updated_at=utc_now()))
+            read_run_by_id(connection, run_id)
+            log(connection, run_id, NOTE, data={"text": text.strip()})
+
+        self._write(body)
+
+    def notes(self, run_id: int | None = None) -> list[NoteRecord]:
+        """Return the notes on a run, or on all runs, oldest first."""
+
+        def body(connection: sa.Connection) -> list[NoteRecord]:
+            query = sa.select(Event.run_id, Event.at, Event.data).where(Event.kind == NOTE).order_by(Event.id)
+            of_run = query if run_id is None else query.where(Event.run_id == run_id)
+            return [NoteRecord(row.run_id, row.at, str(row.data["text"])) for row in connection.execute(of_run)]
 
         return self._read(body)
 

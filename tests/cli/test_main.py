@@ -122,7 +122,7 @@ def run(capsys, *arguments):
         (["top"], "Missing argument"),
         (["top", "one", "-n", "1.5"], "-n must be a whole number, got '1.5'"),
         (["top", "one", "--format", "html"], "--format must be one of table, json, csv, got 'html'"),
-        (["plot", "one", "pie", "-o", "p.png"], "KIND must be one of progress, map, functions"),
+        (["plot", "one", "pie", "-o", "p.png"], "KIND must be one of progress, confirmed, rates"),
         (["watch", "one", "--port", "65536"], "--port must be at most 65535, got '65536'"),
         (["search", "digits", "--learning-rates", "1,two"], "learning-rates must be numbers, such as 0.5,1,2, got"),
         (["confirm", "one"], "aquasurf.db"),

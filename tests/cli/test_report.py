@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_bad_use_is_reported_in_a_line_and_leaves_nothing(arguments, said, url, 
     assert main([*arguments, "--store", url]) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_on_a_run_are_stored_and_printed(url: str, capsys) -> None:
+    assert main(["note", NAME, "with mixup", "--store", url]) == 0
+    assert capsys.readouterr().out.endswith("  with mixup\n")
+    assert main(["note", NAME, "--json", "--store", url]) == 0
+    assert [each["text"] for each in json.loads(capsys.readouterr().out)] == ["with mixup"]
+    assert main(["note", NAME, " ", "--store", url]) == 2
+    assert "note: give a text of 1 to 2000 characters, got 0" in capsys.readouterr().err
 
 
 def test_the_command_line_has_every_kind_of_picture() -> None:

@@ -80,7 +80,7 @@ def test_every_command_has_a_page_with_all_its_options(generate: ModuleType) -> 
         assert parameter.param_type_name == "argument" or f"`{parameter.opts[0]}" in search or parameter.name == "help"
     assert "| Stop conditions | value | meaning |" in search
     assert "| `--fisher` | `sampled`, `empirical` | " in search
-    assert "| `KIND` |  | Picture to draw: progress, map, " in pages["reference/commands/plot.md"]
+    assert "| `KIND` |  | Picture to draw: progress, confirmed, " in pages["reference/commands/plot.md"]
     assert (
         "| `--seeds` | `N` | Trainings of each function, with seeds 0, 1, ... Default: 1. |"
         in (pages["reference/commands/evaluate.md"])

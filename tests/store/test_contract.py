@@ -134,6 +134,24 @@ class TestRuns:
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert world.store.events(lease.run_id, after=3) == events[3:]
 
+    def test_notes_are_kept_with_their_run_also_while_a_driver_writes(self, world):
+        lease = world.lease()
+        other = world.store.create_run(NewRun("other", "search", world.task_id, {}, "o", 0, 1, None, "0.1.0"))
+        world.store.add_note(lease.run_id, " one ")
+        world.store.set_budget(lease, 99)
+        world.store.add_note(other.id, "of another run")
+        world.store.add_note(lease.run_id, "two")
+        assert [note.text for note in world.store.notes(lease.run_id)] == ["one", "two"]
+        assert [note.run_id for note in world.store.notes()] == [lease.run_id, other.id, lease.run_id]
+        assert [event.seq for event in world.store.events(lease.run_id)][-3:] == [
+            len(world.store.events(lease.run_id)) - back for back in (2, 1, 0)
+        ]
+        for wrong in ("", "  ", "x" * 2001):
+            with pytest.raises(BadRecord, match="note: give a text of 1 to 2000 characters, got"):
+                world.store.add_note(lease.run_id, wrong)
+        with pytest.raises(RunNotFound, match="4711"):
+            world.store.add_note(4711, "on nothing")
+
 
 class TestEvaluations:
     def test_from_claim_to_result(self, world):

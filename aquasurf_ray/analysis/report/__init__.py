@@ -1,11 +1,11 @@
-"""The report of a run: one HTML page, or single pictures for papers.
+"""The report of a run: one HTML page, or single pictures for papers; and the pages of runs at work.
 
 store -> read_findings -> Findings -> KINDS: a Chart each -> plotly_chart -> page, or matplotlib_chart -> a file
+
+`__init__.pyi` lists the names, each loaded from its file when first used: the server of `watch` answers before PyTorch,
+which the pictures need, is loaded.
 """
 
-from aquasurf_ray.analysis.report.charts.matplotlib import draw
-from aquasurf_ray.analysis.report.page import document, page
-from aquasurf_ray.analysis.report.pictures.kinds import KINDS
-from aquasurf_ray.analysis.studies.findings import Findings, read_findings
+import lazy_loader
 
-__all__ = ["KINDS", "Findings", "document", "draw", "page", "read_findings"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

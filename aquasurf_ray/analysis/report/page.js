@@ -1,10 +1,20 @@
-"use strict";
 // Draws the pictures of the document in this page, shows a card of the function under the pointer, and follows the
-// ground's colours and, in a live page, the run.
+// theme. `tables.js` has the tables that sort, `live.js` what a page of `aquasurf watch` shows of a run at work.
 
 let shown = JSON.parse(document.getElementById("document").textContent);
 let curves = bytes(shown.functions.curves);
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const logarithmic = new Set(); // the sections whose vertical axes are logarithmic now
+
+function $(id) {
+  return document.getElementById(id);
+}
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.append(text);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
 
 function bytes(text) {
   const raw = atob(text);
@@ -12,31 +22,35 @@ function bytes(text) {
 }
 
 async function loadPlotly() {
-  const packed = new Blob([bytes(document.getElementById("plotly").textContent)]);
-  const stream = packed.stream().pipeThrough(new DecompressionStream("gzip"));
+  const packed = $("plotly").textContent;
+  const blob = packed ? new Blob([bytes(packed)]) : await (await fetch("/plotly.gz")).blob();
   const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
+  script.textContent = await new Response(blob.stream().pipeThrough(new DecompressionStream("gzip"))).text();
   document.head.append(script);
 }
 
+// A theme's colours are of the kind light-dark(a, b), which a browser resolves only where a colour is used.
 function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const probe = $("card");
+  probe.style.color = `var(${name})`;
+  const found = getComputedStyle(probe).color;
+  probe.style.color = "";
+  return found;
 }
 
 // The document's greys are markers; they become the colours of the ground that the page has now.
-function coloured(value) {
-  if (value === "ground-grey") return colour("--grey");
-  if (value === "ground-band") return colour("--band");
-  if (Array.isArray(value)) return value.map(coloured);
+function coloured(value, colours) {
+  if (typeof value === "string") return colours[value] ?? value;
+  if (Array.isArray(value)) return value.map((item) => coloured(item, colours));
   if (value && typeof value === "object" && !("bdata" in value)) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item)]));
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, colours)]));
   }
   return value;
 }
 
-function layoutOf(figure) {
+function layoutOf(figure, isLogarithmic) {
   const axis = { gridcolor: colour("--grid"), linecolor: colour("--grey"), color: colour("--text") };
-  return {
+  const layout = {
     ...figure.layout,
     autosize: true,
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -46,6 +60,14 @@ function layoutOf(figure) {
     xaxis: { ...axis, ...figure.layout.xaxis },
     yaxis: { ...axis, ...figure.layout.yaxis },
   };
+  if (isLogarithmic) {
+    const range = layout.yaxis.range;
+    // A zoom of the linear axis means nothing on this one, so the axis has a revision of its own.
+    Object.assign(layout.yaxis, { type: "log", uirevision: "logarithmic" });
+    if (range && range[0] > 0) layout.yaxis.range = range.map(Math.log10);
+    else delete layout.yaxis.range;
+  }
+  return layout;
 }
 
 const CONFIG = {
@@ -57,9 +79,10 @@ const CONFIG = {
 };
 
 async function drawSection(section) {
+  const colours = { "ground-grey": colour("--grey"), "ground-band": colour("--band") };
   for (const [number, figure] of section.figures.entries()) {
-    const panel = document.getElementById(`${section.id}-${number}`);
-    await Plotly.react(panel, coloured(figure.data), layoutOf(figure), CONFIG);
+    const panel = $(`${section.id}-${number}`);
+    await Plotly.react(panel, coloured(figure.data, colours), layoutOf(figure, logarithmic.has(section.id)), CONFIG);
     if (!panel.dataset.listens) {
       panel.dataset.listens = "yes";
       panel.on("plotly_hover", (event) => showCard(event));
@@ -70,19 +93,27 @@ async function drawSection(section) {
 }
 
 async function draw() {
-  for (const section of shown.sections) await drawSection(section);
+  for (const section of shown.sections) if (section.figures.length) await drawSection(section);
   document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
 }
 
-function element(name, text) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  return made;
+function addChoices() {
+  for (const section of shown.sections) {
+    const host = $(`${section.id}-choices`);
+    if (!host || host.firstChild || !section.logarithmic) continue;
+    const button = element("button", "Logarithmic scale", { type: "button", "aria-pressed": logarithmic.has(section.id) });
+    button.addEventListener("click", () => {
+      if (!logarithmic.delete(section.id)) logarithmic.add(section.id);
+      button.setAttribute("aria-pressed", logarithmic.has(section.id));
+      drawSection(shown.sections.find((each) => each.id === section.id));
+    });
+    host.append(button);
+  }
 }
 
-function drawing(number) {
+function drawing(number, width = 200, height = 110) {
   const { points, reach } = shown.functions;
-  const width = 200, height = 110, undefinedLevel = 255;
+  const undefinedLevel = 255;
   const levels = curves.subarray(number * points, (number + 1) * points);
   let path = "", pen = "M";
   levels.forEach((level, i) => {
@@ -91,20 +122,13 @@ function drawing(number) {
     pen = "L";
   });
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", height);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `the function from ${-reach} to ${reach}`);
-  for (const [d, stroke, wide] of [
-    [`M0,${height / 2}H${width}M${width / 2},0V${height}`, "--grid", 1],
-    [path, "--accent", 2],
-  ]) {
+  const label = `the function from ${-reach} to ${reach}`;
+  const attributes = { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label };
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  for (const [d, kind] of [[`M0,${height / 2}H${width}M${width / 2},0V${height}`, "axis"], [path, "curve"]]) {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
     line.setAttribute("d", d);
-    line.setAttribute("fill", "none");
-    line.setAttribute("stroke", colour(stroke));
-    line.setAttribute("stroke-width", wide);
+    line.setAttribute("class", kind);
     svg.append(line);
   }
   return svg;
@@ -113,7 +137,7 @@ function drawing(number) {
 function showCard(event) {
   const point = event.points[0];
   if (point.customdata === undefined) return;
-  const number = point.customdata, table = shown.functions, card = document.getElementById("card");
+  const number = point.customdata, table = shown.functions, card = $("card");
   const rows = [
     [shown.metric, table.value[number]],
     ["test", table.test[number]],
@@ -134,55 +158,74 @@ function showCard(event) {
 }
 
 function hideCard() {
-  document.getElementById("card").hidden = true;
+  $("card").hidden = true;
 }
+
+let watching = null; // marks the link of the section in view
 
 function fillContents() {
-  const links = shown.sections.map((section) => {
-    const link = element("a", section.title);
-    link.href = `#${section.id}`;
-    return link;
-  });
-  document.getElementById("contents").replaceChildren(...links);
-}
-
-function sameSections(other) {
-  const key = (from) => from.sections.map((section) => [section.id, section.figures.length]).join();
-  return key(shown) === key(other);
-}
-
-// A live page asks for the document every few seconds. The server's end is no error: the page stays as it was last.
-async function follow() {
-  const note = element("p");
-  note.id = "live";
-  document.querySelector("header").append(note);
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, 3000));
-    let fresh;
-    try {
-      const answer = await fetch("document.json", { cache: "no-store", headers: { "If-None-Match": shown.version || "" } });
-      if (answer.status === 304) continue;
-      fresh = await answer.json();
-    } catch {
-      note.textContent = "The server has stopped; this page shows its last state.";
-      continue;
-    }
-    note.textContent = "";
-    if (!sameSections(fresh)) { window.location.reload(); return; }
-    shown = fresh;
-    curves = bytes(shown.functions.curves);
-    document.getElementById("heading").innerHTML = shown.heading;
-    for (const section of shown.sections) document.getElementById(`${section.id}-words`).innerHTML = section.html;
-    await draw();
+  const list = element("ul");
+  const links = new Map();
+  for (const section of [...document.querySelectorAll("main section[id]")]) {
+    const link = element("a", section.querySelector("h2").textContent, { href: `#${section.id}` });
+    links.set(section, link);
+    const item = element("li");
+    item.append(link);
+    list.append(item);
   }
+  $("contents").replaceChildren(...(links.size ? [list] : []));
+  watching?.disconnect();
+  watching = new IntersectionObserver((seen) => {
+    for (const { target, isIntersecting } of seen) {
+      if (!isIntersecting) continue;
+      for (const link of links.values()) link.removeAttribute("aria-current");
+      const link = links.get(target);
+      link.setAttribute("aria-current", "location");
+      list.scrollTo({ left: link.offsetLeft - list.clientWidth / 3 }); // of use where the list is a line
+    }
+  }, { rootMargin: "-15% 0px -75% 0px" });
+  for (const section of links.keys()) watching.observe(section);
+}
+
+const THEMES = { auto: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" };
+
+function keptTheme() {
+  try { return localStorage.getItem("aquasurf-theme") || "auto"; } catch { return "auto"; } // a page may have no storage
+}
+
+function setTheme(name) {
+  const known = name in THEMES ? name : "auto";
+  if (known === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = known;
+  $("theme").textContent = THEMES[known];
+  try { localStorage.setItem("aquasurf-theme", known); } catch { /* the choice lasts as long as the page */ }
+  return known;
+}
+
+function startThemes() {
+  let theme = setTheme(keptTheme());
+  const redraw = () => { if (window.Plotly) draw(); };
+  $("theme").addEventListener("click", () => {
+    const names = Object.keys(THEMES);
+    theme = setTheme(names[(names.indexOf(theme) + 1) % names.length]);
+    redraw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 }
 
 async function start() {
-  fillContents();
+  startThemes();
+  if (LIVE) { follow(); return; }
+  fillReport();
   await loadPlotly();
   await draw();
-  dark.addEventListener("change", draw);
-  if (LIVE) follow();
+}
+
+function fillReport() {
+  fillContents();
+  addChoices();
+  sortTables();
+  fillFunctions();
 }
 
 start();

@@ -1,8 +1,10 @@
-"""The report of a running search, served to a browser on the same machine.
+"""The runs of a store, served to a browser on the same machine: a list of them, and a live report of each.
 
-The page polls `document.json` every few seconds and gets a new document when the run's log has grown. The server
-listens on the loopback address only and answers only requests that name it as their host, so that no other web page can
-read the run through the browser. When the database cannot be read, the page keeps its last state.
+A page comes at once. Every two seconds it polls what it shows: the state of the run, which is read in a moment, and the
+report, which is built when the run's log has grown. When the database cannot be read, a page keeps its last state.
+
+The server listens on the loopback address only and answers only requests that name it as their host, so that no other
+web page can read the runs through the browser.
 """
 
 from __future__ import annotations
@@ -10,50 +12,61 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote, unquote
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report.page import document, page
-from aquasurf_ray.analysis.studies.findings import read_findings
-from aquasurf_ray.store import Store, StoreError
+from aquasurf_ray.analysis.report.live import EventTail, RunList, run_now
+from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, render
+from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
+LONGEST_BODY = 100_000  # bytes of a request
 _NAMES = {LOOPBACK, "localhost"}
+_JSON = "application/json"
+Json = dict[str, Any]
 
-WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">
-<title>Waiting for the run</title></head><body style="font-family: sans-serif; margin: 3rem">
-<h1>Waiting for the run</h1><p>{why}</p><p>This page looks again every three seconds.</p></body></html>"""
+NOW = """<p id="live" role="status"></p><section id="now" aria-labelledby="now-title"><h2 id="now-title">Now</h2>
+<p><b id="now-status">reading the store</b></p>
+<progress id="now-bar" aria-label="Results of the budget" max="1" value="0"></progress>
+<p id="now-progress"></p><p id="now-best"></p><p id="now-failures"></p><ul id="now-causes"></ul>
+<h3>Workers</h3><div id="now-workers"></div>
+<h3>Last events</h3><ol class="events" id="now-events"></ol>
+<form id="note-form"><label for="note">Note</label><input id="note" name="text" maxlength="2000" autocomplete="off">
+<button>Add the note</button></form></section>
+<div id="report"><p>The report is being built.</p></div>"""
+RUNS = """<p id="live" role="status"></p><section id="runs"><h2 class="hidden">Runs</h2>
+<p id="none" hidden>No runs yet; start one with: aquasurf search digits</p></section>"""
 
 logger = logging.getLogger(__name__)
 
 
-class LiveReport:
-    """The document of a run, built again when the run's log has grown since the last request.
+class LiveRun:
+    """A run: what happens in it now, and its report, built again when the run's log has grown since the last one."""
 
-    Args:
-        store: an open store.
-        name: the name of the run.
-        again: the command that repeats the run.
-    """
-
-    def __init__(self, store: Store, name: str, again: str) -> None:
-        self._store = store
-        self._name = name
-        self._again = again
-        self._lock = threading.Lock()
+    def __init__(self, store: Store, name: str, again: Callable[[], str]) -> None:
+        self._store, self._name, self._again = store, name, again
+        self._building, self._reading = threading.Lock(), threading.Lock()
+        self._tail = EventTail(store, store.run(name))
         self._seq = -1
-        self._shown: dict[str, Any] = {}
+        self._shown: Json = {}
 
-    def document(self) -> dict[str, Any]:
-        """Return `page.document` with a `version` that changes with it.
+    def now(self) -> Json:
+        """Return the state of the run."""
+        with self._reading:
+            return run_now(self._store, self._store.run(self._name), self._tail)
+
+    def document(self) -> Json:
+        """Return `page.document` with its HTML, and a `version` that changes with it.
 
         Raises:
             StoreError: there is no document yet, and the database cannot be read.
         """
         # One thread at a time: the first of several requests builds the document, the others get it.
-        with self._lock:
+        with self._building:
             try:
                 self._poll()
             except StoreError as error:
@@ -63,18 +76,70 @@ class LiveReport:
             return self._shown
 
     def _poll(self) -> None:
+        # Loaded here, because they need PyTorch, and the page is there before it.
+        from aquasurf_ray.analysis.report.report_page import body, document
+        from aquasurf_ray.analysis.studies.findings import read_findings
+
         run = self._store.run(self._name)
         new = self._store.events(run.id, after=max(self._seq, 0))
         if self._shown and not new:
             return
-        findings = read_findings(self._store, self._name, self._again, quick=run.status in ("new", "running"))
+        findings = read_findings(self._store, self._name, self._again(), quick=run.status in ("new", "running"))
         # Read before the findings: a line that comes in between is found again by the next request.
         self._seq = new[-1].seq if new else self._seq
-        self._shown = document(findings) | {"version": f"{self._seq}-{run.status}"}
+        shown = document(findings)
+        self._shown = shown | {"version": f"{self._seq}-{run.status}", "body": body(shown)}
 
 
-def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
-    """Return a server of the page on a port of this machine, a free one by default; `serve_forever` runs it.
+class LiveStore:
+    """The runs of a store.
+
+    Args:
+        store: an open store.
+        again: returns the command that repeats a run, by the run's name.
+    """
+
+    def __init__(self, store: Store, again: Callable[[str], str]) -> None:
+        self._store, self._again = store, again
+        self._lock = threading.Lock()
+        self._runs: dict[str, LiveRun] = {}
+        self._list = RunList(store)
+
+    def run(self, name: str) -> LiveRun:
+        """Return a run.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        with self._lock:
+            if name not in self._runs:
+                self._runs[name] = LiveRun(self._store, name, lambda: self._again(name))
+            return self._runs[name]
+
+    def runs(self) -> Json:
+        """Return the list of all runs."""
+        with self._lock:
+            return {"runs": self._list.read()}
+
+    def add_note(self, name: str, text: str) -> None:
+        """Add a note of the page's reader to a run."""
+        self._store.add_note(self._store.run(name).id, text)
+
+    def __str__(self) -> str:
+        return self._store.safe_url
+
+
+def path_of(name: str) -> str:
+    """Return the path of a run's page.
+
+    >>> path_of("a/b")
+    '/run/a%2Fb'
+    """
+    return f"/run/{quote(name, safe='')}"
+
+
+def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
+    """Return a server of the pages on a port of this machine, a free one by default; `serve_forever` runs it.
 
     Raises:
         OSError: the port is taken.
@@ -82,46 +147,83 @@ def server(report: LiveReport, port: int = 0) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._guarded(self._get)
+
+        def do_POST(self) -> None:
+            self._guarded(self._post)
+
+        def _guarded(self, answer: Callable[[], None]) -> None:
+            host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
             try:
-                self._answer_request()
+                # A page of another site can make the browser come here under its own name (DNS rebinding), not ours.
+                if host not in _NAMES:
+                    self.send_error(403, "only requests from this machine are answered")
+                else:
+                    answer()
             except ConnectionError as error:
                 logger.debug("the browser closed the connection before the answer: %s", error)
-            except StoreError as error:
-                logger.warning("no page yet: %s", error)
-                self._wait(str(error))
-            except AnalysisError as error:
-                logger.warning("no page: %s", error)
-                self.send_error(503, "no page", str(error))
+            except RunNotFound as error:
+                self.send_error(404, "no such run", str(error))
+            except (StoreError, AnalysisError) as error:
+                logger.warning("no answer yet: %s", error)
+                self._json({"waiting": str(error)}, 503)
 
-        def _answer_request(self) -> None:
-            host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
-            # A page of another site can make the browser come here under its own name (DNS rebinding), not under ours.
-            if host not in _NAMES:
-                self.send_error(403, "only requests from this machine are answered")
-            elif self.path == "/":
-                self._answer("text/html; charset=utf-8", page(report.document(), live=True))
-            elif self.path == "/document.json":
-                self._answer_document(report.document())
+        def _get(self) -> None:
+            name, what = self._place()
+            if self.path == "/":
+                self._html(render(f"Runs of {live}", RUNS, shown=EMPTY, live={"runs": True}))
+            elif self.path == "/runs.json":
+                self._json(live.runs())
+            elif self.path == "/plotly.gz":
+                self._answer("application/gzip", packed_plotly())
+            elif name is None:
+                self.send_error(404)
+            elif what == "":
+                home = f'<a href="/">All runs of {escape(str(live))}</a>'
+                self._html(render(f"Run {name}", NOW, shown=EMPTY, live={"run": path_of(name)}, home=home))
+            elif what == "status.json":
+                self._json(live.run(name).now())
+            elif what == "document.json":
+                self._document(live.run(name).document())
             else:
                 self.send_error(404)
 
-        def _answer_document(self, shown: dict[str, Any]) -> None:
+        def _place(self) -> tuple[str | None, str]:
+            """Return the run's name in the path, and what is asked of it."""
+            parts = self.path.split("/")
+            if len(parts) not in (3, 4) or parts[1] != "run":
+                return None, ""
+            return unquote(parts[2]), parts[3] if len(parts) == 4 else ""
+
+        def _post(self) -> None:
+            name, what = self._place()
+            size = int(self.headers.get("Content-Length") or 0)
+            # Another site's page cannot send this type without asking first, and nobody answers that question.
+            if name is None or what != "note" or self.headers.get("Content-Type") != _JSON or size > LONGEST_BODY:
+                self.send_error(404)
+                return
+            try:
+                live.add_note(name, str(json.loads(self.rfile.read(size))["text"]))
+            except (ValueError, LookupError, TypeError, BadRecord) as error:
+                self.send_error(400, "no note", str(error))
+            else:
+                self._json({"stored": True})
+
+        def _document(self, shown: Json) -> None:
             if self.headers.get("If-None-Match") == shown["version"]:
                 self.send_response(304)
                 self.end_headers()
             else:
-                self._answer("application/json", json.dumps(shown, allow_nan=False))
+                self._json(shown)
 
-        def _wait(self, why: str) -> None:
-            """Answer a browser with a page that asks again, since a run that begins has no document yet."""
-            if self.path == "/":
-                self._answer("text/html; charset=utf-8", WAITING.format(why=escape(why)))
-            else:
-                self.send_error(503, "no document yet", why)
+        def _html(self, text: str) -> None:
+            self._answer("text/html; charset=utf-8", text.encode())
 
-        def _answer(self, kind: str, text: str) -> None:
-            data = text.encode()
-            self.send_response(200)
+        def _json(self, shown: Json, status: int = 200) -> None:
+            self._answer(_JSON, json.dumps(shown, allow_nan=False, default=str).encode(), status)
+
+        def _answer(self, kind: str, data: bytes, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Cache-Control", "no-store")

@@ -6,10 +6,10 @@ import html
 import json
 from collections.abc import Sequence
 
-from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
+from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
-from aquasurf_ray.analysis.studies.verdict import short, verdict
+from aquasurf_ray.analysis.studies.verdict import short
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
 
@@ -23,10 +23,9 @@ _NOTES = {
 
 
 def heading(findings: Findings) -> str:
-    """Return the verdict, if the run is confirmed, and the run in two lines."""
+    """Return the first screen, and the run in two lines."""
     run, status, best = findings.run, findings.status, findings.best
-    lines = [f"<b>{_text(_sentence(findings.confirmation))}.</b>"] if findings.confirmation else []
-    lines += [
+    lines = [
         f"Task <b>{_text(findings.task.name)}</b>, {status.finished} results, {len(findings.candidates)} candidates, "
         f"seed {run.seed}. The run is {_text(run.status)}; read {findings.read_at:%Y-%m-%d %H:%M} UTC."
     ]
@@ -35,7 +34,7 @@ def heading(findings: Findings) -> str:
             f"Best: <code>{_text(best.function)}</code>{_at_change(best)} with {_text(findings.metric_name)} "
             f"<b>{findings.value(best.score):.4f}</b>{_noise(best)}{_against_relu(findings, best)}."
         )
-    return "".join(f"<p>{line}</p>" for line in lines)
+    return front(findings) + "".join(f"<p>{line}</p>" for line in lines)
 
 
 def _at_change(best: LeaderboardRow) -> str:
@@ -45,11 +44,6 @@ def _at_change(best: LeaderboardRow) -> str:
 def _noise(best: LeaderboardRow) -> str:
     n = len(best.seeds)
     return "" if best.noise is None else f" ± {best.noise:.4f} ({n} seed{'s' * (n > 1)}, standard error)"
-
-
-def _sentence(confirmation: Confirmation) -> str:
-    sentence = verdict(confirmation).sentence
-    return sentence[0].upper() + sentence[1:] if sentence.startswith("no ") else sentence
 
 
 def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
@@ -69,7 +63,7 @@ def leaderboard(findings: Findings) -> str:
     # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
-    board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells])
+    board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True)
     return board + (f"<p>{' '.join(notes)}</p>" if notes else "")
 
 
@@ -86,6 +80,12 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
         "" if row.time_ratio is None else f"{row.time_ratio:.2f}",
         "" if row.seconds is None else f"{row.seconds:.1f}",
     ]
+
+
+def notes(findings: Findings) -> str:
+    """Return what people noted on the run."""
+    items = (f"<li><time>{note.at:%Y-%m-%d %H:%M}</time>{_text(note.text)}</li>" for note in findings.notes)
+    return f'<ul class="events">{"".join(items)}</ul>'
 
 
 def reproduction(findings: Findings) -> str:
@@ -105,15 +105,29 @@ def reproduction(findings: Findings) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> str:
     """Return an HTML table, with its text escaped.
 
-    >>> table(["a"], [["<"]]).removeprefix('<div class="table"><table><thead><tr><th scope="col">a</th></tr></thead>')
-    '<tbody><tr><td>&lt;</td></tr></tbody></table></div>'
+    A phone shows each row as a block, with the columns' names as labels. Browsers take the meaning of a table from its
+    looks, so the roles are written out.
+
+    >>> table(["a"], [["<"]]).partition("<tbody")[2]
+    ' role="rowgroup"><tr role="row"><td role="cell" data-label="a">&lt;</td></tr></tbody></table></div>'
     """
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    head = "".join(f'<th scope="col" role="columnheader">{_text(column)}</th>' for column in columns)
+    cells = (
+        "".join(
+            f'<td role="cell" data-label="{_text(column)}">{_text(cell)}</td>'
+            for column, cell in zip(columns, row, strict=True)
+        )
+        for row in rows
+    )
+    body = "".join(f'<tr role="row">{row}</tr>' for row in cells)
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="table"><table role="table"{kind}><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table></div>'
+    )
 
 
 def _text(value: str) -> str:

@@ -21,6 +21,7 @@ from aquasurf_ray.store import (
     FunctionRecord,
     LeaderboardRow,
     LearnedValues,
+    NoteRecord,
     RequestedEvaluation,
     Run,
     RunStatus,
@@ -52,6 +53,8 @@ class Findings:
         coverage: the share of the network's weights that the spectra cover; None if the run's log does not have it.
         quick: leave out pictures that take longer than seconds to draw.
         confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
+        confirming: the evaluations of that confirmation, if it is another run.
+        notes: what people noted on the run.
     """
 
     run: Run
@@ -71,6 +74,8 @@ class Findings:
     coverage: str | None = None
     quick: bool = False
     confirmation: Confirmation | None = None
+    confirming: tuple[RequestedEvaluation, ...] = ()
+    notes: tuple[NoteRecord, ...] = ()
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
         """Return the spectrum of a function, or None."""
@@ -160,7 +165,13 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         coverage=store.spectrum_coverage(run.id),
         quick=quick,
         confirmation=confirmation,
+        confirming=() if confirmation is None or confirmation.name == name else _evaluations(store, confirmation.name),
+        notes=tuple(store.notes(run.id)),
     )
+
+
+def _evaluations(store: Store, name: str) -> tuple[RequestedEvaluation, ...]:
+    return store.snapshot(store.run(name).id).evaluations
 
 
 def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:

@@ -25,6 +25,15 @@ class Verdict:
     sentence: str
     function: str | None
 
+    def __str__(self) -> str:
+        """Return the sentence with its full stop, and a capital unless it begins with a function's name.
+
+        >>> str(Verdict("no function beats relu", None)), str(Verdict("erf beats relu", "erf(x)"))
+        ('No function beats relu.', 'erf beats relu.')
+        """
+        sentence = self.sentence
+        return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."
+
 
 def verdict(found: Confirmation) -> Verdict:
     """Return the verdict on a confirmation."""

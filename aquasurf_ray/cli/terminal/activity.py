@@ -1,38 +1,14 @@
-"""The driver and the workers of a run, as `status` shows them."""
+"""The driver and the workers of a run, as `status` prints them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aquasurf_ray.analysis.studies.activity import WORKER_COLUMNS
 from aquasurf_ray.cli.terminal.output import print_table
 
-if TYPE_CHECKING:
-    import aquasurf_ray.store as stored
-
-WORKER_COLUMNS = ("worker", "node", "device", "state", "seconds", "job", "epoch", "gpu_percent", "gpu_gb")
 LOOP_COLUMNS = ("host", "pid", "trials", "state", "heartbeat_age")
 CAUSE_COLUMNS = ("tries", "cause")
-
-
-def activity_document(activity: stored.RunActivity, causes: tuple[stored.FailureCause, ...]) -> dict[str, Any]:
-    """Return who drives a run, or which processes have trials of it; what its workers do (`live`, as of `age` seconds
-    ago); and why attempts failed."""
-    return {
-        "driver": _driver_document(activity),
-        "loops": _loop_documents(activity),
-        "live": _live_document(activity),
-        "failure_causes": [{"tries": cause.n, "cause": cause.error} for cause in causes],
-    }
-
-
-def standing(run: stored.Run, activity: stored.RunActivity) -> str:
-    """Return the status of a run as it is and not as its driver left it: `dead` or `silent` instead of `running`."""
-    driver = _driver_document(activity)
-    if run.status == "running" and driver is None:  # a study: nobody writes its status when its processes die
-        return "running" if any(loop["state"] == "alive" for loop in _loop_documents(activity)) else "interrupted"
-    # A driver that was killed never wrote its end, so the stored status says `running` for ever.
-    gone = run.status == "running" and driver is not None and driver["state"] != "alive"
-    return str(driver["state"]) if gone and driver is not None else run.status
 
 
 def print_activity(document: dict[str, Any]) -> None:
@@ -51,63 +27,6 @@ def print_activity(document: dict[str, Any]) -> None:
     if document["failure_causes"]:
         print("\nfailed attempts by cause:")
         print_table(CAUSE_COLUMNS, [[cause["tries"], cause["cause"]] for cause in document["failure_causes"]])
-
-
-def _driver_document(activity: stored.RunActivity) -> dict[str, Any] | None:
-    from aquasurf_ray.store import is_dead
-
-    owner, asked = activity.owner, activity.stop_request
-    if owner is None:
-        return None
-    age, lease = activity.heartbeat_age, activity.lease_seconds
-    # A live driver renews its lease several times in this time; on another host, silence is all that can be seen.
-    silent = age is not None and lease is not None and age > lease
-    return {
-        "host": owner.host,
-        "pid": owner.pid,
-        "since": activity.since,
-        "heartbeat_age": age,
-        # Dead is certain (same host, no such process), so it comes before the guess from the heartbeat's age.
-        "state": "dead" if is_dead(owner) else "silent" if silent else "alive",
-        "stop_asked_by": asked.asked_by.host if asked else None,
-    }
-
-
-def _loop_documents(activity: stored.RunActivity) -> list[dict[str, Any]]:
-    """Return the processes that have trials of a study."""
-    from aquasurf_ray.store import is_dead
-
-    processes: dict[stored.LeaseOwner, list[stored.OpenTrial]] = {}
-    for trial in activity.trials:
-        processes.setdefault(trial.owner, []).append(trial)
-    documents = []
-    for owner, trials in processes.items():
-        age, lease = min(trial.age for trial in trials), max(trial.lease_seconds for trial in trials)
-        state = "dead" if is_dead(owner) else "silent" if age > lease else "alive"
-        found = {"host": owner.host, "pid": owner.pid, "trials": len(trials), "state": state, "heartbeat_age": age}
-        documents.append(found)
-    return documents
-
-
-def _live_document(activity: stored.RunActivity) -> dict[str, Any] | None:
-    live = activity.live
-    if live is None:
-        return None
-    return {
-        "age": activity.live_age,
-        "ending": live.ending,
-        "per_hour": live.per_hour,
-        "seconds_left": live.seconds_left,
-        "workers": [_worker_document(worker) for worker in live.workers],
-    }
-
-
-def _worker_document(worker: stored.LiveWorker) -> dict[str, Any]:
-    memory = worker.gpu_used_mb, worker.gpu_total_mb
-    # CPU workers, and GPUs that NVML cannot read, have no numbers.
-    gb = None if None in memory else " of ".join(f"{mb / 1000:.1f}" for mb in memory if mb is not None)
-    document = {"worker": worker.name, **{key: getattr(worker, key) for key in WORKER_COLUMNS if hasattr(worker, key)}}
-    return document | {"gpu_gb": gb}
 
 
 def _heartbeat_text(driver: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
-    from aquasurf_ray.analysis.report import Findings
+    from aquasurf_ray.analysis.studies.findings import Findings
 
 
 def findings_of(name: str, store: str | None) -> Findings:
     """Return the findings of a run by its name."""
-    from aquasurf_ray.analysis.report import read_findings
+    from aquasurf_ray.analysis.studies.findings import read_findings
 
     with open_store(store) as opened:
         return read_findings(opened, name, repeat_command(opened, name))

@@ -6,18 +6,20 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from synthetic_run import NAME, done, fill_store
 
-from aquasurf_ray.analysis.report import KINDS, document, page, read_findings
-from aquasurf_ray.analysis.report.server import LiveReport, server
-from aquasurf_ray.store import Lease, Store
+from aquasurf_ray.analysis.report import KINDS, document, page
+from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
+from aquasurf_ray.analysis.studies.findings import read_findings
+from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 380, "height": 800}
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium on the path")
 Opened = Callable[..., Any]
@@ -60,9 +62,12 @@ def opened(browser: Any) -> Iterator[Opened]:
         found = context.new_page()
         found.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
         found.on("pageerror", lambda error: complaints.append(str(error)))
+        site = url.partition("/run/")[0]
         found.on(
             "request",
-            lambda request: None if request.url.startswith((url, "data:", "blob:")) else complaints.append(request.url),
+            lambda request: (
+                None if request.url.startswith((site, "data:", "blob:")) else complaints.append(request.url)
+            ),
         )
         found.goto(url)
         found.wait_for_selector("body[data-drawn]", timeout=120_000)
@@ -139,13 +144,113 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened, file):
     assert float(found.evaluate("parseFloat(getComputedStyle(document.body).fontSize)")) >= 16
 
 
+def test_a_table_on_a_phone_shows_every_cell_with_its_column(opened, file):
+    found = opened(file, PHONE, has_touch=True, is_mobile=True)
+    row = found.locator("#best tbody tr").first
+    for cell in row.locator("td").all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= PHONE["width"]
+    label = "(cell) => getComputedStyle(cell, '::before').content"
+    assert row.locator("td").nth(2).evaluate(label) == '"val_accuracy "'
+    assert row.locator("td").nth(2).get_attribute("data-label") == "val_accuracy"
+    # Chromium drops a table's meaning where its looks are others, unless the roles are written out.
+    tree = found.locator("#best table").aria_snapshot()
+    assert "- table" in tree
+    assert "columnheader" in tree
+    assert tree.count("- row ") == row.locator("xpath=../tr").count() + 1
+
+
+def test_columns_sort_by_keyboard_and_say_so(opened, file):
+    found = opened(file)
+    heads, first = found.locator("#best th"), found.locator("#best tbody tr").first
+    seconds = heads.filter(has_text="val_accuracy")
+    seconds.locator("button").focus()
+    found.keyboard.press("Enter")
+    assert seconds.get_attribute("aria-sort") == "ascending"
+    values = [float(text) for text in found.locator('#best td[data-label="val_accuracy"]').all_text_contents()]
+    assert values == sorted(values)
+    found.keyboard.press("Enter")
+    assert seconds.get_attribute("aria-sort") == "descending"
+    assert first.locator('td[data-label="val_accuracy"]').inner_text() == "0.9000"
+    assert heads.locator("[aria-sort]").count() == 0, "only one column is marked"
+
+
+def test_all_functions_are_listed_best_first_and_found_by_their_words(opened, file):
+    found = opened(file)
+    names = found.locator('#all td[data-label="function"]')
+    assert names.count() == 24
+    values = [float(text) for text in found.locator('#all td[data-label="val_accuracy"]').all_text_contents() if text]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == 0.9
+    found.get_by_label("Find functions that contain").fill("SIGMOID")
+    assert all("sigmoid" in name for name in names.all_text_contents())
+    assert found.locator("#all-choices [role=status]").inner_text() == f"{names.count()} of 24 functions"
+    assert 0 < names.count() < 24
+
+
+def test_a_logarithmic_axis_is_a_button_away(opened, file):
+    found = opened(file)
+    kind = "() => document.getElementById('progress-0')._fullLayout.yaxis.type"
+    assert found.evaluate(kind) == "linear"
+    button = found.locator("#progress").get_by_role("button", name="Logarithmic scale")
+    button.press("Enter")
+    found.wait_for_function(f"({kind})() === 'log'")
+    low, high = found.evaluate("() => document.getElementById('progress-0')._fullLayout.yaxis.range")
+    assert 10**low < 0.55
+    assert 0.9 < 10**high < 1.0
+    assert button.get_attribute("aria-pressed") == "true"
+    button.press("Enter")
+    found.wait_for_function(f"({kind})() === 'linear'")
+
+
+def test_keyboard_and_screen_reader_find_their_way(opened, file):
+    found = opened(file)
+    found.keyboard.press("Tab")
+    assert found.evaluate("document.activeElement.textContent") == "Skip to the content"
+    found.keyboard.press("Enter")
+    assert found.evaluate("document.activeElement.id") == "main"
+    for role in ("banner", "navigation", "main"):
+        assert found.get_by_role(role).count() == 1, role
+    levels = found.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => Number(each.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels)), "no level is skipped"
+    sections = found.evaluate("[...document.querySelectorAll('main section')].map((each) => each.id)")
+    links = found.evaluate("[...document.querySelectorAll('nav a')].map((each) => each.hash.slice(1))")
+    assert links == sections
+    for section in sections:
+        assert found.evaluate(f"document.getElementById('{section}').getAttribute('aria-labelledby')")
+    ours = "[...document.querySelectorAll('button, input, a')].filter((each) => !each.closest('.panel'))"
+    assert found.evaluate(f"{ours}.filter((each) => !each.textContent.trim() && !each.labels?.length).length") == 0
+    found.locator("nav a").nth(3).focus()
+    assert found.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+def test_the_theme_changes_by_a_button_and_stays(opened, file):
+    found = opened(file, color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    axis = "getComputedStyle(document.querySelector('#progress-0 .xtick text')).fill"
+    light = found.evaluate(ground), found.evaluate(axis)
+    button = found.get_by_role("button", name="Theme: ")
+    assert button.inner_text() == "Theme: as the system"
+    button.click()
+    assert found.evaluate(ground) == light[0]
+    button.click()
+    assert button.inner_text() == "Theme: dark"
+    found.wait_for_function(f"{axis} !== '{light[1]}'")
+    assert luminance(found.evaluate(ground)) < 0.2 < luminance(found.evaluate(axis))
+    found.reload()
+    found.wait_for_selector("body[data-drawn]", timeout=120_000)
+    assert luminance(found.evaluate(ground)) < 0.2, "the choice is kept"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.slow
 def test_words_stand_out_from_their_ground_in_light_and_in_dark(opened, file, scheme):
     found = opened(file, color_scheme=scheme)
     ground = luminance(found.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert (ground < 0.2) == (scheme == "dark")
-    for selector in ("p", "th", "a", "td"):
+    for selector in ("p", "th button", "nav a", "td", "dt", ".numbers span", "figcaption span", "#theme"):
         text = luminance(found.evaluate(f"getComputedStyle(document.querySelector('{selector}')).color"))
         assert contrast(text, ground) >= 4.5, selector  # WCAG 2.1, level AA
     tick = luminance(found.evaluate("getComputedStyle(document.querySelector('#progress-0 .xtick text')).fill"))
@@ -173,12 +278,12 @@ def test_the_words_are_there_without_the_script(browser, file):
 
 
 @contextmanager
-def serving(report: LiveReport) -> Iterator[Any]:
-    found = server(report)
+def serving(store: Store) -> Iterator[str]:
+    found = server(LiveStore(store, lambda name: f"aquasurf search digits --name {name}"))
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
     try:
-        yield found
+        yield f"http://127.0.0.1:{found.server_address[1]}"
     finally:
         found.shutdown()
         found.server_close()
@@ -188,8 +293,8 @@ def serving(report: LiveReport) -> Iterator[Any]:
 @pytest.mark.slow
 def test_a_live_page_follows_the_run(opened, stored_run):
     store, lease = stored_run
-    with serving(LiveReport(store, NAME, "again")) as served:
-        found = opened(f"http://127.0.0.1:{served.server_address[1]}/")
+    with serving(store) as site:
+        found = opened(f"{site}{path_of(NAME)}")
         candidate = store.candidates(lease.run_id)[-1]
         claim = store.claim(lease, candidate.id, 0, origin="suggestion")
         store.record_result(lease, claim.evaluation_id, done(0.97))
@@ -199,13 +304,44 @@ def test_a_live_page_follows_the_run(opened, stored_run):
 
 @pytest.mark.slow
 def test_a_live_page_outlives_its_server(browser, stored_run):
-    with serving(LiveReport(stored_run[0], NAME, "again")) as served:
+    with serving(stored_run[0]) as site:
         context = browser.new_context()
         found = context.new_page()
-        found.goto(f"http://127.0.0.1:{served.server_address[1]}/")
+        found.goto(f"{site}{path_of(NAME)}")
         found.wait_for_selector("body[data-drawn]", timeout=120_000)
     found.wait_for_function(
         "document.getElementById('live').innerText.includes('The server has stopped')", timeout=60_000
     )
     assert found.locator("#progress-0 .main-svg").count() > 0
     context.close()
+
+
+@pytest.mark.slow
+def test_a_live_page_shows_what_happens_now_before_there_is_a_report(opened, stored_run):
+    store, lease = stored_run
+    workers = (LiveWorker("worker-1", "busy", 75.0, device="cpu", job="trains elu(x)", epoch=3),)
+    store.report(lease, LiveRun(workers, per_hour=40.0, seconds_left=5400.0))
+    store.renew_lease(lease)
+    with serving(store) as site:
+        found = opened(f"{site}{path_of(NAME)}", PHONE)
+        now = found.locator("#now")
+        found.wait_for_selector("#now[data-shown]")
+        assert found.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert "40.0 an hour, about 1 h 30 min left" in now.inner_text()
+        assert now.locator("progress").get_attribute("max") == "20"
+        assert "trains elu(x)" in now.locator("table").inner_text()
+        assert "1 diverged, which is the function's fault; 1 failed, which is the machine's." in now.inner_text()
+        assert now.locator("#now-events li").count() == 15
+        assert "results" in found.locator("#said").inner_text()
+        now.get_by_label("Note").fill("seen in the browser")
+        now.get_by_role("button", name="Add the note").press("Enter")
+        found.wait_for_function("document.getElementById('now-events').innerText.includes('note: seen in the browser')")
+        found.get_by_role("link", name="All runs of").click()
+        found.wait_for_selector("#runs tbody tr")
+        rows = {row.locator("td").first.inner_text(): row.inner_text() for row in found.locator("#runs tbody tr").all()}
+        assert rows.keys() == {NAME, "synthetic-confirm"}
+        assert "seen in the browser" in rows[NAME]
+        assert found.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        found.get_by_role("link", name="synthetic-confirm").click()
+        found.wait_for_selector("body[data-drawn]", timeout=120_000)
+        assert found.locator("#now-status").inner_text().startswith("finished")

@@ -17,11 +17,13 @@ from synthetic_run import DIVERGED, FAILED, NAME, done, fill_store, functions
 from aquasurf_ray.activations import outputs, sample
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import write_file
-from aquasurf_ray.analysis.report import KINDS, Findings, document, draw, page, read_findings
+from aquasurf_ray.analysis.report import KINDS, document, draw, page
 from aquasurf_ray.analysis.report.charts.chart import Bars, Chart, Intervals, Line, Points
 from aquasurf_ray.analysis.report.pictures.function_table import REACH, curve
-from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
-from aquasurf_ray.store import EvaluationResult, NewRun, Store, this_process
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.studies.confirmation import SeedMean
+from aquasurf_ray.analysis.studies.findings import Findings, read_findings
+from aquasurf_ray.store import EpochRecord, EvaluationResult, NewRun, Store, this_process
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +47,21 @@ def marks(findings: Findings, kind: str, type_: type) -> list:
 
 
 def test_every_kind_has_something_to_show_of_a_search(shown):
-    assert [section["id"] for section in shown["sections"]] == ["best", *KINDS, "again"]
+    assert [section["id"] for section in shown["sections"]] == ["best", *KINDS, "all", "again"]
 
 
 def test_a_run_without_results_has_a_page_too(tmp_path):
     with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
         store.create_run(NewRun("new", "search", store.add_task("t", "1", "d", {}), {}, "d", 0, 4, None, "0.1.0"))
         found = document(read_findings(store, "new", "aquasurf search t"))
-    assert [section["id"] for section in found["sections"]] == ["best", "again"]
+    assert [section["id"] for section in found["sections"]] == ["best", "all", "again"]
     assert "No training has a score yet" in page(found)
 
 
 def test_what_makes_the_run_again_has_the_versions_of_its_last_session(findings: Findings) -> None:
     seen = replace(findings, versions={"python": "3.11.7", "torch": "2.15.0"})
     (again,) = (section for section in document(seen)["sections"] if section["id"] == "again")
-    assert "<td>torch</td><td>2.15.0</td>" in again["html"]
+    assert re.search(r"<td[^>]*>torch</td><td[^>]*>2\.15\.0</td>", again["html"])
 
 
 def test_the_coverage_of_spectra_stands_under_their_picture(findings: Findings) -> None:
@@ -119,9 +121,118 @@ def test_the_score_over_the_rate_is_that_of_the_choosing_seeds(findings):
 
 def test_the_verdict_stands_at_the_head(findings, shown):
     """Two seeds with differences of 0.09 and 0.08 have an interval of 0.085 and 12.7 times 0.005."""
-    assert shown["heading"].startswith("<p><b>No function beats relu: the best, ")
+    assert shown["heading"].startswith('<p class="verdict">No function beats relu: the best, ')
     assert "has +8.5 points [2.1, 14.9]" in shown["heading"]
     assert "at each one&#x27;s best rate, 2 seeds" in shown["heading"]
+
+
+def test_the_first_screen_has_the_winner_next_to_the_reference_and_four_numbers(findings, shown):
+    """Gains of 0.09 and 0.08; a step of 28 ms against 20; 19 results, 5 trainings of each of 3 functions to confirm."""
+    numbers = dict(re.findall(r"<dt>(.*?)</dt><dd><b>(.*?)</b>", shown["heading"]))
+    assert numbers == {"Gain over relu": "+8.5 points", "Cost": "1.40 x", "Trainings": "34", "Time": "66 s"}
+    assert "95% interval [2.1, 14.9]" in shown["heading"]
+    assert "19 in the run, 15 to confirm" in shown["heading"]
+    assert "memory 1.03 x" in shown["heading"]
+    curves = re.findall(r'class="curve" d="(.*?)"', shown["heading"])
+    assert len(curves) == 2
+    points = [tuple(map(float, pair.split(","))) for pair in re.findall(r"[\d.-]+,[\d.-]+", curves[1])]
+    zero, one = 150 * 0.7, 240 / 8  # the height of 0, and a unit of x in the picture
+    x, y = np.array(points).T
+    np.testing.assert_allclose((zero - y) / one, np.maximum(x / one - 4, 0), atol=0.01)
+
+
+def test_without_a_confirmation_the_first_screen_says_that_nothing_is_confirmed(findings):
+    alone = document(replace(findings, confirmation=None, confirming=()))["heading"]
+    relu = next(each.evaluation.score for each in findings.requests if each.function == "relu(x)")
+    gain = f"{100 * (0.9 - relu):.1f} points"
+    assert f"Not confirmed: {functions(24)[8]} is {gain} better than relu in the search, which may be luck." in alone
+    assert f"Confirm it with: aquasurf confirm {NAME}" in alone
+    assert f"<b>+{gain}</b> <span>no interval: not confirmed" in alone
+
+
+def test_a_gain_in_a_loss_is_how_much_lower_it_is(tmp_path):
+    spec = {"objective": {"metric": "rmse", "higher_is_better": False}}
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        fill_store(store, spec=spec)
+        found = replace(read_findings(store, NAME, "", quick=True), confirmation=None)
+    relu = next(each.evaluation.score for each in found.requests if each.function == "relu(x)")
+    shown = document(found)["heading"]
+    assert f"is {0.9 - relu:.4g} rmse better than relu" in shown
+    assert "no interval: not confirmed; how much lower it is" in shown
+
+
+def test_the_axis_of_confirmed_means_is_for_the_differences_that_matter(findings):
+    """A baseline that barely trained is drawn at the edge, and does not stretch the axis."""
+    found = findings.confirmation
+    poor = replace(found.functions[-1], function="sigmoid(x)", test=SeedMean(2, 0, 0.1, 0.09, 0.11))
+    more = replace(findings, confirmation=replace(found, functions=(*found.functions, poor)))
+    chart = KINDS["confirmed"](more)
+    low, high = chart.panels[0].x.range
+    assert 0.5 < low < 0.71 - 0.0635
+    assert 0.795 + 0.0635 < high < 1.0, "the median interval is on it in full"
+    (intervals,) = (mark for mark in chart.panels[0].marks if isinstance(mark, Intervals))
+    assert intervals.rows[0] == "sigmoid(x) (baseline)"
+    assert low < intervals.mean[0] < 0.71
+    assert np.isnan(intervals.low[0])
+    assert chart.words.endswith("1 off the axis, drawn at its edge.")
+
+
+@pytest.mark.parametrize("less_is_better", [False, True])
+def test_the_brightest_colour_is_the_best_value(tmp_path, less_is_better):
+    spec = {"objective": {"metric": "rmse", "higher_is_better": not less_is_better}}
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        fill_store(store, spec=spec)
+        found = read_findings(store, NAME, "", quick=True)
+    (trained,) = (mark for mark in marks(found, "map", Points) if mark.values is not None)
+    assert trained.less_is_better is less_is_better
+    figure = next(each for each in document(found)["sections"] if each["id"] == "map")["figures"][0]
+    (trace,) = (each for each in figure["data"] if each["name"] == "trained")
+    assert trace["marker"]["reversescale"] is less_is_better
+
+
+def test_the_map_shows_the_best_and_the_reference_and_no_hairball(findings):
+    chart = KINDS["map"](findings)
+    assert not [mark for panel in chart.panels for mark in panel.marks if isinstance(mark, Line)]
+    named = {mark.name: mark.functions for mark in marks(findings, "map", Points)}
+    assert (named["best"], named["relu"]) == ((functions(24)[8],), ("relu(x)",))
+    assert chart.words.endswith(f"The star is {functions(24)[8]} and the diamond is relu.")
+
+
+def test_learning_curves_are_drawn_again_where_they_lie_close(findings):
+    assert len(KINDS["learning"](findings).panels) == 1, "four epochs are seen well enough"
+    best = findings.best_functions[0].evaluation_id
+    curve = tuple(EpochRecord(n, val_score=0.9 - 0.5 / n) for n in range(1, 31))
+    poor = tuple(EpochRecord(n, val_score=0.1) for n in range(1, 31))
+    others = [number for number in findings.curves if number != best]
+    curves = {number: poor if number in others[:3] else curve for number in findings.curves}
+    whole, end = KINDS["learning"](replace(findings, curves=curves)).panels
+    assert end.title == "epochs 20 to 30"
+    assert whole.y.range is None
+    low, high = end.y.range
+    assert 0.1 <= low < 0.9 - 0.5 / 20
+    assert high == pytest.approx(0.9 - 0.5 / 30, abs=0.05)
+    assert all(mark.x.min() == 20 for mark in end.marks)
+
+
+def test_only_positive_values_may_have_a_logarithmic_axis(findings):
+    found = {section["id"]: section["logarithmic"] for section in document(findings)["sections"]}
+    assert [kind for kind, is_logarithmic in found.items() if is_logarithmic] == ["progress", "cost", "learning"]
+    epochs = {number: (EpochRecord(1, val_score=-0.5), EpochRecord(2, val_score=0.5)) for number in findings.curves}
+    assert not KINDS["learning"](replace(findings, curves=epochs)).may_be_logarithmic
+
+
+def test_the_caption_of_curves_does_not_say_what_a_network_feeds_them(findings):
+    words = KINDS["functions"](findings).words
+    assert "the density of N(0,1), on which functions are told apart" in words
+    assert f"aquasurf explain '{functions(24)[8]}' --task digits" in words
+
+
+def test_notes_are_shown_as_text(tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        lease = fill_store(store)
+        store.add_note(lease.run_id, "with <b>mixup</b>")
+        text = page(document(read_findings(store, NAME, "", quick=True)))
+    assert "with &lt;b&gt;mixup&lt;/b&gt;</li>" in text
 
 
 def test_what_stands_in_rows_is_drawn_at_their_heights_on_the_page(shown):
@@ -159,7 +270,6 @@ def test_words_say_only_what_a_picture_shows(tmp_path):
         few = read_findings(store, "few", "", quick=True)
     words = {kind: chart.words for kind in KINDS if (chart := KINDS[kind](few))}
     assert words["functions"].startswith("The best function, each")
-    assert "thin line" not in words["map"]
     assert "1 are coloured by" in words["map"]
     assert "confirmed" not in document(few)["sections"][0]["html"].lower()
 
@@ -168,7 +278,7 @@ def test_results_poorer_than_a_picture_reaches_are_counted_in_its_words():
     scores = np.array([0.1, 0.2, np.nan, *np.linspace(0.8, 0.9, 9)])
     n = int((scores < lowest_shown(scores)).sum())
     assert n == 2
-    assert on_the_edge(scores, "lie low").startswith(f"; {n} below the axis")
+    assert on_the_edge(scores, "lie low").startswith(f"; {n} off the axis")
     assert on_the_edge(np.array([0.5]), "lie low") == on_the_edge(np.array([]), "lie low") == ""
 
 
@@ -228,13 +338,16 @@ class Figures(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.described: list[str] = []
+        self.labels: list[str] = []
         self.ids: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         self.ids.add(values.get("id") or "")
-        if values.get("role") == "img":
+        if values.get("role") == "img" and tag != "svg":
             self.described.append(values["aria-describedby"] or "")
+        elif values.get("role") == "img":
+            self.labels.append(values["aria-label"] or "")
 
 
 def test_every_picture_is_described_in_words_too(shown):
@@ -242,6 +355,8 @@ def test_every_picture_is_described_in_words_too(shown):
     found.feed(page(shown))
     assert len(found.described) == len(KINDS)
     assert set(found.described) <= found.ids
+    drawn = "drawn from -4 to 4"
+    assert found.labels == [f"{functions(24)[8]}, the best function found, {drawn}", f"relu, the reference, {drawn}"]
     for section in shown["sections"]:
         assert len(re.sub("<[^>]*>", "", section["html"])) > 40, section["id"]
 

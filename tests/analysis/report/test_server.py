@@ -1,4 +1,4 @@
-"""The page of a run in progress: served to this machine only, up to date, and still there when the database is not."""
+"""The pages of runs at work: served at once to this machine only, up to date, and kept when the database goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +17,8 @@ import pytest
 from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report.server import LiveReport, server
-from aquasurf_ray.store import Lease, Store, StoreBusy
+from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
+from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store, StoreBusy
 
 
 @pytest.fixture
@@ -26,9 +28,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store
         yield store, fill_store(store, n_candidates=14, n_trained=4)
 
 
+RUN = path_of(NAME)
+DOCUMENT = f"{RUN}/document.json"
+
+
+def again(name: str) -> str:
+    return f"aquasurf search digits --name {name}"
+
+
 @contextmanager
-def serving(report: LiveReport) -> Iterator[int]:
-    found = server(report)
+def serving(store: Store) -> Iterator[int]:
+    found = server(LiveStore(store, again))
     thread = threading.Thread(target=found.serve_forever)
     thread.start()
     try:
@@ -39,9 +49,10 @@ def serving(report: LiveReport) -> Iterator[int]:
         thread.join()
 
 
-def ask(port: int, path: str, **headers: str) -> tuple[int, bytes]:
+def ask(port: int, path: str, body: str | None = None, **headers: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET" if body is None else "POST", path, body, sent)
     answer = connection.getresponse()
     found = answer.status, answer.read()
     connection.close()
@@ -50,13 +61,13 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, bytes]:
 
 def test_the_document_grows_with_the_run_and_is_sent_only_when_it_did(run):
     store, lease = run
-    with serving(LiveReport(store, NAME, "again")) as port:
-        first = json.loads(ask(port, "/document.json")[1])
-        assert ask(port, "/document.json", If_None_Match=first["version"]) == (304, b"")
+    with serving(store) as port:
+        first = json.loads(ask(port, DOCUMENT)[1])
+        assert ask(port, DOCUMENT, If_None_Match=first["version"]) == (304, b"")
         candidate = store.candidates(lease.run_id)[-1]
         claim = store.claim(lease, candidate.id, 0, origin="suggestion")
         store.record_result(lease, claim.evaluation_id, done(0.97))
-        status, body = ask(port, "/document.json", If_None_Match=first["version"])
+        status, body = ask(port, DOCUMENT, If_None_Match=first["version"])
     assert status == 200
     second = json.loads(body)
     assert second["version"] != first["version"]
@@ -64,66 +75,134 @@ def test_the_document_grows_with_the_run_and_is_sent_only_when_it_did(run):
     assert "0.9700" not in first["sections"][0]["html"]
 
 
-def test_the_page_is_live_and_only_two_addresses_are_known(run):
-    with serving(LiveReport(run[0], NAME, "again")) as port:
-        status, body = ask(port, "/")
+def test_the_page_is_live_and_only_its_own_addresses_are_known(run):
+    with serving(run[0]) as port:
+        status, body = ask(port, RUN)
         assert status == 200
-        assert b"const LIVE = true;" in body
-        assert ask(port, "/etc/passwd")[0] == 404
+        assert b'const LIVE = {"run":"/run/synthetic"};' in body
+        for path in ("/etc/passwd", "/run/synthetic/secret.json", "/run/nobody/status.json", "/run", "/run/a/b/c"):
+            assert ask(port, path)[0] == 404, path
+
+
+def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(run):
+    store, lease = run
+    workers = (
+        LiveWorker("worker-1", "busy", 12.0, device="cpu", job="trains elu(x)", epoch=3),
+        LiveWorker("w", "idle", 0),
+    )
+    store.report(lease, LiveRun(workers, per_hour=40.0, seconds_left=90.0))
+    with serving(store) as port:
+        now = json.loads(ask(port, f"{RUN}/status.json")[1])
+    requests = store.snapshot(lease.run_id).evaluations
+    assert now["status"] == "running"
+    assert now["evaluations"] == sum(each.evaluation.finished for each in requests)
+    assert now["wanted"] == 12 + 8, "the budget does not count the eight baselines"
+    assert (now["candidates"], now["spectra"]) == (14, 14)
+    assert (now["per_hour"], now["seconds_left"]) == (40.0, 90.0)
+    assert [(w["worker"], w["state"], w["job"], w["epoch"]) for w in now["workers"]] == [
+        ("worker-1", "busy", "trains elu(x)", 3),
+        ("w", "idle", None, None),
+    ]
+    scores = {each.function: each.evaluation.score for each in requests if each.evaluation.score is not None}
+    assert now["best"] == max(scores.values())
+    assert scores[now["best_function"]] == now["best"]
+    assert (now["diverged"], now["failed"]) == (1, 1)
+    assert {"n": 1, "text": "diverged: vanishing-gradient"} in now["causes"]
+    assert {"n": 1, "text": "failed: the worker died: out of memory"} in now["causes"]
+    last = requests[-1]
+    texts = [event["text"] for event in now["events"]]
+    assert len(texts) == 15
+    assert any(text.startswith(f"{last.function} failed for good: the worker died") for text in texts)
+    assert any("started on worker-" in text for text in texts)
+
+
+def test_all_runs_of_the_store_are_listed_with_the_last_note(run):
+    store, lease = run
+    store.add_note(lease.run_id, "an early one")
+    store.add_note(lease.run_id, "with <b>augmentation</b>")
+    with serving(store) as port:
+        assert b'const LIVE = {"runs":true};' in ask(port, "/")[1]
+        rows = json.loads(ask(port, "/runs.json")[1])["runs"]
+    found = {row["run"]: row for row in rows}
+    assert found.keys() == {each.name for each in store.runs()}
+    assert found[NAME]["note"] == "with <b>augmentation</b>"
+    assert (found[NAME]["status"], found["synthetic-confirm"]["status"]) == ("running", "finished")
+    assert found["synthetic-confirm"]["kind"] == "confirm"
+
+
+def test_a_note_is_stored_only_from_the_page_itself(run):
+    store, lease = run
+    with serving(store) as port:
+        sent = json.dumps({"text": " a remark "})
+        assert ask(port, f"{RUN}/note", sent, Content_Type="application/json")[0] == 200
+        assert ask(port, f"{RUN}/note", sent, Content_Type="text/plain")[0] == 404, "as a form of another site sends it"
+        assert ask(port, f"{RUN}/note", sent, Content_Type="application/json", Host="elsewhere.example")[0] == 403
+        for wrong in ("{", "[]", '{"text": ""}', "{}", json.dumps({"text": "x" * 3000})):
+            assert ask(port, f"{RUN}/note", wrong, Content_Type="application/json")[0] == 400, wrong[:20]
+        body = json.loads(ask(port, DOCUMENT)[1])["body"]
+    assert [note.text for note in store.notes(lease.run_id)] == ["a remark"]
+    assert "a remark</li>" in body
 
 
 def test_a_page_from_elsewhere_gets_nothing_through_the_browser(run):
-    with serving(LiveReport(run[0], NAME, "again")) as port:
-        assert ask(port, "/document.json", Host=f"elsewhere.example:{port}")[0] == 403
-        assert ask(port, "/document.json", Host=f"localhost:{port}")[0] == 200
+    with serving(run[0]) as port:
+        assert ask(port, DOCUMENT, Host=f"elsewhere.example:{port}")[0] == 403
+        assert ask(port, DOCUMENT, Host=f"localhost:{port}")[0] == 200
 
 
 def test_it_listens_on_the_loopback_address_alone(run):
-    found = server(LiveReport(run[0], NAME, "again"))
+    found = server(LiveStore(run[0], again))
     assert found.server_address[0] == "127.0.0.1"
     found.server_close()
 
 
 def test_a_browser_that_goes_away_before_it_is_answered_is_no_error(run, capfd):
-    with serving(LiveReport(run[0], NAME, "again")) as port:
+    with serving(run[0]) as port:
         with socket.create_connection(("127.0.0.1", port)) as impatient:
             impatient.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset at once
             impatient.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             impatient.recv(1)
-        assert ask(port, "/document.json")[0] == 200
+        assert ask(port, DOCUMENT)[0] == 200
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_page_that_cannot_be_made_is_reported_to_the_browser(run, monkeypatch):
-    def none(*_, **__):
-        raise AnalysisError("the page needs Plotly <here>")
+def test_without_plotly_the_page_has_everything_but_charts(run, monkeypatch):
+    def none():
+        raise AnalysisError("a report needs Plotly")
 
-    monkeypatch.setattr("aquasurf_ray.analysis.report.server.page", none)
-    with serving(LiveReport(run[0], NAME, "again")) as port:
-        status, body = ask(port, "/")
+    monkeypatch.setattr("aquasurf_ray.analysis.report.server.packed_plotly", none)
+    with serving(run[0]) as port:
+        assert ask(port, RUN)[0] == 200
+        status, body = ask(port, "/plotly.gz")
+        assert json.loads(ask(port, f"{RUN}/status.json")[1])["status"] == "running"
     assert status == 503
-    assert b"the page needs Plotly &lt;here&gt;" in body
+    assert json.loads(body) == {"waiting": "a report needs Plotly"}
 
 
 def test_the_first_page_waits_for_a_database_that_cannot_be_read_yet(run, monkeypatch):
-    report = LiveReport(run[0], NAME, "again")
+    def locked(*_):
+        raise StoreBusy("the database is locked by another process")
 
-    def locked():
-        raise StoreBusy("the database is locked by <another> process")
-
-    with serving(report) as port:
-        monkeypatch.setattr(report, "document", locked)
-        status, body = ask(port, "/")
-        assert status == 200
-        assert b'http-equiv="refresh"' in body
-        assert b"the database is locked by &lt;another&gt; process" in body
-        assert ask(port, "/document.json")[0] == 503
+    with serving(run[0]) as port:
+        monkeypatch.setattr(Store, "run", locked)
+        assert ask(port, RUN)[0] == 200
+        for path in (DOCUMENT, f"{RUN}/status.json"):
+            status, body = ask(port, path)
+            assert (status, json.loads(body)) == (503, {"waiting": "the database is locked by another process"})
         monkeypatch.undo()
-        assert b"const LIVE = true;" in ask(port, "/")[1]
+        assert ask(port, DOCUMENT)[0] == 200
+
+
+def test_the_page_and_the_state_need_no_pytorch():
+    """The first page comes at once; loading PyTorch takes seconds."""
+    code = (
+        "import sys, aquasurf_ray.analysis.report.server; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
 def test_the_page_stays_when_the_database_goes(run, tmp_path):
-    report = LiveReport(run[0], NAME, "again")
+    report = LiveStore(run[0], again).run(NAME)
     before = report.document()
     run[0].close()
     (tmp_path / "store.db").rename(tmp_path / "gone.db")

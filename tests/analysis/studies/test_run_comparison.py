@@ -10,7 +10,7 @@ import pytest
 from synthetic_run import CONFIG, NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.report import read_findings
+from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.analysis.studies.run_comparison import best_so_far, compare_runs
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.store import NewRun, Store, this_process

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Dash = Literal["solid", "dash", "dot"]
-Symbol = Literal["circle", "square", "diamond", "triangle-down", "x"]
+Symbol = Literal["circle", "square", "diamond", "triangle-down", "x", "star"]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours, which are distinct for every kind of colour vision; -1 is the renderer's grey."""
@@ -42,7 +42,8 @@ class Line:
 class Points:
     """Single points. `functions` are their names, which the page shows with all metrics of the function.
 
-    With `values`, the colour is that of the value on a scale, which is drawn next to the panel if `scale` names it.
+    With `values`, the colour is that of the value on a scale, which is drawn next to the panel if `scale` names it. The
+    brightest colour is the highest value; with `less_is_better`, the lowest one.
     """
 
     name: str
@@ -52,9 +53,9 @@ class Points:
     colour: int = 0
     values: Floats | None = None
     scale: str = ""
+    less_is_better: bool = False
     symbol: Symbol = "circle"
     size: float = 7.0
-    labels: tuple[str, ...] = ()  # written next to the points
     shown: bool = True
 
 
@@ -94,14 +95,14 @@ class Bars:
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Time spans in rows: from `start` to `end`, with a text for each."""
+    """Time spans in rows: from `start` to `end`, with a text and a colour for each."""
 
     name: str
     rows: tuple[str, ...]
     start: Floats
     end: Floats
     texts: tuple[str, ...]
-    colour: int = 0
+    colours: tuple[int, ...]
 
 
 def row_names(mark: Intervals | Bars | Spans) -> tuple[str, ...]:
@@ -137,10 +138,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture. `words` describe it, with its numbers, for people who cannot see it."""
+    """A picture. `words` describe it, with its numbers, for people who cannot see it.
+
+    The page offers a logarithmic vertical axis if all values are positive.
+    """
 
     kind: str
     title: str
     words: str
     panels: tuple[Panel, ...]
     height: int = 360
+    metric_is_vertical: bool = False
+
+    @property
+    def may_be_logarithmic(self) -> bool:
+        """Return whether the vertical axis can be logarithmic."""
+        heights = [mark.y for panel in self.panels for mark in panel.marks if isinstance(mark, Line | Points)]
+        known = np.concatenate([np.zeros(0), *heights])
+        return self.metric_is_vertical and bool((known[~np.isnan(known)] > 0).all())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 _PIXELS_AN_INCH = 100
 _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
-_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-down": "v", "x": "x"}
+_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-down": "v", "x": "x", "star": "*"}
 _GREY = "0.6"
 
 
@@ -111,7 +111,7 @@ def _points(mark: Points, axes: Axes, number: int) -> None:
     if mark.values is None:
         axes.scatter(mark.x, mark.y, color=_colour(mark.colour), **style)
         return
-    drawn = axes.scatter(mark.x, mark.y, c=mark.values, cmap="viridis", **style)
+    drawn = axes.scatter(mark.x, mark.y, c=mark.values, cmap="viridis_r" if mark.less_is_better else "viridis", **style)
     if mark.scale:
         axes.figure.colorbar(drawn, ax=axes, label=mark.scale)
 
@@ -142,6 +142,10 @@ def _bars(mark: Bars, axes: Axes, number: int) -> None:
 def _spans(mark: Spans, axes: Axes, number: int) -> None:
     names = row_names(mark)
     at = [names.index(row) for row in mark.rows]
-    style: dict[str, Any] = {"color": _colour(mark.colour), "edgecolor": "white", "linewidth": 0.3}
+    style: dict[str, Any] = {
+        "color": [_colour(each) for each in mark.colours],
+        "edgecolor": "white",
+        "linewidth": 0.3,
+    }
     axes.barh(at, mark.end - mark.start, left=mark.start, label=mark.name, **style)
     axes.set_yticks(range(len(names)), names, fontsize=7)

@@ -114,7 +114,7 @@ def _points(mark: Points, numbers: Mapping[str, int]) -> list[Json]:
     marker: Json = {"size": mark.size, "symbol": mark.symbol, "color": _colour(mark.colour)}
     if mark.values is not None:
         bar = {"title": {"text": mark.scale, "side": "right"}, "thickness": 10, "outlinewidth": 0}
-        marker |= {"color": _array(mark.values), "colorscale": "Viridis"}
+        marker |= {"color": _array(mark.values), "colorscale": "Viridis", "reversescale": mark.less_is_better}
         # An outline, because the darkest and the brightest colours are close to that of a background.
         marker |= {"line": {"width": 1, "color": GROUND}}
         marker |= {"showscale": bool(mark.scale), "colorbar": bar}
@@ -158,4 +158,4 @@ def _spans(mark: Spans, numbers: Mapping[str, int]) -> list[Json]:
     trace |= {"x": (mark.end - mark.start).tolist(), "y": [at[row] for row in mark.rows]}
     trace |= {"hovertext": list(mark.texts)}
     line = {"width": 1, "color": GROUND}
-    return [trace | {"hoverinfo": "text", "marker": {"color": _colour(mark.colour), "line": line}}]
+    return [trace | {"hoverinfo": "text", "marker": {"color": [_colour(each) for each in mark.colours], "line": line}}]

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Intervals, Panel, Points
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
-from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, reference_name
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import verdict
 
@@ -49,7 +50,7 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
     lost = len(means) - len(rows)
     n, split = len(found.seeds), found.judge
     words = (
-        f"{verdict(found).sentence}. Means over {n} seed{'s' * (n != 1)} on the {split} split, with 95% intervals; the "
+        f"{verdict(found)} Means over {n} seed{'s' * (n != 1)} on the {split} split, with 95% intervals; the "
         f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
     )
     prefix = "test" if split == "test" else "val"
@@ -65,16 +66,39 @@ class _Row(NamedTuple):
 
 def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Chart:
     rows = sorted(found, key=lambda row: _mean(row.mean))[-SHOWN:]  # the best on top
-    means = np.array([findings.value(row.mean.mean) for row in rows])
+    lowest, highest = _ends(findings, rows)
+    scores = np.array([_mean(row.mean) for row in rows])
     ends = np.array([_interval(findings, row.mean) for row in rows])
+    ends[scores < lowest] = np.nan  # such a mean is drawn at the edge, where its interval is not
     names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
-    selected = np.array([findings.value(row.selected) for row in rows])
+    selected = [np.nan if row.selected is None else np.clip(row.selected, lowest, highest) for row in rows]
+    heights = np.arange(len(rows), dtype=np.float64)
+    means, before = (np.array([findings.value(max(x, lowest)) for x in each]) for each in (scores, selected))
     marks = (
-        Points("score at selection", selected, np.arange(len(rows), dtype=np.float64), (), GREY, symbol="x"),
+        Points("score at selection", before, heights, (), GREY, symbol="x"),
         Intervals("mean, 95% interval", names, means, ends[:, 0], ends[:, 1]),
     )
-    panel = Panel(marks, Axis(axis), Axis())
+    n_below = int((scores < lowest).sum())
+    if n_below:
+        words += f" {n_below} off the axis, drawn at its edge."
+    panel = Panel(marks, Axis(axis, value_range(findings, lowest, highest)), Axis())
     return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
+
+
+def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
+    """Return the lowest and the highest score on the axis.
+
+    On it are the better means, the best winner and the reference, with as much room as half of the intervals need: a
+    baseline that barely trained, or one wide interval, would squeeze the differences that matter into a line.
+    """
+    means = np.array([_mean(row.mean) for row in rows])
+    reference = reference_name(findings.run)
+    wanted = [_mean(row.mean) for row in rows if row.function == reference]
+    wanted += [_mean(row.mean) for row in rows[::-1] if not row.baseline][:1]
+    shown = means[means >= min([lowest_shown(means), *wanted])]
+    reach = [row.mean.high - row.mean.mean for row in rows if row.mean.high is not None and row.mean.mean is not None]
+    room = max(float(np.median(reach)) if reach else 0.0, float(np.ptp(shown)) / 2)
+    return float(shown.min()) - room, float(shown.max()) + room
 
 
 def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, Mark, Panel, Points
-from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_means
 from aquasurf_ray.store import LeaderboardRow
@@ -50,7 +50,7 @@ def costs(findings: Findings) -> Chart | None:
         f"{_functions(len(best))} on the Pareto front in both score and cost: {'; '.join(shown)}."
     )
     axes = Axis("training-step time relative to ReLU"), Axis(_axis(findings))
-    return Chart("cost", "Score vs. cost", words, (Panel(tuple(marks), *axes),))
+    return Chart("cost", "Score vs. cost", words, (Panel(tuple(marks), *axes),), metric_is_vertical=True)
 
 
 def _judged(rows: list[LeaderboardRow], findings: Findings) -> list[LeaderboardRow]:

@@ -1,4 +1,4 @@
-"""The best functions as curves, with their derivatives, over the density of an activation's inputs at the start."""
+"""The best functions as curves, with their derivatives, over the density of N(0,1), on which outputs are compared."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ def functions(findings: Findings) -> Chart | None:
     rows = findings.best_functions[:SHOWN]
     if rows and findings.reference and findings.reference not in rows:
         rows = (*rows, findings.reference)
-    drawn = {row: curves for row in rows if (curves := _drawn(row.function)) is not None}
-    if not drawn:
+    shown = {row: curves for row in rows if (curves := drawn(row.function)) is not None}
+    if not shown:
         return None
     panels = tuple(
         _panel(f"{row.function}\n{findings.metric_name} {findings.value(row.score):.4f}", *curves, legend=number == 0)
-        for number, (row, curves) in enumerate(drawn.items())
+        for number, (row, curves) in enumerate(shown.items())
     )
     words = (
-        f"{_shown([row.function for row in drawn])}, each with its derivative. The grey area is the density of N(0,1), "
-        "the distribution of an activation's inputs when training starts."
+        f"{_shown([row.function for row in shown])}, each with its derivative. The grey area is the density of N(0,1), "
+        "on which functions are told apart. The inputs that a network has at its layers are wider or narrower: "
+        f"aquasurf explain '{next(iter(shown)).function}' --task {findings.task.name} draws them."
     )
     return Chart("functions", "The best functions", words, panels, height=300)
 
@@ -45,8 +46,8 @@ def _shown(names: list[str]) -> str:
     return f"{best} and ReLU" if len(names) > n else best
 
 
-def _drawn(name: str) -> tuple[Floats, Floats] | None:
-    """Return the values and the derivative; None if the function cannot be parsed or differentiated here."""
+def drawn(name: str) -> tuple[Floats, Floats] | None:
+    """Return the values and the derivative from -5 to 5; None if the function cannot be parsed or differentiated."""
     try:
         return values_and_slopes(Activation(name), _X)
     except (ActivationError, RuntimeError):  # its operators are not registered in this process, or have no derivative

@@ -21,13 +21,13 @@ from aquasurf_ray.analysis.studies.findings import Findings
 
 KINDS: dict[str, Callable[[Findings], Chart | None]] = {
     "progress": progress,
-    "map": maps,
-    "functions": functions,
     "confirmed": confirmed,
     "rates": rates,
+    "functions": functions,
     "cost": costs,
     "learning": learning,
     "learned": learned,
+    "map": maps,
     "predictions": predictions,
     "spectra": spectra,
     "failures": failures,

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from aquasurf_ray.activations import ActivationError, outputs
 from aquasurf_ray.activations.identity import N_POINTS
 from aquasurf_ray.analysis.replay.features import kept_embedding
-from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points
-from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Mark, Panel, Points, Symbol
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.verdict import short
+from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.surrogate.embedding import EmbeddingConfig, Features
 from aquasurf_ray.surrogate.spectra import feature_matrix
 
@@ -19,7 +21,7 @@ _TITLES: dict[Features, str] = {"spectrum": "by spectrum", "outputs": "by output
 
 
 def maps(findings: Findings) -> Chart | None:
-    """Draw up to three maps, coloured by score, with the path of the search through each."""
+    """Draw up to three maps, coloured by score, with the best function and the reference marked in each."""
     if len(findings.candidates) < 2:
         return None
     places = _places(findings)
@@ -33,11 +35,9 @@ def maps(findings: Findings) -> Chart | None:
     known = np.array([scores[function.id] for function in findings.candidates if function.id in scores])
     words = (
         f"{n} candidates. Functions with similar {' or '.join(_kinds(shown))} are close together. "
-        f"{len(known)} are coloured by {findings.metric_name}{on_the_edge(known, 'in the lowest colour')}; grey points "
-        "were not trained, or diverged."
+        f"{len(known)} are coloured by {findings.metric_name}, the better the brighter"
+        f"{on_the_edge(known, 'in the darkest colour')}; grey points were not trained, or diverged.{_named(findings)}"
     )
-    if any(request.origin == "suggestion" for request in findings.requests):
-        words += " The thin line follows the order of the surrogate's suggestions."
     return Chart("map", "Maps of the candidates", words, panels, height=420)
 
 
@@ -95,6 +95,23 @@ def _trained(findings: Findings) -> dict[int, float]:
     return {row.function_id: row.score for row in reversed(findings.board)}  # the best of a function comes last
 
 
+def _landmarks(findings: Findings) -> list[tuple[str, Symbol, LeaderboardRow]]:
+    """Return what to find at a glance: the best function of the search, and the reference."""
+    found: list[tuple[str, Symbol, LeaderboardRow]] = []
+    if findings.best_functions:
+        found.append(("best", "star", findings.best_functions[0]))
+    if findings.reference:
+        found.append((short(findings.reference.function), "diamond", findings.reference))
+    return found
+
+
+def _named(findings: Findings) -> str:
+    """Return the sentence of the caption on the landmarks."""
+    shown = [f"the {symbol} is {short(row.function)}" for _, symbol, row in _landmarks(findings)]
+    sentence = " and ".join(shown)
+    return f" {sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
 def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Panel:
     scores, row = _trained(findings), {function.id: i for i, function in enumerate(findings.candidates)}
     trained = [function.id in scores for function in findings.candidates]
@@ -103,12 +120,9 @@ def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Pan
     known = np.array([scores[f.id] for f in findings.candidates if f.id in scores])
     floor = lowest_shown(known) if len(known) else 0.0
     colours = np.array([findings.value(max(score, floor)) for score in known])
-    suggested = [request.evaluation.function_id for request in findings.requests if request.origin == "suggestion"]
-    order = [row[number] for number in suggested if number in row]
     rest, done = place[~is_trained], place[is_trained]
     marks: list[Mark] = [
         Points("not trained", rest[:, 0], rest[:, 1], tuple(names[~is_trained]), GREY, size=4),
-        Line("search order", place[order, 0], place[order, 1], colour=1, width=0.8, opacity=0.45, hover=False),
         Points(
             "trained",
             done[:, 0],
@@ -116,7 +130,11 @@ def _panel(findings: Findings, title: str, place: Floats, *, scale: bool) -> Pan
             tuple(names[is_trained]),
             values=colours,
             scale=findings.metric_name if scale else "",
+            less_is_better=not findings.task.metric.higher_is_better,
             size=8,
         ),
     ]
+    for name, symbol, found in _landmarks(findings):
+        at = place[[row[found.function_id]]] if found.function_id in row else np.zeros((0, 2))
+        marks.append(Points(name, at[:, 0], at[:, 1], (found.function,) * len(at), 1, symbol=symbol, size=14))
     return Panel(tuple(marks), Axis(ticks=False), Axis(ticks=False), title, legend=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Line, Panel, Points
-from aquasurf_ray.analysis.report.pictures.progress import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
 
 

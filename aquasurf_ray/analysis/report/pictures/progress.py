@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points, Symbol
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.verdict import short
 from aquasurf_ray.store.records.runs import Origin
 
 _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
@@ -14,7 +16,6 @@ _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
     "proposal": ("proposals", 2, "diamond"),
     "import": ("imported", 3, "circle"),
 }
-WORST_SHARE = 0.35  # of the scores: so many may be drawn at the lower edge
 
 
 def progress(findings: Findings) -> Chart | None:
@@ -35,37 +36,17 @@ def progress(findings: Findings) -> Chart | None:
     marks.append(Line("best so far", number, best, colour=1, step=True, hover=False))
     if findings.reference:
         at = np.full(2, findings.value(findings.reference.score))
-        marks.append(Line("relu", np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5))
-    axes = Axis("evaluation", (0.0, len(scores) + 1.0)), Axis(findings.metric_name, _range(findings, floor, scores))
-    return Chart("progress", "Best so far", _words(findings, scores), (Panel(tuple(marks), *axes),))
-
-
-def lowest_shown(scores: Floats) -> float:
-    """Return the lowest score that a picture shows: scores far below the better part would squeeze that into a line.
-
-    >>> round(lowest_shown(np.array([0.1, 0.80, 0.85, 0.9])), 4)
-    0.705
-    """
-    known = scores[~np.isnan(scores)]
-    median, best = np.quantile(known, [WORST_SHARE, 1.0])
-    return float(max(known.min(), best - 2 * (best - median)))
-
-
-def on_the_edge(scores: Floats, drawn: str, floor: float | None = None) -> str:
-    """Return the part of a caption that counts the scores below the axis; empty where there are none.
-
-    >>> on_the_edge(np.array([0.1, 0.80, 0.85, 0.9]), "drawn at its edge")
-    '; 1 below the axis, drawn at its edge'
-    """
-    floor = lowest_shown(scores) if floor is None and len(scores) else floor
-    n = int((scores < floor).sum()) if floor is not None else 0
-    return f"; {n} below the axis, {drawn}" if n else ""
-
-
-def _range(findings: Findings, floor: float, scores: Floats) -> tuple[float, float]:
-    margin = 0.05 * (np.nanmax(scores) - floor) or 0.01
-    low, high = sorted((findings.value(floor - margin), findings.value(np.nanmax(scores) + margin)))
-    return low, high
+        marks.append(
+            Line(
+                short(findings.reference.function), np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5
+            )
+        )
+    axes = (
+        Axis("evaluation", (0.0, len(scores) + 1.0)),
+        Axis(findings.metric_name, value_range(findings, floor, np.nanmax(scores))),
+    )
+    panel = Panel(tuple(marks), *axes)
+    return Chart("progress", "Best so far", _words(findings, scores), (panel,), metric_is_vertical=True)
 
 
 def _words(findings: Findings, scores: Floats) -> str:
@@ -78,7 +59,7 @@ def _words(findings: Findings, scores: Floats) -> str:
         at = f", {best.recipe_change}," if best.recipe_change else ""
         text += f". Best: {best.function}{at} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:
-        text += f"; ReLU: {findings.value(reference.score):.4f}"
+        text += f"; {short(reference.function)}: {findings.value(reference.score):.4f}"
     return text + "."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, Mark, Panel, Points
+from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import plain, short
@@ -33,9 +34,11 @@ def rates(findings: Findings) -> Chart | None:
     best = [f"{_name(each, reference)} is best at {_rate(each)}" for each in (reference, *winners)]
     words = (
         f"Mean over {n} seed{'s' * (n != 1)} that chose each function's "
-        f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged."
+        f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
+        "a line that leaves the picture is poorer there."
     )
-    panel = Panel(tuple(marks), Axis(title), Axis(f"val_{found.metric.name}"))
+    axis = Axis(f"val_{found.metric.name}", _range(findings, (reference, *winners)))
+    panel = Panel(tuple(marks), Axis(title), axis)
     return Chart("rates", f"Score over {'learning rate' if is_rate else found.tuning.field}", words, (panel,))
 
 
@@ -45,6 +48,16 @@ def _curve(found: Confirmation, function: ConfirmedFunction, is_rate: bool) -> t
     points = sorted((value, np.nan if mean is None else mean) for value, mean in known if value is not None)
     x, y = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
     return np.log2(x) if is_rate else x, y
+
+
+def _range(findings: Findings, functions: tuple[ConfirmedFunction, ...]) -> tuple[float, float] | None:
+    """Return the axis for the better means and each function's best one; a rate that spoils a function lies below."""
+    means = [[mean.mean for mean in each.tried.values() if mean.mean is not None] for each in functions]
+    known = np.array([mean for each in means for mean in each])
+    if not len(known):
+        return None
+    lowest = min([lowest_shown(known), *(max(each) for each in means if each)])
+    return value_range(findings, float(lowest), float(known.max()))
 
 
 def _rate(function: ConfirmedFunction) -> str:

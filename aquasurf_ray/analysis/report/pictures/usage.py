@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Panel, Points, Spans
+from aquasurf_ray.analysis.report.pictures.durations import duration
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.store import RequestedEvaluation
 
@@ -21,9 +22,13 @@ def usage(findings: Findings) -> Chart | None:
     unit, seconds = _unit((max(_span(request)[1] for request in trained) - begin).total_seconds())
     start, end = (np.array([(_span(w)[i] - begin).total_seconds() / seconds for w in trained]) for i in (0, 1))
     workers = tuple(request.evaluation.worker or "worker" for request in trained)
-    texts = tuple(f"{request.function}, {request.evaluation.seconds or 0:.1f} s" for request in trained)
+    texts = tuple(
+        f"{request.function}, {request.evaluation.seconds or 0:.1f} s, {request.evaluation.status}"
+        for request in trained
+    )
+    colours = tuple(1 if request.evaluation.status == "diverged" else 0 for request in trained)
     time = Axis(f"{unit} since the first training")
-    panels = [Panel((Spans("trainings", workers, start, end, texts),), time, legend=False)]
+    panels = [Panel((Spans("trainings", workers, start, end, texts, colours),), time, legend=False)]
     memory = np.array([np.nan if (m := request.evaluation.peak_memory_mb) is None else m for request in trained])
     if np.isfinite(memory).any():
         names = tuple(request.function for request in trained)
@@ -42,7 +47,10 @@ def _words(
     busy = (
         f"; {n} worker{'s were' if n > 1 else ' was'} busy {trained / (n * wall):.0%} of the time" if wall > 0 else ""
     )
-    return f"{len(own)} trainings took {_duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}."
+    coloured = " Orange ones diverged." if any(w.evaluation.status == "diverged" for w in own) else ""
+    return (
+        f"{len(own)} trainings took {duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}.{coloured}"
+    )
 
 
 def _times(request: RequestedEvaluation) -> tuple[datetime, datetime] | None:
@@ -60,14 +68,3 @@ def _unit(seconds: float) -> tuple[str, float]:
     if seconds < 600:
         return "seconds", 1.0
     return ("minutes", 60.0) if seconds < 3 * 3600 else ("hours", 3600.0)
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in the unit that fits it.
-
-    >>> _duration(90), _duration(7300)
-    ('90 s', '2.0 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,130 @@
+"""The report's first screen: the verdict, the winner drawn next to the reference, and four numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from aquasurf_ray.analysis.report.pictures.durations import duration
+from aquasurf_ray.analysis.report.pictures.functions import drawn
+from aquasurf_ray.analysis.studies.confirmation import PairedDifference
+from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.verdict import difference_text, plain, short, verdict
+from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
+
+WIDTH, HEIGHT = 240, 150  # of a curve, in the units of its picture
+REACH = 4.0  # a curve is drawn from -4 to 4, and as high as that width allows
+Numbers = tuple[str, str, str]  # what it is, the number, and a word on it
+
+
+def front(findings: Findings) -> str:
+    """Return the first screen as HTML."""
+    leader, reference = _leader(findings), findings.reference
+    curves = ""
+    if leader is not None:
+        curves = _figure(leader.function, "the best function found")
+        if reference is not None and reference.function != leader.function:
+            curves += _figure(reference.function, "the reference")
+    numbers = "".join(
+        f"<div><dt>{_text(name)}</dt><dd><b>{_text(number)}</b> <span>{_text(word)}</span></dd></div>"
+        for name, number, word in _numbers(findings, leader)
+    )
+    sentence = _sentence(findings, leader)
+    faces = f'<div class="faces">{curves}</div>' if curves else ""
+    return f'<p class="verdict">{_text(sentence)}</p>{faces}<dl class="numbers">{numbers}</dl>'
+
+
+def _leader(findings: Findings) -> LeaderboardRow | None:
+    """Return the function that the verdict is about: the one that beats the reference, or else the best one."""
+    rows = findings.best_functions
+    named = verdict(findings.confirmation).function if findings.confirmation else None
+    return next((row for row in rows if row.function == named), rows[0] if rows else None)
+
+
+def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
+    if findings.confirmation is not None:
+        return str(verdict(findings.confirmation))
+    if leader is None:
+        return "No function has a score yet."
+    gain = _gain(findings, leader)
+    if gain.gain is None or findings.reference is None:
+        return f"The best function so far is {plain(leader.function)}; nothing has confirmed it."
+    by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
+    again = f" Confirm it with: aquasurf confirm {findings.run.name}" if findings.run.kind == "search" else ""
+    than = f"{'better' if gain.gain >= 0 else 'worse'} than {short(findings.reference.function)}"
+    return f"Not confirmed: {plain(leader.function)} is {by} {than} in the search, which may be luck.{again}"
+
+
+def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
+    """Return the confirmed gain over the reference, or that of the search, which has no interval."""
+    confirmed = findings.confirmation.functions if findings.confirmation else ()
+    found = next((each.against_reference for each in confirmed if each.function == leader.function), None)
+    if found is not None or findings.confirmation is not None:
+        return found or PairedDifference(None, None)
+    reference = findings.reference
+    return PairedDifference(None if reference is None else leader.score - reference.score, None)
+
+
+def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]:
+    reference = short(findings.reference.function) if findings.reference else "the reference"
+    gain, interval = "-", "no score yet"
+    if leader is not None and (difference := _gain(findings, leader)).gain is not None:
+        gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
+        interval = f"95% interval [{ends}" if ends else "no interval: not confirmed"
+        interval += "" if findings.task.metric.higher_is_better else "; how much lower it is"
+    cost, word = "-", "step time relative to ReLU, not measured"
+    if leader is not None and leader.time_ratio is not None:
+        cost, word = f"{leader.time_ratio:.2f} x", "step time relative to ReLU"
+        word += f"; memory {leader.memory_ratio:.2f} x" if leader.memory_ratio is not None else ""
+    own = [request for request in findings.finished if not request.reused]
+    later = [request for request in findings.confirming if request.evaluation.finished and not request.reused]
+    split = f"{len(own)} in the run, {len(later)} to confirm" if later else "with a result"
+    seconds = sum(request.evaluation.seconds or 0.0 for request in (*own, *later))
+    return [
+        (f"Gain over {reference}", gain, interval),
+        ("Cost", cost, word),
+        ("Trainings", str(len(own) + len(later)), split),
+        ("Time", duration(seconds), _span([*own, *later])),
+    ]
+
+
+def _span(requests: Iterable[RequestedEvaluation]) -> str:
+    """Return what the time is, and how long it took on the wall clock."""
+    times = [(each.evaluation.started_at, each.evaluation.finished_at) for each in requests]
+    known = [(start, end) for start, end in times if start is not None and end is not None]
+    if not known:
+        return "of training"
+    wall = (max(end for _, end in known) - min(start for start, _ in known)).total_seconds()
+    return f"of training, {duration(wall)} from first to last"
+
+
+def _figure(function: str, role: str) -> str:
+    """Return a function's curve with its name below; only the name, if it cannot be drawn here."""
+    name = f"<code>{_text(short(function))}</code> <span>{_text(role)}</span>"
+    curves = drawn(function)
+    if curves is None:
+        return f"<figure><figcaption>{name}</figcaption></figure>"
+    x, (values, _) = np.linspace(-5.0, 5.0, len(curves[0])), curves
+    unit = WIDTH / (2 * REACH)
+    points = [
+        (WIDTH / 2 + unit * a, HEIGHT * 0.7 - unit * b) for a, b in zip(x, values, strict=True) if abs(a) <= REACH
+    ]
+    path, pen = "", "M"
+    for right, down in points:
+        # NaN is a gap; far above and below, the picture is cut anyway.
+        if np.isfinite(down):
+            path += f"{pen}{right:.1f},{np.clip(down, -HEIGHT, 2 * HEIGHT):.1f}"
+        pen = "L" if np.isfinite(down) else "M"
+    label = html.escape(f"{short(function)}, {role}, drawn from {-REACH:g} to {REACH:g}")
+    axes = f"M0,{HEIGHT * 0.7:.0f}H{WIDTH}M{WIDTH / 2:.0f},0V{HEIGHT}"
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}"><path class="axis" d="{axes}"/>'
+        f'<path class="curve" d="{path}"/></svg><figcaption>{name}</figcaption></figure>'
+    )
+
+
+def _text(value: str) -> str:
+    return html.escape(value)

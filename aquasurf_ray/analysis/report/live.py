@@ -1,0 +1,136 @@
+"""What `watch` shows of runs at work, as JSON: a run's progress, workers, failures and last events, and all runs.
+
+It reads the store's verbs only and imports nothing heavy, so that the first answer takes a moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from datetime import datetime
+from typing import Any
+
+from aquasurf_ray.analysis.studies.activity import activity_document, standing
+from aquasurf_ray.store import EventRecord, Run, RunActivity, RunStatus, Store
+
+Json = dict[str, Any]
+EVENTS_SHOWN = 15
+_WORDS = {
+    "created": "the run was created with {candidates} candidates",
+    "lease_taken": "a driver started on {host}",
+    "started": "{function} started on {worker}",
+    "result": "{function}: {value}, {seconds:.1f} s",
+    "diverged": "{function} diverged: {reason}",
+    "failed": "{function} failed for good: {error}",
+    "retry": "{function} failed and is tried again: {error}",
+    "requeued": "{function} is queued again",
+    "proposed": "{function} was requested",
+    "reused": "{function}: a result of another run",
+    "spectra": "spectra of {n} functions",
+    "costs": "costs of {n} functions",
+    "generation": "{candidates} new candidates of generation {generation}",
+    "budget": "the budget is {after}, it was {before}",
+    "note": "note: {text}",
+    "finished": "the run is finished",
+    "interrupted": "the run is interrupted",
+}
+"""The events that people see; the others are for a restart."""
+
+
+class EventTail:
+    """The last events of a run in words; each call reads what is new in its log."""
+
+    def __init__(self, store: Store, run: Run) -> None:
+        self._store = store
+        self._run = run
+        self._metric = store.task(run.task_id).metric
+        self._last: deque[EventRecord] = deque(maxlen=EVENTS_SHOWN)
+        self.seq = 0
+
+    def read(self) -> list[Json]:
+        """Return the last events, latest first: `at` as ISO 8601, and `text`."""
+        for event in self._store.events(self._run.id, after=self.seq):
+            self.seq = event.seq
+            if event.kind in _WORDS:
+                self._last.append(event)
+        wanted = {event.function_id for event in self._last if event.function_id is not None}
+        names = {number: function.name for number, function in self._store.functions(wanted).items()}
+        return [{"at": event.at.isoformat(), "text": self._text(event, names)} for event in reversed(self._last)]
+
+    def _text(self, event: EventRecord, names: dict[int, str]) -> str:
+        data = event.data or {}
+        words = {key: "?" if data.get(key) is None else data[key] for key in ("reason", "error", "worker", "text")}
+        words |= {key: data.get(key, 0) for key in ("candidates", "generation", "before", "after")}
+        value = self._metric.value(data.get("score"))
+        words |= {
+            "function": names.get(event.function_id or 0, "the run"),
+            "host": (data.get("by") or {}).get("host", "?"),
+            "seconds": data.get("seconds") or 0.0,
+            "value": f"val_{self._metric.name} {value:.4f}" if value is not None else "no score",
+            "n": len(data.get("function_ids", ())),
+        }
+        if event.kind == "failed" and event.function_id is None:
+            return f"the run failed: {data.get('message') or '?'}"
+        text = _WORDS[event.kind].format_map(words)
+        return f"{text}: {data['message']}" if data.get("message") else text
+
+
+def run_now(store: Store, run: Run, tail: EventTail) -> Json:
+    """Return the state of a run now. `wanted` is its budget with the baselines, which the budget does not count."""
+    status, activity = store.status(run.id), store.activity(run.id)
+    now = activity_document(activity, store.failure_causes(run.id))
+    live = now["live"] or {"workers": [], "per_hour": None, "seconds_left": None, "ending": None, "age": 0.0}
+    baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
+    events = tail.read()
+    reasons = Counter(str(each.evaluation.reason).partition(":")[0] for each in status.divergences)
+    causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
+    causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
+    return _row(status, activity) | {
+        "wanted": (status.run.budget or 0) + baselines,
+        "spectra": status.spectra_done + status.spectra_diverged,
+        "candidates": status.n_candidates,
+        "message": live["ending"] or status.run.message,
+        "per_hour": live["per_hour"],
+        "seconds_left": live["seconds_left"],
+        "age": live["age"],
+        "workers": live["workers"],
+        "causes": causes,
+        "events": events,
+    }
+
+
+class RunList:
+    """All runs of a store. Those that are not at work are read again only after a change."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[int, tuple[datetime, Json]] = {}
+
+    def read(self) -> list[Json]:
+        """Return the runs, oldest first, each with the last note on it."""
+        notes = {note.run_id: note.text for note in self._store.notes()}
+        return [self._row(run) | {"note": notes.get(run.id, "")} for run in self._store.runs()]
+
+    def _row(self, run: Run) -> Json:
+        changed, row = self._known.get(run.id, (None, {}))
+        # The death of a driver changes nothing in the store.
+        if changed != run.updated_at or run.status == "running":
+            row = _row(self._store.status(run.id), self._store.activity(run.id))
+            self._known[run.id] = (run.updated_at, row | {"created": run.created_at.isoformat()})
+        return self._known[run.id][1]
+
+
+def _row(status: RunStatus, activity: RunActivity) -> Json:
+    run, metric, best = status.run, status.task.metric, status.best
+    return {
+        "run": run.name,
+        "task": status.task.name,
+        "kind": run.kind,
+        "status": standing(run, activity),
+        "evaluations": status.finished,
+        "budget": run.budget,
+        "diverged": status.by_status.get("diverged", 0),
+        "failed": status.by_status.get("failed", 0),
+        "metric": f"val_{metric.name}",
+        "best": metric.value(best.score) if best else None,
+        "best_function": best.function if best else None,
+    }

@@ -1,0 +1,68 @@
+"""The page's frame: style sheet, scripts and Plotly's library in one HTML file. It imports nothing heavy, so that
+`watch` has a page at once."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+from functools import lru_cache
+from importlib import resources
+from string import Template
+from typing import Any
+
+from aquasurf_ray.analysis.errors import AnalysisError
+
+Json = dict[str, Any]
+SCRIPTS = ("tables.js", "live.js", "page.js")  # the last one starts the page
+EMPTY: Json = {"sections": [], "functions": {"names": [], "curves": ""}}
+"""A page's document before there is one."""
+
+
+def render(title: str, body: str, *, shown: Json, plotly: str = "", live: Json | None = None, home: str = "") -> str:
+    """Return a page.
+
+    Args:
+        title: its heading.
+        body: its content as HTML.
+        shown: the document that its script draws.
+        plotly: the library, packed as base64; a live page fetches it.
+        live: of a live page, what it follows: the path of a run, or the list of runs.
+        home: a link to the list of runs, as HTML.
+    """
+    parts = {
+        "title": html.escape(title),
+        "style": _read("page.css"),
+        "script": "\n".join(_read(name) for name in SCRIPTS),
+        "plotly": plotly,
+        "body": body,
+        "document": _in_script(shown),
+        "live": _in_script(live),
+        "home": home,
+    }
+    return Template(_read("page.html")).substitute(parts)
+
+
+@lru_cache(maxsize=1)
+def packed_plotly() -> bytes:
+    """Return the library, compressed.
+
+    Raises:
+        AnalysisError: Plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise AnalysisError("a report needs Plotly: pip install plotly matplotlib") from None
+    return gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+
+
+def _in_script(shown: Json | None) -> str:
+    """Return JSON that is safe inside a script element, whatever its content."""
+    text = json.dumps(shown, separators=(",", ":"), allow_nan=False)
+    # "</script>" in a text would end the element, and the two separators end a line in older JavaScript.
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
