@@ -14,11 +14,14 @@ from light_driver import LightPool
 from scripted_worker import score_of, score_with
 
 from aquasurf_ray.activations import BASELINES
+from aquasurf_ray.analysis.report import summary
+from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import confirm, resume, search
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.run import session
 from aquasurf_ray.driver.verbs import command
+from aquasurf_ray.driver.verbs import transfer as transfer_verb
 from aquasurf_ray.store import RunExists, Store
 from aquasurf_ray.tune import ActivationSearch
 
@@ -116,6 +119,19 @@ def test_table_status_and_documents_call_the_best_mean_best(here, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["best_function"] == by_mean[0][0]
     assert document["best_score"] == pytest.approx(found[by_mean[0]])
+
+
+def test_report_and_transfer_call_the_best_mean_best(here):
+    searched()
+    found = means(trained())
+    by_mean = [function for function, _ in sorted(found, key=lambda pair: -found[pair])]
+    findings = stored("one", lambda store, run: read_findings(store, "one", "again", quick=True))
+    best = stored("one", lambda store, run: store.leaderboard(run_id=run.id, n=1))[0]
+    value = f"<b>{found[by_mean[0], '']:.4f}</b> ± {best.noise:.4f} (2 seeds, standard error)"
+    assert f"<code>{by_mean[0]}</code> with val_accuracy {value}" in summary.heading(findings)
+    assert '<th scope="col">seeds</th>' in summary.leaderboard(findings)
+    transferred = stored("one", lambda store, run: transfer_verb._best(store, run, 3))
+    assert [row.function for row in transferred] == [name for name in by_mean if name not in BASELINES][:3]
 
 
 def test_a_larger_budget_goes_on_with_new_functions_and_ends_with_second_seeds(here):
