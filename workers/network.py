@@ -17,6 +17,7 @@ from aquasurf_ray.activations import form_factory
 from aquasurf_ray.activations.learned import sized
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
+from aquasurf_ray.tasks.fitted_weights import FittedWeights, fit_weights
 from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
 from aquasurf_ray.tasks.loaders import (
     Examples,
@@ -47,7 +48,8 @@ def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, d
 def sized_network(
     task: Task, splits: Splits, activation: ActivationFactory, *, seed: int, device: torch.device
 ) -> nn.Module:
-    """Return the untrained network with its activations' parameters of channels sized, by a pass of two examples.
+    """Return the untrained network with its activations' parameters of channels sized, by a pass of two examples, and,
+    if the task says so, with weights that fit the function, by a pass of the spectrum's batch.
 
     Raises:
         TaskError, torch.OutOfMemoryError, and whatever the data set, the network and the function raise.
@@ -58,7 +60,16 @@ def sized_network(
         inputs, _ = _sent(next(leading_batches(splits.for_spectrum(), 2)), device)
         return call_network(network, inputs)
 
-    return sized(network, run)
+    network = sized(network, run)
+    if task.fits_weights:
+        fit_to_data(network, task, splits, seed=seed, device=device)
+    return network
+
+
+def fit_to_data(network: nn.Module, task: Task, splits: Splits, *, seed: int, device: torch.device) -> FittedWeights:
+    """Scale the weights of an untrained network to fit its activation, on the examples of its spectrum."""
+    inputs, _ = spectrum_batch(task, splits, seed=seed, device=device)
+    return fit_weights(network, inputs, seed=seed)
 
 
 def spectrum_batch(task: Task, splits: Splits, *, seed: int, device: torch.device) -> tuple[Inputs, torch.Tensor]:

@@ -25,5 +25,6 @@ from .spaces.enumeration import unique_functions as unique_functions
 from .spaces.space import SPACES as SPACES
 from .spaces.space import SearchSpace as SearchSpace
 from .spaces.table import FunctionTable as FunctionTable
+from .standardization import standardized as standardized
 from .zoo import BASELINES as BASELINES
 from .zoo import REFERENCE as REFERENCE

@@ -128,6 +128,7 @@ def _print_task(document: dict[str, Any]) -> None:
         "likelihood": objective["likelihood"],
         "recipe": ", ".join(f"{key} {value}" for key, value in document["recipe"].items() if value not in (None, ())),
         "spectrum": f"on {document['spectrum_batch_size']} examples",
+        "weights": "scaled to fit the function" if document["init"] == "auto" else "as the network draws them",
         "time limit": f"{document['time_limit']:g} s",
     }
     for key, value in lines.items():

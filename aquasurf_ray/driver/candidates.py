@@ -12,6 +12,7 @@ from aquasurf_ray.activations import (
     parse,
     unique_functions,
 )
+from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import baseline_names, expanded
 from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.config import SearchConfig
@@ -99,17 +100,41 @@ def candidate_rows(
     table = _table(space)
     first = baseline_rows(baselines, which)
     known = {row.fingerprint for row in first}
-    # The open space begins with the zoo, its extra names, which come last among the classes.
-    zoo = table.classes[len(table.classes) - len(space.own_names) :].tolist() if space.grows else ()
     # As many more as there are baselines, so that `n` are left when those among the sample are removed.
-    drawn = table.sample(min(n + len(first), len(table)), seed, zoo)
+    drawn = table.sample(min(n + len(first), len(table)), seed, _zoo(space, table))
     others = [i for i in drawn if table.fingerprints[i] not in known]
     return [*first, *(_row(table, i) for i in others[:n])]
 
 
+def standard_rows(
+    space: SearchSpace, n: int, seed: int, baselines: Sequence[str] = (), which: BaselineSet = "paper"
+) -> list[FunctionRow]:
+    """Return the baselines as they are, and `n` functions in their standard form: the baselines, which show what the
+    scale alone does, and then functions drawn from the space. Functions that agree up to a factor and a summand count
+    once; those without a standard form are left out."""
+    table = _table(space)
+    first = baseline_rows(baselines, which)
+    rows = {row.fingerprint: row for row in first}
+    seen: set[str] = set()
+    drawn = (table.names[i] for i in table.sample(len(table), seed, _zoo(space, table)))
+    for name in (*(row.name for row in first), *drawn):
+        if len(rows) == len(first) + n:
+            break
+        expression = standardized(parse(name))
+        if expression is None:
+            continue
+        twin = scale_free_digest(expression)
+        if twin not in seen:
+            seen.add(twin)
+            row = function_row(str(expression))
+            rows.setdefault(row.fingerprint, row)
+    return list(rows.values())
+
+
 def search_rows(config: SearchConfig, space: SearchSpace, baselines: Sequence[str] = ()) -> list[FunctionRow]:
     """Return the functions that a search may train: the baselines, also those of the task, and its candidates."""
-    rows = candidate_rows(space, config.candidates, config.seed, baselines, config.baselines)
+    make = standard_rows if config.standardize == "on" else candidate_rows
+    rows = make(space, config.candidates, config.seed, baselines, config.baselines)
     if config.learned_parameters == "on":
         return rows
     n = len(baseline_rows(baselines, config.baselines))
@@ -122,6 +147,11 @@ def space_rows(space: SearchSpace, baselines: Sequence[str] = (), which: Baselin
     first = baseline_rows(baselines, which)
     known = {row.fingerprint for row in first}
     return [*first, *(_row(table, i) for i in range(len(table)) if table.fingerprints[i] not in known)]
+
+
+def _zoo(space: SearchSpace, table: FunctionTable) -> list[int]:
+    """Return the functions that the open space begins with: its extra names, which come last among the classes."""
+    return table.classes[len(table.classes) - len(space.own_names) :].tolist() if space.grows else []
 
 
 def _enumerated(space: SearchSpace) -> FunctionTable:

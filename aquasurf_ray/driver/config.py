@@ -82,6 +82,13 @@ class RunIdentity(BaseModel):
     learned_parameters: OnOff = setting(
         "on", Panel.CANDIDATES, "Learned parameters in the candidates: on or off.", earlier="on"
     )
+    standardize: OnOff = setting(
+        "off",
+        Panel.CANDIDATES,
+        "Bring candidates to mean 0 and deviation 1 on N(0,1), as expressions with constants: on or off. "
+        "Baselines stay as they are.",
+        earlier="off",
+    )
     modules: tuple[str, ...] = setting(
         (), Panel.CANDIDATES, "Python module that registers your own operators; may be repeated.", metavar="MODULE"
     )

@@ -1,4 +1,6 @@
 from .errors import TaskError as TaskError
+from .fitted_weights import FittedWeights as FittedWeights
+from .fitted_weights import fit_weights as fit_weights
 from .networks.hugging_face import hugging_face_language_model as hugging_face_language_model
 from .networks.timm_networks import timm_network as timm_network
 from .objective import Metric as Metric

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from aquasurf_ray.tasks.errors import TaskError, require
+from aquasurf_ray.tasks.fitted_weights import checked_init
 from aquasurf_ray.tasks.identity import data_identity, network_identity
 from aquasurf_ray.tasks.inputs import Inputs
 from aquasurf_ray.tasks.loaders import Examples as Examples
@@ -110,6 +111,8 @@ class Task:
             identity does not know them.
         reference: the function that gains are relative to, a further baseline: by default the activation that the model
             of `network_from` has itself, or else ReLU. It changes no result either.
+        init: "auto" to scale the initial weights so that each layer's output has mean 0 and variance 1, whatever the
+            function: see `tasks.fitted_weights`. By default, they are as the network draws them.
 
     Example:
         >>> from aquasurf_ray.tasks import load_task
@@ -130,8 +133,10 @@ class Task:
     time_limit: float = 24 * 3600.0
     baselines: tuple[str, ...] = ()
     reference: str | None = None
+    init: str = "default"
 
     def __post_init__(self) -> None:
+        checked_init(self.init)
         require(bool(self.name.strip()), "name", self.name, "a non-empty string")
         if isinstance(self.network, nn.Module):
             raise TaskError(
@@ -177,6 +182,11 @@ class Task:
             find_calls(self._two_inputs)
         return self.network(activation)
 
+    @property
+    def fits_weights(self) -> bool:
+        """True if the initial weights are scaled to fit the function, as the task or its network says."""
+        return "auto" in (self.init, getattr(self.network, "init", None))
+
     def with_recipe(self, recipe: Recipe) -> Task:
         """Return this task with another recipe, and with the data that are loaded."""
         return self if recipe == self.recipe else self._changed(recipe=recipe)
@@ -218,6 +228,7 @@ class Task:
             "spectrum_batch_size": self.spectrum_batch_size,
             "network": network,
             "data": data,
+            **({"init": "auto"} if self.fits_weights else {}),  # earlier tasks have no such entry
         }
 
     @property

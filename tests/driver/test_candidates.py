@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from aquasurf_ray.activations import BASELINES, SearchSpace, fingerprint, register_unary
+from aquasurf_ray.activations import BASELINES, SearchSpace, fingerprint, parse, register_unary
 from aquasurf_ray.activations.registry import unregister
+from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import zoo_functions
-from aquasurf_ray.driver.candidates import baseline_rows, candidate_rows, function_table, load_space, space_rows
+from aquasurf_ray.driver.candidates import (
+    baseline_rows,
+    candidate_rows,
+    function_table,
+    load_space,
+    search_rows,
+    space_rows,
+)
+from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 
 
@@ -94,3 +103,38 @@ def test_the_identity_of_the_open_space_has_the_operators_of_the_user() -> None:
     finally:
         unregister("cubed_for_open")
     assert load_space("open").digest == before != load_space("three-node").digest
+
+
+def test_standard_candidates_are_the_baselines_and_the_space_brought_to_mean_0_and_deviation_1() -> None:
+    space = load_space("three-node")
+    config = make_config({"task": "digits", "candidates": 40, "standardize": "on"})
+    rows = search_rows(config, space, ("gelu(x)",))
+    first = baseline_rows(("gelu(x)",))
+    assert rows[:9] == first, "baselines stay as they are"
+    forms = [parse(row.name) for row in rows[9:]]
+    assert len(forms) == 40
+    # SELU was designed to have mean 0 and deviation 1 (Klambauer et al. 2017), so it is its own standard form.
+    assert forms[:8] == [standardized(parse(row.name)) for row in first if row.name != "selu(x)"]
+    assert standardized(parse("selu(x)")) == parse("selu(x)")
+    assert all(standardized(form) == form for form in forms)
+    assert len({scale_free_digest(form) for form in forms}) == 40
+    assert [row.fingerprint for row in rows[9:]] == [fingerprint(form) for form in forms]
+    more = search_rows(make_config({"task": "digits", "candidates": 60, "standardize": "on"}), space, ("gelu(x)",))
+    assert more[: len(rows)] == rows, "a larger sample contains a smaller one"
+
+
+def test_twins_up_to_scale_are_one_standard_candidate(tmp_path: Path) -> None:
+    names = ["add(relu(x),relu(x))", "sub(relu(x),one(x))", "tanh(x)", "mul(-1,tanh(x))", "reciprocal(x)", "one(x)"]
+    (tmp_path / "twins.yaml").write_text(f"names: {names}")
+    config = make_config({"task": "digits", "candidates": 40, "standardize": "on", "space": "twins"})
+    rows = search_rows(config, SearchSpace.load(tmp_path / "twins.yaml"))
+    new = [row.name for row in rows[15:]]
+    assert len(rows) == 16, "eight baselines, seven more in standard form, and tanh with the other sign"
+    assert parse(new[0]) == standardized(parse("mul(-1,tanh(x))"))
+
+
+def test_without_the_setting_candidates_and_identity_are_as_before() -> None:
+    space, config = load_space("three-node"), make_config({"task": "digits"})
+    assert search_rows(config, space) == candidate_rows(space, config.candidates, 0)
+    assert "standardize" not in config.identity()
+    assert make_config({"task": "digits", "standardize": True}).identity()["standardize"] == "on"

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
 
-from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, load_task
+from aquasurf_ray.tasks import Recipe, Splits, Task, TaskError, load_task, network_from
 from aquasurf_ray.tasks.networks.all_cnn_c import all_cnn_c
 from aquasurf_ray.tasks.networks.digits import digits_data
 from aquasurf_ray.tasks.networks.digits_mlp import digits_table, perceptron
@@ -93,6 +93,19 @@ def test_settings_that_came_in_later_leave_the_digest_of_earlier_results_as_it_w
     digests = [replace(task, recipe=replace(task.recipe, **{key: value})).digest for key, value in later.items()]
     digests += [replace(task, objective=replace(task.objective, metric=RMSE)).digest, replace(task, augment=abs).digest]
     assert len({task.digest, *digests}) == 1 + len(digests), "each of them matters where it is used"
+
+
+def test_weights_that_fit_the_function_make_another_task_whoever_asks_for_them():
+    task = load_task("digits")
+    auto = replace(task, init="auto")
+    assert auto.fits_weights
+    assert not task.fits_weights
+    assert auto.digest != task.digest == replace(task, init="default").digest
+    assert "init" not in task.spec()
+    assert auto.with_recipe(replace(task.recipe, epochs=1)).fits_weights
+    of_model = network_from(lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU()), example=(2,), init="auto")
+    assert replace(task, network=of_model).fits_weights
+    assert pickle.loads(pickle.dumps(auto)).digest == auto.digest
 
 
 def test_digest_follows_recipe_and_version_but_not_the_time_limit():

@@ -46,6 +46,7 @@ from aquasurf_ray.workers.activation_use import (
 from aquasurf_ray.workers.cost import step_seconds
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.network import (
+    fit_to_data,
     refuse_batch_of_one,
     refuse_splits_without_batches,
     refuse_splits_without_targets,
@@ -121,7 +122,7 @@ class CheckSteps:
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
-        return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._beyond(inputs)])
+        return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._fitted(), *self._beyond(inputs)])
 
     def spectrum(self) -> str:
         """Compute one Fisher spectrum of the untrained network, and the share of the trained weights that it covers."""
@@ -201,6 +202,14 @@ class CheckSteps:
         if unused:
             says.append(f"warning: activation modules that the network does not call: {', '.join(unused)}")
         return says
+
+    def _fitted(self) -> list[str]:
+        """Return which layers have weights that are scaled to fit the function, if the task has such."""
+        if not self.task.fits_weights:
+            return []
+        network = self._with(FUNCTIONS[0])
+        fitted = fit_to_data(network, self.task, self._splits(), seed=0, device=self.device)
+        return [f"{'' if fitted.factors else 'warning: '}init auto with {FUNCTIONS[0]}: {fitted}"]
 
     def _called(self, inputs: Inputs) -> list[ActivationCall]:
         return called_in_code(self.task, self._splits(), inputs, device=self.device)

@@ -45,6 +45,7 @@ def task_summary(name: str) -> dict[str, Any]:
         "objective": task.objective.spec(),
         "augment": name_of(task.augment) if task.augment else None,
         "spectrum_batch_size": task.spectrum_batch_size,
+        "init": "auto" if task.fits_weights else "default",
         "time_limit": task.time_limit,
     }
 

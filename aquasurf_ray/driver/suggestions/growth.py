@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,13 @@ import numpy as np
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
 from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
 from aquasurf_ray.activations.spaces.growth import children
+from aquasurf_ray.activations.standardization import core
 from aquasurf_ray.driver.config import OPEN
 from aquasurf_ray.driver.events import CandidatesGrown
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.suggestions.proposals import ProposalCommand
+from aquasurf_ray.driver.suggestions.standard_forms import StandardForms
 from aquasurf_ray.seed_means import mean_of
 from aquasurf_ray.store import FunctionRecord, FunctionRow, NewCandidate
 from aquasurf_ray.surrogate.screening import screened
@@ -83,6 +85,7 @@ class Growth:
         self._command: ProposalCommand | None = None
         if config.proposals is not None:
             self._command = ProposalCommand(config.proposals, context.events.note, context.clock)
+        self._forms = StandardForms() if config.standardize == "on" else None
         self._asked_for = 0  # the generation for which the command was last run
 
     @property
@@ -179,17 +182,22 @@ class Growth:
         config = self._context.config
         learned = config.learned_parameters == "on"
         fit = [each for each in trained if each.score is not None and (learned or not each.expression.parameters)]
-        parents = fit[:MOST_PARENTS]
+        # The constants around a standard form are no part of what its children inherit.
+        changed = core if self._forms is not None else _as_it_is
+        best: dict[Expression, _TrainedFunction] = {}
+        for each in fit:
+            best.setdefault(changed(each.expression), each)
+        parents = list(best.items())[:MOST_PARENTS]
         n = max(FEWEST_CHILDREN, CHILDREN_A_CANDIDATE * PERIOD * config.growth)
         made = children(
-            [parent.expression for parent in parents],
+            [expression for expression, _ in parents],
             n,
             f"{config.seed} {generation}",
             max_operators=config.max_operators,
             learned=learned,
         )
         return [
-            _NewFunction(child.expression, child.change, tuple(parents[i].function.id for i in child.parents))
+            _NewFunction(child.expression, child.change, tuple(parents[i][1].function.id for i in child.parents))
             for child in made
         ]
 
@@ -197,6 +205,10 @@ class Growth:
         self, made: Sequence[_NewFunction], trained: Sequence[_TrainedFunction], known: set[str]
     ) -> list[NewCandidate]:
         """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
+        if self._forms is not None:
+            self._forms.read([function.name for function in self._history.candidates])
+            forms = self._forms.of([each.expression for each in made])
+            made = [replace(made[i], expression=form) for i, form in forms.items()]
         found = self._evaluator.evaluate([each.expression for each in made], identify_learned=False)
         places = _new_functions(made, found, known)
         before = self._evaluator.evaluate([each.expression for each in trained], identify_learned=False)
@@ -208,6 +220,8 @@ class Growth:
             identity = found.fingerprints[i] or fingerprint(made[i].expression)
             if identity not in known:  # known before only if it has learned parameters
                 chosen.setdefault(identity, _candidate(made[i], identity))
+        if self._forms is not None:
+            self._forms.add([parse(candidate.function.name) for candidate in chosen.values()])
         return list(chosen.values())
 
     def _read_spectra(self, new: Sequence[FunctionRecord]) -> None:
@@ -261,6 +275,10 @@ class Growth:
             n = f"{len(problems)} of {len(lines)} lines are"
             self._context.events.note(f"proposals: {n} no functions, the first {problems[0]}")
         return made
+
+
+def _as_it_is(expression: Expression) -> Expression:
+    return expression
 
 
 def _parsed(name: str) -> Expression | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
+from aquasurf_ray.tasks.fitted_weights import checked_init
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall
@@ -49,6 +50,7 @@ class ModelNetwork:
             model of transformers on tokens or images without it. Else a task runs it on two of its examples.
         gated: make all feed-forward blocks gated (True) or ungated (False), with as many weights as before: see
             `feed_forward.exchange_feed_forwards`. By default, they stay as the model has them.
+        init: "auto" to scale the initial weights to fit the function: see `Task`, which does it.
 
     >>> network = ModelNetwork(lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), example=(3,))
     >>> network.replacement.replaced
@@ -61,6 +63,10 @@ class ModelNetwork:
     only: Only = None
     example: tuple[int, ...] | None = None
     gated: bool | None = None
+    init: str = "default"
+
+    def __post_init__(self) -> None:
+        checked_init(self.init)
 
     def __call__(self, activation: ActivationFactory) -> nn.Module:
         """Return a new network with this activation.
@@ -160,6 +166,7 @@ def network_from(
     example: tuple[int, ...] | None = None,
     model_class: type | str | None = None,
     gated: bool | None = None,
+    init: str = "default",
 ) -> ModelNetwork:
     """Return a `Task.network` whose activations are replaced by the searched function: see `ModelNetwork`.
 
@@ -170,9 +177,11 @@ def network_from(
         example: the shape of one input, without the batch.
         model_class: for a configuration, the class of the model, or its name: see `HuggingFaceModel`.
         gated: whether feed-forward blocks are gated, at equal weights; by default as the model has them.
+        init: "auto" to scale the initial weights, so that each layer's output has mean 0 and variance 1 with the
+            function at hand: see `aquasurf_ray.tasks.fitted_weights`.
 
     Raises:
-        TaskError: `make` is a model of another kind, whose weights could not be drawn again.
+        TaskError: `make` is a model of another kind, whose weights could not be drawn again; `init` is another word.
     """
     if is_pretrained_model(make):
         make = HuggingFaceModel(make.config, type(make))
@@ -185,4 +194,4 @@ def network_from(
         )
     elif model_class is not None:
         raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
-    return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated)
+    return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)

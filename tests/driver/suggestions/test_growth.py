@@ -12,6 +12,7 @@ from scripted_worker import ScriptedWorker, price_of
 
 from aquasurf_ray.activations import fingerprint, outputs, parse
 from aquasurf_ray.activations.spaces.space import OPEN
+from aquasurf_ray.activations.standardization import core, scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import zoo_functions
 from aquasurf_ray.driver import config as configuration
 from aquasurf_ray.driver import propose, resume, search
@@ -20,6 +21,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import CandidatesGrown, Note
 from aquasurf_ray.driver.suggestions import growth
 from aquasurf_ray.driver.suggestions.growth import PERIOD
+from aquasurf_ray.driver.suggestions.standard_forms import StandardForms
 from aquasurf_ray.driver.suggestions.surrogates import PolicyData
 from aquasurf_ray.store import Store, read_only_query
 
@@ -98,19 +100,53 @@ def test_a_search_grows_from_its_best_and_every_candidate_has_its_parents(here):
     assert all(event.functions >= 60 for event in grown)
 
 
+def test_new_functions_are_standard_forms_and_known_ones_are_recognised_up_to_scale():
+    forms = StandardForms()
+    forms.read(["relu(x)", "mul(1.59254,tanh(x))", "own_operator_of_somebody(x)"])
+    made = [
+        "add(tanh(x),tanh(x))",
+        "add(relu(x),relu(x))",
+        "mul(3,relu(x))",
+        "exp(x)",
+        "reciprocal(x)",
+        "add(1,exp(x))",
+    ]
+    found = forms.of([parse(name) for name in made])
+    expected = {2: "relu(x)", 3: "exp(x)"}  # tanh is known in standard form, and relu as it is does not count
+    assert found == {place: standardized(parse(name)) for place, name in expected.items()}
+    forms.add(list(found.values()))
+    assert forms.of([parse(name) for name in made]) == {}
+
+
 @pytest.mark.slow
-def test_one_worker_and_one_seed_give_one_sequence_also_in_pieces(here, tmp_path):
-    scripted(here, name="a")
+def test_a_standardized_search_grows_functions_of_mean_0_and_deviation_1_from_cores(here):
+    scripted(here, name="a", standardize="on")
+    names, origins, _, state = record_of(here, "a")
+    assert state.generation == 3
+    assert len(origins) == 24
+    forms = [parse(name) for name in names[8:]]
+    assert all(standardized(form) == form for form in forms)
+    assert len({scale_free_digest(form) for form in forms}) == len(forms)
+    grown = [core(parse(name)) for name, *_ in origins]
+    assert all(form.n_operators <= 10 for form in grown)
+    inherited = [core(parse(parent)) for _, _, _, *both in origins for parent in both if parent]
+    assert len(inherited) >= 20
+
+
+@pytest.mark.parametrize("standardize", ["off", "on"])
+@pytest.mark.slow
+def test_one_worker_and_one_seed_give_one_sequence_also_in_pieces(here, tmp_path, standardize):
+    scripted(here, name="a", standardize=standardize)
     whole = record_of(here, "a")
     other = f"sqlite:///{tmp_path}/other.db"
     for number, budget in enumerate((3, 4, 5, 8, 13, 14)):
         if number == 0:
-            scripted(other, name="a", evaluations=budget)
+            scripted(other, name="a", evaluations=budget, standardize=standardize)
         else:
             resume("a", store=other, worker=ScriptedWorker, evaluations=budget)
     assert record_of(other, "a") == whole
     third = f"sqlite:///{tmp_path}/third.db"
-    scripted(third, name="a", seed=1)
+    scripted(third, name="a", seed=1, standardize=standardize)
     assert record_of(third, "a")[1] != whole[1]
 
 

@@ -1,0 +1,106 @@
+"""What docs/evidence.md says of the scale of functions is what `benchmarks/scale_of_functions.py` measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import spearmanr
+
+from aquasurf_ray.activations import parse
+from aquasurf_ray.activations.standardization import standardized
+
+ROOT = Path(__file__).parents[2]
+MEASURED = json.loads((ROOT / "benchmarks/results/2-core-x86_64-vm/scale_of_functions.json").read_text())
+PAGE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+CHAPTER = " ".join(PAGE.partition("## A fair verdict")[2].split())
+LEARNED = {"digits": 0.5, "mnist1d": 0.5, "friedman": -0.5}
+ARMS = ("as it is", "standardized", "init auto", "both")
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("scale_of_functions", ROOT / "benchmarks/scale_of_functions.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scores(task: str, arm: str) -> dict[str, float]:
+    """The best score over the factors of each function that trains: the whole rule, written again."""
+    found = {}
+    for row in MEASURED["trainings"]:
+        if (row["task"], row["arm"]) == (task, arm):
+            usable = [each["score"] for each in row["results"] if each["reason"] is None and each["score"] is not None]
+            if usable and max(usable) >= LEARNED[task]:
+                found[row["function"]] = max(usable)
+    return found
+
+
+TASKS = list(dict.fromkeys(row["task"] for row in MEASURED["trainings"]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_table_of_the_page_is_what_the_trainings_give(task):
+    plain = scores(task, "as it is")
+    functions = {row["function"] for row in MEASURED["trainings"] if row["task"] == task} - {"relu(x)"}
+    for arm in ARMS:
+        own = scores(task, arm)
+        relu = own.pop("relu(x)")
+        both = sorted(own.keys() & plain.keys())
+        beat = sum(score > relu for score in own.values())
+        order = "-"
+        if arm != "as it is":
+            rank = spearmanr([plain[f] for f in both], [own[f] for f in both]).statistic
+            order = f"{rank:.2f} of {len(both)}"
+        cells = [task, arm, len(functions), len(own), beat, f"{max(own.values()):.3f}", f"{relu:.3f}", order]
+        assert f"| {' | '.join(map(str, cells))} |" in PAGE
+
+
+def test_every_function_was_trained_in_every_arm_with_one_seed_as_the_script_draws_them():
+    drawn = script().drawn(max(len(MEASURED["trainings"]), 1))
+    for task in TASKS:
+        rows = [row for row in MEASURED["trainings"] if row["task"] == task]
+        n = len(rows) // len(ARMS)
+        assert [row["function"] for row in rows[:: len(ARMS)]] == ["relu(x)", *drawn[: n - 1]]
+        assert [row["arm"] for row in rows] == list(ARMS) * n
+        assert f"{n - 1} functions on {task}" in CHAPTER
+
+
+def test_standard_forms_are_those_of_today():
+    for row in MEASURED["trainings"]:
+        expected = standardized(parse(row["function"])) if row["arm"] in ("standardized", "both") else None
+        if row["arm"] in ("standardized", "both"):
+            assert row["trained"] == (expected and str(expected))
+            assert bool(row["results"]) == (expected is not None)
+
+
+def test_the_sentences_say_what_the_trainings_give():
+    counts, beat, ranks = {}, {}, {}
+    for task in ("digits", "friedman"):
+        plain = scores(task, "as it is")
+        for arm in ARMS:
+            own = scores(task, arm)
+            relu = own.pop("relu(x)")
+            counts[task, arm], beat[task, arm] = len(own), sum(score > relu for score in own.values())
+            both = sorted(own.keys() & plain.keys())
+            ranks[task, arm] = spearmanr([plain[f] for f in both], [own[f] for f in both]).statistic
+    n = [counts["digits", arm] for arm in ARMS]
+    assert f"On digits, {n[0]} of 24 functions train as they are, {n[1]} in standard form, {n[2]} with" in CHAPTER
+    assert f"and {n[3]} with both; " in CHAPTER
+    lacking = [r for r in MEASURED["trainings"] if (r["task"], r["arm"]) == ("digits", "both") and not r["results"]]
+    assert f"with both; {len(lacking)} have no standard form" in CHAPTER
+    changed = [ranks["digits", arm] for arm in ARMS[1:]]
+    assert f"is between {min(changed):.2f} and {max(changed):.2f}" in CHAPTER
+    plain = scores("digits", "as it is")
+    best = max(plain, key=lambda f: plain[f])
+    lead = plain[best] - plain["relu(x)"]
+    assert f"`{best}`, leads ReLU by {lead:.3f}, and trails it in each of the other arms" in CHAPTER
+    assert all(scores("digits", arm)[best] < scores("digits", arm)["relu(x)"] for arm in ARMS[1:])
+    assert f"{beat['digits', 'both']} functions beat ReLU instead of {beat['digits', 'as it is']}" in CHAPTER
+    assert len({counts["friedman", arm] for arm in ARMS}) == 1, "as many train in each arm"
+    n_friedman = len({row["function"] for row in MEASURED["trainings"] if row["task"] == "friedman"}) - 1
+    assert f"{counts['friedman', 'as it is']} of {n_friedman} functions train as they are" in CHAPTER
+    lowest = min(ranks["friedman", arm] for arm in ARMS[1:])
+    assert f"the rank correlations are {lowest:.2f} and above" in CHAPTER
