@@ -28,7 +28,7 @@ from aquasurf_ray.tasks import load_task, task_names
 from aquasurf_ray.workers.network import spectrum_batch, untrained_network
 from aquasurf_ray.workers.spectrum import fisher_spectrum
 
-HOWTO = ("own-network", "tabular", "timm", "text")
+HOWTO = ("own-network", "tabular", "timm", "text", "images")
 SMALL = {"candidates": 3, "evaluations": 1, "workers": 1}
 
 

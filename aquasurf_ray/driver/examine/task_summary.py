@@ -11,6 +11,7 @@ from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.loaders import n_examples
 from aquasurf_ray.tasks.objective import name_of
@@ -22,7 +23,8 @@ def task_summary(name: str) -> dict[str, Any]:
 
     `network` has the number of parameters, the names of the activations that were replaced, the activations that were
     not replaced with the reasons (None where the network factory does not report them), and the modules with trained
-    matrices; `task check` reports which of these have a Fisher block. `data` has the number of examples per split, or
+    matrices; `task check` reports which of these have a Fisher block. `reference` is the function that gains are over,
+    None where that cannot be told without the data. `data` has the number of examples per split, or
     a problem, in which case there is no digest.
 
     Raises:
@@ -34,12 +36,15 @@ def task_summary(name: str) -> dict[str, Any]:
     except TaskError as error:
         raise BadUse(sentence(error)) from None
     data, digest = _data_and_digest(task)
+    # The activations that a network's own code calls are found on the data.
+    reference = (with_reference(task).reference or REFERENCE) if digest else task.reference
     recipe = task.recipe
     return {
         "task": task.name,
         "version": task.version,
         "digest": digest,
         "network": network,
+        "reference": reference,
         "data": data,
         "recipe": {key: getattr(recipe, key) for key in recipe.__dataclass_fields__},
         "objective": task.objective.spec(),
