@@ -52,7 +52,7 @@ def task_of(page):
     return next(words[2] for words in commands(f"docs/{page}.md") if words[1] == "search" and words[2].startswith("my"))
 
 
-def searched(folder, name, likelihood):
+def searched(folder, name, likelihood, baselines=BASELINES):
     """The scores by function, of a small search that is whole: its budget met, a spectrum of every candidate."""
     url = f"sqlite:///{folder}/{name.partition(':')[0]}.db"
     result = search(name, name="one", store=url, **SMALL)
@@ -62,12 +62,12 @@ def searched(folder, name, likelihood):
         candidates = {c.name: c.id for c in store.candidates(run.id)}
         spectra = store.spectra(run.task_id, candidates.values())
     assert run.status == "finished"
-    assert len(spectra) == len(candidates) == len(BASELINES) + SMALL["candidates"]
+    assert len(spectra) == len(candidates) == len(baselines) + SMALL["candidates"]
     stored = SpectrumFeature.from_bytes(spectra[candidates["relu(x)"]].feature)
     assert row_distance(stored, compress(relu_spectrum(name, likelihood))) < 0.01
-    assert [w.origin for w in found] == ["baseline"] * len(BASELINES) + ["suggestion"]
+    assert [w.origin for w in found] == ["baseline"] * len(baselines) + ["suggestion"]
     scores = {w.function: w.evaluation.score for w in found if w.evaluation.status == "done"}
-    assert result.evaluations == len(found) == len(BASELINES) + 1
+    assert result.evaluations == len(found) == len(baselines) + 1
     assert len(scores) >= len(found) - 1
     assert result.best == max(scores.items(), key=lambda item: item[1])
     return scores
@@ -114,8 +114,16 @@ def test_a_network_of_timm_is_searched(folder):
 @pytest.mark.filterwarnings("ignore:the spectrum covers:aquasurf_ray.workers.spectrum.SkippedLayerWarning")
 @pytest.mark.slow
 def test_a_language_model_is_searched(folder):
-    scores = searched(folder, task_of("text"), "categorical")
+    scores = searched(folder, task_of("text"), "categorical", (*BASELINES, "gelu(x)"))
     assert -60 < max(scores.values()) < -5, "96 is chance; the text is that of the pages, and changes with them"
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
+def test_a_folder_of_images_is_searched(folder):
+    exec(blocks("docs/images.md", "python")[0].replace("40 * 10", "12 * 10"), {})
+    scores = searched(folder, task_of("images"), "categorical")
+    assert max(scores.values()) > 0.05, "a tenth is chance, and twenty images judge after one epoch"
 
 
 @pytest.mark.parametrize(
