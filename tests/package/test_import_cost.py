@@ -31,6 +31,11 @@ def test_the_expression_language_loads_neither_ray_nor_umap() -> None:
     assert loaded.isdisjoint({"ray", "umap", "numba", "sklearn", "sqlalchemy", "matplotlib"})
 
 
+def test_a_function_is_read_and_printed_without_torch() -> None:
+    code = "from aquasurf_ray.activations import BASELINES, latex, parse, words; latex(parse('mul(x,erf(x))'))"
+    assert loaded_after(code).isdisjoint(HEAVY)
+
+
 def test_the_names_of_all_tasks_are_listed_without_torch() -> None:
     loaded = loaded_after("from aquasurf_ray.tasks import data_set_of, task_descriptions; task_descriptions()")
     assert loaded.isdisjoint({*HEAVY, "timm", "torchvision", "numpy", "PIL"})
@@ -49,7 +54,7 @@ assert replace_activations(nn.Sequential(nn.ReLU()), nn.Tanh).replaced == ("0",)
     assert "torch" in loaded_after(code)
 
 
-@pytest.mark.parametrize("module", ["activations", "workers.actor", "driver.verbs.search"])
+@pytest.mark.parametrize("module", ["activations.forms.choice", "workers.actor", "driver.verbs.search"])
 @pytest.mark.slow
 def test_the_compiler_is_not_loaded_before_something_is_compiled(module: str) -> None:
     """It takes longer to import than the rest of PyTorch, in each worker and in each command."""
