@@ -38,8 +38,8 @@ async function followRuns() {
     { name: "budget", of: (run) => run.budget, shown: (run) => run.budget?.toString(), down: true },
     { name: "diverged", of: (run) => run.diverged, shown: (run) => String(run.diverged), down: true },
     { name: "failed", of: (run) => run.failed, shown: (run) => String(run.failed), down: true },
-    { name: "best", of: (run) => run.best, shown: (run) => (run.best === null ? "" : `${run.metric} ${number(run.best, 4)}`), down: true },
-    { name: "best function", of: (run) => run.best_function, shown: (run) => (run.best_function ? element("code", run.best_function) : "") },
+    { name: "best training", of: (run) => run.best, shown: (run) => (run.best === null ? "" : `${run.metric} ${number(run.best, 4)}`), down: true },
+    { name: "of function", of: (run) => run.best_function, shown: (run) => (run.best_function ? element("code", run.best_function) : "") },
     { name: "created", of: (run) => run.created, shown: (run) => timeElement(run.created), down: true },
     { name: "note", of: (run) => run.note, shown: (run) => run.note },
   ];

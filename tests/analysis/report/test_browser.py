@@ -300,6 +300,7 @@ def test_a_live_page_follows_the_run(opened, stored_run):
         store.record_result(lease, claim.evaluation_id, done(0.97))
         found.wait_for_function("document.getElementById('best-words').innerText.includes('0.9700')", timeout=60_000)
         assert found.locator("#progress-words").inner_text().startswith("20 results")
+        found.close()  # before its server, whose end it would complain of
 
 
 @pytest.mark.slow
@@ -345,3 +346,4 @@ def test_a_live_page_shows_what_happens_now_before_there_is_a_report(opened, sto
         found.get_by_role("link", name="synthetic-confirm").click()
         found.wait_for_selector("body[data-drawn]", timeout=120_000)
         assert found.locator("#now-status").inner_text().startswith("finished")
+        found.close()
