@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import form_factory
@@ -37,11 +38,22 @@ from aquasurf_ray.workers.engine.batches import has_batch_of_one
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
 
 
+class _BatchNormOfAnyShape(_BatchNorm):
+    """Stands for `SyncBatchNorm`, which waits for all processes, also where one of several computes a spectrum, and is
+    for GPUs only; several processes share the statistics of all batch norms alike (`engine.shared_norm`)."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Accept inputs (n, channels, ...)."""
+
+
 def untrained_network(task: Task, activation: ActivationFactory, *, seed: int, device: torch.device) -> nn.Module:
     """Return the network in training mode on `device`, its weights drawn on the CPU, so that all devices agree."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = task.new_network(activation)
+    for layer in network.modules():
+        if type(layer) is nn.SyncBatchNorm:
+            layer.__class__ = _BatchNormOfAnyShape  # type: ignore[assignment]
     return network.to(device).train()
 
 

@@ -86,8 +86,11 @@ class Expression:
             self._fold(entry)
         if self.value is not None:
             text = spelled(self.value)
+            # As it is spelled: -0.0 would compute something else than the same text read back.
+            object.__setattr__(self, "value", self.value + 0.0)
         elif self.learned is not None:
             _ = self.learned.label and checked_label(self.learned.label)
+            object.__setattr__(self, "learned", self.learned._replace(initial=self.learned.initial + 0.0))
             text, parameters = self.learned.text, (self.learned,)
         elif self.operator is not None:
             text = f"{self.operator}({','.join(argument.text for argument in self.arguments)})"

@@ -217,6 +217,8 @@ class RunName(BaseModel):
     def _printable(cls, value: str | None) -> str | None:
         if value is not None and not value.isprintable():
             raise ValueError("must have no line breaks or other control characters")
+        if value is not None and not value.strip():
+            raise ValueError("must have a letter or another character that can be seen")
         return value
 
 

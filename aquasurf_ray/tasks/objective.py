@@ -78,7 +78,12 @@ class Metric:
     def begin(self, device: torch.device) -> MetricState:
         """Begin a pass over a split whose outputs are on `device`, where a metric that is a module must live too."""
         state = self.make()
-        return state.to(device) if isinstance(state, nn.Module) else state
+        if not isinstance(state, nn.Module):
+            return state
+        for part in state.modules():
+            if hasattr(part, "distributed_available_fn"):  # torchmetrics'
+                part.distributed_available_fn = _is_alone  # type: ignore[assignment]
+        return state.to(device)
 
     def score(self, value: float) -> float:
         """Return the score, which a search maximises, for a value of the metric. The function is its own inverse.
@@ -87,6 +92,11 @@ class Metric:
         (-0.25, 0.25)
         """
         return value if self.higher_is_better else -value
+
+
+def _is_alone() -> bool:
+    """Answer whether other processes take part in a metric: where several train, one evaluates while they wait."""
+    return False
 
 
 class RunningMean:
@@ -115,6 +125,10 @@ class RunningMean:
         # Not values[counted]: the size of that is unknown until the GPU has caught up. NaN in padding must not reach
         # the sum.
         self._sum = self._sum + torch.where(counted, values, torch.zeros_like(values)).sum(dtype=torch.float64)
+
+    def add_all(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Extend the pass to the batches of all processes; `total` returns the sum of a number over them."""
+        self._sum, self._n = (total(torch.as_tensor(part, dtype=torch.float64)) for part in (self._sum, self._n))
 
     def compute(self) -> float:
         """Return the value so far; NaN before the first target that counts."""
@@ -232,14 +246,21 @@ class Objective:
         """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`.
 
         Raises:
-            TaskError: targets are NaN or infinite, of which nothing says whether they count.
+            TaskError: targets are NaN or infinite, of which nothing says whether they count, or no answers.
         """
         if self.likelihood == "categorical":
             return example_weights(targets, self.loss)
         if not bool(targets.isfinite().all()):
             mark = f"; {ignored_label(self.loss)} marks an answer that is missing" * (self.likelihood == "bernoulli")
             raise TaskError(f"targets must be finite, got NaN or infinity{mark}")
-        return numbers_counted(self.counted(targets))
+        counted = self.counted(targets)
+        if self.likelihood == "bernoulli":
+            wrong = targets[counted & ((targets < 0) | (targets > 1))]
+            if len(wrong):
+                raise TaskError(
+                    f"targets must be 0 or 1, or {ignored_label(self.loss)} where there is no answer, got {wrong[0]:g}"
+                )
+        return numbers_counted(counted)
 
     def refuse_ruled_out(
         self, outputs: Tensor, targets: Tensor, *, mixes: bool = False, label_smoothing: float = 0.0
@@ -254,7 +275,7 @@ class Objective:
             refuse_ruled_out(loss, outputs, targets, mixes=mixes, smooths=label_smoothing > 0)
 
     def refuse_hidden_labels(self, outputs: Tensor, targets: Tensor) -> None:
-        """Refuse a loss that leaves out labels which are counted; see `tasks.hidden_settings`.
+        """Refuse a loss that leaves out labels which are counted, or weighs them; see `tasks.hidden_settings`.
 
         Raises:
             TaskError: it does.

@@ -64,7 +64,7 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
     if targets.is_floating_point():
         return torch.full((len(targets),), float(targets[:1].numel()), dtype=torch.float64)
     counted = counted_targets(targets, loss)
-    weights = _class_weights(loss)
+    weights = class_weights(loss)
     if weights is None:
         return numbers_counted(counted)
     labels = torch.where(counted, targets, 0).long()
@@ -120,7 +120,8 @@ def is_of_torch(loss: Loss) -> bool:
     )
 
 
-def _class_weights(loss: Loss | None) -> Tensor | None:
+def class_weights(loss: Loss | None) -> Tensor | None:
+    """Return the weights of the classes by whose sum a loss divides, where they can be seen; else None."""
     inner = _inner_loss(function_of(loss))
     if loss is None or not is_of_torch(inner) or getattr(inner, "reduction", None) == "none":
         return None  # whatever reduces the losses of PyTorch's "none" does not divide by the weights

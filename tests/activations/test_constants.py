@@ -172,3 +172,13 @@ def test_numbers_are_rendered_for_people():
     assert latex("mul(x,sub(x,-0.5))") == r"x \cdot \left(x - \left(-0.5\right)\right)"
     assert latex("mul(1e-07,x)") == r"1 \cdot 10^{-7} \cdot x"
     assert words("min(max(x,0),6)") == "the smaller of (the larger of x and 0) and 6"
+
+
+@pytest.mark.parametrize("text", ["div(x,-0.0)", "mul(-0.0,x)", "max(negative(0),x)", "div(x,learn(-0.0))"])
+def test_a_zero_has_no_sign_as_it_has_none_in_the_name(text):
+    """1 / -0 is minus infinity, and the name says 1 / 0."""
+    x = torch.tensor([[2.0, -2.0]])
+    given, read_back = Activation(text)(x), Activation(str(parse(text)))(x)
+    assert torch.equal(given, read_back)
+    assert torch.equal(given.signbit(), read_back.signbit())
+    assert not parse("-0.0").text.startswith("-")

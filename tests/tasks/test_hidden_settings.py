@@ -73,17 +73,48 @@ def test_a_label_that_a_loss_leaves_out_is_found(loss):
 @pytest.mark.parametrize(
     "loss",
     [
+        lambda o, t: torchs(o, t, weight=torch.linspace(0.1, 5, WORDS)),
+        lambda o, t: torchs(o, t, weight=torch.linspace(0.1, 5, WORDS), label_smoothing=0.1),
+        lambda o, t: functional.nll_loss(o.log_softmax(1), t, weight=torch.tensor([1.0, 1, 1, 1, 1, 2])),
+        lambda o, t: torchs(o, t, reduction="sum") / (t > 2).sum(),
+    ],
+    ids=["weights", "smoothed", "one of six", "divided by the positives"],
+)
+def test_a_loss_that_divides_by_weights_of_its_labels_is_found(loss):
+    """Two batches of which a mean of their means, by numbers of targets, is not the loss of both."""
+    outputs, targets = batch()
+    halves = [float(loss(outputs[k], targets[k])) for k in (slice(0, 8), slice(8, 16))]
+    assert float(loss(outputs, targets)) != pytest.approx(sum(halves) / 2, rel=1e-5)
+    with pytest.raises(TaskError, match="divides by a number that depends on the batch's labels"):
+        objective(loss).refuse_hidden_labels(outputs, targets)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
         partial(torchs, ignore_index=0),
         WITHIN,
         lambda o, t: torchs(o, t),
-        lambda o, t: torchs(o, t, weight=torch.linspace(0.1, 5, WORDS), label_smoothing=0.1),
+        partial(torchs, weight=torch.linspace(0.1, 5, WORDS)),
+        lambda o, t: torchs(o, t, weight=torch.linspace(0.1, 5, WORDS), reduction="none").mean(),
         lambda o, t: functional.multi_margin_loss(o.movedim(1, -1).flatten(0, 1), t.flatten()),
         hardest,
         shifted,
         of_whole_batches,
         lambda o, t: o.sum() * 0,
     ],
-    ids=["partial", "module", "plain", "weights", "margin", "hardest", "shifted", "whole batches", "constant"],
+    ids=[
+        "partial",
+        "module",
+        "plain",
+        "weights",
+        "weights of a mean",
+        "margin",
+        "hardest",
+        "shifted",
+        "whole batches",
+        "constant",
+    ],
 )
 def test_other_losses_are_taken(loss):
     objective(loss).refuse_hidden_labels(*batch())
@@ -163,4 +194,21 @@ def test_missing_answers_that_are_nan_are_refused(likelihood):
         train(missing, Activation("tanh(x)"))
     for fisher in ("sampled", "empirical"):
         with pytest.raises(SpectrumInputError, match="targets must be real and finite, got NaN or infinity"):
+            task_spectrum(missing, missing.splits(), "tanh(x)", seed=0, device=torch.device("cpu"), fisher=fisher)
+
+
+def test_answers_that_are_neither_yes_nor_no_are_refused_everywhere():
+    """A loss that masks -1 within itself would leave them out, and metrics and spectra count them."""
+    targets = (torch.arange(32.0).reshape(16, 2) % 3 > 0).float()
+    targets[3, 1] = -1
+
+    def without_minus_one(outputs, answers):
+        present = answers >= 0
+        return functional.binary_cross_entropy_with_logits(outputs[present], answers[present])
+
+    missing = task(Objective(without_minus_one, RMSE, "bernoulli"), regressor, targets)
+    with pytest.raises(TaskError, match=r"targets must be 0 or 1, or -100 where there is no answer, got -1$"):
+        train(missing, Activation("tanh(x)"))
+    for fisher in ("sampled", "empirical"):
+        with pytest.raises(SpectrumInputError, match=r"targets must lie in \[0, 1\], got -1 to -1"):
             task_spectrum(missing, missing.splits(), "tanh(x)", seed=0, device=torch.device("cpu"), fisher=fisher)

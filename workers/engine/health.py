@@ -146,7 +146,9 @@ class _Recorder:
         if not self._recording:
             return
         z = arguments[0]
-        self.shares.append(_saturated_share(module, z))
+        # Hooks of its own, because a checkpointed layer counts what is saved and runs again without this measurement.
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+            self.shares.append(_saturated_share(module, z))
         if z.requires_grad:
             self.inputs = [*self.inputs[:1], z]  # only the first and the last are needed
 

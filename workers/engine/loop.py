@@ -21,6 +21,7 @@ from torch import Tensor
 from aquasurf_ray.activations import FastForm
 from aquasurf_ray.tasks import TaskError
 from aquasurf_ray.tasks.losses import scalar_loss
+from aquasurf_ray.tasks.objective import RunningMean
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
@@ -219,7 +220,8 @@ class TrainingLoop:
         )
 
     def _train_steps(self, number: int, model: torch.nn.Module) -> tuple[float, float]:
-        """Train an epoch's steps; return the mean loss over all processes' targets, and the score over this one's."""
+        """Train an epoch's steps; return the mean loss and the score over the targets of all processes. A metric of the
+        user's own has this process's targets only."""
         started = time.monotonic()
         self.network.train()
         metric = self.objective.begin_metric(self.device)
@@ -245,7 +247,11 @@ class TrainingLoop:
         together = self.team.total(total)
         self._stop_if_not_finite(together, number, count)
         self.throughput.seconds += time.monotonic() - started
-        score = self.objective.metric.score(float(metric.compute())) if counted_here > 0 else math.nan
+        if isinstance(metric, RunningMean):
+            metric.add_all(self.team.total)
+        elif counted_here == 0:
+            return together.item() / counted, math.nan
+        score = self.objective.metric.score(float(metric.compute()))
         return together.item() / counted, score
 
     def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:
@@ -253,6 +259,7 @@ class TrainingLoop:
 
         A process whose share of the batch has no target that counts contributes gradients of zero.
         """
+        self.team.begin_step(is_shared=step.share == 1)
         outputs = self.arithmetic.forward(model, step.inputs)
         self.optimizer.zero_grad(set_to_none=True)
         if step.n > 0:

@@ -3,8 +3,8 @@
 Gradients are averaged by PyTorch's DistributedDataParallel, and each process weighs its loss by the share of targets
 that count in its part of the batch, so that an update is the one that a single process would make, also for a last
 batch that is smaller and for examples with different numbers of targets. All processes keep the same
-weights, optimiser and averages. Batch norm normalises over all shares on GPUs (SyncBatchNorm); PyTorch has that for
-GPUs only, so on CPUs each process normalises over its own share, and evaluation uses rank 0's running statistics.
+weights, optimiser and averages. Batch norm normalises over all shares (`shared_norm`). What a network draws at random,
+such as dropout masks, differs.
 
 Each training has three groups of processes: one for gradients, with the backend of the caller's group, and two on gloo,
 for messages and for the weights of batches that no process knows as a whole. All processes exchange a message at the
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.workers.engine.batches import WHOLE, Share
 from aquasurf_ray.workers.engine.seeding import seeded
+from aquasurf_ray.workers.engine.shared_norm import share_batch_norms
 from aquasurf_ray.workers.faults import FunctionFault, is_function_fault, reason_of
 from aquasurf_ray.workers.fisher.left_as_found import state_kept
 
@@ -90,6 +91,9 @@ class Alone:
         """Return the network as its training steps call it; `outputs` are those of its first step."""
         return network
 
+    def begin_step(self, *, is_shared: bool) -> None:
+        """Note whether the processes have different parts of the step's batch; else each has the whole."""
+
     def total(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
         return value
@@ -135,9 +139,11 @@ class Together(Alone):
         self.rank, self.size = ranks.rank, ranks.world_size
         self.share = Share(ranks.rank, ranks.world_size)
         self._is_settled = False
+        self._is_shared = True
         # These tensors go through groups, and so must outlive them: see the last paragraph above.
         self._total = torch.zeros((), dtype=torch.float64, device=ranks.device)
         self._sent: list[Tensor] = []
+        self._statistics: dict[int, Tensor] = {}
         self._weight = torch.zeros((), dtype=torch.float64)
         self._gradients: Any = None
         self._weights: Any = None
@@ -151,7 +157,7 @@ class Together(Alone):
             raise RankError(f"rank {self.rank} of {self.size} begins alone: {reason_of(error)}") from error
 
     def parallel(self, network: nn.Module, outputs: Callable[[], Tensor]) -> nn.Module:
-        """See `Alone.parallel`; batch norm layers are replaced within the network on a GPU.
+        """See `Alone.parallel`; batch norm layers of the network normalise over all processes from now on.
 
         Only the output goes into the loss, so only what it depends on waits for a gradient: other heads, layers
         that a step leaves out and layers that nothing calls have none, as in a single process. What a step leaves out
@@ -163,10 +169,9 @@ class Together(Alone):
         on_gpu = self._device.type == "cuda"
         with state_kept(network), seeded(0, self._device):
             is_hidden = self.from_first(_has_reentrant_checkpoints(outputs()))
-        if on_gpu:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network, self._gradients)  # type: ignore[no-untyped-call]
+        share_batch_norms(network, self._statistics_total, lambda: self._is_shared)
         return nn.parallel.DistributedDataParallel(
-            _OnlyOutput(network),
+            _OnlyOutput(network, has_unused=not is_hidden),
             device_ids=[self._device] if on_gpu else None,
             process_group=self._gradients,
             # PyTorch's static graph handles reentrant checkpoints, whose parts run again in the backward pass; its
@@ -175,10 +180,20 @@ class Together(Alone):
             static_graph=is_hidden,
         )
 
+    def begin_step(self, *, is_shared: bool) -> None:
+        """See `Alone.begin_step`."""
+        self._is_shared = is_shared
+
     def total(self, value: Tensor) -> Tensor:
         """See `Alone.total`."""
         self._dist.all_reduce(self._total.copy_(value), group=self._gradients)
         return self._total.clone()
+
+    def _statistics_total(self, values: Tensor) -> Tensor:
+        """Return the sum of a vector over all processes."""
+        buffer = self._statistics.setdefault(len(values), torch.empty_like(values))
+        self._dist.all_reduce(buffer.copy_(values), group=self._gradients)
+        return buffer.clone()
 
     def total_weight(self, weight: float) -> float:
         """See `Alone.total_weight`."""
@@ -269,9 +284,11 @@ class Together(Alone):
 class _OnlyOutput(nn.Module):
     """A network that returns its output and nothing else."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, has_unused: bool) -> None:
         super().__init__()
         self.network = network
+        # Where DDP searches for unused parameters and finds none, it advises users to forbid the search.
+        self.unused = nn.Parameter(torch.zeros((), device=next(network.parameters()).device)) if has_unused else None
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         return output_of(self.network(*args, **kwargs))

@@ -14,7 +14,7 @@ from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
 from aquasurf_ray.tasks.objective import Likelihood
 from aquasurf_ray.tasks.targets import IGNORED, Loss, counted_answers, counted_targets
 from aquasurf_ray.workers.fisher.errors import AssumedClassesWarning, SpectrumInputError
-from aquasurf_ray.workers.fisher.likelihood import likelihood_named, require_real
+from aquasurf_ray.workers.fisher.likelihood import likelihood_named, refuse_no_answers, require_real
 from aquasurf_ray.workers.fisher.padding import Padding
 
 
@@ -47,7 +47,7 @@ class BatchLoss:
         n_outputs: the outputs of the last call, in dimension 0.
 
     Raises:
-        SpectrumInputError: there is no such likelihood.
+        SpectrumInputError: there is no such likelihood, or targets of a yes or no are no probabilities.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class BatchLoss:
         if targets is not None and counted is not None and not self._has_classes:
             # One mark for padding, whatever label the loss ignores, so that nothing below has to know the loss.
             targets = torch.where(counted, targets, IGNORED)
+        if likelihood == "bernoulli" and targets is not None and not targets.is_complex():
+            refuse_no_answers(targets if counted is None else targets[targets != IGNORED])
         self._targets = targets
 
     def __call__(self, outputs: Tensor) -> SummedLoss:

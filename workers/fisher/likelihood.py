@@ -127,9 +127,7 @@ class Bernoulli:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         logits, answers = self._counted(self._checked(outputs), targets)
-        low, high = answers.min().item(), answers.max().item()
-        if low < 0 or high > 1:
-            raise SpectrumInputError(f"targets must lie in [0, 1], got {low:g} to {high:g}")
+        refuse_no_answers(answers)
         return functional.binary_cross_entropy_with_logits(logits, answers, reduction="sum")
 
     @staticmethod
@@ -147,6 +145,17 @@ class Bernoulli:
 
 
 LIKELIHOODS: dict[str, Likelihood] = {"categorical": Categorical(), "gaussian": Gaussian(), "bernoulli": Bernoulli()}
+
+
+def refuse_no_answers(answers: Tensor) -> None:
+    """Refuse targets of a yes or no that are no probabilities.
+
+    Raises:
+        SpectrumInputError: they are not.
+    """
+    wrong = answers[(answers < 0) | (answers > 1)]
+    if len(wrong):
+        raise SpectrumInputError(f"targets must lie in [0, 1], got {wrong.min():g} to {wrong.max():g}")
 
 
 def likelihood_named(name: str) -> Likelihood:

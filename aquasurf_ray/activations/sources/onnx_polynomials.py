@@ -169,6 +169,7 @@ def _circular_parts(op: Any, x: Any) -> tuple[Any, Any, Any]:
     square = op.Mul(r, r)
     t = op.Sub(op.Mul(square, 2.0 / _LARGEST_REST**2), 1.0)
     sine = op.Add(op.Mul(r, op.Mul(square, _polynomial(op, t, _sine_ratio, 9))), r)
+    sine = op.Where(op.Greater(square, 0.0), sine, x)  # which keeps the sign of a zero
     cosine = op.Sub(1.0, op.Mul(square, _polynomial(op, t, _cosine_ratio, 9)))
     return sine, cosine, op.Sub(k, op.Mul(op.Floor(op.Mul(k, 0.25)), 4.0))
 

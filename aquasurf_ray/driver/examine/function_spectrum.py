@@ -12,6 +12,7 @@ import torch
 
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
+from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning, SpectrumError, task_spectrum
 
@@ -38,8 +39,10 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` reports the same layers
             spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
-    except SpectrumError as error:
+    except (SpectrumError, TaskError) as error:
         raise RunFailed(str(error)) from None
+    except Exception as error:  # the task's network, data and loss are the user's own code
+        raise RunFailed(f"the spectrum of task '{loaded.name}' fails: {sentence(error)}") from error
     coverage = spectrum.coverage
     text = coverage.warning() or f"the spectrum covers {coverage}"
     return {

@@ -227,7 +227,6 @@ def ignoring(outputs, targets, **settings):
         (partial(ignoring, ignore_index=0), True),
         (partial(ignoring, reduction="sum"), True),
         (lambda outputs, targets: ignoring(outputs, targets, reduction="sum"), False),
-        (lambda outputs, targets: ignoring(outputs, targets, weight=torch.tensor([1.0, 9.0, 1.0])), False),
     ],
 )
 def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
@@ -237,6 +236,15 @@ def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
     )
     assert step.ok
     assert ("the loss is no mean over the targets that count" in step.says) is not is_seen
+
+
+def test_class_weights_within_a_function_are_refused(monkeypatch):
+    labels = (torch.arange(24) % 6 > 1).long() + (torch.arange(24) % 6 > 3)
+    weights = torch.tensor([1.0, 9.0, 1.0])
+    own = Objective(lambda outputs, targets: ignoring(outputs, targets, weight=weights), ACCURACY, "categorical")
+    step = checked_batch(monkeypatch, TensorDataset(LABELLED.tensors[0], labels), own)
+    assert not step.ok
+    assert "divides by a number that depends on the batch's labels" in step.says
 
 
 def test_a_label_that_a_function_leaves_out_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
 
 from aquasurf_ray.activations import Activation, register_unary, unregister
@@ -220,3 +221,19 @@ def test_a_refusal_is_no_whole_training(digits):
     assert result.reason.startswith("saturated: ") or result.reason.startswith("vanishing-gradient: ")
     late = train(replace(digits, recipe=replace(digits.recipe, learning_rate=1e30)), Activation("relu(x)"))
     assert (late.status, late.stopped_early) == ("diverged", None)
+
+
+class CheckpointedLayers(nn.Module):
+    """Runs its activation again in the backward pass, and compares what is saved both times."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), activation(), nn.Linear(16, 10))
+
+    def forward(self, x):
+        return checkpoint(self.layers, x, use_reentrant=False)
+
+
+def test_layers_under_a_checkpoint_have_the_health_that_they_have_without(digits):
+    plain = replace(digits, network=lambda activation: CheckpointedLayers(activation).layers)
+    assert checked(replace(digits, network=CheckpointedLayers), "tanh(x)") == checked(plain, "tanh(x)")
