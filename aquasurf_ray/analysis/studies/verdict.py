@@ -57,7 +57,7 @@ def verdict(found: Confirmation) -> Verdict:
     p = best.against_reference.p_holm
     sure = "" if p is None else f", p = {p:.2g}"
     return Verdict(
-        f"no function beats {reference}: the best, {plain(best.function)}, has {by}{sure}, {conditions}", None
+        f"no function beats {reference}: the best, {plain(best.function)}, gains {by}{sure}, {conditions}", None
     )
 
 

@@ -122,7 +122,7 @@ def test_the_score_over_the_rate_is_that_of_the_choosing_seeds(findings):
 def test_the_verdict_stands_at_the_head(findings, shown):
     """Two seeds with differences of 0.09 and 0.08 have an interval of 0.085 and 12.7 times 0.005."""
     assert shown["heading"].startswith('<p class="verdict">No function beats relu: the best, ')
-    assert "has +8.5 points [2.1, 14.9]" in shown["heading"]
+    assert "gains +8.5 points [2.1, 14.9]" in shown["heading"]
     assert "at each one&#x27;s best rate, 2 seeds" in shown["heading"]
 
 

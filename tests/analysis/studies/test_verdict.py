@@ -84,7 +84,7 @@ def test_the_best_baseline_is_named_where_it_is_not_the_reference():
 def test_that_nothing_beats_the_reference_is_said_with_the_best_and_its_p():
     worse = confirmation({"erf(tanh(x))": 0.79 + WOBBLE, "cos(x)": 0.7 + WOBBLE}, {"relu(x)": 0.8 + NOISE})
     assert verdict(worse).function is None
-    assert verdict(worse).sentence.startswith("no function beats relu: the best, erf(tanh(x)), has -1.0 points [")
+    assert verdict(worse).sentence.startswith("no function beats relu: the best, erf(tanh(x)), gains -1.0 points [")
     # Of forty functions, the best p-value counts forty times.
     lucky = {f"mul(x,{i}.5)": 0.80265 + NOISE + WOBBLE for i in range(40)}
     many = confirmation(lucky, {"relu(x)": 0.8 + NOISE})
