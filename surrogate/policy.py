@@ -336,7 +336,7 @@ class RandomPolicy(Policy):
         self._turn = _turns(n_candidates, seed)
         self._observed: set[int] = set()
 
-    def observe(self, candidate: int, score: float | None) -> None:
+    def observe(self, candidate: int, score: float | None, count: int = 1) -> None:
         """Record that the candidate is done."""
         self._observed.add(candidate)
 

@@ -17,7 +17,7 @@ app = Commands()
 @app.command(epilog="Example: aquasurf note digits-1 'with the new augmentation'")
 def note(
     name: RunName,
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="The note. Default: print all notes.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="NOTE", help="The note. Default: print all notes.")] = None,
     store: Setting = None,
     as_json: AsJson = False,
 ) -> None:

@@ -149,7 +149,7 @@ def test_all_commands_are_listed_in_panels_and_the_settings_of_a_search_too(caps
     assert {title: tuple(commands[title]) for title in PANELS} == PANELS | {
         "Benchmarks": (*PANELS["Benchmarks"], "Start")  # the last line
     }
-    assert len(get_command(app).commands) == 31
+    assert len(get_command(app).commands) == 32
     options = panels("search")
     assert [*options] == ["Arguments", *Panel, "Options"]
     assert {"--time-budget", "--until"} == set(options["Stop conditions"])

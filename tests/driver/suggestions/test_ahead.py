@@ -224,7 +224,7 @@ def test_no_more_is_suggested_than_the_budget_has_left_and_results_are_passed_on
     cycle(suggester)
     assert (n, take(suggester, history, 1000)) == (60, [])
     cycle(suggester)
-    told = [candidate for candidate, _ in process.told]
+    told = [candidate for candidate, _, _ in process.told]
     assert len(told) == len(set(told))
     assert set(told) <= {evaluation.function_id for evaluation in history.evaluations.values()}
 
@@ -237,6 +237,6 @@ def test_a_batch_has_the_suggestions_of_every_turn_and_none_twice():
     assert [candidate % 2 for candidate in candidates] == [1, 1, 1, 0, 0, 0, 0]
     assert len(set(candidates) - {0, 1}) == 7
     again = process.suggest(
-        None, [(0, 0.5), (1, 0.5)], [(3, np.ones(12, dtype=bool)), (9, even)], frozenset(candidates)
+        None, [(0, 0.5, 1), (1, 0.5, 2)], [(3, np.ones(12, dtype=bool)), (9, even)], frozenset(candidates)
     )
     assert sorted(suggestion.candidate for suggestion in again) == sorted(set(range(2, 12)) - set(candidates))
