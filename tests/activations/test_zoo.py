@@ -199,6 +199,7 @@ def ours(text, dtype, points=POINTS):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_a_function_and_its_slope_are_the_papers_formula(name):
     values, slopes = values_and_slopes(name)
     for dtype, unit in ((torch.float64, 2.0**-53), (torch.float32, FLOAT32)):

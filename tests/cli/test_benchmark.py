@@ -47,6 +47,7 @@ def test_replay_prints_one_document_and_draws_a_picture(ray_here, capsys, made_f
     assert "evolution" in picture.read_text()
 
 
+@pytest.mark.slow
 def test_replay_prints_a_table(ray_here, capsys, made_file):
     options = ["--policy", "evolution", "--reference", "evolution", "--runs", "2", "--evaluations", "5"]
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
@@ -58,6 +59,7 @@ def test_replay_prints_a_table(ray_here, capsys, made_file):
     assert evolution.split()[-1] == "-"
 
 
+@pytest.mark.slow
 def test_evidence_prints_tables_and_keeps_them(ray_here, capsys, made_file, tmp_path):
     options = ["--experiment", "targets", "--runs", "2", "--evaluations", "3", "--half", "second"]
     path = tmp_path / "tables.md"

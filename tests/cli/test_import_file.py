@@ -232,6 +232,7 @@ def test_custom_operators(here, capsys, monkeypatch):
         assert store.run("bench").config["modules"] == ["import_own"]
 
 
+@pytest.mark.slow
 def test_the_page_works_as_it_is_printed(here, capsys):
     make, look = blocks("docs/act-bench.md", "python")
     exec(make, {})

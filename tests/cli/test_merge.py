@@ -24,6 +24,7 @@ def laptop(tmp_path, monkeypatch):
         yield store, lease
 
 
+@pytest.mark.slow
 def test_it_says_what_it_brought_in_and_that_there_was_nothing_more(laptop, capsys, tmp_path):
     store, lease = laptop
     assert main(["merge", "sqlite:///laptop.db"]) == 0

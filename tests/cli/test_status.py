@@ -182,6 +182,7 @@ def test_stop_says_how_a_run_that_ray_tune_drives_is_stopped(capsys, held):
     assert store.stop_request(tuned) is None
 
 
+@pytest.mark.slow
 def test_stop_waits_until_the_run_has_stopped(held):
     store, lease = held
     command = [sys.executable, "-m", "aquasurf_ray", "stop", "one", "--wait"]

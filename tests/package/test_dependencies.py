@@ -78,6 +78,7 @@ def test_every_import_of_ours_is_declared() -> None:
     assert undeclared(iter(found), ALWAYS, OPTIONAL) == {}
 
 
+@pytest.mark.slow
 def test_every_import_of_tests_benchmarks_and_the_documentation_is_declared() -> None:
     extras = {name for requirements in PROJECT["optional-dependencies"].values() for name in declared(requirements)}
     found = list(developers_imports())
@@ -85,6 +86,7 @@ def test_every_import_of_tests_benchmarks_and_the_documentation_is_declared() ->
     assert undeclared(iter(found), ALWAYS | extras, set()) == {}
 
 
+@pytest.mark.slow
 def test_every_dependency_is_one_that_we_import() -> None:
     imported = {distribution(each.module) for each in our_imports()}
     ours_to_use = {name for name in ALWAYS if "[" not in name or name in RAY_EXTRAS.values()}

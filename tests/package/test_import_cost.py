@@ -25,6 +25,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded_after("import aquasurf_ray; aquasurf_ray.__version__; dir(aquasurf_ray)").isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_the_expression_language_loads_neither_ray_nor_umap() -> None:
     loaded = loaded_after("from aquasurf_ray import Activation, SearchSpace, parse; parse('relu(x)')")
     assert "torch" in loaded
@@ -41,6 +42,7 @@ def test_the_names_of_all_tasks_are_listed_without_torch() -> None:
     assert loaded.isdisjoint({*HEAVY, "timm", "torchvision", "numpy", "PIL"})
 
 
+@pytest.mark.slow
 def test_custom_tasks_and_spectra_need_neither_timm_nor_torchvision() -> None:
     code = """
 import sys

@@ -90,6 +90,7 @@ def output(command: list[str], folder: Path, environment: dict[str, str]) -> str
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_wheel_has_one_name_and_every_file_that_the_code_reads(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         packed = set(file.namelist())

@@ -108,6 +108,7 @@ def spectra_of(opened):
             SpectrumFeature.from_bytes(record.feature)
 
 
+@pytest.mark.slow
 def test_a_pickle_in_any_cell_is_never_run(whole, tmp_path):
     mark = tmp_path / "planted"
     payload = pickle.dumps(Bomb(mark), protocol=0)

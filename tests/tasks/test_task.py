@@ -185,6 +185,7 @@ def test_digest_of_a_random_split_is_the_same_each_time_and_leaves_the_generator
     assert Task("own", narrow, data).digest == first
 
 
+@pytest.mark.slow
 def test_digest_is_the_same_in_another_process():
     code = "from aquasurf_ray.tasks import load_task; print(load_task('digits').digest)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

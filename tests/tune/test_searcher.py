@@ -90,6 +90,7 @@ def test_the_surrogate_finds_better_functions_than_chance(make):
     assert max(merits) >= np.quantile(all_merits, 0.98)
 
 
+@pytest.mark.slow
 def test_a_search_resumes_after_an_interruption_as_if_there_had_been_none(make, url, tmp_path):
     """What Tuner.restore does: the object as it was made, and its state from the file."""
     whole = trained(make(name="whole", store=f"sqlite:///{tmp_path}/whole.db"), range(16))

@@ -72,6 +72,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("form", FORMS[1:])
 @pytest.mark.parametrize("text", [FUNCTIONS[1], FUNCTIONS[3]])
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.slow
 def test_every_layout_has_the_eager_forms_values_and_gradients(form, text, layout):
     x, dim = LAYOUTS[layout]
     eager = Activation(text, channels=x.shape[dim], channel_dim=dim)
@@ -105,6 +106,7 @@ def test_large_tensors_are_cut_and_have_the_eager_forms_bits():
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("text", FUNCTIONS)
+@pytest.mark.slow
 def test_functions_that_learn_have_kernels(text):
     module = CompiledActivation(text)
     for x in (torch.randn(4, 3, 16, 16), torch.randn(8, 24, 3)):
@@ -116,6 +118,7 @@ def test_functions_that_learn_have_kernels(text):
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("text", FUNCTIONS[:4])
+@pytest.mark.slow
 def test_forms_agree_on_values_and_gradients(text, dtype):
     for form in (RecomputedActivation(text), CompiledActivation(text)):
         assert disagreement(form, Activation(text), device=torch.device("cpu"), dtype=dtype) is None

@@ -68,6 +68,7 @@ def test_a_pytorch_module_says_where_its_channels_are():
     assert module(torch.ones(2, 5, 3))[0, 0].tolist() == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.slow
 def test_a_compiled_module_has_the_same_gradients():
     function = FUNCTIONS[1]
     theirs, ours = made(function, "compiled"), Activation(function, channels=CHANNELS)
@@ -121,6 +122,7 @@ def test_an_onnx_model_has_them_as_initializers(function, tmp_path):
         np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_onnx_model_gives_a_users_operator_arguments_of_one_shape(tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

@@ -158,6 +158,7 @@ def test_a_file_has_the_same_values_for_any_shape(function, shape, tmp_path):
     np.testing.assert_array_max_ulp(found, in_float64(function, x), maxulp=1)
 
 
+@pytest.mark.slow
 def test_built_in_operators_need_no_exporter(tmp_path):
     """It takes seconds to load."""
     code = (

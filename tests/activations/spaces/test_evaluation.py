@@ -32,6 +32,7 @@ def test_the_identity_of_learned_functions_may_be_left_out() -> None:
     np.testing.assert_array_equal(found.outputs[0], found.outputs[1])
 
 
+@pytest.mark.slow
 def test_what_is_remembered_does_not_change_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     expressions = [child.expression for child in children(PARENTS, 600, "remembered")]
     at_once = Evaluator().evaluate(expressions).fingerprints

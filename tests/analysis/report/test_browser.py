@@ -93,6 +93,7 @@ def test_every_picture_is_drawn_and_nothing_is_asked_of_the_network(opened, file
     assert found.locator("#progress .scatterlayer .point").count() > 10
 
 
+@pytest.mark.slow
 def test_confirmed_means_stand_in_the_rows_of_their_functions(opened, file):
     found = opened(file)
     assert found.locator("#confirmed-0 .ytick").count() == 3
@@ -144,6 +145,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened, file):
     assert float(found.evaluate("parseFloat(getComputedStyle(document.body).fontSize)")) >= 16
 
 
+@pytest.mark.slow
 def test_a_table_on_a_phone_shows_every_cell_with_its_column(opened, file):
     found = opened(file, PHONE, has_touch=True, is_mobile=True)
     row = found.locator("#best tbody tr").first
@@ -160,6 +162,7 @@ def test_a_table_on_a_phone_shows_every_cell_with_its_column(opened, file):
     assert tree.count("- row ") == row.locator("xpath=../tr").count() + 1
 
 
+@pytest.mark.slow
 def test_columns_sort_by_keyboard_and_say_so(opened, file):
     found = opened(file)
     heads, first = found.locator("#best th"), found.locator("#best tbody tr").first
@@ -175,6 +178,7 @@ def test_columns_sort_by_keyboard_and_say_so(opened, file):
     assert heads.locator("[aria-sort]").count() == 0, "only one column is marked"
 
 
+@pytest.mark.slow
 def test_all_functions_are_listed_best_first_and_found_by_their_words(opened, file):
     found = opened(file)
     names = found.locator('#all td[data-label="function"]')
@@ -188,6 +192,7 @@ def test_all_functions_are_listed_best_first_and_found_by_their_words(opened, fi
     assert 0 < names.count() < 24
 
 
+@pytest.mark.slow
 def test_a_logarithmic_axis_is_a_button_away(opened, file):
     found = opened(file)
     kind = "() => document.getElementById('progress-0')._fullLayout.yaxis.type"
@@ -226,6 +231,7 @@ def test_keyboard_and_screen_reader_find_their_way(opened, file):
     assert found.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
 
 
+@pytest.mark.slow
 def test_the_theme_changes_by_a_button_and_stays(opened, file):
     found = opened(file, color_scheme="light")
     ground = "getComputedStyle(document.body).backgroundColor"

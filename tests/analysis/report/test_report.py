@@ -46,6 +46,7 @@ def marks(findings: Findings, kind: str, type_: type) -> list:
     return [mark for panel in chart.panels for mark in panel.marks if isinstance(mark, type_)]
 
 
+@pytest.mark.slow
 def test_every_kind_has_something_to_show_of_a_search(shown):
     assert [section["id"] for section in shown["sections"]] == ["best", *KINDS, "all", "again"]
 

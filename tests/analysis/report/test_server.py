@@ -59,6 +59,7 @@ def ask(port: int, path: str, body: str | None = None, **headers: str) -> tuple[
     return found
 
 
+@pytest.mark.slow
 def test_the_document_grows_with_the_run_and_is_sent_only_when_it_did(run):
     store, lease = run
     with serving(store) as port:

@@ -35,6 +35,7 @@ def second(store: Store, scores: dict[str, float], task_id: int) -> None:
             store.record_result(lease, claim.evaluation_id, done(score))
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_task_are_counted(store: Store, capsys) -> None:
     run = store.run(NAME)
     untrained = [f.name for f in store.candidates(run.id)][-3:]

@@ -60,6 +60,7 @@ def test_what_a_policy_raises_is_reported_in_one_line(ray_here, synthetic_benchm
         replay(synthetic_benchmark, ReplayOrder(("mine",), 2, 3, own={"mine": refused}))
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(ray_here, synthetic_benchmark):
     before = signal.getsignal(signal.SIGINT)
     order = ReplayOrder(("random",), 40, 20)

@@ -66,6 +66,7 @@ def test_the_webhook_of_the_page_posts_each_new_best_and_the_end(tmp_path, serve
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_a_server_that_is_not_there_keeps_nothing_from_being_trained(tmp_path, webhook, capsys):
     result = trained(tmp_path, webhook("http://127.0.0.1:9/nobody"), BASELINES[:2])
     assert result.evaluations == 2

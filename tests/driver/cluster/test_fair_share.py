@@ -91,6 +91,7 @@ def ready(pool, n):
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_workers_are_given_back_after_their_work_and_taken_again():
     pool, other = (WorkerPool(WorkerSettings("any"), n, Resources(cpus=0.1), worker=WaitingWorker) for n in (2, 1))
     try:

@@ -69,6 +69,7 @@ def test_spectra_come_back_in_the_order_asked(pool):
         ("fail(x)", None, "FileNotFoundError: the data are gone"),
     ],
 )
+@pytest.mark.slow
 def test_infrastructure_failures_are_reported_and_the_worker_is_restarted(pool, function, limit, cause):
     outcome = give(pool, training(function), limit)
     assert outcome.reply is None
@@ -104,6 +105,7 @@ def test_a_worker_that_cannot_load_its_data_ends_the_run_with_its_error():
     broken.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_every_start_ends_the_run():
     broken = make_pool(task="dies-at-start")
     with pytest.raises(WorkersFailed, match="worker-1 cannot start: Actor"):

@@ -145,6 +145,7 @@ def test_a_postgres_that_may_only_be_read_is_a_problem_and_a_superuser_a_warning
             connection.execute("DROP ROLE doctor_reads")
 
 
+@pytest.mark.slow
 def test_what_is_no_store_or_is_locked_is_reported(no_ray, here):
     (here / "text.db").write_text("no database" * 100)
     assert "not a SQLite database" in said(findings(store="sqlite:///text.db"), "problem")

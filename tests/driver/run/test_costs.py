@@ -108,6 +108,7 @@ def test_a_run_whose_candidates_are_all_too_expensive_ends_and_says_so(here):
     assert f"except {result.too_costly} that cost more than 0.8 times ReLU" in recorder.notes[-1]
 
 
+@pytest.mark.slow
 def test_hopeless_suggestions_end_early_by_the_medians_of_all_that_got_as_far(hasty):
     result, recorder, url = hasty
     found = requests(url, "hasty")

@@ -71,6 +71,7 @@ def test_baselines_come_first_then_what_the_surrogate_suggests(make, url):
     assert all(each.suggestion.predicted_score is not None for each in stored[N_BASELINES:])
 
 
+@pytest.mark.slow
 def test_a_study_chooses_as_a_search_of_the_driver_does(make, url, tmp_path, ray_here):
     """One way from candidate to result: the same seed and results give the same functions."""
     from scripted_worker import ScriptedWorker, score_of
@@ -268,6 +269,7 @@ def test_wrong_options_are_named(url):
         Study("s", store=url, task="digits", direction="minimize")
 
 
+@pytest.mark.slow
 def test_a_driver_and_a_study_keep_out_of_each_others_way(make, url):
     study = make()
     trial = study.ask()

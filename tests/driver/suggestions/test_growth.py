@@ -187,6 +187,7 @@ def _all_at_once(self, n):
     return policy_source
 
 
+@pytest.mark.slow
 def test_what_people_propose_takes_part(here):
     scripted(here, name="a", evaluations=3)
     propose("a", ["mul(0.123,sin(mul(4.56,x)))"], store=here)
@@ -300,6 +301,7 @@ def test_settings_of_the_open_space_leave_other_runs_as_they_were():
     assert make_config({"task": "digits", "growth": 9}).identity()["growth"] == 9
 
 
+@pytest.mark.slow
 def test_changes_are_spread(here):
     scripted(here, name="a", evaluations=26, growth=4)
     _, origins, *_ = record_of(here, "a")

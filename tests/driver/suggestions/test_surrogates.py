@@ -73,6 +73,7 @@ def test_a_search_in_the_metric_space_is_the_same_whether_interrupted_or_not(her
 
 
 @pytest.mark.usefixtures("no_embedder")
+@pytest.mark.slow
 def test_prices_and_pending_trainings_count_in_the_metric_space(here):
     scripted(here, name="cheap", surrogate="metric", regressor="knr", max_cost=0.9, workers=2, evaluations=10)
     suggested = [w.function for w in requests(here, "cheap") if w.origin == "suggestion"]

@@ -74,6 +74,7 @@ def test_a_confirmation_is_found_again_until_the_search_has_other_winners(here, 
     assert "erf(erf(erf(x)))" in confirmed(here, later)
 
 
+@pytest.mark.slow
 def test_numbers_of_seeds_and_functions_rates_and_the_judging_split_make_another_confirmation(here, searched):
     changes = ({}, {"seeds": 3}, {"top": 1}, {"judge": "validation"}, {"learning_rates": (1, 2)}, {"rate_seeds": 4})
     names = [confirm("one", store=here, **{"top": 2, "seeds": 2, **change}).name for change in changes]

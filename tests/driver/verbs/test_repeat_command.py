@@ -32,6 +32,7 @@ def repeated(run, url):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_command_is_repeated_with_every_setting_that_makes_the_run(here, cluster, tmp_path, command):
     (tmp_path / "my space.yaml").write_text("name: own\nnames:\n  - tanh(tanh(x))\n  - erf(erf(x))\n")
     assert main([*shlex.split(command), "--store", here]) == 0

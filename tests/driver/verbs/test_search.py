@@ -151,6 +151,7 @@ def test_an_extended_run_suggests_what_a_longer_one_would_have(here, tmp_path):
     assert functions(here, "one") == functions(other, "long")
 
 
+@pytest.mark.slow
 def test_a_second_run_trains_nothing_that_is_known(here):
     scripted(here, name="one", workers=1)
     notes = []
@@ -171,6 +172,7 @@ class Listening:
             self.notes.append(event.text)
 
 
+@pytest.mark.slow
 def test_a_name_taken_by_another_configuration_is_refused(here):
     scripted(here, name="one")
     with pytest.raises(Exception, match=r"run 'one' exists with another configuration \(candidates 40 -> 41\)"):
@@ -181,6 +183,7 @@ def test_a_name_taken_by_another_configuration_is_refused(here):
         evaluate(["relu(x)"], "digits", name="one", store=here)
 
 
+@pytest.mark.slow
 def test_too_many_workers_are_refused_and_nothing_is_created(here, tmp_path):
     with pytest.raises(BadUse, match="at most 2 do"):
         scripted(here, name="one", workers=3, cpus_per_worker=1.0)
@@ -210,6 +213,7 @@ def test_the_budget_ends_where_the_candidates_do(here):
         assert store.status(store.run("one").id).exhausted
 
 
+@pytest.mark.slow
 def test_proposals_are_trained_next_and_count(here):
     scripted(here, name="one", evaluations=4)
     ((name, proposal),) = propose("one", [" mul(swish(x), swish(x)) "], store=here)
@@ -293,6 +297,7 @@ def test_a_worker_that_dies_once_costs_one_attempt_and_no_result(here, tmp_path,
 
 
 @pytest.mark.reliability("out-of-memory-alone")
+@pytest.mark.slow
 def test_what_ran_out_of_memory_is_tried_again_with_the_machine_to_itself(here, tmp_path, misbehaving):
     """`crowded` has memory enough only while no other worker is busy, and takes long enough to be beside others."""
     storage = tmp_path / "storage"
@@ -424,6 +429,7 @@ def test_spectra_that_kill_their_worker_are_done_without(here, tmp_path, misbeha
     assert any(note.startswith("die(x) stays without a spectrum") for note in notes)
 
 
+@pytest.mark.slow
 def test_the_first_suggestion_is_trained_before_all_spectra_are_there(here, tmp_path, misbehaving):
     space, notes = space_file(tmp_path, "hang(x)", *FILLERS), []
     options = {"candidates": 7, "first_candidates": 9, "evaluations": 1, "seed": 10, "callbacks": [Listening(notes)]}

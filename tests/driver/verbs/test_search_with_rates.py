@@ -155,6 +155,7 @@ def test_a_space_that_grows_is_searched_at_several_rates_too(here, tmp_path, mon
     assert (trained(), candidates()) == (whole, names)
 
 
+@pytest.mark.slow
 def test_another_run_of_the_task_takes_the_results_of_pairs_and_trains_nothing(here):
     searched()
     result = searched("two")
@@ -172,6 +173,7 @@ def test_rates_make_a_run_another_one_and_one_rate_makes_it_none(here):
         resume("plain", progress=False, learning_rates=RATES)
 
 
+@pytest.mark.slow
 def test_many_workers_train_each_pair_once_and_another_rate_only_after_the_first(here):
     searched(evaluations=60, workers=4)
     found = trained()
@@ -233,6 +235,7 @@ def test_everything_that_shows_a_run_shows_the_best_ones_rate(here, capsys):
     assert f"<code>{best}</code>, trained with {change}," in Path("report.html").read_text()
 
 
+@pytest.mark.slow
 def test_winners_are_the_best_functions_at_any_rate_and_are_confirmed_at_their_best(here):
     searched(evaluations=50)
     result = confirm("one", top=2, seeds=1, rate_seeds=1, progress=False)

@@ -41,6 +41,7 @@ def transferred(here, **options):
     return [name for name in names if name not in BASELINES]
 
 
+@pytest.mark.slow
 def test_the_best_functions_besides_the_baselines_are_transferred_in_order(here, cluster):
     results = {(name, 0): done(score) for name, score in zip(NAMES, (0.2, 0.5, 0.3, 0.4), strict=True)}
     source(here, {**results, ("relu(x)", 0): done(0.9), ("elu(x)", 0): done(0.1)})

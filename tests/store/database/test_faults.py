@@ -167,6 +167,7 @@ class TestSqlite:
             connection.close()
 
     @pytest.mark.reliability("sqlite-locked")
+    @pytest.mark.slow
     def test_a_lock_is_waited_for(self, world):
         opened, path = world
         with self.locked(path) as other:
@@ -176,6 +177,7 @@ class TestSqlite:
         assert 2.5 < time.monotonic() - started < 15
         assert opened.task(1).digest == "d"
 
+    @pytest.mark.slow
     def test_a_lock_that_outlasts_the_patience_is_named_in_one_line(self, world, caplog):
         opened, path = world
         impatient = Store.open(opened.safe_url, patience=0.1)
@@ -303,6 +305,7 @@ class TestPostgres:
         assert all(len(opened.curve(item.evaluation.id)) == 5 for item in snapshot.evaluations)
 
     @pytest.mark.reliability("postgres-cut")
+    @pytest.mark.slow
     def test_connections_cut_at_any_moment(self, driver, postgres_server, injections):
         opened, lease, functions = driver
         database = opened.safe_url.split("/")[-1].split("?")[0]
@@ -325,6 +328,7 @@ class TestPostgres:
         self.check(opened, lease, functions)
 
     @pytest.mark.reliability("postgres-restarted")
+    @pytest.mark.slow
     def test_a_server_restarted_at_once(self, driver, postgres_server):
         opened, lease, functions = driver
         restart = threading.Timer(0.2, postgres_server.pg_ctl, ["restart", "-m", "immediate"])

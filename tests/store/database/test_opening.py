@@ -191,6 +191,7 @@ class TestMigration:
     def test_the_version_in_the_code_is_the_last_migration(self):
         assert ScriptDirectory(str(migrate.SCRIPTS)).get_current_head() == HEAD_REVISION
 
+    @pytest.mark.slow
     def test_alembics_own_command_finds_nothing_to_migrate(self, tmp_path):
         command = [Path(sys.executable).with_name("alembic"), "-c", migrate.SCRIPTS / "alembic.ini"]
         command += ["-x", f"url=sqlite:///{tmp_path}/x.db"]

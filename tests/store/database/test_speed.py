@@ -52,6 +52,7 @@ def decide(store, lease, function):
     store.record_result(lease, claim.evaluation_id, DONE)
 
 
+@pytest.mark.slow
 def test_no_decision_scans_a_table(big):
     store, lease, functions = big
     statements = []

@@ -110,6 +110,7 @@ def test_wall_clocks_decide_nothing(world, clock, elsewhere):
             world.store.acquire_lease(run.id, this_process(), lease_seconds=30, clock=clock)
 
 
+@pytest.mark.slow
 def test_what_ran_is_requeued_without_counting_as_an_attempt(world):
     lease = world.lease()
     claims = [world.store.claim(lease, function, 0, "suggestion") for function in world.functions[:3]]

@@ -39,6 +39,7 @@ def test_every_view_and_table_is_there_with_its_types(store, tmp_path):
     assert list(tmp_path.glob(".out*")) == []
 
 
+@pytest.mark.slow
 def test_what_is_read_back_is_what_the_store_has(store, tmp_path):
     store.write_snapshot(tmp_path / "out")
     run = store.run(NAME)
@@ -89,6 +90,7 @@ def test_numbers_that_are_none_are_not_absent(world, tmp_path):
         assert (row["test_loss"], row["train_loss"]) == (-math.inf, None)
 
 
+@pytest.mark.slow
 def test_rows_pass_in_batches(store, tmp_path, monkeypatch):
     store.write_snapshot(tmp_path / "whole")
     monkeypatch.setattr(snapshot, "ROWS_AT_A_TIME", 5)

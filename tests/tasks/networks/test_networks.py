@@ -101,6 +101,7 @@ def test_no_activation_is_left_but_the_listed_gates(case, network, created):
     assert all(c.is_gate for c in calls)
 
 
+@pytest.mark.slow
 def test_parameter_counts_are_the_published_ones(case, network):
     if case.n_weights is not None:
         assert n_parameters(network) == case.n_weights

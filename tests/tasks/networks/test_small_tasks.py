@@ -69,6 +69,7 @@ def test_friedmans_targets_follow_his_formula_up_to_noise_of_deviation_one():
     assert np.allclose(got, target[4000:], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_characters_targets_are_the_next_characters_and_no_piece_is_in_two_splits():
     splits = load_task("characters").splits()
     for split in (splits.train, splits.validation, splits.test):
@@ -125,6 +126,7 @@ def test_a_damaged_archive_is_named(fashion_files):
 
 
 @pytest.mark.skipif(not fashion_mnist.PACKAGED.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.slow
 def test_the_small_task_has_the_published_images_at_half_their_size(tmp_path, monkeypatch):
     monkeypatch.setenv("AQUASURF_DATA", str(tmp_path))
     splits = load_task("fashion-small").splits()

@@ -70,6 +70,7 @@ def test_replacing_a_familys_function_by_the_same_changes_no_bit(family):
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.expression], ids=lambda family: family.name)
+@pytest.mark.slow
 def test_the_languages_own_spelling_of_a_familys_function_changes_no_bit(family):
     model, inputs = family.model(), family.inputs()
     before = logits(model, inputs)
@@ -77,6 +78,7 @@ def test_the_languages_own_spelling_of_a_familys_function_changes_no_bit(family)
     assert torch.equal(logits(model, inputs), before)
 
 
+@pytest.mark.slow
 def test_only_poolers_heads_and_attention_stay(family):
     found = report(family, family.model())
     whisper = "encoder (gelu, called by its own code)"

@@ -192,6 +192,7 @@ def test_the_batch_size_of_validation_changes_no_figure():
     assert large.val_accuracy == small.val_accuracy
 
 
+@pytest.mark.slow
 def test_training_needs_neither_ray_nor_the_parts_that_only_some_recipes_use():
     script = "import aquasurf_ray.workers.training, sys; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()

@@ -108,6 +108,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("data", DRAWING)
+@pytest.mark.slow
 def test_what_loaders_and_data_sets_hold_does_not_keep_a_training_from_resuming_exactly(tmp_path, data):
     """The resumed part begins with loaders of its own, as in another process."""
 

@@ -159,6 +159,7 @@ def assert_factors(spectrum, expected):
 @pytest.mark.parametrize("activation", [torch.tanh, torch.relu], ids=["tanh", "relu"])
 @pytest.mark.parametrize("padded", [up_to_a_length, scattered, unlabelled_samples])
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.slow
 def test_rows_of_targets_that_count_alone_count_in_every_layout(layout, padded, activation):
     """With ReLU, about one row in eight has no unit that is on, and counts as if it had."""
     for n, t in ((9, 4), (5, 5)):

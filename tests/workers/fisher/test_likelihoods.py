@@ -186,6 +186,7 @@ def test_given_tokens_agree_with_curvlinops():
         ("categorical", nn.CrossEntropyLoss(reduction="sum"), 1.0),
     ],
 )
+@pytest.mark.slow
 def test_drawn_targets_tend_to_the_expectation_over_targets(likelihood, loss, scale):
     """Which curvlinops has in closed form, from the second derivative of the loss: 2 for the squared error."""
     model, inputs, n = dense(), normal(30_000, 6), 30_000
