@@ -19,6 +19,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.check_steps import CheckSteps
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.tasks.seeding import seeded
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def check_task(
         steps = {"download": _downloading(name)} | steps
     done: list[CheckStep] = []
     for step, work in steps.items():
-        done.append(_tried(step, work))
+        with seeded(0, check.device):  # the network may draw random numbers; the process's generators stay as found
+            done.append(_tried(step, work))
         on_step(done[-1])
         if not done[-1].ok:
             break

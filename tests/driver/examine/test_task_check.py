@@ -6,10 +6,12 @@ check of such a network takes up to a minute of a core, so `make test-faults` ru
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -363,3 +365,26 @@ def test_layers_of_which_nothing_tells_the_padding_are_named(monkeypatch):
     steps = task_check.check_task("rows")
     assert all(step.ok for step in steps), steps
     assert re.search(r"; warning: some targets do not count, and neither .* of: inner$", steps[3].says)
+
+
+class Noise(nn.Module):
+    """Draws from all three generators in each pass."""
+
+    def forward(self, x):
+        return x + torch.rand_like(x) * random.random() * float(np.random.rand())
+
+
+def test_the_generators_of_the_process_are_left_as_found(monkeypatch):
+    examples = TensorDataset(torch.randn(40, 6), torch.arange(40) % 3)
+
+    def network(activation):
+        return nn.Sequential(nn.Linear(6, 8), activation(), Noise(), nn.Dropout(0.2), nn.Linear(8, 3))
+
+    task = Task("noisy", network, lambda: Splits(examples, examples, examples), Recipe(epochs=1, batch_size=8))
+    monkeypatch.setattr(task_check, "load_task", lambda *_, **__: task)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1:]
+    steps = task_check.check_task("noisy", device="cpu")
+    assert [step.name for step in steps if step.ok] == STEPS
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    np.testing.assert_equal(np.random.get_state()[1:], before[2])
