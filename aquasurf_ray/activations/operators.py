@@ -4,8 +4,7 @@ A function is given by its name in `operator_functions.py` (`torch.tanh`, `funct
 looked up when it is first evaluated, so that text can be read and printed without loading PyTorch.
 
 The names and meanings are those of the paper (Bingham and Miikkulainen 2023, arXiv 2301.05785) and its authors' later
-additions. Spaces enumerate
-their names in the order of the table, so new lines go to the end of their group.
+additions. Spaces enumerate their names in the order of the table, so new lines go to the end of their group.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def build(
     tasks = [task] if isinstance(task, str) else list(dict.fromkeys(task or [""]))
     several = len(tasks) > 1
     if several:
-        _check_several(len(tasks), settings.get("name"), output)
+        _check_several(tasks, settings.get("name"), output)
     names = [{"name": benchmark_name(each)} if several else {} for each in tasks]
     configs = [config_of(settings | {"task": each} | name, example) for each, name in zip(tasks, names, strict=True)]
     from aquasurf_ray.driver.verbs.build import start_build
@@ -154,13 +154,21 @@ def build(
         print_json(documents if several else documents[0])
 
 
-def _check_several(n_tasks: int, name: str | None, output: Path | None) -> None:
+def _check_several(tasks: list[str], name: str | None, output: Path | None) -> None:
     from aquasurf_ray.driver.errors import BadUse
 
+    n_tasks, made = len(tasks), dict[str, str]()
+    for task in tasks:
+        other = made.setdefault(benchmark_name(task), task)
+        if other != task:
+            raise BadUse(f"tasks '{other}' and '{task}' would both be '{benchmark_name(task)}'; build them separately")
     if name is not None:
         raise BadUse(f"name: {n_tasks} tasks are {n_tasks} runs, got one name; leave it out")
     if output is not None and not output.is_dir():
-        raise BadUse(f"output: the files of {n_tasks} tasks need a folder that exists, got '{output}'")
+        raise BadUse(
+            f"output must be an existing folder for the files of {n_tasks} tasks, got '{output}'; create it, or build "
+            "one task"
+        )
 
 
 def benchmark_name(task: str) -> str:

@@ -218,7 +218,7 @@ class RunName(BaseModel):
         if value is not None and not value.isprintable():
             raise ValueError("must have no line breaks or other control characters")
         if value is not None and not value.strip():
-            raise ValueError("must have a letter or another character that can be seen")
+            raise ValueError("must not be blank; choose a name such as digits-1")
         return value
 
 

@@ -2,8 +2,8 @@
 
 The network runs once on a batch of the task's data. Each layer, when it is first called, is given weights W / s and
 biases (b - m) / s, where m and s are the mean and the standard deviation of its output over all examples, positions and
-units; without biases, m is 0 and s the root mean square. The layers after it see the scaled output. So every signal
-that enters an activation function or a norm has mean 0 and variance 1, whatever the function makes of it in between.
+units; without biases, m is 0 and s the root mean square. The layers after it see the scaled output. So the output
+of each scaled layer has mean 0 and variance 1, whatever the function makes of it before the next layer.
 
 The idea, to scale weights by the mean and the variance of the signal, is that of AutoInit (Bingham and Miikkulainen
 2021, arXiv 2109.08958). There the moments are derived layer by layer from a table of layer types and a quadrature of
@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from aquasurf_ray.network_state import modes_and_buffers_kept
 from aquasurf_ray.tasks.errors import TaskError
@@ -213,7 +213,9 @@ class _Fit:
 
 def _is_layer(module: nn.Module) -> bool:
     weight = module._parameters.get("weight")
-    is_matrix = weight is not None and weight.dim() > 1 and weight.is_floating_point()
+    if weight is None or is_lazy(weight):
+        return False
+    is_matrix = weight.dim() > 1 and weight.is_floating_point()
     return is_matrix and not isinstance(module, nn.Embedding | nn.EmbeddingBag)
 
 

@@ -246,7 +246,7 @@ class Objective:
         """Return what each example counts for in the loss's mean, float64 (n,) on the CPU; see `example_weights`.
 
         Raises:
-            TaskError: targets are NaN or infinite, of which nothing says whether they count, or no answers.
+            TaskError: targets are NaN or infinite, of which nothing says whether they count, or answers outside [0, 1].
         """
         if self.likelihood == "categorical":
             return example_weights(targets, self.loss)
@@ -258,7 +258,8 @@ class Objective:
             wrong = targets[counted & ((targets < 0) | (targets > 1))]
             if len(wrong):
                 raise TaskError(
-                    f"targets must be 0 or 1, or {ignored_label(self.loss)} where there is no answer, got {wrong[0]:g}"
+                    f"targets must lie in [0, 1], or be {ignored_label(self.loss)} where there is no answer, got "
+                    f"{wrong[0]:g}"
                 )
         return numbers_counted(counted)
 

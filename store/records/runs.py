@@ -25,6 +25,7 @@ EvaluationStatus = Literal["queued", "running", "done", "diverged", "failed"]
 Origin = Literal["baseline", "proposal", "suggestion", "import"]
 Fisher = Literal["sampled", "empirical"]
 ClaimState = Literal["claimed", "reused", "taken", "failed"]
+LONGEST_NOTE = 2_000  # characters
 LONGEST_NAME = 2_000  # characters in the name of a task, run or function: PostgreSQL cannot index much longer text
 
 

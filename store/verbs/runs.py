@@ -15,7 +15,7 @@ from aquasurf_ray.store.database.schema import Event, Function, RunCandidate
 from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.errors import BadRecord, RunExists, RunNotFound, StoreCorrupt
 from aquasurf_ray.store.records.runs import (
-    LONGEST_NAME,
+    LONGEST_NOTE,
     EventRecord,
     FunctionRecord,
     Lease,
@@ -116,14 +116,15 @@ class RunVerbs(StoreCore):
             BadRecord: the text is empty or too long.
             RunNotFound: no run has this number.
         """
-        if not text.strip() or len(text) > LONGEST_NAME:
-            raise BadRecord(f"note: give a text of 1 to {LONGEST_NAME} characters, got {len(text.strip())}")
+        text = text.strip()
+        if not 0 < len(text) <= LONGEST_NOTE:
+            raise BadRecord(f"note: give a text of 1 to {LONGEST_NOTE} characters, got {len(text)}")
 
         def body(connection: sa.Connection) -> None:
             # Locks the run's row, as a line of its log needs.
             connection.execute(sa.update(RunTable).where(RunTable.id == run_id).values(updated_at=utc_now()))
             read_run_by_id(connection, run_id)
-            log(connection, run_id, NOTE, data={"text": text.strip()})
+            log(connection, run_id, NOTE, data={"text": text})
 
         self._write(body)
 

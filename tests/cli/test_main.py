@@ -131,11 +131,15 @@ def run(capsys, *arguments):
         (["benchmark", "build", "digits", "-o", "b.txt"], "written to a file named .parquet or .json, got 'b.txt'"),
         (
             ["benchmark", "build", "digits", "friedman", "-o", "absent"],
-            "2 tasks need a folder that exists",
+            "output must be an existing folder for the files of 2 tasks",
         ),
         (
             ["benchmark", "build", "digits", "friedman", "--name", "one"],
             "got one name; leave it out",
+        ),
+        (
+            ["benchmark", "build", "a.b:c", "a-b:c"],
+            "tasks 'a.b:c' and 'a-b:c' would both be 'act-bench-a-b-c'; build them",
         ),
         (["benchmark", "build", "digits", "fridman"], "unknown task 'fridman'"),
         (["benchmark", "build", "digits", "--fisher", "exact"], "fisher must be sampled, empirical or sampled"),

@@ -46,7 +46,7 @@ from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
         ),
         ({"name": "a\nb"}, r"name must have no line breaks or other control characters, got 'a\\nb'"),
         ({"name": "\x1b[2J"}, "name must .* control characters, got"),
-        ({"name": "  "}, "name must have a letter or another character that can be seen, got '  '"),
+        ({"name": "  "}, "name must not be blank; choose a name such as digits-1, got '  '"),
         ({"gpus_per_evaluation": 2, "gpus_per_worker": 2}, "gpus-per-worker must be 1, .* got 2"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -228,3 +229,10 @@ def test_a_function_that_overflows_leaves_what_follows_as_drawn():
 def test_another_word_is_refused():
     with pytest.raises(TaskError, match="init must be 'default' or 'auto', got 'automatic'"):
         Task("t", network=lambda a: nn.Sequential(a()), data=lambda: None, init="automatic")
+
+
+def test_a_layer_without_a_shape_yet_is_left_to_the_refusal_of_its_network():
+    network = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns that lazy modules are under development
+        assert list(fit_weights(network, torch.randn(10, 3)).factors) == ["2"]

@@ -207,7 +207,7 @@ def test_answers_that_are_neither_yes_nor_no_are_refused_everywhere():
         return functional.binary_cross_entropy_with_logits(outputs[present], answers[present])
 
     missing = task(Objective(without_minus_one, RMSE, "bernoulli"), regressor, targets)
-    with pytest.raises(TaskError, match=r"targets must be 0 or 1, or -100 where there is no answer, got -1$"):
+    with pytest.raises(TaskError, match=r"targets must lie in \[0, 1\], or be -100 where there is no answer, got -1$"):
         train(missing, Activation("tanh(x)"))
     for fisher in ("sampled", "empirical"):
         with pytest.raises(SpectrumInputError, match=r"targets must lie in \[0, 1\], got -1 to -1"):

@@ -86,7 +86,7 @@ class Share:
         >>> Share(1, 3).part(4)
         (slice(0, 4, None), 0.3333333333333333)
         """
-        # Batch norm on a share of one example would fail or normalise to zero.
+        # Networks that squeeze a batch, or compare its examples, fail on a share of one.
         if n < 2 * self.of:
             return slice(0, n), 1 / self.of
         size, larger = divmod(n, self.of)

@@ -66,8 +66,8 @@ class _SharedNorm(TorchFunctionMode):
         if func is functional.batch_norm:
             return self._batch_norm(func, *args, **kwargs)
         if func is torch.batch_norm:  # what a layer in an own `forward` may call directly
-            x, weight, bias, mean, variance, is_batchs, momentum, eps, _ = args
-            return self._batch_norm(functional.batch_norm, x, mean, variance, weight, bias, is_batchs, momentum, eps)
+            x, weight, bias, mean, variance, of_batch, momentum, eps, _ = args
+            return self._batch_norm(functional.batch_norm, x, mean, variance, weight, bias, of_batch, momentum, eps)
         return func(*args, **kwargs)
 
     def _batch_norm(

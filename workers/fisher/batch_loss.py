@@ -14,7 +14,7 @@ from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
 from aquasurf_ray.tasks.objective import Likelihood
 from aquasurf_ray.tasks.targets import IGNORED, Loss, counted_answers, counted_targets
 from aquasurf_ray.workers.fisher.errors import AssumedClassesWarning, SpectrumInputError
-from aquasurf_ray.workers.fisher.likelihood import likelihood_named, refuse_no_answers, require_real
+from aquasurf_ray.workers.fisher.likelihood import likelihood_named, refuse_answers_outside_unit_interval, require_real
 from aquasurf_ray.workers.fisher.padding import Padding
 
 
@@ -65,7 +65,7 @@ class BatchLoss:
             # One mark for padding, whatever label the loss ignores, so that nothing below has to know the loss.
             targets = torch.where(counted, targets, IGNORED)
         if likelihood == "bernoulli" and targets is not None and not targets.is_complex():
-            refuse_no_answers(targets if counted is None else targets[targets != IGNORED])
+            refuse_answers_outside_unit_interval(targets if counted is None else targets[targets != IGNORED])
         self._targets = targets
 
     def __call__(self, outputs: Tensor) -> SummedLoss:

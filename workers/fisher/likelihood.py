@@ -127,7 +127,7 @@ class Bernoulli:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         logits, answers = self._counted(self._checked(outputs), targets)
-        refuse_no_answers(answers)
+        refuse_answers_outside_unit_interval(answers)
         return functional.binary_cross_entropy_with_logits(logits, answers, reduction="sum")
 
     @staticmethod
@@ -147,11 +147,11 @@ class Bernoulli:
 LIKELIHOODS: dict[str, Likelihood] = {"categorical": Categorical(), "gaussian": Gaussian(), "bernoulli": Bernoulli()}
 
 
-def refuse_no_answers(answers: Tensor) -> None:
-    """Refuse targets of a yes or no that are no probabilities.
+def refuse_answers_outside_unit_interval(answers: Tensor) -> None:
+    """Refuse answers, the targets of a Bernoulli likelihood, outside [0, 1].
 
     Raises:
-        SpectrumInputError: they are not.
+        SpectrumInputError: one lies outside.
     """
     wrong = answers[(answers < 0) | (answers > 1)]
     if len(wrong):

@@ -103,10 +103,9 @@ def load_benchmark(name_or_path: str | Path) -> Benchmark:
     """
     path = benchmark_path(name_or_path)
     if not path.is_file():
-        installed = ", ".join(installed_benchmarks()) or "none; in a clone: pip install ./benchmark_data"
-        raise BenchmarkError(
-            f"no benchmark '{name_or_path}': it is neither a file nor an installed benchmark; these are: {installed}"
-        )
+        names = ", ".join(installed_benchmarks())
+        installed = f"installed are: {names}" if names else "to install some from a clone: pip install ./benchmark_data"
+        raise BenchmarkError(f"no benchmark '{name_or_path}': it is neither a file nor an installed one; {installed}")
     try:
         in_parquet = is_parquet(path)
     except OSError as error:
@@ -127,7 +126,7 @@ def installed_benchmarks() -> dict[str, Path]:
     """Return the files of the installed benchmarks by name, in alphabetical order.
 
     Raises:
-        BenchmarkError: a package that an entry point names cannot be imported.
+        BenchmarkError: a package that an entry point names cannot be imported, or two have a benchmark of one name.
     """
     found: dict[str, Path] = {}
     for entry in entry_points(group=GROUP):
@@ -135,7 +134,13 @@ def installed_benchmarks() -> dict[str, Path]:
             folder = Path(str(files(entry.value)))
         except ImportError as error:
             raise BenchmarkError(f"the benchmarks of the package '{entry.value}' cannot be found: {error}") from None
-        found |= {file.stem: file for file in folder.glob("*.parquet")}
+        for file in folder.glob("*.parquet"):
+            other = found.setdefault(file.stem, file)
+            if other != file:
+                raise BenchmarkError(
+                    f"two packages have a benchmark '{file.stem}': '{other.parent.name}' and '{entry.value}'; "
+                    "uninstall one, or load it by its path"
+                )
     return dict(sorted(found.items()))
 
 

@@ -149,7 +149,7 @@ def refuse_labels_out_of_range(
             if sample.least is not None and sample.most is not None:
                 low, high = float(sample.least.min()), float(sample.most.max())
                 if low < 0 or high > 1:
-                    raise TaskError(f"targets must be 0 or 1, got {low:g} to {high:g} in the {sample.name} split")
+                    raise TaskError(f"targets must lie in [0, 1], got {low:g} to {high:g} in the {sample.name} split")
 
 
 def _sampled(objective: Objective, name: str, examples: Examples) -> SplitSample:

@@ -149,8 +149,11 @@ def test_a_distribution_adds_the_benchmarks_of_the_package_that_its_entry_point_
     write_benchmark(synthetic_benchmark, package / "of-mine.parquet")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_benchmark("of-mine").functions == synthetic_benchmark.functions
-    with pytest.raises(BenchmarkError, match=r"neither a file nor an installed benchmark; these are: act-.*, of-mine"):
+    with pytest.raises(BenchmarkError, match=r"neither a file nor an installed one; installed are: act-.*, of-mine"):
         load_benchmark("of-yours")
+    write_benchmark(synthetic_benchmark, package / "act-bench-digits.parquet")
+    with pytest.raises(BenchmarkError, match=r"two packages have a benchmark 'act-bench-digits': .*my_benchmarks"):
+        load_benchmark("of-mine")
     (info / "entry_points.txt").write_text("[aquasurf_ray.benchmarks]\nmine = lost_benchmarks\n")
     with pytest.raises(BenchmarkError, match="benchmarks of the package 'lost_benchmarks' cannot be found: No module"):
         load_benchmark("of-mine")

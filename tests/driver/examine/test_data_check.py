@@ -93,7 +93,7 @@ def test_yes_and_no_are_0_and_1():
     objective = Objective(torch.nn.BCEWithLogitsLoss(), metric, "bernoulli")
     targets = (torch.arange(30) % 3).float()[:, None]
     samples = sample_splits(objective, splits_of(torch.randn(30, 2), targets))
-    with pytest.raises(TaskError, match="targets must be 0 or 1, got 0 to 2 in the train split"):
+    with pytest.raises(TaskError, match=r"targets must lie in \[0, 1\], got 0 to 2 in the train split"):
         refuse_labels_out_of_range(objective, samples, outputs, targets)
 
 
