@@ -9,7 +9,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import repeat_command
-from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.options import Setting
 
 app = Commands()
@@ -36,7 +36,8 @@ def watch(
         if name is not None:
             opened.run(name)  # an unknown name is an error here, and not a page that nobody can use
         try:
-            serving = server(LiveStore(opened, lambda run: repeat_command(opened, run)), port)
+            live = LiveStore(opened, lambda run: repeat_command(opened, run), store_option(store))
+            serving = server(live, port)
         # The port is taken, or below 1024 without the right to it.
         except OSError as error:
             raise BadUse(f"port: cannot listen on {port}: {error.strerror or error}; choose another") from None

@@ -14,6 +14,7 @@ from typer.main import get_command
 from aquasurf_ray.analysis.report import KINDS
 from aquasurf_ray.cli.main import app, main
 from aquasurf_ray.cli.plot import Kind
+from aquasurf_ray.cli.terminal.findings import findings_of
 from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import NewRun, Store
@@ -35,6 +36,10 @@ def test_a_report_is_written_with_the_maps_of_spectra_and_outputs(url: str, tmp_
     text = (tmp_path / "r.html").read_text()
     assert all(title in text for title in ("by spectrum", "by outputs", "by both"))
     assert "aquasurf search digits" in text
+
+
+def test_commands_that_a_report_suggests_use_the_same_store(url: str) -> None:
+    assert findings_of(NAME, url).store_option == f" --store {url}"
 
 
 def test_a_picture_is_written_and_reported(url: str, tmp_path: Path, capsys) -> None:

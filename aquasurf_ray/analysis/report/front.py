@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from aquasurf_ray.analysis.report.pictures.durations import duration
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import difference_text, plain, short, verdict
+from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
 WIDTH, HEIGHT = 240, 150  # of a curve, in the units of its picture
@@ -53,7 +54,8 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
     if gain.gain is None or findings.reference is None:
         return f"The best function so far is {plain(leader.function)}; nothing has confirmed it."
     by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
-    again = f" Confirm it with: aquasurf confirm {findings.run.name}" if findings.run.kind == "search" else ""
+    confirm = f"aquasurf confirm {shlex.quote(findings.run.name)}{findings.store_option}"
+    again = f" Confirm it with: {confirm}" if findings.run.kind == "search" else ""
     than = f"{'better' if gain.gain >= 0 else 'worse'} than {short(findings.reference.function)}"
     return f"Not confirmed: {plain(leader.function)} is {by} {than} in the search, which may be luck.{again}"
 
@@ -87,7 +89,7 @@ def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]
         (f"Gain over {reference}", gain, interval),
         ("Cost", cost, word),
         ("Trainings", str(len(own) + len(later)), split),
-        ("Time", duration(seconds), _span([*own, *later])),
+        ("Time", duration_text(seconds), _span([*own, *later])),
     ]
 
 
@@ -98,7 +100,7 @@ def _span(requests: Iterable[RequestedEvaluation]) -> str:
     if not known:
         return "of training"
     wall = (max(end for _, end in known) - min(start for start, _ in known)).total_seconds()
-    return f"of training, {duration(wall)} from first to last"
+    return f"of training, {duration_text(wall)} from first to last"
 
 
 def _figure(function: str, role: str) -> str:

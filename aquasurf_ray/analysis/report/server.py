@@ -25,6 +25,7 @@ from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
 LONGEST_BODY = 100_000  # bytes of a request
+LONGEST_SILENCE = 30.0  # seconds in which a browser must send more of a request that it has begun
 _NAMES = {LOOPBACK, "localhost"}
 _JSON = "application/json"
 Json = dict[str, Any]
@@ -36,7 +37,7 @@ NOW = """<p id="live" role="status"></p><section id="now" aria-labelledby="now-t
 <h3>Workers</h3><div id="now-workers"></div>
 <h3>Last events</h3><ol class="events" id="now-events"></ol>
 <form id="note-form"><label for="note">Note</label><input id="note" name="text" maxlength="2000" autocomplete="off">
-<button>Add the note</button></form></section>
+<button>Add the note</button> <span id="note-refused" role="alert"></span></form></section>
 <div id="report"><p>The report is being built.</p></div>"""
 RUNS = """<p id="live" role="status"></p><section id="runs"><h2 class="hidden">Runs</h2>
 <p id="none" hidden>No runs yet; start one with: aquasurf search digits</p></section>"""
@@ -47,8 +48,8 @@ logger = logging.getLogger(__name__)
 class LiveRun:
     """A run: what happens in it now, and its report, built again when the run's log has grown since the last one."""
 
-    def __init__(self, store: Store, name: str, again: Callable[[], str]) -> None:
-        self._store, self._name, self._again = store, name, again
+    def __init__(self, store: Store, name: str, again: Callable[[], str], store_option: str) -> None:
+        self._store, self._name, self._again, self._store_option = store, name, again, store_option
         self._building, self._reading = threading.Lock(), threading.Lock()
         self._tail = EventTail(store, store.run(name))
         self._seq = -1
@@ -60,7 +61,7 @@ class LiveRun:
             return run_now(self._store, self._store.run(self._name), self._tail)
 
     def document(self) -> Json:
-        """Return `page.document` with its HTML, and a `version` that changes with it.
+        """Return `report_page.document` with its HTML, and a `version` that changes with it.
 
         Raises:
             StoreError: there is no document yet, and the database cannot be read.
@@ -84,7 +85,8 @@ class LiveRun:
         new = self._store.events(run.id, after=max(self._seq, 0))
         if self._shown and not new:
             return
-        findings = read_findings(self._store, self._name, self._again(), quick=run.status in ("new", "running"))
+        quick = run.status in ("new", "running")
+        findings = read_findings(self._store, self._name, self._again(), self._store_option, quick=quick)
         # Read before the findings: a line that comes in between is found again by the next request.
         self._seq = new[-1].seq if new else self._seq
         shown = document(findings)
@@ -97,10 +99,11 @@ class LiveStore:
     Args:
         store: an open store.
         again: returns the command that repeats a run, by the run's name.
+        store_option: the option that makes a command use this store; empty for the default store.
     """
 
-    def __init__(self, store: Store, again: Callable[[str], str]) -> None:
-        self._store, self._again = store, again
+    def __init__(self, store: Store, again: Callable[[str], str], store_option: str = "") -> None:
+        self._store, self._again, self._store_option = store, again, store_option
         self._lock = threading.Lock()
         self._runs: dict[str, LiveRun] = {}
         self._list = RunList(store)
@@ -113,7 +116,7 @@ class LiveStore:
         """
         with self._lock:
             if name not in self._runs:
-                self._runs[name] = LiveRun(self._store, name, lambda: self._again(name))
+                self._runs[name] = LiveRun(self._store, name, lambda: self._again(name), self._store_option)
             return self._runs[name]
 
     def runs(self) -> Json:
@@ -146,6 +149,8 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
     """
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = LONGEST_SILENCE  # a thread waits no longer for a body that is shorter than its header says
+
         def do_GET(self) -> None:
             self._guarded(self._get)
 
@@ -160,8 +165,8 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
                     self.send_error(403, "only requests from this machine are answered")
                 else:
                     answer()
-            except ConnectionError as error:
-                logger.debug("the browser closed the connection before the answer: %s", error)
+            except (ConnectionError, TimeoutError) as error:
+                logger.debug("the browser closed the connection, or sent nothing more: %s", error)
             except RunNotFound as error:
                 self.send_error(404, "no such run", str(error))
             except (StoreError, AnalysisError) as error:
@@ -197,17 +202,31 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
 
         def _post(self) -> None:
             name, what = self._place()
-            size = int(self.headers.get("Content-Length") or 0)
+            if name is None or what != "note":
+                self._json({"error": "only notes are accepted"}, 404)
             # Another site's page cannot send this type without asking first, and nobody answers that question.
-            if name is None or what != "note" or self.headers.get("Content-Type") != _JSON or size > LONGEST_BODY:
-                self.send_error(404)
-                return
-            try:
-                live.add_note(name, str(json.loads(self.rfile.read(size))["text"]))
-            except (ValueError, LookupError, TypeError, BadRecord) as error:
-                self.send_error(400, "no note", str(error))
+            elif self.headers.get("Content-Type") != _JSON:
+                self._json({"error": f"a note must be {_JSON}, got {self.headers.get('Content-Type')}"}, 415)
             else:
-                self._json({"stored": True})
+                try:
+                    self._note(name)
+                except RunNotFound as error:
+                    self._json({"error": str(error)}, 404)
+                except (ValueError, BadRecord) as error:
+                    self._json({"error": str(error)}, 400)
+
+        def _note(self, name: str) -> None:
+            given = self.headers.get("Content-Length") or ""
+            if not (given.isascii() and given.isdigit()):  # int() accepts -1, and to read -1 bytes never ends
+                raise ValueError(f"Content-Length must be a number of bytes, got {given!r}")
+            if int(given) > LONGEST_BODY:
+                self._json({"error": f"a note may have {LONGEST_BODY} bytes, got {given}"}, 413)
+                return
+            sent = json.loads(self.rfile.read(int(given)))
+            if not isinstance(sent, dict) or not isinstance(sent.get("text"), str):
+                raise ValueError('a note must be JSON such as {"text": "a remark"}')
+            live.add_note(name, sent["text"])
+            self._json({"stored": True})
 
         def _document(self, shown: Json) -> None:
             if self.headers.get("If-None-Match") == shown["version"]:

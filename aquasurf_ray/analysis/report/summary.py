@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -63,7 +63,9 @@ def leaderboard(findings: Findings) -> str:
     # A column without a single value, such as the test score of a task without a test split, is left out.
     filled = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     notes = [_NOTES[columns[i]] for i in filled if columns[i] in _NOTES]
-    board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True)
+    # A column's first click sorts what is best to the top; more seeds say more.
+    down = {"seeds"} | ({findings.metric_name, "test", "confirmed"} if findings.task.metric.higher_is_better else set())
+    board = table([columns[i] for i in filled], [[row[i] for i in filled] for row in cells], sortable=True, down=down)
     return board + (f"<p>{' '.join(notes)}</p>" if notes else "")
 
 
@@ -105,8 +107,10 @@ def reproduction(findings: Findings) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False) -> str:
-    """Return an HTML table, with its text escaped.
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bool = False, down: Collection[str] = ()
+) -> str:
+    """Return an HTML table, with its text escaped; the columns in `down` sort the highest value first.
 
     A phone shows each row as a block, with the columns' names as labels. Browsers take the meaning of a table from its
     looks, so the roles are written out.
@@ -114,7 +118,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, sortable: bo
     >>> table(["a"], [["<"]]).partition("<tbody")[2]
     ' role="rowgroup"><tr role="row"><td role="cell" data-label="a">&lt;</td></tr></tbody></table></div>'
     """
-    head = "".join(f'<th scope="col" role="columnheader">{_text(column)}</th>' for column in columns)
+    head = "".join(
+        f'<th scope="col" role="columnheader"{" data-down" if column in down else ""}>{_text(column)}</th>'
+        for column in columns
+    )
     cells = (
         "".join(
             f'<td role="cell" data-label="{_text(column)}">{_text(cell)}</td>'

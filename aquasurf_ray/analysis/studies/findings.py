@@ -48,6 +48,7 @@ class Findings:
         spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
         embedding: the map that the last suggestion was made on; None if the run has none.
         again: the command that repeats this run.
+        store_option: the option that makes another command use the same store; empty for the default store.
         versions: the versions of Python and of the packages in the last session, by name; empty if they were not
             recorded.
         coverage: the share of the network's weights that the spectra cover; None if the run's log does not have it.
@@ -71,6 +72,7 @@ class Findings:
     read_at: datetime
     again: str
     versions: dict[str, str]
+    store_option: str = ""
     coverage: str | None = None
     quick: bool = False
     confirmation: Confirmation | None = None
@@ -125,13 +127,14 @@ class Findings:
         return tuple(row for row in self.winners if not row.baseline)
 
 
-def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -> Findings:
+def read_findings(store: Store, name: str, again: str, store_option: str = "", *, quick: bool = False) -> Findings:
     """Read the findings of a run.
 
     Args:
         store: an open store.
         name: the name of the run.
         again: the command that repeats this run, for the report.
+        store_option: the option that makes another command use the same store, for the report.
         quick: leave out pictures that take longer than seconds to draw.
 
     Raises:
@@ -161,6 +164,7 @@ def read_findings(store: Store, name: str, again: str, *, quick: bool = False) -
         embedding=_last_map(store, snapshot.evaluations),
         read_at=datetime.now(UTC),
         again=again,
+        store_option=store_option,
         versions=store.versions(run.id),
         coverage=store.spectrum_coverage(run.id),
         quick=quick,

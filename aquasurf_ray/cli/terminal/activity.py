@@ -38,7 +38,7 @@ def _heartbeat_text(driver: dict[str, Any]) -> str:
 
 def _print_live(live: dict[str, Any], *, alive: bool) -> None:
     """Print the last live report; a rate and a remaining time only make sense while the driver is alive."""
-    from aquasurf_ray.driver.duration import duration_text
+    from aquasurf_ray.duration_text import duration_text
 
     if live["ending"]:
         print(f"ending: {live['ending']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aquasurf_ray.cli.terminal.open_store import open_store
+from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -16,7 +16,7 @@ def findings_of(name: str, store: str | None) -> Findings:
     from aquasurf_ray.analysis.studies.findings import read_findings
 
     with open_store(store) as opened:
-        return read_findings(opened, name, repeat_command(opened, name))
+        return read_findings(opened, name, repeat_command(opened, name), store_option(store))
 
 
 def repeat_command(opened: stored.Store, name: str) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from aquasurf_ray.driver.cluster.slot import Outcome, SpectraJob
-from aquasurf_ray.driver.duration import duration_text
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
+from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.messages import Drained, TrainingJob
 

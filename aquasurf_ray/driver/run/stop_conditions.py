@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aquasurf_ray.driver.duration import duration_text
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.until import Until
+from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store.records.runs import RunStatusName
 
 GRACE_SECONDS = 45.0  # less than the 90 s after which a cluster job is killed, with time to release the lease

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from aquasurf_ray.analysis.report import KINDS, document, draw, page
 from aquasurf_ray.analysis.report.charts.chart import Bars, Chart, Intervals, Line, Points
 from aquasurf_ray.analysis.report.pictures.function_table import REACH, curve
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
+from aquasurf_ray.analysis.report.summary import leaderboard
 from aquasurf_ray.analysis.studies.confirmation import SeedMean
 from aquasurf_ray.analysis.studies.findings import Findings, read_findings
 from aquasurf_ray.store import EpochRecord, EvaluationResult, NewRun, Store, this_process
@@ -130,7 +134,7 @@ def test_the_verdict_stands_at_the_head(findings, shown):
 def test_the_first_screen_has_the_winner_next_to_the_reference_and_four_numbers(findings, shown):
     """Gains of 0.09 and 0.08; a step of 28 ms against 20; 19 results, 5 trainings of each of 3 functions to confirm."""
     numbers = dict(re.findall(r"<dt>(.*?)</dt><dd><b>(.*?)</b>", shown["heading"]))
-    assert numbers == {"Gain over relu": "+8.5 points", "Cost": "1.40 x", "Trainings": "34", "Time": "66 s"}
+    assert numbers == {"Gain over relu": "+8.5 points", "Cost": "1.40 x", "Trainings": "34", "Time": "1 min 6 s"}
     assert "95% interval [2.1, 14.9]" in shown["heading"]
     assert "19 in the run, 15 to confirm" in shown["heading"]
     assert "memory 1.03 x" in shown["heading"]
@@ -147,8 +151,14 @@ def test_without_a_confirmation_the_first_screen_says_that_nothing_is_confirmed(
     relu = next(each.evaluation.score for each in findings.requests if each.function == "relu(x)")
     gain = f"{100 * (0.9 - relu):.1f} points"
     assert f"Not confirmed: {functions(24)[8]} is {gain} better than relu in the search, which may be luck." in alone
-    assert f"Confirm it with: aquasurf confirm {NAME}" in alone
+    assert f"Confirm it with: aquasurf confirm {NAME}</p>" in alone
     assert f"<b>+{gain}</b> <span>no interval: not confirmed" in alone
+
+
+def test_the_command_that_confirms_a_run_can_be_copied_into_a_shell(findings):
+    named = replace(findings, run=replace(findings.run, name="my run"), store_option=" --store 'sqlite:///a b.db'")
+    text = html.unescape(document(replace(named, confirmation=None, confirming=()))["heading"])
+    assert "Confirm it with: aquasurf confirm 'my run' --store 'sqlite:///a b.db'<" in text
 
 
 def test_a_gain_in_a_loss_is_how_much_lower_it_is(tmp_path):
@@ -176,6 +186,26 @@ def test_the_axis_of_confirmed_means_is_for_the_differences_that_matter(findings
     assert low < intervals.mean[0] < 0.71
     assert np.isnan(intervals.low[0])
     assert chart.words.endswith("1 off the axis, drawn at its edge.")
+
+
+@pytest.mark.parametrize("less_is_better", [False, True])
+def test_how_lucky_a_function_was_at_selection_is_on_the_axis_in_full(findings, tmp_path, less_is_better):
+    """Scores far above their means stretch the axis; those far below are drawn at its edge, and counted."""
+    if less_is_better:
+        spec = {"objective": {"metric": "rmse", "higher_is_better": False}}
+        with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+            fill_store(store, spec=spec)
+            findings = read_findings(store, NAME, "", quick=True)
+    found, sign = findings.confirmation, -1 if less_is_better else 1
+    lucky, unlucky, *others = found.functions
+    functions = (replace(lucky, selected=1.5), replace(unlucky, selected=-2.0), *others)
+    chart = KINDS["confirmed"](replace(findings, confirmation=replace(found, functions=functions)))
+    low, high = chart.panels[0].x.range
+    (before,) = (mark for mark in chart.panels[0].marks if isinstance(mark, Points))
+    assert sign * 1.5 in before.x
+    assert low < before.x.min() < before.x.max() < high
+    assert -2.0 * sign not in before.x
+    assert chart.words.endswith("1 at selection off the axis, drawn at its edge.")
 
 
 @pytest.mark.parametrize("less_is_better", [False, True])
@@ -224,8 +254,31 @@ def test_only_positive_values_may_have_a_logarithmic_axis(findings):
 
 def test_the_caption_of_curves_does_not_say_what_a_network_feeds_them(findings):
     words = KINDS["functions"](findings).words
-    assert "the density of N(0,1), on which functions are told apart" in words
-    assert f"aquasurf explain '{functions(24)[8]}' --task digits" in words
+    assert "the density of N(0,1), on which functions are compared" in words
+    assert f"aquasurf explain '{functions(24)[8]}' --task digits draws them." in words
+
+
+def test_the_caption_of_curves_names_the_task_as_a_command_knows_it(findings):
+    """The task's record has a label such as resnet18/images; `explain` takes what the run was started with."""
+    config = findings.run.config | {"task": "my net:task", "modules": ["own.operators"]}
+    own = replace(
+        findings, task=replace(findings.task, name="resnet18/images"), run=replace(findings.run, config=config)
+    )
+    words = KINDS["functions"](own).words
+    command = words[words.index("aquasurf ") : words.index(" draws them")]
+    function, task, modules = functions(24)[8], "my net:task", "own.operators"
+    assert shlex.split(command) == ["aquasurf", "explain", function, "--task", task, "--modules", modules]
+    without = {key: value for key, value in config.items() if key != "task"}
+    words = KINDS["functions"](replace(own, run=replace(own.run, config=without))).words
+    assert words.endswith("on which functions are compared.")
+
+
+@pytest.mark.parametrize("less_is_better", [False, True])
+def test_the_first_click_on_a_column_sorts_the_best_to_the_top(findings, less_is_better):
+    metric = replace(findings.task.metric, higher_is_better=not less_is_better)
+    head = leaderboard(replace(findings, task=SimpleNamespace(metric=metric))).partition("</thead>")[0]
+    down = re.findall(r"<th[^>]* data-down>(.*?)</th>", head)
+    assert down == ([] if less_is_better else ["val_accuracy", "test", "confirmed"])
 
 
 def test_notes_are_shown_as_text(tmp_path):

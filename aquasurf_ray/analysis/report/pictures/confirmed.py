@@ -71,16 +71,15 @@ def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Char
     ends = np.array([_interval(findings, row.mean) for row in rows])
     ends[scores < lowest] = np.nan  # such a mean is drawn at the edge, where its interval is not
     names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
-    selected = [np.nan if row.selected is None else np.clip(row.selected, lowest, highest) for row in rows]
+    selected = np.array([np.nan if row.selected is None else row.selected for row in rows])
     heights = np.arange(len(rows), dtype=np.float64)
     means, before = (np.array([findings.value(max(x, lowest)) for x in each]) for each in (scores, selected))
     marks = (
         Points("score at selection", before, heights, (), GREY, symbol="x"),
         Intervals("mean, 95% interval", names, means, ends[:, 0], ends[:, 1]),
     )
-    n_below = int((scores < lowest).sum())
-    if n_below:
-        words += f" {n_below} off the axis, drawn at its edge."
+    off = (("", scores < lowest), (" at selection", selected < lowest))
+    words += "".join(f" {below.sum()}{kind} off the axis, drawn at its edge." for kind, below in off if below.any())
     panel = Panel(marks, Axis(axis, value_range(findings, lowest, highest)), Axis())
     return Chart("confirmed", "Confirmed with additional seeds", words, (panel,), height=120 + 34 * len(rows))
 
@@ -89,7 +88,8 @@ def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
     """Return the lowest and the highest score on the axis.
 
     On it are the better means, the best winner and the reference, with as much room as half of the intervals need: a
-    baseline that barely trained, or one wide interval, would squeeze the differences that matter into a line.
+    baseline that barely trained, or one wide interval, would squeeze the differences that matter into a line. The
+    highest score at selection is on it too, since how far it is above its mean is how lucky it was.
     """
     means = np.array([_mean(row.mean) for row in rows])
     reference = reference_name(findings.run)
@@ -98,7 +98,8 @@ def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
     shown = means[means >= min([lowest_shown(means), *wanted])]
     reach = [row.mean.high - row.mean.mean for row in rows if row.mean.high is not None and row.mean.mean is not None]
     room = max(float(np.median(reach)) if reach else 0.0, float(np.ptp(shown)) / 2)
-    return float(shown.min()) - room, float(shown.max()) + room
+    selected = [row.selected for row in rows if row.selected is not None]
+    return float(shown.min()) - room, max([float(shown.max()) + room, *selected])
 
 
 def _interval(findings: Findings, mean: SeedMean) -> tuple[float, float]:

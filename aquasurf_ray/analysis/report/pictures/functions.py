@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from aquasurf_ray.activations import Activation, ActivationError
@@ -29,10 +33,19 @@ def functions(findings: Findings) -> Chart | None:
     )
     words = (
         f"{_shown([row.function for row in shown])}, each with its derivative. The grey area is the density of N(0,1), "
-        "on which functions are told apart. The inputs that a network has at its layers are wider or narrower: "
-        f"aquasurf explain '{next(iter(shown)).function}' --task {findings.task.name} draws them."
+        f"on which functions are compared.{_explained(next(iter(shown)).function, findings.run.config)}"
     )
     return Chart("functions", "The best functions", words, panels, height=300)
+
+
+def _explained(function: str, config: Mapping[str, Any]) -> str:
+    """Return the part of the caption that says which command draws a network's inputs; empty without a stored task,
+    because the name of a task's record is a label, which no command knows."""
+    if "task" not in config:
+        return ""
+    modules = [word for module in config.get("modules") or () for word in ("--modules", module)]
+    command = shlex.join(["aquasurf", "explain", function, "--task", str(config["task"]), *modules])
+    return f" The inputs that a network has at its layers are wider or narrower: {command} draws them."
 
 
 def _shown(names: list[str]) -> str:

@@ -7,8 +7,8 @@ from datetime import datetime
 import numpy as np
 
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Panel, Points, Spans
-from aquasurf_ray.analysis.report.pictures.durations import duration
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import RequestedEvaluation
 
 
@@ -48,9 +48,8 @@ def _words(
         f"; {n} worker{'s were' if n > 1 else ' was'} busy {trained / (n * wall):.0%} of the time" if wall > 0 else ""
     )
     coloured = " Orange ones diverged." if any(w.evaluation.status == "diverged" for w in own) else ""
-    return (
-        f"{len(own)} trainings took {duration(trained)} on {', '.join(devices) or 'unknown devices'}{busy}.{coloured}"
-    )
+    where = ", ".join(devices) or "unknown devices"
+    return f"{len(own)} trainings took {duration_text(trained)} on {where}{busy}.{coloured}"
 
 
 def _times(request: RequestedEvaluation) -> tuple[datetime, datetime] | None:
