@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page, or single pictures for papers; and the pages of runs at work.
+"""The report of a run: one HTML page, or single pictures for papers; and the live pages of `aquasurf watch`.
 
 store -> read_findings -> Findings -> KINDS: a Chart each -> plotly_chart -> page, or matplotlib_chart -> a file
 

@@ -34,8 +34,7 @@ async function followRuns() {
     { name: "task", of: (run) => run.task, shown: (run) => run.task },
     { name: "kind", of: (run) => run.kind, shown: (run) => run.kind },
     { name: "status", of: (run) => run.status, shown: (run) => statusElement(run.status) },
-    { name: "results", of: (run) => run.evaluations, shown: (run) => String(run.evaluations), down: true },
-    { name: "budget", of: (run) => run.budget, shown: (run) => run.budget?.toString(), down: true },
+    { name: "results", of: (run) => run.evaluations, shown: resultsText, down: true },
     { name: "diverged", of: (run) => run.diverged, shown: (run) => String(run.diverged), down: true },
     { name: "failed", of: (run) => run.failed, shown: (run) => String(run.failed), down: true },
     { name: "best training", of: (run) => run.best, shown: (run) => (run.best === null ? "" : `${run.metric} ${number(run.best, 4)}`), down: true },
@@ -43,7 +42,7 @@ async function followRuns() {
     { name: "created", of: (run) => run.created, shown: (run) => timeElement(run.created), down: true },
     { name: "note", of: (run) => run.note, shown: (run) => run.note },
   ];
-  const table = dataTable(columns, "All runs of this store", { column: 10, down: true });
+  const table = dataTable(columns, "All runs of this store", { column: 9, down: true });
   $("runs").append(table.host);
   let before = "";
   for (;;) {
@@ -59,6 +58,11 @@ async function followRuns() {
   }
 }
 
+// Both numbers count the baselines, which a budget does not.
+function resultsText(run) {
+  return run.wanted === null ? String(run.evaluations) : `${run.evaluations} of ${run.wanted}`;
+}
+
 function statusElement(status) {
   return element("span", status, ["dead", "silent", "failed"].includes(status) ? { class: "bad" } : {});
 }
@@ -69,13 +73,16 @@ function timeElement(text) {
   return element("time", today ? at.toLocaleTimeString() : at.toLocaleString(), { datetime: text });
 }
 
-// Seconds as people say them: 45 s, 12 min, 3 h 20 min, 2 d 4 h.
+// A time in its two largest units, the smaller one rounded, as duration_text.py writes it: 45 s, 3 h 20 min, 2 d 4 h.
 function spoken(seconds) {
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 90) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  for (const [i, [unit, word]] of units.entries()) {
+    const [smaller, smallerWord] = units[i + 1] ?? [1, ""];
+    const whole = Math.round(seconds / smaller) * smaller; // rounding comes first: 3599.9 s must become 1 h
+    if (whole < unit && unit > 1) continue;
+    const rest = (whole % unit) / smaller;
+    return `${Math.floor(whole / unit)} ${word}${rest ? ` ${rest} ${smallerWord}` : ""}`;
+  }
 }
 
 async function followNow() {
@@ -85,9 +92,9 @@ async function followNow() {
     const text = form.elements.text.value.trim();
     if (!text) return;
     const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text }) };
-    const answer = await fetch(`${LIVE.run}/note`, sent).catch(() => null);
-    $("live").textContent = answer?.ok ? "" : "The note was not stored.";
-    if (answer?.ok) form.reset();
+    const why = await refusal(`${LIVE.run}/note`, sent);
+    $("note-refused").textContent = why === null ? "" : `The note was not stored: ${why}`;
+    if (why === null) form.reset();
   });
   for (;;) {
     const found = await ask(`${LIVE.run}/status.json`);
@@ -96,21 +103,33 @@ async function followNow() {
   }
 }
 
+// Returns why the server refused what was sent; null if it was accepted.
+async function refusal(path, sent) {
+  try {
+    const answer = await fetch(path, sent);
+    if (answer.ok) return null;
+    const found = await answer.json();
+    return found.error ?? found.waiting;
+  } catch {
+    return "the server has stopped";
+  }
+}
+
 function showNow(now) {
-  const isAtWork = now.status === "running";
+  const isRunning = now.status === "running";
   $("now-status").replaceChildren(statusElement(now.status), now.message ? `: ${now.message}` : "");
-  $("now-bar").hidden = now.budget === null;
+  $("now-bar").hidden = now.wanted === null;
   $("now-bar").max = Math.max(now.wanted, 1);
   $("now-bar").value = now.evaluations;
-  const parts = [`${now.evaluations}${now.budget === null ? "" : ` of ${now.wanted}`} results`, `spectra ${now.spectra} of ${now.candidates}`];
-  if (isAtWork && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
-  if (isAtWork && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);
+  const parts = [`${resultsText(now)} results`, `spectra ${now.spectra} of ${now.candidates}`];
+  if (isRunning && now.per_hour !== null) parts.push(`${now.per_hour.toFixed(1)} an hour`);
+  if (isRunning && now.seconds_left !== null) parts.push(`about ${spoken(now.seconds_left)} left`);
   $("now-progress").textContent = `${parts.join(", ")}.`;
   const best = now.best_function ? [`Best training so far: ${now.metric} ${number(now.best, 4)}, `, element("code", now.best_function)] : ["No result yet."];
   $("now-best").replaceChildren(...best);
   $("now-failures").textContent = failureText(now);
   $("now-causes").replaceChildren(...now.causes.map((cause) => element("li", `${cause.n} x ${cause.text}`)));
-  $("now-workers").replaceChildren(...(isAtWork ? workerElements(now) : [element("p", "No worker: the run is not at work.")]));
+  showWorkers(isRunning ? now.workers : null, now.age);
   $("now-events").replaceChildren(...now.events.map((event) => {
     const item = element("li");
     item.append(timeElement(event.at), event.text);
@@ -122,28 +141,41 @@ function showNow(now) {
 
 function failureText(now) {
   if (!now.diverged && !now.failed && !now.causes.length) return "No failures.";
-  return `${now.diverged} diverged, which is the function's fault; ${now.failed} failed, which is the machine's.`;
+  return `${now.diverged} diverged (loss or outputs not finite); ${now.failed} failed (infrastructure or task errors).`;
 }
 
-function workerElements(now) {
-  if (!now.workers.length) return [element("p", "No worker has reported yet.")];
-  const rows = now.workers.map((worker) => [
-    worker.worker, worker.state, worker.job ?? "", worker.epoch ?? "", spoken(worker.seconds), worker.device ?? "",
-    worker.gpu_percent === null ? "" : `${Math.round(worker.gpu_percent)} %${worker.gpu_gb ? `, ${worker.gpu_gb} GB` : ""}`, worker.node ?? "",
-  ]);
-  const names = ["worker", "state", "job", "epochs done", "for", "device", "GPU", "node"];
-  const used = names.map((_, i) => rows.some((row) => row[i] !== ""));
-  const table = element("table", undefined, { role: "table" });
-  const line = (cells, kind, attributes) => {
-    const made = element("tr", undefined, { role: "row" });
-    cells.forEach((cell, i) => { if (used[i]) made.append(element(kind, String(cell), { ...attributes, "data-label": names[i] })); });
-    return made;
-  };
-  const head = element("thead", undefined, { role: "rowgroup" }), body = element("tbody", undefined, { role: "rowgroup" });
-  head.append(line(names, "th", { scope: "col", role: "columnheader" }));
-  body.append(...rows.map((row) => line(row, "td", { role: "cell" })));
-  table.append(element("caption", "Workers", { class: "hidden" }), head, body);
-  return [table, element("p", `as of ${Math.round(now.age)} s ago`)];
+const WORKER_COLUMNS = [
+  { name: "worker", of: (worker) => worker.worker, shown: (worker) => worker.worker },
+  { name: "state", of: (worker) => worker.state, shown: (worker) => worker.state },
+  { name: "job", of: (worker) => worker.job, shown: (worker) => worker.job ?? "" },
+  { name: "epochs done", of: (worker) => worker.epoch, shown: (worker) => worker.epoch?.toString() ?? "", down: true },
+  { name: "for", of: (worker) => worker.seconds, shown: (worker) => spoken(worker.seconds), down: true },
+  { name: "device", of: (worker) => worker.device, shown: (worker) => worker.device ?? "" },
+  { name: "GPU", of: (worker) => worker.gpu_percent, shown: gpuText, down: true },
+  { name: "node", of: (worker) => worker.node, shown: (worker) => worker.node ?? "" },
+];
+let workerTable = null; // and `names`, those of its columns
+
+function gpuText(worker) {
+  if (worker.gpu_percent === null) return "";
+  return `${Math.round(worker.gpu_percent)} %${worker.gpu_gb ? `, ${worker.gpu_gb} GB` : ""}`;
+}
+
+// Columns that no worker has a value for are left out, so the table is made again when others are filled.
+function showWorkers(workers, age) {
+  if (!workers?.length) {
+    workerTable = null;
+    $("now-workers").replaceChildren(element("p", workers ? "No worker has reported yet." : "No worker: the run is not running."));
+    return;
+  }
+  const used = WORKER_COLUMNS.filter((column) => workers.some((worker) => column.shown(worker) !== ""));
+  const names = used.map((column) => column.name).join();
+  if (workerTable?.names !== names) {
+    workerTable = { names, ...dataTable(used, "Workers", { column: 0, down: false }), age: element("p") };
+    $("now-workers").replaceChildren(workerTable.host, workerTable.age);
+  }
+  workerTable.fill(workers);
+  workerTable.age.textContent = `as of ${Math.round(age)} s ago`;
 }
 
 // A screen reader is told when the number of results or the status changes, and not of every second.

@@ -1,4 +1,4 @@
-"""What `watch` shows of runs at work, as JSON: a run's progress, workers, failures and last events, and all runs.
+"""The state of runs for `watch`, as JSON: a run's progress, workers, failures and last events, and a list of all runs.
 
 It reads the store's verbs only and imports nothing heavy, so that the first answer takes a moment.
 """
@@ -74,17 +74,15 @@ class EventTail:
 
 
 def run_now(store: Store, run: Run, tail: EventTail) -> Json:
-    """Return the state of a run now. `wanted` is its budget with the baselines, which the budget does not count."""
+    """Return the state of a run now."""
     status, activity = store.status(run.id), store.activity(run.id)
     now = activity_document(activity, store.failure_causes(run.id))
     live = now["live"] or {"workers": [], "per_hour": None, "seconds_left": None, "ending": None, "age": 0.0}
-    baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
     events = tail.read()
     reasons = Counter(str(each.evaluation.reason).partition(":")[0] for each in status.divergences)
     causes = [{"n": n, "text": f"diverged: {reason}"} for reason, n in reasons.most_common()]
     causes += [{"n": cause["tries"], "text": f"failed: {cause['cause']}"} for cause in now["failure_causes"]]
     return _row(status, activity) | {
-        "wanted": (status.run.budget or 0) + baselines,
         "spectra": status.spectra_done + status.spectra_diverged,
         "candidates": status.n_candidates,
         "message": live["ending"] or status.run.message,
@@ -98,7 +96,7 @@ def run_now(store: Store, run: Run, tail: EventTail) -> Json:
 
 
 class RunList:
-    """All runs of a store. Those that are not at work are read again only after a change."""
+    """All runs of a store. Those that are not running are read again only after a change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -119,14 +117,17 @@ class RunList:
 
 
 def _row(status: RunStatus, activity: RunActivity) -> Json:
+    """Return what a list of runs has of a run. `wanted` is its budget with the baselines, which the budget does not
+    count and `evaluations` does; None without a budget."""
     run, metric, best = status.run, status.task.metric, status.best
+    baselines = sum(n for (origin, _), n in status.by_origin.items() if origin == "baseline")
     return {
         "run": run.name,
         "task": status.task.name,
         "kind": run.kind,
         "status": standing(run, activity),
         "evaluations": status.finished,
-        "budget": run.budget,
+        "wanted": None if run.budget is None else run.budget + baselines,
         "diverged": status.by_status.get("diverged", 0),
         "failed": status.by_status.get("failed", 0),
         "metric": f"val_{metric.name}",

@@ -1,5 +1,5 @@
 // Draws the pictures of the document in this page, shows a card of the function under the pointer, and follows the
-// theme. `tables.js` has the tables that sort, `live.js` what a page of `aquasurf watch` shows of a run at work.
+// theme. `tables.js` has the tables that sort, `live.js` what a page of `aquasurf watch` shows of a running search.
 
 let shown = JSON.parse(document.getElementById("document").textContent);
 let curves = bytes(shown.functions.curves);

@@ -13,7 +13,7 @@ function valueOf(cell) {
 function compare(a, b, down) {
   const missing = (value) => value === null || value === undefined || value === "";
   if (missing(a) || missing(b)) return missing(a) - missing(b);
-  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
   return down ? -order : order;
 }
 
@@ -30,7 +30,8 @@ function sortButton(text, sort) {
   return button;
 }
 
-// The tables that the document has as HTML: they are sorted again after an update has replaced them.
+// The tables that the document has as HTML: they are sorted again after an update has replaced them. The first click on
+// a column sorts it upwards, or downwards if its heading has `data-down`.
 function sortTables() {
   for (const table of document.querySelectorAll("table.sortable:not([data-sorts])")) {
     table.dataset.sorts = "yes";
@@ -46,7 +47,7 @@ function sortTables() {
     };
     heads.forEach((head, column) => {
       head.replaceChildren(sortButton(head.textContent, () => {
-        sorts[key] = { column, down: sorts[key]?.column === column ? !sorts[key].down : false };
+        sorts[key] = { column, down: sorts[key]?.column === column ? !sorts[key].down : "down" in head.dataset };
         sort();
       }));
     });

@@ -15,6 +15,7 @@ from synthetic_run import NAME, done, fill_store
 from aquasurf_ray.analysis.report import KINDS, document, page
 from aquasurf_ray.analysis.report.server import LiveStore, path_of, server
 from aquasurf_ray.analysis.studies.findings import read_findings
+from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import Lease, LiveRun, LiveWorker, Store
 
 CHROMIUM = shutil.which("chromium")
@@ -169,13 +170,22 @@ def test_columns_sort_by_keyboard_and_say_so(opened, file):
     seconds = heads.filter(has_text="val_accuracy")
     seconds.locator("button").focus()
     found.keyboard.press("Enter")
+    assert seconds.get_attribute("aria-sort") == "descending"
+    assert first.locator('td[data-label="val_accuracy"]').inner_text() == "0.9000"
+    found.keyboard.press("Enter")
     assert seconds.get_attribute("aria-sort") == "ascending"
     values = [float(text) for text in found.locator('#best td[data-label="val_accuracy"]').all_text_contents()]
     assert values == sorted(values)
-    found.keyboard.press("Enter")
-    assert seconds.get_attribute("aria-sort") == "descending"
-    assert first.locator('td[data-label="val_accuracy"]').inner_text() == "0.9000"
+    heads.filter(has_text="step time").locator("button").click()
+    assert heads.filter(has_text="step time").get_attribute("aria-sort") == "ascending", "the cheapest comes first"
     assert heads.locator("[aria-sort]").count() == 0, "only one column is marked"
+
+
+@pytest.mark.slow
+def test_the_page_writes_durations_as_the_terminal_does(opened, file):
+    found = opened(file)
+    seconds = [0, 0.2, 45.2, 59.7, 60, 93, 119.9, 3599.9, 3600, 5400, 9000, 86_399, 93_784, 200_000]
+    assert [found.evaluate(f"spoken({each})") for each in seconds] == [duration_text(each) for each in seconds]
 
 
 @pytest.mark.slow
@@ -337,7 +347,11 @@ def test_a_live_page_shows_what_happens_now_before_there_is_a_report(opened, sto
         assert "40.0 an hour, about 1 h 30 min left" in now.inner_text()
         assert now.locator("progress").get_attribute("max") == "20"
         assert "trains elu(x)" in now.locator("table").inner_text()
-        assert "1 diverged, which is the function's fault; 1 failed, which is the machine's." in now.inner_text()
+        assert now.locator("td[data-label=for]").inner_text() == "1 min 15 s"
+        assert now.locator("th").all_text_contents() == ["worker", "state", "job", "epochs done", "for", "device"]
+        assert now.locator("th").first.get_attribute("aria-sort") == "ascending"
+        counts = "1 diverged (loss or outputs not finite); 1 failed (infrastructure or task errors)."
+        assert counts in now.inner_text()
         assert now.locator("#now-events li").count() == 15
         assert "results" in found.locator("#said").inner_text()
         now.get_by_label("Note").fill("seen in the browser")
@@ -348,8 +362,26 @@ def test_a_live_page_shows_what_happens_now_before_there_is_a_report(opened, sto
         rows = {row.locator("td").first.inner_text(): row.inner_text() for row in found.locator("#runs tbody tr").all()}
         assert rows.keys() == {NAME, "synthetic-confirm"}
         assert "seen in the browser" in rows[NAME]
+        assert " of 20" in rows[NAME]
         assert found.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         found.get_by_role("link", name="synthetic-confirm").click()
         found.wait_for_selector("body[data-drawn]", timeout=120_000)
         assert found.locator("#now-status").inner_text().startswith("finished")
         found.close()
+
+
+@pytest.mark.slow
+def test_a_note_that_is_refused_stays_in_the_form_with_the_reason(browser, stored_run):
+    with serving(stored_run[0]) as site:
+        context = browser.new_context()
+        found = context.new_page()
+        found.goto(f"{site}{path_of(NAME)}")
+        found.wait_for_selector("#now[data-shown]")
+        found.locator("#note").evaluate("(note) => note.removeAttribute('maxlength')")
+        found.locator("#note").fill("x" * 3000)
+        found.get_by_role("button", name="Add the note").click()
+        why = found.locator("#note-refused").filter(has_text="The note was not stored: ")
+        why.wait_for()
+        assert "2000 characters" in why.inner_text()
+        assert len(found.locator("#note").input_value()) == 3000
+        context.close()

@@ -1,4 +1,4 @@
-"""The pages of runs at work: served at once to this machine only, up to date, and kept when the database goes."""
+"""The live pages of runs: served at once to this machine only, up to date, and kept when the database goes."""
 
 from __future__ import annotations
 
@@ -129,6 +129,8 @@ def test_all_runs_of_the_store_are_listed_with_the_last_note(run):
     assert found[NAME]["note"] == "with <b>augmentation</b>"
     assert (found[NAME]["status"], found["synthetic-confirm"]["status"]) == ("running", "finished")
     assert found["synthetic-confirm"]["kind"] == "confirm"
+    assert (found[NAME]["evaluations"], found[NAME]["wanted"]) == (11, 12 + 8), "both count the eight baselines"
+    assert (found["synthetic-confirm"]["evaluations"], found["synthetic-confirm"]["wanted"]) == (15, 4)
 
 
 def test_a_note_is_stored_only_from_the_page_itself(run):
@@ -136,13 +138,44 @@ def test_a_note_is_stored_only_from_the_page_itself(run):
     with serving(store) as port:
         sent = json.dumps({"text": " a remark "})
         assert ask(port, f"{RUN}/note", sent, Content_Type="application/json")[0] == 200
-        assert ask(port, f"{RUN}/note", sent, Content_Type="text/plain")[0] == 404, "as a form of another site sends it"
+        assert ask(port, f"{RUN}/note", sent, Content_Type="text/plain")[0] == 415, "as a form of another site sends it"
         assert ask(port, f"{RUN}/note", sent, Content_Type="application/json", Host="elsewhere.example")[0] == 403
         for wrong in ("{", "[]", '{"text": ""}', "{}", json.dumps({"text": "x" * 3000})):
             assert ask(port, f"{RUN}/note", wrong, Content_Type="application/json")[0] == 400, wrong[:20]
         body = json.loads(ask(port, DOCUMENT)[1])["body"]
     assert [note.text for note in store.notes(lease.run_id)] == ["a remark"]
     assert "a remark</li>" in body
+
+
+def test_a_note_that_is_refused_says_why(run):
+    store, lease = run
+    kind, sent = "application/json", json.dumps({"text": "a remark"})
+    cases = [
+        (f"{RUN}/note", sent, "text/plain", None, 415, "a note must be application/json, got text/plain"),
+        (f"{RUN}/note", sent, kind, "200000", 413, "a note may have 100000 bytes, got 200000"),
+        (f"{RUN}/note", sent, kind, "-1", 400, "Content-Length must be a number of bytes, got '-1'"),
+        (f"{RUN}/note", sent, kind, "ten", 400, "Content-Length must be a number of bytes, got 'ten'"),
+        (f"{RUN}/note", '{"text": 1}', kind, None, 400, 'a note must be JSON such as {"text": "a remark"}'),
+        (f"{path_of('nobody')}/note", sent, kind, None, 404, "nobody"),
+        (f"{RUN}/other", sent, kind, None, 404, "only notes are accepted"),
+    ]
+    with serving(store) as port:
+        for path, text, type_, size, expected, why in cases:
+            size_header = {} if size is None else {"Content_Length": size}
+            status, body = ask(port, path, text, Content_Type=type_, **size_header)
+            assert (status, why in json.loads(body)["error"]) == (expected, True), (status, body)
+    assert not store.notes(lease.run_id)
+
+
+def test_a_browser_that_sends_less_than_it_announced_is_not_waited_for_without_end(run, monkeypatch, capfd):
+    monkeypatch.setattr("aquasurf_ray.analysis.report.server.LONGEST_SILENCE", 0.2)
+    head = (
+        f"POST {RUN}/note HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{{"
+    )
+    with serving(run[0]) as port, socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+        silent.sendall(head.encode())
+        assert silent.recv(1) == b"", "the server closes the connection"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_page_from_elsewhere_gets_nothing_through_the_browser(run):
