@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 WIDE, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 1500}
-SETTLING = 4000  # milliseconds in which a page of a run at work gets its report
+SETTLING = 4000  # milliseconds in which the page of a running search gets its report
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 

@@ -174,7 +174,7 @@ class WandbTracker:
     def __init__(self, project: str, run: str) -> None:
         import wandb
 
-        # It shows people nothing in the terminal, where the progress bar is, and reads neither code nor machine.
+        # Silent, because the terminal has the progress bar; no code or machine data is uploaded.
         settings = wandb.Settings(
             silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
         )
