@@ -28,6 +28,17 @@ def mean_of(scores: Sequence[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known and len(known) == len(scores) else None
 
 
+def score_of_seeds(scores: Sequence[float | None], leader_seeds: int) -> float | None:
+    """Return the score of a function from its trainings: their mean in a run of several leader seeds, else the best.
+
+    >>> score_of_seeds([0.5, 0.75], 2), score_of_seeds([0.5, None], 2), score_of_seeds([0.5, None], 1)
+    (0.625, None, 0.5)
+    """
+    if leader_seeds > 1:
+        return mean_of(scores)
+    return max((score for score in scores if score is not None), default=None)
+
+
 def seed_deviation(groups: Iterable[Sequence[float | None]]) -> float | None:
     """Return the standard deviation of scores between seeds, pooled over functions; each group has the scores of one.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from aquasurf_ray.recipe_change import UNCHANGED
-from aquasurf_ray.seed_means import leader_seeds_of, mean_of
+from aquasurf_ray.seed_means import leader_seeds_of, score_of_seeds
 from aquasurf_ray.store import EvaluationRequest, RequestedEvaluation, Snapshot
 from aquasurf_ray.store.records.runs import Origin
 
@@ -63,7 +63,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
     """
 
     def __init__(self, evaluations: tuple[EvaluationState, ...] = (), leader_seeds: int = 1) -> None:
-        self._leader_seeds = leader_seeds
+        self.leader_seeds = leader_seeds
         self._by_id: dict[int, EvaluationState] = {}
         self._order: dict[int, int] = {}
         self._asked_for: set[int] = set()
@@ -158,19 +158,18 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         return self._best
 
     def best_lacking_seeds(self) -> EvaluationState | None:
-        """Return the best function that was not trained with all its seeds and is not being trained, as `best` does;
+        """Return the best function that was not requested with all its seeds and is not being trained, as `best` does;
         None if there is none."""
-        lacking = [pair for pair, asked in self._pairs.items() if len(asked) < self._leader_seeds]
+        # Requests count, not results: one that failed has had all its attempts, until `resume` retries it.
+        lacking = [pair for pair, asked in self._pairs.items() if len(asked) < self.leader_seeds]
         idle = [pair for pair in lacking if all(self._by_id[number].status not in OPEN for number in self._pairs[pair])]
         means = [found for pair in idle if (found := self._with_mean(pair)) is not None]
         return max(means, key=self._merit, default=None)
 
     def is_best_complete(self) -> bool:
-        """Return whether there is a best evaluation, and its function was trained with all its seeds."""
-        if self._best is None or self._leader_seeds == 1:
-            return self._best is not None
-        asked = self._pairs[self._best.function_id, self._best.recipe_change]
-        return len(asked) >= self._leader_seeds and all(self._by_id[number].status not in OPEN for number in asked)
+        """Return whether there is a best evaluation, and its function has a result with each of its seeds."""
+        best = self._best
+        return best is not None and self.n_seeds_of(best.function_id, best.recipe_change) >= self.leader_seeds
 
     def seeds_of(self, evaluation: EvaluationState) -> set[int]:
         """Return the seeds that were requested for the evaluation's function and change of the recipe."""
@@ -206,14 +205,11 @@ class RunEvaluations(Mapping[int, EvaluationState]):
     def score_of(self, function_id: int, recipe_change: str = UNCHANGED) -> float | None:
         """Return the function's score with this change of the recipe: the mean, or the best, of its trainings; None if
         it diverged, or none has a result."""
-        results = list(self._results[function_id, recipe_change].values())
-        if self._leader_seeds > 1:
-            return mean_of(results)
-        return max((score for score in results if score is not None), default=None)
+        return score_of_seeds(list(self._results[function_id, recipe_change].values()), self.leader_seeds)
 
     def n_seeds_of(self, function_id: int, recipe_change: str = UNCHANGED) -> int:
         """Return the number of trainings that the function's score is the mean of, at least 1."""
-        return max(1, len(self._results[function_id, recipe_change])) if self._leader_seeds > 1 else 1
+        return max(1, len(self._results[function_id, recipe_change])) if self.leader_seeds > 1 else 1
 
     def _count(self, evaluation: EvaluationState, by: int) -> None:
         self._counts[evaluation.origin, evaluation.status] += by
@@ -221,7 +217,7 @@ class RunEvaluations(Mapping[int, EvaluationState]):
         self.n_stopped_early += by * (evaluation.stopped_early is not None and evaluation.status == "done")
 
     def _update_best(self, before: EvaluationState | None, evaluation: EvaluationState) -> None:
-        if self._leader_seeds > 1:
+        if self.leader_seeds > 1:
             self._update_best_mean(evaluation)
         elif self._best is not None and before is self._best:
             # Rare: the best evaluation itself changes, perhaps to a lower score, so all have to be compared.

@@ -29,7 +29,7 @@ from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.suggestions.proposals import ProposalCommand
 from aquasurf_ray.driver.suggestions.standard_forms import StandardForms
-from aquasurf_ray.seed_means import mean_of
+from aquasurf_ray.seed_means import score_of_seeds
 from aquasurf_ray.store import FunctionRecord, FunctionRow, NewCandidate
 from aquasurf_ray.surrogate.screening import screened
 
@@ -162,10 +162,9 @@ class Growth:
     def _scores(self, results: Mapping[tuple[int, str], Sequence[float | None]]) -> dict[int, float | None]:
         """Return each function's score at its best change of the recipe, None if it diverged: the mean of its seeds in
         a search whose leader has several, else the best."""
-        of_means, scores = self._context.config.leader_seeds > 1, dict[int, float | None]()
+        scores, leader_seeds = dict[int, float | None](), self._history.evaluations.leader_seeds
         for (number, _), of_seeds in results.items():
-            best = max((score for score in of_seeds if score is not None), default=None)
-            score, before = mean_of(of_seeds) if of_means else best, scores.get(number)
+            score, before = score_of_seeds(of_seeds, leader_seeds), scores.get(number)
             scores[number] = before if score is None or (before is not None and before >= score) else score
         return scores
 

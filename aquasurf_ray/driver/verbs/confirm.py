@@ -28,6 +28,7 @@ from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, recipe_changes
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.recipe_change import UNCHANGED
+from aquasurf_ray.seed_means import leader_seeds_of
 from aquasurf_ray.store import LeaderboardRow, Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -148,7 +149,7 @@ def _confirm(
     always = unique_rows([REFERENCE, loaded.reference or REFERENCE])
     n_left_out = max(0, len(baselines) - len(always) - (config.judged_baselines or len(baselines)))
     n_trainings = len(rows) * n_choosing + (len(rows) - n_left_out) * config.seeds
-    first_seed = config.training_seed + config.leader_seeds
+    first_seed = config.training_seed + leader_seeds_of(run.kind, run.config)
     config = config.model_copy(update={**FIXED, "evaluations": n_trainings})
     # Checked before anything is trained: means over seeds of two different tasks would mean nothing.
     if loaded.digest != run.config["task_digest"]:
