@@ -133,8 +133,8 @@ class RunIdentity(BaseModel):
     leader_seeds: int = setting(
         1,
         Panel.TRAINING,
-        "Seeds of the best functions: with 2, the last fifth of the evaluations trains them with a second seed, and "
-        "the best mean is called best; with 1, the best single training is.",
+        "Seeds per leading function. Above 1, the last fifth of the evaluations retrains the best functions with "
+        "additional seeds, and functions are ranked by their mean.",
         ge=1,
         le=10,
         earlier=1,

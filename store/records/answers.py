@@ -23,7 +23,7 @@ from aquasurf_ray.training_metrics import TrainingMetrics
 class LeaderboardRow(TrainingMetrics):
     """A finished evaluation in the order of its score; `rank` 1 is the best.
 
-    In a search whose leader is trained with several seeds, a row is of one function with one change of the recipe: its
+    In a search with `leader_seeds` > 1, a row is of one function with one change of the recipe: its
     metrics are means over `seeds`, which the run trained it with, and its other values those of the first of these.
     `noise` is the standard error of the score, from the deviation between seeds, pooled over the run's functions; None
     where no function has two seeds.
