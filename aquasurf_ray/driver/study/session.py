@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from aquasurf_ray.driver.candidates import baseline_records, load_space, search_rows
 from aquasurf_ray.driver.cluster.slot import Slot
+from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.other_runs import OtherRuns
@@ -182,11 +183,15 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
     """Return the run of a study, created if there is none of this name, and the right to ask and tell.
 
     Raises:
+        BadUse: it has further seeds for its best functions, and no number of evaluations.
         RunExists: the run of this name is another one.
         RunHeld: a driver works on it.
     """
     config, name = plan.config, str(plan.config.name)
     run = known_run(store, name, plan.identity)
+    if config.leader_seeds > 1 and budget is None and (run is None or run.budget is None):
+        needs = "needs evaluations=N, because the last fifth of them goes to further seeds"
+        raise BadUse(f"leader_seeds: {config.leader_seeds} {needs}")
     if run is None:
         task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
         rows = search_rows(config, load_space(config.space), () if plan.source is None else plan.source.baselines)

@@ -44,7 +44,8 @@ class Study:
         task: says that the values are the score of this task, as this package would measure it: the study shares
             results with all runs of the task, and `aquasurf resume` can train what is left.
         metric: the name of the values in tables.
-        evaluations: the number of trials of all processes together, besides the baselines; by default no limit.
+        evaluations: the number of trials of all processes together, besides the baselines; by default no limit. With
+            `leader_seeds` above 1 it must be given.
         **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
             meaning of `SearchConfig`.
 

@@ -225,6 +225,16 @@ def test_the_last_trials_are_second_seeds_of_the_best_and_the_best_trial_is_the_
     assert study.best_trial.value == pytest.approx(max(means.values()))
 
 
+def test_second_seeds_need_a_number_of_evaluations_which_the_store_may_have(make, url):
+    with pytest.raises(BadUse, match="leader_seeds: 2 needs evaluations=N, because the last fifth of them"):
+        make(leader_seeds=2)
+    with Store.open(url) as store:
+        assert store.runs() == []
+    make(evaluations=10, leader_seeds=2).close()
+    again = make(leader_seeds=2)
+    assert len(told(again)) == N_BASELINES + 10
+
+
 def test_functions_that_somebody_enqueues_are_asked_first(make, url):
     study = make()
     propose("s", ["mul(x,erf(x))"], store=url)
