@@ -89,6 +89,10 @@ class Claims:
         """
         self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed))
 
+    def left(self) -> int:
+        """Return how many more evaluations the budget has room for."""
+        return self._budget.evaluations - self._history.counted()
+
     def next_baseline(self) -> FunctionRecord | None:
         """Return the first baseline that has no evaluation yet."""
         known = self._history.evaluations.asked_for
@@ -178,8 +182,8 @@ class Claims:
         where nothing new is left. All of it depends on the budget and on results alone, so that a resumed run repeats
         it.
         """
-        config, left = self._context.config, self._budget.evaluations - self._history.counted()
-        if self._suggester is None or config.leader_seeds == 1 or left <= 0:
+        config, left = self._context.config, self.left()
+        if self._suggester is None or self._history.evaluations.leader_seeds == 1 or left <= 0:
             return None
         leader = self._history.evaluations.best_lacking_seeds()
         is_last = left <= self._budget.evaluations // LAST_PART
@@ -199,7 +203,7 @@ class Claims:
         """Claim suggestions for the workers that wait, as many as are ready; return one, and reserve the others."""
         if self._suggester is None:
             return None
-        left = self._budget.evaluations - self._history.counted()
+        left = self.left()
         if left <= 0:
             return None
         started = self._context.clock()

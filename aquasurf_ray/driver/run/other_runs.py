@@ -43,9 +43,12 @@ class OtherRuns:
         return evaluation_id in self._requested
 
     def retry_failed(self, *, all_origins: bool) -> None:
-        """Queue the baselines again that an earlier driver has given up, or with `all_origins` all such evaluations."""
+        """Queue again what an earlier driver has given up: baselines and further seeds, or with `all_origins` all."""
+        first = self._context.config.training_seed
         for evaluation in list(self._evaluations.values()):
-            if evaluation.status == "failed" and (evaluation.origin == "baseline" or all_origins):
+            # A search has other suggestions, but nothing in place of a baseline, or of a seed that a mean lacks.
+            needed = evaluation.origin == "baseline" or (evaluation.seed != first and self._claims.left() > 0)
+            if evaluation.status == "failed" and (all_origins or needed):
                 self._claims.retry(evaluation, retry_failed=True)
 
     def retry_stopped(self, evaluations: Collection[EvaluationState]) -> None:

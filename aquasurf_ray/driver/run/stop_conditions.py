@@ -53,9 +53,7 @@ class StopConditions:
         stopped, best, budget = self._stopped_by(), self._context.history.best(), self._context.config.time_budget
         if stopped is not None:
             return self._end(f"stopped by {stopped}", "interrupted", is_stop=True)
-        # A single lucky training ends no run whose best function is trained with several seeds.
-        complete = self._context.history.evaluations.is_best_complete()
-        if self._until and best and complete and self._until.is_met(best[1]):
+        if self._until and best and self._context.history.reaches(self._until):
             return self._end(f"{self._until} is reached by {best[0]}", "finished")
         if budget is not None and self._context.clock() - self._started >= budget:
             return self._end(f"the time budget of {duration_text(budget)} is spent", "interrupted")

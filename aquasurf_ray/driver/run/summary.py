@@ -26,7 +26,7 @@ def finished(store: Store, spec: RunSpec, events: Events) -> RunResult | None:
         return None  # somebody has queued functions since it finished
     if run.message is not None:  # it ended before its budget was met
         best, until = history.best(), Until.parse(spec.config.until) if spec.config.until else None
-        if until is None or best is None or not (until.is_met(best[1]) and history.evaluations.is_best_complete()):
+        if until is None or best is None or not history.reaches(until):
             return None
         events.note(f"run '{run.name}' is finished: {until} is reached by {best[0]}")
         return result_of(spec, history, time.monotonic(), exhausted=False, ended=run.message)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN, RunEvaluations, evaluations_of
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRecord
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.until import Until
 
 
 @dataclass
@@ -56,6 +60,12 @@ class History:
         """Return the name and the score of the best function so far."""
         best = self.evaluations.best
         return None if best is None or best.score is None else (best.function, best.score)
+
+    def reaches(self, until: Until) -> bool:
+        """Return whether the best function meets a stop condition, with results of all its seeds: a single lucky
+        training ends no run that trains its best functions with several."""
+        best = self.evaluations.best
+        return best is not None and until.is_met(best.score) and self.evaluations.is_best_complete()
 
     def best_change(self) -> str:
         """Return the change of the recipe that the best function was trained with, "" for none."""

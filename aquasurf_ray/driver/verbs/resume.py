@@ -12,12 +12,12 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS, STUDY
+from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.stored_config import stored_values
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
-from aquasurf_ray.seed_means import leader_seeds_of
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
@@ -96,10 +96,7 @@ def _differs(run: Run, config: SearchConfig, key: str) -> bool:
 
 def _is_reached(store: Store, run: Run, until: str | None) -> bool:
     """Return whether the run has reached this condition already."""
-    best = store.status(run.id).best if until else None
-    if until is None or best is None or len(best.seeds) < leader_seeds_of(run.kind, run.config):
-        return False
-    return Until.parse(until).is_met(best.score)
+    return until is not None and History.of(store.snapshot(run.id), {}).reaches(Until.parse(until))
 
 
 def _new_budget(store: Store, run: Run, evaluations: int) -> int:

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 
 import pytest
 from light_driver import LightPool
-from scripted_worker import score_of, score_with
+from scripted_worker import ScriptedWorker, score_of, score_with
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.report import summary
@@ -186,6 +186,35 @@ def test_a_condition_is_met_by_no_single_training(here):
     assert found[again] == (best[0], "", 1)
     reached = any(value >= goal for pair, value in means(found).items() if [t[:2] for t in found].count(pair) == 2)
     assert (result.ended is not None) == reached
+
+
+def test_a_failed_second_seed_meets_no_condition_and_resume_trains_it(here, monkeypatch):
+    searched("whole", leader_seeds=1)
+    early = {score_of(function): function for function, _, _ in trained("whole")[:24]}
+    second, first = sorted(early)[-2:]
+    leader, train = early[first], ScriptedWorker.train
+
+    def train_or_fail(worker, job):
+        if (job.function, job.seed) == (leader, 1):
+            raise FileNotFoundError("the data are gone")
+        return train(worker, job)
+
+    goal = f"val_accuracy>={max(second, score_of(leader, 1)) / 2 + first / 2}"  # only one training reaches it
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedWorker, "train", train_or_fail)
+        result = searched("one", until=goal)
+    assert (result.ended, result.failed) == (None, 1)
+    assert result.best == (leader, pytest.approx(first))
+    assert {seed for _, _, seed in trained()} == {0, 1}, "others are for confirmations"
+    result = resume("one", evaluations=21, progress=False)
+    assert result.failed == 0
+    assert trained().count((leader, "", 1)) == 1
+    found = stored("one", lambda store, run: store.leaderboard(run_id=run.id))
+    mean_of_both = mean([first, score_of(leader, 1)])
+    assert next((row.score, row.seeds) for row in found if row.function == leader) == (
+        pytest.approx(mean_of_both),
+        (0, 1),
+    )
 
 
 def test_a_confirmation_judges_with_seeds_that_the_search_had_no_part_in(here):
