@@ -32,7 +32,7 @@ def test_root_installs_it_from_debian(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "installed Chromium" in done.stdout
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == ["update", "install -y --no-install-recommends chromium"]
+    assert calls == ["update", "install -y --no-install-recommends chromium fonts-liberation fonts-dejavu-core"]
 
 
 @pytest.mark.parametrize(
