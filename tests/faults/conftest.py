@@ -54,3 +54,26 @@ def start(started):
 def light(started):
     """Starts the command with workers that answer without Ray and without training."""
     return lambda *arguments, **environment: started(*LIGHT, *arguments, **environment)
+
+
+@pytest.fixture
+def killed_at_every_fifth(tmp_path, injections):
+    """Searches twice, undisturbed and with a driver that dies at every fifth training, and returns what both have."""
+
+    def run(search, record_of, n_trainings):
+        undisturbed, url = f"sqlite:///{tmp_path}/undisturbed.db", f"sqlite:///{tmp_path}/killed.db"
+        process = search(undisturbed)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        lives = 0
+        while (process := search(url, LIGHT_KILL="5")).wait(timeout=300) == -signal.SIGKILL:
+            lives += 1
+            injections.add()
+            assert lives <= n_trainings / 4, "each life ends four trainings"
+        assert process.returncode == 0
+        assert lives >= 5
+        found = record_of(url)
+        assert found == record_of(undisturbed)
+        return found
+
+    return run

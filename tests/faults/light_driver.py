@@ -113,15 +113,15 @@ class LightPool:
             return Outcome(slot.number, work, fault=cause_of(error))
 
 
-def without_ray():
-    """Puts the light pool in the place of the real one."""
+def without_ray(pool=LightPool, put=setattr):
+    """Puts a light pool in the place of the real one, for good or with `monkeypatch.setattr`."""
 
     def execute(store, spec, *session):
-        return sessions.execute(store, replace(spec, make_pool=LightPool), *session)
+        return sessions.execute(store, replace(spec, make_pool=pool), *session)
 
-    command.execute = execute
-    command.connected = lambda address: nullcontext()
-    command.workers_after_waiting = lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0)
+    put(command, "execute", execute)
+    put(command, "connected", lambda address: nullcontext())
+    put(command, "workers_after_waiting", lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0))
     if "LIGHT_VERSION" in os.environ:
         create_run.version = sessions.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
 

@@ -3,8 +3,8 @@ peace, each once. Workers answer without Ray and without training."""
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
+from functools import partial
 
 import pytest
 from store_reading import attempts_of
@@ -36,18 +36,6 @@ def record_of(url):
 
 
 @pytest.mark.reliability("driver-killed")
-def test_a_driver_that_dies_at_every_fifth_training(light, tmp_path, injections):
-    undisturbed, url = f"sqlite:///{tmp_path}/undisturbed.db", f"sqlite:///{tmp_path}/killed.db"
-    process = search(light, undisturbed)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    lives = 0
-    while (process := search(light, url, LIGHT_KILL="5")).wait(timeout=300) == -signal.SIGKILL:
-        lives += 1
-        injections.add()
-        assert lives <= N_TRAININGS / 4, "each life ends four trainings"
-    assert process.returncode == 0
-    assert lives >= 5
-    found = record_of(url)
-    assert found == record_of(undisturbed)
+def test_a_driver_that_dies_at_every_fifth_training(light, killed_at_every_fifth):
+    found = killed_at_every_fifth(partial(search, light), record_of, N_TRAININGS)
     assert len({change for (_, change, _), _ in found}) == 3

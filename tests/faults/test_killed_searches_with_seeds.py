@@ -3,7 +3,6 @@ in peace, each once. Workers answer without Ray and without training."""
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 
 import pytest
@@ -38,20 +37,10 @@ def record_of(url):
 
 @pytest.mark.reliability("driver-killed")
 @pytest.mark.parametrize("more", [(), ("--learning-rates", "0.5,1,2")], ids=["functions", "rates"])
-def test_a_driver_that_dies_at_every_fifth_training(light, tmp_path, injections, more):
-    undisturbed, url = f"sqlite:///{tmp_path}/undisturbed.db", f"sqlite:///{tmp_path}/killed.db"
-    process = search(light, undisturbed, *more)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    lives = 0
+def test_a_driver_that_dies_at_every_fifth_training(light, killed_at_every_fifth, more):
     # Killed in the last fifth as well: five of its trainings are second ones, and a life ends after four.
-    while (process := search(light, url, *more, LIGHT_KILL="5")).wait(timeout=300) == -signal.SIGKILL:
-        lives += 1
-        injections.add()
-        assert lives <= N_TRAININGS / 4, "each life ends four trainings"
-    assert process.returncode == 0
-    assert lives >= 5
-    found = record_of(url)
-    assert found == record_of(undisturbed)
+    found = killed_at_every_fifth(
+        lambda url, **environment: search(light, url, *more, **environment), record_of, N_TRAININGS
+    )
     seeds = [seed for (_, _, seed, _), _ in found[0]]
     assert seeds == [0] * (N_TRAININGS - 5) + [1] * 5

@@ -6,22 +6,18 @@ from __future__ import annotations
 import json
 import math
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from light_driver import LightActor, LightPool
+from light_driver import LightActor, LightPool, without_ray
 from scripted_worker import ScriptedWorker, score_of
 
 from aquasurf_ray.activations import BASELINES, outputs
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import confirm, resume, search
-from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.run import session
 from aquasurf_ray.driver.suggestions import growth
-from aquasurf_ray.driver.verbs import command
 from aquasurf_ray.store import RunExists, Store
 from aquasurf_ray.training_metrics import TrainingMetrics
 
@@ -68,12 +64,7 @@ class RatePool(LightPool):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{tmp_path}/runs.db")
-    execute = session.execute
-    monkeypatch.setattr(
-        command, "execute", lambda store, spec, *of: execute(store, replace(spec, make_pool=RatePool), *of)
-    )
-    monkeypatch.setattr(command, "connected", lambda address: nullcontext())
-    monkeypatch.setattr(command, "workers_after_waiting", lambda config, stopped: Workers(config.workers, 1.0, 0.0))
+    without_ray(RatePool, monkeypatch.setattr)
 
 
 def searched(name="one", **options):

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
-from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
-from light_driver import LightPool
+from light_driver import LightPool, without_ray
 from scripted_worker import ScriptedWorker, score_of, score_with
 
 from aquasurf_ray.activations import BASELINES
@@ -18,9 +16,6 @@ from aquasurf_ray.analysis.report import summary
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import confirm, resume, search
-from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.run import session
-from aquasurf_ray.driver.verbs import command
 from aquasurf_ray.driver.verbs import transfer as transfer_verb
 from aquasurf_ray.store import RunExists, Store
 from aquasurf_ray.tune import ActivationSearch
@@ -38,12 +33,7 @@ class InstantPool(LightPool):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AQUASURF_STORE", f"sqlite:///{tmp_path}/runs.db")
-    execute = session.execute
-    monkeypatch.setattr(
-        command, "execute", lambda store, spec, *of: execute(store, replace(spec, make_pool=InstantPool), *of)
-    )
-    monkeypatch.setattr(command, "connected", lambda address: nullcontext())
-    monkeypatch.setattr(command, "workers_after_waiting", lambda config, stopped: Workers(config.workers, 1.0, 0.0))
+    without_ray(InstantPool, monkeypatch.setattr)
 
 
 def searched(name="one", **options):
