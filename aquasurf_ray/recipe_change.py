@@ -63,12 +63,12 @@ class RecipeChange:
         """Return the recipe, a dataclass, with this change. It raises what its constructor raises for a wrong value.
 
         Raises:
-            ValueError: the recipe has no such numeric field, or the value is no whole number and the field needs one.
+            ValueError: the recipe has no such numeric field, or the field needs a whole number and the value is none.
         """
         known = {each.name: str(each.type) for each in fields(recipe)}  # type: ignore[arg-type]
         if known.get(self.field) not in _NUMERIC:
             numeric = ", ".join(name for name, kind in known.items() if kind in _NUMERIC)
-            raise ValueError(f"'{self.field}' is no numeric field of the recipe; these are: {numeric}")
+            raise ValueError(f"'{self.field}' is not a numeric field of the recipe; these are: {numeric}")
         value = self.value * getattr(recipe, self.field) if self.is_factor else self.value
         if known[self.field] == "int":
             if value != int(value):

@@ -1,4 +1,4 @@
-"""What `make search` finds and what it costs: its output, every training of it, and its wall and processor time.
+"""The results and the cost of `make search`: its output, every training of it, and its wall and processor time.
 
     python benchmarks/first_run.py [--folder FOLDER] [--output first_run.json]
 

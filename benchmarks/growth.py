@@ -1,4 +1,4 @@
-"""How many candidates growth makes and screens in a second of one processor, for `--space open`: JSON on stdout.
+"""The number of candidates that growth makes and screens in a second of one processor, for `--space open`: JSON.
 
     python benchmarks/growth.py [--children 960] [--parents 200]
 

@@ -76,7 +76,7 @@ class MeasuredPool(LocalPool):
 
 @dataclass
 class Record:
-    """What the run's events say of the driver's work."""
+    """Return the driver's work by the run's events."""
 
     generations: int = 0
     candidates: int = 0

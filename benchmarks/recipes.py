@@ -75,7 +75,7 @@ def read(output: Path) -> list[dict]:
 
 
 def recommended(points: list[dict]) -> list[dict]:
-    """For each task its best point, and the cheapest one that is as good within a standard error."""
+    """Return for each task its best point, and the cheapest one that is as good within a standard error."""
     chosen = []
     for name in dict.fromkeys(point["task"] for point in points):
         of_task = [p for p in points if p["task"] == name and None not in p["scores"]]

@@ -1,4 +1,4 @@
-"""What the scale of a function decides: how many functions train, which is the best, and how the others follow it.
+"""The effect of a function's scale: how many functions train, which is the best, and how the others follow it.
 
     python benchmarks/scale_of_functions.py --output FILE [--tasks digits=24 friedman=20]
 

@@ -1,4 +1,4 @@
-"""Which space a search should have: real searches in `three-node` and in `open`, against random functions of `open`.
+"""The best space for a search: real searches in `three-node` and in `open`, against random functions of `open`.
 
     python benchmarks/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10] [--evaluations 100]
 

@@ -126,7 +126,7 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     batches with targets that count. Return the two examples' inputs.
 
     Raises:
-        TaskError: one of them raises, the loss is no scalar, a split has no batch, or a batch of one is refused.
+        TaskError: one of them raises, the loss is not a scalar, a split has no batch, or a batch of one is refused.
         torch.OutOfMemoryError: the device is full.
     """
     refuse_splits_without_batches(task, splits)

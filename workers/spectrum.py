@@ -68,8 +68,8 @@ class LayerSpectrum:
     Attributes:
         name: the module that owns the weight, or the weight's own name if that is not `weight`.
         n_weights: trained weights and biases, which is the number of eigenvalues.
-        input_eigenvalues: of A, ascending, float64, positive: [a], or [groups, a] of a grouped convolution.
-        gradient_eigenvalues: of G likewise: [g], or [groups, g]. n_weights = (groups) a g.
+        input_eigenvalues: the eigenvalues of A, ascending, float64, positive: [a], or [groups, a] if it is grouped.
+        gradient_eigenvalues: those of G likewise: [g], or [groups, g]. n_weights = (groups) a g.
 
     Example:
         >>> layer = LayerSpectrum("fc", 4, np.array([1.0, 2.0]), np.array([1.0, 4.0]))
@@ -94,7 +94,7 @@ class FisherSpectrum(list[LayerSpectrum]):
     """The spectra of a network's weights, in the network's order, and what they cover.
 
     Attributes:
-        coverage: which share of the trained weights has a block, and the names of the others.
+        coverage: the share of the trained weights that has a block, and the names of the others.
     """
 
     def __init__(self, layers: Iterable[LayerSpectrum], coverage: Coverage) -> None:

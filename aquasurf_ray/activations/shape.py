@@ -1,10 +1,10 @@
 """The measured shape of a function: bounds, slopes and symmetry, by its values on a fixed grid.
 
 The grid is 4,001 even points from -20 to 20 and, for the bounds, powers of ten up to 10^4 on both sides, in float64.
-A measurement is no proof: a property that only shows between two points or further out is missed. For the bounds there
-are two more points right next to zero, where 1/x and similar functions have their pole. A function that is not finite
-somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor symmetric where it
-is undefined.
+A measurement is not a proof: a property that only shows between two points or further out is missed. For the bounds
+there are two more points right next to zero, where 1/x and similar functions have their pole. A function that is not
+finite somewhere on the grid has no bound on the side where it goes to infinity, and is neither monotone nor symmetric
+where it is undefined.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ Candidates = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Functions that a search chooses from, drawn for each search; with 0 all of them, which makes all "
-        "searches much alike. Default: half of them.",
+        help="Functions that a search chooses from, drawn for each search; 0 uses all of them, so the searches "
+        "hardly differ. Default: half of them.",
     ),
 ]
 Observe = Annotated[

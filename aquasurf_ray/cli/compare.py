@@ -45,7 +45,7 @@ def compare(
     if output is not None:
         check_picture(output)
     with open_store(store) as opened:
-        # Quick, because maps and spectra are no part of a comparison.
+        # Quick, because a comparison shows neither maps nor spectra.
         one, other = (read_findings(opened, name, "", quick=True) for name in (first, second))
     found = compare_runs(one, other)
     metric = one.task.metric

@@ -19,7 +19,9 @@ app = Commands()
 
 @app.command(epilog="Example: aquasurf doctor digits --store postgresql+psycopg://ada@db/runs")
 def doctor(
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Task whose data to look for as well.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="Also check that this task's data are available.")
+    ] = None,
     store: Setting = None,
     storage: Setting = None,
     address: Setting = None,

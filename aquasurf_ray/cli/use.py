@@ -39,13 +39,13 @@ def use(
     ] = Form.pytorch,
     learned: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Take the values that the learned parameters got in this run."),
+        typer.Option(metavar="RUN", help="Use the values of the learned parameters at the end of this run."),
     ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
             metavar="mean|LAYER",
-            help="With --learned: make them constants, the mean over all layers or the value of one layer.",
+            help="With --learned: make the parameters constants: their means over all layers, or their values in one.",
         ),
     ] = None,
     store: Setting = None,

@@ -61,7 +61,7 @@ def baseline_rows(more: Sequence[str] = (), which: BaselineSet = "paper") -> lis
 def baseline_records(
     store: Store, more: Sequence[str] = (), which: BaselineSet = "paper"
 ) -> tuple[FunctionRecord, ...]:
-    """Return the functions of `baseline_rows` with their numbers in the store, which gets those that it lacks."""
+    """Return the functions of `baseline_rows` with their numbers in the store; missing ones are added to it."""
     rows = baseline_rows(more, which)
     return tuple(
         FunctionRecord(number, row.fingerprint, row.name, row.n_operators)

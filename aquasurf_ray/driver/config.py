@@ -143,7 +143,7 @@ class RunIdentity(BaseModel):
         (),
         Panel.TRAINING,
         "Factors on the recipe's learning rate, such as 0.5,1,2, or auto for these: a search decides which of them a "
-        "function is trained with, and a confirmation judges each function at its best one, baselines too.",
+        "function is trained with, and a confirmation compares each function, baselines included, at its best one.",
         metavar="FACTORS",
         earlier=[],
     )
@@ -206,7 +206,7 @@ class RunName(BaseModel):
         None,
         Panel.RUN,
         "Name of the run.",
-        otherwise="digits-1, digits-2, ... for searches of digits; made from what is trained for other runs, such as "
+        otherwise="digits-1, digits-2, ... for searches of digits; kind and a digest for other runs, such as "
         "evaluate-1f9c04d2",
         metavar="NAME",
         min_length=1,
@@ -412,7 +412,7 @@ class RunConditions(TrainingConditions, ConfirmConditions):
     def _command(cls, value: str | None) -> str | None:
         if value in (None, NO_LIMIT):
             return None
-        if not shlex.split(str(value)):  # raises for a quotation mark without its partner
+        if not shlex.split(str(value)):  # raises for an unmatched quotation mark
             raise ValueError("must be a command")
         return value
 

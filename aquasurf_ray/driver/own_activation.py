@@ -42,7 +42,7 @@ def _own(task: Task) -> str | None:
     found = own_expression(own)
     if found is None:
         logger.warning(
-            "the network's own activation %s is no function of single numbers, or has parameters of its own, so gains "
+            "the network's own activation %s is not elementwise, or has parameters of its own, so gains "
             "are over ReLU; name another reference with Task(reference=...)",
             own,
         )

@@ -1,4 +1,4 @@
-"""How a setting of a run is declared: its panel in help, its default in words, and the types of its values.
+"""The declaration of a setting: its panel in help, its default in words, and the types of its values.
 
 `driver.config` declares all settings with `setting`; the command line makes options of them.
 """

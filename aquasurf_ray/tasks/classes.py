@@ -1,4 +1,4 @@
-"""Which dimension of outputs holds the classes: the rule that loss, metrics and spectra share.
+"""The dimension of outputs that holds the classes: the rule that loss, metrics and spectra share.
 
 The shape of the targets says it, as it does for PyTorch's cross-entropy:
 
@@ -41,7 +41,7 @@ def class_dimension(outputs: Tensor, targets: Tensor, loss: Loss | None = None) 
     """Return the dimension of the outputs that holds the classes, as the module says.
 
     Raises:
-        TaskError: the targets fit no dimension, or are no probabilities where their sums have to decide.
+        TaskError: the targets fit no dimension, or are not probabilities where their sums have to decide.
 
     >>> class_dimension(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64))
     1

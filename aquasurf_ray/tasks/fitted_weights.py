@@ -46,7 +46,7 @@ def checked_init(init: str) -> str:
 
 @dataclass
 class FittedWeights:
-    """What `fit_weights` did: the factor on each scaled layer's weights, and why other matrices stay as drawn."""
+    """The result of `fit_weights`: the factor on each scaled layer's weights, and why other matrices stay as drawn."""
 
     factors: dict[str, float] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -70,13 +70,13 @@ def fit_weights(network: nn.Module, inputs: Inputs, *, seed: int = 0) -> FittedW
     counts as four: queries, keys, values and the projection of the output. After each change the layer runs again, and
     whatever does not follow its weights is put back. Left as drawn: embeddings, whose output is their weights; weights
     that several modules share, such as an output layer tied to an embedding; frozen ones; all zeros; recurrent layers,
-    weights behind a parametrization, and parameters that are no module's `weight`.
+    weights behind a parametrization, and parameters that are not the `weight` of a module.
 
     Args:
         network: in the mode and on the device that it is to be trained on. Mode, buffers and generators are left as
             they were found; only weights and biases change.
         inputs: a batch, as the network takes it; a hundred examples are enough.
-        seed: of dropout masks and whatever else the network draws.
+        seed: the random seed for dropout masks and whatever else the network draws.
 
     >>> network = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64))
     >>> inputs = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
@@ -168,7 +168,7 @@ class _Fit:
     def _moments(self, name: str, output: Any, has_bias: bool) -> tuple[float, float] | None:
         """Return mean and deviation of a layer's output, or note why they cannot be used."""
         if not isinstance(output, Tensor) or not output.is_floating_point() or output.numel() == 0:
-            self._found.left[name] = "its output is no tensor of numbers"
+            self._found.left[name] = "its output is not a tensor of floating-point numbers"
             return None
         values = output.double()
         mean = values.mean().item() if has_bias else 0.0

@@ -38,7 +38,7 @@ class HeldState:
     Args:
         owners: the objects.
         enters: whether the attributes of a further object belong to the state; containers always do.
-        leaves: whether an object is no part of the state.
+        leaves: whether an object is left out of the state.
 
     Example:
         >>> order = [1, 2, 3]

@@ -31,7 +31,7 @@ def refuse_hidden_labels(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
     """Refuse a loss of labels that leaves out a label which is counted, or gives labels different weights.
 
     Args:
-        outputs, targets: of one batch that the loss takes.
+        outputs, targets: those of one batch that the loss takes.
 
     Raises:
         TaskError: it does.

@@ -67,7 +67,7 @@ def scalar_loss(value: Any, loss: Loss) -> Tensor:
     """Return what a loss returned as a scalar: the one element of a tensor, as PyTorch's `backward` takes it.
 
     Raises:
-        TaskError: it is no tensor, or has several elements.
+        TaskError: it is not a tensor, or has several elements.
 
     >>> scalar_loss(torch.ones(1), nn.MSELoss())
     tensor(1.)

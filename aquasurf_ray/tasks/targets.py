@@ -1,8 +1,8 @@
-"""Which targets count: the rule that loss, metrics and spectra share, with the settings of a loss that it depends on.
+"""The targets that count: the rule that loss, metrics and spectra share, and the settings of a loss that it depends on.
 
 A label that is the loss's `ignore_index`, by default -100, is padding. It counts neither in the loss nor in a metric,
 a Fisher matrix or the weight of a batch. Yes-or-no targets (`bernoulli`) have the same mark, also as real numbers,
-where -100 is no probability. Other targets that are real numbers all count.
+where -100 is not a probability. Other targets that are real numbers all count.
 """
 
 from __future__ import annotations

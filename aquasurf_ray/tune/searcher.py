@@ -210,7 +210,7 @@ class ActivationSearch(Searcher):
         intermediate_values: list[float] | None = None,
     ) -> None:
         """Add an external result for a function; it is stored when the search begins."""
-        # Raises now if the text is no function, and not when the search has begun.
+        # Raises now if the text is not a function, and not when the search has begun.
         function_row(parameters[ACTIVATION])
         if not error:
             self._given.append((dict(parameters), float(value), pruned))

@@ -102,7 +102,7 @@ def _entry(name: str, values: Mapping[str, Any], metric: TaskMetric, place: str)
 def _number(title: str, value: Any, place: str) -> float | None:
     if value is None:
         return None
-    # In Python true is an integer, but it is no accuracy of 1.
+    # In Python true is an integer, but it is not an accuracy of 1.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BenchmarkFileError(f"{place}: '{title}' must be a number, got {_shown(value)}")
     try:

@@ -63,7 +63,7 @@ class RunActivity:
         heartbeat_age: the time since it last renewed its lease of `lease_seconds`.
         live, live_age: its last report, and the report's age.
         stop_request: a request to stop that it has not yet followed.
-        trials: of a run without a driver, the open trials of the processes that share it.
+        trials: if the run has no driver, the open trials of the processes that share it.
     """
 
     owner: LeaseOwner | None = None

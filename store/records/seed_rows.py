@@ -38,7 +38,7 @@ def _mean_row(group: Sequence[LeaderboardRow], deviation: float | None) -> Leade
         **means,
         seeds=tuple(sorted(row.seed for row in group)),
         noise=None if deviation is None else deviation / math.sqrt(len(group)),
-        # A mean that a training below the median is part of is no score of whole trainings.
+        # A mean that a training below the median is part of is not a score of whole trainings.
         stopped_early=next((row.stopped_early for row in group if row.stopped_early), None),
         baseline=any(row.baseline for row in group),
         reused=all(row.reused for row in group),

@@ -1,4 +1,4 @@
-"""What processes that share a run ask and tell: a trial is an attempt at an evaluation under a lease of its own."""
+"""Records of the processes that share a run: a trial is an attempt at an evaluation under a lease of its own."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ _ROWS = {
     "grown_candidates": "the origin of a candidate that a search of an open space made",
     "spectra": "the spectrum of a function on a task, or the reason why it has none",
     "attempts": "one attempt at an evaluation on a worker",
-    "trial_leases": "the right of one process to tell the result of an attempt, until the attempt ends",
+    "trial_leases": "the right of one process to report the result of an attempt, until the attempt ends",
     "epochs": "an epoch of an evaluation",
     "learned_values": "what one learned parameter of a function became in one layer, in one evaluation",
     "events": "a line of a run's log",

@@ -46,7 +46,7 @@ class RunVerbs(StoreCore):
 
         def body(connection: sa.Connection) -> Run:
             values = {field.name: getattr(new, field.name) for field in fields(NewRun)}
-            # Needed for the error text only; they are no column.
+            # Needed for the error text only; they have no column.
             del values["identity_keys"]
             added = connection.execute(insert_or_skip(connection, RunTable), values | {"status": "new"}).rowcount
             run = read_run(connection, new.name)

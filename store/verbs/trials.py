@@ -269,6 +269,6 @@ def _close(connection: sa.Connection, attempt_ids: Sequence[int | None], outcome
 
 
 def _holder_text(connection: sa.Connection, record: EvaluationRecord) -> str | None:
-    """Return the process that has the function now, or that has told its result."""
+    """Return the process that has the function now, or that reported its result."""
     holder = holder_of(connection, record.id)
     return record.worker if holder is None else f"{holder[1].host} pid {holder[1].pid}"

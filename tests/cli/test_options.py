@@ -194,7 +194,7 @@ def test_the_help_of_a_group_shows_each_summary_whole(group, capsys):
 
 
 def test_a_configuration_file_gives_an_option_that_a_command_has_for_itself(tmp_path, monkeypatch):
-    """`seeds` of an evaluation is no setting of it, but stands in the file of a search that is used again."""
+    """`seeds` of an evaluation is not a setting of it, but is in the file of a search that is used again."""
     from aquasurf_ray.cli import evaluate
     from aquasurf_ray.driver.verbs import evaluate as verb
 

@@ -31,7 +31,7 @@ class Gate(nn.Module):
 
 
 class OwnWave(nn.Module):
-    """Works in place, and is no function of the zoo."""
+    """Works in place, and is not in the zoo."""
 
     def forward(self, x):
         return x.mul_(torch.cos(3 * x))
@@ -107,7 +107,7 @@ def test_somebodys_own_module_is_an_operator_by_its_name_also_in_workers(digits)
 
 def test_what_no_operator_can_be_is_said_and_relu_stays(digits, caplog):
     assert reference_of(digits, network(Learned()), Learned) is None
-    assert "the network's own activation Learned() is no function of single numbers, or has parameters" in caplog.text
+    assert "the network's own activation Learned() is not elementwise, or has parameters" in caplog.text
 
 
 def test_a_task_names_its_reference(digits):

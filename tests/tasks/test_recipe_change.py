@@ -39,7 +39,7 @@ def test_a_change_changes_one_field():
 @pytest.mark.parametrize(
     ("field", "value", "error", "text"),
     [
-        ("optimizer", 1, ValueError, "'optimizer' is no numeric field of the recipe; these are: epochs, batch_size"),
+        ("optimizer", 1, ValueError, "'optimizer' is not a numeric field of the recipe; these are: epochs, batch_size"),
         ("deterministic", 1, ValueError, "no numeric field"),
         ("batch_size", 1.5, ValueError, "batch_size must be a whole number, got 1.5"),
         ("learning_rate", float("inf"), ValueError, "must be finite"),

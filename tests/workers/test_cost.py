@@ -123,7 +123,7 @@ def test_batches_may_come_from_a_loader(n_workers: int) -> None:
 
 
 class Pairs(torch.utils.data.Dataset):
-    """A data set that is no tensor, with plain numbers for targets."""
+    """A data set that is not a tensor, with plain numbers for targets."""
 
     def __len__(self) -> int:
         return 30

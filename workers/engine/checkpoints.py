@@ -76,7 +76,7 @@ def _remove_mark(fs: Any, mark: str, url: str) -> None:
 
 def folder_of(storage: str, task_digest: str, fingerprint: str, seed: int, recipe_change: str = "") -> str:
     """Return the folder of one evaluation's checkpoints under a storage path."""
-    # A change's * and = are no characters of a file name everywhere.
+    # A change's * and = are not allowed in file names everywhere.
     change = f"-{re.sub('[*=]', '-', recipe_change)}" if recipe_change else ""
     return f"{storage}/{task_digest}/{fingerprint}-{seed}{change}"
 

@@ -142,7 +142,7 @@ def _labelled(inputs: Inputs, labels: Tensor, objective: Objective, *, all_are: 
 
 
 def _has_label(targets: Tensor, objective: Objective) -> Tensor:
-    """Return which examples have a label, all of it: a mean of two labels of which one is padding is no label."""
+    """Return which examples have a label, all of it: a mean of two labels of which one is padding is not a label."""
     counted = objective.counted(targets)
     return counted.flatten(1).all(1) if counted.dim() > 1 else counted
 

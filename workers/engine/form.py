@@ -27,9 +27,9 @@ class FormRequest:
     Args:
         activation: the function.
         device: where the network is trained.
-        n_elements: of the input of one call, the mean over the calls of a training step.
+        n_elements: the number of elements in the input of one call, the mean over the calls of a training step.
         expected_calls: forward passes through single activations in the whole training.
-        dtype: of the activations' inputs; under autocast, the request is made under the same autocast.
+        dtype: the type of the activations' inputs; under autocast, the request is made under the same autocast.
         deterministic: whether the recipe needs the bits of the eager form.
         kept: the name of the form that the training began with, which must be used again; None for a new training.
     """

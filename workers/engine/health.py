@@ -3,7 +3,7 @@
 The network, the batch, the dropout masks and the precision are those that the training would begin with. So a loss or
 a gradient that is not finite here is not finite there, and the training would end as diverged. All other refusals
 except `exploding-gradient` also need outputs that are the same for all examples up to rounding: vanishing gradients or
-saturated units alone are no reason, because a network trains its last layer whatever happens below it. sign(x), as
+saturated units alone are not a reason, because a network trains its last layer whatever happens below it. sign(x), as
 div(x,abs(x)), has no gradient anywhere and learns digits to an accuracy of 0.62.
 
 The limits are far from any function that was seen to train. Of 90 functions on `digits` (75 drawn from the three-node

@@ -41,5 +41,5 @@ def _probe(activation: Activation, device: torch.device) -> None:
         raise FunctionFault(f"output is the constant {values[0].item():g}: no gradient passes")
     if not y.requires_grad:
         raise FunctionFault("output is detached from the input: no gradient passes")
-    # NaN in a part of the range is no fault by itself: the network may never go there.
+    # NaN in a part of the range is not a fault by itself: the network may never go there.
     torch.autograd.backward(y.nan_to_num().sum())

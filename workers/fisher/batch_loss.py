@@ -38,9 +38,9 @@ class BatchLoss:
 
     Args:
         likelihood, training_loss: as for `workers.spectrum.fisher_spectrum`.
-        targets: of the data; None if there are none.
+        targets: the targets of the data; None if there are none.
         is_drawn: draw targets from the model's prediction, like those of the data where these are given.
-        seed: of the drawn targets.
+        seed: the random seed of the drawn targets.
 
     Attributes:
         padding: the targets if some do not count, else None.

@@ -1,4 +1,4 @@
-"""Which block each trained weight has: one, in the way round of its first product.
+"""The Fisher block of each trained weight: one, in the orientation of the weight's first product.
 
 Parts of a weight that are used by themselves, such as the three projections of attention, have a block each.
 """
@@ -22,8 +22,8 @@ TABLE_MODULES = (nn.Embedding, nn.EmbeddingBag)
 
 
 def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trained parameters, each by one name: that in the first module that is no table of embeddings, so that
-    a tied output layer has its own name, or else in the first module."""
+    """Return the trained parameters, each by one name: that in the first module that is not a table of embeddings, so
+    that a tied output layer has its own name, or else in the first module."""
     tables = {name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, TABLE_MODULES)}
     names: dict[int, list[str]] = defaultdict(list)
     learned = {id(parameter.tensor) for parameter in learned_parameters(model)}  # the function's, not the network's
@@ -57,11 +57,11 @@ class Blocks:
     """The blocks of the weights that were seen in products.
 
     Args:
-        kinds: of the tensors.
+        kinds: the kinds of the tensors.
         matrices: the names of the trained parameters of two dimensions or more.
 
     Attributes:
-        found: in no particular order.
+        found: the uses of weights, in any order.
     """
 
     def __init__(self, kinds: Kinds, matrices: set[str]) -> None:

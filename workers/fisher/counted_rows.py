@@ -1,4 +1,4 @@
-"""Which rows of a product count, by the gradients that reach them.
+"""The rows of a product that count, by the gradients that reach them.
 
 Padding is to count nowhere. A row of a product counts if the gradient of a target that counts reaches it, whatever
 the layout of the rows: positions first or flattened, a step or a chunk at a time, permuted, two views in one batch. So
@@ -33,11 +33,11 @@ MOST_NEIGHBOURS = 64
 
 
 class Reach:
-    """Which rows of one use of a weight the gradients reach.
+    """The rows of one use of a weight that gradients reach.
 
     Attributes:
-        name: of the weight's block.
-        shape: of the rows.
+        name: the name of the weight's block.
+        shape: the shape of the rows.
         step: the number of this use among the uses of the weight.
         is_met: a gradient came, if only of zeros.
         by_counted, by_padding: booleans of the rows, flat: those that targets that count reach, and the others.
@@ -72,7 +72,7 @@ class RowCounts:
 
         Args:
             reaches: the uses, in the order in which they ran.
-            n_steps: of each use, the number of uses of its weight.
+            n_steps: for each use, the number of uses of its weight.
         """
         masks, uncertain = [], []
         for i, (reach, n) in enumerate(zip(reaches, n_steps, strict=True)):

@@ -42,7 +42,7 @@ class BlockFactors:
     """The growing Kronecker factors of one weight, over all its uses in one pass through the network.
 
     Args:
-        name: of the weight, for errors.
+        name: the weight's name, for errors.
         product: the weight's first use, whose shape all further ones have.
     """
 
@@ -81,7 +81,7 @@ class BlockFactors:
         """Add the input of one use, with a constant for its bias.
 
         Args:
-            n_rows: of the product.
+            n_rows: the product's number of rows.
             rows: booleans [rows] or [n, positions], those that count; by default all.
         """
         x, scale = self._scaled(product.input.detach(), "input")

@@ -1,4 +1,4 @@
-"""What each tensor is while a network runs: a weight, a constant or data.
+"""The kind of each tensor while a network runs: a weight, a constant or data.
 
     weights      trained parameters, and tensors made of them and of constants alone: views, masked, normalised or
                  otherwise reparametrised weights, and constants that weights are written into

@@ -76,7 +76,7 @@ def _devices(model: nn.Module, inputs: Sequence[Tensor]) -> list[torch.device]:
 def _full_precision() -> Iterator[None]:
     """Compute products and convolutions of float32 in float32, whatever the caller trains with.
 
-    PyTorch 2.9 and later have a switch for each kind of operation beside the two old ones, which cannot be read once a
+    PyTorch 2.9 and later have a switch for each kind of operation next to the two old ones, which cannot be read once a
     caller has used a new one.
     """
     switches = [(place, place.fp32_precision) for place in _precision_switches()]

@@ -1,4 +1,4 @@
-"""Which rows of a product are likely to belong to targets that count, by shapes alone.
+"""The rows of a product that are likely to belong to targets that count, by shapes alone.
 
 `workers.fisher.counted_rows` decides by gradients. This is for rows that no gradient reaches: a ReLU is off everywhere,
 or a pooling took another position.

@@ -1,4 +1,4 @@
-"""Which calls of torch's functions are products of data with a weight, and how their operands become rows.
+"""The calls of torch's functions that are products of data with a weight, and their operands as rows.
 
 `workers.fisher.products` has the format, and a table of the operations.
 """

@@ -26,7 +26,7 @@ from aquasurf_ray.workers.fisher.products import Contraction, Product
 
 
 class Pass(Enum):
-    """Where gradients come from."""
+    """The source of gradients."""
 
     NETWORK = "derivatives that the network takes itself"
     PADDING = "random gradients of targets that do not count"

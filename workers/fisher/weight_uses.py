@@ -55,10 +55,10 @@ class WeightUses(TorchFunctionMode):
         padding: the targets, if some do not count.
 
     Attributes:
-        blocks: of all weights that have products.
+        blocks: the blocks of all weights that have products.
         other_uses: by parameter, the names of operations that no block counts.
         in_products: the parameters that weights of products without a block are made of.
-        counting: of the uses that were found.
+        counting: the counting of the uses that were found.
     """
 
     def __init__(self, model: nn.Module, padding: Padding | None = None) -> None:

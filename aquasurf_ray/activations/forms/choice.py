@@ -231,7 +231,7 @@ def _try_compiled(expression: Expression, device: torch.device, dtype: torch.dty
 def _seconds(forms: dict[str, nn.Module], x: Tensor, rounds: int = ROUNDS) -> dict[str, float]:
     """Return the seconds of a forward and backward pass of each form."""
     passes = [partial(_forward_and_backward, form, x, torch.ones_like(form(x))) for form in forms.values()]
-    # One-time costs, such as the first allocation or loading a kernel, are no part of a call.
+    # One-time costs, such as the first allocation or loading a kernel, are not part of a call.
     for once in passes:
         once()
     calls = CALLS_A_ROUND_ON_A_GPU if x.device.type == "cuda" else 1

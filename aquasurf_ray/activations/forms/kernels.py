@@ -92,7 +92,7 @@ class Arguments(NamedTuple):
 
 def by_channel(x: Tensor, dim: int) -> tuple[int, ...] | None:
     """Return the shape [outer, channels] or [outer, channels, inner] of a dense tensor in the order of its memory; None
-    if the channels are no dimension of it, or a size is 1, which a compiled graph would be bound to."""
+    if none of its dimensions is the channels, or a size is 1, which a compiled graph would be bound to."""
     if x.is_contiguous():
         outer, inner = prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
     elif dim == 1:  # channels last

@@ -7,7 +7,7 @@ from dataclasses import replace
 from aquasurf_ray.activations.sources.writer import Language, Learning
 
 _HALF = '''def bessel_{order}(x: torch.Tensor) -> torch.Tensor:
-    """In float32 where the input has half precision, for which some devices have no kernel."""
+    """Call in float32 where the input has half precision, for which some devices have no kernel."""
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return torch.special.{order}(wide).to(x.dtype)'''
 

@@ -51,8 +51,8 @@ class Language:
 
 @dataclass(frozen=True)
 class Learning:
-    """How a language keeps learned parameters. Templates have the places `{name}` and `{initial}`; those of parameters
-    of channels come second. Everything is left out of functions without learned parameters.
+    """The form of learned parameters in a language. Templates have the places `{name}` and `{initial}`; those of
+    parameters of channels come second. Everything is left out of functions without learned parameters.
 
     Attributes:
         declarations: a line for each parameter where they are created.

@@ -122,7 +122,7 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
 
 def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
     other = _benchmark(settings.source)
-    # Knowing the answers is no transfer.
+    # A policy that knows the answers transfers nothing.
     if other.task == benchmark.task:
         raise AnalysisError(
             f"'{settings.source}' has results of {benchmark.task} itself; name another task's benchmark"

@@ -27,7 +27,7 @@ def render(title: str, body: str, *, shown: Json, plotly: str = "", live: Json |
         body: its content as HTML.
         shown: the document that its script draws.
         plotly: the library, packed as base64; a live page fetches it.
-        live: of a live page, what it follows: the path of a run, or the list of runs.
+        live: the source that a live page follows, the path of a run or the list of runs; None for a fixed page.
         home: a link to the list of runs, as HTML.
     """
     parts = {

@@ -1,4 +1,4 @@
-"""Who drives a run, and what its workers do now, as documents for `status` and for the page of `watch`."""
+"""The driver of a run and the current jobs of its workers, as documents for `status` and for the page of `watch`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Findings:
         seed_scores: scores of completed trainings over all runs of the task, by function and seed; None for diverged
             ones.
         curves: the epochs of the best functions and of the baselines, by evaluation.
-        learned: what the learned parameters of the same functions became, by evaluation.
+        learned: the final learned parameters of the same functions, by evaluation.
         spectra: the stored form of spectra, by function; a quick report has only those of the best function and ReLU.
         embedding: the map that the last suggestion was made on; None if the run has none.
         again: the command that repeats this run.
@@ -55,7 +55,7 @@ class Findings:
         quick: leave out pictures that take longer than seconds to draw.
         confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
         confirming: the evaluations of that confirmation, if it is another run.
-        notes: what people noted on the run.
+        notes: people's notes on the run.
     """
 
     run: Run

@@ -20,7 +20,7 @@ from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Run
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a confirmation chooses from, as its run has it: changes of the recipe, and choosing seeds.
+    """The recipe changes that a confirmation chooses from, and the seeds that it chooses with.
 
     A confirmation that tunes nothing has one change, none, and no seeds to choose with. `n_baselines` is the number of
     baselines that are judged besides the reference; None for all.

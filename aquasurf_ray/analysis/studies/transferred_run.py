@@ -67,7 +67,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     # The best score of each function: from the worst up, later rows replace earlier ones.
     selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
-    # The other task's own baselines, its reference among them, are no functions that are transferred.
+    # The other task's own baselines, its reference among them, are not transferred functions.
     baselines = baselines | baseline_ids(store, run)
     reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])]
     compared = [paired_difference(row, reference) for row in scores]

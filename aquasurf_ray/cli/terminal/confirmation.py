@@ -46,7 +46,7 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
-    # The baselines were not selected for their scores, so what they lose is no shrinkage: it is the effect of the new
+    # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
     # seeds, and of the rates if these were chosen.
     if found.seed_effect is not None:
         change = f"{'lost' if found.seed_effect >= 0 else 'gained'} {abs(found.seed_effect):.4f}"

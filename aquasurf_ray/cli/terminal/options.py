@@ -28,7 +28,7 @@ TaskSeed = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 AnyFormat = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of the table.")]
 RUN_PANEL = "Run"
-"""The panel of options that are no settings, but say what a run consists of: `driver.setting.Panel.RUN`."""
+"""The panel of options that are not settings, but say what a run consists of: `driver.setting.Panel.RUN`."""
 
 Top = Annotated[
     int, typer.Option(metavar="N", rich_help_panel=RUN_PANEL, help="Number of the run's best functions to train.")

@@ -77,7 +77,7 @@ def _settings(run: stored.Run) -> dict[str, Any]:
     """Return the settings that the run was created with, except the address, which may contain a password."""
     from aquasurf_ray.driver.config import SearchConfig
 
-    # A stored configuration also has keys that are no settings of this version: of the run's kind, or of another
+    # A stored configuration also has keys that are not settings of this version: of the run's kind, or of another
     # version.
     return {key: value for key, value in run.config.items() if key in SearchConfig.model_fields and key != "address"}
 

@@ -18,7 +18,7 @@ import typer
 FROM_MODEL = "the option of the model's setting with this parameter's name"
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", bool: "BOOLEAN"}
 REQUIRED_SOMEWHERE = "Required, here or in the file of --config."
-"""A setting without a default is no required option of Typer's, since a configuration file may give it as well."""
+"""A setting without a default is not a required option of Typer's, since a configuration file may give it as well."""
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML file with these options; flags take precedence over it."),

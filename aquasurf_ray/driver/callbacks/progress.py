@@ -29,7 +29,7 @@ def shown_progress(progress: bool = True, callbacks: Iterable[Callback] = ()) ->
     The terminal is restored in any case.
 
     Raises:
-        BadUse: `callbacks` is no list of objects with a method `on_event`.
+        BadUse: `callbacks` is not a list of objects with a method `on_event`.
     """
     given = _checked(callbacks)
     if not progress:
@@ -158,7 +158,7 @@ class Pace:
         """
         if self._started is None:
             self._started = now
-        # From the first look on, not from the start of the process: connecting to Ray is no work on evaluations.
+        # From the first look on, not from the start of the process: connecting to Ray is not work on evaluations.
         elapsed, new = now - self._started, done - self._before
         if new <= 0 or elapsed <= 0:
             return ""

@@ -89,7 +89,7 @@ def _check_mode(address: str | None) -> None:
     """Check that this process may use a Ray without tokens if the environment asks for one.
 
     Ray keeps its mode for the life of a process: once a private instance has asked for a token, this process's own
-    servers reject a cluster that has none, and `ray.init` waits for ever or actors end before they start.
+    servers reject a cluster that has none, and `ray.init` waits forever or actors end before they start.
     """
     mode = os.environ.get(AUTHENTICATION)
     asks_for_none = mode == "disabled" or (mode is None and address not in (None, *RAYS_WORDS))

@@ -18,7 +18,7 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
     """Return the loss of one batch.
 
     Raises:
-        TaskError: the loss raises, or is no single number.
+        TaskError: the loss raises, or is not a single number.
     """
     try:
         value = objective.loss(outputs, targets)
@@ -34,7 +34,7 @@ def refuse_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> Non
     """Refuse a metric that one batch makes raise.
 
     Raises:
-        TaskError: the metric raises, or is no single number.
+        TaskError: the metric raises, or is not a single number.
     """
     try:
         metric = objective.begin_metric(outputs.device)
@@ -77,9 +77,9 @@ def no_mean(objective: Objective, loss: float, outputs: Tensor, targets: Tensor)
     if math.isclose(loss, together, rel_tol=1e-3, abs_tol=1e-5):
         return []
     return [
-        f"warning: the loss is no mean over the targets that count, {loss:.4g} and {together:.4g} in two parts, so "
-        "losses of several batches are approximate; settings within a function (ignore_index, reduction, weight) "
-        "cannot be seen, those that functools.partial binds can"
+        f"warning: the loss is not a mean over the targets that count, {loss:.4g} and {together:.4g} in two parts, so "
+        "losses of several batches are approximate; settings inside a function (ignore_index, reduction, weight) "
+        "cannot be seen: bind them with functools.partial"
     ]
 
 

@@ -25,8 +25,8 @@ from aquasurf_ray.store.records.runs import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
 LAST_PART = 5
-"""One in so many evaluations, the last ones, trains the best functions with further seeds: docs/evidence.md has what
-other rules do."""
+"""The last 1 / LAST_PART of the evaluations trains the best functions with further seeds; docs/evidence.md compares
+other rules."""
 # Taken: another run trains it. To this run it is running either way; `ours` tells which.
 STATUS_OF_CLAIM = {"claimed": "running", "taken": "running"}
 

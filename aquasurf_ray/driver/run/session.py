@@ -133,8 +133,8 @@ def _execute(session: _Session, spec: RunSpec) -> RunResult:
                     raise TaskAtFault(f"{error}; once it is fixed: {resume_command(store, spec)}") from error
                 if leased.end is not None:
                     break
-                # A build with a gap is no benchmark, but the other kind of Fisher information is still worth computing
-                # first.
+                # A build with a gap is not a benchmark, but the other kind of Fisher information is still worth
+                # computing first.
                 lacks += [text] if (text := missing(history)) else []
         # Raised after the workers are gone, so that the message is the last thing that the user sees.
         if leased.end is not None and leased.end.is_stop:

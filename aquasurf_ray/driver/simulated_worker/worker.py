@@ -169,9 +169,9 @@ class AttemptRecords:
         if self._folder is None:
             return
         # Written to a second file and moved: a worker killed in between must not leave half a file.
-        beside = self._file(job).with_suffix(f".{os.getpid()}")
-        beside.write_text(f"{attempt} {epochs}", encoding="utf-8")
-        beside.replace(self._file(job))
+        written = self._file(job).with_suffix(f".{os.getpid()}")
+        written.write_text(f"{attempt} {epochs}", encoding="utf-8")
+        written.replace(self._file(job))
 
     def forget(self, job: TrainingJob) -> None:
         """Delete the training's file."""

@@ -1,4 +1,4 @@
-"""The claims of a study's process: each is a trial under a lease of its own, beside those of other processes."""
+"""The claims of a study's process: each is a trial under a lease of its own, next to those of other processes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a study is in the store: its task, its identity, and the network whose spectra are its features.
+"""The records of a study in the store: its task, its identity, and the network whose spectra are its features.
 
-The values that a loop tells are its own, so a study is a task of its own in the store, whatever its features are taken
-from: results of two loops never mix. Only `task=` says that the values are that task's own score; such a study is the
-run that `aquasurf search` makes under the same name, and shares results with all runs of the task.
+The values that a loop reports are its own, so a study is a task of its own in the store, whatever its features are
+taken from: results of two loops never mix. Only `task=` says that the values are that task's own score; such a study is
+the run that `aquasurf search` makes under the same name, and shares results with all runs of the task.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class StudyPlan:
 
     Attributes:
         name, version, digest, spec: the task in the store.
-        metric, direction: what is told, and which way is better.
+        metric, direction: the name of the values, and whether higher ones are better.
         source: the task that spectra are taken from, if there are any.
-        identity: what stays for the study's life.
+        identity: the settings that stay the same for the study's life.
     """
 
     config: SearchConfig
@@ -54,7 +54,7 @@ class StudyPlan:
 
     @property
     def sign(self) -> float:
-        """What a value is multiplied by to be a score, which a search maximises."""
+        """The factor that turns a value into a score, which a search maximises."""
         return 1.0 if self.direction == "maximize" else -1.0
 
 

@@ -102,7 +102,7 @@ class Study:
 
     @property
     def direction(self) -> Direction:
-        """What is done with the values: "maximize" or "minimize"."""
+        """Whether higher values are better: "maximize" or "minimize"."""
         return self._plan.direction
 
     @property
@@ -157,7 +157,7 @@ class Study:
             trial: a trial of this process, or its number.
 
         Raises:
-            BadUse: the value is no number, or this process was not asked for the trial.
+            BadUse: the value is not a number, or this process was not asked for the trial.
             TrialEnded: the trial was told before, or it failed.
             TrialTaken: the trial's lease had expired, and another process was asked to train the function. Nothing is
                 lost: the run's log has the value, and this process can ask on.
@@ -181,7 +181,7 @@ class Study:
             self._end(known, "failed")
 
     def compute_spectra(self, most: int | None = None) -> int:
-        """Compute missing spectra of the candidates, at most so many, and return how many were computed here.
+        """Compute missing spectra of the candidates, at most `most`, and return how many were computed here.
 
         A process that only calls this is a worker for those that ask. Without spectra among the features, it does
         nothing.

@@ -18,7 +18,7 @@ State = Literal["open", "told", "failed", "lost"]
 
 
 class TrialOwner(Protocol):
-    """What a trial needs of its `Study`."""
+    """The part of `Study` that a trial uses."""
 
     def fail(self, trial: Trial, reason: str = "") -> None:
         """Record that a trial failed."""
@@ -67,7 +67,7 @@ class Trial:
         """Add a point to the trial's learning curve, which is stored with its value.
 
         Raises:
-            BadUse: the epoch is not a positive whole number, or the value is no number.
+            BadUse: the epoch is not a positive whole number, or the value is not a number.
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1:
             raise BadUse(f"epoch must be a whole number from 1, got {epoch!r}")

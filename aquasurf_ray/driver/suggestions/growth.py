@@ -181,7 +181,7 @@ class Growth:
         config = self._context.config
         learned = config.learned_parameters == "on"
         fit = [each for each in trained if each.score is not None and (learned or not each.expression.parameters)]
-        # The constants around a standard form are no part of what its children inherit.
+        # The constants around a standard form are not inherited by its children.
         changed = core if self._forms is not None else _as_it_is
         best: dict[Expression, _TrainedFunction] = {}
         for each in fit:

@@ -32,8 +32,8 @@ class StandardForms:
     def of(self, expressions: Sequence[Expression]) -> dict[int, Expression]:
         """Return the standard forms of new functions by their positions, the shortest of those that agree up to scale.
 
-        Each is made from the core of its expression, so that the constants around a function make no other one. Left
-        out are functions without a standard form, and those that the run has.
+        Each is made from the core of its expression, so that constants around a function do not give another candidate.
+        Left out are functions without a standard form, and those that the run has.
         """
         found: dict[str, tuple[int, Expression]] = {}
         for i, expression in enumerate(expressions):

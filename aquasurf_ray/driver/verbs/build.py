@@ -67,7 +67,7 @@ def start_build(
     callbacks: Iterable[Callback] = (),
     worker: type = Worker,
 ) -> RunResult:
-    """Carry out `build_benchmark` with a configuration that is made already."""
+    """Carry out `build_benchmark` with an existing configuration."""
     check_seeds(seeds)
     if output is not None:
         check_benchmark_file(output)

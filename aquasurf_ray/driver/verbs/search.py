@@ -61,7 +61,7 @@ def search(
 def start_search(
     config: SearchConfig, task: str | Task, *, callbacks: Iterable[Callback] = (), worker: type = Worker
 ) -> RunResult:
-    """Carry out `search` with a configuration that is made already."""
+    """Carry out `search` with an existing configuration."""
     loaded = loaded_task(task, config)
     changes = _recipe_changes(config, loaded)
     _check_regressor(config)

@@ -4,8 +4,8 @@ The images come inside scikit-learn (the test part of the UCI set "Optical Recog
 task runs anywhere, offline, in about a second a training on one CPU core. The splits are stratified and seeded:
 899 training, 449 validation and 449 test images, standardised by the training pixels' mean and deviation.
 
-The task is for quick examples and tests. What wins on it is no finding about activation functions: the network has no
-norms, PyTorch's default weights are too small for ReLU, and half of all functions diverge. ReLU's test accuracy is
+The task is for quick examples and tests. Its winners say little about activation functions in general: the network has
+no norms, PyTorch's default weights are too small for ReLU, and half of all functions diverge. ReLU's test accuracy is
 0.943 against 0.969 of `mul(erf(x),erfc(x))`, but both have 0.964 with He initialisation (means over ten seeds). The
 recipe of `mnist1d` is the one that gives ReLU its chance.
 """

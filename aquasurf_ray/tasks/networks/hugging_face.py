@@ -50,11 +50,11 @@ def hugging_face_language_model(
     """Return the task of predicting the next token; the metric is perplexity.
 
     Args:
-        configuration: of transformers, such as `GPT2Config(vocab_size=256, n_layer=2, n_embd=64, n_head=4)`. Tied
-            embeddings stay tied.
+        configuration: one of transformers' configurations, such as `GPT2Config(vocab_size=256, n_layer=2, n_embd=64,
+            n_head=4)`. Tied embeddings stay tied.
         text_or_tokens: a text; its tokens, integers in a row; or a list of such documents, which are padded; or a
             function that returns one of these, called where the data are loaded.
-        name: of the task; by default made of the model's type, such as `gpt2-language` or `gpt2-language-gated`.
+        name: the task's name; by default made of the model's type, such as `gpt2-language` or `gpt2-language-gated`.
         length: positions of an example; by default 128, or as many as the model takes.
         tokenizer: (text) -> tokens, such as transformers' tokenizers; by default the text's bytes, which need a
             `vocab_size` of 256.

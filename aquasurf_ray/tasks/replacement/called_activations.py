@@ -173,7 +173,7 @@ class _Functions(TorchFunctionMode):
             return None
         if other is value or not isinstance(other, Tensor) or other.numel() <= 1:
             return call
-        if name in PRODUCTS and not isinstance(other, nn.Parameter):  # a learned scale is no gate
+        if name in PRODUCTS and not isinstance(other, nn.Parameter):  # a learned scale is not a gate
             self.factors.add(call)
         return None
 

@@ -19,11 +19,11 @@ def register_hidden_act(name: str, function: str) -> None:
     """Make a function known to transformers in this process, for every setting that takes `gelu` or `silu`.
 
     Args:
-        name: for the configuration: `hidden_act`, or what the family calls it (`activation_function` of GPT-2).
+        name: the value for the configuration's `hidden_act`, which GPT-2 calls `activation_function`.
         function: an expression, such as `"mul(sigmoid(x),elu(x))"`.
 
     Raises:
-        TaskError: the name is no identifier, or names another function already; transformers is not installed.
+        TaskError: the name is not an identifier, or names another function already; transformers is not installed.
         ExpressionError: the function is not an expression.
     """
     from aquasurf_ray.activations import Activation

@@ -57,7 +57,7 @@ def replace_activations(
     Args:
         model: any network; its weights stay as they are.
         activation: makes one new activation module at each call; or an expression such as `"mul(sigmoid(x),elu(x))"`.
-        only: which ones: a type, a pattern of names (`"features.*"`, as `fnmatch` has them), or several of either.
+        only: the activations to replace: a type, a pattern of names (`"features.*"`, as in `fnmatch`), or several.
             Where both types and patterns are given, both must fit. By default all but gates (sigmoids, softmaxes) and
             those in poolers and heads of transformers' models; one of these, or a module of another type than the
             known ones, is replaced where its type or its full name is given.

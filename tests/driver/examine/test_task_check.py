@@ -237,7 +237,7 @@ def test_settings_that_cannot_be_seen_are_warned_of(loss, is_seen, monkeypatch):
         monkeypatch, TensorDataset(LABELLED.tensors[0], labels), Objective(loss, ACCURACY, "categorical")
     )
     assert step.ok
-    assert ("the loss is no mean over the targets that count" in step.says) is not is_seen
+    assert ("the loss is not a mean over the targets that count" in step.says) is not is_seen
 
 
 def test_class_weights_within_a_function_are_refused(monkeypatch):

@@ -168,7 +168,7 @@ def spoil(store, name, seed):
 
 
 def test_what_the_recipe_refuses_is_refused_before_anything_is_trained(here):
-    with pytest.raises(BadUse, match="tune: 'optimizer' is no numeric field of the recipe; these are: epochs"):
+    with pytest.raises(BadUse, match="tune: 'optimizer' is not a numeric field of the recipe; these are: epochs"):
         confirmed(here, tune="optimizer=1")
     with pytest.raises(BadUse, match="learning-rates: learning_rate must be positive and finite, got -"):
         confirmed(here, learning_rates=(-1, 1))

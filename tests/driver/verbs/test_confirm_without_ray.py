@@ -140,7 +140,7 @@ def test_a_run_without_winners_a_confirmation_and_an_import_are_not_confirmed(he
         ({"top": 0}, "top: at least one function is needed, got 0"),
         ({"seeds": 0}, "seeds: at least one is needed, got 0"),
         ({"learning_rates": (-1, 1)}, "learning-rates: learning_rate must be positive and finite"),
-        ({"tune": "optimizer=1"}, "tune: 'optimizer' is no numeric field of the recipe"),
+        ({"tune": "optimizer=1"}, "tune: 'optimizer' is not a numeric field of the recipe"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
     ],
 )

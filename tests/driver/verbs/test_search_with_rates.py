@@ -194,7 +194,7 @@ def test_another_field_of_the_recipe_takes_the_place_of_the_rate(here, monkeypat
     [
         ({"surrogate": "aquasurf"}, "learning-rates: a search needs surrogate metric for it, got 'aquasurf'"),
         ({"learning_rates": (-1, 1)}, "learning-rates: learning_rate must be positive"),
-        ({"learning_rates": (), "tune": "colour=1,2"}, "tune: 'colour' is no numeric field"),
+        ({"learning_rates": (), "tune": "colour=1,2"}, "tune: 'colour' is not a numeric field"),
     ],
     ids=["map", "negative", "unknown"],
 )

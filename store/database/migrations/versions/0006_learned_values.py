@@ -1,4 +1,4 @@
-"""What learned parameters of functions became in a training, layer by layer."""
+"""Values of learned parameters after a training, layer by layer."""
 
 from __future__ import annotations
 
