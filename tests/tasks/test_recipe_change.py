@@ -40,7 +40,7 @@ def test_a_change_changes_one_field():
     ("field", "value", "error", "text"),
     [
         ("optimizer", 1, ValueError, "'optimizer' is not a numeric field of the recipe; these are: epochs, batch_size"),
-        ("deterministic", 1, ValueError, "no numeric field"),
+        ("deterministic", 1, ValueError, "not a numeric field"),
         ("batch_size", 1.5, ValueError, "batch_size must be a whole number, got 1.5"),
         ("learning_rate", float("inf"), ValueError, "must be finite"),
         ("learning_rate", -1, TaskError, "learning_rate must be positive"),
