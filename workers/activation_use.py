@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, Function, factory_of, parse, same_or_by_role
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError, activation_calls
 from aquasurf_ray.tasks.inputs import Inputs, call_network
@@ -30,25 +30,33 @@ TOLERANCE = 1e-5
 
 
 def refuse_unused_activation(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> None:
-    """Refuse a network whose outputs are the same with two functions.
+    """Refuse a network whose outputs are the same with two functions, in all its roles or in a single one.
 
     Args:
         inputs: a batch (n, ...) on `device`, n at least 2 where there is batch norm.
 
     Raises:
-        TaskError: the outputs are equal; it names the activations that the network's own code calls instead.
+        TaskError: the outputs are equal; it names the role, and the activations that the network's own code calls
+            instead.
     """
-    first, second = (_outputs(task, splits, function, inputs, device) for function in (REFERENCE, ANOTHER))
-    if first.shape != second.shape or not (first.isfinite().all() and second.isfinite().all()):
-        return  # other checks report these
-    if not torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * float(first.abs().mean())):
-        return
-    calls = [call for call in called_in_code(task, splits, inputs, device=device) if not call.is_gate]
-    instead = f"; its code calls {named_calls(calls)} instead" if calls else ""
-    raise TaskError(
-        f"the network of task '{task.name}' must use the activations that it makes, and gives the same outputs with "
-        f"{REFERENCE} and {ANOTHER}{instead}"
-    )
+    reference, another = parse(REFERENCE), parse(ANOTHER)
+    first = _outputs(task, splits, reference, inputs, device)
+    changed = {
+        role: same_or_by_role({r: another if r == role else reference for r in task.roles}) for role in task.roles
+    }
+    for role, function in (changed or {"": another}).items():
+        second = _outputs(task, splits, function, inputs, device)
+        if first.shape != second.shape or not (first.isfinite().all() and second.isfinite().all()):
+            continue  # other checks report these
+        if not torch.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * float(first.abs().mean())):
+            continue
+        calls = [call for call in called_in_code(task, splits, inputs, device=device) if not call.is_gate]
+        instead = f"; its code calls {named_calls(calls)} instead" if calls else ""
+        makes = f"of role '{role}'" if role else "that it makes"
+        raise TaskError(
+            f"the network of task '{task.name}' must use the activations {makes}, and gives the same outputs with "
+            f"{REFERENCE} and {ANOTHER}{instead}"
+        )
 
 
 def called_in_code(task: Task, splits: Splits, inputs: Inputs, *, device: torch.device) -> list[ActivationCall]:
@@ -82,9 +90,9 @@ def named_calls(calls: list[ActivationCall]) -> str:
     return ", ".join(f"{call.function} in '{call.module}' ({call.place})" for call in calls)
 
 
-def _outputs(task: Task, splits: Splits, function: str, inputs: Inputs, device: torch.device) -> Tensor:
+def _outputs(task: Task, splits: Splits, function: Function, inputs: Inputs, device: torch.device) -> Tensor:
     """Return the outputs of the network with moved weights, the same ones and the same dropout for every function."""
-    network = sized_network(task, splits, lambda: Activation(function), seed=0, device=device)
+    network = sized_network(task, splits, factory_of(function), seed=0, device=device)
     _move_weights(network)
     with torch.no_grad(), seeded(0, device):
         return output_of(call_network(network, inputs)).float()

@@ -23,7 +23,7 @@ import pynvml
 import ray
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import activation_of
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, load_task
@@ -163,7 +163,7 @@ class Worker:
         splits = self._begin()
         return train(
             self.task.with_recipe(applied(job.recipe_change, self.task.recipe)),
-            Activation(job.function),
+            activation_of(job.function),
             splits=splits,
             seed=job.seed,
             device=self.device,
@@ -261,7 +261,7 @@ class Worker:
         return CostReply(function, status, reason, cost, seconds)
 
     def _measured_cost(self, function: str, feed: TrainingFeed) -> FunctionCost:
-        activation = Activation(function)
+        activation = activation_of(function)
         probe(activation, self.device)
         choose = fast_form if self.settings.fast_activations else None
         form = chosen_form(choose, feed, activation, kept=None)

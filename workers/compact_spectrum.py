@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import activation_of
 from aquasurf_ray.surrogate.spectra import compress
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.workers.messages import SpectrumReply, Status
@@ -37,7 +37,7 @@ def compact_spectrum(
 
     def work() -> bytes:
         nonlocal coverage
-        probe(Activation(function), device)
+        probe(activation_of(function), device)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SkippedLayerWarning)  # the reply's coverage names the skipped layers

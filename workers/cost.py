@@ -8,12 +8,10 @@ the parameters. This module knows neither Ray nor SQL.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, RoleActivations, factory_of, parse
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import ActivationFactory, Task
@@ -32,7 +30,7 @@ ENOUGH_SECONDS = 0.1
 
 
 def measure_cost(
-    feed: TrainingFeed, activation: Activation, *, factory: ActivationFactory | None = None
+    feed: TrainingFeed, activation: Activation | RoleActivations, *, factory: ActivationFactory | None = None
 ) -> FunctionCost:
     """Measure the cost of a function in the training that `feed` is for, on its device.
 
@@ -52,7 +50,7 @@ def measure_cost(
         True
     """
     task, seed, device, arithmetic = feed.task, feed.seed, feed.device, feed.arithmetic
-    makers = factory or partial(Activation, activation.name), partial(Activation, REFERENCE)
+    makers = factory or factory_of(activation.expression), factory_of(parse(REFERENCE))
     with process_settings(task.recipe, device), seeded(seed, device):
         networks = [
             arithmetic.prepared(sized_network(task, feed.splits, make, seed=seed, device=device)) for make in makers
@@ -73,14 +71,14 @@ def measure_cost(
     return FunctionCost(activation.name, name, seconds, relu_seconds, n_bytes, relu_bytes)
 
 
-def step_seconds(feed: TrainingFeed, activation: Activation) -> float:
+def step_seconds(feed: TrainingFeed, activation: Activation | RoleActivations) -> float:
     """Return the time of one training step in the training that `feed` is for: the fastest of a few, after a warm-up.
 
     Raises:
         As `measure_cost`.
     """
     with process_settings(feed.task.recipe, feed.device), seeded(feed.seed, feed.device):
-        make = partial(Activation, activation.name)
+        make = factory_of(activation.expression)
         network = sized_network(feed.task, feed.splits, make, seed=feed.seed, device=feed.device)
         network = feed.arithmetic.prepared(network)
         stepper = _Stepper(feed.task, network, feed.first_step(network), feed.arithmetic)

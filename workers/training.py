@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from aquasurf_ray.activations import Activation, FastForm
+from aquasurf_ray.activations import Activation, FastForm, RoleActivations
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 def train(
     task: Task,
-    activation: Activation,
+    activation: Activation | RoleActivations,
     *,
     splits: Splits | None = None,
     seed: int = 0,
@@ -73,7 +73,7 @@ def train(
     choose_form: FormChoice | None = None,
     stop_asked: StopAsked | None = None,
 ) -> TrainingResult:
-    """Train the task's network with `activation` everywhere, and evaluate it.
+    """Train the task's network with `activation` everywhere, or with one for each of its roles, and evaluate it.
 
     Args:
         splits: the task's data; by default `task.splits()`.
@@ -163,7 +163,7 @@ class _Beginning:
     """The beginning of a training: an untrained network, or its last checkpoint."""
 
     feed: TrainingFeed
-    activation: Activation
+    activation: Activation | RoleActivations
     choose_form: FormChoice | None
     team: Alone
 

@@ -21,6 +21,14 @@ from .registry import register_unary as register_unary
 from .registry import unregister as unregister
 from .rendering import latex as latex
 from .rendering import words as words
+from .role_factories import RoleActivations as RoleActivations
+from .role_factories import activation_of as activation_of
+from .role_factories import factory_of as factory_of
+from .roles import Function as Function
+from .roles import RoleFunctions as RoleFunctions
+from .roles import function_of as function_of
+from .roles import parse_function as parse_function
+from .roles import same_or_by_role as same_or_by_role
 from .spaces.enumeration import unique_functions as unique_functions
 from .spaces.space import SPACES as SPACES
 from .spaces.space import SearchSpace as SearchSpace

@@ -18,6 +18,9 @@ functions that agree in all this, and differ only where two parameters move toge
 The sample ends at 3.6. A function with a constant that acts beyond it only, such as min(relu(x),6), also has its values
 on a tail in its digest, as float32 without clipping (`activations.hidden_constants`).
 
+A function for each role of a network has the outputs of all of them, one after another in the order of the roles, and
+the digest of the roles and their digests; where these are all the same, it is the one function.
+
 Evaluation is bitwise repeatable on one machine with one PyTorch, alone or in a block: the sample is padded to 1,024
 points, a multiple of every vector width, because PyTorch computes what is left over after the last full vector with
 other code, which rounds otherwise. Between machines, the last bits of float64 may differ, and a fingerprint differs
@@ -31,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from statistics import NormalDist
@@ -42,9 +45,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aquasurf_ray.activations.expression import Expression, Program, parse, program_of, run_program
+from aquasurf_ray.activations.expression import Expression, Program, program_of, run_program
 from aquasurf_ray.activations.hidden_constants import TAIL, with_moved_constants
 from aquasurf_ray.activations.registry import LEARNED, Elementwise, Operator
+from aquasurf_ray.activations.roles import Function, RoleFunctions, function_of, joined, parse_function
 
 Rule = Literal["float64", "float32"]
 
@@ -66,9 +70,9 @@ def sample() -> NDArray[np.float32]:
     return draws
 
 
-def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.float32]:
+def outputs(expression: Function | str, rule: Rule = "float64") -> NDArray[np.float32]:
     """Return the function's values on the sample, with learned parameters at their initial values, clipped to [-5, 5]:
-    float32 of shape (1000,).
+    float32 of shape (1000,); of a function for each of r roles, (1000 r,).
 
     NaN stays NaN. A function that fails on the sample, or does not give one real number a point (possible only with
     user-defined operators), is undefined: NaN everywhere, with the reason in the log.
@@ -76,9 +80,24 @@ def outputs(expression: Expression | str, rule: Rule = "float64") -> NDArray[np.
     >>> outputs("relu(x)").min(), outputs("reciprocal(zero(x))").max()
     (np.float32(0.0), np.float32(5.0))
     """
-    expression = parse(expression) if isinstance(expression, str) else expression
+    expression = parse_function(expression) if isinstance(expression, str) else expression
+    if isinstance(expression, RoleFunctions):
+        return np.concatenate([outputs(each, rule) for each in expression.of_role.values()])
     with exact_arithmetic():
         return rounded(_whole(expression, rule)[None])[0].numpy()
+
+
+def outputs_of_roles(function: Function | str, roles: Sequence[str]) -> NDArray[np.float32]:
+    """Return the outputs of a network's function in each of its r roles, float32 of shape (1000 r,), so that functions
+    with and without roles compare; those of the one function if the network has none.
+
+    >>> outputs_of_roles("relu(x)", ("early", "late")).shape
+    (2000,)
+    """
+    function = parse_function(function) if isinstance(function, str) else function
+    if not roles:
+        return outputs(function)
+    return np.concatenate([outputs(function_of(function, role)) for role in sorted(roles)])
 
 
 def _whole(expression: Expression, rule: Rule) -> Tensor:
@@ -131,7 +150,7 @@ def _derivatives(expression: Expression, steps: Program, x: Tensor, initial: Seq
     return [torch.zeros_like(x) if gradient is None else gradient for gradient in found]
 
 
-def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
+def fingerprint(expression: Function | str, rule: Rule = "float64") -> str:
     """Return the function's identity: 32 hexadecimal digits, equal for expressions that compute the same.
 
     >>> fingerprint("add(x,x)") == fingerprint("sub(x,negative(x))")
@@ -139,7 +158,18 @@ def fingerprint(expression: Expression | str, rule: Rule = "float64") -> str:
     >>> fingerprint("mul(learn(1),x)") == fingerprint("mul(x,learn(1))") != fingerprint("x")
     True
     """
-    return digest_of(parse(expression) if isinstance(expression, str) else expression, rule).hex()
+    expression = parse_function(expression) if isinstance(expression, str) else expression
+    if isinstance(expression, RoleFunctions):
+        return fingerprint_of_roles({role: fingerprint(each, rule) for role, each in expression.of_role.items()})
+    return digest_of(expression, rule).hex()
+
+
+def fingerprint_of_roles(fingerprints: Mapping[str, str]) -> str:
+    """Return the identity of a function for each role from those of its functions."""
+    if len(set(fingerprints.values())) == 1:
+        return next(iter(fingerprints.values()))
+    text = joined(dict(sorted(fingerprints.items())))
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:

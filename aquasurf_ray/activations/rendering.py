@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.grammar import Learned, spelled
 from aquasurf_ray.activations.registry import VARIABLE, Level, operator_named
+from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function
 
 _PLACE = re.compile(r"#([1-9*])")
 
 
-def latex(expression: Expression | str) -> str:
+def latex(expression: Function | str) -> str:
     r"""Return the expression in LaTeX, for math mode.
 
     >>> print(latex("mul(sigmoid(x),elu(negative(x)))"))
@@ -26,19 +27,32 @@ def latex(expression: Expression | str) -> str:
     \left(x - \left(x + x\right)\right)^{2}
     >>> print(latex("mul(learn_channel(0.25),x)"))
     a_{c} \cdot x
+    >>> print(latex("early=x;late=exp(x)"))
+    \text{early: } x, \quad \text{late: } e^{x}
     """
-    return _latex((parse(expression) if isinstance(expression, str) else expression).labelled())[0]
+    expression = parse_function(expression) if isinstance(expression, str) else expression
+    if isinstance(expression, RoleFunctions):
+        # Text mode takes an underscore for an error.
+        names = {role: role.replace("_", r"\_") for role in expression.roles}
+        formulas = (rf"\text{{{names[role]}: }} {latex(each)}" for role, each in expression.of_role.items())
+        return r", \quad ".join(formulas)
+    return _latex(expression.labelled())[0]
 
 
-def words(expression: Expression | str) -> str:
+def words(expression: Function | str) -> str:
     """Return the expression in plain words.
 
     >>> words("mul(sigmoid(x),elu(x))")
     'sigmoid of x, times elu of x'
     >>> words("relu(max_n(x,exp(x),one(x)))")
     'relu of (the largest of x, exponential of x and one of x)'
+    >>> words("early=relu(x);late=swish(x)")
+    'early: relu of x; late: swish of x'
     """
-    return _words((parse(expression) if isinstance(expression, str) else expression).labelled())
+    expression = parse_function(expression) if isinstance(expression, str) else expression
+    if isinstance(expression, RoleFunctions):
+        return "; ".join(f"{role}: {words(each)}" for role, each in expression.of_role.items())
+    return _words(expression.labelled())
 
 
 def _latex(expression: Expression) -> tuple[str, Level]:

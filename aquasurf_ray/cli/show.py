@@ -22,7 +22,7 @@ from aquasurf_ray.driver.user_modules import import_modules
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
-    from aquasurf_ray.activations import Expression
+    from aquasurf_ray.activations import Function
 
 app = Commands()
 
@@ -69,9 +69,9 @@ def _find(store: stored.Store, text: str) -> FoundFunction:
     return FoundFunction(known, expression, problem)
 
 
-def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]:
+def _read(text: str, modules: list[str]) -> tuple[Function | None, str | None]:
     """Return the expression, or why there is none. Modules are the user's code, so run only if the text needs them."""
-    from aquasurf_ray.activations import ActivationError, parse
+    from aquasurf_ray.activations import ActivationError, parse_function
     from aquasurf_ray.driver.errors import BadUse
 
     lost = []
@@ -80,7 +80,7 @@ def _read(text: str, modules: list[str]) -> tuple[Expression | None, str | None]
         try:
             if module:
                 import_modules([module])
-            return parse(text), None
+            return parse_function(text), None
         except BadUse as error:
             lost.append(str(error))
         except ActivationError as error:

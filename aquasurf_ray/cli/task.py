@@ -122,6 +122,7 @@ def _print_task(document: dict[str, Any]) -> None:
         "digest": document["digest"] or "unknown without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
         "replaced": ", ".join(network["replaced"]),
+        "roles": "; ".join(f"{role}: {', '.join(places)}" for role, places in network["roles"].items()) or None,
         "reference": document["reference"] or "unknown without the data",
         "data": data["problem"] or sizes,
         "augment": document["augment"] or "none besides the data set's own",

@@ -15,6 +15,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import Function, Setting
 
 if TYPE_CHECKING:
+    from aquasurf_ray.activations import RoleFunctions
     from aquasurf_ray.store import LearnedValues
 
 app = Commands()
@@ -48,6 +49,10 @@ def use(
             help="With --learned: make the parameters constants: their means over all layers, or their values in one.",
         ),
     ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", help="The role whose function is exported. Default: each role of the function."),
+    ] = None,
     store: Setting = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
@@ -60,8 +65,11 @@ def use(
 
     With --learned, learned parameters begin with the mean of what the layers of a trained network learned; with
     --freeze they become constants, and --form expression prints the function, to be trained as a candidate of its own.
+
+    A function per role, such as 'early=relu(x);late=swish(x)', is exported role by role: with -o activation.py, to
+    activation_early.py and activation_late.py.
     """
-    from aquasurf_ray.activations import ActivationError
+    from aquasurf_ray.activations import ActivationError, RoleFunctions, function_of, parse_function
     from aquasurf_ray.analysis.output_file import check_place
     from aquasurf_ray.driver.errors import BadUse
 
@@ -74,6 +82,12 @@ def use(
     try:
         if learned is not None:
             function = _learned_function(function, learned, freeze, store)
+        read = parse_function(function)
+        if role is not None:
+            function = str(function_of(read, role))
+        elif isinstance(read, RoleFunctions) and form is not Form.expression:
+            _give_each(read, form, output)
+            return
         _give(function, form, output)
     except ActivationError as error:
         raise BadUse(str(error)) from None
@@ -81,13 +95,30 @@ def use(
         print(f"{output} written")
 
 
+def _give_each(functions: RoleFunctions, form: Form, output: Path | None) -> None:
+    """Give the function of each role, in a file of its own if there are files."""
+    from aquasurf_ray.analysis.output_file import check_place
+
+    if output is None:
+        for role, expression in functions.of_role.items():
+            print(f"# role {role}")
+            _give(str(expression), form, None)
+        return
+    places = {role: output.with_stem(f"{output.stem}_{role}") for role in functions.roles}
+    for place in places.values():
+        check_place(place)
+    for role, place in places.items():
+        _give(str(functions.of_role[role]), form, place)
+        print(f"{place} written")
+
+
 def _give(function: str, form: Form, output: Path | None) -> None:
-    from aquasurf_ray.activations import parse
+    from aquasurf_ray.activations import parse_function
     from aquasurf_ray.activations.sources import LANGUAGES, export_onnx, source
     from aquasurf_ray.analysis.output_file import write_file
 
     if form is Form.expression:
-        text = f"{parse(function)}\n"
+        text = f"{parse_function(function)}\n"
         if output is None:
             print(text, end="")
         else:
@@ -102,10 +133,13 @@ def _give(function: str, form: Form, output: Path | None) -> None:
 
 def _learned_function(function: str, run: str, freeze: str | None, store: str | None) -> str:
     """Return the function with the values that it learned in a run, the mean over the run's trainings of it."""
-    from aquasurf_ray.activations import fingerprint, parse
+    from aquasurf_ray.activations import RoleFunctions, fingerprint, parse, parse_function
     from aquasurf_ray.activations.learned import frozen, warm_started
+    from aquasurf_ray.driver.errors import BadUse
 
-    digest = fingerprint(parse(function))
+    if isinstance(parse_function(function), RoleFunctions):
+        raise BadUse(f"learned: it takes one function, got one per role, {function}; see aquasurf show for the values")
+    digest = fingerprint(function)
     with open_store(store) as opened:
         values = _values(opened.learned_in(opened.run(run).id, digest), run, function, freeze)
         expression = parse(opened.function_history(digest).function.name)  # the spelling whose parameters have values

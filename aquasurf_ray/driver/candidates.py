@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from aquasurf_ray.activations import (
     ActivationError,
     FunctionTable,
+    RoleFunctions,
     SearchSpace,
     fingerprint,
     parse,
+    parse_function,
     unique_functions,
 )
 from aquasurf_ray.activations.standardization import scale_free_digest, standardized
@@ -18,29 +20,37 @@ from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.roles import refuse_other_roles
 
 
-def function_row(text: str) -> FunctionRow:
-    """Return a function as a row for the store.
+def function_row(text: str, roles: Sequence[str] | None = None) -> FunctionRow:
+    """Return a function, or one for each role, as a row for the store.
+
+    Args:
+        text: an expression, or one for each role.
+        roles: those of the task; None if no task is known, so that the function is not checked against one.
 
     Raises:
-        BadUse: the text is not an expression; the message points at the column.
+        BadUse: the text is neither, and the message points at the column; or it is for other roles.
     """
     try:
-        expression = parse(text)
-    except ActivationError as error:
+        function = parse_function(text)
+        if isinstance(function, RoleFunctions) and roles is not None:
+            refuse_other_roles(tuple(roles), function.roles, function.text)
+    except (ActivationError, TaskError) as error:
         raise BadUse(str(error)) from None
-    name = str(expression)
-    return FunctionRow(fingerprint(expression), name, expression.n_operators, (name,))
+    name = str(function)
+    return FunctionRow(fingerprint(function), name, function.n_operators, (name,))
 
 
-def unique_rows(functions: Iterable[str]) -> list[FunctionRow]:
+def unique_rows(functions: Iterable[str], roles: Sequence[str] | None = None) -> list[FunctionRow]:
     """Return the functions as rows for the store, each once; the word `zoo` stands for all functions of the zoo.
 
     Raises:
-        BadUse: there are none, or one cannot be parsed.
+        BadUse: there are none, one cannot be parsed, or one is for other roles.
     """
-    rows = {row.fingerprint: row for row in map(function_row, expanded(functions))}
+    rows = {row.fingerprint: row for row in (function_row(text, roles) for text in expanded(functions))}
     if not rows:
         raise BadUse("no functions given; name at least one, such as 'swish(x)'")
     return list(rows.values())

@@ -69,7 +69,12 @@ class RunIdentity(BaseModel):
         earlier="paper",
     )
     growth: int = setting(
-        5, Panel.CANDIDATES, "New candidates for each suggestion in the open space.", ge=1, le=1000, earlier=5
+        5,
+        Panel.CANDIDATES,
+        "New candidates for each suggestion in the open space, and for a network with roles.",
+        ge=1,
+        le=1000,
+        earlier=5,
     )
     max_operators: int = setting(
         10,

@@ -27,7 +27,7 @@ def with_reference(task: Task) -> Task:
     text = task.reference or _own(task)
     if text is None:
         return task
-    row = function_row(text)
+    row = function_row(text, task.roles)
     # The paper's baselines have their names in every store, whatever they are called here.
     known = {fingerprint(name): name for name in BASELINES}
     function = known.get(row.fingerprint, row.name)

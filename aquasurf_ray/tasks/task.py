@@ -37,10 +37,11 @@ from aquasurf_ray.tasks.loaders import ExampleSet as ExampleSet
 from aquasurf_ray.tasks.loaders import drawn_batch
 from aquasurf_ray.tasks.objective import Objective, classification, name_of
 from aquasurf_ray.tasks.recipe import Recipe
+from aquasurf_ray.tasks.roles import CountedActivations, roles_of, with_roles
 from aquasurf_ray.tasks.seeding import seeded
 
 ActivationFactory = Callable[[], nn.Module]
-NetworkFactory = Callable[[ActivationFactory], nn.Module]
+NetworkFactory = Callable[..., nn.Module]
 Augmentation = Callable[[Inputs, torch.Generator], Inputs]
 
 FIRST_SETTINGS = frozenset(
@@ -94,8 +95,8 @@ class Task:
 
     Args:
         name: the task's name, for example `digits` or `resnet56/cifar10`.
-        network: makes an untrained network from an activation factory; it draws its weights from torch's global
-            generator, which the caller seeds.
+        network: makes an untrained network from an activation factory, or from one for each of its roles (`roles`); it
+            draws its weights from torch's global generator, which the caller seeds.
         data: loads the three splits, in every worker and, for `digest`, where the search is started; the global
             generators of torch, NumPy and Python are seeded for it, so that a random split is the same everywhere.
         recipe: the training settings.
@@ -173,14 +174,24 @@ class Task:
             return splits
 
     def new_network(self, activation: ActivationFactory) -> nn.Module:
-        """Return an untrained network with this activation.
+        """Return an untrained network with this activation, which may be one for each role.
 
         The activations that an existing model's own code calls are found by running it on two of the task's examples.
         """
         find_calls = getattr(self.network, "find_calls", None)
         if find_calls is not None:
             find_calls(self._two_inputs)
-        return self.network(activation)
+        return with_roles(self.network, activation)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The places of the network that may each have a function of their own: see `tasks.roles`. Mostly none."""
+        return roles_of(self.network)
+
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """The names of each role's activations in the network. Raises as `spec` does."""
+        return dict(self._network_identity.get("roles", {}))
 
     @property
     def fits_weights(self) -> bool:
@@ -255,22 +266,17 @@ class Task:
 
     @cached_property
     def _network_identity(self) -> dict[str, Any]:
-        activations: list[nn.Module] = []
-
-        def activation() -> nn.Module:
-            activations.append(nn.Identity())
-            return activations[-1]
-
+        made = CountedActivations(self.roles)
         with self._refusing("network", "be built"), seeded(0, CPU):
-            network = self.new_network(activation)
+            network = self.new_network(made if self.roles else made.for_role(""))
             if not isinstance(network, nn.Module):
                 raise TaskError(
                     f"network of task '{self.name}' must return an nn.Module, got a {type(network).__name__}"
                 )
             identity = network_identity(network)
-        if not activations:
-            raise TaskError(f"network of task '{self.name}' makes no activation; call the factory that it is given")
-        return identity
+        made.refuse_none(self.name)
+        # Which places are of which role decides what a function per role is; plain tasks have no such entry.
+        return {**identity, "roles": made.places(network)} if self.roles else identity
 
     @cached_property
     def _data_identity(self) -> dict[str, Any]:

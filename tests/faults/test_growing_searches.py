@@ -1,4 +1,5 @@
-"""A search of the open space that is killed again and again makes the candidates that it would have made in peace.
+"""A search of the open space, or for a function per role, that is killed again and again makes the candidates that it
+would have made in peace.
 
 Workers answer without Ray and without training.
 """
@@ -20,8 +21,11 @@ GENERATIONS = 2
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def search(light, url, **environment):
-    return light("search", "digits", "--name", "one", "--store", url, *sum(OPTIONS.items(), ()), **environment)
+OF_ROLES = OPTIONS | {"--space": "three-node"}
+
+
+def search(light, url, task="digits", options=OPTIONS, **environment):
+    return light("search", task, "--name", "one", "--store", url, *sum(options.items(), ()), **environment)
 
 
 def record_of(url):
@@ -42,8 +46,12 @@ def record_of(url):
 
 @pytest.fixture
 def undisturbed(light, tmp_path):
+    return record_in_peace(light, tmp_path)
+
+
+def record_in_peace(light, tmp_path, *which):
     url = f"sqlite:///{tmp_path}/undisturbed.db"
-    process = search(light, url)
+    process = search(light, url, *which)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return record_of(url)
@@ -52,14 +60,29 @@ def undisturbed(light, tmp_path):
 @pytest.mark.reliability("driver-killed")
 def test_a_driver_that_dies_at_every_third_training(light, store_url, undisturbed, injections):
     """Two trainings for each life, so that some end right before a generation and others right behind it."""
+    kill_at_every_third(light, store_url, injections)
+    assert record_of(store_url) == undisturbed
+
+
+@pytest.mark.reliability("driver-killed")
+def test_a_driver_that_searches_a_function_per_role_dies_at_every_third_training(
+    light, store_url, tmp_path, injections
+):
+    which = "role_task:two_roles", OF_ROLES
+    in_peace = record_in_peace(light, tmp_path, *which)
+    assert any("early=" in name for name in in_peace[0])
+    kill_at_every_third(light, store_url, injections, *which)
+    assert record_of(store_url) == in_peace
+
+
+def kill_at_every_third(light, url, injections, *which):
     for _ in range(N_TRAININGS):
-        process = search(light, store_url, LIGHT_KILL="3")
+        process = search(light, url, *which, LIGHT_KILL="3")
         _, err = process.communicate(timeout=300)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, err
         injections.add()
-    assert record_of(store_url) == undisturbed
 
 
 @pytest.mark.reliability("driver-killed")

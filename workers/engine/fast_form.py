@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 
-from aquasurf_ray.activations import FastForm, fast_factory
+from aquasurf_ray.activations import Expression, FastForm, RoleFunctions, fast_factory
+from aquasurf_ray.activations.roles import joined
 from aquasurf_ray.workers.engine.form import FormRequest, named_form
 
 DETERMINISTIC = "recomputed"
@@ -26,13 +27,18 @@ def fast_form(request: FormRequest) -> FastForm:
     name = request.kept or (DETERMINISTIC if request.deterministic else None)
     if name is not None:
         return named_form(request.activation, name)
-    expression = request.activation.expression
+    function = request.activation.expression
+    if not isinstance(function, RoleFunctions):
+        return _fastest(request, function, request.expected_calls)
+    # Calls are counted over all roles; each is taken to have its share, which only decides what is worth compiling.
+    calls = max(1, request.expected_calls // len(function.roles))
+    names = {role: _fastest(request, each, calls).name for role, each in function.of_role.items()}
+    return named_form(request.activation, joined(names))
+
+
+def _fastest(request: FormRequest, expression: Expression, calls: int) -> FastForm:
     form = fast_factory(
-        expression,
-        device=request.device,
-        n_elements=request.n_elements,
-        expected_calls=request.expected_calls,
-        dtype=request.dtype,
+        expression, device=request.device, n_elements=request.n_elements, expected_calls=calls, dtype=request.dtype
     )
     logger.info("%s: %s form, %s", expression, form.name, form.note)
     return form

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation, FastForm, form_factory
+from aquasurf_ray.activations import Activation, Expression, FastForm, RoleActivations, factory_of, form_factory
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.network import sized_network
@@ -25,7 +25,7 @@ class FormRequest:
     """The training that a form is chosen for.
 
     Args:
-        activation: the function.
+        activation: the function, or one for each role.
         device: where the network is trained.
         n_elements: the number of elements in the input of one call, the mean over the calls of a training step.
         expected_calls: forward passes through single activations in the whole training.
@@ -34,7 +34,7 @@ class FormRequest:
         kept: the name of the form that the training began with, which must be used again; None for a new training.
     """
 
-    activation: Activation
+    activation: Activation | RoleActivations
     device: torch.device
     n_elements: int
     expected_calls: int
@@ -46,7 +46,7 @@ class FormRequest:
 FormChoice = Callable[[FormRequest], FastForm]
 
 
-def named_form(activation: Activation, name: str = EAGER) -> FastForm:
+def named_form(activation: Activation | RoleActivations, name: str = EAGER) -> FastForm:
     """Return a form by its name, without measuring; by default the function as `Activation` computes it.
 
     Raises:
@@ -55,7 +55,9 @@ def named_form(activation: Activation, name: str = EAGER) -> FastForm:
     return FastForm(name, form_factory(activation.expression, name))
 
 
-def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activation, *, kept: str | None) -> FastForm:
+def chosen_form(
+    choose: FormChoice | None, feed: TrainingFeed, activation: Activation | RoleActivations, *, kept: str | None
+) -> FastForm:
     """Return the form that `choose` picks for the training of a feed; without `choose`, the eager one.
 
     The sizes and types in the request are measured in one forward pass of a training batch.
@@ -70,11 +72,12 @@ def chosen_form(choose: FormChoice | None, feed: TrainingFeed, activation: Activ
         sizes.append(arguments[0].numel())
         types.append(arguments[0].dtype)
 
-    def make() -> nn.Module:
-        module = Activation(activation.expression)
+    def noting(expression: Expression) -> nn.Module:
+        module = Activation(expression)
         module.register_forward_hook(note)
         return module
 
+    make = factory_of(activation.expression, noting)
     network = arithmetic.prepared(sized_network(task, feed.splits, make, seed=feed.seed, device=device))
     with seeded(feed.seed, device), torch.no_grad():
         step = feed.first_step(network)  # may run the network itself, to count its outputs

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation, lean_factory
+from aquasurf_ray.activations import Activation, Expression, RoleActivations, factory_of, lean_factory
 from aquasurf_ray.activations.learned import learned_parameters
 from aquasurf_ray.tasks.inputs import call_network
 from aquasurf_ray.tasks.losses import scalar_loss
@@ -91,7 +91,9 @@ class Health:
     output_spread: float
 
 
-def check_health(feed: TrainingFeed, activation: Activation, *, limits: HealthLimits = HealthLimits()) -> Health:
+def check_health(
+    feed: TrainingFeed, activation: Activation | RoleActivations, *, limits: HealthLimits = HealthLimits()
+) -> Health:
     """Measure the first step of the training that `feed` is for, and refuse the function where that is beyond the
     limits.
 
@@ -122,15 +124,14 @@ def _judge(health: Health, limits: HealthLimits) -> None:
 class _Recorder:
     """Makes the network's activations, and records their inputs and saturation while it is recording."""
 
-    def __init__(self, activation: Activation) -> None:
-        self._make = lean_factory(activation.expression)  # so that the gate needs no more memory than a training
+    def __init__(self) -> None:
         self._recording = False
         self.inputs: list[Tensor] = []
         self.shares: list[Tensor] = []
 
-    def make(self) -> Activation:
+    def make(self, expression: Expression) -> nn.Module:
         """Return a new activation."""
-        module = self._make()
+        module = lean_factory(expression)()  # so that the gate needs no more memory than a training
         module.register_forward_hook(self._note)
         return module
 
@@ -153,10 +154,11 @@ class _Recorder:
             self.inputs = [*self.inputs[:1], z]  # only the first and the last are needed
 
 
-def _measured(feed: TrainingFeed, activation: Activation) -> Health:
+def _measured(feed: TrainingFeed, activation: Activation | RoleActivations) -> Health:
     arithmetic, device = feed.arithmetic, feed.device
-    recorder = _Recorder(activation)
-    untrained = sized_network(feed.task, feed.splits, recorder.make, seed=feed.seed, device=device)
+    recorder = _Recorder()
+    make = factory_of(activation.expression, recorder.make)
+    untrained = sized_network(feed.task, feed.splits, make, seed=feed.seed, device=device)
     network = arithmetic.prepared(untrained)
     with seeded(feed.epoch_seed(1), device):
         step = feed.first_step(network)

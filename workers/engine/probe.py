@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, RoleActivations
 from aquasurf_ray.activations.identity import is_constant
 from aquasurf_ray.workers.faults import FunctionFault, is_infrastructure_failure, reason_of
 
 
-def probe(activation: Activation, device: torch.device) -> None:
-    """Run the function alone on 256 points, forward and backward.
+def probe(activation: Activation | RoleActivations, device: torch.device) -> None:
+    """Run the function alone on 256 points, forward and backward; that of each role, and name the role at fault.
 
     Raises:
         FunctionFault: any error of the function's own, an output of another shape or type, a constant, nothing finite
             anywhere, or no gradient.
         torch.OutOfMemoryError, and other infrastructure failures.
     """
+    if isinstance(activation, RoleActivations):
+        for role, expression in activation.expression.of_role.items():
+            try:
+                probe(Activation(expression), device)
+            except FunctionFault as error:
+                raise FunctionFault(f"role '{role}': {error}") from error
+        return
     try:
         _probe(activation, device)
     except Exception as error:  # only the function runs in here, so every error is its own

@@ -8,7 +8,7 @@ compile time, so that short trainings start at once. Measurements are stored on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from aquasurf_ray.activations.forms.kernels import ROW
 from aquasurf_ray.activations.forms.recomputed import RecomputedActivation
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.activations.module import Activation
+from aquasurf_ray.activations.role_factories import RoleActivations, factory_of
+from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function, parts_of
 
 FormName = Literal["eager", "recomputed", "compiled"]
 Preference = Literal["speed", "memory"]
@@ -62,22 +64,40 @@ class FastForm:
     note: str = ""
 
 
-def form_factory(expression: str | Expression, name: str) -> Callable[[], Activation]:
+def form_factory(function: str | Function, name: str) -> Callable[[], nn.Module]:
     """Return the factory of a form by name, for a training that resumes in the form that it started in.
+
+    With a function for each role, the name is that of a form for all, or has one for each role.
 
     Raises:
         ValueError: no form has this name.
 
     >>> form_factory("relu(x)", "recomputed")()
     RecomputedActivation(relu(x))
+    >>> form_factory("early=relu(x);late=swish(x)", "early=eager;late=recomputed").for_role("late")()
+    RecomputedActivation(swish(x))
     """
+    function = parse_function(function) if isinstance(function, str) else function
+    names = parts_of(name)
+    if isinstance(function, RoleFunctions) and names:
+        if tuple(names) != function.roles:
+            raise ValueError(f"forms {name!r} must have the roles of {function}")
+        return RoleActivations(function, partial(_in_form, {function.of_role[r]: _form_named(names[r]) for r in names}))
+    return factory_of(function, _form_named(name))
+
+
+def _form_named(name: str) -> type[Activation]:
     for known, form in FORMS.items():
         if name == known:
-            return partial(form, str(expression))
+            return form
     raise ValueError(f"form must be one of {', '.join(FORMS)}, got {name!r}")
 
 
-def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
+def _in_form(forms: Mapping[Expression, type[Activation]], expression: Expression) -> Activation:
+    return forms[expression](expression)
+
+
+def lean_factory(function: str | Function) -> Callable[[], nn.Module]:
     """Return the factory of the form that keeps least for the backward pass, bit for bit equal to the eager form.
 
     A single operator is eager: ReLU keeps its output, which the next layer keeps too. Other functions are recomputed.
@@ -85,8 +105,11 @@ def lean_factory(expression: str | Expression) -> Callable[[], Activation]:
     >>> lean_factory("relu(x)")(), lean_factory("mul(x,relu(x))")()
     (Activation(relu(x)), RecomputedActivation(mul(x,relu(x))))
     """
-    expression = expression if isinstance(expression, Expression) else parse(expression)
-    return form_factory(expression, "recomputed" if expression.n_operators > 1 else "eager")
+    return factory_of(parse_function(function) if isinstance(function, str) else function, _lean)
+
+
+def _lean(expression: Expression) -> Activation:
+    return RecomputedActivation(expression) if expression.n_operators > 1 else Activation(expression)
 
 
 def fast_factory(

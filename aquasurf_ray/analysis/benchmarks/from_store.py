@@ -13,6 +13,7 @@ import numpy as np
 
 from aquasurf_ray.activations import SearchSpace, outputs, parse, unique_functions
 from aquasurf_ray.activations.expression import count_operators
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Store, TaskRecord
@@ -58,6 +59,9 @@ def benchmark_from_run(
     functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
         raise BenchmarkError(f"run '{names[0]}' has no finished training yet; resume it")
+    of_roles = next((name for name in functions.values() if parts_of(name)), None)
+    if of_roles is not None:
+        raise BenchmarkError(f"a benchmark has one function for all of a network's places, got {of_roles}; use csv")
     ids = sorted(functions, key=lambda i: (count_operators(functions[i]), functions[i]))
     evaluations = {request.evaluation.id: request.evaluation for request in requests}.values()
     seeds = sorted({evaluation.seed for evaluation in evaluations})

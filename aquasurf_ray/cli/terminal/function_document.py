@@ -9,7 +9,7 @@ from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
-    from aquasurf_ray.activations import Expression
+    from aquasurf_ray.activations import Function
 
 Learned = dict[int, list[dict[str, Any]]]
 _OF_COST = (
@@ -27,7 +27,7 @@ class FoundFunction:
     """A function as the store knows it and as this process reads it; `problem` says why it cannot be read."""
 
     known: stored.FunctionHistory | None
-    expression: Expression | None
+    expression: Function | None
     problem: str | None
 
 
@@ -54,7 +54,7 @@ def function_document(
     }
 
 
-def _fingerprint(expression: Expression) -> str:
+def _fingerprint(expression: Function) -> str:
     from aquasurf_ray.activations import fingerprint  # loads PyTorch
 
     return fingerprint(expression)

@@ -88,7 +88,9 @@ class CheckSteps:
                 f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
                 f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
             )
-        return f"{n_weights:,} parameters, {n_activations} activation modules, with {' and '.join(FUNCTIONS)}"
+        roles = [f"{role} ({len(places)})" for role, places in self.task.places.items()] if self.task.roles else []
+        of_roles = f", of the roles {', '.join(roles)}" if roles else ""
+        return f"{n_weights:,} parameters, {n_activations} activation modules{of_roles}, with {' and '.join(FUNCTIONS)}"
 
     def data(self) -> str:
         """Load the splits, compute the task's digest from them, and look at the values of random examples."""

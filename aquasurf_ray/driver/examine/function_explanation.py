@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, RoleFunctions, parse_function
 from aquasurf_ray.analysis.report.charts.chart import Chart
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
@@ -51,6 +51,8 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
         RunFailed: the function cannot be trained on the task.
     """
     name = function_row(function).name
+    if isinstance(parse_function(name), RoleFunctions):
+        raise BadUse(f"explain takes one function, got one per role, {name}; explain the function of each role")
     try:
         loaded = load_task(task, import_from=Path.cwd())
         found = _inspected(loaded, name, seed, on_epoch)

@@ -28,9 +28,10 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         BadUse: there is no such task, or the function is not an expression.
         RunFailed: the network overflows with this function; the message names the layer.
     """
-    name = function_row(function).name
+    function_row(function)  # before the task is loaded, which takes longer
     try:
         loaded = load_task(task, import_from=Path.cwd())
+        name = function_row(function, loaded.roles).name
         splits = loaded.splits()
     except TaskError as error:
         raise BadUse(str(error)) from None

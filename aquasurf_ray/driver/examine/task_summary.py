@@ -21,7 +21,8 @@ from aquasurf_ray.workers.network import untrained_network
 def task_summary(name: str) -> dict[str, Any]:
     """Return the task as JSON-ready values.
 
-    `network` has the number of parameters, the names of the activations that were replaced, the activations that were
+    `network` has the number of parameters, the names of the activations that were replaced, those of each role if
+    there are roles, the activations that were
     not replaced with the reasons (None where the network factory does not report them), and the modules with trained
     matrices; `task check` reports which of these have a Fisher block. `reference` is the function that gains are over,
     None where that cannot be told without the data. `data` has the number of examples per split, or
@@ -75,6 +76,7 @@ def _network(task: Task) -> dict[str, Any]:
         "made_by": name_of(task.network),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "replaced": modules if replacement is None else list(replacement.replaced),
+        "roles": task.places if task.roles else {},
         "kept": kept,
         "layers": layers,
     }

@@ -39,3 +39,8 @@ class RunContext:
     pool: WorkerPool
     events: Events
     clock: Callable[[], float] = time.monotonic
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the task's network, as they were when the run was created; mostly none."""
+        return tuple(self.run.config.get("roles") or ())

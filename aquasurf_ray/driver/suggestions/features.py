@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations import outputs
-from aquasurf_ray.driver.config import SearchConfig
-from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.activations.identity import outputs_of_roles
+from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_matrix
 
@@ -22,8 +21,9 @@ AT_ONCE = 16  # candidates whose features are computed between two decisions: a 
 class CandidateFeatures:
     """The features of the candidates of one run."""
 
-    def __init__(self, config: SearchConfig, history: History) -> None:
-        self._history = history
+    def __init__(self, context: RunContext) -> None:
+        config = context.config
+        self._history, self._roles = context.history, context.roles
         self._layer_weighting = config.layer_weighting
         self._outputs: list[Floats] = []
         self.needs_spectra = config.features != "outputs"
@@ -37,7 +37,7 @@ class CandidateFeatures:
         self._make_outputs(min(n, len(self._outputs) + AT_ONCE))
 
     def outputs(self, n: int) -> Floats:
-        """Return the functions' values on the fixed sample, float32 [n, 1000]; NaN where undefined."""
+        """Return the values on the sample, float32 [n, 1000], or [n, 1000 r] of r roles; NaN where undefined."""
         self._make_outputs(n)
         return np.stack(self._outputs[:n])
 
@@ -59,7 +59,7 @@ class CandidateFeatures:
 
     def _make_outputs(self, n: int) -> None:
         have = len(self._outputs)
-        self._outputs += [outputs(function.name) for function in self._history.candidates[have:n]]
+        self._outputs += [outputs_of_roles(function.name, self._roles) for function in self._history.candidates[have:n]]
 
 
 def spectrum_rows(packed: Sequence[bytes | None], weighting: LayerWeighting) -> Floats:

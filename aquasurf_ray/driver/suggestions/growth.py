@@ -1,8 +1,13 @@
-"""The candidates of an open space: a run makes new ones from its best functions while it searches.
+"""The candidates of an open space, and functions for each role of a network: a run makes new ones from its best
+functions while it searches.
 
 After every `PERIOD` suggestions there is a generation. Children of the best functions so far are made by the thousand
 (`activations.spaces.growth`), evaluated and deduplicated, and the surrogate on outputs chooses those that become
 candidates (`surrogate.screening`); their spectra decide with which of them the search continues.
+
+A network with roles (`tasks.roles`) makes a run of any space grow: its first candidates are the same in all roles, and
+children of the best have another function in one role, or each role's from one of two parents
+(`activations.spaces.role_growth`). In the open space, half of the children are new functions for all roles.
 
 A generation depends on the seed, its number and stored facts alone: the candidates, and the results of the evaluations
 that were requested before the suggestion that made it due. That suggestion itself is left out, because it may or may
@@ -19,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
+from aquasurf_ray.activations import ActivationError, Expression, Function, fingerprint, parse_function
+from aquasurf_ray.activations.roles import function_of
 from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
 from aquasurf_ray.activations.spaces.growth import children
-from aquasurf_ray.activations.standardization import core
+from aquasurf_ray.activations.spaces.role_growth import evaluated, role_children
+from aquasurf_ray.activations.standardization import core, standardized
 from aquasurf_ray.driver.config import OPEN
 from aquasurf_ray.driver.events import CandidatesGrown
 from aquasurf_ray.driver.state.context import RunContext
@@ -32,6 +39,8 @@ from aquasurf_ray.driver.suggestions.standard_forms import StandardForms
 from aquasurf_ray.seed_means import score_of_seeds
 from aquasurf_ray.store import FunctionRecord, FunctionRow, NewCandidate
 from aquasurf_ray.surrogate.screening import screened
+from aquasurf_ray.tasks.errors import TaskError
+from aquasurf_ray.tasks.roles import refuse_other_roles
 
 PERIOD = 4
 """Suggestions between two generations."""
@@ -48,7 +57,7 @@ class _TrainedFunction:
     """A function with a result: None if it diverged."""
 
     function: FunctionRecord
-    expression: Expression
+    expression: Function
     score: float | None
 
 
@@ -56,14 +65,14 @@ class _TrainedFunction:
 class _NewFunction:
     """A new function, and where it comes from: the change, and the numbers of its parents."""
 
-    expression: Expression
+    expression: Function
     change: str
     parents: tuple[int, ...] = ()
 
 
 def growth_of(context: RunContext, budget: int) -> Growth | None:
-    """Return the growth of a run of the open space; None for all others."""
-    return Growth(context, budget) if context.config.space == OPEN else None
+    """Return the growth of a run of the open space, or of a network with roles; None for all others."""
+    return Growth(context, budget) if context.config.space == OPEN or context.roles else None
 
 
 class Growth:
@@ -77,7 +86,7 @@ class Growth:
         config = context.config
         self._context, self._history, self._budget = context, context.history, budget
         self._evaluator = Evaluator()
-        self._trained: dict[int, tuple[FunctionRecord, Expression | None]] = {}
+        self._trained: dict[int, tuple[FunctionRecord, Function | None]] = {}
         grown = context.store.growth(context.run.id)
         self.generation = grown.generation
         self.n_start = len(context.history.candidates) - grown.candidates
@@ -127,7 +136,7 @@ class Growth:
         candidates = [NewCandidate(_row_of(each.function), PROPOSAL) for each in outside]
         known |= {each.function.fingerprint for each in outside}
         n_made = 0
-        for made in (self._proposed(), self._children(trained, generation)):
+        for made in (self._proposed(), self._made(trained, generation)):
             n_made += len(made)
             chosen = self._chosen(made, trained, known)
             known |= {candidate.function.fingerprint for candidate in chosen}
@@ -177,23 +186,57 @@ class Growth:
             function = outside[number] if position is None else self._history.candidates[position]
             self._trained[number] = function, _parsed(function.name)
 
-    def _children(self, trained: Sequence[_TrainedFunction], generation: int) -> list[_NewFunction]:
+    def _made(self, trained: Sequence[_TrainedFunction], generation: int) -> list[_NewFunction]:
         config = self._context.config
         learned = config.learned_parameters == "on"
         fit = [each for each in trained if each.score is not None and (learned or not each.expression.parameters)]
+        n = max(FEWEST_CHILDREN, CHILDREN_A_CANDIDATE * PERIOD * config.growth)
+        if not self._context.roles:
+            return self._children(fit, n, generation)
+        n_new = n // 2 if config.space == OPEN else 0
+        new = self._children(fit, n_new, generation)
+        return [*new, *self._role_children(fit, new, n - n_new, generation)]
+
+    def _role_children(
+        self, fit: Sequence[_TrainedFunction], new: Sequence[_NewFunction], n: int, generation: int
+    ) -> list[_NewFunction]:
+        """Return functions per role. A role may get a new function, or one that is a candidate in all roles; with
+        standard forms, those of new functions."""
+        config = self._context.config
+        pool = [each.expression for each in new if isinstance(each.expression, Expression)]
+        if self._forms is not None:
+            pool = [form for each in pool if (form := standardized(each)) is not None]
+        if config.space != OPEN:
+            self._read(function.id for function in self._history.candidates)
+            known = (self._trained[function.id][1] for function in self._history.candidates)
+            pool = [each for each in known if isinstance(each, Expression)]
+        if config.learned_parameters == "off":
+            pool = [each for each in pool if not each.parameters]
+        parents = fit[:MOST_PARENTS]
+        made = role_children(
+            [each.expression for each in parents], pool, self._context.roles, n, f"{config.seed} {generation}"
+        )
+        return [
+            _NewFunction(child.function, child.change, tuple(parents[i].function.id for i in child.parents))
+            for child in made
+        ]
+
+    def _children(self, fit: Sequence[_TrainedFunction], n: int, generation: int) -> list[_NewFunction]:
+        """Return new functions from the best ones; of functions per role, from those of each role."""
+        config = self._context.config
         # The constants around a standard form are not inherited by its children.
         changed = core if self._forms is not None else _as_it_is
         best: dict[Expression, _TrainedFunction] = {}
         for each in fit:
-            best.setdefault(changed(each.expression), each)
+            for role in self._context.roles or ("",):
+                best.setdefault(changed(function_of(each.expression, role)), each)
         parents = list(best.items())[:MOST_PARENTS]
-        n = max(FEWEST_CHILDREN, CHILDREN_A_CANDIDATE * PERIOD * config.growth)
         made = children(
             [expression for expression, _ in parents],
             n,
             f"{config.seed} {generation}",
             max_operators=config.max_operators,
-            learned=learned,
+            learned=config.learned_parameters == "on",
         )
         return [
             _NewFunction(child.expression, child.change, tuple(parents[i][1].function.id for i in child.parents))
@@ -205,12 +248,11 @@ class Growth:
     ) -> list[NewCandidate]:
         """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
         if self._forms is not None:
-            self._forms.read([function.name for function in self._history.candidates])
-            forms = self._forms.of([each.expression for each in made])
-            made = [replace(made[i], expression=form) for i, form in forms.items()]
-        found = self._evaluator.evaluate([each.expression for each in made], identify_learned=False)
+            made = self._standard(made, self._forms)
+        roles = self._context.roles
+        found = evaluated(self._evaluator, [each.expression for each in made], roles)
         places = _new_functions(made, found, known)
-        before = self._evaluator.evaluate([each.expression for each in trained], identify_learned=False)
+        before = evaluated(self._evaluator, [each.expression for each in trained], roles)
         usable = np.flatnonzero(before.finite)
         scores = [trained[i].score for i in usable.tolist()]
         picked = screened(before.outputs[usable], scores, found.outputs[places], PERIOD * self._context.config.growth)
@@ -220,8 +262,17 @@ class Growth:
             if identity not in known:  # known before only if it has learned parameters
                 chosen.setdefault(identity, _candidate(made[i], identity))
         if self._forms is not None:
-            self._forms.add([parse(candidate.function.name) for candidate in chosen.values()])
+            names = (parse_function(candidate.function.name) for candidate in chosen.values())
+            self._forms.add([each for each in names if isinstance(each, Expression)])
         return list(chosen.values())
+
+    def _standard(self, made: Sequence[_NewFunction], forms: StandardForms) -> list[_NewFunction]:
+        """Return new functions in their standard form; those per role consist of standard forms already."""
+        forms.read([function.name for function in self._history.candidates])
+        plain = [each for each in made if isinstance(each.expression, Expression)]
+        found = forms.of([each.expression for each in plain if isinstance(each.expression, Expression)])
+        of_roles = [each for each in made if not isinstance(each.expression, Expression)]
+        return [*(replace(plain[i], expression=form) for i, form in found.items()), *of_roles]
 
     def _read_spectra(self, new: Sequence[FunctionRecord]) -> None:
         """Read the spectra that other runs of the task have stored already."""
@@ -267,8 +318,10 @@ class Growth:
         made, problems = [], []
         for line in lines:
             try:
-                made.append(_NewFunction(parse(line), PROPOSAL))
-            except ActivationError as error:
+                function = parse_function(line)
+                refuse_other_roles(self._context.roles, getattr(function, "roles", None), line)
+                made.append(_NewFunction(function, PROPOSAL))
+            except (ActivationError, TaskError) as error:
                 problems.append(f"{line[:60]!r}: {error}")
         if problems:
             n = f"{len(problems)} of {len(lines)} lines are"
@@ -280,9 +333,9 @@ def _as_it_is(expression: Expression) -> Expression:
     return expression
 
 
-def _parsed(name: str) -> Expression | None:
+def _parsed(name: str) -> Function | None:
     try:
-        return parse(name)
+        return parse_function(name)
     except ActivationError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aquasurf_ray.activations import ActivationError, Expression, parse
+from aquasurf_ray.activations import ActivationError, Expression, parse_function
 from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 
 
@@ -22,10 +22,10 @@ class StandardForms:
         """Note the standard forms among a run's candidates, of which more are added at the end."""
         for name in candidates[self._n_read :]:
             try:
-                expression = parse(name)
+                expression = parse_function(name)
             except ActivationError:  # an operator that is not registered here, which only a person can have used
                 continue
-            if standardized(expression) == expression:
+            if isinstance(expression, Expression) and standardized(expression) == expression:
                 self._known.add(scale_free_digest(expression))
         self._n_read = len(candidates)
 

@@ -33,7 +33,7 @@ class PolicyData:
     """The data from which a policy is made, ready to be sent to another process; unused features are None.
 
     Attributes:
-        outputs: float32 [n, 1000].
+        outputs: float32 [n, 1000]; with r roles, [n, 1000 r].
         spectra: the spectra of the n candidates in their stored form.
         n_for_median: see `FeatureDistances`.
         values: the numbers of the changes of the recipe, if candidates are pairs; see `surrogate.pairs`.
@@ -122,7 +122,7 @@ class MapSurrogate:
     def __init__(self, context: RunContext, embedder: Embedder) -> None:
         config = context.config
         self._context, self._config, self._embedder = context, config, embedder
-        self._features = CandidateFeatures(config, context.history)
+        self._features = CandidateFeatures(context)
         self._embedding_config = EmbeddingConfig(features=config.features, seed=config.seed)
         self._embeddings: dict[int, Embedding] = {}
         self._awaited: int | None = None
@@ -186,7 +186,7 @@ class MetricSurrogate:
 
     def __init__(self, context: RunContext, n_for_median: int | None = None, values: tuple[float, ...] = ()) -> None:
         self._config, self._n_for_median, self._values = context.config, n_for_median, values
-        self._features = CandidateFeatures(context.config, context.history)
+        self._features = CandidateFeatures(context)
 
     def prepare(self, n: int) -> None:
         """Compute the outputs of a few candidates, so that the first suggestion need not compute all of them."""

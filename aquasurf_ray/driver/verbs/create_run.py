@@ -32,7 +32,8 @@ def create_run(
     storage = storage_folder(config)
     new = new_run(config, kind, name, task_id, identity, budget=config.evaluations, storage=storage)
     # No part of the identity, since neither changes a result; what reads the run needs no task for them.
-    of_task = {"reference": task.reference, "task_baselines": [function_row(text).name for text in task.baselines]}
+    baselines = [function_row(text, task.roles).name for text in task.baselines]
+    of_task = {"reference": task.reference, "task_baselines": baselines, "roles": list(task.roles)}
     new = replace(new, config={**new.config, **{key: value for key, value in of_task.items() if value}})
     return store.create_run(new, store.add_functions(rows))
 

@@ -59,7 +59,7 @@ def start_evaluation(
     # An evaluation asks no surrogate, but its identity has the name of one, as it had before there was a choice.
     config = config.with_default_surrogate(EARLIER_SURROGATE)
     loaded = loaded_task(task, config)
-    rows = unique_rows([*functions, *(() if source is None else loaded.baselines)])
+    rows = unique_rows([*functions, *(() if source is None else loaded.baselines)], loaded.roles)
     config = config.model_copy(update={"evaluations": len(rows) * seeds})
     identity = {
         **config.identity(),

@@ -15,14 +15,14 @@ def propose(name: str, functions: Sequence[str], *, store: str | None = None) ->
     """Put functions into a run's queue, to be trained next; return each with its status in the run.
 
     Raises:
-        BadUse: a function cannot be parsed; nothing is queued then.
+        BadUse: a function cannot be parsed, or is for other roles than the task's; nothing is queued then.
         StoreError: there is no such run.
     """
     with Store.open(store_url(store), create=False) as opened:
         run = opened.run(name)
         config = stored_config(run)
         import_modules(config.modules)
-        rows = unique_rows(functions)
+        rows = unique_rows(functions, run.config.get("roles") or ())
         gated = config.health_gate == "on"
         ids = opened.add_functions(rows)
         # A training that a median rule stopped does not answer a request: somebody wants to know the score.

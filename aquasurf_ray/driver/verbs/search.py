@@ -65,6 +65,9 @@ def start_search(
     loaded = loaded_task(task, config)
     changes = _recipe_changes(config, loaded)
     _check_regressor(config)
+    if loaded.roles and config.surrogate != "metric":
+        roles = ", ".join(loaded.roles)
+        raise BadUse(f"surrogate: '{config.surrogate}' cannot search a function per role ({roles}); use metric")
     space = load_space(config.space)
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
     with Command(config, callbacks) as command:

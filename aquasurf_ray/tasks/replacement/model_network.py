@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aquasurf_ray.tasks.errors import ModelFails, TaskError
+from aquasurf_ray.tasks.errors import ModelFails, TaskError, require
 from aquasurf_ray.tasks.fitted_weights import checked_init
 from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
@@ -44,7 +44,7 @@ class ModelNetwork:
 
     Args:
         make: makes one untrained model at each call.
-        only: as in `replace_activations`.
+        only: as in `replace_activations`; or a dictionary of these by role, for a function per role (`tasks.roles`).
         example: the shape of one input, without the batch: the model is run once on zeros, in each process, to find
             activations that its code calls itself. A model that takes whole numbers is run on zeros of these, and a
             model of transformers on tokens or images without it. Else a task runs it on two of its examples.
@@ -60,24 +60,44 @@ class ModelNetwork:
     """
 
     make: Callable[[], nn.Module]
-    only: Only = None
+    only: Only | Mapping[str, Only] = None
     example: tuple[int, ...] | None = None
     gated: bool | None = None
     init: str = "default"
 
     def __post_init__(self) -> None:
         checked_init(self.init)
+        if isinstance(self.only, Mapping) and len(self.only) < 2:
+            raise TaskError(f"only= has {len(self.only)} roles; name two or more, or give the places themselves")
+        for role in self.roles:
+            require(isinstance(role, str) and role.isidentifier(), "role", role, "a name of letters, digits and _")
 
-    def __call__(self, activation: ActivationFactory) -> nn.Module:
-        """Return a new network with this activation.
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that `only` names."""
+        return tuple(self.only) if isinstance(self.only, Mapping) else ()
+
+    def __call__(self, activation: ActivationFactory | None = None, /, **of_role: ActivationFactory) -> nn.Module:
+        """Return a new network with this activation, or with one for each role.
 
         Raises:
             TaskError: as `replace_activations`.
         """
-        calls = self.replacement.calls
+        found = self._found
         network = self._model()
-        replace_known(network, activation, self.only, calls)
+        for role, only in self._only.items():
+            factory = of_role.get(role, activation)
+            if factory is None:
+                raise TaskError(
+                    f"network_from made a network of the roles {', '.join(self._only)}, got none for '{role}'"
+                )
+            replace_known(network, factory, only, found[role].calls)
         return network
+
+    @property
+    def _only(self) -> Mapping[str, Only]:
+        """The places by role; a network without roles has one, without a name."""
+        return self.only if isinstance(self.only, Mapping) else {"": self.only}
 
     def _model(self) -> nn.Module:
         model = self.make()
@@ -85,16 +105,29 @@ class ModelNetwork:
             exchange_feed_forwards(model, self.gated)
         return model
 
-    @cached_property
+    @property
     def replacement(self) -> Replacement:
         """Return which of the model's activations are replaced. torch's global generator is left as it is."""
+        first, *others = self._found.values()
+        if not others:
+            return first
+        replaced = tuple(name for each in self._found.values() for name in each.replaced)
+        kept = tuple(each for each in first.kept if each.name not in replaced)
+        return Replacement(replaced, kept, tuple(call for each in self._found.values() for call in each.calls))
+
+    @cached_property
+    def _found(self) -> Mapping[str, Replacement]:
+        """What is replaced, by role."""
         with torch.random.fork_rng(devices=[]):
-            model = self._model()
-            if self.example is not None:
-                return self._tried_on_zeros(model, self.example)
-            if is_pretrained_model(model):
-                return replace_found(model, nn.Identity, self.only, example_inputs(model))
-            return replace_known(model, nn.Identity, self.only)
+            return _without_overlap({role: self._found_in(only) for role, only in self._only.items()})
+
+    def _found_in(self, only: Only) -> Replacement:
+        model = self._model()
+        if self.example is not None:
+            return self._tried_on_zeros(model, self.example, only)
+        if is_pretrained_model(model):
+            return replace_found(model, nn.Identity, only, example_inputs(model))
+        return replace_known(model, nn.Identity, only)
 
     def find_calls(self, draw: Callable[[], Inputs]) -> None:
         """Find the activations that the model's own code calls by running it on a task's data, once, if there is no
@@ -104,25 +137,29 @@ class ModelNetwork:
             draw: returns inputs (n, ...) on the CPU, n at least 2 where there is batch norm. If it, or the model on the
                 CPU, fails, no calls are looked for.
         """
-        if self.example is not None or "replacement" in self.__dict__:
+        if self.example is not None or "_found" in self.__dict__:
             return
         try:
             inputs = draw()
             with torch.random.fork_rng(devices=[]):
                 model = self._model()
                 if not is_pretrained_model(model):
-                    found = replace_found(model, nn.Identity, self.only, inputs, strict=False)
-                    self.__dict__["replacement"] = found
+                    found: dict[str, Replacement] = {}
+                    for role, only in self._only.items():
+                        # A model for each role, since what one replaces another would not find.
+                        fresh = self._model() if found else model
+                        found[role] = replace_found(fresh, nn.Identity, only, inputs, strict=False)
+                    self.__dict__["_found"] = _without_overlap(found)
         except TaskError as error:
             logger.debug("no activations are looked for in the code of %r: %s", self.make, error)
 
-    def _tried_on_zeros(self, model: nn.Module, shape: tuple[int, ...]) -> Replacement:
+    def _tried_on_zeros(self, model: nn.Module, shape: tuple[int, ...], only: Only) -> Replacement:
         """Run the model on zeros: numbers, and if it refuses these, the tokens of number 0."""
         try:
-            return replace_found(model, nn.Identity, self.only, torch.zeros(2, *shape))
+            return replace_found(model, nn.Identity, only, torch.zeros(2, *shape))
         except ModelFails as error:
             try:
-                return replace_found(self._model(), nn.Identity, self.only, torch.zeros(2, *shape, dtype=torch.int64))
+                return replace_found(self._model(), nn.Identity, only, torch.zeros(2, *shape, dtype=torch.int64))
             except ModelFails:
                 raise error from None
 
@@ -130,7 +167,11 @@ class ModelNetwork:
         """Return the activation that the model has in most places, a module or a function; None if it is in code that
         is rewritten as a whole. Call it after `find_calls`, which finds those that the model's code calls."""
         with torch.random.fork_rng(devices=[]):
-            found = activations_of(self._model(), self.only, self.replacement.calls)
+            found = [
+                each
+                for role, only in self._only.items()
+                for each in activations_of(self._model(), only, self._found[role].calls)
+            ]
         # Modules with the same settings have the same text, and functions are the same object.
         texts = Counter(map(repr, found))
         return next((each for each in found if repr(each) == texts.most_common(1)[0][0]), None)
@@ -152,7 +193,9 @@ class ModelNetwork:
 
         with torch.random.fork_rng(devices=[]):
             model = self._model()
-            report = replace_known(model, make, self.only, self.replacement.calls)
+            for role, only in self._only.items():
+                replace_known(model, make, only, self._found[role].calls)
+            report = self.replacement
             model.to(tensors_of(inputs)[0].device)
             calls = calls_beyond(model, inputs, report, new)
             stray = calls_to_replace(model, calls)
@@ -161,7 +204,7 @@ class ModelNetwork:
 
 def network_from(
     make: Any,
-    only: Only = None,
+    only: Only | Mapping[str, Only] = None,
     *,
     example: tuple[int, ...] | None = None,
     model_class: type | str | None = None,
@@ -173,7 +216,8 @@ def network_from(
     Args:
         make: a function without arguments that returns a model; or a configuration of transformers; or a model of
             transformers, whose class and configuration are used, and never its weights.
-        only: as in `replace_activations`.
+        only: as in `replace_activations`; or a dictionary of these by role, for a function per role, such as
+            `{"early": "layer1.*", "late": "layer2.*"}`.
         example: the shape of one input, without the batch.
         model_class: for a configuration, the class of the model, or its name: see `HuggingFaceModel`.
         gated: whether feed-forward blocks are gated, at equal weights; by default as the model has them.
@@ -195,3 +239,20 @@ def network_from(
     elif model_class is not None:
         raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
+
+
+def _without_overlap(found: Mapping[str, Replacement]) -> Mapping[str, Replacement]:
+    """Return the replacements by role.
+
+    Raises:
+        TaskError: two roles have one place.
+    """
+    roles: dict[str, str] = {}
+    for role, each in found.items():
+        for name in each.replaced:
+            if name in roles:
+                raise TaskError(
+                    f"'{name}' is in the roles {roles[name]} and {role}; make the patterns of only= disjoint"
+                )
+            roles[name] = role
+    return found

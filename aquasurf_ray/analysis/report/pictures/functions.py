@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aquasurf_ray.activations import Activation, ActivationError
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Band, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.studies.explanation import values_and_slopes
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -24,13 +25,16 @@ def functions(findings: Findings) -> Chart | None:
     rows = findings.best_functions[:SHOWN]
     if rows and findings.reference and findings.reference not in rows:
         rows = (*rows, findings.reference)
-    shown = {row: curves for row in rows if (curves := drawn(row.function)) is not None}
-    if not shown:
+    # A function per role has a curve for each role.
+    parts = [(row, text, drawn(part)) for row in rows for text, part in _parts(row.function).items()]
+    curves = [(row, text, found) for row, text, found in parts if found is not None]
+    if not curves:
         return None
     panels = tuple(
-        _panel(f"{row.function}\n{findings.metric_name} {findings.value(row.score):.4f}", *curves, legend=number == 0)
-        for number, (row, curves) in enumerate(shown.items())
+        _panel(f"{text}\n{findings.metric_name} {findings.value(row.score):.4f}", *found, legend=number == 0)
+        for number, (row, text, found) in enumerate(curves)
     )
+    shown = list(dict.fromkeys(row for row, *_ in curves))
     words = (
         f"{_shown([row.function for row in shown])}, each with its derivative. The grey area is the density of N(0,1), "
         f"on which functions are compared.{_explained(next(iter(shown)).function, findings.run.config)}"
@@ -38,10 +42,19 @@ def functions(findings: Findings) -> Chart | None:
     return Chart("functions", "The best functions", words, panels, height=300)
 
 
+def _parts(function: str) -> dict[str, str]:
+    """Return the functions to draw by their titles.
+
+    >>> _parts("relu(x)"), _parts("early=x;late=relu(x)")
+    ({'relu(x)': 'relu(x)'}, {'early: x': 'x', 'late: relu(x)': 'relu(x)'})
+    """
+    return {f"{role}: {text}": text for role, text in parts_of(function).items()} or {function: function}
+
+
 def _explained(function: str, config: Mapping[str, Any]) -> str:
     """Return the part of the caption that says which command draws a network's inputs; empty without a stored task,
     because the name of a task's record is a label, which no command knows."""
-    if "task" not in config:
+    if "task" not in config or parts_of(function):  # the command explains one function
         return ""
     modules = [word for module in config.get("modules") or () for word in ("--modules", module)]
     command = shlex.join(["aquasurf", "explain", function, "--task", str(config["task"]), *modules])

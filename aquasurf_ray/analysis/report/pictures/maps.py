@@ -3,11 +3,13 @@ the paper: the embedding of each feature alone, and of their union)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations import ActivationError, outputs
-from aquasurf_ray.activations.identity import N_POINTS
+from aquasurf_ray.activations import ActivationError
+from aquasurf_ray.activations.identity import N_POINTS, outputs_of_roles
 from aquasurf_ray.analysis.replay.features import kept_embedding
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
@@ -47,7 +49,8 @@ def _kinds(shown: dict[Features, Floats]) -> list[str]:
 
 def _places(findings: Findings) -> dict[Features, Floats]:
     """Return the coordinates of the candidates by feature, float64 [n, 2]; NaN where a candidate is not placed."""
-    values = np.stack([_outputs(function.name) for function in findings.candidates])
+    roles = findings.run.config.get("roles") or ()
+    values = np.stack([_outputs(function.name, roles) for function in findings.candidates])
     spectra, stored_map = np.full((len(values), 1), np.nan, dtype=np.float32), _map_of_run(findings)
     known = not findings.quick and any(function.id in findings.spectra for function in findings.candidates)
     if known:
@@ -82,12 +85,12 @@ def _map_of_run(findings: Findings) -> Floats | None:
     return np.array([place[function.id] for function in findings.candidates], dtype=np.float64)
 
 
-def _outputs(name: str) -> NDArray[np.float32]:
-    """Return the function's outputs; NaN if the module that registers its operators is missing."""
+def _outputs(name: str, roles: Sequence[str]) -> NDArray[np.float32]:
+    """Return the function's outputs in each role; NaN if the module that registers its operators is missing."""
     try:
-        return outputs(name)
+        return outputs_of_roles(name, roles)
     except ActivationError:
-        return np.full(N_POINTS, np.nan, dtype=np.float32)
+        return np.full(N_POINTS * max(1, len(roles)), np.nan, dtype=np.float32)
 
 
 def _trained(findings: Findings) -> dict[int, float]:
