@@ -11,11 +11,13 @@ from torch import nn
 
 @contextmanager
 def modes_and_buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Put back the mode of each module, the values of the buffers, and the generators that the network draws from.
+    """Put back the mode of each module, the `requires_grad` of each parameter, the values of the buffers, and the
+    generators that the network draws from.
 
     Other attributes stay as the caller sets them; `workers.fisher.left_as_found` puts back these too.
     """
     modes = [(module, module.training) for module in network.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     tensors = [*network.parameters(), *network.buffers()]
     gpus = sorted({tensor.device.index for tensor in tensors if tensor.device.type == "cuda"})
@@ -25,6 +27,8 @@ def modes_and_buffers_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        for parameter, is_trained in trained:
+            parameter.requires_grad_(is_trained)
         with torch.no_grad():
             for buffer, values in buffers:
                 buffer.copy_(values)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shlex
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
-from aquasurf_ray.driver.duration import checked_seconds
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.setting import DURATION, Numbers, OffMedian, OnOff, Panel, Seconds, parse_numbers, setting
 from aquasurf_ray.driver.setting_problems import problem_text
@@ -40,6 +38,10 @@ OPEN = "open"
 
 NO_LIMIT = "none"
 """Clears a time budget, an `until` condition or a `proposals` command at `resume`."""
+
+
+SMALLEST_SHARE = 1e-4
+"""Of a CPU or GPU: Ray counts resources in units of this size."""
 
 
 class RunIdentity(BaseModel):
@@ -177,13 +179,6 @@ class RunIdentity(BaseModel):
             return {"regressor": REGRESSORS[values["surrogate"]], **values}
         return values
 
-    @field_validator("max_cost")
-    @classmethod
-    def _finite(cls, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            raise ValueError("must be a finite number")
-        return value
-
     @field_validator("tune")
     @classmethod
     def _tuned(cls, value: str | None) -> str | None:
@@ -235,6 +230,7 @@ class TrainingConditions(RunName):
         Panel.STOP,
         "Stop cleanly after this time, such as 2h30m. The budget restarts at each resume; none clears it.",
         metavar=DURATION,
+        gt=0,
     )
     fast_activations: OnOff = setting("on", Panel.TRAINING, "Train each function in the form that measures fastest.")
     time_limit: Seconds | None = setting(
@@ -329,15 +325,17 @@ class TrainingConditions(RunName):
     def _trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_target(target) for target in value)
 
+    @field_validator("cpus_per_worker", "gpus_per_worker")
+    @classmethod
+    def _share(cls, value: float | None) -> float | None:
+        if value is not None and 0 < value < SMALLEST_SHARE:
+            raise ValueError(f"must be at least {SMALLEST_SHARE:g}")
+        return value
+
     @field_validator("time_budget", mode="before")
     @classmethod
     def _budget(cls, value: Any) -> Any:
         return None if value == NO_LIMIT else value
-
-    @field_validator("time_budget")
-    @classmethod
-    def _positive(cls, value: float | None) -> float | None:
-        return None if value is None else checked_seconds(value)
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> TrainingConditions:
@@ -430,7 +428,7 @@ class RunConditions(TrainingConditions, ConfirmConditions):
 class SearchConfig(RunIdentity, RunConditions):
     """All settings of a search."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _open_space(self) -> SearchConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
@@ -31,14 +30,3 @@ def parse_duration(text: str) -> float:
     if not any(parts):
         raise ValueError(EXPECTED)
     return sum(float(part or 0) * unit for part, unit in zip(parts, SECONDS.values(), strict=True))
-
-
-def checked_seconds(seconds: float) -> float:
-    """Return the number of seconds unchanged, if it is valid.
-
-    Raises:
-        ValueError: the number is not finite and positive.
-    """
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(EXPECTED)
-    return seconds

@@ -33,7 +33,7 @@ def problem_text(errors: Sequence[Any], known: Sequence[str]) -> str:
     problem = errors[0]
     if not problem["loc"] and problem["type"] == "value_error":  # several settings together: the message names them
         return _rule(problem)
-    key = ".".join(str(part) for part in problem["loc"]) or "config"
+    key = ".".join(part for part in problem["loc"] if isinstance(part, str)) or "config"
     if problem["type"] == "extra_forbidden":
         close = get_close_matches(key, known, n=1)
         return f"unknown key '{key}'; " + (

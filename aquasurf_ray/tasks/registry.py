@@ -235,6 +235,8 @@ def _plugged_in(entry: EntryPoint) -> Callable[[], object]:
 
 def _import(path: str, import_from: Path | None) -> Callable[..., object]:
     module_name, _, attribute = path.partition(":")
+    if not attribute or not all(module_name.split(".")):
+        raise TaskError(f"task '{path}' must be a name, or package.module:function for your own")
     # First in the path, so that a user's own module wins over an installed one of its name.
     if import_from is not None and str(import_from) not in sys.path:
         sys.path.insert(0, str(import_from))

@@ -20,6 +20,15 @@ from aquasurf_ray.driver.config import (
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
 
+NUMBERS = [name for name, field in SearchConfig.model_fields.items() if "float" in str(field.annotation)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "1e400"])
+def test_no_setting_is_infinite(name, value):
+    with pytest.raises(BadUse, match=f"^{name.replace('_', '-')} must be a finite number, got "):
+        make_config({"task": "digits", name: value})
+
 
 @pytest.mark.parametrize(
     ("values", "message"),
@@ -36,6 +45,9 @@ from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
         ({"surrogate": "umap"}, "surrogate must .*'aquasurf' or 'metric'.* got 'umap'"),
         ({"max_cost": 0}, "max-cost must be greater than 0, got 0"),
         ({"max_cost": float("inf")}, "max-cost must be a finite number, got inf"),
+        ({"time_budget": "0"}, "time-budget must be greater than 0, got '0'"),
+        ({"gpus_per_worker": 1e-9}, "gpus-per-worker must be at least 0.0001, got 1e-09"),
+        ({"cpus_per_worker": 5e-324}, "cpus-per-worker must be at least 0.0001, got 5e-324"),
         ({"early_stop": "mean"}, "early-stop must .*'off' or 'median'.* got 'mean'"),
         ({"early_stop": True}, "early-stop must .* got 'on'"),
         ({"gpus_per_evaluation": 0}, "gpus-per-evaluation must .* got 0"),

@@ -219,6 +219,17 @@ def test_the_network_is_otherwise_left_as_it_was_found():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+def test_a_layer_that_the_network_thaws_as_it_runs_stays_frozen():
+    class Thaws(nn.Sequential):
+        def forward(self, x):
+            self[0].requires_grad_(True)
+            return super().forward(x)
+
+    network = Thaws(nn.Linear(4, 8).requires_grad_(False), nn.Tanh(), nn.Linear(8, 2))
+    fit_weights(network, torch.randn(50, 4))
+    assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
 def test_a_function_that_overflows_leaves_what_follows_as_drawn():
     network = mlp(lambda x: torch.exp(100 * x * x), depth=1)
     fitted = fit_weights(network, torch.randn(50, 128))

@@ -285,6 +285,9 @@ def test_own_task_is_imported_from_the_working_folder(tmp_path, monkeypatch):
         load_task("own_task_module:absent")
     with pytest.raises(TaskError, match="cannot be imported: ModuleNotFoundError"):
         load_task("no_such_module_here:make")
+    for wrong in (":", ":make", "own_task_module:", "../own_task_module:make", "own..task:make"):
+        with pytest.raises(TaskError, match=f"task '{wrong}' must be a name, or package.module:function"):
+            load_task(wrong, import_from=tmp_path)
 
 
 @pytest.mark.parametrize(

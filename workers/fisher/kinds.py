@@ -54,9 +54,15 @@ class Kinds:
         self._kinds: MutableMapping[Tensor, Weight | None] = WeakTensorKeyDictionary()
         for tensor in (*model.parameters(), *model.buffers()):
             self._kinds[tensor] = None
-        for name, parameter in weights.items():
-            self._kinds[parameter] = Weight(name, {name: parameter.numel()}, parameter)
+        self._names = {id(parameter): name for name, parameter in weights.items()}
+        for parameter in weights.values():
+            self.set_trained(parameter, True)
         self._made: dict[Hashable, int] = {}
+
+    def set_trained(self, parameter: Tensor, is_trained: bool) -> None:
+        """Note a trained parameter as a weight, or as a constant while the network has turned its gradient off."""
+        name = self._names[id(parameter)]
+        self._kinds[parameter] = Weight(name, {name: parameter.numel()}, parameter) if is_trained else None
 
     def weight_of(self, tensor: Any) -> Weight | None:
         """Return the weight that a tensor is, or whose memory it views; None if it is none."""

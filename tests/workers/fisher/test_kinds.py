@@ -227,3 +227,65 @@ def test_the_apply_of_autograd_functions_is_left_as_found():
     before = torch.autograd.Function.__dict__["apply"]
     fisher_spectrum(Quantised(), X)
     assert torch.autograd.Function.__dict__["apply"] is before
+
+
+class ReadsItself(Plain):
+    """Spares itself the graph of a layer that is frozen, which this one is not."""
+
+    def read(self, x):
+        with torch.set_grad_enabled(any(p.requires_grad for p in self.a.parameters())):
+            return functional.linear(x, self.a.weight, self.a.bias)
+
+
+class Detaches(Plain):
+    def read(self, x):
+        return functional.linear(x, self.a.weight.detach(), self.a.bias.detach())
+
+
+class TurnsOff(Plain):
+    """Turns the gradient of a layer off for its first use."""
+
+    def turn(self, on):
+        for p in self.a.parameters():
+            p.requires_grad = on
+
+    def read(self, x):
+        self.turn(False)
+        y = self.a(x)
+        self.turn(True)
+        return y
+
+
+class TurnsOffAll(TurnsOff):
+    def turn(self, on):
+        self.a.requires_grad_(on)
+
+
+class Twice(Plain):
+    def read(self, x):
+        return functional.linear(x, self.a.weight, self.a.bias)
+
+
+@pytest.mark.parametrize(
+    ("network", "plain"),
+    [(ReadsItself, Twice), (TurnsOff, Detaches), (TurnsOffAll, Detaches)],
+    ids=lambda n: n.__name__,
+)
+def test_networks_that_read_or_set_requires_grad_have_the_blocks_of_a_training(network, plain):
+    model = network()
+    found, expected = (fisher_spectrum(m, X, LABELS, fisher="empirical") for m in (model, plain()))
+    assert found.coverage.share == expected.coverage.share == 1
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.log_eigenvalues(), b.log_eigenvalues(), atol=1e-4)
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_layer_that_the_network_freezes_as_it_runs_is_named():
+    class Freezes(Plain):
+        def forward(self, x):
+            self.a.requires_grad_(False)
+            return super().forward(x)
+
+    with pytest.warns(SkippedLayerWarning, match=r"left out of the spectrum: a \(no gradient\)"):
+        spectra = fisher_spectrum(Freezes(), X, LABELS, fisher="empirical")
+    assert [s.name for s in spectra] == ["o"]
