@@ -33,6 +33,7 @@ def problem_text(errors: Sequence[Any], known: Sequence[str]) -> str:
     problem = errors[0]
     if not problem["loc"] and problem["type"] == "value_error":  # several settings together: the message names them
         return _rule(problem)
+    # A number among the parts is a place in a list.
     key = ".".join(part for part in problem["loc"] if isinstance(part, str)) or "config"
     if problem["type"] == "extra_forbidden":
         close = get_close_matches(key, known, n=1)

@@ -56,13 +56,17 @@ class Kinds:
             self._kinds[tensor] = None
         self._names = {id(parameter): name for name, parameter in weights.items()}
         for parameter in weights.values():
-            self.set_trained(parameter, True)
+            self.set_kind(parameter, is_weight=True)
         self._made: dict[Hashable, int] = {}
 
-    def set_trained(self, parameter: Tensor, is_trained: bool) -> None:
+    def is_trained_parameter(self, tensor: Tensor) -> bool:
+        """Return whether this is one of the trained parameters, whatever kind it is at the moment."""
+        return id(tensor) in self._names
+
+    def set_kind(self, parameter: Tensor, *, is_weight: bool) -> None:
         """Note a trained parameter as a weight, or as a constant while the network has turned its gradient off."""
         name = self._names[id(parameter)]
-        self._kinds[parameter] = Weight(name, {name: parameter.numel()}, parameter) if is_trained else None
+        self._kinds[parameter] = Weight(name, {name: parameter.numel()}, parameter) if is_weight else None
 
     def weight_of(self, tensor: Any) -> Weight | None:
         """Return the weight that a tensor is, or whose memory it views; None if it is none."""

@@ -11,9 +11,8 @@ added, a recurrent layer, an autograd function) have no block and are listed in 
 the way round of its first product; other ways round, such as the transpose in a tied autoencoder, are other uses.
 
 Parameters are frozen while a network runs, so no gradient of theirs is computed. To give outputs a gradient all the
-same, a zero that requires one is added to the output of the first operations that use a weight. The network is not to
-notice: it reads the `requires_grad` that a weight has in a training, and a weight for which it turns it off is a
-constant until it turns it on again.
+same, a zero that requires one is added to the output of the first operations that use a weight. The network reads the
+`requires_grad` that a weight has in a training, and a weight is a constant while the network has turned it off.
 """
 
 from __future__ import annotations
@@ -71,8 +70,6 @@ class WeightUses(TorchFunctionMode):
         self.counting = UseCounting(padding, self._derived)
         weights = trained_weights(model)
         self._kinds = Kinds(model, weights)
-        # By id of a weight: the `requires_grad` that it has for the network.
-        self._gets_gradient = {id(p): True for p in weights.values()}
         self.blocks = Blocks(self._kinds, {name for name, p in weights.items() if p.dim() > 1})
         # By output of a product without a bias: what marks its rows until a bias is added to it.
         self._without_bias: MutableMapping[Tensor, tuple[Block, Layout, Hashable]] = WeakTensorKeyDictionary()
@@ -85,7 +82,7 @@ class WeightUses(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name == "requires_grad_" or getattr(func, "__self__", None) is torch.Tensor.requires_grad:
-            return self._about_gradients(func, name, args, kwargs)
+            return self._about_gradient(func, args, kwargs)
         tensors = list(tensors_in((args, kwargs)))
         has_weights = any(self._kinds.is_weight(t) for t in tensors)
         if func is torch.autograd.grad and is_in_backward():
@@ -113,17 +110,15 @@ class WeightUses(TorchFunctionMode):
             self._kinds.set_written(versions, name, (args, kwargs), is_data=is_data)
         return result
 
-    def _about_gradients(
-        self, func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def _about_gradient(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Read or set `requires_grad` as if the weights were not frozen."""
-        tensor = args[0]
-        if id(tensor) not in self._gets_gradient:
+        tensor, *given = args
+        if not self._kinds.is_trained_parameter(tensor):
             return func(*args, **kwargs)
-        if name != "__get__":
-            self._gets_gradient[id(tensor)] = kwargs.get("requires_grad", [*args, True][1])
-            self._kinds.set_trained(tensor, self._gets_gradient[id(tensor)])
-        return self._gets_gradient[id(tensor)] if name == "__get__" else tensor
+        if func.__name__ == "__get__":
+            return self._kinds.is_weight(tensor)
+        self._kinds.set_kind(tensor, is_weight=kwargs.get("requires_grad", [*given, True][0]))
+        return tensor
 
     def _from_within(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run a function of torch that is written in Python such that the operations inside are seen."""
