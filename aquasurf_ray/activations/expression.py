@@ -39,6 +39,7 @@ from aquasurf_ray.activations.registry import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+_OF_ROLES = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")  # what `roles.parse_function` reads
 _NO_OPERATOR = re.compile(rf"\b({'|'.join(LEARNED)})\(")
 
 
@@ -184,6 +185,9 @@ def parse(text: str) -> Expression:
     try:
         return parse_tree(_applied(nested), _expression_node, Expression(), _number_leaf, _learned_leaf)
     except ExpressionError as error:
+        if isinstance(text, str) and _OF_ROLES.match(text):
+            each = f"{shortened(text)} has a function for each role; one function is needed here"
+            raise ExpressionError(each, 1) from None
         if nested is text:
             raise
         position = min(error.position, len(text) + 1)  # that of the nested calls, which may be longer

@@ -9,15 +9,16 @@ where it is undefined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations.expression import Expression, parse
+from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.activations.roles import Function, RoleFunctions, parse_function
 
 Floats = NDArray[np.float64]
 
@@ -55,14 +56,17 @@ class Shape:
     constant: bool
 
 
-def shape_of(expression: Expression | str) -> Shape:
-    """Measure a function.
+def shape_of(expression: Function | str) -> Shape:
+    """Measure a function; of a function per role, what all of its functions are.
 
     >>> swish = shape_of("swish(x)")
     >>> swish.bounded_below, swish.bounded_above, swish.monotone, swish.smooth
     (True, False, False, True)
     """
-    expression = parse(expression) if isinstance(expression, str) else expression
+    expression = parse_function(expression) if isinstance(expression, str) else expression
+    if isinstance(expression, RoleFunctions):
+        shapes = [astuple(shape_of(each)) for each in expression.of_role.values()]
+        return Shape(*map(all, zip(*shapes, strict=True)))
     values, next_to_zero = _values(expression, _grid()), _values(expression, NEXT_TO_ZERO)
     if values is None or next_to_zero is None or np.isnan(values).all():
         return Shape(*[False] * 9)

@@ -122,7 +122,6 @@ def _print_task(document: dict[str, Any]) -> None:
         "digest": document["digest"] or "unknown without the data",
         "network": f"{network['made_by']}, {network['parameters']:,} parameters",
         "replaced": ", ".join(network["replaced"]),
-        "roles": "; ".join(f"{role}: {', '.join(places)}" for role, places in network["roles"].items()) or None,
         "reference": document["reference"] or "unknown without the data",
         "data": data["problem"] or sizes,
         "augment": document["augment"] or "none besides the data set's own",
@@ -133,6 +132,8 @@ def _print_task(document: dict[str, Any]) -> None:
         "weights": "scaled to fit the function" if document["init"] == "auto" else "as the network draws them",
         "time limit": f"{document['time_limit']:g} s",
     }
+    if network["roles"]:
+        lines["roles"] = "; ".join(f"{role}: {', '.join(places)}" for role, places in network["roles"].items())
     for key, value in lines.items():
         print(fill(value, WIDTH, initial_indent=f"{key:<12}", subsequent_indent=" " * 12, break_on_hyphens=False))
     _print_kept(network["kept"])

@@ -130,7 +130,9 @@ def standard_rows(
     for name in (*(row.name for row in first), *drawn):
         if len(rows) == len(first) + n:
             break
-        expression = standardized(parse(name))
+        function = parse_function(name)
+        # A baseline of the task may have a function for each role.
+        expression = None if isinstance(function, RoleFunctions) else standardized(function)
         if expression is None:
             continue
         twin = scale_free_digest(expression)

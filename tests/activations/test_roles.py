@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from aquasurf_ray.activations import (
     words,
 )
 from aquasurf_ray.activations.identity import outputs_of_roles
+from aquasurf_ray.activations.shape import shape_of
 
 BOTH = "early=relu(x);late=swish(x)"
 
@@ -83,6 +85,17 @@ def test_errors_name_the_role_and_the_column(text: str, message: str, position: 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.position == position
+
+
+@pytest.mark.parametrize("read", [parse, Activation])
+def test_one_function_is_asked_for_where_roles_make_no_sense(read: Callable[[str], object]) -> None:
+    with pytest.raises(ExpressionError, match="has a function for each role; one function is needed here"):
+        read(BOTH)
+
+
+def test_a_shape_is_what_all_roles_have() -> None:
+    shape = shape_of("early=relu(x);late=tanh(x)")
+    assert (shape.monotone, shape.bounded_below, shape.bounded_above, shape.odd) == (True, True, False, False)
 
 
 def test_a_single_role_is_refused() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from aquasurf_ray.activations import ActivationError, outputs, parse
+from aquasurf_ray.activations import ActivationError, outputs, parse, parse_function
 from aquasurf_ray.activations.registry import find_operator, suggestion
 from aquasurf_ray.activations.shape import Shape, shape_of
 from aquasurf_ray.analysis.errors import AnalysisError
@@ -100,7 +100,7 @@ def find(functions: Iterable[KnownFunction], wanted: FunctionFilter) -> list[Fou
 def can_be_read(name: str) -> bool:
     """Return whether all operators of a stored function are registered in this process."""
     try:
-        parse(name)
+        parse_function(name)
     except ActivationError:
         return False
     return True
@@ -131,7 +131,8 @@ def _has_shape(shape: Shape, wanted: FunctionFilter) -> bool:
 
 def _distance(name: str, near: np.ndarray) -> float:
     """Return the distance of two functions; infinite if one of the two is undefined somewhere."""
-    difference = outputs(name).astype(np.float64) - near
+    own = outputs(name).astype(np.float64)
+    difference = own - np.resize(near, own.shape)  # of a function per role, each of its functions
     return float(np.sqrt(np.mean(difference**2))) if np.isfinite(difference).all() else float("inf")
 
 

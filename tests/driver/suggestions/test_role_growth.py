@@ -13,7 +13,7 @@ from light_driver import LightPool, without_ray
 from role_task import no_roles, two_roles
 from scripted_worker import score_of
 
-from aquasurf_ray.activations import Expression, RoleFunctions, fingerprint, function_of, parse_function
+from aquasurf_ray.activations import Expression, RoleFunctions, fingerprint, function_of, outputs, parse_function
 from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import propose, resume, search
@@ -137,6 +137,11 @@ def test_the_commands_know_roles(here, capsys, tmp_path):
     assert shown["words"] == "early: relu of x; late: sine of x"
     assert [each["run"] for each in shown["evaluations"]] == ["one"]
     assert "change role" in said("show", function) or "join roles" in said("show", function)
+    near = json.loads(said("find", "one", "--near", "relu(x)", "--trained", "-n", "100", "--json"))
+    both = next(each for each in near if each["function"] == "early=relu(x);late=sin(x)")
+    # Half of its outputs are relu's own.
+    difference = outputs("sin(x)").astype(float) - outputs("relu(x)")
+    assert both["distance"] == pytest.approx((difference**2).mean() ** 0.5 / 2**0.5)
     said("report", "one", "-o", "one.html")
     page = (tmp_path / "one.html").read_text()
     assert "early=relu(x);late=sin(x)" in page
@@ -166,6 +171,15 @@ def test_transfer_to_a_task_without_these_roles_is_refused(here):
         transfer("one", no_roles(), top=20, progress=False)
     result = transfer("one", two_roles(), top=20, seeds=1, progress=False)
     assert result.evaluations == 16 + 8  # all functions, and the baselines
+
+
+def test_the_commands_of_tasks_list_roles(capsys):
+    assert main(["task", "show", "role_task:two_roles"]) == 0
+    assert "roles       early: 1; late: 3\n" in capsys.readouterr().out
+    assert main(["task", "check", "role_task:two_roles", "--device", "cpu"]) == 0
+    assert "2 activation modules, of the roles early (1), late (1), with relu(x)" in capsys.readouterr().out
+    assert main(["task", "show", "role_task:no_roles"]) == 0
+    assert "\nroles" not in capsys.readouterr().out
 
 
 def test_the_map_surrogate_is_refused(here):
