@@ -230,6 +230,22 @@ class EvaluationVerbs(StoreCore):
         scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
         return [score for score in scores if score is not None and not math.isnan(score)]
 
+    def score_curves(self, evaluation_ids: Collection[int]) -> dict[int, dict[int, float]]:
+        """Return the validation scores of evaluations by epoch, which counts from 1; NaN scores are left out."""
+
+        def body(connection: sa.Connection) -> dict[int, dict[int, float]]:
+            found: dict[int, dict[int, float]] = {}
+            for part in chunks(sorted(set(evaluation_ids))):
+                query = sa.select(Epoch.evaluation_id, Epoch.epoch, Epoch.val_score).where(
+                    Epoch.evaluation_id.in_(part), Epoch.val_score.is_not(None)
+                )
+                for number, epoch, score in connection.execute(query):
+                    if score is not None and not math.isnan(score):
+                        found.setdefault(number, {})[epoch] = score
+            return found
+
+        return self._read(body)
+
     def evaluation(self, evaluation_id: int) -> EvaluationRecord:
         """Return one evaluation.
 

@@ -45,6 +45,8 @@ class Benchmark:
         provenance: how the benchmark was built: command, versions, seeds, dates.
         aliases: other names of each function [n]; by default none.
         other_metrics: float64 [n, seeds] by name: train_score, train_loss, val_loss, ...
+        curves: validation scores after each epoch, float64 [n, seeds, epochs], NaN where a training had ended; None if
+            they were not recorded.
         higher_is_better: whether higher values of `metric` are better; if not, a score is the negative metric.
 
     Raises:
@@ -63,6 +65,7 @@ class Benchmark:
     provenance: Mapping[str, Any]
     aliases: tuple[tuple[str, ...], ...] = ()
     other_metrics: Mapping[str, Scores] = field(default_factory=dict)
+    curves: Scores | None = None
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
@@ -80,6 +83,8 @@ class Benchmark:
         for part, values in (tables | dict(self.other_metrics)).items():
             if values.shape != (n, shape[1]):
                 raise BenchmarkError(f"{part} have shape {values.shape}; expected ({n}, {shape[1]})")
+        if self.curves is not None and (self.curves.ndim != 3 or self.curves.shape[:2] != (n, shape[1])):
+            raise BenchmarkError(f"curves have shape {self.curves.shape}; expected ({n}, {shape[1]}, epochs)")
         lengths = {"outputs": len(self.outputs), "aliases": len(self.aliases)}
         for part, length in (lengths | {kind: len(found) for kind, found in self.spectra.items()}).items():
             if length != n:
@@ -157,6 +162,7 @@ class Benchmark:
             spectra={kind: tuple(found[i] for i in chosen) for kind, found in self.spectra.items()},
             aliases=tuple(self.aliases[i] for i in chosen),
             other_metrics={name: values[chosen] for name, values in self.other_metrics.items()},
+            curves=None if self.curves is None else self.curves[chosen],
         )
 
     def split(self, seed: int) -> tuple[Benchmark, Benchmark]:

@@ -80,6 +80,7 @@ def benchmark_from_run(
         provenance=_provenance(task, names, seeds, evaluations) | dict(provenance or {}),
         aliases=_aliases(store, ids, functions, space),
         other_metrics={name: tables.of(name) for name in OTHER_METRICS},
+        curves=tables.curves(store.score_curves([evaluation.id for evaluation in evaluations])),
         higher_is_better=task.metric.higher_is_better,
     )
 
@@ -103,6 +104,17 @@ class _Tables:
         for row, column, evaluation in self._cells:
             value = getattr(evaluation, figure)
             table[row, column] = missing if value is None else value
+        return table
+
+    def curves(self, curves: Mapping[int, Mapping[int, float]]) -> Scores | None:
+        """Return scores by evaluation and epoch (from 1) as [n, seeds, epochs]; None if there are none."""
+        n_epochs = max((max(curve) for curve in curves.values()), default=0)
+        if not n_epochs:
+            return None
+        table = np.full((*self._shape, n_epochs), np.nan)
+        for row, column, evaluation in self._cells:
+            for epoch, score in curves.get(evaluation.id, {}).items():
+                table[row, column, epoch - 1] = score
         return table
 
 

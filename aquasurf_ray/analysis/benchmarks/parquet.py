@@ -5,7 +5,8 @@ Installed benchmarks are the Parquet files of packages that an entry point of th
 as the distribution in `benchmark_data/` does.
 
 Columns: function, aliases, `val_score_0`, `val_score_1`, ... and likewise test_score, seconds and the other metrics
-(null where there was no training, NaN where it diverged), outputs and `spectrum_sampled`, `spectrum_empirical`, which
+(null where there was no training, NaN where it diverged), `val_curve_0`, ... (lists of the validation scores after each
+epoch, where these were recorded), outputs and `spectrum_sampled`, `spectrum_empirical`, which
 are bytes (see `packing`; null where there is no spectrum). Data of the whole benchmark is JSON in the file's metadata
 under "aquasurf_benchmark". The same benchmark gives the same bytes with the same version of pyarrow.
 """
@@ -35,6 +36,7 @@ _VERSION = 1
 _MAGIC = b"PAR1"
 _PARQUET = {"compression": "zstd", "compression_level": 19, "write_statistics": False}
 _TABLES = ("val_score", "test_score", "seconds")
+_CURVE = "val_curve"
 
 Layout = tuple[tuple[str, ...], tuple[int, ...]]
 
@@ -56,6 +58,7 @@ def write_benchmark(benchmark: Benchmark, path: str | Path) -> None:
         "function": pyarrow.array(benchmark.functions, pyarrow.string()),
         "aliases": pyarrow.array([list(names) for names in benchmark.aliases], pyarrow.list_(pyarrow.string())),
         **_number_columns(pyarrow, metrics | dict(sorted(benchmark.other_metrics.items())), benchmark.trained),
+        **_curve_columns(pyarrow, benchmark.curves),
         "outputs": pyarrow.array([pack_outputs(row, order) for row in benchmark.outputs], pyarrow.binary()),
     }
     for kind, spectra in sorted(benchmark.spectra.items()):
@@ -190,6 +193,7 @@ def _benchmark(table: Any, head: dict[str, Any]) -> Benchmark:
         aliases=tuple(map(tuple, table["aliases"].to_pylist())),
         other_metrics={name: _numbers(table, name, head["seeds"]) for name in head["figures"]},
         higher_is_better=head["higher_is_better"],
+        curves=_curves(table, head["seeds"]),
     )
 
 
@@ -212,6 +216,34 @@ def _number_columns(pyarrow: Any, metrics: Mapping[str, Scores], trained: NDArra
 def _numbers(table: Any, name: str, seeds: int) -> Scores:
     columns = [table[f"{name}_{seed}"].to_numpy() for seed in range(seeds)]  # nulls become NaN
     return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _curve_columns(pyarrow: Any, curves: Scores | None) -> dict[str, Any]:
+    if curves is None:
+        return {}
+    lists = pyarrow.list_(pyarrow.float64())
+    # Without the end that no training of the seed reached: a list ends with its training.
+    return {
+        f"{_CURVE}_{seed}": pyarrow.array([row[: _n_reached(row)] for row in rows], lists)
+        for seed, rows in enumerate(curves.swapaxes(0, 1))
+    }
+
+
+def _n_reached(curve: NDArray[np.float64]) -> int:
+    reached = np.flatnonzero(~np.isnan(curve))
+    return int(reached[-1]) + 1 if len(reached) else 0
+
+
+def _curves(table: Any, seeds: int) -> Scores | None:
+    if f"{_CURVE}_0" not in table.column_names:
+        return None
+    cells = [table[f"{_CURVE}_{seed}"].to_pylist() for seed in range(seeds)]
+    n_epochs = max((len(cell) for column in cells for cell in column), default=0)
+    found = np.full((table.num_rows, seeds, n_epochs), np.nan)
+    for seed, column in enumerate(cells):
+        for row, cell in enumerate(column):
+            found[row, seed, : len(cell)] = cell
+    return found
 
 
 def _layouts(spectra: Spectra) -> list[Layout]:

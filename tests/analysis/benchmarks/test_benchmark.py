@@ -199,6 +199,18 @@ def test_spectra_that_lack_layers_stay_so(synthetic_benchmark: Benchmark, tmp_pa
     assert found.quantiles == pytest.approx(cut.quantiles, abs=1 / 1024)
 
 
+def test_learning_curves_come_back_and_go_with_their_functions(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
+    n, seeds = synthetic_benchmark.seed_scores.shape
+    curves = np.random.default_rng(0).random((n, seeds, 4))
+    curves[0], curves[1, :, 2:] = np.nan, np.nan
+    write_benchmark(replace(synthetic_benchmark, curves=curves), tmp_path / "curves.parquet")
+    found = load_benchmark(tmp_path / "curves.parquet")
+    np.testing.assert_array_equal(found.curves, curves)
+    np.testing.assert_array_equal(found.subset([3, 1]).curves, curves[[3, 1]])
+    lists = pyarrow.parquet.read_table(tmp_path / "curves.parquet")["val_curve_0"].to_pylist()
+    assert [len(each) for each in lists[:3]] == [0, 2, 4], "a curve ends with its training"
+
+
 def test_the_file_is_a_table_to_others(synthetic_benchmark: Benchmark, tmp_path: Path) -> None:
     write_benchmark(synthetic_benchmark, tmp_path / "synthetic.parquet")
     table = pd.read_parquet(tmp_path / "synthetic.parquet")
@@ -237,6 +249,7 @@ def test_a_file_that_is_no_benchmark_is_reported(tmp_path: Path) -> None:
         ("functions", ("relu(x)",) * 60, "distinct functions"),
         ("seconds", np.ones((60, 2)), "seconds have shape"),
         ("outputs", np.ones((59, 1000), dtype=np.float32), "outputs are of 59 functions"),
+        ("curves", np.ones((60, 2, 4)), "curves have shape"),
         ("spectra", {"sampled": (None,)}, "sampled are of 1 functions"),
     ],
 )

@@ -11,7 +11,16 @@ import pytest
 from aquasurf_ray.activations import SearchSpace, fingerprint, outputs
 from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run
 from aquasurf_ray.analysis.errors import BenchmarkError
-from aquasurf_ray.store import EvaluationResult, FunctionRow, Lease, NewRun, SpectrumRecord, Store, this_process
+from aquasurf_ray.store import (
+    EpochRecord,
+    EvaluationResult,
+    FunctionRow,
+    Lease,
+    NewRun,
+    SpectrumRecord,
+    Store,
+    this_process,
+)
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
 NAMES = ("mul(relu(x),tanh(x))", "relu(x)", "elu(x)")
@@ -92,6 +101,25 @@ def test_a_space_gives_all_names(store: Store, tmp_path: Path) -> None:
     (aliases,) = benchmark_from_run(url, ["first"], space=space).aliases
     expected = {"max(relu(x),relu(x))", "min(relu(x),relu(x))", "add(relu(x),zero(x))", "add(zero(x),relu(x))"}
     assert set(aliases) == expected
+
+
+def test_learning_curves_come_with_their_seeds(store: Store) -> None:
+    run = Run(store, "first")
+    three = tuple(EpochRecord(i, val_score=i / 10) for i in (1, 2, 3))
+    run.trained("relu(x)", 0, done(0.3, epochs=three))
+    run.trained("elu(x)", 1, done(0.2, epochs=three[:1]))
+    broken = (EpochRecord(1, val_score=0.1), EpochRecord(2, val_score=float("nan")))
+    run.trained("elu(x)", 0, EvaluationResult("diverged", reason="loss is nan", epochs=broken))
+    curves = benchmark_from_run(store, "first").curves
+    nan = np.nan
+    expected = [[[0.1, nan, nan], [0.1, nan, nan]], [[0.1, 0.2, 0.3], [nan, nan, nan]]]
+    np.testing.assert_array_equal(curves, expected)
+
+
+def test_without_epochs_there_are_no_curves(store: Store) -> None:
+    run = Run(store, "first")
+    run.trained("relu(x)", 0, done(0.3))
+    assert benchmark_from_run(store, "first").curves is None
 
 
 def test_what_is_no_benchmark_is_refused(store: Store) -> None:
