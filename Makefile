@@ -12,7 +12,7 @@ help:
 	@echo "make test-faults   the slow tests, and whole searches under faults of every kind"
 	@echo "make reliability   put the counts of the last make test-faults into docs/reliability.md"
 	@echo "make test-deploy   run searches on a real Slurm and on whole Ray clusters, if their packages are installed"
-	@echo "make evidence      recompute the tables of docs/evidence.md from the installed benchmarks"
+	@echo "make evidence      recompute the tables of the pages of evidence from the installed benchmarks"
 	@echo "make audit         list known vulnerabilities of the pinned dependencies, if their database can be reached"
 	@echo "make lint          run ruff, mypy and the import contracts"
 	@echo "make test-docs     run every code block of README and docs, in order, page by page"
@@ -70,7 +70,8 @@ audit: $(STAMP)
 	$(BIN)/python .ci/audit
 
 evidence: $(STAMP)
-	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/evidence.py docs/evidence-tables.md
+	$(BIN)/python benchmarks/evidence.py docs/evidence.md
 	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
 	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
 

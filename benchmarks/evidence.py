@@ -1,4 +1,4 @@
-"""The tables of docs/evidence.md, computed again from an installed benchmark and put into their places in the page.
+"""The tables of a page of evidence, computed again from an installed benchmark and put into their places in the page.
 
 The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
 `aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of
@@ -6,7 +6,7 @@ benchmarks/winners.py, and those of second seeds come from benchmarks/second_see
 table. The same command gives the same tables, except for the times of suggestions. Prints its progress, with the load
 average, which shows the machine's other load.
 
-    python benchmarks/evidence.py [PAGE] [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
+    python benchmarks/evidence.py PAGE [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED, experiments_nam
 from aquasurf_ray.driver.benchmarks.experiments import run_experiments
 from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
-PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
 WINNERS = "winners"
 SEEDS = {"second-seeds": 100, "second-seeds-of-40": 40}
 """The tables of benchmarks/second_seeds.py, and their trainings."""
@@ -70,7 +69,7 @@ def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("page", nargs="?", type=Path, default=PAGE)
+    parser.add_argument("page", type=Path, help="docs/evidence.md or docs/evidence-tables.md, for instance")
     parser.add_argument("--benchmark", default="act-bench-digits")
     parser.add_argument("--only", default="", help="tables by name, several with commas; default: all")
     parser.add_argument("--evaluations", type=int, default=100)

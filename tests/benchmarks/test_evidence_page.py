@@ -1,4 +1,4 @@
-"""The page of evidence: its tables are those of the experiments, and its sentences say what the tables say."""
+"""The pages of evidence: their tables are those of the experiments, and their sentences say what the tables say."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, experiments_na
 from aquasurf_ray.analysis.replay.seeds import RULES
 from aquasurf_ray.driver.config import SearchConfig
 
-PAGE = Path(__file__).parents[2].joinpath("docs/evidence.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("evidence.md", "evidence-tables.md")}
+PAGE = "".join(PAGES.values())
 SECTIONS = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]
+FIGURE = re.compile(r"(?<![\w.])\d[\d,.]*\d%?|(?<![\w.])\d%?")
+LINK = re.compile(r"\[table\]\((?P<page>[a-z-]*(?:\.md)?)#(?P<anchor>[a-z0-9-]+)\)")
 OF_SCRIPTS = ("winners", *SEEDS)
 """Tables that are no experiments: each comes from a script of benchmarks/."""
 SMALL = """# Page
@@ -52,9 +56,30 @@ def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> N
     assert about.startswith(f"{order.runs} runs, each among ")
 
 
-@pytest.mark.parametrize(
-    "section", re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:], ids=lambda text: text.split("\n")[0]
-)
+def anchor(section: str) -> str:
+    return re.sub(r"[^a-z0-9 -]", "", section.split("\n")[0].lower()).replace(" ", "-")
+
+
+FINDINGS = [each for each in re.split(r"^- ", PAGES["evidence.md"], flags=re.MULTILINE)[1:] if LINK.search(each)]
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda text: LINK.search(text)["anchor"])
+def test_a_findings_figures_are_in_the_section_that_it_links_to(finding: str) -> None:
+    said, link = finding.partition("\n\n")[0], LINK.search(finding)
+    (section,) = (each for each in SECTIONS if anchor(each) == link["anchor"])
+    assert section in PAGES[link["page"] or "evidence.md"]
+    there = set(re.findall(r"\d[\d,.]*\d%?|\d%?", section))
+    assert [figure for figure in FIGURE.findall(LINK.sub("", said)) if figure not in there] == []
+
+
+def test_every_chapter_of_tables_has_a_finding_except_for_choices_of_one_setting() -> None:
+    """The chapters of the tables are what the page of findings tells; choices of one setting may have no effect."""
+    chapters = {anchor(each) for each in re.split(r"^## ", PAGES["evidence-tables.md"], flags=re.MULTILINE)[1:]}
+    told = {LINK.search(each)["anchor"] for each in FINDINGS}
+    assert chapters - told == {"measurements", "one-choice-at-a-time"}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=anchor)
 def test_figures_in_sentences_are_in_the_tables_of_their_section(section: str) -> None:
     tables = " ".join(tables_of(section).values())
     if not tables:
@@ -62,7 +87,7 @@ def test_figures_in_sentences_are_in_the_tables_of_their_section(section: str) -
     said = re.sub(
         r"`[^`]*`|top [\d.]+%|\]\([^)]*\)", "", re.sub(r"<!--.*?end of table -->", "", section, flags=re.DOTALL)
     )
-    figures = re.findall(r"(?<![\w.])\d[\d,.]*\d%?|(?<![\w.])\d%?", said)
+    figures = FIGURE.findall(said)
     there = set(re.findall(r"\d[\d,.]*\d%?|\d%?", tables))
     assert [figure for figure in figures if figure not in there] == []
 

@@ -1,4 +1,4 @@
-"""Several surrogates as one. Only replays use it: none was better than nearest neighbours alone (docs/evidence.md)."""
+"""Several surrogates as one. Only replays use it: none was better than nearest neighbours alone (docs/evidence-tables.md)."""
 
 from __future__ import annotations
 

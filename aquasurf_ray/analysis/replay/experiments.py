@@ -1,4 +1,4 @@
-"""The experiments of docs/evidence.md: questions, each with a comparison of a few search algorithms.
+"""The experiments of docs/evidence-tables.md: questions, each with a comparison of a few search algorithms.
 
 An experiment changes one setting of the paper's configuration, against a reference without the change. A search on a
 map takes one of five layouts, by its seed, so that the luck of one layout is not mistaken for the effect of a setting.
