@@ -1,4 +1,7 @@
-"""Several surrogates as one. Only replays use it: none was better than nearest neighbours alone (docs/evidence-tables.md)."""
+"""Several surrogates as one. Only replays use it: none was better than nearest neighbours alone.
+
+docs/evidence-tables.md has the comparison.
+"""
 
 from __future__ import annotations
 
