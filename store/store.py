@@ -3,7 +3,7 @@
 A driver's writes take the lease that it acquired; reads take none. Every verb is one transaction, so there is nothing
 to begin, commit or close around it, and a verb that returned has reached the disk. The verbs are grouped by noun:
 `functions`, `growth`, `runs`, `leases`, `trials`, `activity`, `requests`, `evaluations`, `spectra`, `costs`,
-`imports`, `queries`, `frames`, `export`, `snapshot`, `merge`, `roles`.
+`imports`, `reading` (`queries`, `leaderboard`, `function_history`, `frames`), `export`, `snapshot`, `merge`, `roles`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from aquasurf_ray.store.verbs.claims import ClaimVerbs
 from aquasurf_ray.store.verbs.costs import CostVerbs
 from aquasurf_ray.store.verbs.evaluations import EvaluationVerbs
 from aquasurf_ray.store.verbs.export import ExportVerbs
-from aquasurf_ray.store.verbs.frames import FrameVerbs
 from aquasurf_ray.store.verbs.functions import FunctionVerbs
 from aquasurf_ray.store.verbs.growth import GrowthVerbs
 from aquasurf_ray.store.verbs.leases import LeaseVerbs
-from aquasurf_ray.store.verbs.queries import QueryVerbs
+from aquasurf_ray.store.verbs.reading.frames import FrameVerbs
+from aquasurf_ray.store.verbs.reading.function_history import FunctionHistoryVerbs
+from aquasurf_ray.store.verbs.reading.leaderboard import LeaderboardVerbs
+from aquasurf_ray.store.verbs.reading.queries import QueryVerbs
 from aquasurf_ray.store.verbs.requests import RequestVerbs
 from aquasurf_ray.store.verbs.roles import RoleVerbs
 from aquasurf_ray.store.verbs.runs import RunVerbs
@@ -59,6 +61,8 @@ class Store(
     SpectrumVerbs,
     CostVerbs,
     QueryVerbs,
+    LeaderboardVerbs,
+    FunctionHistoryVerbs,
     FrameVerbs,
     ExportVerbs,
     SnapshotVerbs,

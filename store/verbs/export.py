@@ -25,7 +25,7 @@ from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, Reques
 from aquasurf_ray.store.verbs.costs import read_costs
 from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.imports import ImportVerbs
-from aquasurf_ray.store.verbs.queries import read_requests
+from aquasurf_ray.store.verbs.reading.queries import read_requests
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 from aquasurf_ray.store.verbs.store_core import CHUNK
 from aquasurf_ray.training_metrics import METRIC_NAMES

@@ -9,7 +9,7 @@ from dataclasses import replace
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.store import LeaderboardRow
-from aquasurf_ray.store.verbs.queries import front
+from aquasurf_ray.store.verbs.reading.leaderboard import front
 
 
 def ranked(rows: Sequence[LeaderboardRow], confirmation: Confirmation | None) -> list[LeaderboardRow]:

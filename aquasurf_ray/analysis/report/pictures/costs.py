@@ -11,7 +11,7 @@ from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_th
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_means
 from aquasurf_ray.store import LeaderboardRow
-from aquasurf_ray.store.verbs.queries import front
+from aquasurf_ray.store.verbs.reading.leaderboard import front
 
 
 def costs(findings: Findings) -> Chart | None:
