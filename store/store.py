@@ -25,7 +25,7 @@ from aquasurf_ray.store.database.migrate import current_revision, prepare_schema
 from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.merging.merge import MergeVerbs
-from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.records.leases import LeaseOwner
 from aquasurf_ray.store.verbs.activity import ActivityVerbs
 from aquasurf_ray.store.verbs.claims import ClaimVerbs
 from aquasurf_ray.store.verbs.costs import CostVerbs

@@ -43,7 +43,8 @@ from aquasurf_ray.store import (
     StoreError,
     this_process,
 )
-from aquasurf_ray.store.records.runs import Origin, RunStatusName
+from aquasurf_ray.store.records.evaluations import Origin
+from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.tune.study import Study
 
 WAIT_SECONDS = 0.25

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from aquasurf_ray.store.records.evaluations import EvaluationRecord
 from aquasurf_ray.store.records.imports import BenchmarkEntry
-from aquasurf_ray.store.records.runs import EvaluationRecord, TaskMetric
+from aquasurf_ray.store.records.tasks import TaskMetric
 
 Cdf = Callable[[bytes], Sequence[float]]
 Title = tuple[str, str, bool]  # the title in the file, the column here, and whether higher is better

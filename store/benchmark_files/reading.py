@@ -19,9 +19,11 @@ import numpy as np
 from aquasurf_ray.store.benchmark_files.act_bench import ALIASES, CDF, titles_of
 from aquasurf_ray.store.benchmark_files.json_members import Progress, read_members
 from aquasurf_ray.store.errors import BenchmarkFileError
+from aquasurf_ray.store.records.evaluations import EvaluationResult
 from aquasurf_ray.store.records.imports import BenchmarkEntry
 from aquasurf_ray.store.records.packed import pack
-from aquasurf_ray.store.records.runs import LONGEST_NAME, EvaluationResult, TaskMetric
+from aquasurf_ray.store.records.runs import LONGEST_NAME
+from aquasurf_ray.store.records.tasks import TaskMetric
 
 ACCURACY = TaskMetric()
 _SQLITE = b"SQLite format 3\x00"  # the first bytes of every such file

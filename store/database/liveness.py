@@ -13,7 +13,7 @@ import os
 import platform
 from pathlib import Path
 
-from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.records.leases import LeaseOwner
 
 
 def this_process() -> LeaseOwner:

@@ -22,7 +22,7 @@ from aquasurf_ray.store.merging.evaluations import merge_evaluations
 from aquasurf_ray.store.merging.numbering import Merging, Row
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
 from aquasurf_ray.store.merging.source import Source, lift_idle_limit, opened
-from aquasurf_ray.store.records.runs import FunctionRow
+from aquasurf_ray.store.records.tasks import FunctionRow
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.runs import to_owner
 from aquasurf_ray.store.verbs.store_core import StoreCore, chunks

@@ -27,7 +27,8 @@ from aquasurf_ray.store.database.schema import (
 )
 from aquasurf_ray.store.merging.evaluations import OTHER_RESULT, observed, other_results
 from aquasurf_ray.store.merging.numbering import Merging, Note, Row
-from aquasurf_ray.store.records.runs import LONGEST_NAME, LeaseOwner
+from aquasurf_ray.store.records.leases import LeaseOwner
+from aquasurf_ray.store.records.runs import LONGEST_NAME
 from aquasurf_ray.store.verbs.leases import lease_is_live
 from aquasurf_ray.store.verbs.store_core import chunks, log
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aquasurf_ray.store.records.runs import (
-    CostRecord,
-    EvaluationStatus,
-    Fisher,
-    FunctionRecord,
-    Origin,
-    RequestedEvaluation,
-    Run,
-    TaskMetric,
-    TaskRecord,
-)
+from aquasurf_ray.store.records.evaluations import EvaluationStatus, Origin, RequestedEvaluation
+from aquasurf_ray.store.records.features import CostRecord, Fisher
+from aquasurf_ray.store.records.runs import Run
+from aquasurf_ray.store.records.tasks import FunctionRecord, TaskMetric, TaskRecord
 from aquasurf_ray.training_metrics import TrainingMetrics
 
 

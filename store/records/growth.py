@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aquasurf_ray.store.records.runs import FunctionRow, TaskMetric
+from aquasurf_ray.store.records.tasks import FunctionRow, TaskMetric
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.store.records.evaluations import EvaluationResult
+from aquasurf_ray.store.records.features import Fisher
 from aquasurf_ray.store.records.packed import unpack
-from aquasurf_ray.store.records.runs import EvaluationResult, Fisher, FunctionRow, TaskMetric
+from aquasurf_ray.store.records.tasks import FunctionRow, TaskMetric
 
 if TYPE_CHECKING:
     import numpy as np

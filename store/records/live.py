@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from aquasurf_ray.store.records.runs import LeaseOwner
+from aquasurf_ray.store.records.leases import LeaseOwner
 from aquasurf_ray.store.records.trials import OpenTrial
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from aquasurf_ray.store.records.runs import Claim, LeaseOwner
+from aquasurf_ray.store.records.evaluations import Claim
+from aquasurf_ray.store.records.leases import LeaseOwner
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from aquasurf_ray.store.database.schema import Attempt, Base, Event
 from aquasurf_ray.store.database.schema import LiveRun as LiveTable
 from aquasurf_ray.store.database.schema import StopRequest as StopTable
 from aquasurf_ray.store.errors import StoreCorrupt
+from aquasurf_ray.store.records.leases import Lease, LeaseOwner
 from aquasurf_ray.store.records.live import FailureCause, LiveRun, LiveWorker, RunActivity, StopRequest
-from aquasurf_ray.store.records.runs import Lease, LeaseOwner
 from aquasurf_ray.store.verbs.attempts import open_trials
 from aquasurf_ray.store.verbs.runs import read_run_by_id, to_owner
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, TrialLease, table
-from aquasurf_ray.store.records.runs import LeaseOwner, StartRecord
+from aquasurf_ray.store.records.evaluations import StartRecord
+from aquasurf_ray.store.records.leases import LeaseOwner
 from aquasurf_ray.store.records.trials import OpenTrial
 from aquasurf_ray.store.verbs.runs import to_owner
 from aquasurf_ray.store.verbs.store_core import chunks

@@ -14,15 +14,15 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Evaluation
-from aquasurf_ray.store.records.runs import (
+from aquasurf_ray.store.records.evaluations import (
     Claim,
     ClaimState,
     EvaluationRecord,
     EvaluationRequest,
-    Lease,
     Origin,
     SuggestionRecord,
 )
+from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.attempts import close_attempts, holder_of
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, KEY_COLUMNS, read_evaluation, to_record
 from aquasurf_ray.store.verbs.leases import lease_is_live

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.engine import insert_new
 from aquasurf_ray.store.database.schema import Cost
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.records.runs import CostRecord, Lease
+from aquasurf_ray.store.records.features import CostRecord
+from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
 
 COST_COLUMNS = tuple(getattr(Cost, field.name) for field in fields(CostRecord))

@@ -21,14 +21,14 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Epoch, Evaluation, Function, RunEvaluation
 from aquasurf_ray.store.errors import RecordNotFound
-from aquasurf_ray.store.records.runs import (
+from aquasurf_ray.store.records.evaluations import (
     EpochRecord,
     EvaluationRecord,
     EvaluationResult,
     EvaluationStatus,
-    Lease,
     StartRecord,
 )
+from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.attempts import close_attempts, close_own_attempts, open_attempts
 from aquasurf_ray.store.verbs.results import (
     CHANGE,

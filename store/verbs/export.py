@@ -21,7 +21,10 @@ import sqlalchemy as sa
 from aquasurf_ray.store.benchmark_files.act_bench import Cdf, Entry, write_act_bench, write_imported
 from aquasurf_ray.store.database.schema import Alias, Spectrum
 from aquasurf_ray.store.errors import ExportError
-from aquasurf_ray.store.records.runs import CostRecord, EvaluationRecord, RequestedEvaluation, Run, TaskMetric
+from aquasurf_ray.store.records.evaluations import EvaluationRecord, RequestedEvaluation
+from aquasurf_ray.store.records.features import CostRecord
+from aquasurf_ray.store.records.runs import Run
+from aquasurf_ray.store.records.tasks import TaskMetric
 from aquasurf_ray.store.verbs.costs import read_costs
 from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.imports import ImportVerbs

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Alias, Function, Task
 from aquasurf_ray.store.errors import RecordNotFound
-from aquasurf_ray.store.records.runs import FunctionRecord, FunctionRow, TaskRecord
+from aquasurf_ray.store.records.tasks import FunctionRecord, FunctionRow, TaskRecord
 from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks
 
 FUNCTION_COLUMNS = (Function.id, Function.fingerprint, Function.name, Function.n_operators)

@@ -19,7 +19,8 @@ from aquasurf_ray.store.database.schema import (
 )
 from aquasurf_ray.store.errors import BadRecord
 from aquasurf_ray.store.records.growth import Family, FamilyMember, GrowthState, NewCandidate
-from aquasurf_ray.store.records.runs import FunctionRecord, Lease, TaskMetric
+from aquasurf_ray.store.records.leases import Lease
+from aquasurf_ray.store.records.tasks import FunctionRecord, TaskMetric
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS, insert_functions
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
 

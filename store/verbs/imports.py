@@ -23,8 +23,9 @@ from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Evaluation, RunEvaluation, Spectrum, Task, table
 from aquasurf_ray.store.database.schema import ImportedEntry as EntryTable
 from aquasurf_ray.store.database.schema import Run as RunTable
+from aquasurf_ray.store.records.evaluations import EvaluationResult
 from aquasurf_ray.store.records.imports import BenchmarkEntry, NewImport
-from aquasurf_ray.store.records.runs import EvaluationResult, Run
+from aquasurf_ray.store.records.runs import Run
 from aquasurf_ray.store.verbs.functions import insert_functions
 from aquasurf_ray.store.verbs.results import check_result
 from aquasurf_ray.store.verbs.runs import RUN_COLUMNS, read_run, refuse_taken, to_run

@@ -23,7 +23,8 @@ from aquasurf_ray.store.database.clock import Clock
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, Evaluation, Event, Run
 from aquasurf_ray.store.errors import BadRecord, LeaseLost, RunHeld, RunNotFound
-from aquasurf_ray.store.records.runs import Lease, LeaseOwner, RunStatusName
+from aquasurf_ray.store.records.leases import Lease, LeaseOwner
+from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.store.records.trials import OpenTrial
 from aquasurf_ray.store.verbs.attempts import UNWATCHED_LEASES, live_trials
 from aquasurf_ray.store.verbs.runs import to_owner

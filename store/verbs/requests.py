@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Evaluation, Function, Run, RunEvaluation, table
 from aquasurf_ray.store.errors import RecordNotFound
-from aquasurf_ray.store.records.runs import EvaluationStatus, Neighbor, Origin, Proposal, SuggestionRecord
+from aquasurf_ray.store.records.evaluations import EvaluationStatus, Neighbor, Origin, Proposal, SuggestionRecord
 from aquasurf_ray.store.verbs.results import reopen
 from aquasurf_ray.store.verbs.runs import read_run_by_id
 from aquasurf_ray.store.verbs.store_core import StoreCore, chunks, log

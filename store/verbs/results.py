@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Epoch, Evaluation, LearnedValue, RunEvaluation, table
 from aquasurf_ray.store.errors import BadRecord
-from aquasurf_ray.store.records.runs import EpochRecord, EvaluationRecord, EvaluationResult, Lease
+from aquasurf_ray.store.records.evaluations import EpochRecord, EvaluationRecord, EvaluationResult
+from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.store_core import FencedRun, log
 from aquasurf_ray.training_metrics import LearnedValues
 

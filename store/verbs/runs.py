@@ -14,16 +14,9 @@ from aquasurf_ray.store.database.engine import insert_or_skip
 from aquasurf_ray.store.database.schema import Event, Function, RunCandidate
 from aquasurf_ray.store.database.schema import Run as RunTable
 from aquasurf_ray.store.errors import BadRecord, RunExists, RunNotFound, StoreCorrupt
-from aquasurf_ray.store.records.runs import (
-    LONGEST_NOTE,
-    EventRecord,
-    FunctionRecord,
-    Lease,
-    LeaseOwner,
-    NewRun,
-    NoteRecord,
-    Run,
-)
+from aquasurf_ray.store.records.leases import Lease, LeaseOwner
+from aquasurf_ray.store.records.runs import LONGEST_NOTE, EventRecord, NewRun, NoteRecord, Run
+from aquasurf_ray.store.records.tasks import FunctionRecord
 from aquasurf_ray.store.verbs.functions import FUNCTION_COLUMNS
 from aquasurf_ray.store.verbs.store_core import StoreCore, check_name, chunks, log
 

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.engine import insert_new, insert_or_skip
 from aquasurf_ray.store.database.schema import Embedding, Event, Spectrum
 from aquasurf_ray.store.errors import BadRecord, StoreCorrupt
-from aquasurf_ray.store.records.runs import EmbeddingRecord, Fisher, Lease, SpectrumRecord
+from aquasurf_ray.store.records.features import EmbeddingRecord, Fisher, SpectrumRecord
+from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
 
 SPECTRUM_COLUMNS = tuple(getattr(Spectrum, field.name) for field in fields(SpectrumRecord))

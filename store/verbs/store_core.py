@@ -18,7 +18,8 @@ from aquasurf_ray.store.database.columns import dump_json, load_json, utc_now
 from aquasurf_ray.store.database.schema import Event, Run, table
 from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.errors import BadRecord, LeaseLost
-from aquasurf_ray.store.records.runs import LONGEST_NAME, Lease, LeaseOwner
+from aquasurf_ray.store.records.leases import Lease, LeaseOwner
+from aquasurf_ray.store.records.runs import LONGEST_NAME
 
 T = TypeVar("T")
 _RUNS, _EVENTS = table(Run), table(Event)

@@ -20,16 +20,15 @@ import sqlalchemy as sa
 from aquasurf_ray.store.database.columns import utc_now
 from aquasurf_ray.store.database.schema import Attempt, Evaluation, Run, RunEvaluation, TrialLease
 from aquasurf_ray.store.errors import RecordNotFound
-from aquasurf_ray.store.records.runs import (
+from aquasurf_ray.store.records.evaluations import (
     Claim,
     EvaluationRecord,
     EvaluationRequest,
     EvaluationResult,
-    Lease,
-    LeaseOwner,
-    RunStatusName,
     StartRecord,
 )
+from aquasurf_ray.store.records.leases import Lease, LeaseOwner
+from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.store.records.trials import AskedTrial, OpenTrial, TellAnswer
 from aquasurf_ray.store.verbs.attempts import holder_of, live_trials, open_attempts, open_trials
 from aquasurf_ray.store.verbs.claims import ClaimVerbs, Usable

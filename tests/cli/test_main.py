@@ -21,7 +21,7 @@ from aquasurf_ray.store import (
     SuggestionRecord,
     this_process,
 )
-from aquasurf_ray.store.records.runs import Neighbor
+from aquasurf_ray.store.records.evaluations import Neighbor
 
 SCORES = {"relu(x)": 0.90, "tanh(x)": 0.85, "mul(sigmoid(x),elu(x))": 0.95}
 

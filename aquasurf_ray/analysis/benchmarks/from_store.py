@@ -17,7 +17,7 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores, Spectra
 from aquasurf_ray.analysis.errors import BenchmarkError
 from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Store, TaskRecord
-from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.store.records.features import Fisher
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
 OTHER_METRICS = ("train_score", "train_loss", "val_loss", "test_loss")

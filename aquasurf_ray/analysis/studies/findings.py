@@ -28,7 +28,7 @@ from aquasurf_ray.store import (
     Store,
     TaskRecord,
 )
-from aquasurf_ray.store.records.runs import EmbeddingRecord
+from aquasurf_ray.store.records.features import EmbeddingRecord
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
 CURVES = 5  # learning curves of so many functions are read and drawn

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from aquasurf_ray.analysis import Benchmark, BenchmarkError, load_benchmark
 from aquasurf_ray.store import BenchmarkEntry, BenchmarkFileError, EvaluationResult, TaskMetric
-from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.store.records.features import Fisher
 
 _OF_METRIC = {
     "train_score": "train_score",

@@ -36,7 +36,7 @@ from aquasurf_ray.store import (
     file_digest,
     read_benchmark,
 )
-from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.store.records.features import Fisher
 from aquasurf_ray.tasks import TaskError, load_task
 from aquasurf_ray.tasks.registry import BUILT_IN
 

@@ -21,7 +21,7 @@ from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
-from aquasurf_ray.store.records.runs import Origin
+from aquasurf_ray.store.records.evaluations import Origin
 
 MOST_AT_ONCE = 32  # claims in one transaction, so that other clients of the database wait only milliseconds
 LAST_PART = 5

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.seed_means import leader_seeds_of, score_of_seeds
 from aquasurf_ray.store import EvaluationRequest, RequestedEvaluation, Snapshot
-from aquasurf_ray.store.records.runs import Origin
+from aquasurf_ray.store.records.evaluations import Origin
 
 FINAL = frozenset({"done", "diverged"})
 OPEN = frozenset({"queued", "running"})

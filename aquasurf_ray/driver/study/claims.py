@@ -10,7 +10,7 @@ from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.store import AskedTrial, Claim, EvaluationRequest, this_process
-from aquasurf_ray.store.records.runs import Origin
+from aquasurf_ray.store.records.evaluations import Origin
 
 ASKER = Slot(0, None, "idle", None, 0.0)
 """The stand-in for the user's loop: claims are made for this one worker."""

@@ -23,7 +23,7 @@ from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.store import Store
-from aquasurf_ray.store.records.runs import Fisher
+from aquasurf_ray.store.records.features import Fisher
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from aquasurf_ray.store.database.schema import Cost, Epoch, Evaluation, Function, Run, RunEvaluation, Task
 from aquasurf_ray.store.errors import BadRecord, RecordNotFound
-from aquasurf_ray.store.records.runs import EvaluationStatus
+from aquasurf_ray.store.records.evaluations import EvaluationStatus
 from aquasurf_ray.store.verbs.runs import read_run
 from aquasurf_ray.store.verbs.store_core import StoreCore
 

@@ -22,10 +22,8 @@ from aquasurf_ray.store.records.answers import (
     SpectrumSummary,
     TaskCost,
 )
-from aquasurf_ray.store.records.runs import (
-    CostRecord,
-    TaskMetric,
-)
+from aquasurf_ray.store.records.features import CostRecord
+from aquasurf_ray.store.records.tasks import TaskMetric
 from aquasurf_ray.store.verbs.costs import COST_COLUMNS
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS
 from aquasurf_ray.store.verbs.functions import find_function

@@ -18,11 +18,8 @@ from aquasurf_ray.store.database.schema import (
 from aquasurf_ray.store.records.answers import (
     RunStatus,
 )
-from aquasurf_ray.store.records.runs import (
-    Fisher,
-    RequestedEvaluation,
-    Snapshot,
-)
+from aquasurf_ray.store.records.evaluations import RequestedEvaluation, Snapshot
+from aquasurf_ray.store.records.features import Fisher
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS, to_record
 from aquasurf_ray.store.verbs.functions import read_task
 from aquasurf_ray.store.verbs.reading.leaderboard import leaderboard_of_run

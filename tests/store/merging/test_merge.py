@@ -44,7 +44,7 @@ from aquasurf_ray.store.database.engine import make_engine
 from aquasurf_ray.store.database.migrate import upgrade
 from aquasurf_ray.store.database.schema import Base
 from aquasurf_ray.store.database.url import parse_url
-from aquasurf_ray.store.records.runs import Neighbor
+from aquasurf_ray.store.records.evaluations import Neighbor
 
 ROOT = Path(__file__).parents[3]
 GONE = LeaseOwner("gone", "boot", 1, 1, "pid:[1]")

@@ -8,7 +8,7 @@ from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats,
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import short
-from aquasurf_ray.store.records.runs import Origin
+from aquasurf_ray.store.records.evaluations import Origin
 
 _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
     "baseline": ("baselines", GREY, "square"),
