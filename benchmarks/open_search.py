@@ -29,11 +29,11 @@ from simulated_pool import LocalPool
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.connection import connected
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.events import CandidatesGrown, Event, Events, FunctionSuggested
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import Store

@@ -46,11 +46,11 @@ from aquasurf_ray.driver.candidates import baseline_rows, function_row
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.slot import Job, Outcome, Slot
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.simulated_worker import Simulation, simulated
 from aquasurf_ray.driver.simulated_worker.answers import Answers
 from aquasurf_ray.driver.suggestions.surrogates import PolicyData

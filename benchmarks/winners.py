@@ -19,7 +19,7 @@ import numpy as np
 
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE
+from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE
 
 TOP = 5
 

@@ -34,8 +34,8 @@ def doctor(
     Examines versions, limits, GPUs, the database, the storage, the data and Ray, and changes nothing. Exits with
     status 1 on errors; warnings do not change the exit status.
     """
-    from aquasurf_ray.driver.config import make_config
     from aquasurf_ray.driver.examine.doctor import document, examine_all
+    from aquasurf_ray.driver.settings.reading import make_config
 
     given = {"store": store, "storage": storage, "address": address, "data": data, "modules": tuple(modules or ())}
     # A configuration has a task; without one on the command line, none is examined.

@@ -13,7 +13,7 @@ from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import config_of, print_next_steps, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
-from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
+from aquasurf_ray.driver.settings.defaults import EVALUATE_SEEDS
 
 app = Commands()
 

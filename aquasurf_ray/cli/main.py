@@ -190,7 +190,7 @@ def _message(error: Any) -> str:
     """Return the text on one line: Click's own, or where a value is wrong, one with the option, rule and value."""
     cause = error.__cause__
     if hasattr(cause, "errors") and getattr(error, "param", None) is not None:  # Pydantic's, which checked the value
-        from aquasurf_ray.driver.setting_problems import value_text
+        from aquasurf_ray.driver.settings.setting_problems import value_text
 
         parameter = error.param
         name = argument_name(parameter) if parameter.param_type_name == "argument" else parameter.opts[-1]

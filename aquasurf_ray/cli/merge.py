@@ -39,7 +39,7 @@ def merge(
     The other store is only read. Functions are matched by what they compute, tasks by their digests, runs by their
     event logs. No result is lost or stored twice, and merging again changes nothing.
     """
-    from aquasurf_ray.driver.config import store_url
+    from aquasurf_ray.driver.settings.places import store_url
     from aquasurf_ray.store import Store as Opened
     from aquasurf_ray.store import check_mergeable
 

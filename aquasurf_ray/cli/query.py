@@ -102,8 +102,8 @@ def _number_or_text(text: str) -> str | int | float:
 
 
 def _ask(sql: str, values: dict[str, Any], form: Format, store: str | None) -> None:
-    from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.driver.errors import BadUse
+    from aquasurf_ray.driver.settings.places import store_url
     from aquasurf_ray.store import read_only_query
     from aquasurf_ray.store.errors import QueryError
 

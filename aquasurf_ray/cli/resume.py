@@ -25,8 +25,8 @@ def resume(name: RunName, settings: dict[str, Any], as_json: AsJson = False) -> 
     Settings that are not given keep the run's values. The configuration file may be the one that the run was started
     with, but what identifies the run cannot change.
     """
-    from aquasurf_ray.driver.config import make_config
-    from aquasurf_ray.driver.stored_config import stored_values
+    from aquasurf_ray.driver.settings.reading import make_config
+    from aquasurf_ray.driver.settings.stored_config import stored_values
 
     store = settings.pop("store", None)
     with open_store(store) as opened:

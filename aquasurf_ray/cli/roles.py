@@ -26,8 +26,8 @@ def roles(
     Run this as the owner of the database, and again after each upgrade, since it creates or migrates the tables first.
     Set the passwords yourself, with \\password in psql.
     """
-    from aquasurf_ray.driver.config import store_url
     from aquasurf_ray.driver.errors import BadUse
+    from aquasurf_ray.driver.settings.places import store_url
     from aquasurf_ray.store import BadRecord, Roles
     from aquasurf_ray.store import Store as Opened
 

@@ -17,7 +17,7 @@ from aquasurf_ray.cli.terminal.function_lines import print_function
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, pri
 from aquasurf_ray.cli.terminal.paper_table import Table, cell, print_latex, print_markdown
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
-from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
+from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.transferred_run import Transfer, TransferredFunction

@@ -17,8 +17,8 @@ from aquasurf_ray.activations import (
 from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import baseline_names, expanded
 from aquasurf_ray.baselines import BaselineSet
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.roles import refuse_other_roles

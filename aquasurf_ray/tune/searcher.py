@@ -19,8 +19,10 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.config import SearchConfig, data_folder, make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import data_folder
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
 from aquasurf_ray.store import EpochRecord

@@ -18,13 +18,14 @@ from typing import Any
 from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, search_rows
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
-from aquasurf_ray.driver.config import SearchConfig, store_url
 from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation
 from aquasurf_ray.driver.run.worker_settings import worker_settings
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.growth import growth_of

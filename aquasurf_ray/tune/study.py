@@ -17,8 +17,8 @@ from typing import Any
 
 from ray.tune.search.sample import Domain, Function
 
-from aquasurf_ray.driver.config import digest
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import digest
 from aquasurf_ray.tasks import Recipe, Task, TaskError
 
 SCORE, MAX = "score", "max"

@@ -13,7 +13,7 @@ from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS
 from aquasurf_ray.analysis.replay.experiments import EXPERIMENTS, experiments_named
 from aquasurf_ray.analysis.replay.seeds import RULES
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("evidence.md", "evidence-tables.md")}

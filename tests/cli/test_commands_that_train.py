@@ -7,7 +7,7 @@ from fake_cluster import FakeCluster
 
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 
 SMALL = ["--candidates", "4", "--evaluations", "2", "--features", "outputs"]
 

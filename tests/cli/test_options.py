@@ -12,14 +12,9 @@ import pytest
 from typer.main import get_command
 
 from aquasurf_ray.cli.main import PANELS, app, main
-from aquasurf_ray.driver.config import (
-    CONDITIONS,
-    ConfirmConditions,
-    SearchConfig,
-    TrainingConditions,
-    make_config,
-)
-from aquasurf_ray.driver.setting import Panel
+from aquasurf_ray.driver.settings.models import CONDITIONS, ConfirmConditions, SearchConfig, TrainingConditions
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.setting import Panel
 
 COMMANDS = dict(get_command(app).commands)
 for group in ("task", "benchmark", "job"):
@@ -225,7 +220,7 @@ WITH_NEW_SETTING = """
 import importlib.util, json, sys
 from pathlib import Path
 
-name = "aquasurf_ray.driver.config"
+name = "aquasurf_ray.driver.settings.models"
 spec = importlib.util.find_spec(name)
 line = "class RunIdentity(BaseModel):"
 head, found, fields = Path(spec.origin).read_text().partition(line)

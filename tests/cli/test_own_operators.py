@@ -10,7 +10,7 @@ import pytest
 
 from aquasurf_ray.activations import OperatorError, fingerprint, parse, unregister
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
 
 MODULE = """

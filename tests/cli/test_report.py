@@ -15,7 +15,8 @@ from aquasurf_ray.analysis.report import KINDS
 from aquasurf_ray.cli.main import app, main
 from aquasurf_ray.cli.plot import Kind
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.driver.config import SearchConfig, make_config
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.verbs.repeat_command import command_of
 from aquasurf_ray.store import NewRun, Store
 

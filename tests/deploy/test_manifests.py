@@ -94,7 +94,7 @@ def test_the_jobs_command_is_one_that_aquasurf_takes():
     from typer.main import get_command
 
     from aquasurf_ray.cli.main import app
-    from aquasurf_ray.driver.config import make_config
+    from aquasurf_ray.driver.settings.reading import make_config
 
     job = document("job.yaml", "RayJob")["spec"]
     program, name, *arguments = shlex.split(job["entrypoint"])

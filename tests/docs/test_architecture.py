@@ -75,7 +75,7 @@ def test_every_file_of_the_pages_trees_exists() -> None:
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        ("aquasurf_ray/\n  driver/  config.py, run/loop.py\n  nowhere/ nothing\n", ["nowhere/"]),
+        ("aquasurf_ray/\n  driver/  events.py, run/loop.py\n  nowhere/ nothing\n", ["nowhere/"]),
         ("store/  errors.py and lost.py\n", ["lost.py"]),
         ("driver: worker.train -> store.record, and driver/run/lost.py\n", ["driver/run/lost.py"]),
     ],

@@ -19,8 +19,8 @@ from aquasurf_ray.driver.candidates import (
     search_rows,
     space_rows,
 )
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.reading import make_config
 
 
 @pytest.fixture

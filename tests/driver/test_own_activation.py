@@ -12,9 +12,9 @@ from torch.nn import functional
 from aquasurf_ray.activations import Activation, unregister
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name
 from aquasurf_ray.driver.candidates import baseline_rows
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import Store

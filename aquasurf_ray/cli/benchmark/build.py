@@ -17,7 +17,7 @@ from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_document import run_document
 from aquasurf_ray.cli.terminal.run_result import config_of
 from aquasurf_ray.cli.terminal.settings import REQUIRED_SOMEWHERE, with_settings
-from aquasurf_ray.driver.defaults import BUILD_SEEDS
+from aquasurf_ray.driver.settings.defaults import BUILD_SEEDS
 from aquasurf_ray.duration_text import duration_text
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def open_store(url: str | None) -> stored.Store:
     """Open a store that must exist: reading creates nothing."""
-    from aquasurf_ray.driver.config import store_url
+    from aquasurf_ray.driver.settings.places import store_url
     from aquasurf_ray.store import Store
 
     return Store.open(store_url(url), create=False)

@@ -1,6 +1,6 @@
 """The options that several commands have, each defined once: the same flag means the same thing everywhere.
 
-Settings of a run are defined in the configuration's model (`driver.config`). A command that takes a few of them
+Settings of a run are defined in `driver.settings.models`. A command that takes a few of them
 annotates its parameters as `Setting` or `Modules`; `with_settings` gives a command a whole model.
 """
 
@@ -28,7 +28,7 @@ TaskSeed = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 AnyFormat = Annotated[Format, typer.Option("--format", metavar="table|json|csv", help="Format of the table.")]
 RUN_PANEL = "Run"
-"""The panel of options that are not settings, but say what a run consists of: `driver.setting.Panel.RUN`."""
+"""The panel of options that are not settings, but say what a run consists of: `driver.settings.setting.Panel.RUN`."""
 
 Top = Annotated[
     int, typer.Option(metavar="N", rich_help_panel=RUN_PANEL, help="Number of the run's best functions to train.")

@@ -75,7 +75,7 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
 
 def _settings(run: stored.Run) -> dict[str, Any]:
     """Return the settings that the run was created with, except the address, which may contain a password."""
-    from aquasurf_ray.driver.config import SearchConfig
+    from aquasurf_ray.driver.settings.models import SearchConfig
 
     # A stored configuration also has keys that are not settings of this version: of the run's kind, or of another
     # version.

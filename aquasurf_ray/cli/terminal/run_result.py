@@ -12,8 +12,8 @@ from aquasurf_ray.cli.terminal.output import Format, print_json
 from aquasurf_ray.cli.terminal.run_document import run_document
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.config import SearchConfig
     from aquasurf_ray.driver.run.spec import RunResult
+    from aquasurf_ray.driver.settings.models import SearchConfig
 
 
 def config_of(settings: dict[str, Any], example: str) -> SearchConfig:
@@ -22,8 +22,8 @@ def config_of(settings: dict[str, Any], example: str) -> SearchConfig:
     Raises:
         BadUse: no task, an unknown one, or a wrong setting.
     """
-    from aquasurf_ray.driver.config import make_config
     from aquasurf_ray.driver.errors import BadUse
+    from aquasurf_ray.driver.settings.reading import make_config
     from aquasurf_ray.tasks.errors import TaskError
     from aquasurf_ray.tasks.registry import check_name
 

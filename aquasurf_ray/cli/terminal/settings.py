@@ -34,7 +34,7 @@ def with_settings(
     replaces the setting of the same name, which a configuration file may then give too.
 
     Args:
-        model: a class of `driver.config`, by name.
+        model: a class of `driver.settings.models`, by name.
         more: further settings.
         without: settings of the model that the command does not take.
         argument: a setting that is the command's argument instead of an option.
@@ -43,12 +43,12 @@ def with_settings(
     """
 
     def names() -> list[str]:
-        from aquasurf_ray.driver import config
-        from aquasurf_ray.driver.setting import Panel
+        from aquasurf_ray.driver.settings import models
+        from aquasurf_ray.driver.settings.setting import Panel
 
-        order = config.HELP_ORDER.index
-        taken = [name for name in (*getattr(config, model).model_fields, *more) if name not in without]
-        return sorted(taken, key=lambda name: (list(Panel).index(config.shown(name)["panel"]), order(name)))
+        order = models.HELP_ORDER.index
+        taken = [name for name in (*getattr(models, model).model_fields, *more) if name not in without]
+        return sorted(taken, key=lambda name: (list(Panel).index(models.shown(name)["panel"]), order(name)))
 
     return lambda command: FromModel(command, names, argument, defaults)
 
@@ -96,14 +96,15 @@ class FromModel:
         return parameters
 
     def _annotation(self, name: str) -> Any:
-        from aquasurf_ray.driver.config import shown
+        from aquasurf_ray.driver.settings.models import shown
 
         if name == self._argument:
             return _argument(name)
         return _option(name, panel=str(shown(name)["panel"]), defaults=self._defaults)
 
     def _with_settings(self, config: Path | None = None, **given: Any) -> dict[str, Any]:
-        from aquasurf_ray.driver.config import SearchConfig, read_config_file
+        from aquasurf_ray.driver.settings.models import SearchConfig
+        from aquasurf_ray.driver.settings.reading import read_config_file
 
         parameters = {name: given.pop(name) for name in self._declared}
         # an option that may be repeated and was not given is an empty list
@@ -128,8 +129,8 @@ def _argument(name: str) -> Any:
 
 def _shown(name: str, with_default: bool = True) -> tuple[Any, dict[str, Any]]:
     """Return the type that Typer reads a setting's value as, and what help shows of the setting."""
-    from aquasurf_ray.driver.config import SearchConfig, shown
-    from aquasurf_ray.driver.setting import DURATION
+    from aquasurf_ray.driver.settings.models import SearchConfig, shown
+    from aquasurf_ray.driver.settings.setting import DURATION
 
     field, text = SearchConfig.model_fields[name], shown(name)
     kind, metavar = _kind(field.annotation)

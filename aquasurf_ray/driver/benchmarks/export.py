@@ -12,8 +12,8 @@ from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import check_place
 from aquasurf_ray.driver.candidates import load_space
-from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 

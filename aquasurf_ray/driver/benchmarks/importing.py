@@ -19,8 +19,9 @@ from typing import Any
 from aquasurf_ray.activations import ActivationError, Expression, fingerprint, parse
 from aquasurf_ray.analysis.benchmarks.parquet import benchmark_path, is_parquet
 from aquasurf_ray.driver.benchmarks.from_parquet import entries, read_own, spectra
-from aquasurf_ray.driver.config import check_run_name, store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.reading import check_run_name
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import (
     BenchmarkEntry,

@@ -15,8 +15,8 @@ from typing import Any
 import ray
 import ray.util
 
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import SearchConfig
 
 CAPACITY_POLL_SECONDS = 1.0
 
@@ -121,7 +121,7 @@ def workers_after_waiting(config: SearchConfig, stopped: Callable[[], object]) -
 def _bundles(config: SearchConfig, n_workers: int) -> list[dict[str, float]]:
     """Return the resources of each process of each worker, as bundles of a placement group.
 
-    >>> from aquasurf_ray.driver.config import make_config
+    >>> from aquasurf_ray.driver.settings.reading import make_config
     >>> _bundles(make_config({"task": "digits", "gpus_per_worker": 0.5, "cpus_per_worker": 2}), 2)
     [{'CPU': 2.0, 'GPU': 0.5}, {'CPU': 2.0, 'GPU': 0.5}]
     """

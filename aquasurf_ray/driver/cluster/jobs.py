@@ -23,8 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from aquasurf_ray.driver.defaults import STORAGE
 from aquasurf_ray.driver.errors import BadUse, RunFailed
+from aquasurf_ray.driver.settings.defaults import STORAGE
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to an address in the code

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, LOOPBACKS, connected, host_of
-from aquasurf_ray.driver.config import SearchConfig, data_folder, storage_folder, store_url
 from aquasurf_ray.driver.errors import DriverError
 from aquasurf_ray.driver.examine.machine import SHARED_MEMORY, Gpu, NodeReport, node_report
 from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import data_folder, storage_folder, store_url
 from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.store import StoreHealth, examine
 from aquasurf_ray.tasks.loaders import n_examples

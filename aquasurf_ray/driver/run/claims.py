@@ -16,10 +16,10 @@ from typing import TypedDict
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.events import FunctionSuggested
 from aquasurf_ray.driver.run.store_records import suggestion_record
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store import Claim, EvaluationRequest, FunctionRecord
 from aquasurf_ray.store.records.evaluations import Origin
 

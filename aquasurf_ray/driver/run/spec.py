@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.cluster.pool import WorkerPool
-from aquasurf_ray.driver.config import SearchConfig, store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.context import RunContext
-from aquasurf_ray.driver.until import Until
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store.records.runs import RunStatusName
 

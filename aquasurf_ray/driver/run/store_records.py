@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.store import (
     CostRecord,

@@ -11,8 +11,8 @@ from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.events import Events, RunBegan
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.history import History
-from aquasurf_ray.driver.until import Until
 from aquasurf_ray.store import Store, this_process
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aquasurf_ray.driver.config import SearchConfig, data_folder
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.messages import WorkerSettings
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.events import Events
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import Lease, Run, Store
 

@@ -11,7 +11,7 @@ from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import CostRecord, FunctionRecord, Snapshot, SpectrumRecord
 
 if TYPE_CHECKING:
-    from aquasurf_ray.driver.until import Until
+    from aquasurf_ray.driver.settings.until import Until
 
 
 @dataclass

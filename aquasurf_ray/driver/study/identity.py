@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from aquasurf_ray.driver.candidates import load_space
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.run_kinds import STUDY
+from aquasurf_ray.driver.settings.models import SearchConfig, digest
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
 from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
 from aquasurf_ray.tasks.loaders import Examples

@@ -9,8 +9,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
+from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
 from aquasurf_ray.driver.study.session import Heartbeat, StudySession, open_run
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number

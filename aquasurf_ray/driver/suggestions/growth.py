@@ -30,8 +30,8 @@ from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
 from aquasurf_ray.activations.spaces.growth import children
 from aquasurf_ray.activations.spaces.role_growth import evaluated, role_children
 from aquasurf_ray.activations.standardization import core, standardized
-from aquasurf_ray.driver.config import OPEN
 from aquasurf_ray.driver.events import CandidatesGrown
+from aquasurf_ray.driver.settings.models import OPEN
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import FINAL
 from aquasurf_ray.driver.suggestions.proposals import ProposalCommand

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.suggestions.embedder import Embedder
 from aquasurf_ray.driver.suggestions.features import CandidateFeatures, spectrum_rows

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aquasurf_ray.driver.config import SearchConfig, data_folder
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
-from aquasurf_ray.driver.until import Until
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import data_folder
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.recipe_change import UNCHANGED, changes_of
 from aquasurf_ray.tasks import Task, TaskError, load_task

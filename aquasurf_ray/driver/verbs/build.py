@@ -14,12 +14,14 @@ from typing import Any, get_args
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import load_space, space_rows
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
-from aquasurf_ray.driver.defaults import BUILD_SEEDS
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.settings.defaults import BUILD_SEEDS
+from aquasurf_ray.driver.settings.models import SearchConfig, digest
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.store import Store

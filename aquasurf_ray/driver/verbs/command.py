@@ -17,13 +17,14 @@ from aquasurf_ray.driver.callbacks.json_log import check_log
 from aquasurf_ray.driver.cluster.capacity import Workers, workers_after_waiting
 from aquasurf_ray.driver.cluster.connection import connected
 from aquasurf_ray.driver.cluster.fair_share import first_workers
-from aquasurf_ray.driver.config import SearchConfig, storage_folder, store_url
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.events import Callback, Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run.summary import finished
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.places import storage_folder, store_url
 from aquasurf_ray.driver.verbs.create_run import create_run
 from aquasurf_ray.store import FunctionRow, Run, Store
 from aquasurf_ray.store.records.runs import RunKind

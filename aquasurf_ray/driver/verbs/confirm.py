@@ -17,13 +17,15 @@ from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config, store_url
-from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import STUDY
-from aquasurf_ray.driver.stored_config import stored_values
+from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, CONFIRM_TOP
+from aquasurf_ray.driver.settings.models import SearchConfig, digest
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, recipe_changes
 from aquasurf_ray.driver.verbs.command import Command

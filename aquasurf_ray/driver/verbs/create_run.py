@@ -8,7 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from aquasurf_ray.driver.candidates import function_row
-from aquasurf_ray.driver.config import SearchConfig, digest, storage_folder
+from aquasurf_ray.driver.settings.models import SearchConfig, digest
+from aquasurf_ray.driver.settings.places import storage_folder
 from aquasurf_ray.store import FunctionRow, NewRun, Run, RunExists, Store
 from aquasurf_ray.store.records.runs import RunKind
 from aquasurf_ray.tasks import Task

@@ -7,11 +7,12 @@ from typing import Any
 
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import unique_rows
-from aquasurf_ray.driver.config import SearchConfig, digest, make_config
-from aquasurf_ray.driver.defaults import EVALUATE_SEEDS
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.settings.defaults import EVALUATE_SEEDS
+from aquasurf_ray.driver.settings.models import SearchConfig, digest
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.verbs.arguments import check_seeds, loaded_task, name_of
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.tasks import Task

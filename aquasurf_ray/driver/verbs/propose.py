@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aquasurf_ray.driver.candidates import unique_rows
-from aquasurf_ray.driver.config import store_url
-from aquasurf_ray.driver.stored_config import stored_config
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.stored_config import stored_config
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.store import Proposal, Store
 

@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 from aquasurf_ray.analysis.benchmarks.parquet import installed_benchmarks
-from aquasurf_ray.driver.config import CONDITIONS, SearchConfig
+from aquasurf_ray.driver.settings.models import CONDITIONS, SearchConfig
 from aquasurf_ray.store import Run
 
 # Written by their commands below (task, space, evaluations), or without influence on results (name, store, address).

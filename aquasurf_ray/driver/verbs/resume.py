@@ -7,14 +7,16 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.config import CONDITIONS, SearchConfig, make_config, store_url
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.run_kinds import KINDS, STUDY
+from aquasurf_ray.driver.settings.models import CONDITIONS, SearchConfig
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.stored_config import stored_values
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.state.history import History
-from aquasurf_ray.driver.stored_config import stored_values
-from aquasurf_ray.driver.until import Until
 from aquasurf_ray.driver.verbs.arguments import loaded_task
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best

@@ -8,11 +8,12 @@ from typing import Any
 
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, load_space, search_rows
-from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
-from aquasurf_ray.driver.stored_config import stored_values
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.stored_config import stored_values
 from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of, recipe_changes, tuning_setting
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
 
-from aquasurf_ray.driver.config import store_url
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.state.evaluations import FINAL, OPEN
 from aquasurf_ray.store import Run, RunActivity, Store, is_dead, this_process
 

@@ -13,11 +13,12 @@ from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation
 from aquasurf_ray.analysis.studies.ranking import ranked
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.config import make_config, store_url
-from aquasurf_ray.driver.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult
+from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
+from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.driver.verbs.arguments import name_of
 from aquasurf_ray.driver.verbs.evaluate import start_evaluation

@@ -14,12 +14,13 @@ from recorder import Recorder
 from scripted_worker import EPOCHS, ScriptedWorker, curve_of, score_of
 
 from aquasurf_ray.activations import BASELINES
-from aquasurf_ray.driver import evaluate, tracker_targets
+from aquasurf_ray.driver import evaluate
 from aquasurf_ray.driver.callbacks import trackers
 from aquasurf_ray.driver.callbacks.trackers import Trackers
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import EvaluationEnded, Events
+from aquasurf_ray.driver.settings import tracker_targets
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.store import EpochRecord, EvaluationResult
 
 CURVE = (EpochRecord(1, val_loss=2.0, val_accuracy=0.4), EpochRecord(2, val_loss=math.nan, val_accuracy=0.5))

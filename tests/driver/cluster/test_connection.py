@@ -16,9 +16,9 @@ from ray._private import ray_constants
 
 from aquasurf_ray.driver.cluster.capacity import Workers, fitting_workers
 from aquasurf_ray.driver.cluster.connection import AUTHENTICATION, CLUSTER_SWITCH, connected
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.run.signals import StopSignal
+from aquasurf_ray.driver.settings.reading import make_config
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}", "localhost:{}"])

@@ -19,10 +19,10 @@ import pytest
 import ray
 
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.examine import doctor, machine
 from aquasurf_ray.driver.examine.doctor import Finding, examine_all
 from aquasurf_ray.driver.examine.machine import Gpu, NodeReport, node_report
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.store import Store, examine
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 import sqlalchemy as sa
 
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.other_runs import OtherRuns
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process

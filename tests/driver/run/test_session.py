@@ -10,12 +10,12 @@ from recorder import Recorder
 from run_context import Fault, ScriptedPool, add_functions, trained
 
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import Interrupted, RunFailed
 from aquasurf_ray.driver.events import Events, RunBegan, RunEnded
 from aquasurf_ray.driver.run import session
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper
 from aquasurf_ray.driver.run.spec import RunSpec
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.store import NewRun, RunHeld, Store, StoreError, this_process
 from aquasurf_ray.tasks.objective import classification
 

@@ -15,9 +15,9 @@ from store_reading import attempts_of
 
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import resume, search
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse, Interrupted
 from aquasurf_ray.driver.events import RunProgress
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.store import Store, this_process
 
 pytestmark = pytest.mark.usefixtures("ray_here")

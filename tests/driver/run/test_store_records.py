@@ -6,8 +6,8 @@ from dataclasses import asdict, fields, replace
 
 from run_context import trained
 
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.run.store_records import cost_record, evaluation_result, spectrum_record, suggestion_record
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.pairs import Pairs
 from aquasurf_ray.store import CostRecord, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord

@@ -14,11 +14,12 @@ from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.slot import SpectraJob
-from aquasurf_ray.driver.config import SearchConfig, make_config
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.run.session import execute
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunSpec
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.simulated_worker import Failures, Simulation, simulated
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.state.history import History

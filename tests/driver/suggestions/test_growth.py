@@ -14,11 +14,11 @@ from aquasurf_ray.activations import fingerprint, outputs, parse
 from aquasurf_ray.activations.spaces.space import OPEN
 from aquasurf_ray.activations.standardization import core, scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import zoo_functions
-from aquasurf_ray.driver import config as configuration
 from aquasurf_ray.driver import propose, resume, search
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import CandidatesGrown, Note
+from aquasurf_ray.driver.settings import models as configuration
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.suggestions import growth
 from aquasurf_ray.driver.suggestions.growth import PERIOD
 from aquasurf_ray.driver.suggestions.standard_forms import StandardForms

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aquasurf_ray.driver.config import SearchConfig
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.state.evaluations import EvaluationState, RunEvaluations
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import suggester

@@ -8,13 +8,13 @@ from collections import Counter
 import pytest
 from scripted_worker import ScriptedWorker, price_of, score_of
 
-from aquasurf_ray.driver import config as configuration
 from aquasurf_ray.driver import evaluate, resume, search
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings import models as configuration
+from aquasurf_ray.driver.settings.reading import make_config
+from aquasurf_ray.driver.settings.surrogate_names import REGRESSORS, SurrogateName
 from aquasurf_ray.driver.suggestions import surrogates
 from aquasurf_ray.driver.suggestions.surrogates import settings_of
-from aquasurf_ray.driver.surrogate_names import REGRESSORS, SurrogateName
 from aquasurf_ray.store import Store
 from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, SURROGATES
 

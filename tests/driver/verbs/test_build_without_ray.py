@@ -9,7 +9,7 @@ import pytest
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import build_benchmark
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.store import Store
 
 NAMES = ("tanh(tanh(x))", "erf(tanh(x))", "relu(x)")

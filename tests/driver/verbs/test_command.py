@@ -10,8 +10,8 @@ from recorder import Recorder
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.driver import build_benchmark, confirm, evaluate, resume, search
 from aquasurf_ray.driver.cluster.capacity import Workers
-from aquasurf_ray.driver.config import SearchConfig
 from aquasurf_ray.driver.errors import BadUse, Interrupted
+from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.verbs import command
 from aquasurf_ray.store import RunExists, Store
 

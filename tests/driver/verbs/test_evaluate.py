@@ -6,7 +6,7 @@ import pytest
 
 from aquasurf_ray.driver import evaluate
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.surrogate_names import EARLIER_SURROGATE
+from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.store import Store
 
 

@@ -21,8 +21,8 @@ from aquasurf_ray.cli.terminal.evaluation import print_evaluation
 from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.driver import confirm, evaluate, search
 from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
-from aquasurf_ray.driver.config import make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.store import Store
 
 pytestmark = [pytest.mark.usefixtures("ray_here"), pytest.mark.slow]

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
-from aquasurf_ray.driver.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
-from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.setting import DURATION, Numbers, OffMedian, OnOff, Panel, Seconds, parse_numbers, setting
-from aquasurf_ray.driver.setting_problems import problem_text
-from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
-from aquasurf_ray.driver.tracker_targets import check_target
-from aquasurf_ray.driver.until import Until
-from aquasurf_ray.plain_yaml import read_yaml
+from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
+from aquasurf_ray.driver.settings.setting import (
+    DURATION,
+    Numbers,
+    OffMedian,
+    OnOff,
+    Panel,
+    Seconds,
+    parse_numbers,
+    setting,
+)
+from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE, EARLIER_SURROGATE, REGRESSORS, SurrogateName
+from aquasurf_ray.driver.settings.tracker_targets import check_target
+from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.recipe_change import LEARNING_RATE
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
-
-M = TypeVar("M", bound=BaseModel)
 
 OPEN = "open"
 """The space that grows: `activations.spaces.space.OPEN`, which is not imported here because it needs PyTorch."""
@@ -486,62 +487,6 @@ LATER: Mapping[str, Any] = {
 """The settings that runs of earlier versions do not have, and the values that these runs count as having."""
 
 
-def store_url(given: str | None) -> str:
-    """Return the database to use: the given one, or AQUASURF_STORE's, or a SQLite file in the working folder."""
-    return given or os.environ.get("AQUASURF_STORE") or "sqlite:///aquasurf.db"
-
-
-def data_folder(config: SearchConfig) -> str | None:
-    """Return the folder of data sets, the same for the driver and all workers: the configured one, or AQUASURF_DATA."""
-    given = config.data or os.environ.get(DATA_FOLDER)
-    return str(Path(given).expanduser().absolute()) if given else None
-
-
-def storage_folder(config: SearchConfig) -> str:
-    """Return the folder or URI of epoch checkpoints: the configured one, or `STORAGE` in the working folder."""
-    return config.storage or str(Path.cwd() / STORAGE)
-
-
 def digest(identity: dict[str, Any]) -> str:
     """Return 32 hexadecimal digits that change with any value of `identity`."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def make_config(values: dict[str, Any]) -> SearchConfig:
-    """Return the configuration that flags, YAML or Python arguments describe.
-
-    Raises:
-        BadUse: an unknown key or a wrong value; the message names it.
-    """
-    return _validated(SearchConfig, values)
-
-
-def check_run_name(name: str | None) -> None:
-    """Raise BadUse unless a run can have this name. None is for a run that is still to be named."""
-    _validated(RunName, {"name": name})
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file, which may spell them with dashes, as flags are.
-
-    Raises:
-        BadUse: the file cannot be read, is not YAML, or is not a mapping.
-    """
-    try:
-        values = read_yaml(path)
-    except OSError as error:
-        raise BadUse(f"config file '{path}' cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise BadUse(f"config file '{path}' cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise BadUse(f"config file '{path}' is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise BadUse(f"config file '{path}' must contain 'key: value' lines, got {type(values).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
-
-
-def _validated(model: type[M], values: dict[str, Any]) -> M:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise BadUse(problem_text(error.errors(), sorted(SearchConfig.model_fields))) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aquasurf_ray.driver.config import LATER, SearchConfig, make_config
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.settings.models import LATER, SearchConfig
+from aquasurf_ray.driver.settings.reading import make_config
 
 if TYPE_CHECKING:
     from aquasurf_ray.store import Run

@@ -1,6 +1,6 @@
 """The declaration of a setting: its panel in help, its default in words, and the types of its values.
 
-`driver.config` declares all settings with `setting`; the command line makes options of them.
+`driver.settings.models` declares all settings with `setting`; the command line makes options of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from aquasurf_ray.driver.duration import parse_duration
+from aquasurf_ray.driver.settings.duration import parse_duration
 
 DURATION = "DURATION"
 """The metavar of times, which may be text such as 2h30m."""

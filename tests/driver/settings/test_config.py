@@ -6,19 +6,11 @@ import re
 
 import pytest
 
-from aquasurf_ray.driver.config import (
-    CONDITIONS,
-    RunConditions,
-    RunIdentity,
-    SearchConfig,
-    data_folder,
-    digest,
-    make_config,
-    read_config_file,
-    store_url,
-)
 from aquasurf_ray.driver.errors import BadUse
-from aquasurf_ray.driver.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
+from aquasurf_ray.driver.settings.models import CONDITIONS, RunConditions, RunIdentity, SearchConfig, digest
+from aquasurf_ray.driver.settings.places import data_folder, store_url
+from aquasurf_ray.driver.settings.reading import make_config, read_config_file
+from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE, REGRESSORS
 
 NUMBERS = [name for name, field in SearchConfig.model_fields.items() if "float" in str(field.annotation)]
 
