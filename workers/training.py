@@ -29,7 +29,7 @@ from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.feed import TrainingFeed
 from aquasurf_ray.workers.engine.form import FormChoice, chosen_form
 from aquasurf_ray.workers.engine.health import REFUSED, HealthLimits, check_health, is_refusal
-from aquasurf_ray.workers.engine.learned_values import LearningRecord
+from aquasurf_ray.workers.engine.learning_record import LearningRecord
 from aquasurf_ray.workers.engine.loop import ProgressCallback, Throughput, TrainingLoop
 from aquasurf_ray.workers.engine.memory import PeakMemory
 from aquasurf_ray.workers.engine.precision import process_settings, used_precision

@@ -8,9 +8,9 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.confirmation import print_confirmation
-from aquasurf_ray.cli.terminal.options import RUN_PANEL, AsJson, RunName, Top
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import RUN_PANEL, AsJson, RunName, Top
 from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, CONFIRM_TOP
 
 app = Commands()

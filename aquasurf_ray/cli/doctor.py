@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson, Modules, Setting
 from aquasurf_ray.cli.terminal.output import print_json, user_code
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, Setting
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.doctor import Finding

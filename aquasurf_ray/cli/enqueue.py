@@ -9,8 +9,8 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import RunName, Setting
 from aquasurf_ray.cli.terminal.output import user_code
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, Setting
 
 app = Commands()
 

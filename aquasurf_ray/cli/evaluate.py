@@ -8,11 +8,11 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.evaluation import print_evaluation
-from aquasurf_ray.cli.terminal.options import AsJson, training_seeds
 from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import config_of, print_next_steps, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, training_seeds
 from aquasurf_ray.driver.settings.defaults import EVALUATE_SEEDS
 
 app = Commands()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson, Function, Modules, TaskName, TaskSeed
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Function, Modules, TaskName, TaskSeed
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.function_explanation import Explained

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import RunName, Setting
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, Setting
 
 app = Commands()
 

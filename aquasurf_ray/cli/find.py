@@ -9,8 +9,8 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, RunName, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_rows
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, Setting
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored

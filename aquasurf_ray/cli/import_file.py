@@ -9,9 +9,9 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import AsJson, Modules, Setting, TaskName
 from aquasurf_ray.cli.terminal.output import print_json, user_code
 from aquasurf_ray.cli.terminal.progress import bar
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, Setting, TaskName
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.benchmarks.importing import ImportReport

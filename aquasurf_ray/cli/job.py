@@ -8,8 +8,8 @@ import typer
 
 from aquasurf_ray.cli.terminal.cluster_job import Dashboard, follow
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson
 from aquasurf_ray.cli.terminal.output import Format, print_rows
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson
 
 app = Commands(help="List, follow and stop jobs on a cluster.", epilog="Example: aquasurf job list")
 

@@ -10,8 +10,8 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_rows
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, Setting
 
 if TYPE_CHECKING:
     from aquasurf_ray.store.sql.example_queries import ExampleQuery

@@ -9,7 +9,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.cli.terminal.options import RunName, Setting
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, Setting
 
 app = Commands()
 

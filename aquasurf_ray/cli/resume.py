@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, RunName
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import Setting
+from aquasurf_ray.cli.terminal.shared_parameters import Setting
 
 app = Commands()
 

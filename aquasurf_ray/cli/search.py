@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_result import config_of, print_result
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson
 
 app = Commands()
 

@@ -15,8 +15,8 @@ from aquasurf_ray.cli.terminal.family import family_document
 from aquasurf_ray.cli.terminal.function_document import FoundFunction, Learned, function_document
 from aquasurf_ray.cli.terminal.function_lines import print_function
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Setting
 from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules
 

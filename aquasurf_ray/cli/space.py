@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import FINITE_SPACE, AsJson
 from aquasurf_ray.cli.terminal.output import print_json, user_code
+from aquasurf_ray.cli.terminal.shared_parameters import FINITE_SPACE, AsJson
 
 app = Commands()
 

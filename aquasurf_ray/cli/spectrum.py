@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson, Function, Modules, TaskName, TaskSeed
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, user_code
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Function, Modules, TaskName, TaskSeed
 
 app = Commands()
 

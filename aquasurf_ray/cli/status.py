@@ -12,9 +12,9 @@ from aquasurf_ray.analysis.studies.activity import activity_document, standing
 from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
-from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, status_document
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Setting
 
 app = Commands()
 

@@ -9,8 +9,8 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import AsJson, RunName, Setting
 from aquasurf_ray.cli.terminal.output import print_json
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, Setting
 
 app = Commands()
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AsJson
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.task_check import CheckStep

@@ -9,11 +9,11 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import RUN_PANEL, Top, training_seeds
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.paper_table import Table, cell, print_latex, print_markdown
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import RUN_PANEL, Top, training_seeds
 from aquasurf_ray.driver.settings.defaults import TRANSFER_SEEDS, TRANSFER_TOP
 
 if TYPE_CHECKING:

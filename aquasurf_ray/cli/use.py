@@ -12,7 +12,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.options import Function, Setting
+from aquasurf_ray.cli.terminal.shared_parameters import Function, Setting
 
 if TYPE_CHECKING:
     from aquasurf_ray.activations import RoleFunctions

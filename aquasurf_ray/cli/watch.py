@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import repeat_command
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
-from aquasurf_ray.cli.terminal.options import Setting
+from aquasurf_ray.cli.terminal.shared_parameters import Setting
 
 app = Commands()
 

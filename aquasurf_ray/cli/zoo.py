@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.options import AnyFormat, AsJson
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson
 
 if TYPE_CHECKING:
     from aquasurf_ray.activations.zoo import NamedFunction

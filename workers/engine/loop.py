@@ -27,7 +27,7 @@ from aquasurf_ray.workers.engine.averaging import AveragedNetwork
 from aquasurf_ray.workers.engine.batches import BatchSource, batch_source
 from aquasurf_ray.workers.engine.checkpoints import CheckpointFolder
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
-from aquasurf_ray.workers.engine.learned_values import LearningRecord
+from aquasurf_ray.workers.engine.learning_record import LearningRecord
 from aquasurf_ray.workers.engine.optimisation import make_optimizer, make_schedule
 from aquasurf_ray.workers.engine.ranks import Alone
 from aquasurf_ray.workers.engine.seeding import seeded

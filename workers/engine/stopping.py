@@ -1,7 +1,9 @@
 """The two ways in which a training ends before its last epoch: its scores are too low, or it is asked to stop.
 
 A training that is asked to stop writes a checkpoint after the current epoch, raises `TrainingDrained`, and resumes from
-there when it is started again.
+there when it is started again. A training that the rule for low scores ends writes no checkpoint: it returns its
+metrics with the reason, and is final for the run that ended it.
+
 The rule for low scores is data: scores that must be reached after some epochs. The driver sets these thresholds to the
 medians of the scores that other functions had after the same epoch, a variant of the median rule of Golovin et al. 2017
 ("Google Vizier").

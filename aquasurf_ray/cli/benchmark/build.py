@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from aquasurf_ray.cli.terminal.open_store import store_option
-from aquasurf_ray.cli.terminal.options import FINITE_SPACE, RUN_PANEL, AsJson, training_seeds
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.run_document import run_document
 from aquasurf_ray.cli.terminal.run_result import config_of
 from aquasurf_ray.cli.terminal.settings import REQUIRED_SOMEWHERE, with_settings
+from aquasurf_ray.cli.terminal.shared_parameters import FINITE_SPACE, RUN_PANEL, AsJson, training_seeds
 from aquasurf_ray.driver.settings.defaults import BUILD_SEEDS
 from aquasurf_ray.duration_text import duration_text
 

@@ -20,9 +20,9 @@ from aquasurf_ray.cli.benchmark.options import (
     listed,
     searches_text,
 )
-from aquasurf_ray.cli.terminal.options import AsJson, Setting
 from aquasurf_ray.cli.terminal.output import print_json
 from aquasurf_ray.cli.terminal.progress import bar
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Setting
 
 
 class Half(StrEnum):

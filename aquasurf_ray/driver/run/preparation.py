@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from aquasurf_ray.driver.cluster.slot import CostsJob, Outcome, Slot, SpectraJob
 from aquasurf_ray.driver.events import CostsMeasured, SpectraComputed
-from aquasurf_ray.driver.run.candidate_queue import CandidateQueue
+from aquasurf_ray.driver.run.preparation_queue import CandidateQueue
 from aquasurf_ray.driver.run.store_records import cost_record, spectrum_record
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.store import FunctionRecord

@@ -2,6 +2,10 @@
 
 The loop checks them between two steps. Once a condition is met, no more work is given out, and work under way has
 `GRACE_SECONDS` to finish or to reach a checkpoint. The time budget is per session: it restarts at each `resume`.
+
+Four faults also end a run, and raise where they are found: a task that no baseline trains on (`task_fault.py`), five
+functions in a row that the infrastructure failed (`loop.py`), a lease that another driver took over
+(`lease_keeper.py`), and a Ray cluster that is gone (`cluster/watch.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The link between a run's history and its surrogate: candidates to choose from, results, the next suggestion.
 
-Work that takes seconds is done once per prefix of the candidates. A suggestion then takes milliseconds.
+Work that takes seconds is done once per prefix of the candidates. A suggestion then takes milliseconds. The choice
+itself is the policy's (`surrogate/policy.py`); `run/claims.py` claims the evaluation of a suggestion.
 """
 
 from __future__ import annotations

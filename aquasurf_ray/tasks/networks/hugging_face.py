@@ -14,8 +14,8 @@ from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.objective import language_modelling
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.replacement import GATED_BASELINES, network_from
-from aquasurf_ray.tasks.replacement.hugging_face import is_configuration
 from aquasurf_ray.tasks.replacement.places import Only
+from aquasurf_ray.tasks.replacement.transformers_models import is_configuration
 from aquasurf_ray.tasks.task import Task
 
 LENGTH = 128

@@ -1,13 +1,13 @@
 """Your own model: its activations are found, replaced, and reported.
 
-replace            `replace_activations` and its report
-places             which parts of a network hold an activation, and the choice among them
-activation_kinds   the classes and functions that are activations, and the one rule for gates
-called_activations the activations that a network's code calls, found by running it
-model_network      `network_from`: a `Task.network` from a model that has its own activations
-hugging_face       the models of transformers, from their configurations
-feed_forward       feed-forward blocks, gated and not, and their exchange in a network
-hidden_act         a found function as `hidden_act` of any model of transformers
+replace             `replace_activations` and its report
+places              which parts of a network hold an activation, and the choice among them
+activation_kinds    the classes and functions that are activations, and the one rule for gates
+called_activations  the activations that a network's code calls, found by running it
+model_network       `network_from`: a `Task.network` from a model that has its own activations
+transformers_models untrained models of transformers, from their configurations
+feed_forward        feed-forward blocks, gated and not, and their exchange in a network
+hidden_act          a found function as `hidden_act` of any model of transformers
 """
 
 from aquasurf_ray.tasks.replacement.feed_forward import GATED_BASELINES, MLP, GatedMLP, gated_width

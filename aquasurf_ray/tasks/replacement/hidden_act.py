@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from aquasurf_ray.tasks.errors import TaskError
-from aquasurf_ray.tasks.replacement.hugging_face import transformers
+from aquasurf_ray.tasks.replacement.transformers_models import transformers
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # T5 splits its setting at hyphens: gated-NAME
 

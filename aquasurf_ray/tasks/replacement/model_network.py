@@ -18,12 +18,6 @@ from aquasurf_ray.tasks.inputs import Inputs, tensors_of
 from aquasurf_ray.tasks.replacement.activation_kinds import is_gated_feed_forward
 from aquasurf_ray.tasks.replacement.called_activations import ActivationCall
 from aquasurf_ray.tasks.replacement.feed_forward import exchange_feed_forwards
-from aquasurf_ray.tasks.replacement.hugging_face import (
-    HuggingFaceModel,
-    example_inputs,
-    is_configuration,
-    is_pretrained_model,
-)
 from aquasurf_ray.tasks.replacement.places import Only
 from aquasurf_ray.tasks.replacement.replace import (
     Replacement,
@@ -32,6 +26,12 @@ from aquasurf_ray.tasks.replacement.replace import (
     calls_to_replace,
     replace_found,
     replace_known,
+)
+from aquasurf_ray.tasks.replacement.transformers_models import (
+    HuggingFaceModel,
+    example_inputs,
+    is_configuration,
+    is_pretrained_model,
 )
 from aquasurf_ray.tasks.task import ActivationFactory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aquasurf_ray.driver.run.candidate_queue import batch_size
+from aquasurf_ray.driver.run.preparation_queue import batch_size
 from aquasurf_ray.driver.suggestions.prefixes import prefix_length
 
 

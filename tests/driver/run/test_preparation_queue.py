@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aquasurf_ray.driver.run.candidate_queue import CandidateQueue
+from aquasurf_ray.driver.run.preparation_queue import CandidateQueue
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.store import FunctionRecord, SpectrumRecord
 

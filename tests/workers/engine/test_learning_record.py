@@ -202,7 +202,7 @@ def train_and_die(folder):
 @pytest.mark.slow
 def test_a_training_that_is_killed_and_resumed_has_the_same_result(tmp_path):
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from test_learned_values import *; train_and_die(sys.argv[2])"
+        "import sys; sys.path.insert(0, sys.argv[1]); from test_learning_record import *; train_and_die(sys.argv[2])"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "run")]
     assert subprocess.run(command, timeout=120).returncode == -signal.SIGKILL
