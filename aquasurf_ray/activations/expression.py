@@ -185,7 +185,7 @@ def parse(text: str) -> Expression:
     try:
         return parse_tree(_applied(nested), _expression_node, Expression(), _number_leaf, _learned_leaf)
     except ExpressionError as error:
-        if isinstance(text, str) and _OF_ROLES.match(text):
+        if isinstance(text, str) and not is_long and _OF_ROLES.match(text):
             each = f"{shortened(text)} has a function for each role; one function is needed here"
             raise ExpressionError(each, 1) from None
         if nested is text:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.expression import Expression, parse
-from aquasurf_ray.activations.grammar import Learned
+from aquasurf_ray.activations.grammar import MAX_LENGTH, Learned
+from aquasurf_ray.activations.registry import shortened
 
 ROLE_MARK, NEXT_ROLE = "=", ";"
 
@@ -83,7 +84,8 @@ def parse_function(text: str) -> Function:
     >>> parse_function("early=relu;late=relu(x)"), parse_function("relu")
     (parse('relu(x)'), parse('relu(x)'))
     """
-    if not isinstance(text, str) or ROLE_MARK not in text:
+    # A text that is too long is refused before anything searches it.
+    if not isinstance(text, str) or len(text) > MAX_LENGTH or ROLE_MARK not in text:
         return parse(text)
     return same_or_by_role({role: _parsed(role, part, at) for role, (part, at) in _parts(text).items()})
 
@@ -139,7 +141,7 @@ def _parts(text: str) -> dict[str, tuple[str, int]]:
             raise ExpressionError(f"no role at {column}: write one for each function, as in {_EXAMPLE}", column)
         _check_name(role, column)
         if role in parts:
-            raise ExpressionError(f"role '{role}' at {column} has a function already", column)
+            raise ExpressionError(f"role {shortened(role)} at {column} has a function already", column)
         parts[role] = rest, column + len(name) + 1
         column += len(part) + 1
     return parts
@@ -157,4 +159,4 @@ def _parsed(role: str, text: str, column: int) -> Expression:
 
 def _check_name(role: str, column: int) -> None:
     if not role.isidentifier() or not role.isascii():
-        raise ExpressionError(f"role {role!r} at {column} must be a name of letters, digits and _, as early", column)
+        raise ExpressionError(f"role {shortened(role)} at {column} must be a name of letters, digits and _", column)

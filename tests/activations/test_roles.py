@@ -128,3 +128,14 @@ def test_a_form_may_be_named_for_each_role() -> None:
     ]
     with pytest.raises(ValueError, match="must have the roles of"):
         form_factory(BOTH, "early=eager;middle=eager")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 5_000_000 + "=x;late=x", "early=x;" * 1_000_000, "=" * 5_000_000, "a=;" * 3_000],
+    ids=["name", "roles", "marks", "empty"],
+)
+def test_hostile_texts_are_refused_with_a_short_message(text: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse_function(text)
+    assert len(str(caught.value)) < 300

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -108,12 +108,7 @@ class ModelNetwork:
     @property
     def replacement(self) -> Replacement:
         """Return which of the model's activations are replaced. torch's global generator is left as it is."""
-        first, *others = self._found.values()
-        if not others:
-            return first
-        replaced = tuple(name for each in self._found.values() for name in each.replaced)
-        kept = tuple(each for each in first.kept if each.name not in replaced)
-        return Replacement(replaced, kept, tuple(call for each in self._found.values() for call in each.calls))
+        return _together(list(self._found.values()))
 
     @cached_property
     def _found(self) -> Mapping[str, Replacement]:
@@ -193,9 +188,10 @@ class ModelNetwork:
 
         with torch.random.fork_rng(devices=[]):
             model = self._model()
-            for role, only in self._only.items():
-                replace_known(model, make, only, self._found[role].calls)
-            report = self.replacement
+            # Not the report of `_found`, in which the calls that cannot be replaced are kept already.
+            report = _together(
+                [replace_known(model, make, only, self._found[role].calls) for role, only in self._only.items()]
+            )
             model.to(tensors_of(inputs)[0].device)
             calls = calls_beyond(model, inputs, report, new)
             stray = calls_to_replace(model, calls)
@@ -239,6 +235,13 @@ def network_from(
     elif model_class is not None:
         raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
+
+
+def _together(found: Sequence[Replacement]) -> Replacement:
+    """Return what is replaced in all roles together, and what is kept in all of them."""
+    replaced = tuple(name for each in found for name in each.replaced)
+    kept = tuple(each for each in found[-1].kept if each.name not in replaced)
+    return Replacement(replaced, kept, tuple(call for each in found for call in each.calls))
 
 
 def _without_overlap(found: Mapping[str, Replacement]) -> Mapping[str, Replacement]:
