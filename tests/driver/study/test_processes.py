@@ -53,8 +53,9 @@ def test_four_loops_that_are_killed_at_random_lose_nothing_and_tell_nothing_twic
     assert len(results) == len(evaluations)
     assert set(told.values()) == {1}, "a value is told once"
     requeued = Counter(event.evaluation_id for event in events if event.kind == "requeued")
-    assert requeued, "kills hit trials"
-    assert sum(n > 1 for n in asked.values()) >= 1, "the trials of killed loops were asked again"
+    assert len(requeued) >= 3, "kills hit trials"
+    again = sum(n > 1 for n in asked.values())
+    assert again >= 3, "the trials of killed loops were asked again"
 
 
 def test_a_loop_whose_lease_expired_is_told_so_and_asks_on(url, tmp_path):
