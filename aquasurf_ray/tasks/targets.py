@@ -62,7 +62,7 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
     together.
     """
     if targets.is_floating_point():
-        return torch.full((len(targets),), float(targets[:1].numel()), dtype=torch.float64)
+        return torch.full((len(targets),), _n_distributions(targets, loss), dtype=torch.float64)
     counted = counted_targets(targets, loss)
     weights = class_weights(loss)
     if weights is None:
@@ -70,6 +70,14 @@ def example_weights(targets: Tensor, loss: Loss | None = None) -> Tensor:
     labels = torch.where(counted, targets, 0).long()
     found = torch.where(counted, weights.to(targets.device).double()[labels], 0.0)
     return (found.flatten(1).sum(1) if found.dim() > 1 else found).cpu()
+
+
+def _n_distributions(probabilities: Tensor, loss: Loss | None) -> float:
+    """Return how many distributions over the classes an example has, by which a sum over them becomes a mean."""
+    if probabilities.dim() < 2:
+        return 1.0
+    is_last = loss is not None and not is_of_torch(loss) and bool(((probabilities.sum(-1) - 1).abs() < 0.01).all())
+    return probabilities[:1].numel() / probabilities.shape[-1 if is_last else 1]
 
 
 def numbers_counted(counted: Tensor) -> Tensor:

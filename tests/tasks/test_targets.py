@@ -142,6 +142,18 @@ def test_batches_weighted_by_their_examples_have_the_loss_of_all_together(loss):
     assert counted_targets(targets, loss).sum() == (targets != ignored_label(loss)).sum()
 
 
+@pytest.mark.parametrize("shape", [(24, 3), (24, 3, 7), (24, 3, 2, 5)])
+def test_a_sum_over_probabilities_is_a_mean_once_divided_by_the_weights(shape):
+    outputs = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    targets = outputs.flip(0).softmax(1)
+    summed = nn.CrossEntropyLoss(reduction="sum")
+    parts = [slice(0, 5), slice(5, 24)]
+    total = sum(summed(outputs[p], targets[p]).item() for p in parts)
+    divisor = sum(example_weights(targets[p], summed).sum().item() for p in parts)
+    assert total / divisor == pytest.approx(functional.cross_entropy(outputs, targets).item(), rel=1e-6)
+    assert example_weights(targets.movedim(1, -1), Within(summed)).sum() == divisor
+
+
 class Within(nn.Module):
     """A loss of one's own around others; it calls the first."""
 
