@@ -28,8 +28,8 @@ from aquasurf_ray.store.database.engine import (
     file_system,
     is_starting_up,
 )
-from aquasurf_ray.store.database.migrate import current_revision, known_revisions
-from aquasurf_ray.store.database.schema import HEAD_REVISION, Run, table
+from aquasurf_ray.store.database.migrate import SchemaState, check_revision, current_revision
+from aquasurf_ray.store.database.schema import VERSION_TABLE, Run, table
 from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import StoreError, StoreUnavailable, WrongDatabase
@@ -59,7 +59,7 @@ class StoreHealth:
     kind: Literal["sqlite", "postgresql"]
     problem: str | None = None
     version: str | None = None
-    state: Literal["new", "current", "older"] = "new"
+    state: SchemaState = "new"
     writable: bool = False
     commit_seconds: float | None = None
     free_bytes: int | None = None
@@ -100,7 +100,8 @@ def _examine_sqlite(url: StoreUrl, path: Path) -> StoreHealth:
     with contextlib.closing(_connected(path, writable)) as connection:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise WrongDatabase(f"'{path}' is another program's SQLite file; give another --store")
-        version, state = _known(url, connection.execute("SELECT version_num FROM aquasurf_version").fetchone()[0])
+        version = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0]  # noqa: S608 - a constant
+        state = check_revision(url.safe, version)
         journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
         if writable:
             connection.execute("BEGIN IMMEDIATE")
@@ -145,8 +146,8 @@ def _examine_postgres(url: StoreUrl) -> StoreHealth:
     database = Database(url, SystemClock(), PATIENCE)
     try:
         database.connect(is_starting_up)
-        revision = database.read(current_revision)
-        version, state = _known(url, revision)
+        version = database.read(current_revision)
+        state = check_revision(url.safe, version)
         writable, superuser = database.read(_rights)
         return StoreHealth(
             url.safe,
@@ -193,15 +194,3 @@ def _clock_ahead(database: Database) -> float:
         return float(servers) - (before + time.time()) / 2
 
     return database.read(asked)
-
-
-def _known(url: StoreUrl, revision: str | None) -> tuple[str | None, Literal["new", "current", "older"]]:
-    if revision is None:
-        return None, "new"
-    if revision == HEAD_REVISION:
-        return revision, "current"
-    if revision in known_revisions():
-        return revision, "older"
-    raise WrongDatabase(
-        f"store '{url.safe}' has schema {revision}, newer than this version knows; upgrade aquasurf-ray"
-    )

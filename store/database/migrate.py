@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -21,6 +22,8 @@ from aquasurf_ray.store.errors import StoreTooNew, StoreTooOld, StoreUnavailable
 SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK_KEY = 0x6171756173757266  # "aquasurf"
 _ALEMBIC = threading.Lock()  # Alembic's `op` and `context` are global, and two threads may open two stores
+
+SchemaState = Literal["new", "current", "older"]  # no store yet, this code's schema, or one that a migration upgrades
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +37,19 @@ def prepare_schema(database: Database, *, create: bool, migrate: bool) -> None:
         StoreUnavailable: it is empty, and `create` is False.
         WrongDatabase: another program's tables have the names of the store's.
     """
-    revision = database.read(current_revision)
-    if revision == HEAD_REVISION:
+    revision, name = database.read(current_revision), database.url.safe
+    state = check_revision(name, revision)
+    if state == "current":
         return
-    name = database.url.safe
-    if revision is None and not create:
+    if state == "new" and not create:
         raise StoreUnavailable(f"store '{name}' is empty; start a search or give another --store")
-    if revision is not None and revision not in known_revisions():
-        raise StoreTooNew(f"store '{name}' has schema {revision}, newer than this version knows; upgrade aquasurf-ray")
-    if revision is not None and not migrate:
+    if state == "older" and not migrate:
         raise StoreTooOld(
             f"store '{name}' has schema {revision}, this version needs {HEAD_REVISION}; "
             "run any command that writes to it, such as resume, to upgrade it"
         )
     database.write(upgrade)
-    if revision is not None:
+    if state == "older":
         logger.warning("store '%s' now has schema %s: an older aquasurf-ray cannot open it", name, HEAD_REVISION)
 
 
@@ -57,6 +58,25 @@ def current_revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
+
+
+def check_revision(name: str, revision: str | None) -> SchemaState:
+    """Return how the schema of a store relates to this code's.
+
+    Args:
+        name: the store's URL without passwords, for the error.
+        revision: the schema's version; None for a database without a store.
+
+    Raises:
+        StoreTooNew: a later version wrote it.
+    """
+    if revision is None:
+        return "new"
+    if revision == HEAD_REVISION:
+        return "current"
+    if revision in known_revisions():
+        return "older"
+    raise StoreTooNew(f"store '{name}' has schema {revision}, newer than this version knows; upgrade aquasurf-ray")
 
 
 def known_revisions() -> set[str]:

@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from aquasurf_ray.store.database.clock import SystemClock
 from aquasurf_ray.store.database.engine import APPLICATION_ID, explain, is_starting_up
-from aquasurf_ray.store.database.migrate import current_revision, known_revisions, prepare_schema, upgrade
-from aquasurf_ray.store.database.schema import HEAD_REVISION, Base
+from aquasurf_ray.store.database.migrate import check_revision, current_revision, prepare_schema, upgrade
+from aquasurf_ray.store.database.schema import Base
 from aquasurf_ray.store.database.transactions import Database
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import StoreFull, StoreUnavailable, WrongDatabase
@@ -103,9 +103,8 @@ def _refuse_views(connection: sa.Connection, url: StoreUrl) -> None:
 def _make_ready(database: Database) -> None:
     if database.url.kind == "postgresql":
         database.connect(is_starting_up)
-    revision = database.read(current_revision)
     is_copy = database.url.kind == "sqlite"  # a PostgreSQL database is the original, and stays as it is
-    if is_copy and revision in known_revisions() - {HEAD_REVISION}:
+    if is_copy and check_revision(database.url.safe, database.read(current_revision)) == "older":
         database.write(upgrade)
     prepare_schema(database, create=False, migrate=False)
 

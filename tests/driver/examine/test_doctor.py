@@ -23,7 +23,7 @@ from aquasurf_ray.driver.examine import doctor, machine
 from aquasurf_ray.driver.examine.doctor import Finding, examine_all
 from aquasurf_ray.driver.examine.machine import Gpu, NodeReport, node_report
 from aquasurf_ray.driver.settings.reading import make_config
-from aquasurf_ray.store import Store, examine
+from aquasurf_ray.store import Store, StoreTooNew, examine
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,10 @@ def test_a_database_of_another_version_is_reported_and_left(no_ray, store_url, v
         store._write(lambda c: c.exec_driver_sql(f"UPDATE aquasurf_version SET version_num = '{version}'"))
     found = findings(store=store_url)
     if version == "9999":
-        assert "newer than this version knows; upgrade aquasurf-ray" in said(found, "problem")
+        with pytest.raises(StoreTooNew) as refused:
+            Store.open(store_url)
+        assert said(found, "problem") == f"store: {refused.value}"
+        assert "newer than this version knows; upgrade aquasurf-ray" in str(refused.value)
     else:
         assert "schema 0001, older; a search upgrades it" in said(found, "warning")
         assert "problem" not in {finding.level for finding in found}
