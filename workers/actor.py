@@ -25,6 +25,7 @@ import torch
 
 from aquasurf_ray.activations import activation_of
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.recipe_change import applied
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
@@ -41,7 +42,6 @@ from aquasurf_ray.workers.engine.ranks import Ranks
 from aquasurf_ray.workers.messages import (
     CostReply,
     Drained,
-    FunctionCost,
     GpuUse,
     SpectrumReply,
     Status,
@@ -260,7 +260,7 @@ class Worker:
         status: Status = "done" if reason is None else "diverged"
         return CostReply(function, status, reason, cost, seconds)
 
-    def _measured_cost(self, function: str, feed: TrainingFeed) -> FunctionCost:
+    def _measured_cost(self, function: str, feed: TrainingFeed) -> MeasuredCost:
         activation = activation_of(function)
         probe(activation, self.device)
         choose = fast_form if self.settings.fast_activations else None

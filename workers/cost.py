@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from aquasurf_ray.activations import Activation, RoleActivations, factory_of, parse
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.tasks import ActivationFactory, Task
 from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
 from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
 from aquasurf_ray.workers.engine.seeding import seeded
-from aquasurf_ray.workers.messages import FunctionCost
 from aquasurf_ray.workers.network import sized_network
 
 MIN_ROUNDS = 3
@@ -31,7 +31,7 @@ ENOUGH_SECONDS = 0.1
 
 def measure_cost(
     feed: TrainingFeed, activation: Activation | RoleActivations, *, factory: ActivationFactory | None = None
-) -> FunctionCost:
+) -> MeasuredCost:
     """Measure the cost of a function in the training that `feed` is for, on its device.
 
     Args:
@@ -68,7 +68,7 @@ def measure_cost(
             enough_seconds=ENOUGH_SECONDS,
         )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return FunctionCost(activation.name, name, seconds, relu_seconds, n_bytes, relu_bytes)
+    return MeasuredCost(name, seconds, relu_seconds, n_bytes, relu_bytes)
 
 
 def step_seconds(feed: TrainingFeed, activation: Activation | RoleActivations) -> float:

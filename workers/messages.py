@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.workers.engine.stopping import StopRule
 
 if TYPE_CHECKING:
@@ -78,42 +79,13 @@ class SpectrumReply:
 
 
 @dataclass(frozen=True)
-class FunctionCost:
-    """The cost of one function on one kind of device.
-
-    Attributes:
-        function: its name.
-        device: the GPU's name, or "cpu".
-        step_seconds, relu_step_seconds: medians of one training step, measured in turns.
-        activation_bytes, relu_activation_bytes: the bytes saved for the backward pass of one training batch.
-    """
-
-    function: str
-    device: str
-    step_seconds: float
-    relu_step_seconds: float
-    activation_bytes: int
-    relu_activation_bytes: int
-
-    @property
-    def time_ratio(self) -> float:
-        """The step time relative to ReLU."""
-        return self.step_seconds / self.relu_step_seconds
-
-    @property
-    def memory_ratio(self) -> float:
-        """The activation memory relative to ReLU."""
-        return self.activation_bytes / self.relu_activation_bytes
-
-
-@dataclass(frozen=True)
 class CostReply:
     """A function's cost relative to ReLU on the worker's device, or the reason why it cannot be measured."""
 
     function: str
     status: Status
     reason: str | None
-    cost: FunctionCost | None
+    cost: MeasuredCost | None
     seconds: float
 
 

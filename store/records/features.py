@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from aquasurf_ray.measured_cost import MeasuredCost
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -27,35 +29,12 @@ class SpectrumRecord:
     worker: str | None = None
 
 
-@dataclass(frozen=True)
-class CostRecord:
-    """A function's cost in a task's network on one kind of device, with ReLU's cost measured in turns with it.
-
-    A step is a forward pass, a backward pass and an optimiser step on one training batch; the bytes are what autograd
-    saves for the backward pass, without the parameters.
-
-    >>> cost = CostRecord(1, "cpu", 0.03, 0.02, 600, 400)
-    >>> round(cost.time_ratio, 6), cost.memory_ratio
-    (1.5, 1.5)
-    """
+@dataclass(frozen=True, kw_only=True)
+class CostRecord(MeasuredCost):
+    """A function's cost in a task's network on one kind of device, and the worker that measured it."""
 
     function_id: int
-    device: str
-    step_seconds: float
-    relu_step_seconds: float
-    activation_bytes: int
-    relu_activation_bytes: int
     worker: str | None = None
-
-    @property
-    def time_ratio(self) -> float:
-        """The step time relative to ReLU."""
-        return self.step_seconds / self.relu_step_seconds
-
-    @property
-    def memory_ratio(self) -> float:
-        """The activation memory relative to ReLU."""
-        return self.activation_bytes / self.relu_activation_bytes
 
 
 @dataclass(frozen=True, eq=False)

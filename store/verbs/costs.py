@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,8 @@ from aquasurf_ray.store.records.features import CostRecord
 from aquasurf_ray.store.records.leases import Lease
 from aquasurf_ray.store.verbs.store_core import FencedRun, StoreCore, chunks, log
 
-COST_COLUMNS = tuple(getattr(Cost, field.name) for field in fields(CostRecord))
+_NAMES = [field.name for field in fields(CostRecord)]
+COST_COLUMNS = tuple(getattr(Cost, name) for name in _NAMES)
 
 
 class CostVerbs(StoreCore):
@@ -55,8 +57,13 @@ def read_costs(connection: sa.Connection, task_id: int, function_ids: Iterable[i
     found: list[CostRecord] = []
     for part in chunks(sorted(set(function_ids))):
         query = sa.select(*COST_COLUMNS).where(Cost.task_id == task_id, Cost.function_id.in_(part))
-        found += [CostRecord(*row) for row in connection.execute(query.order_by(Cost.created_at, Cost.device))]
+        found += [to_cost(row) for row in connection.execute(query.order_by(Cost.created_at, Cost.device))]
     return found
+
+
+def to_cost(row: sa.Row[Any]) -> CostRecord:
+    """Return the cost in a row that has `COST_COLUMNS`."""
+    return CostRecord(**{name: getattr(row, name) for name in _NAMES})
 
 
 def _check(cost: CostRecord) -> None:

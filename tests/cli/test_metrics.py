@@ -53,7 +53,7 @@ def wine(tmp_path, monkeypatch):
             )  # fmt: skip
             store.record_result(lease, claim.evaluation_id, result)
             if time_ratio is not None:
-                store.record_costs(lease, [CostRecord(number, "H100", 0.25 * time_ratio, 0.25, 3000, 2000)])
+                store.record_costs(lease, [CostRecord("H100", 0.25 * time_ratio, 0.25, 3000, 2000, function_id=number)])
         store.release_lease(lease, "finished")
     return tmp_path
 

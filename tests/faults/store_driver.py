@@ -54,7 +54,7 @@ def prepare(store, lease, functions):
     say("spectra")
     store.record_spectra(lease, [SpectrumRecord(f, "sampled", 0, "done", FEATURE) for f in functions])
     say("costs")
-    store.record_costs(lease, [CostRecord(f, "cpu", 0.1, 0.1, 10, 10) for f in functions])
+    store.record_costs(lease, [CostRecord("cpu", 0.1, 0.1, 10, 10, function_id=f) for f in functions])
 
 
 def train(store, lease, claim):

@@ -55,7 +55,7 @@ def whole(tmp_path_factory):
         run = opened.create_run(NewRun("one", "search", task, {}, "digest", 0, 1, "storage", "0.1.0"), functions)
         lease = opened.acquire_lease(run.id, this_process())
         opened.record_spectra(lease, [SpectrumRecord(functions[0], "sampled", 0, "done", b"12345678")])
-        opened.record_costs(lease, [CostRecord(functions[0], "cpu", 1.0, 1.0, 5, 5)])
+        opened.record_costs(lease, [CostRecord("cpu", 1.0, 1.0, 5, 5, function_id=functions[0])])
         opened.save_embedding(lease, EmbeddingRecord("version", task, {}, np.array(functions), np.zeros((1, 2))))
         claim = opened.claim(lease, functions[0], 0, "suggestion")
         opened.start(lease, claim.evaluation_id, "worker")

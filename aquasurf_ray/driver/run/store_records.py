@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.suggestions.pairs import Pairs
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.store import (
     CostRecord,
     EpochRecord,
@@ -13,7 +14,7 @@ from aquasurf_ray.store import (
     SuggestionRecord,
 )
 from aquasurf_ray.surrogate.policy import Suggestion
-from aquasurf_ray.workers.messages import FunctionCost, SpectrumReply
+from aquasurf_ray.workers.messages import SpectrumReply
 from aquasurf_ray.workers.result import TrainingResult
 
 
@@ -38,17 +39,9 @@ def spectrum_record(function_id: int, reply: SpectrumReply, config: SearchConfig
     )
 
 
-def cost_record(function_id: int, cost: FunctionCost, worker: str) -> CostRecord:
+def cost_record(function_id: int, cost: MeasuredCost, worker: str) -> CostRecord:
     """Return a worker's measurement of a function's cost for the store."""
-    return CostRecord(
-        function_id=function_id,
-        device=cost.device,
-        step_seconds=cost.step_seconds,
-        relu_step_seconds=cost.relu_step_seconds,
-        activation_bytes=cost.activation_bytes,
-        relu_activation_bytes=cost.relu_activation_bytes,
-        worker=worker,
-    )
+    return CostRecord(**vars(cost), function_id=function_id, worker=worker)
 
 
 def suggestion_record(suggestion: Suggestion, pairs: Pairs) -> SuggestionRecord:

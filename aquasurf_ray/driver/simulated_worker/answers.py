@@ -21,8 +21,9 @@ import numpy as np
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.training_metrics import TrainingMetrics
-from aquasurf_ray.workers.messages import CostReply, FunctionCost, SpectrumReply, TrainingJob
+from aquasurf_ray.workers.messages import CostReply, SpectrumReply, TrainingJob
 from aquasurf_ray.workers.result import Epoch, TrainingResult, final_metrics
 
 Fault = Literal["crash", "error", "hang"]
@@ -152,7 +153,7 @@ class Answers:
         ratio = self._mean_seconds(self._row(function)) / self._mean_seconds(self._row(REFERENCE))
         ratio = 1.0 if function == REFERENCE or not math.isfinite(ratio) else ratio
         memory = round(ACTIVATION_BYTES * max(1.0, ratio))
-        cost = FunctionCost(function, DEVICE, STEP_SECONDS * ratio, STEP_SECONDS, memory, ACTIVATION_BYTES)
+        cost = MeasuredCost(DEVICE, STEP_SECONDS * ratio, STEP_SECONDS, memory, ACTIVATION_BYTES)
         return CostReply(function, "done", None, cost, self._simulation.cost_seconds / self._simulation.scale)
 
     @cached_property

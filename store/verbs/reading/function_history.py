@@ -22,9 +22,8 @@ from aquasurf_ray.store.records.answers import (
     SpectrumSummary,
     TaskCost,
 )
-from aquasurf_ray.store.records.features import CostRecord
 from aquasurf_ray.store.records.tasks import TaskMetric
-from aquasurf_ray.store.verbs.costs import COST_COLUMNS
+from aquasurf_ray.store.verbs.costs import COST_COLUMNS, to_cost
 from aquasurf_ray.store.verbs.evaluations import EVALUATION_COLUMNS
 from aquasurf_ray.store.verbs.functions import find_function
 from aquasurf_ray.store.verbs.reading.queries import REQUEST_COLUMNS, to_request
@@ -83,7 +82,7 @@ def _costs_of(connection: sa.Connection, function_id: int) -> tuple[TaskCost, ..
         .where(Cost.function_id == function_id)
         .order_by(Cost.created_at, Cost.task_id, Cost.device)
     )
-    return tuple(TaskCost(row.name, CostRecord(*row[:-1])) for row in connection.execute(query))
+    return tuple(TaskCost(row.name, to_cost(row)) for row in connection.execute(query))
 
 
 def _history(connection: sa.Connection, function_id: int) -> tuple[HistoryEntry, ...]:

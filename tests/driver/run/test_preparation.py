@@ -11,8 +11,9 @@ from aquasurf_ray.driver.cluster.slot import CostsJob, SpectraJob
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import CostsMeasured, Note, SpectraComputed
 from aquasurf_ray.driver.run.preparation import SHARED_SECONDS, Preparation
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.store import CostRecord, Store
-from aquasurf_ray.workers.messages import CostReply, FunctionCost, SpectrumReply
+from aquasurf_ray.workers.messages import CostReply, SpectrumReply
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def spectrum(function):
 
 
 def cost(function, seconds=3.0):
-    return CostReply(function, "done", None, FunctionCost(function, "cpu", seconds, 2.0, 10, 10), 1.0)
+    return CostReply(function, "done", None, MeasuredCost("cpu", seconds, 2.0, 10, 10), 1.0)
 
 
 def settle(context, preparation, slot, reply=None, fault=None):
@@ -105,7 +106,7 @@ def test_results_of_another_run_are_read_now_and_then(store):
     other, _ = prepared(store, name="other")
     context, preparation = prepared(store, costs=True)
     ids = [function.id for function in context.history.candidates]
-    store.record_costs(other.lease, [CostRecord(ids[0], "cpu", 3.0, 2.0, 10, 10, "worker-1")])
+    store.record_costs(other.lease, [CostRecord("cpu", 3.0, 2.0, 10, 10, function_id=ids[0], worker="worker-1")])
     _, theirs = other, Preparation(other, spectra=True, costs=False)
     theirs.submit(other.pool.slots[0])
     settle(other, theirs, other.pool.slots[0], [spectrum("f0(x)")])

@@ -10,11 +10,12 @@ from aquasurf_ray.driver.run.store_records import cost_record, evaluation_result
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions.pairs import Pairs
+from aquasurf_ray.measured_cost import MeasuredCost
 from aquasurf_ray.store import CostRecord, FunctionRecord, Neighbor, SpectrumRecord, SuggestionRecord
 from aquasurf_ray.surrogate.policy import Neighbor as Near
 from aquasurf_ray.surrogate.policy import Suggestion
 from aquasurf_ray.training_metrics import METRIC_NAMES
-from aquasurf_ray.workers.messages import FunctionCost, SpectrumReply
+from aquasurf_ray.workers.messages import SpectrumReply
 from aquasurf_ray.workers.result import Epoch
 
 
@@ -38,7 +39,7 @@ def test_a_spectrum_is_stored_under_the_runs_kind_of_fisher_information_and_seed
 
 
 def test_a_cost_keeps_its_function_and_that_of_relu_apart():
-    cost = FunctionCost("f(x)", "gpu", 0.2, 0.1, 30, 10)
+    cost = MeasuredCost("gpu", 0.2, 0.1, 30, 10)
     record = cost_record(4, cost, "worker-1")
     assert record == CostRecord(
         function_id=4, device="gpu", step_seconds=0.2, relu_step_seconds=0.1, activation_bytes=30,

@@ -128,7 +128,7 @@ def test_several_suggestions_at_once_have_their_turns():
 
 def test_a_function_that_costs_too_much_is_tried_at_no_rate():
     history = history_of(result(0, 0.9), result(1, 0.5))
-    history.add_costs([CostRecord(100, "cpu", 3.0, 1.0, 1, 1, "w")])
+    history.add_costs([CostRecord("cpu", 3.0, 1.0, 1, 1, function_id=100, worker="w")])
     made = pairs_of(history, max_cost=2.0)
     assert not made.open_(N)[0][:3].any()
     assert not made.is_open(1)

@@ -73,7 +73,7 @@ VERBS = {
         w.store.claim(lease, w.functions[2], 0, "suggestion", accept_stopped=False).state
     ),
     "record_costs": lambda w, lease, e: w.store.record_costs(
-        lease, [CostRecord(w.functions[0], "cpu", 0.1, 0.1, 10, 10)]
+        lease, [CostRecord("cpu", 0.1, 0.1, 10, 10, function_id=w.functions[0])]
     ),
     "propose_in_full": lambda w, lease, e: w.store.propose(lease.run_id, w.functions[2:4], 0, accept_stopped=False),
     "propose": lambda w, lease, e: w.store.propose(lease.run_id, w.functions[5:7], 0),

@@ -72,7 +72,7 @@ def test_no_decision_scans_a_table(big):
     store.renew_lease(lease)
     store.record_spectra(lease, [SpectrumRecord(functions[0], "sampled", 0, "done", b"x")])
     store.spectra(1, functions[:10])
-    store.record_costs(lease, [CostRecord(functions[0], "cpu", 0.1, 0.1, 10, 10)])
+    store.record_costs(lease, [CostRecord("cpu", 0.1, 0.1, 10, 10, function_id=functions[0])])
     store.costs(1, functions[:10], "cpu")
     store.epoch_scores(1, 5)
     stopped = store.claim(lease, functions[1002], 0, "suggestion")

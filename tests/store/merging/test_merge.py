@@ -221,7 +221,7 @@ def drive(opened, run, chance):
         if chance.random() < 0.5:
             opened.record_spectra(lease, [SpectrumRecord(function, "sampled", 0, "done", chance.randbytes(4))])
         if chance.random() < 0.3:
-            opened.record_costs(lease, [CostRecord(function, "cpu", 1 + chance.random(), 1.0, 5, 5)])
+            opened.record_costs(lease, [CostRecord("cpu", 1 + chance.random(), 1.0, 5, 5, function_id=function)])
         reason = SuggestionRecord(0.5, 1, (Neighbor(chance.choice(candidates), 0.1, 0.5),), version)
         claim = opened.claim(lease, function, chance.randint(0, 1), "suggestion", reason)
         if claim.state == "claimed" and opened.start(lease, claim.evaluation_id, "worker"):

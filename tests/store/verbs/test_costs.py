@@ -19,7 +19,9 @@ from aquasurf_ray.store.database.schema import Cost
 
 def cost(function, time_ratio, device="cpu", memory_ratio=1.5):
     """Relu takes 20 ms and keeps 1000 bytes."""
-    return CostRecord(function, device, 0.02 * time_ratio, 0.02, int(1000 * memory_ratio), 1000, "w1")
+    return CostRecord(
+        device, 0.02 * time_ratio, 0.02, int(1000 * memory_ratio), 1000, function_id=function, worker="w1"
+    )
 
 
 def record(world, lease, function, score, device="cpu", origin="suggestion", **metrics):

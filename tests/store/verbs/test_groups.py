@@ -109,7 +109,7 @@ def test_a_group_takes_no_more_statements_than_one(held):
         statements.clear()
         ids = [claim.evaluation_id for claim in claimed(store, lease, group)]
         store.start_all(lease, [StartRecord(number, "worker", "here") for number in ids])
-        store.record_costs(lease, [CostRecord(number, "cpu", 0.1, 0.1, 10, 10) for number in group])
+        store.record_costs(lease, [CostRecord("cpu", 0.1, 0.1, 10, 10, function_id=number) for number in group])
         store.record_results(lease, dict.fromkeys(ids, DONE))
         return len(statements)
 
