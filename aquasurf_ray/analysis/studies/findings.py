@@ -15,7 +15,7 @@ from aquasurf_ray.analysis.studies.confirmed_run import (
     read_confirmation,
     reference_name,
 )
-from aquasurf_ray.analysis.studies.ranking import ranked
+from aquasurf_ray.analysis.studies.ranking import one_each, ranked
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -119,7 +119,7 @@ class Findings:
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
         """The functions with a completed training, one row each, best first: by confirmed means, if there are."""
-        return _one_each(tuple(ranked(self.board, self.confirmation)))
+        return tuple(one_each(ranked(self.board, self.confirmation)))
 
     @cached_property
     def best_functions(self) -> tuple[LeaderboardRow, ...]:
@@ -148,7 +148,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
     confirmation = read_confirmation(store, name) if run.kind == "confirm" else latest_confirmation(store, run)
-    winners = [row for row in _one_each(tuple(ranked(board, confirmation))) if not row.baseline]
+    winners = [row for row in one_each(ranked(board, confirmation)) if not row.baseline]
     shown = [row.evaluation_id for row in (*winners[:CURVES], *(row for row in board if row.baseline))]
     return Findings(
         run=snapshot.run,
@@ -176,12 +176,6 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
 
 def _evaluations(store: Store, name: str) -> tuple[RequestedEvaluation, ...]:
     return store.snapshot(store.run(name).id).evaluations
-
-
-def _one_each(board: tuple[LeaderboardRow, ...]) -> tuple[LeaderboardRow, ...]:
-    # From the worst up: the best training of each function stays.
-    rows = {row.function_id: row for row in reversed(board) if row.stopped_early is None}
-    return tuple(sorted(rows.values(), key=lambda row: row.rank))
 
 
 def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
@@ -29,6 +29,18 @@ def ranked(rows: Sequence[LeaderboardRow], confirmation: Confirmation | None) ->
         return mean is None or mean < last, -(row.score if mean is None else mean)
 
     return [replace(row, rank=rank) for rank, row in enumerate(sorted(rows, key=place), start=1)]
+
+
+def one_each(rows: Iterable[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Return the best row of each function, of rows that are in the order of their ranks.
+
+    A score of a training that was stopped early does not compare with one of a whole training, so its row is left out.
+    """
+    best: dict[int, LeaderboardRow] = {}
+    for row in rows:
+        if row.stopped_early is None:
+            best.setdefault(row.function_id, row)
+    return list(best.values())
 
 
 def confirmed_mean(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.analysis.studies.ranking import one_each
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.candidates import baseline_rows, unique_rows
@@ -118,16 +119,16 @@ def winners(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     """Return the best `n` functions of a run other than baselines, by their score with the run's training seed, or by
     the mean over the seeds of a search whose leader has several.
 
+    An earlier confirmation does not change their order. It retrained some of the functions with the judging seeds:
+    ranked by these, a function would be judged by the very trainings that chose it, and one that the search found
+    later, whose score nothing has confirmed, would never be judged.
+
     Raises:
         BadUse: no such function has a score.
     """
     seed, baselines = int(run.config.get("training_seed", 0)), baseline_ids(store, run).values()
-    rows = store.leaderboard(run_id=run.id)
-    # A score of a training that was stopped early does not compare with one of a whole training.
-    whole = [row for row in rows if row.seed == seed and not row.stopped_early]
-    # From the worst up, so that the best of the rates that a function was trained at stays.
-    best = {row.function_id: row for row in reversed(whole) if row.function_id not in baselines}
-    found = sorted(best.values(), key=lambda row: row.rank)
+    rows = one_each(row for row in store.leaderboard(run_id=run.id) if row.seed == seed)
+    found = [row for row in rows if row.function_id not in baselines]
     if not found:
         raise BadUse(f"run '{run.name}' has no winners: no function besides the baselines has a score; resume it")
     return found[:n]

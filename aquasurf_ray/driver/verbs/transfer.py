@@ -11,7 +11,7 @@ from typing import Any
 
 from aquasurf_ray.activations.zoo import baseline_names
 from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation
-from aquasurf_ray.analysis.studies.ranking import ranked
+from aquasurf_ray.analysis.studies.ranking import one_each, ranked
 from aquasurf_ray.driver.callbacks.progress import shown_progress
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
@@ -70,9 +70,7 @@ def transfer(
 def _best(store: Store, run: Run, n: int) -> list[LeaderboardRow]:
     baselines = baseline_ids(store, run).values()
     board = ranked(store.leaderboard(run_id=run.id), latest_confirmation(store, run))
-    rows = [row for row in board if row.function_id not in baselines]
-    # Reversed, so that of several seeds of a function the best row is the last to be written, and stays.
-    by_function = {row.function_id: row for row in reversed(rows) if not row.stopped_early}
-    if not by_function:
+    best = [row for row in one_each(board) if row.function_id not in baselines]
+    if not best:
         raise BadUse(f"run '{run.name}' has no function to transfer: none besides the baselines has a score; resume it")
-    return sorted(by_function.values(), key=lambda row: row.rank)[:n]
+    return best[:n]

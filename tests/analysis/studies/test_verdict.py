@@ -16,7 +16,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
     with_holm,
 )
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
-from aquasurf_ray.analysis.studies.ranking import confirmed_front, ranked
+from aquasurf_ray.analysis.studies.ranking import confirmed_front, one_each, ranked
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
 from aquasurf_ray.analysis.studies.verdict import at_the_edge, difference_text, short, verdict
 from aquasurf_ray.store import LeaderboardRow, TaskMetric
@@ -158,3 +158,12 @@ def test_functions_are_ranked_by_what_they_keep(board):
     # On the front, confirmed means count: relu is cheaper than cos, and lucky no better than relu.
     assert [each.function for each in confirmed_front(board, found)] == ["cos(x)", "relu(x)"]
     assert [each.function for each in confirmed_front(board, None)] == ["lucky(x)", "sin(x)"]
+
+
+def test_each_function_counts_once_by_its_best_whole_training_in_the_order_given(board):
+    stopped = replace(row("lucky(x)", 1, 0.95), stopped_early="median at epoch 2")
+    further = [replace(board[2], rank=7, evaluation_id=7, seed=1, score=0.2), replace(stopped, rank=8, function_id=9)]
+    assert one_each([stopped, *board, *further]) == board
+    found = confirmation({"lucky(x)": 0.7 + NOISE, "cos(x)": 0.84 + NOISE}, {"relu(x)": 0.6 + NOISE})
+    kept = [each.function for each in one_each(ranked([*board, *further], found)) if not each.baseline]
+    assert kept == ["cos(x)", "lucky(x)", "erf(x)", "sin(x)"], "confirmed means first, then the scores"
