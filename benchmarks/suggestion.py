@@ -37,8 +37,9 @@ import numpy as np
 from aquasurf_ray.activations import SearchSpace, outputs
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
-from aquasurf_ray.surrogate.policy import SurrogatePolicy
-from aquasurf_ray.surrogate.regressors import REGRESSORS
+from aquasurf_ray.surrogate.policy import PredictorPolicy
+from aquasurf_ray.surrogate.predictors import MapPredictor
+from aquasurf_ray.surrogate.regressors import REGRESSORS, make_regressor
 from aquasurf_ray.surrogate.settings import METRIC, policy_of
 
 LAYERS, COLUMNS_PER_LAYER = 9, 512
@@ -119,7 +120,7 @@ def _suggest_ms(embedding: Embedding, regressor: str, results: int, n_pending: i
     """Return the milliseconds from one more result to the next suggestion: median and worst."""
     rng = np.random.default_rng(0)
     order = rng.permutation(np.flatnonzero(embedding.placed)).tolist()
-    policy = SurrogatePolicy(embedding, regressor, seed=0)
+    policy = PredictorPolicy(MapPredictor(embedding, lambda: make_regressor(regressor, 0)), seed=0)
     for candidate in order[:results]:
         policy.observe(candidate, float(rng.uniform()) if rng.random() > 0.1 else None)
     pending = order[results : results + n_pending]

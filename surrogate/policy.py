@@ -8,8 +8,12 @@ that a resumed run makes the suggestions that it would have made without the int
 
 A search by hand, on 30 candidates in a line, number 20 of which is best:
 
+>>> from aquasurf_ray.surrogate.embedding import Embedding
+>>> from aquasurf_ray.surrogate.predictors import MapPredictor
+>>> from aquasurf_ray.surrogate.regressors import make_regressor
 >>> line = np.stack([np.arange(30.0), np.zeros(30)], axis=1).astype(np.float32)
->>> policy = SurrogatePolicy(Embedding(line, version="line", placed=np.ones(30, dtype=bool)), seed=1)
+>>> embedding = Embedding(line, version="line", placed=np.ones(30, dtype=bool))
+>>> policy = PredictorPolicy(MapPredictor(embedding, lambda: make_regressor("knr", seed=1)), seed=1)
 >>> policy.observe(0, -20.0)
 >>> for _ in range(12):
 ...     suggestion = policy.suggest()
@@ -31,10 +35,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.predictors import MapPredictor, MetricPredictor, Prediction, Predictor
-from aquasurf_ray.surrogate.regressors import make_regressor
+from aquasurf_ray.surrogate.predictors import MetricPredictor, Prediction, Predictor
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -310,23 +312,6 @@ class PredictorPolicy(Policy):
             Neighbor(i, float(d), self._observations[i])
             for i, d in zip(trained[nearest].tolist(), distances[nearest], strict=True)
         )
-
-
-class SurrogatePolicy(PredictorPolicy):
-    """Suggest the candidate of the best predicted score on the map: a `PredictorPolicy` with one regressor on it.
-
-    Args:
-        embedding: the map of the candidates.
-        regressor: a name in `surrogate.regressors.REGRESSORS`.
-        seed: the random seed of ties, of the first suggestion and of the regressor.
-
-    Raises:
-        SurrogateError: the regressor is unknown.
-    """
-
-    def __init__(self, embedding: Embedding, regressor: str = "knr", seed: int = 0) -> None:
-        super().__init__(MapPredictor(embedding, lambda: make_regressor(regressor, seed)), seed)
-        self.embedding = embedding
 
 
 class RandomPolicy(Policy):

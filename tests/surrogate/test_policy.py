@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.policy import Policy, PredictorPolicy, RandomPolicy, Suggestion, SurrogatePolicy
+from aquasurf_ray.surrogate.policy import Policy, PredictorPolicy, RandomPolicy, Suggestion
 from aquasurf_ray.surrogate.predictors import MapPredictor, Prediction
 from aquasurf_ray.surrogate.regressors import REGRESSORS, make_regressor
 
@@ -35,8 +35,12 @@ def scatter(n: int, seed: int = 0, n_unplaced: int = 0) -> Embedding:
     return embedding_of(points)
 
 
-def told(embedding: Embedding, scores: Scores, regressor: str = "knr", seed: int = 0) -> SurrogatePolicy:
-    policy = SurrogatePolicy(embedding, regressor, seed)
+def on_map(embedding: Embedding, regressor: str = "knr", seed: int = 0) -> PredictorPolicy:
+    return PredictorPolicy(MapPredictor(embedding, lambda: make_regressor(regressor, seed)), seed)
+
+
+def told(embedding: Embedding, scores: Scores, regressor: str = "knr", seed: int = 0) -> PredictorPolicy:
+    policy = on_map(embedding, regressor, seed)
     for candidate, score in scores.items():
         policy.observe(candidate, score)
     return policy
@@ -76,7 +80,7 @@ def test_never_repeats_and_leaves_nothing_out(
 def test_a_resumed_policy_suggests_the_same(scores: Scores, pending: set[int], shuffle: object, regressor: str) -> None:
     """Whatever the order of results and however often the first process was asked in between."""
     embedding = scatter(40, n_unplaced=5)
-    first = SurrogatePolicy(embedding, regressor, seed=3)
+    first = on_map(embedding, regressor, seed=3)
     for candidate, score in scores.items():
         first.suggest_batch(2)
         first.observe(candidate, score)
@@ -88,7 +92,7 @@ def test_a_resumed_policy_suggests_the_same(scores: Scores, pending: set[int], s
 @pytest.mark.parametrize("regressor", REGRESSORS)
 def test_one_seed_one_sequence(regressor: str) -> None:
     def sequence(seed: int) -> list[int]:
-        policy = SurrogatePolicy(scatter(60), regressor, seed)
+        policy = on_map(scatter(60), regressor, seed)
         chosen = []
         for _ in range(12):
             chosen.append(candidate_of(policy.suggest()))
@@ -165,7 +169,7 @@ def test_the_predictor_learns_how_many_trainings_a_score_is_of() -> None:
 def test_without_results_candidates_are_spread() -> None:
     corners = embedding_of([[x + dx, y] for x in (0, 10) for y in (0, 10) for dx in (0.0, 0.1, 0.2, 0.3)])
     for seed in range(10):
-        batch = SurrogatePolicy(corners, seed=seed).suggest_batch(4)
+        batch = on_map(corners, seed=seed).suggest_batch(4)
         assert {s.candidate // 4 for s in batch} == {0, 1, 2, 3}
         assert all(s.predicted_score is None and s.rank == 1 and s.neighbors == () for s in batch)
 
@@ -219,9 +223,7 @@ def test_unplaced_candidates_come_last() -> None:
     embedding = scatter(20, n_unplaced=6)
     order = [s.candidate for s in told(embedding, {int(np.flatnonzero(embedding.placed)[0]): 0.5}).suggest_batch(20)]
     assert embedding.placed[order].tolist() == [True] * 13 + [False] * 6
-    last = [
-        tuple(s.candidate for s in SurrogatePolicy(embedding, seed=seed).suggest_batch(20)[14:]) for seed in range(5)
-    ]
+    last = [tuple(s.candidate for s in on_map(embedding, seed=seed).suggest_batch(20)[14:]) for seed in range(5)]
     assert len(set(last)) > 1
 
 
@@ -246,7 +248,7 @@ def test_rank_counts_better_open_candidates_only() -> None:
 
 
 def test_one_candidate() -> None:
-    policy = SurrogatePolicy(line(1))
+    policy = on_map(line(1))
     assert candidate_of(policy.suggest()) == 0
     assert policy.suggest(pending={0}) is None
     policy.observe(0, 0.5)
@@ -254,7 +256,7 @@ def test_one_candidate() -> None:
 
 
 def test_errors_name_what_was_received() -> None:
-    policy = SurrogatePolicy(line(3))
+    policy = on_map(line(3))
     with pytest.raises(SurrogateError, match="score of candidate 2 is nan; pass None for a diverged training"):
         policy.observe(2, math.nan)
     with pytest.raises(SurrogateError, match="count of candidate 2 is 0; a score is of at least one training"):
@@ -264,7 +266,7 @@ def test_errors_name_what_was_received() -> None:
     with pytest.raises(SurrogateError, match=r"allowed has shape \(2,\); expected one flag for each of 3"):
         policy.suggest(allowed=np.ones(2, dtype=bool))
     with pytest.raises(SurrogateError, match="unknown regressor 'knn'"):
-        SurrogatePolicy(line(3), regressor="knn")
+        on_map(line(3), regressor="knn")
     assert policy.observations == {}
 
 
@@ -302,7 +304,7 @@ def test_reaches_the_top_percent_in_half_of_random_searchs_evaluations(batch: in
     ours, random = [], []
     for seed in range(24):
         landscape = Landscape(seed)
-        ours.append(landscape.evaluations_to_top_percent(SurrogatePolicy(landscape.embedding, seed=seed), batch))
+        ours.append(landscape.evaluations_to_top_percent(on_map(landscape.embedding, seed=seed), batch))
         random.append(landscape.evaluations_to_top_percent(RandomPolicy(1000, seed), batch))
     assert np.median(ours) <= np.median(random) / 2
     assert np.mean(np.less_equal(ours, random)) > 0.6

@@ -71,11 +71,6 @@ class SpectraOnDemandPolicy(PredictorPolicy):
         self._at_once = at_once
         self._revealed: set[int] = set()
 
-    @property
-    def computed(self) -> frozenset[int]:
-        """The candidates whose spectra have been computed."""
-        return frozenset(self._revealed)
-
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
         """Compute spectra, then suggest as `PredictorPolicy.suggest` does."""
         taken = {*pending, *self.observations}

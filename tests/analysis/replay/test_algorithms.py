@@ -16,7 +16,9 @@ from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.analysis.replay.surrogate_policies import ReplaySettings, parse_settings, surrogate_policy
 from aquasurf_ray.surrogate.embedding import EmbeddingConfig, embed
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.policy import SurrogatePolicy
+from aquasurf_ray.surrogate.policy import PredictorPolicy
+from aquasurf_ray.surrogate.predictors import MapPredictor
+from aquasurf_ray.surrogate.regressors import make_regressor
 from aquasurf_ray.surrogate.settings import AQUASURF, METRIC
 from aquasurf_ray.surrogate.spectra import feature_matrix
 
@@ -30,7 +32,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def test_aquasurf_is_the_papers_own_configuration(synthetic_benchmark: Benchmark) -> None:
     spectra = feature_matrix(synthetic_benchmark.spectra["sampled"], "inverse")
     config = EmbeddingConfig("both", n_neighbors_outputs=15, n_neighbors_spectrum=3, combine="union", seed=42)
-    by_hand = SurrogatePolicy(embed(synthetic_benchmark.outputs, spectra, config), "knr", seed=7)
+    embedding = embed(synthetic_benchmark.outputs, spectra, config)
+    by_hand = PredictorPolicy(MapPredictor(embedding, lambda: make_regressor("knr", 7)), seed=7)
     policy = make_policy("aquasurf", synthetic_benchmark, 7)
     for candidate, score in enumerate(synthetic_benchmark.scores[:20]):
         for each in (by_hand, policy):

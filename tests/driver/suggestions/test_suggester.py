@@ -14,17 +14,20 @@ from aquasurf_ray.driver.state.history import History
 from aquasurf_ray.driver.suggestions import suggester
 from aquasurf_ray.store import FunctionRecord
 from aquasurf_ray.surrogate.embedding import Embedding
-from aquasurf_ray.surrogate.policy import SurrogatePolicy
+from aquasurf_ray.surrogate.policy import PredictorPolicy
+from aquasurf_ray.surrogate.predictors import MapPredictor
+from aquasurf_ray.surrogate.regressors import make_regressor
 
 NAMES = ("relu(x)", "tanh(x)", "elu(x)", "swish(x)", "erf(x)", "selu(x)")
 
 
-class Listening(SurrogatePolicy):
+class Listening(PredictorPolicy):
     """A policy that notes what it is told, on candidates in a line."""
 
     def __init__(self, n, observed):
         points = np.array([[i, 0.0] for i in range(n)], dtype=np.float32)
-        super().__init__(Embedding(points, version="line", placed=np.ones(n, dtype=bool)))
+        line = Embedding(points, version="line", placed=np.ones(n, dtype=bool))
+        super().__init__(MapPredictor(line, lambda: make_regressor("knr")))
         self._observed = observed
 
     def observe(self, candidate, score, count=1):
