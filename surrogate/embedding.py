@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.errors import SurrogateError, check_choice
 from aquasurf_ray.surrogate.umap_layout import Combination, Feature, umap_layout
 
 Floats = NDArray[np.float32]
@@ -66,8 +66,8 @@ class EmbeddingConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _one_of("features", self.features, get_args(Features))
-        _one_of("combine", self.combine, get_args(Combination))
+        check_choice("features", self.features, get_args(Features))
+        check_choice("combine", self.combine, get_args(Combination))
         for name in ("n_neighbors_outputs", "n_neighbors_spectrum"):
             if getattr(self, name) < 2:
                 raise SurrogateError(f"{name} is {getattr(self, name)}; it must be at least 2")
@@ -157,11 +157,6 @@ def _matrix(name: str, values: Floats) -> Floats:
     if array.ndim != 2 or 0 in array.shape:
         raise SurrogateError(f"{name} has shape {array.shape}; expected one row a candidate, at least one column")
     return array
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SurrogateError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
 def _principal_coordinates(features: list[Feature]) -> Floats:

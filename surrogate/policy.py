@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from aquasurf_ray.surrogate.errors import SurrogateError
+from aquasurf_ray.surrogate.errors import SurrogateError, check_choice
 from aquasurf_ray.surrogate.predictors import MetricPredictor, Prediction, Predictor
 
 Indices = NDArray[np.int64]
@@ -131,8 +131,8 @@ class PredictorPolicy(Policy):
         pending: Pending = "liar",
     ) -> None:
         for name, value, kind in (("diverged", diverged, Diverged), ("targets", targets, Targets)):
-            _one_of(name, value, get_args(kind))
-        _one_of("pending", pending, get_args(Pending))
+            check_choice(name, value, get_args(kind))
+        check_choice("pending", pending, get_args(Pending))
         self._predictor, self._seed = predictor, seed
         self._diverged, self._targets, self._pending = diverged, targets, pending
         self._observations: dict[int, float | None] = {}
@@ -177,7 +177,7 @@ class PredictorPolicy(Policy):
             SurrogateError: the mask has another shape.
         """
         running = np.array(sorted(set(pending) - self._observations.keys()), dtype=np.int64)
-        open_ = _open_mask(len(self._turn), [*self._observations, *running], allowed)
+        open_ = open_mask(len(self._turn), [*self._observations, *running], allowed)
         if not open_.any():
             return None
         placed = open_ & self._predictor.placed
@@ -210,7 +210,7 @@ class PredictorPolicy(Policy):
         ascending = np.argsort(targets, kind="stable")
         expected: Scores = np.interp(process.mean, targets[ascending], scores[ascending])
         running = np.array(sorted(pending - self._observations.keys()), dtype=np.int64)
-        open_ = _open_mask(len(self._turn), [*self._observations, *running], allowed)
+        open_ = open_mask(len(self._turn), [*self._observations, *running], allowed)
         placed = open_ & self._predictor.placed
         process.believe(self._placed(running))
         batch = list[Suggestion]()
@@ -327,7 +327,7 @@ class RandomPolicy(Policy):
 
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> Suggestion | None:
         """Return the open candidate whose turn comes first, or None when none is open."""
-        open_ = np.flatnonzero(_open_mask(len(self._turn), [*self._observed, *pending], allowed))
+        open_ = np.flatnonzero(open_mask(len(self._turn), [*self._observed, *pending], allowed))
         if not len(open_):
             return None
         return Suggestion(int(open_[np.argmin(self._turn[open_])]))
@@ -338,7 +338,12 @@ def _turns(n: int, seed: int) -> Indices:
     return np.random.default_rng(seed).permutation(n)
 
 
-def _open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
+def open_mask(n: int, taken: Iterable[int], allowed: Mask | None) -> Mask:
+    """Return bool [n], True for the allowed candidates that are not taken.
+
+    Raises:
+        SurrogateError: the mask has another shape.
+    """
     open_ = np.ones(n, dtype=np.bool_) if allowed is None else np.array(allowed, dtype=np.bool_)
     if open_.shape != (n,):
         raise SurrogateError(f"allowed has shape {open_.shape}; expected one flag for each of {n} candidates")
@@ -355,11 +360,6 @@ def normal_ranks(scores: Scores) -> Scores:
     """
     quantiles: Scores = ndtri((rankdata(scores) - 0.5) / len(scores))
     return quantiles
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SurrogateError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
 def _lies(scores: Scores, predicted: Scores) -> Scores:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from aquasurf_ray.activations.recognition import own_expression
 from aquasurf_ray.tasks import Task
+
+
+def own_activation(task: Task) -> Callable[[Tensor], Tensor] | None:
+    """Return the activation that a task's own network has where the candidates go; None if it has none."""
+    find = getattr(task.network, "own_activation", None)
+    return None if find is None else find()
 
 
 def register_own_activation(task: Task) -> None:
@@ -11,6 +21,6 @@ def register_own_activation(task: Task) -> None:
 
     The network has been made once before, on the task's data, so that the activations that its code calls are known.
     """
-    own_activation = getattr(task.network, "own_activation", None)
-    if own_activation is not None and (own := own_activation()) is not None:
+    own = own_activation(task)
+    if own is not None:
         own_expression(own)

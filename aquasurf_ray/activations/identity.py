@@ -84,7 +84,7 @@ def outputs(expression: Function | str, rule: Rule = "float64") -> NDArray[np.fl
     if isinstance(expression, RoleFunctions):
         return np.concatenate([outputs(each, rule) for each in expression.of_role.values()])
     with exact_arithmetic():
-        return rounded(_whole(expression, rule)[None])[0].numpy()
+        return rounded(padded_outputs(expression, rule)[None])[0].numpy()
 
 
 def outputs_of_roles(function: Function | str, roles: Sequence[str]) -> NDArray[np.float32]:
@@ -100,8 +100,8 @@ def outputs_of_roles(function: Function | str, roles: Sequence[str]) -> NDArray[
     return np.concatenate([outputs(function_of(function, role)) for role in sorted(roles)])
 
 
-def _whole(expression: Expression, rule: Rule) -> Tensor:
-    """Return the values on the padded sample, shape (1024,)."""
+def padded_outputs(expression: Expression, rule: Rule = "float64") -> Tensor:
+    """Return the values on the padded sample, shape (1024,), not rounded; NaN as in `outputs`."""
     x = padded_sample(rule)
     values = apply(expression.evaluate, x, name=str(expression))
     return undefined(x) if values is None else values
@@ -175,7 +175,7 @@ def fingerprint_of_roles(fingerprints: Mapping[str, str]) -> str:
 def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:
     """Return the fingerprint as 16 bytes."""
     with exact_arithmetic():
-        values, *moved = (_whole(each, rule) for each in (expression, *with_moved_constants(expression)))
+        values, *moved = (padded_outputs(each, rule) for each in (expression, *with_moved_constants(expression)))
     line, tail = rounded(values[None])[0].numpy(), hidden_tail(values, moved)
     if not expression.parameters:
         return digest(line, tail)

@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.expression import Expression
@@ -33,9 +32,8 @@ from aquasurf_ray.activations.identity import (
     digest_of,
     exact_arithmetic,
     hidden_tail,
-    padded_sample,
+    padded_outputs,
     rounded,
-    undefined,
 )
 
 Floats = NDArray[np.float64]
@@ -130,17 +128,11 @@ def scale_free_digest(expression: Expression) -> str:
     if inner.parameters:
         return digest_of(inner).hex()
     with exact_arithmetic():
-        values, *moved = (_on_sample(each) for each in (inner, *with_moved_constants(inner)))
+        values, *moved = (padded_outputs(each) for each in (inner, *with_moved_constants(inner)))
         sample = values[:N_POINTS]
         mean, deviation = sample.mean(), sample.std(correction=0)
         values, *moved = ((each - mean) / deviation for each in (values, *moved))
         return digest(rounded(values[None])[0].numpy(), hidden_tail(values, moved)).hex()
-
-
-def _on_sample(expression: Expression) -> Tensor:
-    x = padded_sample("float64")
-    values = apply(expression.evaluate, x, name=str(expression))
-    return undefined(x) if values is None else values
 
 
 # --- quadrature -----------------------------------------------------------------------------------------------------

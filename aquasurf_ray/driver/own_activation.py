@@ -12,6 +12,7 @@ from aquasurf_ray.activations.recognition import own_expression
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.tasks import Task
+from aquasurf_ray.workers.own_activation import own_activation
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ def with_reference(task: Task) -> Task:
 
 
 def _own(task: Task) -> str | None:
-    find = getattr(task.network, "own_activation", None)
-    own = find() if find is not None else None
+    own = own_activation(task)
     if own is None:
         return None
     found = own_expression(own)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.network_state import modes_and_buffers_kept
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.inputs import Inputs, call_network, tensors_of
@@ -56,8 +57,7 @@ class FittedWeights:
             text = "no layer is scaled"
         else:
             low, high = min(self.factors.values()), max(self.factors.values())
-            n = len(self.factors)
-            text = f"{n} layer{'s' * (n > 1)} scaled, weights times {low:.3g} to {high:.3g}"
+            text = f"{counted(len(self.factors), 'layer')} scaled, weights times {low:.3g} to {high:.3g}"
         left = ", ".join(f"{name} ({reason})" for name, reason in self.left.items())
         return f"{text}; left as drawn: {left}" if left else text
 

@@ -23,15 +23,14 @@ from aquasurf_ray.activations.hidden_constants import with_moved_constants
 from aquasurf_ray.activations.identity import (
     N_POINTS,
     PADDED_POINTS,
-    apply,
     digest,
     digest_of,
     exact_arithmetic,
     hidden_tail,
     is_constant,
+    padded_outputs,
     padded_sample,
     rounded,
-    undefined,
 )
 from aquasurf_ray.activations.registry import operator_named
 from aquasurf_ray.activations.spaces.blocks import BLOCK_ROWS, apply_to_block
@@ -113,7 +112,7 @@ class Evaluator:
             self._forget()
             nodes = self._missing(expressions)
         if len(self._rows) + len(nodes) > MOST_ROWS:  # expressions of the largest size, such as nobody's
-            return torch.stack([self._alone(expression) for expression in expressions])
+            return torch.stack([padded_outputs(expression) for expression in expressions])
         for group in _by_depth_and_operator(nodes):
             for start in range(0, len(group), BLOCK_ROWS):
                 self._compute(group[start : start + BLOCK_ROWS])
@@ -146,11 +145,6 @@ class Evaluator:
             target.copy_(apply_to_block(entry, gathered, lost))
             self._undefined[first : first + len(nodes)] = lost
         self._rows.update({node: first + i for i, node in enumerate(nodes)})
-
-    def _alone(self, expression: Expression) -> Tensor:
-        x = padded_sample("float64")
-        values = apply(expression.evaluate, x, name=str(expression))
-        return undefined(x) if values is None else values
 
     def _forget(self) -> None:
         self._rows = {Expression(): 0}

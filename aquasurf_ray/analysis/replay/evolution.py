@@ -17,7 +17,7 @@ from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.registry import operator_named
 from aquasurf_ray.analysis.replay.spellings import Spellings
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.policy import NOTHING, Policy, Suggestion
+from aquasurf_ray.surrogate.policy import NOTHING, Policy, Suggestion, open_mask
 
 TRIES_A_DISTANCE = 20  # draws before mutants get one mutation more
 MAX_MUTATIONS = 5  # after these a random candidate is taken
@@ -59,7 +59,7 @@ class EvolutionPolicy(Policy):
     def suggest(self, pending: Iterable[int] = NOTHING, allowed: NDArray[np.bool_] | None = None) -> Suggestion | None:
         """Return a mutant, or a random candidate while the population grows; None when none is open."""
         running = sorted(set(pending) - self._scores.keys())
-        open_ = self._open(running, allowed)
+        open_ = open_mask(len(self._spellings), [*self._scores, *running], allowed)
         if not open_.any():
             return None
         # Seeded by the state of the search, so that asking again in the same state gives the same suggestion.
@@ -69,13 +69,6 @@ class EvolutionPolicy(Policy):
         # Offspring mutate the spelling that was drawn, not another name of the same function.
         self._genomes[candidate] = genome
         return Suggestion(candidate, None, 1, (), "")
-
-    def _open(self, running: list[int], allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-        open_ = np.ones(len(self._spellings), dtype=np.bool_) if allowed is None else np.array(allowed, dtype=np.bool_)
-        if open_.shape != (len(self._spellings),):
-            raise SurrogateError(f"allowed has shape {open_.shape}; expected a flag for each of {len(self._spellings)}")
-        open_[[*self._scores, *running]] = False
-        return open_
 
     def _mutant(self, open_: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, Expression] | None:
         alive = list(self._scores)[-self._population :]

@@ -6,7 +6,7 @@ A run's surrogate is one regressor on one map or metric space, with the spectra 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -75,18 +75,30 @@ def parse_settings(name: str, defaults: ReplaySettings = DEFAULTS) -> ReplaySett
     regressor, features, space = parts.split("/")
     values: dict[str, Any] = {"regressor": regressor, "features": features, "space": space}
     kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(ReplaySettings)}
-    for option in options:
-        key, equals, text = option.partition("=")
-        if key not in kinds or not equals or key in values:
-            known = ", ".join(list(kinds)[3:])  # the first three are the name's own parts
-            raise AnalysisError(
-                f"'{option}' in '{name}' is not a setting; write SETTING=VALUE, each once, with: {known}"
-            )
+    known = list(kinds)[len(values) :]  # the first three are the name's own parts
+    for key, text in settings_in(name, options, known).items():
         try:
             values[key] = kinds[key](text)
         except ValueError:
-            raise AnalysisError(f"'{option}' in '{name}' must be {kinds[key].__name__}") from None
+            raise AnalysisError(f"'{key}={text}' in '{name}' must be {kinds[key].__name__}") from None
     return replace(defaults, **values)
+
+
+def settings_in(name: str, options: Iterable[str], known: Sequence[str]) -> dict[str, str]:
+    """Return the values of the options SETTING=VALUE of an algorithm's name, by setting.
+
+    Raises:
+        AnalysisError: a setting is not known, or stands twice.
+    """
+    values: dict[str, str] = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if key not in known or not equals or key in values:
+            raise AnalysisError(
+                f"'{option}' in '{name}' is not a setting; write SETTING=VALUE, each once, with: {', '.join(known)}"
+            )
+        values[key] = text
+    return values
 
 
 def surrogate_policy(settings: ReplaySettings, benchmark: Benchmark, seed: int) -> PredictorPolicy:

@@ -17,8 +17,7 @@ from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.spaces.schema import Schema
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.spellings import Spellings
-from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.policy import NOTHING, Policy, Suggestion
+from aquasurf_ray.surrogate.policy import NOTHING, Policy, Suggestion, open_mask
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -61,19 +60,12 @@ class TpePolicy(Policy):
         A candidate that was suggested before, and is still open but not pending, is suggested again.
         """
         running = set(pending)
-        open_ = self._open(running, allowed)
+        open_ = open_mask(len(self._spellings), [*self._scores, *running], allowed)
         if not open_.any():
             return None
         waiting = next((candidate for candidate in self._asked if open_[candidate]), None)
         candidate = self._ask(open_) if waiting is None else waiting
         return Suggestion(candidate, None, 1, (), "")
-
-    def _open(self, running: set[int], allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-        open_ = np.ones(len(self._spellings), dtype=np.bool_) if allowed is None else np.array(allowed, dtype=np.bool_)
-        if open_.shape != (len(self._spellings),):
-            raise SurrogateError(f"allowed has shape {open_.shape}; expected a flag for each of {len(self._spellings)}")
-        open_[[*self._scores, *running]] = False
-        return open_
 
     def _ask(self, open_: NDArray[np.bool_]) -> int:
         for _ in range(MAX_TRIES):

@@ -30,6 +30,7 @@ from aquasurf_ray.analysis.replay.surrogate_policies import (
     DRAWS,
     ReplaySettings,
     fitting,
+    settings_in,
     surrogate_features,
     surrogate_policy,
 )
@@ -91,15 +92,7 @@ def parse_transfer(name: str) -> TransferSettings:
     100
     """
     source, *options = name.removeprefix(TRANSFER).split(":")
-    known = [field.name for field in fields(TransferSettings)][1:]
-    values: dict[str, str] = {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        if key not in known or not equals or key in values:
-            raise AnalysisError(
-                f"'{option}' in '{name}' is not a setting; write SETTING=VALUE, each once, with: {', '.join(known)}"
-            )
-        values[key] = text
+    values = settings_in(name, options, [field.name for field in fields(TransferSettings)][1:])
     search = values.pop("search", "0")
     if not source or not search.isdecimal():
         raise AnalysisError(f"'{name}' must be {TRANSFER}BENCHMARK, and search a number")

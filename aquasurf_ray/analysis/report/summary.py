@@ -10,6 +10,7 @@ from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
 from aquasurf_ray.analysis.studies.verdict import short
+from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
 
@@ -43,7 +44,7 @@ def _at_change(best: LeaderboardRow) -> str:
 
 def _noise(best: LeaderboardRow) -> str:
     n = len(best.seeds)
-    return "" if best.noise is None else f" ± {best.noise:.4f} ({n} seed{'s' * (n > 1)}, standard error)"
+    return "" if best.noise is None else f" ± {best.noise:.4f} ({counted(n, 'seed')}, standard error)"
 
 
 def _against_relu(findings: Findings, best: LeaderboardRow) -> str:

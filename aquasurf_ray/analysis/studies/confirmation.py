@@ -42,6 +42,11 @@ class SeedMean:
     low: float | None
     high: float | None
 
+    @property
+    def merit(self) -> float:
+        """The mean where functions are put in order: without one, a function comes last."""
+        return -np.inf if self.mean is None else self.mean
+
 
 @dataclass(frozen=True)
 class PairedDifference:

@@ -161,7 +161,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
         best_baseline=None if best is None else functions[best].name,
         tuning=tuning,
     )
-    return replace(found, functions=tuple(sorted(confirmed, key=lambda function: _place(found, function))))
+    in_order = sorted(confirmed, key=lambda each: (each.baseline, -found.judged(each).merit))
+    return replace(found, functions=tuple(in_order))
 
 
 def judged_ids(store: Store, run: Run, requests: Iterable[RequestedEvaluation]) -> list[int]:
@@ -263,8 +264,3 @@ def _same_function(store: Store, name: str) -> FunctionRecord | None:
 
 def _requests(store: Store, run: Run) -> tuple[RequestedEvaluation, ...]:
     return store.snapshot(run.id).evaluations
-
-
-def _place(found: Confirmation, function: ConfirmedFunction) -> tuple[bool, float]:
-    mean = found.judged(function).mean
-    return function.baseline, np.inf if mean is None else -mean

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations import Activation
+from aquasurf_ray.counted import counted
 from aquasurf_ray.workers.inspection import Inspection, NetworkState, Site
 
 # The shares and distances of the three classes above.
@@ -158,7 +159,7 @@ def in_words(explanation: Explanation) -> str:
     if not n:
         return f"The network calls {explanation.function} nowhere."
     sentences = [
-        f"{explanation.function} is used in {n} place{'s' if n > 1 else ''} of the network. "
+        f"{explanation.function} is used in {counted(n, 'place')} of the network. "
         f"Before training, its inputs lie {_shares(layers, 'before')}; after training, {_shares(layers, 'after')}."
     ]
     moved = max(layers, key=_moved)

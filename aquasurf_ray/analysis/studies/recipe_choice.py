@@ -72,7 +72,7 @@ class Tuning:
     def chosen(self, requests: Iterable[RequestedEvaluation], function_ids: Sequence[int]) -> dict[int, str]:
         """Return the change of the recipe that each function is judged with."""
         tried = self.tried(requests, function_ids)
-        return {number: max(self.changes, key=lambda change: _merit(means[change])) for number, means in tried.items()}
+        return {number: max(self.changes, key=lambda change: means[change].merit) for number, means in tried.items()}
 
     def judged(
         self,
@@ -87,7 +87,7 @@ class Tuning:
         if self.n_baselines is None:
             return list(function_ids)
         tried = self.tried(requests, function_ids)
-        merits = {number: max(map(_merit, means.values())) for number, means in tried.items()}
+        merits = {number: max(mean.merit for mean in means.values()) for number, means in tried.items()}
         others = [number for number in function_ids if number in baselines and number not in always]
         left_out = sorted(others, key=lambda number: -merits[number])[self.n_baselines :]
         return [number for number in function_ids if number not in left_out]
@@ -96,7 +96,3 @@ class Tuning:
         if evaluation.seed not in self.seeds or evaluation.recipe_change not in self.changes:
             return None
         return self.changes.index(evaluation.recipe_change), self.seeds.index(evaluation.seed)
-
-
-def _merit(mean: SeedMean) -> float:
-    return -np.inf if mean.mean is None else mean.mean

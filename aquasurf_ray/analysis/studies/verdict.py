@@ -14,6 +14,7 @@ from aquasurf_ray.activations import ActivationError
 from aquasurf_ray.activations.zoo import name_of
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
+from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 from aquasurf_ray.store import TaskMetric
 
@@ -134,11 +135,10 @@ def _over_best(found: Confirmation, function: ConfirmedFunction) -> str:
 
 def _conditions(found: Confirmation) -> str:
     """Return under which conditions the sentence holds: `at each one's best rate, 5 seeds`."""
-    n = len(found.seeds)
     split = "" if found.judge == "test" else ", on the validation split"
     field = found.tuning.field
     if found.is_tuned:
         at = f"at each one's best {'rate' if field == LEARNING_RATE else field}"
     else:
         at = "at the task's own rate" if field is None else f"with {found.tuning.changes[0]}"
-    return f"{at}, {n} seed{'s' * (n != 1)}{split}"
+    return f"{at}, {counted(len(found.seeds), 'seed')}{split}"

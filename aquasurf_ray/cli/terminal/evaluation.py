@@ -13,6 +13,7 @@ from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.paper_table import Table, cell, escaped, print_latex, print_markdown
+from aquasurf_ray.counted import counted
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.evaluated_run import EvaluatedFunction, Evaluation
@@ -64,7 +65,7 @@ def _row(found: Evaluation, function: EvaluatedFunction) -> dict[str, Any]:
 
 def _title(found: Evaluation) -> str:
     n = len(found.seeds)
-    return f"{found.metric.name} on {found.task}, {n} seed{'' if n == 1 else 's'} each (run '{found.name}')"
+    return f"{found.metric.name} on {found.task}, {counted(n, 'seed')} each (run '{found.name}')"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

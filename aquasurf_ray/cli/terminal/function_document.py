@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray import activations
 from aquasurf_ray.cli.terminal.leaderboard import interval, metrics
 
 if TYPE_CHECKING:
@@ -49,15 +50,9 @@ def function_document(
         "words": words(expression) if expression else None,
         "latex": latex(expression) if expression else None,
         "unreadable": None if expression else found.problem,
-        "fingerprint": known.function.fingerprint if known else expression and _fingerprint(expression),
+        "fingerprint": known.function.fingerprint if known else expression and activations.fingerprint(expression),
         **(_history_document(known, names, surrogates, learned) if known else _UNKNOWN),
     }
-
-
-def _fingerprint(expression: Function) -> str:
-    from aquasurf_ray.activations import fingerprint  # loads PyTorch
-
-    return fingerprint(expression)
 
 
 # A function that no run has had gets the same keys, so that programs need not ask which they have.

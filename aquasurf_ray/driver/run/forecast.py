@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.slot import Outcome, SpectraJob
 from aquasurf_ray.driver.run.claims import Budget
 from aquasurf_ray.driver.run.store_records import evaluation_result
@@ -49,8 +50,7 @@ class Forecast:
         if self.spectrum_seconds is not None:
             work = f"{n_spectra:,} spectra and {work}"
             each = f"a spectrum takes about {_seconds(self.spectrum_seconds)}, {each}"
-        workers = f"{n_workers} worker{'s' * (n_workers > 1)}"
-        text = f"forecast: {each}; {work} with {workers} take about {duration_text(total)}"
+        text = f"forecast: {each}; {work} with {counted(n_workers, 'worker')} take about {duration_text(total)}"
         return (
             text
             if total < LONG_SECONDS

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from aquasurf_ray.counted import counted
 from aquasurf_ray.driver.cluster.fair_share import FairShare
 from aquasurf_ray.driver.cluster.ray_errors import can_be_retried
 from aquasurf_ray.driver.cluster.slot import CostsJob, Outcome, Slot
@@ -143,8 +144,7 @@ class SearchLoop:
         self.events.emit(RunProgress(self.view()))
         busy = len(self.pool.busy())
         if busy:
-            workers = f"{busy} worker{'s' * (busy > 1)}"
-            self.events.note(f"{end.text}: waiting for {workers} to finish or to reach a checkpoint")
+            self.events.note(f"{end.text}: waiting for {counted(busy, 'worker')} to finish or to reach a checkpoint")
         while self.pool.busy() and self.context.clock() < end.deadline:
             self.check()
             self._settle_all([outcome for outcome in self.pool.poll(OUTCOME_POLL_SECONDS) if outcome.fault is None])

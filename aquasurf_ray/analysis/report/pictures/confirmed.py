@@ -12,6 +12,7 @@ from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, reference_name
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import verdict
+from aquasurf_ray.counted import counted
 
 SHOWN = 20
 
@@ -31,7 +32,7 @@ def confirmed(findings: Findings) -> Chart | None:
     }
     if not found:
         return None
-    best, *_ = sorted(found, key=lambda row: -_mean(found[row]))
+    best, *_ = sorted(found, key=lambda row: -found[row].merit)
     seeds = sorted({mean.n for mean in found.values()})
     words = (
         f"{len(found)} functions were retrained with {' or '.join(map(str, seeds))} additional seeds. Best mean: "
@@ -50,7 +51,7 @@ def _of_confirmation(findings: Findings, found: Confirmation) -> Chart | None:
     lost = len(means) - len(rows)
     n, split = len(found.seeds), found.judge
     words = (
-        f"{verdict(found)} Means over {n} seed{'s' * (n != 1)} on the {split} split, with 95% intervals; the "
+        f"{verdict(found)} Means over {counted(n, 'seed')} on the {split} split, with 95% intervals; the "
         f"score at selection is that of the search, on the validation split.{f' {lost} more diverged.' if lost else ''}"
     )
     prefix = "test" if split == "test" else "val"
@@ -65,9 +66,9 @@ class _Row(NamedTuple):
 
 
 def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Chart:
-    rows = sorted(found, key=lambda row: _mean(row.mean))[-SHOWN:]  # the best on top
+    rows = sorted(found, key=lambda row: row.mean.merit)[-SHOWN:]  # the best on top
     lowest, highest = _ends(findings, rows)
-    scores = np.array([_mean(row.mean) for row in rows])
+    scores = np.array([row.mean.merit for row in rows])
     ends = np.array([_interval(findings, row.mean) for row in rows])
     ends[scores < lowest] = np.nan  # such a mean is drawn at the edge, where its interval is not
     names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
@@ -91,10 +92,10 @@ def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
     baseline that barely trained, or one wide interval, would squeeze the differences that matter into a line. The
     highest score at selection is on it too, since how far it is above its mean is how lucky it was.
     """
-    means = np.array([_mean(row.mean) for row in rows])
+    means = np.array([row.mean.merit for row in rows])
     reference = reference_name(findings.run)
-    wanted = [_mean(row.mean) for row in rows if row.function == reference]
-    wanted += [_mean(row.mean) for row in rows[::-1] if not row.baseline][:1]
+    wanted = [row.mean.merit for row in rows if row.function == reference]
+    wanted += [row.mean.merit for row in rows[::-1] if not row.baseline][:1]
     shown = means[means >= min([lowest_shown(means), *wanted])]
     reach = [row.mean.high - row.mean.mean for row in rows if row.mean.high is not None and row.mean.mean is not None]
     room = max(float(np.median(reach)) if reach else 0.0, float(np.ptp(shown)) / 2)
@@ -113,7 +114,3 @@ def _diverged_text(findings: Findings) -> str:
     means = [other_seeds(findings.seed_scores.get(row.function_id, {}), row.seeds) for row in findings.winners]
     n = sum(mean.n_diverged > 0 for mean in means)
     return f" {n} more diverged with an additional seed and {'has' if n == 1 else 'have'} no mean." if n else ""
-
-
-def _mean(mean: SeedMean) -> float:
-    return -np.inf if mean.mean is None else mean.mean

@@ -9,6 +9,7 @@ from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.verdict import plain, short
+from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 
 WINNERS = 4  # more lines than that, with the reference's, cannot be told apart
@@ -33,7 +34,7 @@ def rates(findings: Findings) -> Chart | None:
     n = len(found.tuning.seeds)
     best = [f"{_name(each, reference)} is best at {_rate(each)}" for each in (reference, *winners)]
     words = (
-        f"Mean over {n} seed{'s' * (n != 1)} that chose each function's "
+        f"Mean over {counted(n, 'seed')} that chose each function's "
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
         "a line that leaves the picture is poorer there."
     )
