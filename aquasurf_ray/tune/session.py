@@ -12,7 +12,6 @@ import sys
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, search_rows
@@ -20,7 +19,7 @@ from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.events import Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
-from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, acquire_lease
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation
 from aquasurf_ray.driver.run.worker_settings import worker_settings
@@ -42,7 +41,6 @@ from aquasurf_ray.store import (
     Run,
     Store,
     StoreError,
-    this_process,
 )
 from aquasurf_ray.store.records.evaluations import Origin
 from aquasurf_ray.store.records.runs import RunStatusName
@@ -246,14 +244,7 @@ def open_session(plan: Plan, name: str | None) -> Session:
         before = _held.get((store.safe_url, run.name))
         if before is not None:
             before.close("interrupted")
-        code = version("aquasurf-ray")
-        lease = store.acquire_lease(
-            run.id,
-            this_process(),
-            lease_seconds=config.lease_seconds,
-            code_version=code,
-            versions=installed_versions(),
-        )
+        lease = acquire_lease(store, run.id, config.lease_seconds)
         if run.created and plan.points is not None:
             ids = store.add_functions([function_row(text) for text in plan.points])
             store.propose(run.id, ids, config.training_seed)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 from aquasurf_ray.analysis.studies.confirmed_run import judged_ids
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
@@ -27,7 +26,7 @@ from aquasurf_ray.driver.cluster.watch import RayWatch
 from aquasurf_ray.driver.errors import BadUse, Interrupted, RunFailed, TaskAtFault
 from aquasurf_ray.driver.events import Events, RunEnded, StoreWritten
 from aquasurf_ray.driver.run.claims import Budget
-from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, installed_versions
+from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, acquire_lease
 from aquasurf_ray.driver.run.loop import SearchLoop
 from aquasurf_ray.driver.run.signals import StopSignal
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
@@ -51,7 +50,7 @@ from aquasurf_ray.driver.suggestions.growth import growth_of
 from aquasurf_ray.driver.suggestions.suggester import Suggester
 from aquasurf_ray.driver.suggestions.surrogates import surrogate_of
 from aquasurf_ray.recipe_change import UNCHANGED, input_values
-from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError, this_process
+from aquasurf_ray.store import FunctionRecord, Lease, LeaseLost, Run, Store, StoreError
 from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.workers.actor import Worker
 from aquasurf_ray.workers.group import GroupSettings, GroupWorker
@@ -165,10 +164,7 @@ class _LeasedRun:
 def _leased(store: Store, spec: RunSpec) -> Iterator[_LeasedRun]:
     """Acquire the run's lease, renew it, and release it with the run's new status, however the block ends."""
     seconds, resume = spec.config.lease_seconds, resume_command(store, spec)
-    code, versions = version("aquasurf-ray"), installed_versions()
-    lease = store.acquire_lease(
-        spec.run.id, this_process(), lease_seconds=seconds, code_version=code, versions=versions
-    )
+    lease = acquire_lease(store, spec.run.id, seconds)
     try:
         with LeaseKeeper(store, lease, seconds) as keeper, RayWatch(resume) as watch:
             if spec.budget != spec.run.budget:

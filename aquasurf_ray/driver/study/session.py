@@ -7,9 +7,7 @@ so its log is read before every decision.
 
 from __future__ import annotations
 
-import logging
 import sys
-import threading
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -37,19 +35,15 @@ from aquasurf_ray.store import (
     OpenTrial,
     Run,
     Store,
-    StoreError,
     is_dead,
     this_process,
 )
+from aquasurf_ray.store.verbs.attempts import is_abandoned
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.cluster.pool import WorkerPool
 
-BEATS_A_LEASE = 6  # as for the lease of a driver
 SYNC_SECONDS = 1.0  # between looks at the leases of other processes
-UNWATCHED_LEASES = 10  # for trials that this process has not watched for a whole lease
-
-logger = logging.getLogger(__name__)
 
 
 class NoWorkers:
@@ -62,28 +56,11 @@ class NoWorkers:
         return set()
 
 
-class Heartbeat:
-    """A thread that renews the leases of a process's trials, so that no training can delay it."""
-
-    def __init__(self, store: Store, held: dict[int, AskedTrial], lease_seconds: float) -> None:
-        self._store, self._held, self._interval = store, held, lease_seconds / BEATS_A_LEASE
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="trials", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stopped.set()
-        self._thread.join(timeout=5)
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(self._interval):
-            numbers = [trial.attempt_id for trial in list(self._held.values()) if trial.attempt_id is not None]
-            try:
-                if numbers:
-                    self._store.renew_trials(numbers)
-            except StoreError as error:  # tried again at the next beat, several times before a lease expires
-                logger.warning("leases of trials not renewed, trying again: %s", error)
+def renew_trials(store: Store, held: dict[int, AskedTrial]) -> None:
+    """Renew the leases of a process's trials."""
+    numbers = [trial.attempt_id for trial in list(held.values()) if trial.attempt_id is not None]
+    if numbers:
+        store.renew_trials(numbers)
 
 
 class StudySession:
@@ -165,8 +142,7 @@ class StudySession:
     def _is_abandoned(self, trial: OpenTrial, now: float) -> bool:
         """Return whether a trial's process is dead, or silent for a lease on this process's own clock."""
         since = self._seen.setdefault((trial.attempt_id, trial.heartbeat), now)
-        silent = now - since > trial.lease_seconds or trial.age > UNWATCHED_LEASES * trial.lease_seconds
-        return silent or is_dead(trial.owner)
+        return now - since > trial.lease_seconds or is_abandoned(trial, is_dead)
 
     def _read_log(self) -> None:
         """Put every evaluation that the run's log names since the last call into the history, as the store has it."""

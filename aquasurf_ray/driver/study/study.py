@@ -7,12 +7,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
+from aquasurf_ray.driver.run.lease_keeper import Heartbeat
 from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
-from aquasurf_ray.driver.study.session import Heartbeat, StudySession, open_run
+from aquasurf_ray.driver.study.session import StudySession, open_run, renew_trials
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
 from aquasurf_ray.store import AskedTrial, LeaseLost, Store, StoreError, TellAnswer, this_process
 from aquasurf_ray.tasks import NetworkFactory, Task
@@ -91,7 +93,9 @@ class Study:
         self._worker = _worker_name()
         self._pid = os.getpid()
         self._store = Store.open(store_url(self._plan.config.store))
-        self._heartbeat = Heartbeat(self._store, self._held, self._plan.config.lease_seconds)
+        renew = partial(renew_trials, self._store, self._held)
+        self._heartbeat = Heartbeat(renew, self._plan.config.lease_seconds, "leases of trials")
+        self._heartbeat.start()
         self._session: StudySession | None = None
         self._close = weakref.finalize(self, _close, self._store, self._heartbeat, self._held, self._plan, self._pid)
         try:
@@ -277,6 +281,7 @@ class Study:
             raise BadUse(f"study '{self.name}' was opened by process {self._pid}; open it in this process too")
         if not self._close.alive:
             raise BadUse(f"study '{self.name}' is closed; open it again with Study('{self.name}', ...)")
+        self._heartbeat.check()
         if self._session is None:
             run, lease = open_run(self._store, self._plan, self._budget)
             self._session = StudySession(self._store, run, lease, self._plan, self._held)
