@@ -61,8 +61,8 @@ def read_costs(connection: sa.Connection, task_id: int, function_ids: Iterable[i
     return found
 
 
-def to_cost(row: sa.Row[Any]) -> CostRecord:
-    """Return the cost in a row that has `COST_COLUMNS`."""
+def to_cost(row: Any) -> CostRecord:
+    """Return the cost in a row of a query for `COST_COLUMNS`."""
     return CostRecord(**{name: getattr(row, name) for name in _NAMES})
 
 
