@@ -14,13 +14,14 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
 from aquasurf_ray.cli.terminal.shared_parameters import AsJson
+from aquasurf_ray.driver.settings.defaults import TASK_TEXT
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.task_check import CheckStep
 
 app = Commands(help="List, show or check tasks.", epilog="Example: aquasurf task check digits")
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task by name, or package.module:function for your own.")]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help=TASK_TEXT)]
 WIDTH = 110
 SPLITS = ("train", "validation", "test")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -65,13 +66,21 @@ class StoreCore:
     def __init__(self, database: Database, is_dead: Callable[[LeaseOwner], bool]) -> None:
         self._database = database
         self._is_dead = is_dead
-        self.on_write: Callable[[float], None] = lambda seconds: None
-        """Called after each write with the seconds that it took, in the thread that wrote."""
+        self._report_write: Callable[[float], None] = lambda seconds: None
 
     @property
     def safe_url(self) -> str:
         """The store's URL without passwords."""
         return self._database.url.safe
+
+    @contextmanager
+    def reporting_writes(self, report: Callable[[float], None]) -> Iterator[None]:
+        """Call `report` after each write of the block with the seconds that it took, in the thread that wrote."""
+        before, self._report_write = self._report_write, report
+        try:
+            yield
+        finally:
+            self._report_write = before
 
     @property
     def _clock(self) -> Clock:
@@ -82,7 +91,7 @@ class StoreCore:
         try:
             return self._database.write(body)
         finally:
-            self.on_write(time.perf_counter() - started)
+            self._report_write(time.perf_counter() - started)
 
     def _read(self, body: Callable[[sa.Connection], T]) -> T:
         return self._database.read(body)

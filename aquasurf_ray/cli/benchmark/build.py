@@ -17,7 +17,7 @@ from aquasurf_ray.cli.terminal.run_document import run_document
 from aquasurf_ray.cli.terminal.run_result import config_of
 from aquasurf_ray.cli.terminal.settings import REQUIRED_SOMEWHERE, with_settings
 from aquasurf_ray.cli.terminal.shared_parameters import FINITE_SPACE, RUN_PANEL, AsJson, training_seeds
-from aquasurf_ray.driver.settings.defaults import BUILD_SEEDS
+from aquasurf_ray.driver.settings.defaults import BUILD_SEEDS, TASK_TEXT
 from aquasurf_ray.duration_text import duration_text
 
 
@@ -28,8 +28,7 @@ def build(
         list[str] | None,
         typer.Argument(
             metavar="TASK",
-            help="Task by name, or package.module:function for your own; several are built one after the other. "
-            f"{REQUIRED_SOMEWHERE}",
+            help=f"{TASK_TEXT} Several are built one after the other. {REQUIRED_SOMEWHERE}",
         ),
     ] = None,
     space: Annotated[

@@ -12,6 +12,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.output import Format
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
+from aquasurf_ray.driver.settings.defaults import TASK_TEXT
 
 Setting = Annotated[str | None, FROM_MODEL]
 Modules = Annotated[list[str] | None, FROM_MODEL]
@@ -19,9 +20,7 @@ Modules = Annotated[list[str] | None, FROM_MODEL]
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
 FINITE_SPACE = "Search space: three-node, four-node, coatnet, or a YAML file."
 Function = Annotated[str, typer.Argument(metavar="FUNCTION", help="Function, such as 'mul(sigmoid(x),elu(x))'.")]
-TaskName = Annotated[
-    str, typer.Option("--task", metavar="TASK", help="Task by name, or package.module:function for your own.")
-]
+TaskName = Annotated[str, typer.Option("--task", metavar="TASK", help=TASK_TEXT)]
 TaskSeed = Annotated[
     int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Random seed for weights, data order and labels.")
 ]

@@ -106,8 +106,7 @@ def _callbacks(store: Store, spec: RunSpec, events: Events) -> Iterator[None]:
         stack.enter_context(events.subscribed(PrometheusMetrics(name)))
         stack.enter_context(events.with_warnings())
         # The store outlives the session: a confirmation may follow, with callbacks of its own.
-        stack.callback(setattr, store, "on_write", store.on_write)
-        store.on_write = lambda seconds: events.emit(StoreWritten(seconds))
+        stack.enter_context(store.reporting_writes(lambda seconds: events.emit(StoreWritten(seconds))))
         yield
 
 

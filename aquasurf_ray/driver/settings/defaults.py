@@ -9,3 +9,6 @@ TRANSFER_TOP = 3
 TRANSFER_SEEDS = 3
 STORAGE = "aquasurf-storage"
 """The folder of epoch checkpoints, in the working folder."""
+
+TASK_TEXT = "Task by name, or package.module:function for your own."
+"""The help of every option that takes a task."""

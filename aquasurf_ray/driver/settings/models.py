@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
-from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE
+from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE, TASK_TEXT
 from aquasurf_ray.driver.settings.setting import (
     DURATION,
     Numbers,
@@ -48,7 +48,7 @@ SMALLEST_SHARE = 1e-4
 class RunIdentity(BaseModel):
     """The settings that make a run this run, for its whole life. Another value is another run."""
 
-    task: str = setting(..., Panel.RUN, "Task by name, or package.module:function for your own.", metavar="TASK")
+    task: str = setting(..., Panel.RUN, TASK_TEXT, metavar="TASK")
     # Below 2^31, because PostgreSQL's integers have 32 bits, one of them for the sign.
     seed: int = setting(0, Panel.RUN, "Random seed for drawing candidates and for the surrogate.", ge=0, lt=2**31)
     space: str = setting(
