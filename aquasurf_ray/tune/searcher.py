@@ -11,15 +11,17 @@ import json
 import logging
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from aquasurf_ray.driver.callbacks.given import checked_callbacks
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.driver.settings.reading import make_config
@@ -75,6 +77,7 @@ class ActivationSearch(Searcher):
         points_to_evaluate: the first configurations, `{"activation": ..., ...}`, instead of the eight baselines.
         max_concurrent: the largest number of simultaneous trials; with a `Repeater`, of groups.
         spectrum_workers: the number of Ray actors that compute spectra, unless the features are "outputs".
+        callbacks: objects with a method `on_event(event)` (`driver.events`), which Tune pickles with the search.
         **options: fields of `SearchConfig`: `name` and `store` of the run, `space`, `candidates`, `seed`,
             `training_seed`, `surrogate`, `regressor`, `features` (by default "outputs", which needs no spectra), ...
 
@@ -101,8 +104,10 @@ class ActivationSearch(Searcher):
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         max_concurrent: int | None = None,
         spectrum_workers: int = 1,
+        callbacks: Iterable[Callback] = (),
         **options: Any,
     ) -> None:
+        self._callbacks = checked_callbacks(callbacks)
         self._config = _search_config(task, trainable, options)
         self._task, self._trainable, self._settings = task, trainable, dict(config or {})
         numbers = {"draws": draws, "repeat": repeat, "trials": trials, "max_concurrent": max_concurrent}
@@ -298,7 +303,7 @@ class ActivationSearch(Searcher):
             return self._session
         import_modules(self._config.modules)
         points = None if self._points is None else tuple(point[ACTIVATION] for point in self._points)
-        plan = Plan(self._config, self._study(), self._draws, points, self._spectrum_workers)
+        plan = Plan(self._config, self._study(), self._draws, points, self._spectrum_workers, self._callbacks)
         session = open_session(plan, self._name)
         weakref.finalize(self, session.close, "interrupted")  # also at the end of the process; see `close`
         self._session, self._name = session, session.name

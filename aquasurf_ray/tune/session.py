@@ -17,11 +17,12 @@ from typing import Any
 from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, search_rows
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
-from aquasurf_ray.driver.events import Event, Events, Note
+from aquasurf_ray.driver.events import Callback, Event, Events, Note
 from aquasurf_ray.driver.run.claims import Budget, Claims
 from aquasurf_ray.driver.run.lease_keeper import LeaseKeeper, acquire_lease
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation
+from aquasurf_ray.driver.run.training_events import training_ended, training_failed, training_started
 from aquasurf_ray.driver.run.worker_settings import worker_settings
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import store_url
@@ -60,7 +61,7 @@ _held: dict[tuple[str, str], Session] = {}
 class Plan:
     """The plan of a session: the configuration, the study, and the number of draws of tuned settings per function.
 
-    `points` are functions to train first, instead of the baselines.
+    `points` are functions to train first, instead of the baselines; `callbacks` are the caller's.
     """
 
     config: SearchConfig
@@ -68,6 +69,7 @@ class Plan:
     draws: int = 1
     points: tuple[str, ...] | None = None
     spectrum_workers: int = 1
+    callbacks: tuple[Callback, ...] = ()
 
 
 class TuneClaims(Claims):
@@ -138,7 +140,10 @@ class Session:
 
     def begin(self, claim: Claim, trial: str, settings: dict[str, Any]) -> None:
         """Record that a trial trains an evaluation that was claimed."""
-        self._store.start(self._lease, claim.evaluation_id, f"trial {trial}", settings=settings)
+        worker = f"trial {trial}"
+        self._store.start(self._lease, claim.evaluation_id, worker, settings=settings)
+        function = self.function(claim.function_id).name
+        self._context.events.emit(training_started(function, claim.record, claim.origin, worker))
 
     def reclaim(self, function: str, seed: int) -> None:
         """Claim the evaluation of a trial that Tune continues from an earlier session, unless it has a result."""
@@ -155,6 +160,8 @@ class Session:
             self._other_runs.update(self._history.evaluations[number], result)
         else:
             self._other_runs.read(self._history.evaluations[number])
+        ended = training_ended(self._history, self._history.evaluations[number], result, recorded=recorded)
+        self._context.events.emit(ended)
         return recorded
 
     def fail(self, function: str, seed: int, error: str, *, final: bool) -> None:
@@ -165,6 +172,7 @@ class Session:
         before = self._history.evaluations[number]
         changed = replace(before, status=record.status, score=record.score, attempts=record.attempts, ours=False)
         self._history.evaluations.put(changed)
+        self._context.events.emit(training_failed(changed, error, ""))
 
     def close(self, status: RunStatusName) -> None:
         """Release the run; a second call does nothing."""
@@ -266,7 +274,7 @@ def _context(plan: Plan, store: Store, run: Run, lease: Lease, stack: ExitStack)
         spectra = store.spectra(run.task_id, ids, fisher=config.fisher, seed=config.training_seed)
     history = History.of(snapshot, spectra)
     missing = config.features != "outputs" and bool(history.without_spectrum(len(ids)))
-    events = Events((NotesToLog(),))
+    events = Events((NotesToLog(), *plan.callbacks))
     n_workers = plan.spectrum_workers if missing else 0
     settings = worker_settings(config, plan.study.loaded or config.task)
     pool = WorkerPool(settings, n_workers, Resources(config.cpus_per_worker), events=events)

@@ -68,6 +68,27 @@ def evaluations(url, name="one"):
         return store.snapshot(store.run(name).id).evaluations
 
 
+class Recorder:
+    def __init__(self):
+        self.got = []
+
+    def on_event(self, event):
+        self.got.append(event)
+
+
+def test_callbacks_get_the_trials(make):
+    recorder = Recorder()
+    search = make(callbacks=[recorder])
+    (first,) = trained(search, [0])
+    config = search.suggest("t1")
+    search.on_trial_complete("t1", error=True)
+    started, ended, again, failed = recorder.got
+    assert (type(started).__name__, started.function, started.worker) == ("EvaluationStarted", first, "trial t0")
+    assert (ended.function, ended.status, ended.number) == (first, "done", 1)
+    assert ended.score == ended.best == pytest.approx(merit(first))
+    assert (again.function, failed.function, failed.final) == (config["activation"], config["activation"], True)
+
+
 def test_baselines_come_first_then_what_the_surrogate_predicts_best(make, url):
     found = trained(make(), range(14))
     assert found[: len(BASELINES)] == list(BASELINES)

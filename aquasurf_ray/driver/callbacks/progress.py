@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.callbacks.given import checked_callbacks
 from aquasurf_ray.driver.events import Callback, Event, Note, RunEnded, RunProgress, RunView
 
 # A cluster has hundreds of workers, and a line of a log must stay readable.
@@ -31,7 +31,7 @@ def shown_progress(progress: bool = True, callbacks: Iterable[Callback] = ()) ->
     Raises:
         BadUse: `callbacks` is not a list of objects with a method `on_event`.
     """
-    given = _checked(callbacks)
+    given = checked_callbacks(callbacks)
     if not progress:
         yield given
         return
@@ -40,23 +40,6 @@ def shown_progress(progress: bool = True, callbacks: Iterable[Callback] = ()) ->
         yield (*given, shown)
     finally:
         shown.close()
-
-
-def _checked(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    # Checked before the run begins: an error in `on_event` is only noted, and the run would continue for nothing.
-    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
-        raise BadUse(f"callbacks must be a list, got {callbacks!r:.60}; write callbacks=[MyCallback()]")
-    given = tuple(callbacks)
-    for each in given:
-        if isinstance(each, type) or not callable(getattr(each, "on_event", None)):
-            raise BadUse(f"a callback must be an object with a method on_event(event), got {each!r:.60}{_hint(each)}")
-    return given
-
-
-def _hint(callback: object) -> str:
-    if isinstance(callback, type):
-        return f"; create one: {callback.__name__}()"
-    return "; put a function into a class, as docs/callbacks.md shows" if callable(callback) else ""
 
 
 class Lines:

@@ -23,7 +23,6 @@ from aquasurf_ray.driver.cluster.slot import CostsJob, Outcome, Slot
 from aquasurf_ray.driver.errors import WorkersFailed
 from aquasurf_ray.driver.events import (
     EvaluationDrained,
-    EvaluationEnded,
     EvaluationFailed,
     EvaluationStarted,
     RunEnding,
@@ -39,6 +38,7 @@ from aquasurf_ray.driver.run.preparation import Preparation, store_costs
 from aquasurf_ray.driver.run.stop_conditions import End, StopConditions
 from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
+from aquasurf_ray.driver.run.training_events import training_ended
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
@@ -354,24 +354,7 @@ class SearchLoop:
             self._other_runs.update(evaluation, result)
         else:
             self._other_runs.read(evaluation)
-        best = self.history.best()  # with this result, which was put into the history above
-        self.events.emit(
-            EvaluationEnded(
-                evaluation=evaluation.evaluation_id,
-                function=evaluation.function,
-                worker=outcome.worker,
-                status=result.status,
-                score=result.score,
-                seconds=result.seconds,
-                reason=result.reason,
-                stopped_early=result.stopped_early,
-                seed=evaluation.seed,
-                number=self.history.n_finished(baselines=True) if recorded else None,
-                best=best[1] if best else None,
-                result=result,
-                recipe_change=evaluation.recipe_change,
-            )
-        )
+        self.events.emit(training_ended(self.history, evaluation, result, recorded=recorded))
 
     def _settle_failure(self, evaluation: EvaluationState, outcome: Outcome, job: TrainingJob) -> None:
         """Queue an evaluation again after an infrastructure failure, or give it up after too many attempts."""

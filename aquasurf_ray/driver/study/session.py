@@ -69,15 +69,18 @@ class StudySession:
     Args:
         lease: the right to ask and tell, which all processes of the study share.
         held: the trials of this process that were not told yet, by evaluation.
+        events: the callbacks of this process.
     """
 
-    def __init__(self, store: Store, run: Run, lease: Lease, plan: StudyPlan, held: dict[int, AskedTrial]) -> None:
+    def __init__(
+        self, store: Store, run: Run, lease: Lease, plan: StudyPlan, held: dict[int, AskedTrial], events: Events
+    ) -> None:
         self.store, self.lease, self.held, self.run_id = store, lease, held, run.id
         self._most = None if run.budget is None else int(run.budget)
         config, snapshot = plan.config, store.snapshot(run.id)
         self.history = History.of(snapshot, {})
         pool = cast("WorkerPool", NoWorkers())
-        self._context = RunContext(run, config, store, lease, self.history, pool, Events(()))
+        self._context = RunContext(run, config, store, lease, self.history, pool, events)
         self.suggester = Suggester(self._context, surrogate_of(self._context))
         source = plan.source
         baselines = baseline_records(store, () if source is None else source.baselines, config.baselines)

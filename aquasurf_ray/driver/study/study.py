@@ -6,13 +6,17 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aquasurf_ray.driver.callbacks.given import checked_callbacks
 from aquasurf_ray.driver.errors import BadUse, TrialEnded, TrialTaken
+from aquasurf_ray.driver.events import Callback, Events
 from aquasurf_ray.driver.run.lease_keeper import Heartbeat
+from aquasurf_ray.driver.run.training_events import training_ended, training_failed, training_started
 from aquasurf_ray.driver.settings.places import store_url
+from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.study.identity import Direction, StudyPlan, network_task, plan_of
 from aquasurf_ray.driver.study.session import StudySession, open_run, renew_trials
 from aquasurf_ray.driver.study.trial import BestTrial, State, Trial, number
@@ -48,6 +52,7 @@ class Study:
         metric: the name of the values in tables.
         evaluations: the number of trials of all processes together, besides the baselines; by default no limit. With
             `leader_seeds` above 1 it must be given.
+        callbacks: objects with a method `on_event(event)`, for what this process does (`driver.events`).
         **options: `store`, `space`, `candidates`, `seed`, `training_seed`, `baselines`, `lease_seconds`, ... with the
             meaning of `SearchConfig`.
 
@@ -78,8 +83,10 @@ class Study:
         task: str | Task | None = None,
         metric: str | None = None,
         evaluations: int | None = None,
+        callbacks: Iterable[Callback] = (),
         **options: Any,
     ) -> None:
+        self._events = Events(checked_callbacks(callbacks))
         if (examples is None) != (features is None or isinstance(features, str | Task)):
             raise BadUse("features and examples go together: a network factory, and the data for its spectra")
         if examples is not None:
@@ -172,6 +179,7 @@ class Study:
             told = self._attempt(lambda session: session.store.tell(session.lease, known.asked, result))
             self._end(known, "lost" if told.state == "taken" else "told")
             _refuse(told, self.name, known)
+            self._events.emit(training_ended(self._opened().history, self._state(known), result, recorded=True))
             self._finished()
 
     def fail(self, trial: Trial, reason: str = "") -> None:
@@ -183,6 +191,7 @@ class Study:
                 lambda session: session.store.fail_trial(session.lease, known.asked, error, most_attempts=most)
             )
             self._end(known, "failed")
+            self._events.emit(training_failed(self._state(known), error, self._worker))
 
     def compute_spectra(self, most: int | None = None) -> int:
         """Compute missing spectra of the candidates, at most `most`, and return how many were computed here.
@@ -229,6 +238,8 @@ class Study:
     def _new_trial(self, asked: AskedTrial) -> Trial:
         trial = Trial(self, asked, self._opened().function(asked).name)
         self._trials[trial.number] = trial
+        claim = asked.claim
+        self._events.emit(training_started(trial.function, claim.record, claim.origin, self._worker))
         return trial
 
     def _known(self, trial: Trial | int) -> Trial:
@@ -250,6 +261,9 @@ class Study:
     def _end(self, trial: Trial, state: State) -> None:
         trial.state = state
         self._attempt(lambda session: session.end(trial.asked))
+
+    def _state(self, trial: Trial) -> EvaluationState:
+        return self._opened().history.evaluations[trial.asked.claim.evaluation_id]
 
     def _compute_missing(self) -> bool:
         """Compute spectra if the next suggestion lacks some, and return whether it did."""
@@ -284,7 +298,7 @@ class Study:
         self._heartbeat.check()
         if self._session is None:
             run, lease = open_run(self._store, self._plan, self._budget)
-            self._session = StudySession(self._store, run, lease, self._plan, self._held)
+            self._session = StudySession(self._store, run, lease, self._plan, self._held, self._events)
         return self._session
 
 

@@ -61,6 +61,37 @@ def told(study, n=None):
     return functions
 
 
+def test_callbacks_get_what_this_process_trains(make, url):
+    got = []
+
+    class Recorder:
+        def on_event(self, event):
+            got.append(event)
+
+    study = make(evaluations=1, callbacks=[Recorder()])
+    first, second = study.ask(), study.ask()
+    study.tell(first, 0.25)
+    study.tell(second, math.nan)
+    third = study.ask()
+    third.failed("no memory")
+    names = [(type(event).__name__, event.function) for event in got]
+    assert names == [
+        ("EvaluationStarted", first.function),
+        ("EvaluationStarted", second.function),
+        ("EvaluationEnded", first.function),
+        ("EvaluationEnded", second.function),
+        ("EvaluationStarted", third.function),
+        ("EvaluationFailed", third.function),
+    ]
+    assert [(e.status, e.score, e.number, e.best) for e in got[2:4]] == [
+        ("done", 0.25, 1, 0.25),
+        ("diverged", None, 2, 0.25),
+    ]
+    assert (got[5].error, got[5].attempts, got[5].final) == ("no memory", 1, False)
+    with pytest.raises(BadUse, match="a callback must be an object with a method on_event"):
+        make("t", callbacks=[print])
+
+
 def test_baselines_come_first_then_what_the_surrogate_suggests(make, url):
     functions = told(make(evaluations=6))
     assert functions[:N_BASELINES] == list(BASELINES)
