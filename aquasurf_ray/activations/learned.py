@@ -1,4 +1,4 @@
-"""The learned parameters of a network's activations: which they are, their sizes, and functions with what was learned.
+"""The learned parameters of a network's activations: which they are, and their sizes.
 
 A parameter of channels has no size until its module has seen an input, but optimisers, moving averages and processes
 that train together need every parameter before the first step. So the network runs once (`sized`), and is left as it
@@ -9,7 +9,7 @@ rule of `Activation` decides. A network that knows better sets `channel_dim` of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
-from aquasurf_ray.activations.errors import ExpressionError
-from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.module import PREFIX, Activation
 from aquasurf_ray.network_state import modes_and_buffers_kept
@@ -101,55 +99,3 @@ def _layouts_noted(network: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def frozen(expression: Expression, values: Mapping[str, float]) -> Expression:
-    """Return the expression with constants in the place of its learned parameters, by their names.
-
-    Constants have six significant digits, and what becomes constant is computed.
-
-    Raises:
-        ExpressionError: a parameter has no value, or a constant would not be finite.
-
-    >>> from aquasurf_ray.activations import parse
-    >>> frozen(parse("mul(x,sigmoid(mul(learn(1),x)))"), {"a": 1.25000001})
-    parse('mul(x,sigmoid(mul(1.25,x)))')
-    """
-    return _replaced(expression.labelled(), lambda leaf: Expression(value=_six_digits(_value_of(leaf, values))))
-
-
-def warm_started(expression: Expression, values: Mapping[str, float]) -> Expression:
-    """Return the expression whose learned parameters begin with these values, by their names.
-
-    Raises:
-        ExpressionError: a parameter has no value.
-
-    >>> from aquasurf_ray.activations import parse
-    >>> warm_started(parse("mul(learn(1),x)"), {"a": 0.5})
-    parse('mul(learn(0.5,a),x)')
-    """
-
-    def begun(leaf: Learned) -> Expression:
-        return Expression(learned=leaf._replace(initial=_six_digits(_value_of(leaf, values))))
-
-    return _replaced(expression.labelled(), begun)
-
-
-def _replaced(expression: Expression, new: Callable[[Learned], Expression]) -> Expression:
-    if expression.learned is not None:
-        return new(expression.learned)
-    # A subtree without learned parameters is kept as the same object, since expressions are immutable.
-    if not expression.parameters:
-        return expression
-    return Expression(expression.operator, tuple(_replaced(argument, new) for argument in expression.arguments))
-
-
-def _value_of(leaf: Learned, values: Mapping[str, float]) -> float:
-    if leaf.label not in values:
-        known = ", ".join(values) or "none"
-        raise ExpressionError(f"learned parameter {leaf.label!r} has no value; there are values of: {known}", 1)
-    return values[leaf.label]
-
-
-def _six_digits(value: float) -> float:
-    return float(f"{value:.6g}")

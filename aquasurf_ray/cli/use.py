@@ -134,7 +134,7 @@ def _give(function: str, form: Form, output: Path | None) -> None:
 def _learned_function(function: str, run: str, freeze: str | None, store: str | None) -> str:
     """Return the function with the values that it learned in a run, the mean over the run's trainings of it."""
     from aquasurf_ray.activations import RoleFunctions, fingerprint, parse, parse_function
-    from aquasurf_ray.activations.learned import frozen, warm_started
+    from aquasurf_ray.activations.freezing import frozen, warm_started
     from aquasurf_ray.driver.errors import BadUse
 
     if isinstance(parse_function(function), RoleFunctions):

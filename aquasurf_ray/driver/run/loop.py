@@ -11,7 +11,6 @@ run's lease. The state in memory can be read from the store again at any moment,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -35,6 +34,7 @@ from aquasurf_ray.driver.run.forecast import RunForecast
 from aquasurf_ray.driver.run.median_rule import median_rule
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation, store_costs
+from aquasurf_ray.driver.run.run_view import view_of
 from aquasurf_ray.driver.run.stop_conditions import End, StopConditions
 from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run.task_fault import refuse_task_without_baseline
@@ -43,7 +43,6 @@ from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.driver.suggestions.suggester import Suggester
-from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import Claim, EvaluationResult, FunctionRecord, StartRecord
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.engine.checkpoints import folder_of, newest_epoch
@@ -173,26 +172,7 @@ class SearchLoop:
 
     def view(self) -> RunView:
         """Return the state of the run now."""
-        (spectra, spectra_wanted), (costs, costs_wanted) = self._preparation.n_spectra(), self._preparation.n_costs()
-        metric, best = self.task.objective.metric, self.history.best()
-        return RunView(
-            spectra=spectra,
-            spectra_wanted=spectra_wanted,
-            costs=costs,
-            costs_wanted=costs_wanted,
-            evaluations=self.history.n_finished(baselines=True),
-            evaluations_wanted=len(self.budget.baselines) + self.budget.evaluations,
-            best=(best[0], metric.score(best[1])) if best else None,  # back to the metric's own sign
-            best_change=self.history.best_change(),
-            metric=metric.name,
-            running=tuple(_text_of(slot) for slot in self.pool.live() if slot.state != "idle"),
-            failed=self.history.n_failed(),
-            stopped_early=self.history.evaluations.n_stopped_early,
-            reused=self.history.evaluations.n_reused,
-            training=sum(isinstance(slot.job, TrainingJob) for slot in self.pool.busy()),
-            queued=self.history.evaluations.n(status={"queued"}),
-            workers=Counter(slot.state for slot in self.pool.slots),
-        )
+        return view_of(self.context, self.task, self.budget, self._preparation)
 
     def _show(self) -> None:
         """Emit a view at most ten times a second: computing one takes as long as a decision of the loop."""
@@ -393,14 +373,3 @@ class SearchLoop:
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
             raise WorkersFailed(f"the last {FAILURES_IN_A_ROW} functions failed on their workers; the last: {error}")
-
-
-def _text_of(slot: Slot) -> str:
-    """Return a description of a worker's current job, for people."""
-    if isinstance(slot.job, TrainingJob):
-        epoch = slot.work.epoch if slot.work else None
-        trained = with_change(slot.job.function, slot.job.recipe_change)
-        return f"{slot.name} trains {trained}" + (f" (epoch {epoch} done)" if epoch else "")
-    if isinstance(slot.job, CostsJob):
-        return f"{slot.name} costs"
-    return f"{slot.name} spectra" if slot.job else f"{slot.name} starts"
