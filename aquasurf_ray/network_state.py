@@ -28,7 +28,8 @@ def modes_and_buffers_kept(network: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         for parameter, is_trained in trained:
-            parameter.requires_grad_(is_trained)
+            # Assigned, because a learned parameter of channels without its size yet refuses the method.
+            parameter.requires_grad = is_trained
         with torch.no_grad():
             for buffer, values in buffers:
                 buffer.copy_(values)
