@@ -150,7 +150,7 @@ def test_costs_come_in_order_relative_to_relu_and_with_the_functions_faults(work
     assert (fault.status, fault.cost, fault.reason) == ("diverged", None, "KeyError: 'no such key'")
     assert composed.status == "done"
     assert composed.cost.step_seconds > 0
-    assert (composed.cost.function, composed.cost.device) == (names[2], "cpu")
+    assert composed.cost.device == "cpu"
 
 
 def test_a_training_ends_where_the_jobs_rule_says(worker):

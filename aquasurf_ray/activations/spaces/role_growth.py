@@ -49,7 +49,7 @@ def role_children(
         seed: decides every random choice.
 
     >>> from aquasurf_ray.activations.expression import parse
-    >>> [str(child.function) for child in role_children([parse("relu")], [parse("swish")], ("early", "late"), 2, "")]
+    >>> [str(child.function) for child in role_children([parse("relu")], [parse("swish")], ("early", "late"), 2, "1")]
     ['early=relu(x);late=swish(x)', 'early=swish(x);late=relu(x)']
     """
     share = random.Random(seed).random  # noqa: S311 - not for cryptography
