@@ -1,6 +1,7 @@
 """The best space for a search: real searches in `three-node` and in `open`, against random functions of `open`.
 
-    python benchmarks/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10] [--evaluations 100]
+    python benchmarks/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10]
+        [--first-seed 0] [--evaluations 100]
 
 Each search trains the baselines and then `--evaluations` functions, with a seed that decides candidates, surrogate and
 initial weights alike. Its winner, the function of the best validation score, is then judged by five further seeds, the
@@ -56,12 +57,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="folder of the results so far and of the stores")
     parser.add_argument("--tasks", nargs="+", default=["mnist1d", "friedman", "digits"])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0, help="to divide the seeds among several folders")
     parser.add_argument("--evaluations", type=int, default=100)
     options = parser.parse_args()
     logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     results = Results(options.folder)
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.tasks:
             for arm in (*ARMS, RANDOM):
                 outcome = results.of(name, arm, seed)
