@@ -26,8 +26,8 @@ from scripted_worker import ScriptedWorker
 from aquasurf_ray.driver.cluster.capacity import Workers
 from aquasurf_ray.driver.cluster.ray_errors import cause_of
 from aquasurf_ray.driver.cluster.slot import Outcome, Slot, SpectraJob, Work
+from aquasurf_ray.driver.run import lease_keeper, summary
 from aquasurf_ray.driver.run import session as sessions
-from aquasurf_ray.driver.run import summary
 from aquasurf_ray.driver.verbs import command, create_run
 from aquasurf_ray.workers.messages import TrainingJob
 
@@ -123,7 +123,7 @@ def without_ray(pool=LightPool, put=setattr):
     put(command, "connected", lambda address: nullcontext())
     put(command, "workers_after_waiting", lambda config, stopped: Workers(config.workers or 2, 1.0, 0.0))
     if "LIGHT_VERSION" in os.environ:
-        create_run.version = sessions.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
+        create_run.version = lease_keeper.version = summary.version = lambda name: os.environ["LIGHT_VERSION"]
 
 
 if __name__ == "__main__":
