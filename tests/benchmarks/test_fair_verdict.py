@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from kept_trainings import MEASURED, PAGE, scores
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/2-core-x86_64-vm"
-TRAININGS = json.loads((RESULTS / "scale_of_functions.json").read_text())["trainings"]
 CONFIRMATION = json.loads((RESULTS / "first_run.json").read_text())["confirmation"]
-PAGE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
-LEARNED = {"digits": 0.5, "friedman": -0.5}
+TASKS = ("digits", "friedman")
 FACTORS = {"1/8": 0.125, "1/2": 0.5, "2": 2.0, "each one's best": None}
 RATES = {"1/2": "learning_rate*0.5", "1": "", "2": "learning_rate*2"}
 
@@ -21,27 +21,12 @@ def table(name: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" |")] for line in text.strip().splitlines()[2:]]
 
 
-def scores(task: str, factor: float | None) -> dict[str, float]:
-    """The scores of the functions that train as they are, at one factor or at the best of the three."""
-    found: dict[str, float] = {}
-    for row in TRAININGS:
-        if (row["task"], row["arm"]) == (task, "as it is"):
-            usable = [
-                each["score"]
-                for each in row["results"]
-                if factor in (None, each["factor"]) and each["reason"] is None and each["score"] is not None
-            ]
-            if usable and max(usable) >= LEARNED[task]:
-                found[row["function"]] = max(usable)
-    return found
-
-
 def test_the_table_of_rates_is_what_the_trainings_give() -> None:
     expected = []
-    for task in LEARNED:
-        n = len({row["function"] for row in TRAININGS if row["task"] == task}) - 1
+    for task in TASKS:
+        n = len({row["function"] for row in MEASURED["trainings"] if row["task"] == task}) - 1
         for name, factor in FACTORS.items():
-            own = scores(task, factor)
+            own = scores(task, "as it is", factor)
             relu = own.pop("relu(x)", None)
             best = max(own, key=lambda f: own[f])
             against = ["-", "-", "-"]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
+from kept_trainings import MEASURED, PAGE, scores
 from scipy.stats import spearmanr
 
 from aquasurf_ray.activations import parse
 from aquasurf_ray.activations.standardization import standardized
 
 ROOT = Path(__file__).parents[2]
-MEASURED = json.loads((ROOT / "benchmarks/results/2-core-x86_64-vm/scale_of_functions.json").read_text())
-PAGE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
 CHAPTER = " ".join(PAGE.partition("## A fair verdict")[2].split())
-LEARNED = {"digits": 0.5, "mnist1d": 0.5, "friedman": -0.5}
 ARMS = ("as it is", "standardized", "init auto", "both")
 
 
@@ -25,17 +22,6 @@ def script():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def scores(task: str, arm: str) -> dict[str, float]:
-    """The best score over the factors of each function that trains: the whole rule, written again."""
-    found = {}
-    for row in MEASURED["trainings"]:
-        if (row["task"], row["arm"]) == (task, arm):
-            usable = [each["score"] for each in row["results"] if each["reason"] is None and each["score"] is not None]
-            if usable and max(usable) >= LEARNED[task]:
-                found[row["function"]] = max(usable)
-    return found
 
 
 TASKS = list(dict.fromkeys(row["task"] for row in MEASURED["trainings"]))
