@@ -29,14 +29,12 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from search_spaces import JUDGES, REFERENCE, Results, scores_in
+from search_spaces import REFERENCE, Results, judge, scores_in
 from torch import nn
 
 from aquasurf_ray import search
-from aquasurf_ray.activations import activation_of
 from aquasurf_ray.activations.roles import parts_of
-from aquasurf_ray.tasks import ActivationFactory, NetworkFactory, Splits, Task, load_task
-from aquasurf_ray.workers.training import train
+from aquasurf_ray.tasks import ActivationFactory, NetworkFactory, Task, load_task
 
 ONE, ROLES = "one", "roles"
 
@@ -58,7 +56,7 @@ def main() -> None:
         if outcome is None:
             outcome = searched(name, arm, seed, options)
             results.add(outcome)
-        judge(results, outcome)
+        judge(results, name, task_of(name), (outcome["winner"], REFERENCE))
     print(json.dumps([row for name in options.tasks for row in rows(results, name)], indent=1))
 
 
@@ -111,24 +109,6 @@ def searched(name: str, arm: str, seed: int, options: argparse.Namespace) -> dic
         "scores": [each["score"] for each in scores if each["origin"] != "baseline"],
         "seconds": round(time.monotonic() - started, 1),
     }
-
-
-def judge(results: Results, outcome: dict[str, Any]) -> None:
-    """Train a search's winner and ReLU with the seeds that judge, unless that was done."""
-    name, splits = outcome["task"], None
-    task = task_of(name)
-    for function, seed in itertools.product((outcome["winner"], REFERENCE), JUDGES):
-        if seed not in results.judged(name, function):
-            splits = splits or task.splits()
-            results.add(
-                {"task": name, "function": function, "seed": seed, "test": tested(task, function, seed, splits)}
-            )
-
-
-def tested(task: Task, function: str, seed: int, splits: Splits) -> float | None:
-    """Return the test score of one training; None if it diverged."""
-    result = train(task, activation_of(function), seed=seed, splits=splits)
-    return result.test_score if result.status == "done" else None
 
 
 def rows(results: Results, task: str) -> list[dict[str, Any]]:

@@ -20,11 +20,12 @@ known, so that the script may be killed at any time and resumes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -32,7 +33,7 @@ from typing import Any
 import torch
 
 from aquasurf_ray import search
-from aquasurf_ray.activations import BASELINES, Activation, Expression, parse
+from aquasurf_ray.activations import BASELINES, Activation, Expression, activation_of, parse
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.growth import children
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
@@ -70,7 +71,9 @@ def main() -> None:
                 if outcome is None:
                     outcome = searched(name, arm, seed, options.evaluations, options.folder)
                     results.add(outcome)
-                judge(results, outcome)
+                # The winner, the best baseline of its search, and ReLU.
+                judged = filter(None, (outcome["winner"], outcome["best_baseline"], REFERENCE))
+                judge(results, name, load_task(name), judged)
     print(json.dumps(table(results), indent=1))
 
 
@@ -157,21 +160,19 @@ def random_functions(seed: int, n: int) -> list[str]:
     return [str(function) for function in functions[:n]]
 
 
-def judge(results: Results, outcome: dict[str, Any]) -> None:
-    """Train a search's winner, its best baseline and ReLU with the seeds that judge, unless that was done."""
-    name, splits = outcome["task"], None
-    task = load_task(name)
-    for function in filter(None, (outcome["winner"], outcome["best_baseline"], REFERENCE)):
-        for seed in JUDGES:
-            if seed not in results.judged(name, function):
-                splits = splits or task.splits()
-                test = tested(task, function, seed, splits)
-                results.add({"task": name, "function": function, "seed": seed, "test": test})
+def judge(results: Results, name: str, task: Task, functions: Iterable[str]) -> None:
+    """Train functions with the seeds that judge, unless that was done."""
+    splits = None
+    for function, seed in itertools.product(functions, JUDGES):
+        if seed not in results.judged(name, function):
+            splits = splits or task.splits()
+            test = tested(task, function, seed, splits)
+            results.add({"task": name, "function": function, "seed": seed, "test": test})
 
 
 def tested(task: Task, function: str, seed: int, splits: Splits) -> float | None:
     """Return the test score of one training; None if it diverged."""
-    result = train(task, Activation(function), seed=seed, splits=splits)
+    result = train(task, activation_of(function), seed=seed, splits=splits)
     return result.test_score if result.status == "done" else None
 
 
