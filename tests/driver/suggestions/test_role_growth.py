@@ -9,7 +9,7 @@ import json
 import os
 
 import pytest
-from light_driver import LightPool, without_ray
+from light_driver import InstantPool, without_ray
 from role_task import no_roles, two_roles
 from scripted_worker import score_of
 
@@ -22,14 +22,6 @@ from aquasurf_ray.driver.suggestions import growth
 from aquasurf_ray.driver.suggestions.growth import PERIOD
 from aquasurf_ray.driver.verbs.transfer import transfer
 from aquasurf_ray.store import Store
-
-
-class InstantPool(LightPool):
-    """Workers whose trainings take no time."""
-
-    def __init__(self, settings, *more):
-        super().__init__(settings, *more)
-        self.training_seconds = 0.0
 
 
 @pytest.fixture

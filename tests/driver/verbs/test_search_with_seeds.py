@@ -8,7 +8,7 @@ import os
 from statistics import mean, stdev
 
 import pytest
-from light_driver import LightPool, without_ray
+from light_driver import InstantPool, without_ray
 from scripted_worker import ScriptedWorker, score_of, score_with
 
 from aquasurf_ray.activations import BASELINES
@@ -19,14 +19,6 @@ from aquasurf_ray.driver import confirm, resume, search
 from aquasurf_ray.driver.verbs import transfer as transfer_verb
 from aquasurf_ray.store import RunExists, Store
 from aquasurf_ray.tune import ActivationSearch
-
-
-class InstantPool(LightPool):
-    """Workers whose trainings take no time."""
-
-    def __init__(self, settings, *more):
-        super().__init__(settings, *more)
-        self.training_seconds = 0.0
 
 
 @pytest.fixture
