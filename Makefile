@@ -46,10 +46,10 @@ FAULT_TESTS :=
 test-faults: $(STAMP)
 	@rm -f $(FAULTS)
 	@AQUASURF_FAULTS=$(CURDIR)/$(FAULTS) $(PYTEST) --dist loadscope -m "slow or faults or reliability" $(FAULT_TESTS); code=$$?; \
-		$(BIN)/python tests/fixtures/reliability.py $(FAULTS) --print; exit $$code
+		$(BIN)/python tests/faults/reliability.py $(FAULTS) --print; exit $$code
 
 reliability: $(STAMP)
-	$(BIN)/python tests/fixtures/reliability.py $(FAULTS)
+	$(BIN)/python tests/faults/reliability.py $(FAULTS)
 
 CLUSTER_STAMP := $(VENV)/.installed-cluster
 
@@ -70,10 +70,10 @@ audit: $(STAMP)
 	$(BIN)/python .ci/audit
 
 evidence: $(STAMP)
-	$(BIN)/python benchmarks/evidence.py docs/evidence-tables.md
-	$(BIN)/python benchmarks/evidence.py docs/evidence.md
-	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
-	$(BIN)/python benchmarks/evidence.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
+	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-tables.md
+	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence.md
+	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
+	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
 
 .PHONY: test-docs docs
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from evidence import SEEDS
 from evidence_page import TableOrder, table_orders, tables_of, with_tables
+from recompute import SEEDS
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS

@@ -1,4 +1,4 @@
-"""What docs/evidence.md says of the scale of functions is what `benchmarks/scale_of_functions.py` measured."""
+"""What docs/evidence.md says of the scale of functions is what `benchmarks/evidence/scale_of_functions.py` measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ ARMS = ("as it is", "standardized", "init auto", "both")
 
 
 def script():
-    spec = importlib.util.spec_from_file_location("scale_of_functions", ROOT / "benchmarks/scale_of_functions.py")
+    path = ROOT / "benchmarks/evidence/scale_of_functions.py"
+    spec = importlib.util.spec_from_file_location("scale_of_functions", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

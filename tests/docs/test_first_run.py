@@ -1,4 +1,4 @@
-"""What README and docs say of `make search` is what `benchmarks/first_run.py` measured, and its verdict is what SciPy
+"""The README says of `make search` only what `benchmarks/evidence/first_run.py` measured, and its verdict is what SciPy
 finds in the trainings."""
 
 from __future__ import annotations

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["hostile_operators.py"]  # its operators are for the workers of one test, which import it themselves
-
 REAL = ("-m", "aquasurf_ray")
-LIGHT = (str(Path(__file__).with_name("light_driver.py")),)
+LIGHT = (str(Path(__file__).parents[1] / "programs/light_driver.py"),)
 
 
 @pytest.fixture

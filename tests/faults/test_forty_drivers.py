@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.mark.reliability("forty-runs")
 def test_forty_drivers_train_each_function_once_without_a_deadlock(started, postgres_url, postgres_server, injections):
     injections.add(N)
-    process = started(str(Path(__file__).with_name("forty_drivers.py")), postgres_url, str(N), LIGHT_SECONDS="0.2")
+    program = Path(__file__).parents[1] / "programs/forty_drivers.py"
+    process = started(str(program), postgres_url, str(N), LIGHT_SECONDS="0.2")
     out, err = process.communicate(timeout=500)
     drivers = [json.loads(line) for line in out.splitlines()]
     assert Counter(driver["code"] for driver in drivers) == {0: N}, (err, drivers)

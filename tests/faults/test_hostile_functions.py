@@ -13,7 +13,7 @@ import pytest
 
 from aquasurf_ray.store import Store
 
-HERE = Path(__file__).parent
+PROGRAMS = Path(__file__).parents[1] / "programs"
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -34,9 +34,9 @@ FAILED = {"exhausting(x)": "allocate memory|MemoryError", "killed(x)": "Actor(Di
 def runs(tmp_path_factory):
     """The database of the three runs, which share one start of Ray."""
     folder = tmp_path_factory.mktemp("hostile")
-    shutil.copy(HERE / "hostile_operators.py", folder)
+    shutil.copy(PROGRAMS / "hostile_operators.py", folder)
     done = subprocess.run(
-        [sys.executable, str(HERE / "hostile_search.py")], cwd=folder, capture_output=True, text=True, timeout=500
+        [sys.executable, str(PROGRAMS / "hostile_search.py")], cwd=folder, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

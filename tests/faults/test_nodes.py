@@ -13,7 +13,7 @@ from aquasurf_ray.store import Store
 
 SHORT, LONG = 8, 30  # evaluations of three seconds: LONG ones are not over before a lost head is noticed
 SEARCH = ("search", "digits", "--name=one", "--candidates=40", "--workers=2")
-SCRIPTED = str(Path(__file__).with_name("scripted_search.py"))
+SCRIPTED = str(Path(__file__).parents[1] / "programs/scripted_search.py")
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 

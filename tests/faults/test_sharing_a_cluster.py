@@ -14,7 +14,7 @@ from live_search import wait_for
 from aquasurf_ray.store import Store, StoreError
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
-SCRIPT = Path(__file__).with_name("scripted_search.py")
+SCRIPT = Path(__file__).parents[1] / "programs/scripted_search.py"
 
 
 def started(folder, address, name, evaluations, candidates):

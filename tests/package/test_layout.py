@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 OF_NO_ROOM = {"benchmarks", "deploy", "docs", "faults", "gpu", "package", "security"}
-WITH_SCRIPTS = {"deploy", "docs", "faults"}  # programs that their tests start as processes
+WITH_SHARED_MODULES = {"deploy", "docs", "faults", "fixtures", "programs"}
 
 
 def tracked() -> list[Path]:
@@ -30,9 +30,10 @@ def test_every_test_file_is_in_the_folder_of_a_room_or_of_a_part_of_one() -> Non
 
 
 def test_no_folder_has_more_than_twenty_files_side_by_side_but_the_commands() -> None:
-    root = ROOT / "aquasurf_ray"
-    counts = {package: len([*(root / package).glob("*.py")]) for package in packages() if package != Path("cli")}
-    assert {str(package): n for package, n in counts.items() if n > 20 + 1} == {}, "an __init__.py is not counted"
+    rooms = [ROOT / "aquasurf_ray" / package for package in packages() if package != Path("cli")]
+    others = [ROOT / "benchmarks", TESTS, *(path for path in (ROOT / "benchmarks", TESTS) for path in path.rglob("*/"))]
+    files = {folder: [f for f in folder.glob("*.py") if f.name != "__init__.py"] for folder in (*rooms, *others)}
+    assert {str(folder): len(found) for folder, found in files.items() if len(found) > 20} == {}
 
 
 def test_each_command_has_a_file_or_a_folder_of_its_name() -> None:
@@ -45,6 +46,6 @@ def test_each_command_has_a_file_or_a_folder_of_its_name() -> None:
     assert names - {"import"} <= files, "`import` is a word of Python: its file is import_file.py"
 
 
-def test_what_tests_share_is_in_fixtures() -> None:
+def test_what_tests_share_is_in_fixtures_and_what_they_start_in_programs() -> None:
     shared = [path for path in tracked() if not path.name.startswith("test_") and path.name != "conftest.py"]
-    assert {path.parts[0] for path in shared} == {"fixtures"} | WITH_SCRIPTS
+    assert {path.parts[0] for path in shared} == WITH_SHARED_MODULES

@@ -6,9 +6,9 @@ The first 400,000 characters, in the order of the topics' names, are cut into pi
 next characters. The last fifth of the text is for validation and test, so no piece is seen in both. The metric is
 perplexity.
 
-The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`; its
-output is `benchmarks/results/2-core-x86_64-vm/recipes.json`). Four epochs are the most that were tried, and the network
-would still improve with more; they keep a training short.
+The recipe is tuned for relu by a grid of learning rates and epochs with three seeds
+(`benchmarks/evidence/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`). Four epochs are
+the most that were tried, and the network would still improve with more; they keep a training short.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A small relative of `resnet56/fashion-mnist` that trains in a few seconds on one
 blocks of 2x2 pixels. 6,000 of the training images train, 4,000 others validate, and the published 10,000 test images
 test; training and validation images are drawn by class, with a fixed seed.
 
-The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`; its
-output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
+The recipe is tuned for relu by a grid of learning rates and epochs with three seeds
+(`benchmarks/evidence/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
 """
 
 from __future__ import annotations

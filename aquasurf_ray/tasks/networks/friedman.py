@@ -9,8 +9,8 @@ so the best possible error is 1 before scaling. 2,000 rows train, 2,000 validate
 standardised by the training rows; the metric is the root mean squared error in deviations of the target, about 0.2 at
 best.
 
-The recipe is tuned for relu by a grid of learning rates and epochs with three seeds (`benchmarks/recipes.py`; its
-output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
+The recipe is tuned for relu by a grid of learning rates and epochs with three seeds
+(`benchmarks/evidence/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ validation and 2,000 for test. Larger validation and test splits than the paper'
 
 The recipe is tuned for ReLU, so that functions are compared with ReLU at its best: AdamW at the
 learning rate and number of epochs with ReLU's best mean validation accuracy over a grid of both with three seeds
-(`benchmarks/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
+(`benchmarks/evidence/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch)
 
 @pytest.mark.slow
 def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks/evidence")
     page, benchmark = tmp_path / "page.md", tmp_path / "synthetic.parquet"
     write_benchmark(make_benchmark(60), benchmark)
     page.write_text(

@@ -155,7 +155,7 @@ def test_a_cluster_that_requires_a_token_is_joined_with_it_and_reported_without(
     plain = {name: value for name, value in os.environ.items() if name != AUTHENTICATION}
     plain |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "RAY_USAGE_STATS_ENABLED": "0", CLUSTER_SWITCH: "0"}
     asking = {**plain, AUTHENTICATION: "token"}
-    with process(str(Path(__file__).parents[2] / "fixtures" / "token_cluster.py"), **asking) as cluster:
+    with process(str(Path(__file__).parents[2] / "programs" / "token_cluster.py"), **asking) as cluster:
         address = cluster.stdout.readline().strip()
         joins = [process("-c", JOIN, address, **environment) for environment in (asking, plain)]
         (shown, _), (said, _) = [join.communicate(timeout=120) for join in joins]

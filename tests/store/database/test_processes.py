@@ -15,7 +15,7 @@ from store_reading import attempts_of
 
 from aquasurf_ray.store import Store, this_process
 
-SCRIPT = Path(__file__).parents[2] / "fixtures" / "driver_process.py"
+SCRIPT = Path(__file__).parents[2] / "programs" / "driver_process.py"
 N_EPOCHS = 20
 
 

@@ -1,6 +1,7 @@
 """A function per role against one function, in real searches: the same network, space and number of trainings.
 
-    python benchmarks/roles.py --folder FOLDER [--tasks characters] [--seeds 5] [--evaluations 60] [--candidates 200]
+    python benchmarks/evidence/roles.py --folder FOLDER [--tasks characters] [--seeds 5] [--evaluations 60]
+        [--candidates 200]
 
 The network of each task is taken apart into two roles: the first half of its activations are `early`, the others are
 `late`. Each search trains the baselines and then `--evaluations` functions, with a seed that decides candidates,

@@ -6,7 +6,7 @@ test score. Every rule is compared with a search of one seed, run by run, by Wil
 Holm's method for the rules. A function that diverged with the judging seed is worse than any other. Prints one JSON
 document, of one half of the functions.
 
-    python benchmarks/second_seeds.py [--half first] [--runs 100] [--evaluations 100] > second_seeds.json
+    python benchmarks/evidence/second_seeds.py [--half first] [--runs 100] [--evaluations 100] > second_seeds.json
 """
 
 from __future__ import annotations

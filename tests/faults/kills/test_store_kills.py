@@ -19,7 +19,7 @@ KILLS = 50  # on each database
 FUNCTIONS = 700
 N_EPOCHS = 20
 LONGEST_WAY = 30  # writes from one kill to the next
-SCRIPT = str(Path(__file__).with_name("store_driver.py"))
+SCRIPT = str(Path(__file__).parents[2] / "programs/store_driver.py")
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -2,11 +2,12 @@
 
 The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
 `aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of
-benchmarks/winners.py, and those of second seeds come from benchmarks/second_seeds.py. The page is written after each
-table. The same command gives the same tables, except for the times of suggestions. Prints its progress, with the load
-average, which shows the machine's other load.
+winners.py, and those of second seeds come from second_seeds.py. The page is written after each table. The same command
+gives the same tables, except for the times of suggestions. Prints its progress, with the load average, which shows the
+machine's other load.
 
-    python benchmarks/evidence.py PAGE [--benchmark act-bench-digits] [--only grid,winners] [--evaluations 100]
+    python benchmarks/evidence/recompute.py PAGE [--benchmark act-bench-digits] [--only grid,winners]
+        [--evaluations 100]
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from aquasurf_ray.driver.benchmarks.replay import ReplayOrder
 
 WINNERS = "winners"
 SEEDS = {"second-seeds": 100, "second-seeds-of-40": 40}
-"""The tables of benchmarks/second_seeds.py, and their trainings."""
+"""The tables of second_seeds.py, and their trainings."""
 HALVES = ("first", "second")
 CHOICES = ("best of one seed", "best of two seeds among the five")
 

@@ -1,6 +1,6 @@
 """The results and the cost of `make search`: its output, every training of it, and its wall and processor time.
 
-    python benchmarks/first_run.py [--folder FOLDER] [--output first_run.json]
+    python benchmarks/evidence/first_run.py [--folder FOLDER] [--output first_run.json]
 
 Runs the commands of the Makefile's target `search` in an empty folder, with the `aquasurf` next to this Python.
 Processor time is that of the commands and all processes below them, Ray's included, sampled five times a second, so
@@ -29,7 +29,7 @@ import psutil
 from aquasurf_ray.store import Store
 
 AQUASURF = (sys.executable, "-m", "aquasurf_ray")
-MAKEFILE = Path(__file__).parent.parent / "Makefile"
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 SAMPLED_EVERY = 0.2
 COLUMNS = ("function", "seed", "recipe_change", "status", "score", "test_score", "seconds")
 

@@ -6,7 +6,7 @@ validation score, test score, and the share of winners that are at least as good
 replayed with the default surrogate, each among a random half of the functions; every seed is first, second and third in
 turn. Prints one JSON document.
 
-    python benchmarks/winners.py [BENCHMARK] [--runs 60] [--evaluations 100] [--top 5] > winners.json
+    python benchmarks/evidence/winners.py [BENCHMARK] [--runs 60] [--evaluations 100] [--top 5] > winners.json
 """
 
 from __future__ import annotations

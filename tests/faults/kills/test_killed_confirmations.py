@@ -19,7 +19,7 @@ from store_reading import attempts_of
 
 from aquasurf_ray.store import Store
 
-DRIVER = str(Path(__file__).parent / "light_driver.py")
+DRIVER = str(Path(__file__).parents[2] / "programs/light_driver.py")
 CHANGES = ("learning_rate*0.5", "", "learning_rate*2")
 N_FUNCTIONS = 2 + 8  # winners and baselines
 CHOOSING, JUDGING = (4, 5), (1, 2, 3)

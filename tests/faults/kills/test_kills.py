@@ -21,7 +21,7 @@ from aquasurf_ray.store import Store, StoreError
 CANDIDATES = 24
 BASELINES = 8
 REAL = ("-m", "aquasurf_ray")
-SCRIPTED = (str(Path(__file__).parent / "scripted_search.py"),)
+SCRIPTED = (str(Path(__file__).parents[2] / "programs/scripted_search.py"),)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

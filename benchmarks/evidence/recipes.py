@@ -1,6 +1,6 @@
 """The learning rate and number of epochs at which relu does best, for the small built-in tasks.
 
-    python benchmarks/recipes.py [TASK ...] [--output recipes.json]
+    python benchmarks/evidence/recipes.py [TASK ...] [--output recipes.json]
 
 A task's recipe should give ReLU its chance, so that a function that beats ReLU beats one that was trained well. For
 each task, ReLU is trained at every point of a grid of learning rates and epochs with three seeds that no search uses by

@@ -1,6 +1,6 @@
 """The best space for a search: real searches in `three-node` and in `open`, against random functions of `open`.
 
-    python benchmarks/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10]
+    python benchmarks/evidence/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10]
         [--first-seed 0] [--evaluations 100]
 
 Each search trains the baselines and then `--evaluations` functions, with a seed that decides candidates, surrogate and

@@ -1,6 +1,6 @@
 """The effect of a function's scale: how many functions train, which is the best, and how the others follow it.
 
-    python benchmarks/scale_of_functions.py --output FILE [--tasks digits=24 friedman=20]
+    python benchmarks/evidence/scale_of_functions.py --output FILE [--tasks digits=24 friedman=20]
 
 A fixed random sample of the three-node space, and ReLU, are trained with one seed at three factors on the recipe's
 learning rate, in four arms:
