@@ -52,6 +52,7 @@ from aquasurf_ray.workers.messages import (
 from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.own_activation import register_own_activation
 from aquasurf_ray.workers.result import Epoch, TrainingResult
+from aquasurf_ray.workers.role_layers import role_of_weights
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning
 from aquasurf_ray.workers.training import TrainingDrained, probe, train
 
@@ -115,6 +116,8 @@ class Worker:
         self._asked_to_stop = threading.Event()
         self._warnings = Warnings()
         self._coverage: str | None = None
+        self._roles: dict[str, str] | None = None
+        self._role_of: dict[str, str] | None = None
         warnings.filterwarnings("ignore", category=SkippedLayerWarning)  # the replies say which parameters are skipped
 
     @ray.method(concurrency_group="work")
@@ -244,6 +247,8 @@ class Worker:
 
     def _spectrum(self, function: str, splits: Splits) -> SpectrumReply:
         settings = self.settings
+        if self._role_of is None:
+            self._role_of = role_of_weights(self.task, splits, device=self.device)
         reply = compact_spectrum(
             self.task,
             splits,
@@ -251,9 +256,10 @@ class Worker:
             seed=settings.spectrum_seed,
             device=self.device,
             fisher=settings.fisher,
+            role_of=self._role_of,
         )
-        self._coverage = reply.coverage or self._coverage
-        return replace(reply, coverage=self._coverage)
+        self._coverage, self._roles = reply.coverage or self._coverage, reply.roles or self._roles
+        return replace(reply, coverage=self._coverage, roles=self._roles)
 
     def _cost(self, function: str, feed: TrainingFeed) -> CostReply:
         cost, reason, seconds = result_or_reason(lambda: self._measured_cost(function, feed))

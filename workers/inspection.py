@@ -1,4 +1,4 @@
-"""Inspection of a network that is trained with one function: the inputs of each activation, and their gradients.
+"""Inspection of a network in training with a function, or one for each role: each activation's inputs, and gradients.
 
 The network is inspected on the first batch of the training, before the first step and after the last epoch, in training
 mode both times, so that batch norm takes the batch's own statistics and the two can be compared. Buffers and random
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, RoleActivations
 from aquasurf_ray.tasks import Splits, Task
 from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.training_metrics import TrainingMetrics
@@ -43,11 +43,13 @@ class Site:
         name: the module's name in the network, with a number where it is called several times.
         inputs: its pre-activations, float32 [m], at most `N_VALUES` of them at even distances.
         gradient_rms: root mean square of the loss's gradient with respect to them.
+        function: the function there; of a function per role, that of the activation's role.
     """
 
     name: str
     inputs: Values
     gradient_rms: float
+    function: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class Inspection:
 
 def inspect_training(
     task: Task,
-    activation: Activation,
+    activation: Activation | RoleActivations,
     *,
     splits: Splits | None = None,
     seed: int = 0,
@@ -89,7 +91,7 @@ def inspect_training(
 
     Args:
         task: the network, data and recipe.
-        activation: the function.
+        activation: the function, or one for each role.
         splits: the task's data; by default `task.splits()`.
         seed: the seed of the initial weights, the data order, the augmentation and the dropout masks.
         device: the device to train on.
@@ -114,36 +116,36 @@ def inspect_training(
 def inspect_network(loop: TrainingLoop, step: Step) -> NetworkState:
     """Inspect the loop's network on one batch: forward, backward, and no step."""
     network = loop.network.train()
-    sites: list[tuple[str, Tensor]] = []
+    sites: list[tuple[str, str, Tensor]] = []
     with state_kept(network), seeded(loop.feed.seed, loop.device), _recorded(network, sites):
         outputs = loop.arithmetic.forward(network, step.inputs)
         loss = scalar_loss(loop.loss(outputs, step.targets), loop.loss)
         weights = [(name, p) for name, p in network.named_parameters() if p.dim() > 1 and p.requires_grad]
         # Inputs and weights in one call: each backward pass of a network costs as much as a step.
-        wanted = [*(inputs for _, inputs in sites), *(p for _, p in weights)]
+        wanted = [*(inputs for *_, inputs in sites), *(p for _, p in weights)]
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    names = _numbered([name for name, _ in sites])
+    names = _numbered([name for name, *_ in sites])
     at_sites, at_weights = gradients[: len(sites)], gradients[len(sites) :]
     return NetworkState(
         tuple(
-            Site(name, _sampled(inputs), _rms(gradient))
-            for name, (_, inputs), gradient in zip(names, sites, at_sites, strict=True)
+            Site(name, _sampled(inputs), _rms(gradient), function)
+            for name, (_, function, inputs), gradient in zip(names, sites, at_sites, strict=True)
         ),
         tuple(Layer(name, _rms(gradient)) for (name, _), gradient in zip(weights, at_weights, strict=True)),
     )
 
 
 @contextmanager
-def _recorded(network: nn.Module, sites: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Record the input of each activation as it is called."""
+def _recorded(network: nn.Module, sites: list[tuple[str, str, Tensor]]) -> Iterator[None]:
+    """Record the name, the function and the input of each activation as it is called."""
 
     def hook(name: str) -> object:
-        def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        def note(module: Activation, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             if arguments[0].requires_grad:
-                sites.append((name, arguments[0]))
+                sites.append((name, module.name, arguments[0]))
                 return None
             watched = arguments[0].detach().requires_grad_()  # the network's input requires no gradient by itself
-            sites.append((name, watched))
+            sites.append((name, module.name, watched))
             return (watched, *arguments[1:])
 
         return note

@@ -66,7 +66,8 @@ class WorkerInfo:
 class SpectrumReply:
     """The compact spectrum of one function (`surrogate.spectra`), or the reason why it has none.
 
-    `coverage` is the share of the network's weights that spectra cover, with the names of the layers left out.
+    `coverage` is the share of the network's weights that spectra cover, with the names of the layers left out; `roles`
+    has the role of each layer, in a network with roles (`workers.role_layers`).
     """
 
     function: str
@@ -76,6 +77,7 @@ class SpectrumReply:
     seconds: float
     device: str
     coverage: str | None = None
+    roles: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,16 @@ def sized_network(
     """
     network = untrained_network(task, activation, seed=seed, device=device)
 
-    def run() -> object:
-        inputs, _ = _sent(next(leading_batches(splits.for_spectrum(), 2)), device)
-        return call_network(network, inputs)
-
-    network = sized(network, run)
+    network = sized(network, lambda: call_network(network, two_examples(splits, device)))
     if task.fits_weights:
         fit_to_data(network, task, splits, seed=seed, device=device)
     return network
+
+
+def two_examples(splits: Splits, device: torch.device) -> Inputs:
+    """Return the inputs of the first two examples of the spectrum's split."""
+    inputs, _ = _sent(next(leading_batches(splits.for_spectrum(), 2)), device)
+    return inputs
 
 
 def fit_to_data(network: nn.Module, task: Task, splits: Splits, *, seed: int, device: torch.device) -> FittedWeights:

@@ -29,7 +29,8 @@ from aquasurf_ray.tasks.objective import Likelihood
 from aquasurf_ray.tasks.targets import Loss
 from aquasurf_ray.workers.engine.precision import Arithmetic
 from aquasurf_ray.workers.fisher.batch_loss import BatchLoss
-from aquasurf_ray.workers.fisher.capture import collect_factors
+from aquasurf_ray.workers.fisher.blocks import Block
+from aquasurf_ray.workers.fisher.capture import collect_blocks
 from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import (
     AssumedClassesWarning,
@@ -40,7 +41,6 @@ from aquasurf_ray.workers.fisher.errors import (
     SpectrumInputError,
     UncertainRowsWarning,
 )
-from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.network import sized_network, spectrum_batch
 
 __all__ = [
@@ -70,6 +70,7 @@ class LayerSpectrum:
         n_weights: trained weights and biases, which is the number of eigenvalues.
         input_eigenvalues: the eigenvalues of A, ascending, float64, positive: [a], or [groups, a] if it is grouped.
         gradient_eigenvalues: those of G likewise: [g], or [groups, g]. n_weights = (groups) a g.
+        parameters: the names of the parameters that the block covers, biases included.
 
     Example:
         >>> layer = LayerSpectrum("fc", 4, np.array([1.0, 2.0]), np.array([1.0, 4.0]))
@@ -81,6 +82,7 @@ class LayerSpectrum:
     n_weights: int
     input_eigenvalues: NDArray[np.float64]
     gradient_eigenvalues: NDArray[np.float64]
+    parameters: tuple[str, ...] = ()
 
     def log_eigenvalues(self) -> NDArray[np.float64]:
         """Return natural logarithms of the eigenvalues, sorted: [n_weights] float64. Pairwise sums, so no overflow."""
@@ -166,7 +168,7 @@ def fisher_spectrum(
     given = _checked_targets(targets, fisher, like)
     sizes = _sizes(inputs)
     loss = BatchLoss(likelihood, given, training_loss, is_drawn=fisher == "sampled", seed=seed)
-    blocks, coverage = collect_factors(model, inputs, loss, seed=seed, padding=loss.padding)
+    blocks, coverage = collect_blocks(model, inputs, loss, seed=seed, padding=loss.padding)
     n_samples = _n_samples(sizes, loss.n_outputs if given is None else len(given), inputs)
     text = coverage.warning()
     if text is not None:
@@ -242,10 +244,12 @@ def _n_samples(sizes: set[int], likely: int, inputs: Inputs) -> int:
     return likely if likely in sizes else max(sizes)
 
 
-def _spectrum(factors: BlockFactors, n_samples: int) -> LayerSpectrum:
+def _spectrum(block: Block, n_samples: int) -> LayerSpectrum:
+    factors = block.factors
     return LayerSpectrum(
         name=factors.name,
         n_weights=factors.n_weights,
         input_eigenvalues=factors.input_eigenvalues(n_samples),
         gradient_eigenvalues=factors.gradient_eigenvalues(),
+        parameters=tuple(block.names),
     )

@@ -41,7 +41,8 @@ def explain(
 
     Trains the function and ReLU on a task and compares them before and after training. A layer's inputs lie on a
     straight part of the curve, on a bend, where it is flat (saturated) or where it is zero (rectified). Gradients with
-    respect to the weights are relative to ReLU's in the same layer.
+    respect to the weights are relative to ReLU's in the same layer. Of a function per role, each layer has that of its
+    role.
     """
     from aquasurf_ray.analysis.output_file import check_picture
     from aquasurf_ray.analysis.report import draw
@@ -74,11 +75,13 @@ def _document(found: Explained) -> dict[str, Any]:
 
 def _print(found: Explained) -> None:
     print(f"{found.words}\n\nval_{found.metric} {found.value:.4f}\n")
+    has_roles = any(layer.role for layer in found.explanation.layers)
     rows = []
     for layer in found.explanation.layers:
         for moment, use in (("before", layer.before), ("after", layer.after)):
-            rows.append([layer.name, moment, *(getattr(use, column) for column in COLUMNS[2:])])
-    print_table(COLUMNS, rows, _DECIMALS)
+            shares = [getattr(use, column) for column in COLUMNS[2:]]
+            rows.append([*([layer.role] if has_roles else []), layer.name, moment, *shares])
+    print_table(("role", *COLUMNS) if has_roles else COLUMNS, rows, _DECIMALS)
     if found.explanation.flow:
         print("\ngradients relative to ReLU's:")
         flow = [[item.name, item.before, item.after] for item in found.explanation.flow]

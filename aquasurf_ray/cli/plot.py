@@ -22,6 +22,7 @@ class Kind(StrEnum):
     confirmed = "confirmed"
     rates = "rates"
     functions = "functions"
+    roles = "roles"
     cost = "cost"
     learning = "learning"
     learned = "learned"

@@ -10,6 +10,8 @@ from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Function, Module
 
 app = Commands()
 
+_COLUMNS = ("weights", "smallest", "q25", "median", "q75", "largest")
+
 
 @app.command(epilog="Example: aquasurf spectrum 'swish(x)' --task digits")
 def spectrum(
@@ -25,7 +27,7 @@ def spectrum(
     if as_json:
         print_json({"function": function, "task": task, "seed": seed, **summary})
         return
-    columns = ("layer", "weights", "smallest", "q25", "median", "q75", "largest")
+    columns = ("layer", *(("role",) if "role" in summary["layers"][0] else ()), *_COLUMNS)
     rows: list[list[Any]] = [[layer[column] for column in columns] for layer in summary["layers"]]
     print_rows(columns, rows, Format.table)
     print("natural logarithms of the Fisher eigenvalues of each layer's block")

@@ -15,7 +15,7 @@ from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.shared_parameters import Function, Setting
 
 if TYPE_CHECKING:
-    from aquasurf_ray.activations import RoleFunctions
+    from aquasurf_ray.activations import Expression, RoleFunctions
     from aquasurf_ray.store import LearnedValues
 
 app = Commands()
@@ -67,7 +67,7 @@ def use(
     --freeze they become constants, and --form expression prints the function, to be trained as a candidate of its own.
 
     A function per role, such as 'early=relu(x);late=swish(x)', is exported role by role: with -o activation.py, to
-    activation_early.py and activation_late.py.
+    activation_early.py and activation_late.py. With --learned, each role has the mean over its own layers.
     """
     from aquasurf_ray.activations import ActivationError, RoleFunctions, function_of, parse_function
     from aquasurf_ray.analysis.output_file import check_place
@@ -81,7 +81,7 @@ def use(
         raise BadUse(f"freeze: {freeze!r} needs --learned RUN, which has the values")
     try:
         if learned is not None:
-            function = _learned_function(function, learned, freeze, store)
+            function = _learned_function(function, role, learned, freeze, store)
         read = parse_function(function)
         if role is not None:
             function = str(function_of(read, role))
@@ -131,30 +131,52 @@ def _give(function: str, form: Form, output: Path | None) -> None:
         write_file(output, source(function, LANGUAGES[form.value]).encode())
 
 
-def _learned_function(function: str, run: str, freeze: str | None, store: str | None) -> str:
-    """Return the function with the values that it learned in a run, the mean over the run's trainings of it."""
-    from aquasurf_ray.activations import RoleFunctions, fingerprint, parse, parse_function
+def _learned_function(function: str, role: str | None, run: str, freeze: str | None, store: str | None) -> str:
+    """Return the function, or that of a role, with the values that it learned in a run, the mean over the run's
+    trainings of it."""
+    from aquasurf_ray.activations import RoleFunctions, fingerprint, function_of, parse_function, same_or_by_role
+    from aquasurf_ray.driver.errors import BadUse
+
+    digest = fingerprint(function)
+    with open_store(store) as opened:
+        record = opened.run(run)
+        found = opened.learned_in(record.id, digest)
+        if not found:
+            raise BadUse(f"run '{run}' has no training of {function} that learned parameters; see: aquasurf top {run}")
+        # The spelling whose parameters have values.
+        read = parse_function(opened.function_history(digest).function.name)
+        places = opened.task(record.task_id).places_of_roles
+    if role is not None and role not in places:
+        known = f"the roles {', '.join(places)}" if places else "no roles"
+        raise BadUse(f"unknown role '{role}'; the network of run '{run}' has {known}")
+    if role is None and not isinstance(read, RoleFunctions):
+        return str(_with_values(read, found, freeze))
+    if role is None and freeze not in (None, "mean"):
+        raise BadUse(f"freeze: {freeze!r} is a layer of one role; name the role with --role")
+    functions = {each: function_of(read, each) for each in ((role,) if role is not None else places)}
+    if not any(each.parameters for each in functions.values()):
+        raise BadUse(f"role '{role}' of {read} has no learned parameters; leave out --learned")
+    return str(
+        same_or_by_role(
+            {
+                each: _with_values(expression, [values for values in found if values.layer in places[each]], freeze)
+                for each, expression in functions.items()
+            }
+        )
+    )
+
+
+def _with_values(expression: Expression, found: Sequence[LearnedValues], freeze: str | None) -> Expression:
+    """Return a function with the mean of each parameter over layers and trainings, or over those of one layer."""
     from aquasurf_ray.activations.freezing import frozen, warm_started
     from aquasurf_ray.driver.errors import BadUse
 
-    if isinstance(parse_function(function), RoleFunctions):
-        raise BadUse(f"learned: it takes one function, got one per role, {function}; see aquasurf show for the values")
-    digest = fingerprint(function)
-    with open_store(store) as opened:
-        values = _values(opened.learned_in(opened.run(run).id, digest), run, function, freeze)
-        expression = parse(opened.function_history(digest).function.name)  # the spelling whose parameters have values
-    return str(warm_started(expression, values) if freeze is None else frozen(expression, values))
-
-
-def _values(found: Sequence[LearnedValues], run: str, function: str, freeze: str | None) -> dict[str, float]:
-    """Return the mean of each parameter over layers and trainings, or over the trainings of one layer."""
-    from aquasurf_ray.driver.errors import BadUse
-
+    if not expression.parameters:
+        return expression
     layers = list(dict.fromkeys(each.layer for each in found))
-    if not layers:
-        raise BadUse(f"run '{run}' has no training of {function} that learned parameters; see: aquasurf top {run}")
     if freeze not in (None, "mean", *layers):
         raise BadUse(f"freeze: {freeze!r} must be mean or one of the layers {', '.join(layers)}")
     chosen = [each for each in found if freeze in (None, "mean", each.layer) and each.mean is not None]
     names = dict.fromkeys(each.parameter for each in chosen)
-    return {name: fmean(each.mean or 0.0 for each in chosen if each.parameter == name) for name in names}
+    values = {name: fmean(each.mean or 0.0 for each in chosen if each.parameter == name) for name in names}
+    return warm_started(expression, values) if freeze is None else frozen(expression, values)

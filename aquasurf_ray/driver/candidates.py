@@ -14,6 +14,7 @@ from aquasurf_ray.activations import (
     parse_function,
     unique_functions,
 )
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.activations.standardization import scale_free_digest, standardized
 from aquasurf_ray.activations.zoo import baseline_names, expanded
 from aquasurf_ray.baselines import BaselineSet
@@ -54,6 +55,23 @@ def unique_rows(functions: Iterable[str], roles: Sequence[str] | None = None) ->
     if not rows:
         raise BadUse("no functions given; name at least one, such as 'swish(x)'")
     return list(rows.values())
+
+
+def refuse_roles(functions: Iterable[str], what: str) -> None:
+    """Refuse a function for each role where one function is trained in all places of a network.
+
+    Args:
+        what: names what has one function, such as "a Study".
+
+    Raises:
+        BadUse: one of the functions is of roles, or no function.
+    """
+    for text in functions:
+        if parts_of(function_row(text).name):
+            raise BadUse(
+                f"{what} has one function for all places of a network, got {text}; give one function, or use aquasurf "
+                "search or evaluate, which take one for each role"
+            )
 
 
 def baseline_rows(more: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:

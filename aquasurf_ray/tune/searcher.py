@@ -19,7 +19,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from aquasurf_ray.driver.callbacks.given import checked_callbacks
-from aquasurf_ray.driver.candidates import function_row
+from aquasurf_ray.driver.candidates import function_row, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -218,7 +218,7 @@ class ActivationSearch(Searcher):
     ) -> None:
         """Add an external result for a function; it is stored when the search begins."""
         # Raises now if the text is not a function, and not when the search has begun.
-        function_row(parameters[ACTIVATION])
+        _function(parameters[ACTIVATION])
         if not error:
             self._given.append((dict(parameters), float(value), pruned))
 
@@ -395,7 +395,14 @@ def _search_config(task: str | Task | None, trainable: str | None, options: Mapp
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:
     if ACTIVATION not in point:
         raise BadUse(f"points_to_evaluate: each needs an 'activation', got {sorted(point)}")
-    return {**point, ACTIVATION: function_row(point[ACTIVATION]).name}
+    return {**point, ACTIVATION: _function(point[ACTIVATION])}
+
+
+def _function(text: str) -> str:
+    """Return a function's name, refusing a function for each role."""
+    name = function_row(text).name
+    refuse_roles([name], "a Tune trial")
+    return name
 
 
 def _trial_of_report(result: Mapping[str, Any] | None) -> Trial | None:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, search_rows
+from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, refuse_roles, search_rows
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.events import Callback, Event, Events, Note
@@ -301,5 +301,11 @@ def _run(store: Store, plan: Plan, name: str | None) -> Run:
 
 
 def _baselines(plan: Plan) -> tuple[str, ...]:
-    """Return the functions that the task has tried first; an experiment with its own trainable has no task."""
-    return plan.study.loaded.baselines if plan.study.loaded else ()
+    """Return the functions that the task has tried first; an experiment with its own trainable has no task.
+
+    Raises:
+        BadUse: one of them is a function for each role.
+    """
+    baselines = plan.study.loaded.baselines if plan.study.loaded else ()
+    refuse_roles(baselines, "a Tune trial")
+    return baselines

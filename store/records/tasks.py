@@ -63,6 +63,11 @@ class TaskRecord:
         """Return the metric of the task."""
         return TaskMetric.of_spec(self.spec)
 
+    @property
+    def places_of_roles(self) -> dict[str, list[str]]:
+        """Return the names of each role's activations in the network; empty for a network without roles."""
+        return dict((self.spec.get("network") or {}).get("roles") or {})
+
 
 @dataclass(frozen=True)
 class FunctionRow:

@@ -6,14 +6,14 @@ embedding is found by the digest of its inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_new, insert_or_skip
-from aquasurf_ray.store.database.schema import Embedding, Event, Spectrum
+from aquasurf_ray.store.database.schema import Embedding, Event, Run, Spectrum
 from aquasurf_ray.store.errors import BadRecord, StoreCorrupt
 from aquasurf_ray.store.records.features import EmbeddingRecord, Fisher, SpectrumRecord
 from aquasurf_ray.store.records.leases import Lease
@@ -25,11 +25,18 @@ SPECTRUM_COLUMNS = tuple(getattr(Spectrum, field.name) for field in fields(Spect
 class SpectrumVerbs(StoreCore):
     """Recording and reading spectra and embeddings."""
 
-    def record_spectra(self, lease: Lease, spectra: Sequence[SpectrumRecord], coverage: str | None = None) -> int:
+    def record_spectra(
+        self,
+        lease: Lease,
+        spectra: Sequence[SpectrumRecord],
+        coverage: str | None = None,
+        roles: Mapping[str, str] | None = None,
+    ) -> int:
         """Write spectra in one transaction, and return how many were new; existing ones of the task stay.
 
         Args:
             coverage: the share of the network's weights that they cover, for the run's log; see `spectrum_coverage`.
+            roles: the role of each layer, for the run's log; see `layer_roles`.
 
         Raises:
             BadRecord: a `done` spectrum has no feature.
@@ -42,8 +49,9 @@ class SpectrumVerbs(StoreCore):
         def body(connection: sa.Connection, run: FencedRun) -> int:
             new = _insert_spectra(connection, run, spectra)
             if new:
-                covered = {} if coverage is None else {"coverage": coverage}
-                log(connection, run.id, "spectra", data={"function_ids": new, **covered})
+                of_network = {"coverage": coverage, "roles": None if roles is None else dict(roles)}
+                known = {key: value for key, value in of_network.items() if value is not None}
+                log(connection, run.id, "spectra", data={"function_ids": new, **known})
             return len(new)
 
         return self._fenced(lease, body)
@@ -65,6 +73,18 @@ class SpectrumVerbs(StoreCore):
         query = sa.select(Event.data).where(Event.run_id == run_id, Event.kind == "spectra").order_by(Event.seq)
         rows = self._read(lambda connection: connection.execute(query).scalars().all())
         return next((data["coverage"] for data in rows if data and "coverage" in data), None)
+
+    def layer_roles(self, task_id: int) -> dict[str, str]:
+        """Return the role of each layer in the spectra of a task, "" for none, from the logs of its runs; empty if its
+        network has no roles, or they are of a version that did not log them."""
+        query = (
+            sa.select(Event.data)
+            .join(Run, Run.id == Event.run_id)
+            .where(Run.task_id == task_id, Event.kind == "spectra")
+            .order_by(Event.run_id, Event.seq)
+        )
+        rows = self._read(lambda connection: connection.execute(query).scalars().all())
+        return next((dict(data["roles"]) for data in rows if data and "roles" in data), {})
 
     def save_embedding(self, lease: Lease, embedding: EmbeddingRecord) -> bool:
         """Store an embedding; return False if its version exists already.

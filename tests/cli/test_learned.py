@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from role_run import BEST, LEARNED_BY_BOTH, fill_role_run
 from synthetic_run import LEARNED
 
 from aquasurf_ray.activations import fingerprint, parse
@@ -57,6 +58,60 @@ def test_a_function_is_given_with_what_was_learned(url, capsys, options, expecte
     use = ["use", "add(mul(x,learn_channel(0.25)),mul(tanh(x),learn(1)))", "--learned", "learning", "--store", url]
     assert printed(capsys, *use, "--form", "expression", *options) == f"{expected}\n"
     assert "def forward" in printed(capsys, *use, *options)
+
+
+@pytest.fixture
+def roles_url(tmp_path):
+    found = f"sqlite:///{tmp_path}/roles.db"
+    with Store.open(found) as store:
+        fill_role_run(store)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([LEARNED_BY_BOTH], "early=mul(learn(3,a),x);late=mul(learn_channel(0.25,a),sin(x))"),
+        ([LEARNED_BY_BOTH, "--role", "late"], "mul(learn_channel(0.25,a),sin(x))"),
+        ([LEARNED_BY_BOTH, "--freeze", "mean"], "early=mul(3,x);late=mul(0.25,sin(x))"),
+        ([LEARNED_BY_BOTH, "--role", "early", "--freeze", "1"], "mul(3,x)"),
+        ([BEST], "early=tanh(x);late=mul(learn(0.5,a),swish(x))"),
+    ],
+)
+def test_each_role_is_given_with_what_its_own_layers_learned(roles_url, capsys, options, expected):
+    use = ["use", *options, "--learned", "of-roles", "--store", roles_url]
+    assert printed(capsys, *use, "--form", "expression") == f"{expected}\n"
+
+
+def test_the_files_of_the_roles_have_what_was_learned(roles_url, capsys, tmp_path):
+    printed(capsys, "use", BEST, "--learned", "of-roles", "--store", roles_url, "-o", str(tmp_path / "f.py"))
+    assert "0.5" in (tmp_path / "f_late.py").read_text()
+    assert (tmp_path / "f_early.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            [BEST, "--role", "early"],
+            "role 'early' of early=tanh(x);late=mul(learn(1),swish(x)) has no learned parameters",
+        ),
+        ([BEST, "--role", "middle"], "unknown role 'middle'; the network of run 'of-roles' has the roles early, late"),
+        ([BEST, "--freeze", "3"], "freeze: '3' is a layer of one role; name the role with --role"),
+        ([LEARNED_BY_BOTH, "--role", "late", "--freeze", "1"], "freeze: '1' must be mean or one of the layers 3"),
+        (["early=relu;late=x"], "run 'of-roles' has no training of early=relu;late=x that learned parameters"),
+    ],
+)
+def test_what_cannot_be_given_of_roles_is_said(roles_url, capsys, options, said):
+    assert main(["use", *options, "--learned", "of-roles", "--store", roles_url]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_network_without_roles_has_none_to_take_values_of(url, capsys):
+    assert main(["use", FUNCTION, "--learned", "learning", "--role", "late", "--store", url]) == 2
+    assert "unknown role 'late'; the network of run 'learning' has no roles" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -448,6 +448,14 @@ class TestSpectraAndEmbeddings:
         assert world.store.spectrum_coverage(lease.run_id) == "3 of 3 matrices"
         assert world.store.spectrum_coverage(other.run_id) is None
 
+    def test_the_roles_of_layers_are_those_that_a_run_of_the_task_logged_first(self, world):
+        lease, other = world.lease("of-roles"), world.lease("later")
+        records = [SpectrumRecord(number, "sampled", 0, "done", b"x") for number in world.functions[:2]]
+        assert world.store.layer_roles(world.task_id) == {}
+        world.store.record_spectra(lease, records[:1])
+        world.store.record_spectra(other, records[1:], "3 of 3 matrices", {"0": "early", "2": ""})
+        assert world.store.layer_roles(world.task_id) == {"0": "early", "2": ""}
+
     def test_a_spectrum_needs_its_feature(self, world):
         lease = world.lease()
         with pytest.raises(BadRecord, match="must have a feature"):

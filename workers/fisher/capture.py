@@ -22,7 +22,6 @@ from aquasurf_ray.workers.fisher.batch_loss import SummedLoss
 from aquasurf_ray.workers.fisher.blocks import Block, trained_weights
 from aquasurf_ray.workers.fisher.coverage import Coverage
 from aquasurf_ray.workers.fisher.errors import NoLayers, SpectrumError, SpectrumInputError, UncertainRowsWarning
-from aquasurf_ray.workers.fisher.factors import BlockFactors
 from aquasurf_ray.workers.fisher.left_as_found import left_as_found
 from aquasurf_ray.workers.fisher.padding import Padding
 from aquasurf_ray.workers.fisher.use_counting import Pass
@@ -31,10 +30,10 @@ from aquasurf_ray.workers.fisher.weight_uses import WeightUses
 Loss = Callable[[Tensor], SummedLoss]
 
 
-def collect_factors(
+def collect_blocks(
     model: nn.Module, inputs: Any, loss: Loss, *, seed: int, padding: Padding | None = None
-) -> tuple[list[BlockFactors], Coverage]:
-    """Return the factors of every weight whose products get a gradient, in the order of `trained_weights(model)`.
+) -> tuple[list[Block], Coverage]:
+    """Return the block of every weight whose products get a gradient, in the order of `trained_weights(model)`.
 
     Args:
         model: used in the mode, precision and on the device that it has.
@@ -63,7 +62,7 @@ def collect_factors(
 
 def _collected(
     model: nn.Module, inputs: Any, loss: Loss, trained: Mapping[str, nn.Parameter], uses: WeightUses, seed: int
-) -> tuple[list[BlockFactors], Coverage]:
+) -> tuple[list[Block], Coverage]:
     inputs = map_tensors(inputs, lambda tensor: tensor.detach().clone())
     with left_as_found(model, tensors_of(inputs), seed), torch.enable_grad(), uses.autograd_functions_seen():
         _run(model, inputs, loss, uses, seed)
@@ -85,7 +84,7 @@ def _collected(
             UncertainRowsWarning,
             stacklevel=4,
         )
-    return [block.factors for block in found], coverage
+    return found, coverage
 
 
 def _run(model: nn.Module, inputs: Any, loss: Loss, uses: WeightUses, seed: int) -> None:

@@ -23,6 +23,19 @@ from aquasurf_ray.surrogate.spectra import SpectrumFeature
 OTHER_METRICS = ("train_score", "train_loss", "val_loss", "test_loss")
 
 
+def refuse_roles(functions: Iterable[str]) -> None:
+    """Refuse the functions of a network with roles, which no benchmark file has a place for.
+
+    Raises:
+        BenchmarkError: one of them is for each role.
+    """
+    of_roles = next((name for name in functions if parts_of(name)), None)
+    if of_roles is not None:
+        raise BenchmarkError(
+            f"a benchmark has one function for all places of a network, got {of_roles}; export as csv or parquet"
+        )
+
+
 def benchmark_from_run(
     store: Store | str,
     runs: str | Sequence[str],
@@ -59,9 +72,7 @@ def benchmark_from_run(
     functions = {request.evaluation.function_id: request.function for request in requests}
     if not functions:
         raise BenchmarkError(f"run '{names[0]}' has no finished training yet; resume it")
-    of_roles = next((name for name in functions.values() if parts_of(name)), None)
-    if of_roles is not None:
-        raise BenchmarkError(f"a benchmark has one function for all of a network's places, got {of_roles}; use csv")
+    refuse_roles(functions.values())
     ids = sorted(functions, key=lambda i: (count_operators(functions[i]), functions[i]))
     evaluations = {request.evaluation.id: request.evaluation for request in requests}.values()
     seeds = sorted({evaluation.seed for evaluation in evaluations})

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -23,12 +24,12 @@ Numbers = tuple[str, str, str]  # what it is, the number, and a word on it
 
 def front(findings: Findings) -> str:
     """Return the first screen as HTML."""
-    leader, reference = _leader(findings), findings.reference
+    leader, reference = findings.leader, findings.reference
     curves = ""
     if leader is not None:
-        curves = _figure(leader.function, "the best function found")
+        curves = _figures(leader.function, "the best function found")
         if reference is not None and reference.function != leader.function:
-            curves += _figure(reference.function, "the reference")
+            curves += _figures(reference.function, "the reference")
     numbers = "".join(
         f"<div><dt>{_text(name)}</dt><dd><b>{_text(number)}</b> <span>{_text(word)}</span></dd></div>"
         for name, number, word in _numbers(findings, leader)
@@ -36,13 +37,6 @@ def front(findings: Findings) -> str:
     sentence = _sentence(findings, leader)
     faces = f'<div class="faces">{curves}</div>' if curves else ""
     return f'<p class="verdict">{_text(sentence)}</p>{faces}<dl class="numbers">{numbers}</dl>'
-
-
-def _leader(findings: Findings) -> LeaderboardRow | None:
-    """Return the function that the verdict is about: the one that beats the reference, or else the best one."""
-    rows = findings.best_functions
-    named = verdict(findings.confirmation).function if findings.confirmation else None
-    return next((row for row in rows if row.function == named), rows[0] if rows else None)
 
 
 def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
@@ -103,9 +97,15 @@ def _span(requests: Iterable[RequestedEvaluation]) -> str:
     return f"of training, {duration_text(wall)} from first to last"
 
 
-def _figure(function: str, role: str) -> str:
+def _figures(function: str, what: str) -> str:
+    """Return a function's curve, or one for each of its roles."""
+    parts = parts_of(function)
+    return "".join(_figure(part, f"{what}, role {role}") for role, part in parts.items()) or _figure(function, what)
+
+
+def _figure(function: str, what: str) -> str:
     """Return a function's curve with its name below; only the name, if it cannot be drawn here."""
-    name = f"<code>{_text(short(function))}</code> <span>{_text(role)}</span>"
+    name = f"<code>{_text(short(function))}</code> <span>{_text(what)}</span>"
     curves = drawn(function)
     if curves is None:
         return f"<figure><figcaption>{name}</figcaption></figure>"
@@ -120,7 +120,7 @@ def _figure(function: str, role: str) -> str:
         if np.isfinite(down):
             path += f"{pen}{right:.1f},{np.clip(down, -HEIGHT, 2 * HEIGHT):.1f}"
         pen = "L" if np.isfinite(down) else "M"
-    label = html.escape(f"{short(function)}, {role}, drawn from {-REACH:g} to {REACH:g}")
+    label = html.escape(f"{short(function)}, {what}, drawn from {-REACH:g} to {REACH:g}")
     axes = f"M0,{HEIGHT * 0.7:.0f}H{WIDTH}M{WIDTH / 2:.0f},0V{HEIGHT}"
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}"><path class="axis" d="{axes}"/>'

@@ -201,7 +201,7 @@ async function followReport() {
 async function showReport(fresh, hasPlotly) {
   const same = sameSections(fresh);
   shown = fresh;
-  curves = bytes(shown.functions.curves);
+  curves = curvesOf(shown.functions);
   if (same) {
     $("heading").innerHTML = shown.heading;
     for (const section of shown.sections) $(`${section.id}-words`).innerHTML = section.html;

@@ -2,7 +2,7 @@
 // theme. `tables.js` has the tables that sort, `live.js` what a page of `aquasurf watch` shows of a running search.
 
 let shown = JSON.parse(document.getElementById("document").textContent);
-let curves = bytes(shown.functions.curves);
+let curves = curvesOf(shown.functions); // of each function, a list: one curve, or one for each of its roles
 const logarithmic = new Set(); // the sections whose vertical axes are logarithmic now
 
 function $(id) {
@@ -19,6 +19,12 @@ function element(name, text, attributes = {}) {
 function bytes(text) {
   const raw = atob(text);
   return Uint8Array.from(raw, (letter) => letter.charCodeAt(0));
+}
+
+function curvesOf({ curves, n_curves = [], points }) {
+  const levels = bytes(curves);
+  let at = 0;
+  return n_curves.map((n) => Array.from({ length: n }, () => levels.subarray(at, (at += points))));
 }
 
 async function loadPlotly() {
@@ -111,21 +117,25 @@ function addChoices() {
   }
 }
 
-function drawing(number, width = 200, height = 110) {
-  const { points, reach } = shown.functions;
+function pathOf(levels, width, height) {
   const undefinedLevel = 255;
-  const levels = curves.subarray(number * points, (number + 1) * points);
   let path = "", pen = "M";
   levels.forEach((level, i) => {
     if (level === undefinedLevel) { pen = "M"; return; }
-    path += `${pen}${((i / (points - 1)) * width).toFixed(1)},${(height - (level / 254) * height).toFixed(1)}`;
+    path += `${pen}${((i / (levels.length - 1)) * width).toFixed(1)},${(height - (level / 254) * height).toFixed(1)}`;
     pen = "L";
   });
+  return path;
+}
+
+function drawing(number, width = 200, height = 110) {
+  const { reach } = shown.functions;
+  const paths = curves[number].map((levels) => [pathOf(levels, width, height), "curve"]);
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const label = `the function from ${-reach} to ${reach}`;
+  const label = `${paths.length > 1 ? "the functions of the roles" : "the function"} from ${-reach} to ${reach}`;
   const attributes = { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label };
   for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
-  for (const [d, kind] of [[`M0,${height / 2}H${width}M${width / 2},0V${height}`, "axis"], [path, "curve"]]) {
+  for (const [d, kind] of [[`M0,${height / 2}H${width}M${width / 2},0V${height}`, "axis"], ...paths]) {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
     line.setAttribute("d", d);
     line.setAttribute("class", kind);

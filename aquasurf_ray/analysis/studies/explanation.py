@@ -16,7 +16,9 @@ sigmoid after training (Bingham and Miikkulainen 2023, arXiv 2301.05785).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,11 +53,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class LayerUse:
-    """One activation of the network before and after training."""
+    """One activation of the network before and after training, its function, and its role in a network with roles."""
 
     name: str
     before: Usage
     after: Usage
+    function: str
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The use of a function in a network.
+    """The use of a function, or of one for each role, in a network.
 
     `flow` is empty if ReLU could not be trained on the task.
     """
@@ -79,20 +83,36 @@ class Explanation:
     flow: tuple[Flow, ...]
 
 
-def explain(inspection: Inspection, relu: Inspection | None) -> Explanation:
-    """Summarise an inspection, relative to ReLU's on the same task with the same seed."""
-    function = Activation(inspection.function)
+def explain(
+    inspection: Inspection, relu: Inspection | None, role_of: Mapping[str, str] = MappingProxyType({})
+) -> Explanation:
+    """Summarise an inspection, relative to ReLU's on the same task with the same seed.
+
+    Args:
+        role_of: the role of each activation by its name; empty for a network without roles.
+    """
     pairs = zip(inspection.before.sites, inspection.after.sites, strict=True)
-    layers = tuple(_layer(function, before, after) for before, after in pairs)
+    layers = tuple(_layer(before, after, role_at(before.name, role_of)) for before, after in pairs)
     flow = () if relu is None else _flow(inspection, relu)
     return Explanation(inspection.function, layers, flow)
 
 
-def _layer(function: Activation, before: Site, after: Site) -> LayerUse:
+def role_at(site: str, role_of: Mapping[str, str]) -> str:
+    """Return the role of a site, whose name may end with the number of its call; "" without one.
+
+    >>> role_at("block.act:2", {"block.act": "late"}), role_at("block.act", {"block.act": "late"})
+    ('late', 'late')
+    """
+    return role_of.get(site) or role_of.get(site.rpartition(":")[0], "")
+
+
+def _layer(before: Site, after: Site, role: str) -> LayerUse:
+    function = Activation(before.function)
     found = np.abs(np.concatenate([slopes(function, before.inputs), slopes(function, after.inputs)]))
     # Not the maximum: the slope of some functions has a pole, next to which everything would be flat.
     steepest = float(np.quantile(found, 0.95))
-    return LayerUse(before.name, usage(function, before.inputs, steepest), usage(function, after.inputs, steepest))
+    first, last = (usage(function, each.inputs, steepest) for each in (before, after))
+    return LayerUse(before.name, first, last, before.function, role)
 
 
 def usage(function: Activation, inputs: NDArray[np.floating[Any]], steepest: float) -> Usage:
@@ -155,18 +175,16 @@ def _ratios(state: NetworkState, other: NetworkState) -> dict[str, float]:
 
 def in_words(explanation: Explanation) -> str:
     """Return a short text with the numbers."""
-    layers, n = explanation.layers, len(explanation.layers)
-    if not n:
+    layers = explanation.layers
+    if not layers:
         return f"The network calls {explanation.function} nowhere."
-    sentences = [
-        f"{explanation.function} is used in {counted(n, 'place')} of the network. "
-        f"Before training, its inputs lie {_shares(layers, 'before')}; after training, {_shares(layers, 'after')}."
-    ]
+    sentences = [_used(role, [layer for layer in layers if layer.role == role]) for role in _roles(layers)]
     moved = max(layers, key=_moved)
     before, after = moved.before, moved.after
+    whose = "The" if len(sentences) > 1 else "Its"
     sentences.append(
-        f"Its use changes most in {moved.name}: {_share_list(before)} before, {_share_list(after)} after training, and "
-        f"its inputs move from {before.mean:.2f} ± {before.spread:.2f} to {after.mean:.2f} ± {after.spread:.2f}."
+        f"{whose} use changes most in {moved.name}: {_share_list(before)} before, {_share_list(after)} after training, "
+        f"and its inputs move from {before.mean:.2f} ± {before.spread:.2f} to {after.mean:.2f} ± {after.spread:.2f}."
     )
     if explanation.flow:
         first, last = explanation.flow[0], explanation.flow[-1]
@@ -175,6 +193,18 @@ def in_words(explanation: Explanation) -> str:
             f"{first.after:.2g} times after; that of the last ({last.name}) is {last.before:.2g} and {last.after:.2g}."
         )
     return " ".join(sentences)
+
+
+def _roles(layers: Sequence[LayerUse]) -> list[str]:
+    return list(dict.fromkeys(layer.role for layer in layers))
+
+
+def _used(role: str, layers: Sequence[LayerUse]) -> str:
+    where = f"role {role}" if role else "the network"
+    return (
+        f"{layers[0].function} is used in {counted(len(layers), 'place')} of {where}. "
+        f"Before training, its inputs lie {_shares(layers, 'before')}; after training, {_shares(layers, 'after')}."
+    )
 
 
 _PARTS = ("linear", "curved", "saturated", "rectified")
@@ -186,7 +216,7 @@ _WORDS = {
 }
 
 
-def _shares(layers: tuple[LayerUse, ...], moment: str) -> str:
+def _shares(layers: Sequence[LayerUse], moment: str) -> str:
     """Return the mean shares over the layers, largest first, without those below 1%."""
     means = {part: float(np.mean([getattr(getattr(layer, moment), part) for layer in layers])) for part in _PARTS}
     shares = [f"{_WORDS[part]} {share:.0%}" for part, share in _descending(means) if share >= 0.01]

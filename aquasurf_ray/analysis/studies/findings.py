@@ -5,7 +5,7 @@ A higher score is better; `value` returns the task's metric with its own sign, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from aquasurf_ray.analysis.studies.confirmed_run import (
     reference_name,
 )
 from aquasurf_ray.analysis.studies.ranking import one_each, ranked
+from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.store import (
     EpochRecord,
     FunctionRecord,
@@ -52,6 +53,8 @@ class Findings:
         versions: the versions of Python and of the packages in the last session, by name; empty if they were not
             recorded.
         coverage: the share of the network's weights that the spectra cover; None if the run's log does not have it.
+        layer_roles: the role of each layer in the spectra, "" for none (`workers.role_layers`); empty for a network
+            without roles, or if no log has them.
         quick: leave out pictures that take longer than seconds to draw.
         confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
         confirming: the evaluations of that confirmation, if it is another run.
@@ -78,6 +81,17 @@ class Findings:
     confirmation: Confirmation | None = None
     confirming: tuple[RequestedEvaluation, ...] = ()
     notes: tuple[NoteRecord, ...] = ()
+    layer_roles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the task's network, in its order; mostly none."""
+        return tuple(self.run.config.get("roles") or ())
+
+    @property
+    def role_of_places(self) -> dict[str, str]:
+        """The role of each activation of the network by its name; empty without roles."""
+        return {place: role for role, places in self.task.places_of_roles.items() for place in places}
 
     def spectrum(self, function_id: int) -> SpectrumFeature | None:
         """Return the spectrum of a function, or None."""
@@ -126,6 +140,13 @@ class Findings:
         """The winners without the baselines."""
         return tuple(row for row in self.winners if not row.baseline)
 
+    @cached_property
+    def leader(self) -> LeaderboardRow | None:
+        """The function that the verdict is about: the one that beats the reference, or else the best one."""
+        rows = self.best_functions
+        named = verdict(self.confirmation).function if self.confirmation else None
+        return next((row for row in rows if row.function == named), rows[0] if rows else None)
+
 
 def read_findings(store: Store, name: str, again: str, store_option: str = "", *, quick: bool = False) -> Findings:
     """Read the findings of a run.
@@ -167,6 +188,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         store_option=store_option,
         versions=store.versions(run.id),
         coverage=store.spectrum_coverage(run.id),
+        layer_roles=store.layer_roles(run.task_id) if run.config.get("roles") else {},
         quick=quick,
         confirmation=confirmation,
         confirming=() if confirmation is None or confirmation.name == name else _evaluations(store, confirmation.name),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run
+from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run, refuse_roles
 from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.output_file import check_place
@@ -17,6 +17,7 @@ from aquasurf_ray.driver.settings.places import store_url
 from aquasurf_ray.store import Run, Store
 from aquasurf_ray.surrogate.spectra import SpectrumFeature
 
+ACT_BENCH = "act-bench"
 BENCHMARK_FORMATS = (".parquet", ".json")
 
 
@@ -25,9 +26,13 @@ def export_run(name: str, form: str, output: Path, store: str | None = None) -> 
 
     Raises:
         StoreError: there is no such run or format, or the file cannot be written.
+        BenchmarkError: Act-Bench has no place for a function per role.
     """
     with Store.open(store_url(store), create=False) as opened:
-        return opened.export_run(opened.run(name).id, form, output, cdf=_cdf)
+        run = opened.run(name)
+        if form == ACT_BENCH:
+            refuse_roles(request.function for request in opened.snapshot(run.id).evaluations)
+        return opened.export_run(run.id, form, output, cdf=_cdf)
 
 
 def check_benchmark_file(output: Path) -> None:
@@ -43,7 +48,7 @@ def check_benchmark_file(output: Path) -> None:
 def export_benchmark(store: Store, name: str, output: Path) -> int:
     """Write a build to a file, in the format of its suffix, and return its number of functions."""
     if output.suffix == ".json":
-        return store.export_run(store.run(name).id, "act-bench", output, cdf=_cdf)
+        return store.export_run(store.run(name).id, ACT_BENCH, output, cdf=_cdf)
     run = store.run(name)
     benchmark = benchmark_from_run(store, name, space=load_space(run.config["space"]), provenance=_provenance(run))
     write_benchmark(benchmark, output)

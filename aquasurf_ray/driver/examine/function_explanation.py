@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from aquasurf_ray.activations import Activation, RoleFunctions, parse_function
+from aquasurf_ray.activations import activation_of
 from aquasurf_ray.analysis.report.charts.chart import Chart
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import Explanation, explain, in_words
@@ -41,30 +41,30 @@ def explain_function(function: str, task: str, *, seed: int = 0, on_epoch: Epoch
     """Train the function and ReLU on the task, and explain how the network uses the function.
 
     Args:
-        function: an expression.
+        function: an expression, or one for each role of the task's network.
         task: a task by name, or package.module:function.
         seed: the random seed of both trainings.
         on_epoch: called after each epoch with the function, the number of the epoch, and its seconds.
 
     Raises:
-        BadUse: there is no such task, or the function is not an expression.
+        BadUse: there is no such task, or the function is not an expression, or it is for other roles.
         RunFailed: the function cannot be trained on the task.
     """
-    name = function_row(function).name
-    if isinstance(parse_function(name), RoleFunctions):
-        raise BadUse(f"explain takes one function, got one per role, {name}; explain the function of each role")
+    function_row(function)  # before the task is loaded, which takes longer
     try:
         loaded = load_task(task, import_from=Path.cwd())
+        name = function_row(function, loaded.roles).name
         found = _inspected(loaded, name, seed, on_epoch)
         relu = found if name == REFERENCE else _reference(loaded, seed, on_epoch)
     except TaskError as error:
         raise BadUse(str(error)) from None
-    explanation = explain(found, relu)
+    role_of = {place: role for role, places in loaded.places.items() for place in places}
+    explanation = explain(found, relu, role_of)
     words = in_words(explanation)
     metric = loaded.objective.metric
     assert found.metrics.score is not None  # noqa: S101 - a training that ended without an error has a score
     value = metric.score(found.metrics.score)
-    return Explained(explanation, words, explained(found, words), metric.name, value)
+    return Explained(explanation, words, explained(found, words, role_of), metric.name, value)
 
 
 def _reference(task: Task, seed: int, on_epoch: EpochCallback | None) -> Inspection | None:
@@ -83,7 +83,7 @@ def _inspected(task: Task, name: str, seed: int, on_epoch: EpochCallback | None)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return inspect_training(task, Activation(name), seed=seed, device=device, on_epoch=report)
+        return inspect_training(task, activation_of(name), seed=seed, device=device, on_epoch=report)
     except TaskError:
         raise
     except Exception as error:  # the user's operators may raise anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import TaskError, load_task
+from aquasurf_ray.workers.role_layers import role_of_block, role_of_weights
 from aquasurf_ray.workers.spectrum import SkippedLayerWarning, SpectrumError, task_spectrum
 
 
 def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, Any]:
     """Return the spectrum as JSON-ready values.
 
-    `layers` has a row per block: name, number of weights, and quantiles of the eigenvalues' natural logarithms.
+    `layers` has a row per block: name, number of weights, and quantiles of the eigenvalues' natural logarithms; in a
+    network with roles also `role`, that of the first activation which the layer reaches (`workers.role_layers`), "" for
+    none.
     `coverage` has the numbers of matrices and weights in total and in blocks, the matrices that are left out with the
     reasons, the matrices with uses that their block does not count, and a sentence on all of this as `text`.
 
@@ -40,6 +44,7 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SkippedLayerWarning)  # `coverage` reports the same layers
             spectrum = task_spectrum(loaded, splits, name, seed=seed, device=device)
+            role_of = role_of_weights(loaded, splits, device=device)
     except (SpectrumError, TaskError) as error:
         raise RunFailed(str(error)) from None
     except Exception as error:  # the task's network, data and loss are the user's own code
@@ -47,9 +52,15 @@ def spectrum_summary(function: str, task: str, *, seed: int = 0) -> dict[str, An
     coverage = spectrum.coverage
     text = coverage.warning() or f"the spectrum covers {coverage}"
     return {
-        "layers": [_summary(layer.name, layer.log_eigenvalues()) for layer in spectrum],
+        "layers": [
+            {**_summary(layer.name, layer.log_eigenvalues()), **_role(layer.parameters, role_of)} for layer in spectrum
+        ],
         "coverage": {**asdict(coverage), "share": coverage.share, "text": text},
     }
+
+
+def _role(parameters: Sequence[str], role_of: Mapping[str, str]) -> dict[str, str | None]:
+    return {"role": role_of_block(parameters, role_of)} if role_of else {}
 
 
 def _summary(name: str, logs: np.ndarray) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Preparation:
         self._on_failure = on_failure
         self._synced_at = context.clock()
         self._devices: set[str] = set()
-        self._coverage: str | None = None
+        self._is_covered = False
         self._by_name: dict[str, FunctionRecord] = {}
         self.wants_spectra, self._wants_costs = spectra, costs
         most = context.config.max_attempts
@@ -75,19 +75,20 @@ class Preparation:
         config = self._context.config
         records = [spectrum_record(self._named(reply.function).id, reply, config) for reply in replies]
         if records:
-            coverage = self._new_coverage(replies)
-            self._context.store.record_spectra(self._context.lease, records, coverage)
+            first = self._first_covered(replies)
+            covered = (None, None) if first is None else (first.coverage, first.roles)
+            self._context.store.record_spectra(self._context.lease, records, *covered)
             self._history.spectra.update({record.function_id: record for record in records})
 
-    def _new_coverage(self, replies: Sequence[SpectrumReply]) -> str | None:
-        """Return the sentence on the weights that the spectra cover, and report it, the first time it is known."""
-        coverage = next((reply.coverage for reply in replies if reply.coverage is not None), None)
+    def _first_covered(self, replies: Sequence[SpectrumReply]) -> SpectrumReply | None:
+        """Return the first reply that says which weights spectra cover, and report that; None for all later ones."""
+        first = next((reply for reply in replies if reply.coverage is not None), None)
         # All spectra are of one network, so the first answer says it for all.
-        if coverage is None or self._coverage is not None:
+        if first is None or first.coverage is None or self._is_covered:
             return None
-        self._coverage = coverage
-        self._context.events.note(coverage)
-        return coverage
+        self._is_covered = True
+        self._context.events.note(first.coverage)
+        return first
 
     def settle(self, outcome: Outcome) -> None:
         """Process the end of a batch; spectra were stored by `store` before."""

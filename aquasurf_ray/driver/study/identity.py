@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aquasurf_ray.driver.candidates import load_space
+from aquasurf_ray.driver.candidates import load_space, refuse_roles
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
@@ -91,6 +91,7 @@ def plan_of(
         raise BadUse(f"space: '{space.name}' grows in a single driver; a Study needs three-node, four-node or a file")
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
     loaded = None if source is None else loaded_task(source, config)
+    refuse_roles(() if loaded is None else loaded.baselines, "a Study")
     identity = {**config.identity(), "space_digest": space.digest}
     if task is not None:
         assert loaded is not None  # noqa: S101 - `_mode_and_source` takes the spectra of a task that is given

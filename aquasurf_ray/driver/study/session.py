@@ -162,12 +162,15 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
     """Return the run of a study, created if there is none of this name, and the right to ask and tell.
 
     Raises:
-        BadUse: it has further seeds for its best functions, and no number of evaluations.
+        BadUse: it has further seeds for its best functions, and no number of evaluations; or it is a search for a
+            function per role.
         RunExists: the run of this name is another one.
         RunHeld: a driver works on it.
     """
     config, name = plan.config, str(plan.config.name)
     run = known_run(store, name, plan.identity)
+    if run is not None and run.config.get("roles"):
+        raise BadUse(f"run '{name}' searches a function per role, a Study one function: aquasurf resume {name}")
     if config.leader_seeds > 1 and budget is None and (run is None or run.budget is None):
         needs = "needs evaluations=N, because the last fifth of them goes to further seeds"
         raise BadUse(f"leader_seeds: {config.leader_seeds} {needs}")

@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from role_run import BEST, fill_role_run
+from role_run import NAME as OF_ROLES
 from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.report import KINDS, document, page
@@ -89,7 +91,7 @@ def middle(page: Any, selector: str, number: int = 0) -> tuple[float, float]:
 
 def test_every_picture_is_drawn_and_nothing_is_asked_of_the_network(opened, file):
     found = opened(file)
-    for kind in KINDS:
+    for kind in set(KINDS) - {"roles"}:  # the run's network has none
         assert found.locator(f"#{kind} .main-svg").count() > 0, kind
     assert found.locator("#progress .scatterlayer .point").count() > 10
 
@@ -114,6 +116,24 @@ def test_the_pointer_on_a_function_shows_its_curve_and_its_figures(opened, file)
     assert card.locator("path").last.get_attribute("d").count("L") > 30
     found.mouse.move(5, 5)
     card.wait_for(state="hidden")
+
+
+@pytest.mark.slow
+def test_a_function_per_role_has_a_curve_for_each_role_in_the_table_and_under_the_pointer(opened, tmp_path):
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        fill_role_run(store)
+        (tmp_path / "report.html").write_text(page(document(read_findings(store, OF_ROLES, "", quick=True))))
+    found = opened(f"file://{tmp_path}/report.html")
+    assert found.locator("#roles .main-svg").count() > 0
+    for name, n in (("relu(x)", 1), (BEST, 2)):
+        row = found.locator("#all tbody tr", has=found.get_by_text(name, exact=True))
+        drawn = [curve.get_attribute("d") for curve in row.locator("path.curve").all()]
+        assert [path.count("L") > 20 for path in drawn] == [True] * n
+        assert len(set(drawn)) == n
+    found.mouse.move(*middle(found, "#progress-0 .scatterlayer .trace:nth-of-type(2) .point"))
+    card = found.locator("#card")
+    card.wait_for(state="visible")
+    assert card.locator("path.curve").count() == 2
 
 
 @pytest.mark.slow

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from role_task import two_roles
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, activation_of
 from aquasurf_ray.analysis.report.charts.chart import Band, Line
 from aquasurf_ray.analysis.report.pictures.explained import explained
 from aquasurf_ray.analysis.studies.explanation import explain, in_words, usage
@@ -13,6 +14,7 @@ from aquasurf_ray.driver.errors import BadUse, RunFailed
 from aquasurf_ray.driver.examine.function_explanation import explain_function
 from aquasurf_ray.training_metrics import TrainingMetrics
 from aquasurf_ray.workers.inspection import Inspection, Layer, NetworkState, Site
+from aquasurf_ray.workers.training import train
 
 
 def shares(function: str, inputs: list[float], steepest: float = 1.0) -> dict[str, float]:
@@ -43,7 +45,7 @@ def inspection(function: str, gradients: tuple[float, float], spread: float = 1.
     draw = np.random.default_rng(1)
     inputs = draw.normal(0, 0.1, 400).astype(np.float32), draw.normal(0, spread, 400).astype(np.float32)
     looks = [
-        NetworkState((Site("1", values, 1.0),), (Layer("0.weight", gradient),))
+        NetworkState((Site("1", values, 1.0, function),), (Layer("0.weight", gradient),))
         for values, gradient in zip(inputs, gradients, strict=True)
     ]
     return Inspection(function, *looks, TrainingMetrics(score=0.5))
@@ -77,6 +79,49 @@ def test_the_picture_has_the_curve_over_both_distributions():
     assert before.high.max() > after.high.max()  # the narrow one is the higher one
 
 
+def test_of_a_function_per_role_each_layer_has_that_of_its_role():
+    """relu is off for every input below zero, and x is straight everywhere, whatever the other role has."""
+    draw = np.random.default_rng(1).normal(0, 1, 400).astype(np.float32)
+    sites = (Site("1:1", draw, 1.0, "relu(x)"), Site("3", draw, 1.0, "x"), Site("1:2", draw, 1.0, "relu(x)"))
+    state = NetworkState(sites, (Layer("0.weight", 0.5),))
+    both = Inspection("early=relu(x);late=x", state, state, TrainingMetrics(score=0.5))
+    role_of = {"1": "early", "3": "late"}
+    found = explain(both, None, role_of)
+    assert [(layer.role, layer.function) for layer in found.layers] == [
+        ("early", "relu(x)"),
+        ("late", "x"),
+        ("early", "relu(x)"),
+    ]
+    off = float((draw <= 0).mean())
+    assert [layer.before.rectified for layer in found.layers] == [
+        pytest.approx(off, abs=0.01),
+        0.0,
+        pytest.approx(off, abs=0.01),
+    ]
+    assert found.layers[1].before.linear == 1.0
+    words = in_words(found)
+    assert "relu(x) is used in 2 places of role early. Before training" in words
+    assert (
+        "x is used in 1 place of role late. Before training, its inputs lie on a straight part 100% of the time"
+        in words
+    )
+    assert "The use changes most in" in words
+    titles = [panel.title for panel in explained(both, words, role_of).panels]
+    assert titles == ["early: relu(x)\n1:1", "late: x\n3", "early: relu(x)\n1:2"]
+
+
+def test_a_function_per_role_is_explained_from_end_to_end():
+    found = explain_function("late=swish(x);early=tanh(x)", "role_task:two_roles")
+    assert found.explanation.function == "early=tanh(x);late=swish(x)"
+    assert [(layer.name, layer.role, layer.function) for layer in found.explanation.layers] == [
+        ("1", "early", "tanh(x)"),
+        ("3", "late", "swish(x)"),
+    ]
+    trained = train(two_roles(), activation_of("early=tanh(x);late=swish(x)"))
+    assert found.value == trained.score
+    assert [flow.name for flow in found.explanation.flow] == ["0.weight", "2.weight", "4.weight"]
+
+
 @pytest.mark.slow
 def test_a_real_task_is_explained_from_end_to_end():
     told = []
@@ -93,6 +138,8 @@ def test_a_real_task_is_explained_from_end_to_end():
         ("tanh(", "digits", BadUse, "end"),
         ("tanh(x)", "no-such-task", BadUse, "no-such-task"),
         ("reciprocal(zero(x))", "digits", RunFailed, "cannot be trained on task 'digits'"),
+        ("early=x;late=sin(x)", "digits", BadUse, "the network has no roles; give one function"),
+        ("early=x;lat=sin(x)", "role_task:two_roles", BadUse, "unknown role 'lat'; the network has the roles"),
     ],
 )
 def test_what_cannot_be_explained_is_said(function, task, error, said):

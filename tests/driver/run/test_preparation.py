@@ -126,3 +126,14 @@ def test_the_coverage_of_the_first_spectra_is_noted_once_and_logged_with_the_run
         settle(context, preparation, slot, [replace(spectrum(name), coverage="spectra cover 3 of 3 matrices")])
     assert events_of(context, Note) == [Note("spectra cover 3 of 3 matrices")]
     assert store.spectrum_coverage(context.run.id) == "spectra cover 3 of 3 matrices"
+
+
+def test_the_roles_of_layers_are_logged_with_the_coverage(store):
+    context, preparation = prepared(store)
+    first, second = context.pool.slots
+    for slot, name in ((first, "f0(x)"), (second, "f1(x)")):
+        preparation.submit(slot)
+        settle(context, preparation, slot, [replace(spectrum(name), coverage="3 of 3", roles={"0": "early"})])
+    assert store.layer_roles(context.run.task_id) == {"0": "early"}
+    logged = [event.data for event in store.events(context.run.id) if event.kind == "spectra"]
+    assert ["roles" in data for data in logged] == [True, False]

@@ -174,6 +174,16 @@ def test_the_commands_of_tasks_list_roles(capsys):
     assert "\nroles" not in capsys.readouterr().out
 
 
+def test_a_spectrum_says_the_role_of_each_layer(capsys):
+    assert main(["spectrum", "early=relu;late=tanh", "--task", "role_task:two_roles", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    assert [(each["layer"], each["role"]) for each in layers] == [("0", "early"), ("2", "late"), ("4", "")]
+    assert main(["spectrum", "relu", "--task", "role_task:two_roles"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["layer", "role", "weights"]
+    assert main(["spectrum", "relu", "--task", "role_task:no_roles"]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["layer", "weights"]
+
+
 def test_the_map_surrogate_is_refused(here):
     with pytest.raises(BadUse, match=r"surrogate: 'aquasurf' cannot search a function per role \(early, late\)"):
         searched(surrogate="aquasurf")

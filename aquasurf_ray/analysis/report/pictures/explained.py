@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Band, Chart, Line, Panel
-from aquasurf_ray.analysis.studies.explanation import values_and_slopes
+from aquasurf_ray.analysis.studies.explanation import role_at, values_and_slopes
 from aquasurf_ray.workers.inspection import Inspection, Site
 
 MOST_LAYERS = 12
 _BINS = 80
 
 
-def explained(inspection: Inspection, words: str) -> Chart:
+def explained(inspection: Inspection, words: str, role_of: Mapping[str, str] = MappingProxyType({})) -> Chart:
     """Draw one panel for each layer; of a network with many layers, some at even distances."""
     pairs = list(zip(inspection.before.sites, inspection.after.sites, strict=True))
     chosen = np.linspace(0, max(0, len(pairs) - 1), min(MOST_LAYERS, len(pairs))).round().astype(int)
     shown = sorted(set(chosen.tolist()))
-    function = Activation(inspection.function)
-    panels = tuple(_panel(function, *pairs[i], legend=number == 0) for number, i in enumerate(shown))
+    panels = tuple(
+        _panel(before, after, role_at(before.name, role_of), legend=number == 0)
+        for number, (before, after) in enumerate(pairs[i] for i in shown)
+    )
     return Chart("explain", f"How the network uses {inspection.function}", words, panels, height=280)
 
 
-def _panel(function: Activation, before: Site, after: Site, *, legend: bool) -> Panel:
+def _panel(before: Site, after: Site, role: str, *, legend: bool) -> Panel:
+    function = Activation(before.function)
     both = np.concatenate([before.inputs, after.inputs])
     # A few extreme inputs would stretch the axis until the curve under the others is a line.
     low, high = np.quantile(both, [0.001, 0.999])
@@ -42,4 +48,7 @@ def _panel(function: Activation, before: Site, after: Site, *, legend: bool) -> 
         Band("inputs after training", x, ground, hills[1], colour=1),
         Line("f(x)", x, values, colour=0, width=2.5),
     )
-    return Panel(marks, Axis("pre-activation"), Axis(""), before.name or "(network)", legend)
+    title = before.name or "(network)"
+    return Panel(
+        marks, Axis("pre-activation"), Axis(""), f"{role}: {function.name}\n{title}" if role else title, legend
+    )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations import Activation, ActivationError
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.studies.findings import Findings
 
 REACH = 4.0
@@ -32,8 +33,9 @@ class FunctionTable:
         self._findings = findings
 
     def document(self) -> dict[str, Any]:
-        """Return columns for JSON. `curves` has `N_POINTS` levels a function, at even distances from -4 to 4: level 0
-        is -4, 254 is 4, 255 is undefined."""
+        """Return columns for JSON. `curves` has `N_POINTS` levels a curve, at even distances from -4 to 4: level 0 is
+        -4, 254 is 4, 255 is undefined. `n_curves` says how many a function has: one for each of its roles, if there
+        are any."""
         columns: dict[str, list[Any]] = {key: [None] * len(self.names) for key in _COLUMNS}
         for order, request in enumerate(self._findings.requests, start=1):
             row = self.numbers[request.function]
@@ -45,8 +47,9 @@ class FunctionTable:
             columns["value"][row] = _rounded(self._findings.value(board.score))
             columns["test"][row] = _rounded(self._findings.value(board.test_score))
             columns["time_ratio"][row] = _rounded(board.time_ratio)
-        curves = np.stack([curve(name) for name in self.names]) if self.names else np.zeros((0, N_POINTS), np.uint8)
-        packed = base64.b64encode(curves.tobytes()).decode()
+        found = [curves(name) for name in self.names]
+        packed = base64.b64encode(b"".join(own.tobytes() for own in found)).decode()
+        columns["n_curves"] = [len(own) for own in found]
         return {"names": list(self.names), "curves": packed, "points": N_POINTS, "reach": REACH, **columns}
 
     def _fill(self, columns: dict[str, list[Any]], row: int, order: int, request: Any) -> None:
@@ -58,6 +61,15 @@ class FunctionTable:
 
 
 _COLUMNS = ("order", "status", "origin", "predicted", "value", "test", "time_ratio")
+
+
+def curves(name: str) -> Bytes:
+    """Return the curve of a function, or those of its roles, uint8 [n, 49].
+
+    >>> curves("relu(x)").shape, curves("early=x;late=relu(x)").shape
+    ((1, 49), (2, 49))
+    """
+    return np.stack([curve(part) for part in parts_of(name).values() or (name,)])
 
 
 def curve(name: str) -> Bytes:

@@ -54,7 +54,7 @@ def _parts(function: str) -> dict[str, str]:
 def _explained(function: str, config: Mapping[str, Any]) -> str:
     """Return the part of the caption that says which command draws a network's inputs; empty without a stored task,
     because the name of a task's record is a label, which no command knows."""
-    if "task" not in config or parts_of(function):  # the command explains one function
+    if "task" not in config:
         return ""
     modules = [word for module in config.get("modules") or () for word in ("--modules", module)]
     command = shlex.join(["aquasurf", "explain", function, "--task", str(config["task"]), *modules])

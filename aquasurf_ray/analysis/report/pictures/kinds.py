@@ -15,6 +15,7 @@ from aquasurf_ray.analysis.report.pictures.maps import maps
 from aquasurf_ray.analysis.report.pictures.predictions import predictions
 from aquasurf_ray.analysis.report.pictures.progress import progress
 from aquasurf_ray.analysis.report.pictures.rates import rates
+from aquasurf_ray.analysis.report.pictures.roles import roles
 from aquasurf_ray.analysis.report.pictures.spectra import spectra
 from aquasurf_ray.analysis.report.pictures.usage import usage
 from aquasurf_ray.analysis.studies.findings import Findings
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[[Findings], Chart | None]] = {
     "confirmed": confirmed,
     "rates": rates,
     "functions": functions,
+    "roles": roles,
     "cost": costs,
     "learning": learning,
     "learned": learned,

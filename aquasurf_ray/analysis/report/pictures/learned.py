@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Line, Panel
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.store import LearnedValues
@@ -12,13 +13,18 @@ LAYERS_NAMED = 6
 
 
 def learned(findings: Findings) -> Chart | None:
-    """Draw one panel a parameter, with a line a layer; of channels, their mean."""
+    """Draw one panel a parameter, of each role that has one, with a line a layer; of channels, their mean."""
     best = next((row for row in findings.winners if row.evaluation_id in findings.learned), None)
     if best is None:
         return None
     values = findings.learned[best.evaluation_id]
-    names = tuple(dict.fromkeys(each.parameter for each in values))
-    panels = tuple(_panel(name, [each for each in values if each.parameter == name]) for name in names)
+    # The functions of two roles name their parameters alike.
+    role_of = findings.role_of_places if parts_of(best.function) else {}
+    groups: dict[str, list[LearnedValues]] = {}
+    for each in values:
+        role = role_of.get(each.layer)
+        groups.setdefault(f"{each.parameter} of role {role}" if role else each.parameter, []).append(each)
+    panels = tuple(_panel(title, group) for title, group in groups.items())
     return Chart("learned", "Learned parameters", f"Of {best.function}: {'; '.join(map(_words, values))}.", panels)
 
 

@@ -1,4 +1,8 @@
-"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with ReLU."""
+"""The Fisher information spectrum of the untrained network, layer by layer, with the best function and with ReLU.
+
+In a network with roles, a layer belongs to the role of the first activation that its output reaches
+(`workers.role_layers`); the layers are grouped by that.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,45 @@ def spectra(findings: Findings) -> Chart | None:
     if not features:
         return None
     layers = next(iter(features.values())).names
-    shown = np.unique(np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int))
-    panels = tuple(_panel(features, int(layer), legend=n == 0) for n, layer in enumerate(shown))
+    groups = _groups(findings, layers)
+    most = max(1, MOST_LAYERS // len(groups))
+    shown = [(title, layer) for title, members in groups.items() for layer in _at_even_distances(members, most)]
+    panels = tuple(_panel(features, layer, title, legend=n == 0) for n, (title, layer) in enumerate(shown))
     restriction = "" if len(shown) == len(layers) else f" Showing {len(shown)} of {len(layers)} layers."
     words = (
         f"Share of log-eigenvalues below each value for {' and '.join(features)}. Further to the right is more "
-        f"curvature; steeper is a more even spectrum.{restriction}{_covered(findings)}"
+        f"curvature; steeper is a more even spectrum.{restriction}{_grouped(groups)}{_covered(findings)}"
     )
     return Chart("spectra", "Spectra by layer", words, panels, height=240)
+
+
+def _groups(findings: Findings, layers: tuple[str, ...]) -> dict[str, list[int]]:
+    """Return the numbers of the layers by the title of their group: the roles in the network's order, then the layers
+    without one. All are in one group without a title if the roles of the layers are not known."""
+    role_of = findings.layer_roles
+    if not role_of:
+        return {"": list(range(len(layers)))}
+    titles: dict[str | None, str] = {role: f"role {role}" for role in findings.roles}
+    titles |= {"": "no role", None: "role unknown"}
+    groups = {
+        title: [i for i, name in enumerate(layers) if role_of.get(name) == role] for role, title in titles.items()
+    }
+    return {title: members for title, members in groups.items() if members}
+
+
+def _at_even_distances(members: list[int], most: int) -> list[int]:
+    places = np.unique(np.linspace(0, len(members) - 1, min(most, len(members))).round().astype(int))
+    return [members[place] for place in places]
+
+
+def _grouped(groups: dict[str, list[int]]) -> str:
+    if "" in groups:
+        return ""
+    sizes = "; ".join(f"{title}: {len(members)}" for title, members in groups.items())
+    return (
+        " Layers are grouped by role, which is that of the first activation that a layer's output reaches in a pass "
+        f"through the network ({sizes})."
+    )
 
 
 def _covered(findings: Findings) -> str:
@@ -35,7 +70,7 @@ def _covered(findings: Findings) -> str:
     return f" {findings.coverage[0].upper()}{findings.coverage[1:]}."
 
 
-def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) -> Panel:
+def _panel(features: dict[str, SpectrumFeature], layer: int, group: str, *, legend: bool) -> Panel:
     marks = []
     for colour, (name, feature) in enumerate(features.items()):
         quantiles = feature.quantiles[layer]
@@ -43,11 +78,12 @@ def _panel(features: dict[str, SpectrumFeature], layer: int, *, legend: bool) ->
         every = max(1, len(quantiles) // 100)  # about a hundred points draw a smooth curve on a small panel
         marks.append(Line(name, quantiles[::every], share[::every], 1 if colour else 0, "dash" if colour else "solid"))
     name, n_weights = (next(iter(features.values())).names[layer], next(iter(features.values())).n_weights[layer])
+    title = f"layer {name} ({n_weights:,} weights)"
     return Panel(
         tuple(marks),
         Axis("log eigenvalue"),
         Axis("share", (0, 1)),
-        f"layer {name} ({n_weights:,} weights)",
+        f"{group}\n{title}" if group else title,
         legend,
         below=True,
     )
