@@ -6,7 +6,7 @@ bfloat16 where the device has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aquasurf_ray.tasks.data_sets.token_data import TextOrTokens, TokenData, utf8
@@ -42,7 +42,7 @@ def hugging_face_language_model(
     length: int | None = None,
     tokenizer: Callable[[str], Any] = utf8,
     recipe: Recipe = RECIPE,
-    only: Only = None,
+    only: Only | Mapping[str, Only] = None,
     gated: bool | None = None,
     model_class: type | str = "AutoModelForCausalLM",
     version: str = "1",
@@ -59,7 +59,8 @@ def hugging_face_language_model(
         tokenizer: (text) -> tokens, such as transformers' tokenizers; by default the text's bytes, which need a
             `vocab_size` of 256.
         recipe: the training settings.
-        only: as in `replace_activations`.
+        only: as in `replace_activations`; or a dictionary of these by role, for a function per role, such as
+            `{"early": "transformer.h.0.*", "late": "transformer.h.1.*"}`.
         gated: make all feed-forward blocks gated or ungated, at equal weights: see `network_from`.
         model_class: the class of the model, or its name.
         version: as in `Task`.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, ViTConfig
 
-from aquasurf_ray.activations import Activation
+from aquasurf_ray.activations import Activation, activation_of
 from aquasurf_ray.tasks import Recipe, Task, TaskError, hugging_face_language_model, network_from
 from aquasurf_ray.tasks.networks.digits import digits_data
 from aquasurf_ray.tasks.objective import PERPLEXITY
@@ -190,6 +190,19 @@ def test_a_vit_of_transformers_classifies_digits():
     task = Task("vit/digits", network, digits_data, replace(SHORT, epochs=15, batch_size=32, learning_rate=0.003))
     result = train(task, Activation("mul(sigmoid(x),elu(x))"))
     assert result.score > 0.75, "a tenth is chance"
+
+
+@pytest.mark.parametrize("gated", [None, True], ids=["as it is", "gated"])
+def test_a_function_per_role_is_in_the_blocks_of_its_role(gated):
+    blocks = {"early": "transformer.h.0.*", "late": "transformer.h.1.*"}
+    task = hugging_face_language_model(GPT2, TEXT[:2000], length=16, gated=gated, only=blocks)
+    assert task.places == {"early": ["transformer.h.0.mlp.act"], "late": ["transformer.h.1.mlp.act"]}
+    network = untrained_network(task, activation_of("early=swish(x);late=tanh(x)"), seed=0, device=CPU).eval()
+    by_hand = gelu_network(hugging_face_language_model(GPT2, TEXT[:2000], length=16, gated=gated))
+    by_hand.transformer.h[0].mlp.act, by_hand.transformer.h[1].mlp.act = nn.SiLU(), nn.Tanh()
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        assert torch.equal(network(tokens).logits, by_hand(tokens).logits)
 
 
 def test_the_model_is_that_of_transformers_bit_for_bit():
