@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from role_run import BEST, LEARNED_BY_BOTH, fill_role_run
+from role_task import BEST, LEARNED_BY_BOTH, fill_role_run
 from synthetic_run import LEARNED
 
 from aquasurf_ray.activations import fingerprint, parse

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 from light_driver import InstantPool, without_ray
-from role_run import BEST, NAME, fill_role_run
-from role_task import two_roles
+from role_task import BEST, NAME, fill_role_run, two_roles
 
 from aquasurf_ray import Study
 from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run

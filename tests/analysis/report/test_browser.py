@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from role_run import BEST, fill_role_run
-from role_run import NAME as OF_ROLES
+from role_task import BEST, fill_role_run
+from role_task import NAME as OF_ROLES
 from synthetic_run import NAME, done, fill_store
 
 from aquasurf_ray.analysis.report import KINDS, document, page

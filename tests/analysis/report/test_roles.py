@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from role_run import BEST, LAYER_ROLES, NAME, fill_role_run
+from role_task import BEST, LAYER_ROLES, NAME, fill_role_run
 
 from aquasurf_ray.analysis.report import KINDS, document
 from aquasurf_ray.analysis.report.charts.chart import Line
