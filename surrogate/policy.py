@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args
@@ -36,6 +37,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from aquasurf_ray.surrogate.errors import SurrogateError, check_choice
+from aquasurf_ray.surrogate.one_thread import one_thread
 from aquasurf_ray.surrogate.predictors import MetricPredictor, Prediction, Predictor
 
 Indices = NDArray[np.int64]
@@ -47,6 +49,7 @@ Pending = Literal["liar", "believer", "ignore"]
 
 N_REASONS = 3  # nearest trained candidates that a suggestion names
 CROWDED = 2.0  # a candidate nearer to a pending one than this many typical gaps waits for its result
+FEW_RESULTS = 400  # up to so many, other threads cost more than they save
 NOTHING: frozenset[int] = frozenset()
 
 
@@ -184,7 +187,8 @@ class PredictorPolicy(Policy):
         if not placed.any():
             return self._explain(self._first(open_), open_)
         running = self._placed(running)
-        return self._explain(self._choose(placed, running), open_)
+        with one_thread() if len(self._observations) <= FEW_RESULTS else nullcontext():
+            return self._explain(self._choose(placed, running), open_)
 
     def suggest_batch(self, n: int, pending: Iterable[int] = NOTHING, allowed: Mask | None = None) -> list[Suggestion]:
         """Return up to n suggestions to train in parallel, each made as if those before it were running already.

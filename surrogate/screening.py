@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.metric_space import MetricSpace
-from aquasurf_ray.surrogate.policy import normal_ranks
+from aquasurf_ray.surrogate.one_thread import one_thread
+from aquasurf_ray.surrogate.policy import Scores, normal_ranks
 from aquasurf_ray.surrogate.predictors import merit
 
 Floats = NDArray[np.float32]
@@ -69,14 +70,21 @@ def screened(trained: NDArray[Any], scores: Sequence[float | None], new: NDArray
     worst = min(finite)
     targets = normal_ranks(np.array([worst if score is None else score for score in scores], dtype=np.float64))
     rows = np.ascontiguousarray(np.concatenate([trained, new]), dtype=np.float32)
-    process = BelievingProcess(MetricSpace([OutputDistances(rows)]), np.arange(len(trained)), targets)
-    left = np.arange(len(rows)) >= len(trained)
+    with one_thread():
+        return _chosen(rows, targets, n)
+
+
+def _chosen(rows: Floats, targets: Scores, n: int) -> NDArray[np.int64]:
+    """Choose n of the functions that come after those with targets."""
+    n_trained = len(targets)
+    process = BelievingProcess(MetricSpace([OutputDistances(rows)]), np.arange(n_trained), targets)
+    left = np.arange(len(rows)) >= n_trained
     chosen: list[int] = []
     while len(chosen) < n:
         merits = merit("ei", process.mean, process.deviation, np.array([process.best]))
         at_once = min(n - len(chosen), max(1, n // _ROUNDS))
         best = np.argsort(np.where(left, -merits, np.inf), kind="stable")[:at_once]
-        chosen += (best - len(trained)).tolist()
+        chosen += (best - n_trained).tolist()
         left[best] = False
         process.believe(best)
     return np.array(chosen, dtype=np.int64)

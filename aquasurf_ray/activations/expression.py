@@ -14,7 +14,6 @@ and `parse(str(e)) == e` holds for every expression.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aquasurf_ray.activations.errors import ExpressionError
 from aquasurf_ray.activations.grammar import MAX_DEPTH, MAX_LENGTH, Learned, checked_label, parse_tree, spelled
 from aquasurf_ray.activations.infix import prefixed
-from aquasurf_ray.activations.named_functions import NamedFunction, all_names, named_function
+from aquasurf_ray.activations.named_functions import NamedFunction, all_names, free_labels, named_function
 from aquasurf_ray.activations.registry import (
     LEARNED,
     VARIABLE,
@@ -37,9 +36,11 @@ from aquasurf_ray.activations.registry import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 _OF_ROLES = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")  # what `roles.parse_function` reads
+_LABEL = re.compile(rf"\b(?:{'|'.join(LEARNED)})\s*\([^(),]*,\s*(\w+)")  # of a learned parameter in a text
+_VARIABLE = re.compile(rf"\b{VARIABLE}\b")
 _NO_OPERATOR = re.compile(rf"\b({'|'.join(LEARNED)})\(")
 
 
@@ -138,9 +139,7 @@ class Expression:
         >>> parse("add(mul(learn(1),x),learn(1))").labelled()
         parse('add(mul(learn(1,a),x),learn(1,b))')
         """
-        taken = {parameter.label for parameter in self.parameters} | {VARIABLE}
-        letters = (f"{chr(ord('a') + i % 26)}{i // 26 or ''}" for i in itertools.count())
-        return _labelled(self, (letter for letter in letters if letter not in taken))
+        return _labelled(self, free_labels({parameter.label for parameter in self.parameters}))
 
     def __str__(self) -> str:
         return self.text
@@ -183,7 +182,7 @@ def parse(text: str) -> Expression:
     is_long = isinstance(text, str) and len(text) > MAX_LENGTH  # refused below, before anything searches it
     nested = text if is_long else prefixed(text)
     try:
-        return parse_tree(_applied(nested), _expression_node, Expression(), _number_leaf, _learned_leaf)
+        return parse_tree(_applied(nested), _Builder(nested).node, Expression(), _number_leaf, _learned_leaf)
     except ExpressionError as error:
         if isinstance(text, str) and not is_long and _OF_ROLES.match(text):
             each = f"{shortened(text)} has a function for each role; one function is needed here"
@@ -219,28 +218,45 @@ def _learned_leaf(learned: Learned) -> Expression:
     return Expression(learned=learned)
 
 
-def _expression_node(name: str, arguments: Sequence[Expression], position: int) -> Expression:
-    if name == VARIABLE:
-        raise ExpressionError(f"the variable x at {position} takes no arguments; write x alone", position)
-    entry, named = find_operator(name), named_function(name)
-    if entry is not None and entry.accepts(len(arguments)):
-        return Expression(name, tuple(arguments))
-    if named is not None and (entry is None or (entry.built_in and named.constants)):
-        return _named_expression(named, arguments, position)
-    if entry is None:
-        hint = suggestion(name, *LEARNED, *all_names())
-        raise ExpressionError(f"unknown operator {shortened(name)} at {position}{hint}", position)
-    raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
+class _Builder:
+    """Makes the nodes of one text."""
 
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._taken: set[str] = set()
 
-def _named_expression(named: NamedFunction, arguments: Sequence[Expression], position: int) -> Expression:
-    """Return the expression of a function of the zoo: its argument comes first, or is x if left out, then constants."""
-    argument, *constants = (Expression(), *arguments) if _is_constant(arguments[0]) else arguments
-    if not all(map(_is_constant, constants)):
-        raise ExpressionError(f"function {named.name!r} at {position} takes one argument and then numbers", position)
-    if not constants and find_operator(named.name) is not None:
-        return Expression(named.name, (argument,))
-    return _with_argument(parse(named.text([constant.text for constant in constants], position)), argument)
+    def node(self, name: str, arguments: Sequence[Expression], position: int) -> Expression:
+        """Return the expression of a call."""
+        if name == VARIABLE:
+            raise ExpressionError(f"the variable x at {position} takes no arguments; write x alone", position)
+        entry, named = find_operator(name), named_function(name)
+        if entry is not None and entry.accepts(len(arguments)):
+            return Expression(name, tuple(arguments))
+        if named is not None and (entry is None or (entry.built_in and named.constants)):
+            return self._named(named, arguments, position)
+        if entry is None:
+            hint = suggestion(name, *LEARNED, *all_names())
+            raise ExpressionError(f"unknown operator {shortened(name)} at {position}{hint}", position)
+        raise ExpressionError(f"operator {name!r} at {position} takes {entry.takes}, got {len(arguments)}", position)
+
+    def _named(self, named: NamedFunction, arguments: Sequence[Expression], position: int) -> Expression:
+        """Return the expression of a function of the zoo: its argument comes first, or is x if left out, then
+        constants. Each use of a function has learned parameters of its own."""
+        argument, *constants = (Expression(), *arguments) if _is_constant(arguments[0]) else arguments
+        if not all(map(_is_constant, constants)):
+            raise ExpressionError(
+                f"function {named.name!r} at {position} takes one argument and then numbers", position
+            )
+        if not constants and find_operator(named.name) is not None:
+            return Expression(named.name, (argument,))
+        self._taken.update(_LABEL.findall(self._text))
+        function = parse(named.text([constant.text for constant in constants], position, self._taken))
+        self._taken.update(parameter.label for parameter in function.parameters)
+        if argument.parameters and len(_VARIABLE.findall(function.text)) > 1:
+            # The formula has its argument in several places: what is written once there stays one parameter.
+            argument = _labelled(argument, free_labels(self._taken))
+            self._taken.update(parameter.label for parameter in argument.parameters)
+        return _with_argument(function, argument)
 
 
 def _is_constant(expression: Expression) -> bool:
@@ -315,7 +331,21 @@ class Number:
     full: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.new_full(x.shape if self.full else (), self.value)
+        return x.new_full(x.shape if self.full else (), number_in(x.dtype, self.value))
+
+
+def number_in(type_: dtype, value: float) -> float:
+    """Return a number as a float type has it: infinite where it is too large for the type, because filling a tensor
+    with it is an error then, for float32 alone.
+
+    >>> import torch
+    >>> number_in(torch.float32, -1e39), number_in(torch.float64, -1e39)
+    (-inf, -1e+39)
+    """
+    import torch
+
+    is_too_large = type_ is torch.float32 and abs(value) > torch.finfo(type_).max
+    return math.copysign(math.inf, value) if is_too_large else value
 
 
 def program_of(expression: Expression) -> Program:

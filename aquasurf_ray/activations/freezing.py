@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from aquasurf_ray.activations.errors import ExpressionError
+from aquasurf_ray.activations.errors import ActivationError, ExpressionError
 from aquasurf_ray.activations.expression import Expression
 from aquasurf_ray.activations.grammar import Learned
+from aquasurf_ray.activations.identity import parameter_identities
+from aquasurf_ray.activations.roles import Function, RoleFunctions, function_of, parse_function
 
 
 def frozen(expression: Expression, values: Mapping[str, float]) -> Expression:
@@ -39,6 +41,38 @@ def warm_started(expression: Expression, values: Mapping[str, float]) -> Express
         return Expression(learned=leaf._replace(initial=_six_digits(_value_of(leaf, values))))
 
     return _replaced(expression.labelled(), begun)
+
+
+def names_by_spelling(one: str, other: str) -> dict[str, str]:
+    """Return the names that the learned parameters of a function have in one spelling of it, by those that they have in
+    another one: `Store.merge` calls it with each function that two stores spell differently.
+
+    None for functions that cannot be compared: two different ones, or one with an operator that is not registered here.
+    Of a function per role, the names that hold in all roles; none if they differ from role to role.
+
+    >>> names_by_spelling("add(mul(learn(2),tanh(x)),learn(1))", "add(learn(1),mul(tanh(x),learn(2)))")
+    {'a': 'b', 'b': 'a'}
+    """
+    try:
+        return _names(parse_function(one), parse_function(other))
+    except ActivationError:
+        return {}
+
+
+def _names(one: Function, other: Function) -> dict[str, str]:
+    if not (one.parameters or other.parameters):
+        return {}
+    if isinstance(one, RoleFunctions) or isinstance(other, RoleFunctions):
+        roles = (one if isinstance(one, RoleFunctions) else other).roles  # type: ignore[union-attr]
+        found = [_names(function_of(one, role), function_of(other, role)) for role in roles]
+        together = {name: new for names in found for name, new in names.items()}
+        return together if all(together[name] == names[name] for names in found for name in names) else {}
+    ours, theirs = (dict(zip(each.parameter_names, parameter_identities(each), strict=True)) for each in (one, other))
+    if sorted(ours.values()) != sorted(theirs.values()):
+        return {}
+    # Parameters with one identity, such as those of add(learn(0),learn(0)), are matched in the order of writing.
+    pairs = zip(sorted(theirs, key=theirs.__getitem__), sorted(ours, key=ours.__getitem__), strict=True)
+    return dict(sorted(pairs))
 
 
 def _replaced(expression: Expression, new: Callable[[Learned], Expression]) -> Expression:

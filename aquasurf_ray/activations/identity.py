@@ -45,7 +45,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aquasurf_ray.activations.expression import Expression, Program, program_of, run_program
+from aquasurf_ray.activations.expression import Expression, Program, number_in, program_of, run_program
 from aquasurf_ray.activations.hidden_constants import TAIL, with_moved_constants
 from aquasurf_ray.activations.registry import LEARNED, Elementwise, Operator
 from aquasurf_ray.activations.roles import Function, RoleFunctions, function_of, joined, parse_function
@@ -119,7 +119,7 @@ def responses(expression: Expression, rule: Rule = "float64") -> NDArray[np.floa
     steps, x = program_of(expression), padded_sample(rule)
     rows = []
     with exact_arithmetic():
-        initial = [x.new_full(x.shape, parameter.initial) for parameter in expression.parameters]
+        initial = [x.new_full(x.shape, number_in(x.dtype, each.initial)) for each in expression.parameters]
         rows += _derivatives(expression, steps, x, initial)
         for number, value in enumerate(initial):
             moved = [*initial[:number], value + MOVE, *initial[number + 1 :]]
@@ -179,9 +179,14 @@ def digest_of(expression: Expression, rule: Rule = "float64") -> bytes:
     line, tail = rounded(values[None])[0].numpy(), hidden_tail(values, moved)
     if not expression.parameters:
         return digest(line, tail)
+    return digest(line, b"".join(sorted(parameter_identities(expression, rule))) + tail)
+
+
+def parameter_identities(expression: Expression, rule: Rule = "float64") -> list[bytes]:
+    """Return what tells the learned parameters of a function apart, however it is spelled, in the order in which they
+    are written: their kinds and responses."""
     kinds = [LEARNED[parameter.per_channel].encode() for parameter in expression.parameters]
-    rows = sorted(kind + _bytes(row) for kind, row in zip(kinds, responses(expression, rule), strict=True))
-    return digest(line, b"".join(rows) + tail)
+    return [kind + _bytes(row) for kind, row in zip(kinds, responses(expression, rule), strict=True)]
 
 
 def digest(values: NDArray[np.float32], more: bytes = b"") -> bytes:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
+from aquasurf_ray.activations.expression import number_in
 from aquasurf_ray.activations.grammar import Learned
 from aquasurf_ray.activations.module import PREFIX, Activation
 from aquasurf_ray.network_state import modes_and_buffers_kept
@@ -67,7 +68,7 @@ def sized(network: nn.Module, run: Callable[[], Any]) -> nn.Module:
         with torch.no_grad():
             # Optimisers and state dicts need a size; no gradient will ever reach it.
             parameter.tensor.materialize((1,))  # type: ignore[attr-defined]
-            parameter.tensor.fill_(parameter.leaf.initial).requires_grad_(False)
+            parameter.tensor.fill_(number_in(parameter.tensor.dtype, parameter.leaf.initial)).requires_grad_(False)
     return network
 
 

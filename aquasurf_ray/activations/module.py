@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from aquasurf_ray.activations.errors import ActivationError
-from aquasurf_ray.activations.expression import Expression, parse, program_of, run_program
+from aquasurf_ray.activations.expression import Expression, number_in, parse, program_of, run_program
 from aquasurf_ray.activations.grammar import Learned
 
 PREFIX = "learned_"
@@ -66,7 +66,8 @@ class Activation(nn.Module):
                 setattr(self, name, UninitializedParameter())
             else:
                 shape = (channels,) if learned.per_channel and channels is not None else ()
-                self.register_parameter(name, nn.Parameter(torch.full(shape, learned.initial)))
+                initial = number_in(torch.get_default_dtype(), learned.initial)
+                self.register_parameter(name, nn.Parameter(torch.full(shape, initial)))
 
     @property
     def name(self) -> str:
@@ -135,7 +136,7 @@ class Activation(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             parameter = getattr(self, name)
             parameter.materialize((channels,))
-            parameter.fill_(self._learned[name].initial)
+            parameter.fill_(number_in(parameter.dtype, self._learned[name].initial))
 
     def extra_repr(self) -> str:
         """Return the expression, which `print(network)` shows."""

@@ -14,7 +14,9 @@ no name here with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from aquasurf_ray.activations.errors import ExpressionError
@@ -39,21 +41,51 @@ class NamedFunction:
     constants: tuple[float, ...] = ()
     aliases: tuple[str, ...] = ()
 
-    def text(self, constants: Sequence[str] = (), position: int = 1) -> str:
+    def text(self, constants: Sequence[str] = (), position: int = 1, taken: Collection[str] = ()) -> str:
         """Return the expression's text, with these constants in place of the first published ones.
 
+        Learned parameters are the function's own: their labels are none of those that are `taken`. A constant that is a
+        learned parameter is one parameter, wherever the formula has it.
+
         Raises:
-            ExpressionError: there are more constants than the function has.
+            ExpressionError: there are more constants than the function has, or one is learned already.
 
         >>> named_function("leaky_relu").text(["0.1"])
         'add(relu(x),mul(0.1,min(x,0)))'
+        >>> named_function("celu").text(["learn(2)"])
+        'add(sub(x,min(x,0)),mul(learn(2,a),expm1(div(min(x,0),learn(2,a)))))'
         """
         if len(constants) > len(self.constants):
             takes = f"at most {len(self.constants)} constants" if self.constants else "no constants"
             raise ExpressionError(
                 f"function {self.name!r} at {position} takes an argument and {takes}, got {len(constants)}", position
             )
-        return self.template.format(*constants, *map(repr, self.constants[len(constants) :]))
+        own = dict.fromkeys(label for _, label in _LABELLED.findall(self.template))
+        free = free_labels({*taken, *own})
+        renamed = {label: next(free) if label in taken else label for label in own}
+        template = _LABELLED.sub(lambda found: f"{found[1]},{renamed[found[2]]})", self.template)
+        given = []
+        for number, constant in enumerate(constants):
+            place = f"{{{number}}}"
+            if constant.startswith("learn") and any(place in learned for learned in _LEARNED.findall(template)):
+                raise ExpressionError(
+                    f"function {self.name!r} at {position} learns its constant {number + 1} already, got {constant}; "
+                    "give the initial value, a number",
+                    position,
+                )
+            is_one = constant.startswith("learn") and template.count(place) > 1 and "," not in constant
+            given.append(f"{constant[:-1]},{next(free)})" if is_one else constant)
+        return template.format(*given, *map(repr, self.constants[len(given) :]))
+
+
+_LEARNED = re.compile(r"learn(?:_channel)?\([^()]*\)")
+_LABELLED = re.compile(r"(learn(?:_channel)?\([^(),]*),(\w+)\)")
+
+
+def free_labels(taken: Collection[str]) -> Iterator[str]:
+    """Return labels of learned parameters that are not taken: a, b, c, ... without x, and then a1, b1, ..."""
+    labels = (f"{chr(ord('a') + i % 26)}{i // 26 or ''}" for i in itertools.count())
+    return (label for label in labels if label not in taken and label != "x")
 
 
 ZOO: tuple[NamedFunction, ...] = (

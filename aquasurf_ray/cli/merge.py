@@ -45,11 +45,18 @@ def merge(
 
     check_mergeable(other)  # before this store is created
     with Opened.open(store_url(store)) as opened:
-        report = opened.merge(other)
+        report = opened.merge(other, _parameter_names)
     if as_json:
         print_json(asdict(report))
     else:
         _print(report)
+
+
+def _parameter_names(one: str, other: str) -> dict[str, str]:
+    # Imported here, because it loads PyTorch, and only functions with learned parameters need it.
+    from aquasurf_ray.activations.freezing import names_by_spelling
+
+    return names_by_spelling(one, other)
 
 
 def _print(report: MergeReport) -> None:

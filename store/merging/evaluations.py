@@ -117,7 +117,7 @@ def _join(merging: Merging, ours: Row, theirs: Row) -> bool:
         return False
     curve = _curve_there(merging, theirs["id"])
     if _measured(ours, _curve_here(merging, ours["id"])) != _measured(theirs, curve):
-        _keep(merging, theirs, curve, _learned_there(merging, theirs["id"]), ours["id"])
+        _keep(merging, theirs, curve, _learned_there(merging, theirs), ours["id"])
     elif ours["claimed_by"] is None and theirs["claimed_by"] is not None:
         # The same result, whose run is known in the other store only.
         owner = {"claimed_by": theirs["claimed_by"], "claim_token": theirs["claim_token"]}
@@ -161,9 +161,10 @@ def _curve_there(merging: Merging, evaluation_id: int) -> list[Row]:
     return [_without(dict(row._mapping), "evaluation_id") for row in merging.source.rows(query)]
 
 
-def _learned_there(merging: Merging, evaluation_id: int) -> list[Row]:
-    query = sa.select(_LEARNED).where(_LEARNED.c.evaluation_id == evaluation_id).order_by(_LEARNED.c.position)
-    return [_without(dict(row._mapping), "evaluation_id", "position") for row in merging.source.rows(query)]
+def _learned_there(merging: Merging, theirs: Row) -> list[Row]:
+    query = sa.select(_LEARNED).where(_LEARNED.c.evaluation_id == theirs["id"]).order_by(_LEARNED.c.position)
+    rows = [_without(dict(row._mapping), "evaluation_id", "position") for row in merging.source.rows(query)]
+    return [row | {"parameter": merging.parameter(theirs["function_id"], row["parameter"])} for row in rows]
 
 
 def _keep(merging: Merging, result: Row, curve: list[Row], learned: list[Row], evaluation_id: int) -> None:
@@ -204,11 +205,15 @@ def observed(run_id: int, evaluation_id: int, result: Row) -> Note:
 
 def _copy_curves(merging: Merging, rows: Sequence[Row]) -> None:
     """Copy learning curves, and what was learned."""
-    numbers = [row["id"] for row in rows]
+    function_of = {row["id"]: row["function_id"] for row in rows}
     for curves, order in ((_EPOCHS, _EPOCHS.c.epoch), (_LEARNED, _LEARNED.c.position)):
-        query = sa.select(curves).where(curves.c.evaluation_id.in_(numbers)).order_by(curves.c.evaluation_id, order)
-        found = merging.source.rows(query) if numbers else []
-        for part in chunks([_moved(merging, row) for row in found]):
+        query = sa.select(curves).where(curves.c.evaluation_id.in_(function_of)).order_by(curves.c.evaluation_id, order)
+        found = merging.source.rows(query) if function_of else []
+        moved = [(_moved(merging, row), function_of[row.evaluation_id]) for row in found]
+        if curves is _LEARNED:
+            for row, function in moved:
+                row["parameter"] = merging.parameter(function, row["parameter"])
+        for part in chunks([row for row, _ in moved]):
             merging.here.execute(sa.insert(curves), part)
 
 

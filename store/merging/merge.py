@@ -8,6 +8,7 @@ store is only read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.engine import insert_or_skip
-from aquasurf_ray.store.database.schema import Alias, Base, Cost, Embedding, Function, Run, Spectrum, Task, table
+from aquasurf_ray.store.database.schema import (
+    Alias,
+    Base,
+    Cost,
+    Embedding,
+    Evaluation,
+    Function,
+    LearnedValue,
+    Run,
+    Spectrum,
+    Task,
+    table,
+)
 from aquasurf_ray.store.database.url import StoreUrl, parse_url
 from aquasurf_ray.store.errors import BadUrl, RunHeld, StoreCorrupt
 from aquasurf_ray.store.merging.evaluations import merge_evaluations
-from aquasurf_ray.store.merging.numbering import Merging, Row
+from aquasurf_ray.store.merging.numbering import Merging, ParameterNames, Row
 from aquasurf_ray.store.merging.runs import MergedRun, RunMerge, live_runs, write_notes
 from aquasurf_ray.store.merging.source import Source, lift_idle_limit, opened
 from aquasurf_ray.store.records.tasks import FunctionRow
@@ -55,8 +68,13 @@ class MergeReport:
 class MergeVerbs(StoreCore):
     """Merging."""
 
-    def merge(self, url: str) -> MergeReport:
+    def merge(self, url: str, parameter_names: ParameterNames | None = None) -> MergeReport:
         """Merge the store at `url` into this one, wholly or not at all.
+
+        Args:
+            parameter_names: renames what was learned in the other store where this one knows the function by another
+                spelling, in which its parameters have other names: `activations.freezing.names_by_spelling`. Without
+                it, they keep the names of the other spelling.
 
         Raises:
             BadUrl: the URL is this store's own.
@@ -66,9 +84,9 @@ class MergeVerbs(StoreCore):
         if _same_file(self._database.url, parse_url(url)):
             raise self._merged_into_itself()
         with opened(url) as source:
-            return self._write(lambda connection: self._merged(source, connection))
+            return self._write(lambda connection: self._merged(source, connection, parameter_names))
 
-    def _merged(self, source: Source, here: sa.Connection) -> MergeReport:
+    def _merged(self, source: Source, here: sa.Connection, parameter_names: ParameterNames | None) -> MergeReport:
         if _postgresql_database(here) == _postgresql_database(source.connection) is not None:
             raise self._merged_into_itself()
         _lock(here)
@@ -83,7 +101,7 @@ class MergeVerbs(StoreCore):
         # In this order, because each step translates numbers of rows that the steps before it have brought here.
         merging = Merging(source, here)
         _merge_tasks(merging)
-        _merge_functions(merging)
+        _merge_functions(merging, parameter_names)
         runs = RunMerge(merging, self._is_dead)
         runs.begin()
         merge_evaluations(merging)
@@ -142,7 +160,7 @@ def _merge_tasks(merging: Merging) -> None:
         merging.tasks[row.id] = int(merging.here.execute(query).scalar_one())
 
 
-def _merge_functions(merging: Merging) -> None:
+def _merge_functions(merging: Merging, parameter_names: ParameterNames | None) -> None:
     numbers = [row.id for row in merging.source.rows(sa.select(Function.id).order_by(Function.id))]
     for part in chunks(numbers):
         query = sa.select(Alias.function_id, Alias.name).where(Alias.function_id.in_(part)).order_by(Alias.name)
@@ -154,6 +172,20 @@ def _merge_functions(merging: Merging) -> None:
         rows = [FunctionRow(f.fingerprint, f.name, f.n_operators, tuple(aliases.get(f.id, ()))) for f in found]
         here = insert_functions(merging.here, rows)
         merging.functions |= dict(zip((f.id for f in found), here, strict=True))
+        if parameter_names is not None:
+            _name_parameters(merging, found, parameter_names)
+
+
+def _name_parameters(merging: Merging, found: Sequence[Any], parameter_names: ParameterNames) -> None:
+    """Find the names here of the parameters that these functions of the other store learned there."""
+    learned = sa.select(Evaluation.function_id).join(LearnedValue, LearnedValue.evaluation_id == Evaluation.id)
+    those = learned.where(Evaluation.function_id.in_([function.id for function in found])).distinct()
+    learning = {row.function_id for row in merging.source.rows(those)}
+    name_there = {merging.functions[function.id]: function.name for function in found if function.id in learning}
+    query = sa.select(Function.id, Function.name).where(Function.id.in_(name_there))
+    for number, name in merging.here.execute(query).all():
+        if name != name_there[number]:
+            merging.parameters[number] = parameter_names(name, name_there[number])
 
 
 def _merge_spectra(merging: Merging) -> None:

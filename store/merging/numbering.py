@@ -6,6 +6,7 @@ replaced; inside JSON, the keys tell which numbers these are.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,9 @@ from aquasurf_ray.store.errors import StoreCorrupt
 from aquasurf_ray.store.merging.source import Source
 
 Row = dict[str, Any]
+ParameterNames = Callable[[str, str], Mapping[str, str]]
+"""The names that the learned parameters of a function have in one spelling of it, by those in another one: called with
+the other spelling and the one."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Merging:
 
     A run that is left out has no number here. `renewed` are runs here that are updated to the other store's state.
     `settled` are evaluations that had a result here and none there. `counts` are the numbers of added rows by kind.
+    `parameters` are the names here by those there of the learned parameters of functions that have another spelling
+    here, by the function's number here.
     """
 
     source: Source
@@ -44,6 +50,7 @@ class Merging:
     evaluations: dict[int, int] = field(default_factory=dict)
     renewed: set[int] = field(default_factory=set)
     settled: set[int] = field(default_factory=set)
+    parameters: dict[int, Mapping[str, str]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -54,6 +61,10 @@ class Merging:
     def function(self, number: int | None) -> int | None:
         """Return the number of a function in this store."""
         return None if number is None else self._known(self.functions, number, "function")
+
+    def parameter(self, function_id: int, name: str) -> str:
+        """Return the name here of a learned parameter, of the function with this number here."""
+        return self.parameters.get(function_id, {}).get(name, name)
 
     def task(self, number: int) -> int:
         """Return the number of a task in this store."""

@@ -18,6 +18,7 @@ from aquasurf_ray.activations import (
     ExpressionError,
     RecomputedActivation,
     SearchSpace,
+    SpaceError,
     fingerprint,
     latex,
     parse,
@@ -168,6 +169,33 @@ def test_a_space_may_have_numbers(tmp_path):
     assert parse("mul(tanh(x),0.25)") not in space
 
 
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (
+            "binary(unary(x),unary(-1))",
+            "'unary' at 17 has only numbers as arguments, which is a number; write the number",
+        ),
+        ("mul(x,add(1,2))", "'add' at 7 has only numbers as arguments, which is a number; write the number"),
+        (
+            "mul(learn(1,a),unary(learn(2,a)))",
+            "label 'a' is learn(1,a) and learn(2,a); uses of one parameter must be spelled",
+        ),
+    ],
+)
+def test_a_schema_whose_names_are_no_functions_is_refused_where_it_is_defined(schema, says):
+    with pytest.raises(SpaceError) as caught:
+        SearchSpace.define("numbers", [schema], unary=["tanh", "sqrt"], binary=["add", "mul"])
+    assert str(caught.value).startswith(f"schema {schema!r}: {says}")
+
+
+def test_every_name_of_a_space_with_numbers_is_canonical():
+    schemas = ["binary(unary(x),0.5)", "mul(learn(1),unary(x))", "unary(learn_channel(2))"]
+    space = SearchSpace.define("numbers", schemas, unary=["tanh", "sqrt"], binary=["add", "mul"])
+    assert [str(parse(name)) for name in space.names()] == list(space.names())
+    assert all(parse(name) in space for name in space.names())
+
+
 def test_numbers_are_rendered_for_people():
     assert latex("mul(x,sub(x,-0.5))") == r"x \cdot \left(x - \left(-0.5\right)\right)"
     assert latex("mul(1e-07,x)") == r"1 \cdot 10^{-7} \cdot x"
@@ -182,3 +210,25 @@ def test_a_zero_has_no_sign_as_it_has_none_in_the_name(text):
     assert torch.equal(given, read_back)
     assert torch.equal(given.signbit(), read_back.signbit())
     assert not parse("-0.0").text.startswith("-")
+
+
+@pytest.mark.parametrize("form", [Activation, RecomputedActivation])
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        ("min(x,1e39)", lambda x: x),
+        ("mul(1e39,x)", lambda x: np.sign(x) * np.inf),
+        ("mul(-1e39,x)", lambda x: -np.sign(x) * np.inf),
+        ("div(x,1e300)", lambda x: 0 * x),
+        ("mul(learn(1e39),x)", lambda x: np.sign(x) * np.inf),
+        ("mul(learn_channel(-1e39),x)", lambda x: -np.sign(x) * np.inf),
+    ],
+)
+def test_a_number_beyond_float32_is_infinite_there(form, text, formula):
+    """As IEEE 754 has it; PyTorch refuses to fill a tensor of float32 with it, and casts it in every other type."""
+    points = np.array([[-2.0, -0.5, 0.5, 3.0]], dtype=np.float32)
+    module = form(text)
+    np.testing.assert_array_equal(module(torch.from_numpy(points)).detach().numpy(), formula(points))
+    module = form(text, channels=4)
+    np.testing.assert_array_equal(module(torch.from_numpy(points)).detach().numpy(), formula(points))
+    assert len(fingerprint(text)) == len(fingerprint(text, "float32")) == 32

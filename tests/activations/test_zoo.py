@@ -331,6 +331,10 @@ def test_a_name_stands_for_its_expression(written, expression):
         ("hardwish", "unknown name 'hardwish' at 1; did you mean 'hardswish'?"),
         ("mul(x,hardwish(x))", "unknown operator 'hardwish' at 7; did you mean 'hardswish'?"),
         ("relu(x,x)", "operator 'relu' at 1 takes 1 argument, got 2"),
+        (
+            "mul(x,snake(learn(2)))",
+            "function 'snake' at 7 learns its constant 1 already, got learn(2); give the initial value, a number",
+        ),
     ],
 )
 def test_errors_name_the_function_and_the_remedy(text, says):
@@ -376,3 +380,50 @@ def test_the_papers_baselines_come_first():
 def test_the_name_of_a_function_is_found_in_any_spelling():
     assert name_of("mul(sigmoid(mul(x,1.702)),x)") == "quick_gelu"
     assert name_of("exp(x)") is None
+
+
+def values(text, x, **parameters):
+    """The values of a function whose learned parameters have these values, in float64."""
+    module = Activation(text).double()
+    with torch.no_grad():
+        for name, value in parameters.items():
+            getattr(module, f"learned_{name}").fill_(value)
+    return module(torch.from_numpy(x)).detach().numpy()
+
+
+def sigma(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "formula"),
+    [
+        # Each use of a function has parameters of its own.
+        ("add(snake(x),snake(tanh(x)))", {"a": 0.5, "b": 2.0}, lambda x, a, b: snaked(x, a) + snaked(np.tanh(x), b)),
+        ("snake(snake(x),2)", {"a": 0.5, "b": 3.0}, lambda x, a, b: snaked(snaked(x, a), b)),
+        ("mul(learn(2,a),snake(x))", {"a": 3.0, "b": 0.5}, lambda x, a, b: a * snaked(x, b)),
+        # A constant that is learned is one parameter, wherever the formula has it.
+        ("celu(learn(1))", {"a": 0.5}, lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0) / a))),
+        ("softshrink(x,learn(0.5))", {"a": 0.75}, lambda x, a: np.sign(x) * np.maximum(np.abs(x) - a, 0)),
+        # What is learned inside an argument is one parameter, wherever the formula has its argument.
+        ("hardswish(mul(learn(1),x))", {"a": 2.0}, lambda x, a: a * x * np.clip(a * x + 3, 0, 6) / 6),
+        (
+            "swish_beta(swish_beta(x))",
+            {"a": 0.5, "b": 3.0},
+            lambda x, a, b: x * sigma(a * x) * sigma(b * x * sigma(a * x)),
+        ),
+    ],
+)
+def test_what_is_learned_belongs_to_one_use_of_a_function(text, parameters, formula):
+    assert set(parse(text).parameter_names) == set(parameters)
+    x = np.linspace(-3.1, 3.2, 41)
+    np.testing.assert_allclose(values(text, x, **parameters), formula(x, **parameters), rtol=1e-12, atol=1e-14)
+
+
+def snaked(x, a):
+    return x + np.sin(a * x) ** 2 / a
+
+
+def test_a_function_within_itself_has_the_parameters_of_both():
+    """Rational functions have 10; written out, the inner one stands in nine places of the outer one."""
+    assert len(parse("pau(pau(x))").parameters) == 20

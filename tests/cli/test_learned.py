@@ -10,7 +10,7 @@ from synthetic_run import LEARNED
 
 from aquasurf_ray.activations import fingerprint, parse
 from aquasurf_ray.cli.main import main
-from aquasurf_ray.store import EvaluationResult, FunctionRow, NewRun, Store, this_process
+from aquasurf_ray.store import EvaluationResult, FunctionRow, LearnedValues, NewRun, Store, this_process
 
 FUNCTION = "add(mul(learn(1),tanh(x)),mul(learn_channel(0.25),x))"
 
@@ -29,6 +29,7 @@ def url(tmp_path):
             claim = store.claim(lease, number, 0, origin="proposal")
             store.start(lease, claim.evaluation_id, "w", None, ())
             store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.9, learned=learned))
+        store.release_lease(lease, "finished")
     return found
 
 
@@ -133,3 +134,39 @@ def test_a_network_without_roles_has_none_to_take_values_of(url, capsys):
 def test_what_cannot_be_given_is_said(url, capsys, options, said):
     assert main([*options, "--store", url]) in (1, 2)
     assert said in capsys.readouterr().err
+
+
+OTHERS = {  # spellings of the same function, with what their own parameters are called
+    "add(mul(x,learn_channel(0.25)),mul(tanh(x),learn(1)))": ("b", "a"),
+    "add(mul(learn(1,gain),tanh(x)),mul(learn_channel(0.25,slope),x))": ("gain", "slope"),
+}
+
+
+@pytest.mark.parametrize("spelling", OTHERS)
+@pytest.mark.parametrize("known_here", [True, False])
+def test_what_was_learned_in_a_merged_store_keeps_its_meaning(url, tmp_path, capsys, spelling, known_here):
+    """Each store names the parameters by the spelling of the function that it saw first."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    of_layer, of_channels = OTHERS[spelling]
+    with Store.open(other) as store:
+        metric = {"objective": {"metric": "accuracy", "higher_is_better": True}}
+        task = store.add_task("digits", "1", "d", metric)
+        (number,) = store.add_functions([FunctionRow(fingerprint(spelling), spelling, 5)])
+        new = NewRun("elsewhere", "evaluate", task, {"functions": [spelling]}, "e", 1, 1, None, "0.1.0")
+        lease = store.acquire_lease(store.create_run(new, [number]).id, this_process())
+        claim = store.claim(lease, number, 1, origin="proposal")
+        store.start(lease, claim.evaluation_id, "w", None, ())
+        learned = (
+            LearnedValues("1", of_layer, 1.0, None, 3.0, 0.0, (3.0,)),
+            LearnedValues("1", of_channels, 0.25, 16, 0.75, 0.1, (0.75,)),
+        )
+        store.record_result(lease, claim.evaluation_id, EvaluationResult("done", score=0.8, learned=learned))
+        store.release_lease(lease, "finished")
+    if not known_here:
+        url = f"sqlite:///{tmp_path}/empty.db"
+        Store.open(url).close()
+    printed(capsys, "merge", other, "--store", url)
+    use = ["use", FUNCTION, "--learned", "elsewhere", "--freeze", "mean", "--form", "expression", "--store", url]
+    frozen = printed(capsys, *use).strip()
+    # tanh's factor is the layer's number, and that of x the mean of the channels, in whatever order they stand.
+    assert fingerprint(frozen) == fingerprint("add(mul(3,tanh(x)),mul(0.75,x))")

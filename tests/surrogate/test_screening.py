@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess
 from aquasurf_ray.surrogate.policy import normal_ranks
@@ -66,3 +68,24 @@ def test_no_more_than_there_are_and_none_twice() -> None:
 def test_scores_must_be_as_many_as_functions() -> None:
     with pytest.raises(SurrogateError, match="2 trained functions need as many scores, got 1"):
         screened(lines(0, 1), [0.1], lines(2), 1)
+
+
+def test_other_threads_are_left_to_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products on the threads of all cores wait for each other: seconds where trainings keep the cores busy."""
+    seen = []
+    believe = BelievingProcess.believe
+
+    def noted(self: BelievingProcess, candidates: np.ndarray) -> None:
+        seen.append(blas_threads())
+        believe(self, candidates)
+
+    monkeypatch.setattr(BelievingProcess, "believe", noted)
+    with threadpool_limits(2, user_api="blas"):
+        screened(lines(-2, -1, 0, 1), [0.1, 0.2, 0.3, 0.9], lines(1.1, 1.9, 0.6), 2)
+        assert blas_threads() == {2}
+    assert seen
+    assert all(threads == {1} for threads in seen)
+
+
+def blas_threads() -> set[int]:
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}

@@ -95,7 +95,11 @@ class {class_name}(nn.Module):
         "min": "torch.minimum({0}, {1})",
     },
     joiners={"sum_n": "add", "prod_n": "mul", "max_n": "max", "min_n": "min"},
-    bounds={"max": "torch.clamp({0}, min={1})", "min": "torch.clamp({0}, max={1})"},
+    # Not torch.clamp, whose gradient at the bound is another one: the function that was trained has half of it there.
+    bounds={
+        "max": "torch.maximum({0}, x.new_full((), {1}))",
+        "min": "torch.minimum({0}, x.new_full((), {1}))",
+    },
     definitions={"bessel_i0e": _HALF.format(order="i0e"), "bessel_i1e": _HALF.format(order="i1e")},
     learning=Learning(
         declarations=(

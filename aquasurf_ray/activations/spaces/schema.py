@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from aquasurf_ray.activations.errors import ExpressionError, SpaceError
-from aquasurf_ray.activations.expression import Expression
+from aquasurf_ray.activations.expression import Expression, parse
 from aquasurf_ray.activations.grammar import parse_tree
 from aquasurf_ray.activations.registry import SLOTS, Kind, find_operator, shortened, suggestion
 
@@ -115,18 +115,30 @@ def parse_schema(text: str, lists: OperatorLists) -> Schema:
             )
         for choice in choices:
             _check_operator(choice, len(arguments), position)
+        if all(argument.leaf.value is not None for argument in arguments):
+            _refuse_numbers_only(name, choices, position)
         return Schema(choices, tuple(arguments))
 
     try:
-        return parse_tree(
+        schema = parse_tree(
             text,
             node,
             Schema(),
             lambda value: Schema(leaf=Expression(value=value)),
             lambda learned: Schema(leaf=Expression(learned=learned)),
         )
+        parse(schema.name_at(0))  # whose leaves and size are those of all its names
+        return schema
     except ExpressionError as error:
         raise SpaceError(f"schema {shortened(str(text))}: {error}") from error
+
+
+def _refuse_numbers_only(name: str, choices: Sequence[str], position: int) -> None:
+    """Refuse a node whose names would be no canonical spellings, because the language computes them at once."""
+    if any((entry := find_operator(choice)) is not None and entry.built_in for choice in choices):
+        raise ExpressionError(
+            f"{name!r} at {position} has only numbers as arguments, which is a number; write the number", position
+        )
 
 
 def _check_operator(name: str, n_arguments: int, position: int) -> None:

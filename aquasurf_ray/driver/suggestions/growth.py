@@ -104,6 +104,8 @@ class Growth:
 
     def prepare(self) -> None:
         """Make the generations that are due, unless a command still works on its proposals for them."""
+        if self._command is not None:
+            self._command.watch()
         if self._history.counted() >= self._budget:
             return
         self._ask_for_proposals()
@@ -313,20 +315,33 @@ class Growth:
         }
 
     def _proposed(self) -> list[_NewFunction]:
-        """Return the functions that the command has printed, and note the lines that are none."""
+        """Return the functions that the command has printed, and note the lines that cannot be candidates."""
         lines = [] if self._command is None else self._command.take()
         made, problems = [], []
         for line in lines:
             try:
-                function = parse_function(line)
-                refuse_other_roles(self._context.roles, getattr(function, "roles", None), line)
-                made.append(_NewFunction(function, PROPOSAL))
+                made.append(_NewFunction(self._proposal(line), PROPOSAL))
             except (ActivationError, TaskError) as error:
                 problems.append(f"{line[:60]!r}: {error}")
         if problems:
-            n = f"{len(problems)} of {len(lines)} lines are"
-            self._context.events.note(f"proposals: {n} no functions, the first {problems[0]}")
+            n = f"{len(problems)} of {len(lines)} lines"
+            self._context.events.note(f"proposals: {n} were left out, the first {problems[0]}")
         return made
+
+    def _proposal(self, line: str) -> Function:
+        """Return the function of a line.
+
+        Raises:
+            ActivationError, TaskError: it has none, or one for other roles, or beyond the limits of the run.
+        """
+        config, function = self._context.config, parse_function(line)
+        refuse_other_roles(self._context.roles, getattr(function, "roles", None), line)
+        sizes = [function_of(function, role).n_operators for role in self._context.roles or ("",)]
+        if max(sizes) > config.max_operators:
+            raise ActivationError(f"it has {max(sizes)} operators, and max-operators is {config.max_operators}")
+        if function.parameters and config.learned_parameters == "off":
+            raise ActivationError("it has learned parameters, and learned-parameters is off")
+        return function
 
 
 def _as_it_is(expression: Expression) -> Expression:

@@ -19,20 +19,23 @@ from dataclasses import dataclass
 from typing import Any
 
 LIMIT_SECONDS = 300.0
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1_000_000  # that are read
 MOST_LINES = 1_000
+MOST_WRITTEN = 100_000_000  # bytes, after which the command is ended
 FAILURES = 3  # in a row, after which the command is not run again in this session
 _SHOWN = 200  # characters of an error
 
 
 @dataclass
 class _Running:
-    """A command at work: its process, the files of its output, and the time when it began."""
+    """A command at work: its process, the files of its output, the time when it began, and the limit that it reached,
+    in words."""
 
     process: subprocess.Popen[bytes]
     output: Any
     errors: Any
     began: float
+    problem: str = ""
 
 
 class ProposalCommand:
@@ -70,25 +73,35 @@ class ProposalCommand:
 
     @property
     def is_running(self) -> bool:
-        """True while the command works within its time limit."""
+        """True while the command works within its limits."""
+        self.watch()
+        return self._running is not None and self._running.process.poll() is None
+
+    def watch(self) -> None:
+        """End the command if it has reached a limit; called often, for an endless output fills a disk in minutes."""
         running = self._running
         if running is None or running.process.poll() is not None:
-            return False
-        return self._clock() - running.began < LIMIT_SECONDS
+            return
+        if self._clock() - running.began >= LIMIT_SECONDS:
+            running.problem = f"took longer than {LIMIT_SECONDS:.0f} s"
+        elif max(os.fstat(file.fileno()).st_size for file in (running.output, running.errors)) > MOST_WRITTEN:
+            running.problem = f"wrote more than {MOST_WRITTEN // 1_000_000} MB"
+        else:
+            return
+        _end(running.process)
 
     def take(self) -> list[str]:
-        """Return the lines that the command has printed, each once; none if it failed or has reached its limit."""
+        """Return the lines that the command has printed, each once; none if it failed or has reached a limit."""
+        if self.is_running:
+            return []
         running, self._running = self._running, None
         if running is None:
             return []
-        status = running.process.poll()
-        if status is None:
-            _end(running.process)
         with running.output, running.errors:
-            if status is None:
-                self._fail(f"took longer than {LIMIT_SECONDS:.0f} s")
-            elif status != 0:
-                self._fail(f"ended with status {status}{_last_line(running.errors)}")
+            if running.problem:
+                self._fail(running.problem)
+            elif running.process.returncode != 0:
+                self._fail(f"ended with status {running.process.returncode}{_last_line(running.errors)}")
             else:
                 self._failures = 0
                 return self._lines(running.output)

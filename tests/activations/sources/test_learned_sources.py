@@ -138,3 +138,12 @@ def test_an_onnx_model_gives_a_users_operator_arguments_of_one_shape(tmp_path):
 def test_a_constant_has_the_shape_of_x():
     module = loaded(source("0.5", LANGUAGES["pytorch"]), class_name(parse("0.5")))()
     assert module(torch.zeros(2, 3)).tolist() == [[0.5] * 3] * 2
+
+
+def test_a_pytorch_module_learns_as_the_trained_one_does_where_its_input_is_zero():
+    """PReLU's part below 0 is min(x,0), which has half of its slope at 0."""
+    theirs, ours = made(FUNCTIONS[1]), Activation(FUNCTIONS[1], channels=CHANNELS)
+    x, same = (torch.zeros(2, CHANNELS, requires_grad=True) for _ in range(2))
+    theirs(x).sum().backward()
+    ours(same).sum().backward()
+    assert x.grad.unique().tolist() == same.grad.unique().tolist() == [0.5 + 0.25 / 2]

@@ -127,3 +127,19 @@ def test_a_custom_operator_has_no_source_here():
             source("mine(x)", LANGUAGES["pytorch"])
     finally:
         unregister("mine")
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["min(relu(x),6)", "min(max(x,-1),1)", "mul(x,div(min(relu(add(x,3)),6),6))", "max_n(0.5,-2,x)"],
+)
+@pytest.mark.parametrize("language", ["pytorch", pytest.param("compiled", marks=pytest.mark.slow)])
+def test_the_pytorch_source_has_the_same_slopes_at_kinks(language, function):
+    """There a slope is a convention, which torch.clamp and torch.maximum do not share."""
+    module = loaded(source(function, LANGUAGES[language]), class_name(parse(function)))()
+    x, same = (torch.tensor([-3.0, -1.0, 0.0, 0.5, 1.0, 3.0, 6.0, 2.0], requires_grad=True) for _ in range(2))
+    module(x).sum().backward()
+    Activation(function)(same).sum().backward()
+    torch.testing.assert_close(x.grad, same.grad, rtol=0, atol=0)
+    if function == "min(relu(x),6)":
+        assert x.grad.tolist() == [0, 0, 0, 1, 1, 1, 0.5, 1]

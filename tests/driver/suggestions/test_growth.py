@@ -233,7 +233,7 @@ def test_a_command_proposes_and_gets_the_leaderboard(here, tmp_path):
     assert proposed == [(f"mul(0.{i}77,sin(x))", i) for i in (1, 2, 3)]
     notes = [event.text for event in listener.of(Note) if event.text.startswith("proposals")]
     problem = "the first 'no such thing(x)': unknown name 'no' at 1; the variable is x"
-    assert notes == [f"proposals: 1 of 4 lines are no functions, {problem}"] * 3
+    assert notes == [f"proposals: 1 of 4 lines were left out, {problem}"] * 3
     first, second = (json.loads((tmp_path / f"given-{i}.json").read_text()) for i in (1, 2))
     assert len(first["leaderboard"]) == 8
     assert len(second["leaderboard"]) == 8 + PERIOD - 1
@@ -248,7 +248,7 @@ def test_a_command_proposes_and_gets_the_leaderboard(here, tmp_path):
         ("import sys; sys.exit('out of credit')", "ended with status 1: out of credit"),
         ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
         ("import time; time.sleep(100)", "took longer than 1 s"),
-        ("print('\\0\\0', flush=True); print('gelu gelu' * 999)", "lines are no functions"),
+        ("print('\\0\\0', flush=True); print('gelu gelu' * 999)", "lines were left out"),
     ],
 )
 @pytest.mark.slow
@@ -264,6 +264,21 @@ def test_a_command_that_misbehaves_costs_a_note(here, tmp_path, monkeypatch, cod
     if "lines" not in problem:
         assert len(notes) == 3
         assert notes[-1].endswith("it is not run again in this session")
+
+
+def test_proposals_keep_to_the_limits_of_the_run(here, tmp_path):
+    big, learning = "add(sin(x),add(cos(x),tanh(x)))", "mul(learn(1),tanh(x))"
+    (tmp_path / "propose.py").write_text(f"print('{big}', '{learning}', 'mul(0.77,sin(x))', sep='\\n')")
+    listener = Recorder()
+    options = {"proposals": f"{sys.executable} propose.py", "max_operators": 4, "learned_parameters": "off"}
+    scripted(here, name="a", callbacks=[listener], evaluations=6, **options)
+    names, origins, *_ = record_of(here, "a")
+    assert [name for name, _, change, *_ in origins if change == "proposal"] == ["mul(0.77,sin(x))"]
+    assert not {big, learning} & set(names)
+    (note, *_) = [event.text for event in listener.of(Note) if event.text.startswith("proposals")]
+    assert (
+        note == f"proposals: 2 of 3 lines were left out, the first '{big}': it has 5 operators, and max-operators is 4"
+    )
 
 
 def test_a_command_that_is_not_there_costs_notes(here):

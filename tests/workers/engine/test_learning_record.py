@@ -298,3 +298,14 @@ def test_recomputed_activations_train_where_only_the_parameter_needs_a_gradient(
     module = RecomputedActivation("mul(learn(2),x)")
     module(torch.ones(3)).sum().backward()
     assert module.learned_a.grad.item() == 3.0
+
+
+@pytest.mark.parametrize("text", ["mul(learn(1e39),x)", "mul(learn_channel(1e39),x)"])
+def test_an_initial_value_that_float32_cannot_hold_is_the_functions_fault(text):
+    """Not the worker's, which would be tried again and then stop the run."""
+    result = train(task(), Activation(text))
+    assert (result.status, result.score) == ("diverged", None)
+    assert result.reason == "output is nowhere finite on [-3, 3]"
+    assert (
+        "non-finite-forward" in train(task(), Activation("add(x,mul(zero(x),learn(1e39)))"), gate=HealthLimits()).reason
+    )
