@@ -10,17 +10,18 @@ from aquasurf_ray.activations.recognition import own_expression
 from aquasurf_ray.tasks import Task
 
 
-def own_activation(task: Task) -> Callable[[Tensor], Tensor] | None:
-    """Return the activation that a task's own network has where the candidates go; None if it has none."""
-    find = getattr(task.network, "own_activation", None)
-    return None if find is None else find()
+def own_activations(task: Task) -> dict[str, Callable[[Tensor], Tensor] | None]:
+    """Return the activation that a task's own network has where the candidates go, by role, or under "" without roles;
+    None where it has none, and nothing for a network that is made for any activation."""
+    find = getattr(task.network, "own_activations", None)
+    return {} if find is None else find()
 
 
 def register_own_activation(task: Task) -> None:
-    """Make the activation that a task's own network has an operator of this process, if no expression computes it.
+    """Make the activations that a task's own network has operators of this process, if no expression computes them.
 
     The network has been made once before, on the task's data, so that the activations that its code calls are known.
     """
-    own = own_activation(task)
-    if own is not None:
-        own_expression(own)
+    for own in own_activations(task).values():
+        if own is not None:
+            own_expression(own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from aquasurf_ray.activations import (
     ActivationError,
@@ -23,6 +24,9 @@ from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.store import FunctionRecord, FunctionRow, Store
 from aquasurf_ray.tasks.errors import TaskError
 from aquasurf_ray.tasks.roles import refuse_other_roles
+
+if TYPE_CHECKING:
+    from aquasurf_ray.tasks import Task
 
 
 def function_row(text: str, roles: Sequence[str] | None = None) -> FunctionRow:
@@ -72,6 +76,18 @@ def refuse_roles(functions: Iterable[str], what: str) -> None:
                 f"{what} has one function for all places of a network, got {text}; give one function, or use aquasurf "
                 "search or evaluate, which take one for each role"
             )
+
+
+def one_function_baselines(task: Task, what: str) -> tuple[str, ...]:
+    """Return a task's baselines where one function is trained in all places of its network: all but its reference, if
+    that has a function for each role.
+
+    Raises:
+        BadUse: another baseline has a function for each role.
+    """
+    others = [text for text in task.baselines if text != task.reference]
+    refuse_roles(others, what)
+    return tuple(text for text in task.baselines if text in others or not parts_of(text))
 
 
 def baseline_rows(more: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:

@@ -1,18 +1,19 @@
 """The reference of a task: the function that a search has to beat, first among its baselines.
 
-That is `Task.reference`, or else the activation that the user's own network has, as an expression, or else ReLU.
+That is `Task.reference`, or else the activation that the user's own network has, as an expression (in a network with
+roles, one for each), or else ReLU.
 """
 
 from __future__ import annotations
 
 import logging
 
-from aquasurf_ray.activations import fingerprint
+from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
 from aquasurf_ray.activations.recognition import own_expression
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.tasks import Task
-from aquasurf_ray.workers.own_activation import own_activation
+from aquasurf_ray.workers.own_activation import own_activations
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,17 @@ def with_reference(task: Task) -> Task:
 
 
 def _own(task: Task) -> str | None:
-    own = own_activation(task)
-    if own is None:
+    """Return the activation of the task's own network; if its roles have different ones, a function for each role."""
+    of_role = own_activations(task)
+    if not of_role or any(own is None for own in of_role.values()):
         return None
-    found = own_expression(own)
-    if found is None:
+    found = {role: own_expression(own) for role, own in of_role.items() if own is not None}
+    unknown = next((role for role, text in found.items() if text is None), None)
+    if unknown is not None:
         logger.warning(
             "the network's own activation %s is not elementwise, or has parameters of its own, so gains "
             "are over ReLU; name another reference with Task(reference=...)",
-            own,
+            of_role[unknown],
         )
-    return found
+        return None
+    return str(same_or_by_role({role: parse(text) for role, text in found.items() if text is not None}))

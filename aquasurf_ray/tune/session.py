@@ -14,7 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aquasurf_ray.driver.candidates import baseline_records, function_row, load_space, refuse_roles, search_rows
+from aquasurf_ray.driver.candidates import (
+    baseline_records,
+    function_row,
+    load_space,
+    one_function_baselines,
+    search_rows,
+)
 from aquasurf_ray.driver.cluster.pool import Resources, WorkerPool
 from aquasurf_ray.driver.cluster.slot import Slot
 from aquasurf_ray.driver.events import Callback, Event, Events, Note
@@ -306,6 +312,4 @@ def _baselines(plan: Plan) -> tuple[str, ...]:
     Raises:
         BadUse: one of them is a function for each role.
     """
-    baselines = plan.study.loaded.baselines if plan.study.loaded else ()
-    refuse_roles(baselines, "a Tune trial")
-    return baselines
+    return one_function_baselines(plan.study.loaded, "a Tune trial") if plan.study.loaded else ()

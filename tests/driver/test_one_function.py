@@ -11,9 +11,13 @@ from role_task import BEST, NAME, fill_role_run, two_roles
 from aquasurf_ray import Study
 from aquasurf_ray.analysis.benchmarks.from_store import benchmark_from_run
 from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.analysis.report import KINDS
+from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.cli.main import main
 from aquasurf_ray.driver import build_benchmark, search
+from aquasurf_ray.driver.candidates import one_function_baselines
 from aquasurf_ray.driver.errors import BadUse
+from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.store import Store
 from aquasurf_ray.tune import ActivationSearch
 
@@ -59,6 +63,23 @@ def test_a_study_refuses_baselines_of_roles_and_the_run_of_a_search_for_roles(ur
         BadUse, match="run 'searched' searches a function per role, a Study one function: aquasurf resume"
     ):
         Study("searched", task=two_roles(), **options)
+
+
+def test_a_reference_of_roles_is_no_baseline_where_one_function_is_trained():
+    task = with_reference(replace(two_roles(), reference=BOTH, baselines=("sin(x)",)))
+    assert task.baselines == ("sin(x)", BOTH)
+    assert one_function_baselines(task, "a Study") == ("sin(x)",)
+
+
+def test_a_search_trains_the_reference_of_roles_first_and_reports_gains_over_it(url, monkeypatch):
+    without_ray(InstantPool, monkeypatch.setattr)
+    task = replace(two_roles(), reference=BOTH)
+    search(task, name="over", store=url, candidates=8, evaluations=2, progress=False)
+    with Store.open(url) as store:
+        found = read_findings(store, "over", "", quick=True)
+    assert found.reference.function == BOTH
+    chart = KINDS["roles"](found)
+    assert [panel.marks[0].name for panel in chart.panels] == ["reference: relu", "reference: swish"]
 
 
 def test_a_build_refuses_baselines_of_roles_before_it_trains(url):

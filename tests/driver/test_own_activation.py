@@ -92,6 +92,22 @@ def test_of_several_activations_the_most_frequent_counts(digits):
     assert reference_of(digits, network(nn.Tanh(), nn.GELU(), nn.GELU())) == "gelu(x)"
 
 
+def test_a_network_with_roles_has_the_activation_of_each_role_as_its_reference(digits):
+    by_depth = {"early": "3", "late": ["5", "7"]}  # a Linear is before each activation
+    found = reference_of(digits, network(nn.Tanh(), nn.GELU(), nn.GELU()), by_depth)
+    assert found == "early=tanh(x);late=gelu(x)"
+    assert reference_of(digits, network(nn.GELU(), nn.GELU(), nn.Tanh()), by_depth) == "gelu(x)", "alike in both roles"
+    assert reference_of(digits, network(nn.ReLU(), nn.ReLU(), nn.ReLU()), by_depth) is None
+    assert reference_of(digits, network(nn.Tanh(), OwnWave(), OwnWave()), by_depth) == "early=tanh(x);late=own_wave(x)"
+    unregister("own_wave")
+    recipe = replace(digits.recipe, epochs=1)
+    own = network_from(network(nn.Tanh(), OwnWave(), OwnWave()), by_depth)
+    worker = Worker(WorkerSettings(replace(digits, network=own, recipe=recipe)))
+    worker.ready()
+    assert worker.train(TrainingJob("early=tanh(x);late=own_wave(x)", "f", 0)).status == "done"
+    unregister("own_wave")
+
+
 def test_somebodys_own_module_is_an_operator_by_its_name_also_in_workers(digits):
     assert reference_of(digits, network(OwnWave()), OwnWave) == "own_wave(x)"
     x = torch.randn(5, 3)

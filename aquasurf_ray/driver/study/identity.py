@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from aquasurf_ray.driver.candidates import load_space, refuse_roles
+from aquasurf_ray.driver.candidates import load_space, one_function_baselines
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
@@ -54,6 +54,11 @@ class StudyPlan:
     identity: dict[str, Any]
 
     @property
+    def baselines(self) -> tuple[str, ...]:
+        """The functions that the source has tried first."""
+        return () if self.source is None else one_function_baselines(self.source, "a Study")
+
+    @property
     def sign(self) -> float:
         """The factor that turns a value into a score, which a search maximises."""
         return 1.0 if self.direction == "maximize" else -1.0
@@ -91,7 +96,6 @@ def plan_of(
         raise BadUse(f"space: '{space.name}' grows in a single driver; a Study needs three-node, four-node or a file")
     config = config.model_copy(update={"modules": tuple(dict.fromkeys((*config.modules, *space.modules)))})
     loaded = None if source is None else loaded_task(source, config)
-    refuse_roles(() if loaded is None else loaded.baselines, "a Study")
     identity = {**config.identity(), "space_digest": space.digest}
     if task is not None:
         assert loaded is not None  # noqa: S101 - `_mode_and_source` takes the spectra of a task that is given

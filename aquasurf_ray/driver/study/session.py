@@ -83,7 +83,7 @@ class StudySession:
         self._context = RunContext(run, config, store, lease, self.history, pool, events)
         self.suggester = Suggester(self._context, surrogate_of(self._context))
         source = plan.source
-        baselines = baseline_records(store, () if source is None else source.baselines, config.baselines)
+        baselines = baseline_records(store, plan.baselines, config.baselines)
         budget = Budget(baselines, sys.maxsize if self._most is None else self._most)
         self._claims = TrialClaims(self._context, budget, self.suggester, self._most, held)
         self._other_runs = OtherRuns(self._context, self._claims)
@@ -176,7 +176,7 @@ def open_run(store: Store, plan: StudyPlan, budget: int | None) -> tuple[Run, Le
         raise BadUse(f"leader_seeds: {config.leader_seeds} {needs}")
     if run is None:
         task_id = store.add_task(plan.name, plan.version, plan.digest, plan.spec)
-        rows = search_rows(config, load_space(config.space), () if plan.source is None else plan.source.baselines)
+        rows = search_rows(config, load_space(config.space), plan.baselines)
         new = new_run(config, "search", name, task_id, plan.identity, budget=budget, storage=None)
         run = store.create_run(new, store.add_functions(rows))
     lease = store.share_run(

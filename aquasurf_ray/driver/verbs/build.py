@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from aquasurf_ray.driver.benchmarks.export import check_benchmark_file, export_benchmark
 from aquasurf_ray.driver.callbacks.progress import shown_progress
-from aquasurf_ray.driver.candidates import load_space, refuse_roles, space_rows
+from aquasurf_ray.driver.candidates import load_space, one_function_baselines, space_rows
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.events import Callback
 from aquasurf_ray.driver.run.spec import RunResult, RunSpec
@@ -81,8 +81,7 @@ def start_build(
     loaded_space = load_space(config.space)
     # A space may name the modules of its operators; workers need them, too.
     modules = tuple(dict.fromkeys((*config.modules, *loaded_space.modules)))
-    refuse_roles(loaded.baselines, "a benchmark")
-    rows = space_rows(loaded_space, loaded.baselines, config.baselines)
+    rows = space_rows(loaded_space, one_function_baselines(loaded, "a benchmark"), config.baselines)
     config = config.model_copy(update={"modules": modules, "evaluations": len(rows) * seeds})
     identity = {
         **config.identity(),

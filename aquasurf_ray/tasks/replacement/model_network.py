@@ -158,18 +158,15 @@ class ModelNetwork:
             except ModelFails:
                 raise error from None
 
-    def own_activation(self) -> Callable[[Tensor], Tensor] | None:
-        """Return the activation that the model has in most places, a module or a function; None if it is in code that
-        is rewritten as a whole. Call it after `find_calls`, which finds those that the model's code calls."""
+    def own_activations(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
+        """Return the activation that the model has in most places of each role, a module or a function; None if it is
+        in code that is rewritten as a whole. A network without roles has one, without a name. Call it after
+        `find_calls`, which finds those that the model's code calls."""
         with torch.random.fork_rng(devices=[]):
-            found = [
-                each
+            return {
+                role: _most_common(list(activations_of(self._model(), only, self._found[role].calls)))
                 for role, only in self._only.items()
-                for each in activations_of(self._model(), only, self._found[role].calls)
-            ]
-        # Modules with the same settings have the same text, and functions are the same object.
-        texts = Counter(map(repr, found))
-        return next((each for each in found if repr(each) == texts.most_common(1)[0][0]), None)
+            }
 
     @property
     def is_gated(self) -> bool:
@@ -235,6 +232,12 @@ def network_from(
     elif model_class is not None:
         raise TaskError("model_class is for a configuration of transformers; a function that makes a model needs none")
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
+
+
+def _most_common(found: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor] | None:
+    # Modules with the same settings have the same text, and functions are the same object.
+    texts = Counter(map(repr, found))
+    return next((each for each in found if repr(each) == texts.most_common(1)[0][0]), None)
 
 
 def _together(found: Sequence[Replacement]) -> Replacement:
