@@ -13,7 +13,7 @@ surrogate and initial weights alike. The arms:
 The winner of each search, the function of the best validation score, is judged by five further seeds, the same for both
 arms, on the test split, which selected nothing; and so is ReLU.
 
-Prints one JSON document, and appends each search and each judged training to a file of the folder as soon as it is
+Prints one JSON document with the table and all results, and appends each search and each judged training to a file of the folder as soon as it is
 known, so that the script may be killed at any time and resumes.
 """
 
@@ -58,7 +58,8 @@ def main() -> None:
             outcome = searched(name, arm, seed, options)
             results.add(outcome)
         judge(results, name, task_of(name), (outcome["winner"], REFERENCE))
-    print(json.dumps([row for name in options.tasks for row in rows(results, name)], indent=1))
+    table = [row for name in options.tasks for row in rows(results, name)]
+    print(json.dumps({"table": table, "results": results.rows}, indent=1))
 
 
 def in_halves(network: NetworkFactory) -> NetworkFactory:

@@ -13,7 +13,7 @@ the same way. The arms:
     open-fixed    likewise, but without learned parameters
     open-random   functions of the open space without any selection: children of randomly chosen functions
 
-Prints one JSON document, and appends each search and each judged training to a file of the folder as soon as it is
+Prints one JSON document with the table and all results, and appends each search and each judged training to a file of the folder as soon as it is
 known, so that the script may be killed at any time and resumes.
 """
 
@@ -74,7 +74,7 @@ def main() -> None:
                 # The winner, the best baseline of its search, and ReLU.
                 judged = filter(None, (outcome["winner"], outcome["best_baseline"], REFERENCE))
                 judge(results, name, load_task(name), judged)
-    print(json.dumps(table(results), indent=1))
+    print(json.dumps({"table": table(results), "results": results.rows}, indent=1))
 
 
 class Results:

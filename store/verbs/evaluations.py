@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from aquasurf_ray.store.database.columns import utc_now
-from aquasurf_ray.store.database.schema import Epoch, Evaluation, Function, RunEvaluation
+from aquasurf_ray.store.database.schema import Attempt, Epoch, Evaluation, Function, RunEvaluation
 from aquasurf_ray.store.errors import RecordNotFound
 from aquasurf_ray.store.records.evaluations import (
     EpochRecord,
@@ -49,8 +49,8 @@ KEY_COLUMNS = (Evaluation.function_id, Evaluation.seed, Evaluation.recipe_change
 _READ_ALL = sa.select(*EVALUATION_COLUMNS)
 _READ = _READ_ALL.where(Evaluation.id == sa.bindparam("at_evaluation"))
 _START = CHANGE.values(started_at=utc_now())
-_EPOCH_SCORES = (
-    sa.select(Epoch.val_score)
+_EARLY_SCORES = (
+    sa.select(Epoch.val_score, sa.case((Evaluation.stopped_early.is_(None), Evaluation.score)))
     .join(Evaluation, Evaluation.id == Epoch.evaluation_id)
     .where(
         Evaluation.task_id == sa.bindparam("at_task"),
@@ -219,16 +219,21 @@ class EvaluationVerbs(StoreCore):
 
         return self._read(body) if evaluation_ids else {}
 
-    def epoch_scores(self, task_id: int, epoch: int, recipe_change: str = "") -> list[float]:
+    def early_scores(self, task_id: int, epoch: int, recipe_change: str = "") -> list[tuple[float, float | None]]:
         """Return the validation scores that the finished trainings of a task had after an epoch, which counts from 1,
-        of those with this change of the recipe.
+        each with its final score, of those with this change of the recipe.
 
-        Trainings that were stopped early are included if they reached the epoch; otherwise only the best would count.
-        Diverged trainings and NaN scores are left out.
+        Trainings that were stopped early are included if they reached the epoch, since otherwise only the best would
+        count; their final score is None. Diverged trainings and NaN scores are left out.
         """
         at = {"at_task": task_id, "at_epoch": epoch, "at_change": recipe_change}
-        scores = self._read(lambda connection: connection.execute(_EPOCH_SCORES, at).scalars().all())
-        return [score for score in scores if score is not None and not math.isnan(score)]
+        rows = self._read(lambda connection: connection.execute(_EARLY_SCORES, at).all())
+        return [(early, final) for early, final in rows if early is not None and not math.isnan(early)]
+
+    def had_result(self, evaluation_id: int) -> bool:
+        """Return whether a training of the evaluation has ended with a result, also if it was reopened since."""
+        query = sa.select(Attempt.id).where(Attempt.evaluation_id == evaluation_id, Attempt.outcome == "done").limit(1)
+        return self._read(lambda connection: connection.execute(query).first() is not None)
 
     def score_curves(self, evaluation_ids: Collection[int]) -> dict[int, dict[int, float]]:
         """Return the validation scores of evaluations by epoch, which counts from 1; NaN scores are left out."""

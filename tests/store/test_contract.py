@@ -279,7 +279,7 @@ class TestEvaluations:
         assert [(row.score, row.recipe_change) for row in rows] == [(2.5, changes[2]), (1.5, changes[1]), (0.5, "")]
         # Rules and means over seeds compare trainings of one recipe.
         assert world.store.seed_scores(world.task_id, [function]) == {function: {0: 0.5}}
-        assert world.store.epoch_scores(world.task_id, 1) == [0.25]
+        assert world.store.early_scores(world.task_id, 1) == [(0.25, 0.5)]
         assert [
             event.data.get("recipe_change", "") for event in world.store.events(lease.run_id) if event.kind == "claimed"
         ] == [*changes, changes[1]]

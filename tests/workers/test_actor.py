@@ -272,6 +272,24 @@ def test_a_drained_training_stops_with_a_checkpoint_and_resumes_from_there(task,
     assert figures[0] == figures[1]
 
 
+@pytest.mark.parametrize("pauses", [True, False])
+def test_a_paused_training_keeps_a_checkpoint_and_resumes_with_the_result_of_one_that_was_not_paused(
+    task, tmp_path, pauses
+):
+    long = replace(task, recipe=replace(task.recipe, epochs=4))
+    whole = Worker(WorkerSettings(long)).train(job())
+    settings = WorkerSettings(long, storage=str(tmp_path), checkpoint_interval=3600.0)
+    first, second = Worker(settings), Worker(settings)
+    trained = [watch(worker) for worker in (first, second)]
+    stopped = first.train(replace(job(), stop_rule=StopRule(((2, 2.0),), pauses=pauses)))
+    assert "score" in stopped.stopped_early
+    result = second.train(job())
+    assert trained == [[1, 2], [3, 4] if pauses else [1, 2, 3, 4]]
+    figures = [[(e.epoch, e.train_loss, e.val_score) for e in r.epochs] for r in (result, whole)]
+    assert figures[0] == figures[1]
+    assert (result.test_loss, result.stopped_early) == (whole.test_loss, None)
+
+
 def watch(worker):
     """The epochs that a worker trains from now on; what it does after the third can be set."""
     epochs, remember = [], worker._remember

@@ -152,6 +152,8 @@ class TrainingLoop:
                 on_epoch(epoch)
             why = stop_rule.verdict(number, epoch.val_score, self.recipe.epochs) if stop_rule else None
             if why:
+                if stop_rule and stop_rule.pauses and checkpoints and self.team.rank == 0:
+                    checkpoints.save(number, self.state())
                 break
             if stop_asked and number < self.recipe.epochs and self._drained(number, checkpoints, stop_asked):
                 raise TrainingDrained(number)

@@ -1,12 +1,11 @@
 """The two ways in which a training ends before its last epoch: its scores are too low, or it is asked to stop.
 
 A training that is asked to stop writes a checkpoint after the current epoch, raises `TrainingDrained`, and resumes from
-there when it is started again. A training that the rule for low scores ends writes no checkpoint: it returns its
-metrics with the reason, and is final for the run that ended it.
+there when it is started again. A training that the rule for low scores ends returns its metrics with the reason; if the
+rule pauses, it also writes a checkpoint.
 
-The rule for low scores is data: scores that must be reached after some epochs. The driver sets these thresholds to the
-medians of the scores that other functions had after the same epoch, a variant of the median rule of Golovin et al. 2017
-("Google Vizier").
+The rule for low scores is data: scores that must be reached after some epochs. The driver computes these thresholds
+from the scores of other functions after the same epoch.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ class StopRule:
         thresholds: pairs (epoch, score): a training whose validation score after that epoch is lower, or is NaN,
             ends there with the metrics that it has.
         text: where the thresholds come from, in words, for the record; may be empty.
+        pauses: whether a training that ends writes a checkpoint, from which it resumes when it is started again.
 
     Raises:
         ValueError: an epoch below 1 or given twice, or a threshold that is not finite.
@@ -48,6 +48,7 @@ class StopRule:
 
     thresholds: tuple[tuple[int, float], ...]
     text: str = ""
+    pauses: bool = False
 
     def __post_init__(self) -> None:
         epochs = [epoch for epoch, _ in self.thresholds]

@@ -81,13 +81,14 @@ class Claims:
         """Record that the worker failed on the evaluation, so that another worker, if there is one, gets it next."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
 
-    def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
+    def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False, whole: bool = False) -> None:
         """Claim an evaluation of a run that has died or has not finished it.
 
         Args:
             retry_failed: True to claim also an evaluation that was given up, here or in another run.
+            whole: True to claim also an evaluation that was stopped early, although this run accepts such results.
         """
-        self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed))
+        self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed, whole=whole))
 
     def left(self) -> int:
         """Return how many more evaluations the budget has room for."""
@@ -100,7 +101,7 @@ class Claims:
 
     def may_stop(self, origin: Origin) -> bool:
         """Return whether trainings of this origin may be stopped early: suggestions, but no requests or baselines."""
-        return self._context.config.early_stop == "median" and origin == "suggestion"
+        return self._context.config.early_stop != "off" and origin == "suggestion"
 
     def is_gated(self, origin: Origin) -> bool:
         """Return whether trainings of this origin pass the health gate first; baselines are trained in any case."""
@@ -221,11 +222,15 @@ class Claims:
         self._reserve_all(claims[1:])
         return claims[0] if claims else None
 
-    def claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
-        """Claim evaluations of one origin in one transaction."""
+    def claim_all(
+        self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False, whole: bool = False
+    ) -> list[Claim]:
+        """Claim evaluations of one origin in one transaction; `retry` describes the arguments."""
         if not requests:
             return []
         accepted = self.accepted(requests[0].origin)
+        if whole:
+            accepted["accept_stopped"] = False
         return self._context.store.claim_all(self._context.lease, requests, retry_failed=retry_failed, **accepted)
 
     def _reserve_all(self, claims: Sequence[Claim]) -> None:

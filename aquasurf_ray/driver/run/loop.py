@@ -29,9 +29,9 @@ from aquasurf_ray.driver.events import (
     RunView,
 )
 from aquasurf_ray.driver.run.claims import Budget, Claims
+from aquasurf_ray.driver.run.early_stopping import EarlyStopping
 from aquasurf_ray.driver.run.exclusive_retry import ExclusiveRetry, needs_exclusive_retry
 from aquasurf_ray.driver.run.forecast import RunForecast
-from aquasurf_ray.driver.run.median_rule import median_rule
 from aquasurf_ray.driver.run.other_runs import OtherRuns
 from aquasurf_ray.driver.run.preparation import Preparation, store_costs
 from aquasurf_ray.driver.run.run_view import view_of
@@ -69,7 +69,7 @@ class SearchLoop:
     """The loop of one run in one driver.
 
     Args:
-        task: the task, for its metric and, in the median rule, its number of epochs.
+        task: the task, for its metric and, in early stopping, its number of epochs.
         suggester: the source of suggestions; None for a run that trains only its queue.
         check: called at each step; raises if this driver has lost the run.
         share: the control of the number of workers on a shared cluster, if there is one.
@@ -92,6 +92,7 @@ class SearchLoop:
         self._time_limit = context.config.time_limit or task.time_limit
         self._claims = Claims(context, budget, suggester)
         self._other_runs = OtherRuns(context, self._claims)
+        self._early_stopping = EarlyStopping(context, self._claims, task.recipe.epochs)
         self._exclusive_retry = ExclusiveRetry(context.pool)
         self._preparation = Preparation(
             context,
@@ -195,6 +196,8 @@ class SearchLoop:
             self._begin(slot, claim)
         self._start_trainings()
         idle, n_given = self.pool.idle(), 0
+        if idle:
+            self._early_stopping.resume()
         for number, slot in enumerate(idle):
             if self._exclusive_retry.is_reserved(slot):
                 continue
@@ -256,11 +259,10 @@ class SearchLoop:
         self._to_start.clear()
 
     def _stop_rule(self, claim: Claim) -> StopRule | None:
-        """Return the median rule of a training, computed from the store so that every driver gets the same rule."""
+        """Return the rule that may stop a training early, if there is one."""
         if not self._claims.may_stop(claim.origin) or self._other_runs.is_requested(claim.evaluation_id):
             return None
-        task_id, change = self.context.lease.task_id, claim.record.recipe_change
-        return median_rule(self.task.recipe.epochs, lambda epoch: self.store.epoch_scores(task_id, epoch, change))
+        return self._early_stopping.rule_of(claim.evaluation_id, claim.record.recipe_change)
 
     # -- recording results
 
@@ -324,7 +326,8 @@ class SearchLoop:
             self.events.emit(EvaluationDrained(outcome.reply.epochs, *drained))
         else:
             self._settle_result(evaluation, outcome)
-            self.pool.forget(self.pool.slots[outcome.slot - 1], job)
+            if not (outcome.reply.stopped_early and job.stop_rule and job.stop_rule.pauses):
+                self.pool.forget(self.pool.slots[outcome.slot - 1], job)
             self._failures_in_a_row = 0
 
     def _settle_result(self, evaluation: EvaluationState, outcome: Outcome) -> None:

@@ -107,7 +107,7 @@ def end_notes(result: RunResult, max_cost: float | None, resume: str) -> Iterato
     if result.failed:
         yield f"{result.failed} functions failed on their workers; for the reasons: {status}"
     if result.stopped_early:
-        yield f"{result.stopped_early} were stopped early, below the median of others"
+        yield f"{result.stopped_early} were stopped early, for low scores in their first epochs"
     if result.exhausted:
         yield _exhausted(result, max_cost)
 

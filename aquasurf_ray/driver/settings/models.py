@@ -20,8 +20,8 @@ from aquasurf_ray.baselines import BaselineSet
 from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE, TASK_TEXT
 from aquasurf_ray.driver.settings.setting import (
     DURATION,
+    EarlyStop,
     Numbers,
-    OffMedian,
     OnOff,
     Panel,
     Seconds,
@@ -162,10 +162,11 @@ class RunIdentity(BaseModel):
         metavar="FIELD=VALUES",
         earlier=None,
     )
-    early_stop: OffMedian = setting(
+    early_stop: EarlyStop = setting(
         "off",
         Panel.TRAINING,
-        "Stop suggested trainings that fall below the median score at the same epoch: off or median.",
+        "Stop suggested trainings that fall below the median score at the same epoch (median), or pause those that "
+        "have too small a chance to become the best, until it rises (curves): off, median or curves.",
         earlier="off",
     )
     health_gate: OnOff = setting(

@@ -90,4 +90,4 @@ def parse_numbers(value: Any) -> Any:
 Numbers = Annotated[tuple[float, ...], BeforeValidator(parse_numbers)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 OnOff = Annotated[Literal["on", "off"], BeforeValidator(_switch)]
-OffMedian = Annotated[Literal["off", "median"], BeforeValidator(_switch)]
+EarlyStop = Annotated[Literal["off", "median", "curves"], BeforeValidator(_switch)]

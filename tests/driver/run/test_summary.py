@@ -83,7 +83,7 @@ def test_a_run_that_ended_at_its_goal_is_finished_as_long_as_the_goal_is_the_sam
         ({"reused": 2}, [..., "2 of them were taken from other runs of the task, without training"]),
         ({"diverged": 1}, [..., "1 diverged; for the reasons: aquasurf status one"]),
         ({"failed": 3}, [..., "3 functions failed on their workers; for the reasons: aquasurf status one"]),
-        ({"stopped_early": 4}, [..., "4 were stopped early, below the median of others"]),
+        ({"stopped_early": 4}, [..., "4 were stopped early, for low scores in their first epochs"]),
         (
             {"exhausted": True},
             [

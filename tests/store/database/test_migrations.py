@@ -126,7 +126,7 @@ def test_everything_is_kept_and_what_is_known_is_filled_in(old_url):
         first, last = store.curve(1)
         assert (first.val_score, first.train_score, last.val_score) == (0.7, 0.6, 0.9)
         assert math.isnan(last.val_loss)
-        assert store.epoch_scores(1, 1) == [0.7]
+        assert [early for early, _ in store.early_scores(1, 1)] == [0.7]
         assert [row.function for row in store.leaderboard(run_id=run.id)] == ["relu(x)"]
         assert store.task(1).metric.name == "accuracy"
         assert (run.lease_owner.host, store.find_function("max(x,zero(x))").name) == ("h", "relu(x)")
@@ -164,7 +164,7 @@ def test_a_driver_of_the_old_version_that_still_works_can_finish_its_writes(old_
     database.close()
     with Store.open(old_url) as store:
         assert (store.evaluation(3).score, store.curve(3)[0].val_accuracy) == (0.4, 0.4)
-        assert store.epoch_scores(1, 1) == [0.7], "an epoch without a score has none"
+        assert [early for early, _ in store.early_scores(1, 1)] == [0.7], "an epoch without a score has none"
 
 
 def test_views_have_the_new_columns_behind_the_old_ones(old_url):

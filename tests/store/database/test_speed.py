@@ -74,7 +74,7 @@ def test_no_decision_scans_a_table(big):
     store.spectra(1, functions[:10])
     store.record_costs(lease, [CostRecord("cpu", 0.1, 0.1, 10, 10, function_id=functions[0])])
     store.costs(1, functions[:10], "cpu")
-    store.epoch_scores(1, 5)
+    store.early_scores(1, 5)
     stopped = store.claim(lease, functions[1002], 0, "suggestion")
     store.record_result(lease, stopped.evaluation_id, replace(DONE, stopped_early="after epoch 10 of 20"))
     store.claim(lease, functions[1002], 0, "suggestion", accept_stopped=False)

@@ -169,6 +169,6 @@ def test_scores_after_an_epoch_are_those_of_all_trainings_of_the_task_that_got_t
     record(world, lease, f[5], EvaluationResult("diverged", epochs=CURVE))
     world.store.claim(lease, f[6], 0, "suggestion")
     other = world.store.add_task("other", "1", "other-digest", {})
-    assert world.store.epoch_scores(world.task_id, 1) == [0.5, 0.4, -2.5, 0.2]
-    assert world.store.epoch_scores(world.task_id, 2) == [0.7, -math.inf, 0.31]
-    assert world.store.epoch_scores(world.task_id, 4) == world.store.epoch_scores(other, 1) == []
+    assert world.store.early_scores(world.task_id, 1) == [(0.5, 0.5), (0.4, 0.5), (-2.5, 0.5), (0.2, None)]
+    assert world.store.early_scores(world.task_id, 2) == [(0.7, 0.5), (-math.inf, 0.5), (0.31, None)]
+    assert world.store.early_scores(world.task_id, 4) == world.store.early_scores(other, 1) == []
