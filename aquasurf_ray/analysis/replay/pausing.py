@@ -102,7 +102,7 @@ class PausingSearch:
 
     def seen_after(self, epoch: int) -> Scores:
         """Return the scores after an epoch of all trainings that have reached it, paused ones included."""
-        reached = [f for f in self.begun if self.paused.get(f, self.n_epochs) >= epoch]
+        reached = [f for f in self.begun if f not in self.paused or self.paused[f] >= epoch]
         scores = self.curves[reached, epoch - 1]
         return np.asarray(scores[np.isfinite(scores)])
 

@@ -81,14 +81,19 @@ class Claims:
         """Record that the worker failed on the evaluation, so that another worker, if there is one, gets it next."""
         self._failed_on.setdefault(evaluation_id, set()).add(slot)
 
-    def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False, whole: bool = False) -> None:
+    def retry(self, evaluation: EvaluationState, *, retry_failed: bool = False) -> None:
         """Claim an evaluation of a run that has died or has not finished it.
 
         Args:
             retry_failed: True to claim also an evaluation that was given up, here or in another run.
-            whole: True to claim also an evaluation that was stopped early, although this run accepts such results.
         """
-        self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed, whole=whole))
+        self._reserve_all(self.claim_all([evaluation.request], retry_failed=retry_failed))
+
+    def resume(self, evaluation: EvaluationState) -> None:
+        """Claim an evaluation that was stopped early, although this run accepts such results."""
+        accepted = Accepted(accept_stopped=False, accept_refused=self.is_gated(evaluation.origin))
+        store, lease = self._context.store, self._context.lease
+        self._reserve_all(store.claim_all(lease, [evaluation.request], **accepted))
 
     def left(self) -> int:
         """Return how many more evaluations the budget has room for."""
@@ -222,15 +227,11 @@ class Claims:
         self._reserve_all(claims[1:])
         return claims[0] if claims else None
 
-    def claim_all(
-        self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False, whole: bool = False
-    ) -> list[Claim]:
-        """Claim evaluations of one origin in one transaction; `retry` describes the arguments."""
+    def claim_all(self, requests: Sequence[EvaluationRequest], *, retry_failed: bool = False) -> list[Claim]:
+        """Claim evaluations of one origin in one transaction."""
         if not requests:
             return []
         accepted = self.accepted(requests[0].origin)
-        if whole:
-            accepted["accept_stopped"] = False
         return self._context.store.claim_all(self._context.lease, requests, retry_failed=retry_failed, **accepted)
 
     def _reserve_all(self, claims: Sequence[Claim]) -> None:

@@ -56,7 +56,7 @@ class EarlyStopping:
             rule = rules[each.recipe_change]
             if rule is None or rule.verdict(epoch, score, self._epochs) is None:
                 del self._paused_at[each.evaluation_id]
-                self._claims.retry(each, whole=True)
+                self._claims.resume(each)
 
     def _is_paused(self, evaluation: EvaluationState) -> bool:
         return evaluation.status == "done" and evaluation.stopped_early is not None and evaluation.score is not None
