@@ -13,8 +13,8 @@ surrogate and initial weights alike. The arms:
 The winner of each search, the function of the best validation score, is judged by five further seeds, the same for both
 arms, on the test split, which selected nothing; and so is ReLU.
 
-Prints one JSON document with the table and all results, and appends each search and each judged training to a file of the folder as soon as it is
-known, so that the script may be killed at any time and resumes.
+Prints one JSON document with the table and all results, and appends each search and each judged training to a file of
+the folder as soon as it is known, so that the script may be killed at any time and resumes.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ the same way. The arms:
     open-fixed    likewise, but without learned parameters
     open-random   functions of the open space without any selection: children of randomly chosen functions
 
-Prints one JSON document with the table and all results, and appends each search and each judged training to a file of the folder as soon as it is
-known, so that the script may be killed at any time and resumes.
+Prints one JSON document with the table and all results, and appends each search and each judged training to a file of
+the folder as soon as it is known, so that the script may be killed at any time and resumes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Early stopping in one run: the rule of each training, and the trainings that were paused and are resumed.
 
+`curves_rule` pauses a training if its chance to become the best is too small: `aquasurf_ray.surrogate.learning_curves`
+predicts final scores from those after the same epochs as in the median rule.
+
 A paused training is resumed as soon as the rule of now would let its score pass. It needs no evaluation of the budget,
 which it had already, and continues from its checkpoint; without one it begins again, and gets to the same result. What
 was paused once runs to its end: while it runs, its own score is missing in the rule, which could pause it for ever.
@@ -7,11 +10,44 @@ was paused once runs to its end: while it runs, its own score is missing in the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
+import numpy as np
+
 from aquasurf_ray.driver.run.claims import Claims
-from aquasurf_ray.driver.run.stop_rules import curves_rule, median_rule
+from aquasurf_ray.driver.run.median_rule import EarlyScores, checked_epochs, median_rule
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
+from aquasurf_ray.surrogate.learning_curves import score_to_continue
 from aquasurf_ray.workers.engine.stopping import StopRule
+
+CHANCE = 0.1  # to become the best, below which a training is paused; docs/evidence.md compares others
+
+
+def curves_rule(epochs: int, scores_after: EarlyScores) -> StopRule | None:
+    """Return the rule for a training of `epochs` epochs, or None while too few trainings have finished.
+
+    >>> rule = curves_rule(8, lambda epoch: [(0.1 * i, 0.1 * i + 0.2) for i in range(12)])
+    >>> [(epoch, round(score, 3)) for epoch, score in rule.thresholds], rule.pauses
+    ([(2, 0.825), (4, 0.825)], True)
+    """
+    needed = {epoch: _needed(scores_after(epoch)) for epoch in checked_epochs(epochs)}
+    thresholds = tuple((epoch, score) for epoch, score in needed.items() if score is not None and isfinite(score))
+    if not thresholds:
+        return None
+    return StopRule(thresholds, f"from which the chance to become the best is {CHANCE:.0%}", pauses=True)
+
+
+def _needed(found: Sequence[tuple[float, float | None]]) -> float | None:
+    """Return the score that a training needs after an epoch, or None if nothing can be said."""
+    reached = [(early, final) for early, final in found if isfinite(early)]
+    whole = [(early, final) for early, final in reached if final is not None and isfinite(final)]
+    if not whole:
+        return None
+    early, final = (np.array(column) for column in zip(*whole, strict=True))
+    return score_to_continue(early, final, np.array([early for early, _ in reached]), CHANCE)
+
 
 RULES = {"median": median_rule, "curves": curves_rule}
 

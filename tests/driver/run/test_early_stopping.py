@@ -1,15 +1,20 @@
-"""Trainings that were paused are resumed as soon as the rule would let them pass, on the budget that they had."""
+"""The rule of chances, from scores alone; and paused trainings, which are resumed once the rule would let them pass."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from run_context import add_functions, open_context
+from scipy.stats import linregress, norm
 
 from aquasurf_ray.driver.run.claims import Budget, Claims
-from aquasurf_ray.driver.run.early_stopping import EarlyStopping
+from aquasurf_ray.driver.run.early_stopping import CHANCE, EarlyStopping, curves_rule
 from aquasurf_ray.store import EpochRecord, EvaluationRequest, EvaluationResult, Store
+from aquasurf_ray.surrogate.learning_curves import PASSING
 
 EPOCHS = 4
 
@@ -86,3 +91,47 @@ def test_a_paused_training_is_resumed_once_its_score_is_enough(store):
     stopping.resume()
     assert claims.reserved_functions() == [ids[13]], "once"
     assert stopping.rule_of(evaluation.evaluation_id, "") is None, "it runs to its end, whatever the others do"
+
+
+RNG = np.random.default_rng(1)
+CURVES = [
+    RNG.uniform(0.2, 0.9) * (1 - np.exp(-np.arange(1, 9) / 2)) + RNG.normal(scale=0.02, size=8) for _ in range(40)
+]
+
+
+def test_the_curves_rule_asks_for_a_chance_to_become_the_best():
+    known = {epoch: [(curve[epoch - 1], curve[-1]) for curve in CURVES] for epoch in (2, 4)}
+    rule = curves_rule(8, known.__getitem__)
+    assert rule.pauses
+    for epoch, threshold in rule.thresholds:
+        early, final = np.array(known[epoch]).T
+        half = early >= np.median(early)
+        line = linregress(early[half], final[half])
+        deviation = np.std(final[half] - line.intercept - line.slope * early[half]) * np.sqrt(
+            half.sum() / (half.sum() - 2)
+        )
+        needed = (norm.ppf(CHANCE, scale=deviation) + final.max() - line.intercept) / line.slope
+        assert threshold == pytest.approx(min(needed, np.quantile(early, PASSING)))
+
+
+def test_the_best_quarter_passes_whatever_the_line_says():
+    flat = [(score, 0.5 + score / 1000) for score in np.linspace(0, 1, 20)] + [(0.1, 0.9)]
+    rule = curves_rule(4, lambda _: flat)
+    passing = np.quantile([early for early, _ in flat], PASSING)
+    assert [threshold for _, threshold in rule.thresholds] == pytest.approx([passing, passing])
+
+
+@given(st.integers(1, 400), st.lists(st.tuples(st.floats(-1e6, 1e6), st.none() | st.floats(-1e6, 1e6)), max_size=30))
+def test_the_curves_rule_never_stops_the_best_of_those_it_has_seen(epochs, scores):
+    rule = curves_rule(epochs, lambda _: scores)
+    if rule is not None:
+        best = max(early for early, _ in scores)
+        assert all(rule.verdict(epoch, best, epochs) is None for epoch, _ in rule.thresholds)
+
+
+def test_paused_trainings_have_no_final_score_and_do_not_move_the_line():
+    known = [(curve[1], curve[-1]) for curve in CURVES]
+    low = [(0.0, None)] * 3
+    (_, with_low), (_, without) = (curves_rule(4, lambda _, f=f: f).thresholds[0] for f in (known + low, known))
+    quantiles = [np.quantile([early for early, _ in f], PASSING) for f in (known + low, known)]
+    assert with_low == without or (with_low, without) == pytest.approx(quantiles)
