@@ -1,0 +1,3 @@
+"""Nothing in here is collected: some programs register operators as soon as they are imported."""
+
+collect_ignore_glob = ["*.py"]
