@@ -83,10 +83,11 @@ def table(benchmark: Benchmark, runs: int, trainings: int) -> str:
     rows = summary(measured(benchmark, runs, trainings), trainings)
     n = len(benchmark) - len(benchmark.baselines)
     about = f"{runs} runs with the epochs of {trainings} trainings, each among {n // 2:,} of {n:,} functions."
-    return f"{markdown(COLUMNS, [[_text(column, row, trainings) for column in COLUMNS] for row in rows])}\n\n{about}"
+    return f"{markdown(COLUMNS, [[cell(column, row, trainings) for column in COLUMNS] for row in rows])}\n\n{about}"
 
 
-def _text(column: str, row: Mapping[str, float | str], trainings: int) -> str:
+def cell(column: str, row: Mapping[str, float | str], trainings: int) -> str:
+    """Return a cell of the table as text."""
     value = row.get(column)
     if value is None or isinstance(value, str):
         return value or "-"
