@@ -132,8 +132,8 @@ def _give(function: str, form: Form, output: Path | None) -> None:
 
 
 def _learned_function(function: str, role: str | None, run: str, freeze: str | None, store: str | None) -> str:
-    """Return the function, or that of a role, with the values that it learned in a run, the mean over the run's
-    trainings of it."""
+    """Return the function, or that of a role, with the values that it learned in a run: the mean over its trainings
+    there, at the learning rate that was best for it."""
     from aquasurf_ray.activations import RoleFunctions, fingerprint, function_of, parse_function, same_or_by_role
     from aquasurf_ray.driver.errors import BadUse
 

@@ -268,18 +268,25 @@ class EvaluationVerbs(StoreCore):
         return self._read(lambda connection: read_learned(connection, evaluation_id))
 
     def learned_in(self, run_id: int, fingerprint: str) -> tuple[LearnedValues, ...]:
-        """Return what one function's learned parameters became in the trainings that a run has of it, in any order of
-        the trainings."""
+        """Return what one function's learned parameters became in a run: in its whole trainings with the recipe, or the
+        change of it, that has the best score, in the order of their requests."""
         query = (
-            sa.select(RunEvaluation.evaluation_id)
+            sa.select(Evaluation.id, Evaluation.recipe_change, Evaluation.score)
             .join(Evaluation, Evaluation.id == RunEvaluation.evaluation_id)
             .join(Function, Function.id == Evaluation.function_id)
-            .where(RunEvaluation.run_id == run_id, Function.fingerprint == fingerprint, Evaluation.status == "done")
+            .where(
+                RunEvaluation.run_id == run_id,
+                Function.fingerprint == fingerprint,
+                Evaluation.status == "done",
+                Evaluation.stopped_early.is_(None),
+            )
             .order_by(RunEvaluation.position)
         )
 
         def read(connection: sa.Connection) -> tuple[LearnedValues, ...]:
-            numbers = connection.execute(query).scalars().all()
+            rows = connection.execute(query).all()
+            best = max(rows, key=lambda row: row.score, default=None)
+            numbers = [row.id for row in rows if best is not None and row.recipe_change == best.recipe_change]
             return tuple(values for number in numbers for values in read_learned(connection, number))
 
         return self._read(read)

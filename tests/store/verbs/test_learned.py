@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from aquasurf_ray.store import EvaluationResult, FunctionRow, LearnedValues, NewRun, Store, this_process
+from aquasurf_ray.store import (
+    EvaluationRequest,
+    EvaluationResult,
+    FunctionRow,
+    LearnedValues,
+    NewRun,
+    Store,
+    this_process,
+)
 
 VALUES = (
     LearnedValues("block.act", "a", 1.0, None, 0.75, 0.0, (0.9, 0.75)),
@@ -29,6 +37,23 @@ def test_they_are_read_back_as_they_were(world):
 def test_a_function_without_them_has_none(world):
     _, number = record(world, EvaluationResult("done", score=0.5))
     assert world.store.learned(number) == ()
+
+
+def test_a_run_has_those_of_its_whole_trainings_with_the_best_recipe(world):
+    lease = world.lease()
+    doubled = "learning_rate*2"
+    results = [
+        (0, "", EvaluationResult("done", score=0.5, learned=VALUES[:1])),
+        (0, doubled, EvaluationResult("done", score=0.7, learned=VALUES[1:])),
+        (1, doubled, EvaluationResult("done", score=0.3, learned=VALUES)),
+        (2, doubled, EvaluationResult("done", score=0.9, learned=VALUES, stopped_early="median")),
+    ]
+    for seed, change, result in results:
+        request = EvaluationRequest(world.functions[0], seed, "proposal", recipe_change=change)
+        (claim,) = world.store.claim_all(lease, [request])
+        world.store.start(lease, claim.evaluation_id, "w", None, ())
+        world.store.record_result(lease, claim.evaluation_id, result)
+    assert world.store.learned_in(lease.run_id, "fingerprint0") == VALUES[1:] + VALUES
 
 
 def test_a_result_that_is_requested_in_full_moves_to_the_log_with_them(world):
