@@ -11,6 +11,7 @@ that is wrong would pause all trainings, and would stay wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,19 @@ from scipy.special import ndtr, ndtri
 
 Scores = NDArray[np.float64]
 
+SHARES = (1 / 4, 1 / 2)  # of the epochs, after which a training is looked at
 PASSING = 3 / 4  # the quantile of the scores after an epoch from which every training continues
 ENOUGH = 8  # finished trainings, below which a line through the better half of them says too little
+
+
+def checked_epochs(epochs: int) -> list[int]:
+    """Return the epochs after which a training of so many epochs is looked at.
+
+    >>> checked_epochs(30), checked_epochs(2), checked_epochs(1)
+    ([8, 15], [1], [])
+    """
+    # After the last epoch there is nothing left to save.
+    return sorted({ceil(epochs * share) for share in SHARES} - {epochs})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
@@ -18,10 +17,9 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.analysis.replay.surrogate_policies import fitting, surrogate_policy
-from aquasurf_ray.surrogate.learning_curves import score_to_continue
+from aquasurf_ray.surrogate.learning_curves import checked_epochs, score_to_continue
 from aquasurf_ray.surrogate.settings import METRIC
 
-SHARES = (1 / 4, 1 / 2)  # of the epochs, after which a training is looked at
 ENOUGH = 5  # scores after an epoch, below which a quantile of them says too little
 
 Needed = Callable[["PausingSearch", int], float]
@@ -65,7 +63,7 @@ class PausingSearch:
         self._allowed = np.isin(np.arange(len(benchmark)), self.candidates)
         self._policy = surrogate_policy(fitting(METRIC, benchmark), benchmark, run)
         self.n_epochs = self.curves.shape[1]
-        self.looks = tuple(sorted({ceil(self.n_epochs * share) for share in SHARES} - {self.n_epochs}))
+        self.looks = checked_epochs(self.n_epochs)
         self.spent = 0
         self.finished: list[Finished] = []
         self.paused: dict[int, int] = {}  # the epoch at which each function is paused

@@ -16,10 +16,10 @@ from math import isfinite
 import numpy as np
 
 from aquasurf_ray.driver.run.claims import Claims
-from aquasurf_ray.driver.run.median_rule import EarlyScores, checked_epochs, median_rule
+from aquasurf_ray.driver.run.median_rule import EarlyScores, median_rule
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.driver.state.evaluations import EvaluationState
-from aquasurf_ray.surrogate.learning_curves import score_to_continue
+from aquasurf_ray.surrogate.learning_curves import checked_epochs, score_to_continue
 from aquasurf_ray.workers.engine.stopping import StopRule
 
 CHANCE = 0.1  # to become the best, below which a training is paused; docs/evidence.md compares others

@@ -9,27 +9,17 @@ that a driver that resumes computes the same rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil, isfinite
+from math import isfinite
 from statistics import median
 
+from aquasurf_ray.surrogate.learning_curves import checked_epochs
 from aquasurf_ray.workers.engine.stopping import StopRule
 
-SHARES = (1 / 4, 1 / 2)
 ENOUGH = 5  # scores, below which a median says too little
 
 EarlyScores = Callable[[int], Sequence[tuple[float, float | None]]]
 """Given an epoch, which counts from 1: the scores that trainings had after it, each with its final score, or None where
 the training was stopped early."""
-
-
-def checked_epochs(epochs: int) -> list[int]:
-    """Return the epochs after which a training of so many epochs is looked at.
-
-    >>> checked_epochs(30), checked_epochs(2), checked_epochs(1)
-    ([8, 15], [1], [])
-    """
-    # After the last epoch there is nothing left to save.
-    return sorted({ceil(epochs * share) for share in SHARES} - {epochs})
 
 
 def median_rule(epochs: int, scores_after: EarlyScores) -> StopRule | None:
