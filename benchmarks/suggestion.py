@@ -7,9 +7,11 @@ and equally warmed up, the time of a suggestion when umap-learn lays out both fe
 one, as the authors' code does. Then the surrogate in the metric space: seconds until it is ready (the features'
 medians), seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones
 (median, worst, and the mean of processor time), each after the result of one more function, whose distances are new.
-Last, batches of 64 suggestions as the process of suggestions makes them, each after the results of the batch before:
-suggestions per second of processor time, including the distances of the suggested functions, which are new, and without
-them (a second policy, which makes the same choices from the distances that the first one computed).
+Last, batches of 256 suggestions as the process of suggestions makes them for many workers, each after the results of
+the batch before: suggestions per second and per second of processor time, including the distances of the suggested
+functions, which are new, and without them (a second policy, which makes the same choices from the distances that the
+first one computed). Once with scores that depend on the features, the distance to the nearest of three functions with a
+fifth of its deviation as noise; and once with scores that do not, where no candidate can be ruled out early.
 The load average shows the machine's other load.
 
 Outputs are those of real functions, drawn from the four-node space. Spectra are synthetic (real ones of 5,000 functions
@@ -46,7 +48,7 @@ LAYERS, COLUMNS_PER_LAYER = 9, 512
 N_PENDING = 8
 REPEATS = 15
 N_BATCHES = 4
-LARGEST_BATCH = 64  # as in `driver.suggestions.ahead`
+LARGEST_BATCH = 256  # as in `driver.suggestions.ahead`
 
 
 def main() -> None:
@@ -107,7 +109,10 @@ def _measure(features: np.ndarray, spectra: np.ndarray, arguments: argparse.Name
         },
         "metric": _metric(features, spectra, results, 0),
         f"metric_with_{N_PENDING}_pending": _metric(features, spectra, results, N_PENDING),
-        "metric_batches": _batches(features, spectra, results),
+        "metric_batches": _batches(features, spectra, results, _scores_of),
+        "metric_batches_of_random_scores": _batches(
+            features, spectra, results, lambda distances, rng: rng.uniform(size=len(distances[0]))
+        ),
     }
     if n <= arguments.peer_up_to:
         recompute = _seconds(lambda: _umap_again(features, spectra))
@@ -159,30 +164,44 @@ def _metric(features: np.ndarray, spectra: np.ndarray, results: int, n_pending: 
     }
 
 
-def _batches(features: np.ndarray, spectra: np.ndarray, results: int) -> dict[str, float]:
-    """Return suggestions per second of processor time, with new distances and without, the best of `N_BATCHES`."""
+def _scores_of(distances: list[FeatureDistances], rng: np.random.Generator) -> np.ndarray:
+    """Return scores [n] that depend on both features: a few functions are best, and others the worse the farther."""
+    best = rng.permutation(np.flatnonzero(distances[0].known & distances[1].known))[:3].tolist()
+    scores = -np.min([distances[0].of(i) + distances[1].of(i) for i in best], axis=0)
+    return np.asarray(scores + 0.2 * scores.std() * rng.normal(size=len(scores)))
+
+
+def _batches(
+    features: np.ndarray,
+    spectra: np.ndarray,
+    results: int,
+    scores_of: Callable[[list[FeatureDistances], np.random.Generator], np.ndarray],
+) -> dict[str, float]:
+    """Return suggestions per second, with new distances and without, the best of `N_BATCHES`."""
     distances = [FeatureDistances(features, "euclidean"), FeatureDistances(spectra, "manhattan")]
     rng = np.random.default_rng(0)
-    scores = rng.uniform(size=len(features)).tolist()
+    scores = scores_of(distances, rng).tolist()
     known = rng.permutation(np.flatnonzero(distances[0].known)).tolist()[:results]
-    policies = [policy_of(METRIC, 0, features=lambda: distances) for _ in range(2)]
-    for policy in policies:
+    policies = {kind: policy_of(METRIC, 0, features=lambda: distances) for kind in ("", "_with_known_distances")}
+    for policy in policies.values():
         for candidate in known:
             policy.observe(candidate, scores[candidate])
         policy.suggest_batch(2)  # the distances to all results so far are computed at first use
-    rates: tuple[list[float], list[float]] = ([], [])
+    rates: dict[str, list[float]] = {}
     for _ in range(N_BATCHES):
         batches = []
-        for policy, found in zip(policies, rates, strict=True):
-            started = time.process_time()
+        for kind, policy in policies.items():
+            started, processor = time.perf_counter(), time.process_time()
             batches.append([suggestion.candidate for suggestion in policy.suggest_batch(LARGEST_BATCH)])
-            found.append(LARGEST_BATCH / (time.process_time() - started))
+            seconds, processor = time.perf_counter() - started, time.process_time() - processor
+            rates.setdefault(f"per_second{kind}", []).append(LARGEST_BATCH / seconds)
+            rates.setdefault(f"per_processor_second{kind}", []).append(LARGEST_BATCH / processor)
         if batches[0] != batches[1]:
             raise RuntimeError(f"the policies chose differently: {batches}")
-        for policy in policies:
+        for policy in policies.values():
             for candidate in batches[0]:
                 policy.observe(candidate, scores[candidate])
-    return {"per_second": round(max(rates[0])), "per_second_with_known_distances": round(max(rates[1]))}
+    return {name: round(max(found)) for name, found in rates.items()}
 
 
 def _umap_again(features: np.ndarray, spectra: np.ndarray) -> None:

@@ -17,6 +17,8 @@ Format: n candidates, m results, p points believed; everything by candidate is f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
@@ -28,14 +30,13 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-MOST_RESULTS = 2000
+MOST_RESULTS = 500
 MOST_CHOSEN_ON = 400  # results that length and noise are chosen on
 _MORE_NOISE = (1.0, 10.0, 100.0, 1e4)  # factors: a kernel rounded in float32, or not of negative type, may need more
-_FIRST_ROWS = 128  # rows computed for all candidates: they already tell most of the bad ones
 _FEWEST_COLUMNS = 16
-_MANY_COLUMNS = 256
-_ROOM = 320  # for 64 suggestions and 256 pending candidates, before anything is copied
-_SLACK = 1e-12  # of the values: rounding may lift a value above its bound by this much
+_GOLDEN = (5**0.5 - 1) / 2
+_ROOM = 512  # for 256 suggestions and as many pending candidates, before anything is copied
+_SLACK = 1e-6  # relative: rounding may lift a value above its bound by this much
 
 
 class BelievingProcess:
@@ -61,7 +62,7 @@ class BelievingProcess:
         kernel: Kernel = "exponential",
         counts: Indices | None = None,
     ) -> None:
-        chosen = chosen_results(targets, MOST_RESULTS)
+        chosen = chosen_results(known, targets, MOST_RESULTS)
         known, targets = known[chosen], targets[chosen]
         of_each: Floats = np.ones(len(known)) if counts is None else counts[chosen].astype(np.float64)
         self._space, self._kernel = space, kernel
@@ -82,7 +83,7 @@ class BelievingProcess:
         self.mean = center + self._unit * (weights @ similar)
         self.best = float(targets.max())
         self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
-        self._columns = LazyColumns(similar, factor)
+        self._columns = LazyColumns(similar, factor, self._covariances)
         self._merits = np.full(len(self.mean), np.inf)  # upper bounds of the expected improvement
         self._update(np.arange(len(self.mean)))
 
@@ -103,15 +104,12 @@ class BelievingProcess:
         while True:
             merits = self._merits[candidates]
             top = merits.max()
-            reach = merits >= top - _SLACK * (abs(top) + self._unit)
-            if not self._columns.stale(candidates[reach]).any():
+            stale = self._columns.stale(candidates)
+            if not (stale & (merits >= top * (1 - _SLACK))).any():
                 equal = candidates[merits == top]
                 return int(equal[np.argmin(turn[equal])])
-            # A new column costs much alone and little among many, so the next best are computed with it.
-            if self._columns.new(candidates[reach]).any():
-                at_once = _MANY_COLUMNS
-            most = np.union1d(candidates[reach], candidates[np.argsort(-merits)[:at_once]])
-            most = most[self._columns.stale(most)]
+            # A column costs much alone and little among others, so the next best are computed with it.
+            most = _largest(candidates[stale], merits[stale], at_once)
             self._columns.complete(most)
             self._update(most)
             at_once *= 2
@@ -122,11 +120,13 @@ class BelievingProcess:
             return
         self._columns.complete(candidates)
         above = self._columns.explained(candidates)
-        similar = covariance(self._kernel, self._space.distances(candidates), self._length)
         # The posterior covariance of the candidates with each other gives the rows that they add to the factor.
-        factor, _ = _factor(similar[:, candidates] - above @ above.T, self._noise)
-        self._columns.append(similar, above, factor)
+        factor, _ = _factor(self._covariances(candidates, candidates) - above @ above.T, self._noise)
+        self._columns.append(candidates, above, factor)
         self.best = max(self.best, float(self.mean[candidates].max()))
+
+    def _covariances(self, some: Indices, others: Indices) -> Floats:
+        return covariance(self._kernel, self._space.between(some, others), self._length)
 
     def _update(self, candidates: Indices) -> None:
         deviation = self._deviation(self._columns.left[candidates])
@@ -138,40 +138,34 @@ class BelievingProcess:
 
 
 class LazyColumns:
-    """The columns explained = L⁻¹k(X, x) of a growing Cholesky factor L, each computed as far as somebody asked for.
+    """The columns explained = L⁻¹k(X, x) of a growing Cholesky factor L; the rows of points that are appended are
+    computed only for the columns that somebody asks for.
 
     Args:
-        similar: the covariances of the first r points X with all candidates, [r, n].
+        similar: the covariances of the first points X with all candidates, [r, n].
         factor: L of these points, [r, r].
+        covariances: returns the covariances of some candidates [p] with others [k], [p, k].
 
     Attributes:
         left: what the rows computed so far leave of each candidate's variance, [n]: 1 - |explained|².
     """
 
-    def __init__(self, similar: Floats, factor: Floats) -> None:
-        self._similar = [similar]
-        self._starts = [0]
-        self._n_rows, n = similar.shape
+    def __init__(self, similar: Floats, factor: Floats, covariances: Callable[[Indices, Indices], Floats]) -> None:
+        self._covariances = covariances
+        self._points = np.empty(0, dtype=np.int64)  # those that were appended
+        self._n_first, n = similar.shape
+        self._n_rows = self._n_first
         self._factor = np.zeros((self._n_rows + _ROOM, self._n_rows + _ROOM))
-        self._factor[: self._n_rows, : self._n_rows] = factor
-        # Memory that nobody writes to is not taken, so columns that are never computed cost nothing.
+        # Memory that nobody writes to is not taken, so rows that are never computed cost nothing.
         self._explained = np.empty((n, self._n_rows + _ROOM))
-        self._n_points = self._n_rows
-        self._n_first = first = min(self._n_rows, _FIRST_ROWS)
-        # A copy in LAPACK's order: every part of L that is solved with would be copied otherwise, each time.
-        self._rest = np.asfortranarray(factor[first:, first:])
-        rows = solve_triangular(factor[:first, :first], similar[:first], lower=True, check_finite=False)
-        self._explained[:, :first] = rows.T
-        self._done = np.full(n, first)
+        rows = solve_triangular(factor, similar, lower=True, check_finite=False)
+        self._explained[:, : self._n_rows] = rows.T
+        self._done = np.full(n, self._n_rows)
         self.left = 1.0 - np.einsum("ij,ij->j", rows, rows)
 
     def stale(self, candidates: Indices) -> Mask:
         """Return whether rows are missing, for each of the candidates."""
         return np.asarray(self._done[candidates] < self._n_rows)
-
-    def new(self, candidates: Indices) -> Mask:
-        """Return whether only the first rows are computed, for each of the candidates."""
-        return np.asarray(self._done[candidates] == self._n_first)
 
     def explained(self, candidates: Indices) -> Floats:
         """Return the complete columns of candidates, [len(candidates), r]."""
@@ -179,55 +173,62 @@ class LazyColumns:
 
     def complete(self, candidates: Indices) -> None:
         """Compute the missing rows of these candidates' columns."""
-        new = candidates[self.new(candidates)]
-        if len(new) and self._n_first < self._n_points:
-            self._extend(new, self._n_first, self._n_points, self._rest)
-        done, end = self._done[candidates], self._n_rows
-        for start in np.unique(done[done < end]).tolist():
-            self._extend(candidates[done == start], start, end, self._factor[start:end, start:end])
+        columns = candidates[self.stale(candidates)]
+        if not len(columns):
+            return
+        done = self._done[columns]
+        first = int(done.min())
+        # At once for all columns, because every call costs more than a few numbers too many.
+        similar = self._covariances(self._points[first - self._n_first :], columns)
+        for start in np.unique(done).tolist():
+            group = done == start
+            self._extend(columns[group], start, similar[start - first :, group])
 
-    def _extend(self, columns: Indices, start: int, end: int, factor: Floats) -> None:
-        """Compute the rows from `start` to `end` of columns that have those before; `factor` is L of these rows."""
-        known = self._factor[start:end, :start] @ self._explained[columns, :start].T
-        rest = self._covariances(start, end, columns) - known
-        new = solve_triangular(factor, rest, lower=True, check_finite=False)
+    def _extend(self, columns: Indices, start: int, similar: Floats) -> None:
+        """Compute the rows from `start` of columns that have those before, from the covariances with their points."""
+        end, before = self._n_rows, self._explained[:, :start]
+        if 2 * len(columns) < len(before):  # copying the columns would cost more than computing too many
+            known = self._factor[start:end, :start] @ before[columns].T
+        else:
+            known = (self._factor[start:end, :start] @ before.T)[:, columns]
+        factor = self._factor[start:end, start:end]
+        new = solve_triangular(factor, similar - known, lower=True, check_finite=False)
         self._explained[columns, start:end] = new.T
         self.left[columns] -= np.einsum("ij,ij->j", new, new)
         self._done[columns] = end
 
-    def append(self, similar: Floats, above: Floats, factor: Floats) -> None:
-        """Add points: their covariances with all candidates [p, n], and their rows of L, [p, r] and [p, p]."""
-        start, end = self._n_rows, self._n_rows + len(similar)
+    def append(self, points: Indices, above: Floats, factor: Floats) -> None:
+        """Add candidates [p] to the points, with their rows of L, [p, r] and [p, p]."""
+        start, end = self._n_rows, self._n_rows + len(points)
         if end > len(self._factor):
             more = ((0, end + _ROOM - len(self._factor)),)
             self._factor = np.pad(self._factor, more * 2)
             self._explained = np.pad(self._explained, ((0, 0), *more))
         self._factor[start:end, :start], self._factor[start:end, start:end] = above, factor
-        self._similar.append(similar)
-        self._starts.append(start)
+        self._points = np.concatenate([self._points, points])
         self._n_rows = end
 
-    def _covariances(self, start: int, end: int, columns: Indices) -> Floats:
-        """Return the covariances of the points from `start` to `end` with some candidates."""
-        pairs = zip(self._starts, self._similar, strict=True)
-        return np.concatenate(
-            [block[max(0, start - first) : max(0, end - first), columns] for first, block in pairs if first < end]
-        )
+
+def _largest(candidates: Indices, values: Floats, n: int) -> Indices:
+    """Return the n candidates of the largest values, in any order."""
+    return candidates if len(candidates) <= n else candidates[np.argpartition(-values, n - 1)[:n]]
 
 
-def chosen_results(targets: Floats, most: int) -> Indices:
+def chosen_results(known: Indices, targets: Floats, most: int) -> Indices:
     """Return the results to learn from, ascending: all of up to `most`; else half of `most` are the best, and the other
-    half an even draw of the rest.
+    half are drawn from the rest, by the candidates' numbers alone, so that further results change few of them.
 
-        >>> chosen_results(np.array([5.0, 1.0, 2.0, 9.0, 3.0, 4.0, 0.0, 8.0]), 4).tolist()
-        [0, 3, 6, 7]
+        >>> chosen_results(np.arange(8), np.array([5.0, 1.0, 2.0, 9.0, 3.0, 4.0, 0.0, 8.0]), 4).tolist()
+        [0, 3, 5, 7]
     """
     if len(targets) <= most:
         return np.arange(len(targets))
     order = np.argsort(-targets, kind="stable")
-    best, others = order[: most // 2], np.sort(order[most // 2 :])
-    even = others[np.linspace(0, len(others) - 1, most - len(best)).astype(np.int64)]
-    return np.sort(np.concatenate([best, even]))
+    best, others = order[: most // 2], order[most // 2 :]
+    # Multiples of the golden ratio, modulo 1, spread evenly (Knuth 1998, volume 3, section 6.4).
+    turn = known[others] * _GOLDEN % 1.0
+    drawn = others[np.argsort(turn, kind="stable")[: most - len(best)]]
+    return np.sort(np.concatenate([best, drawn]))
 
 
 def _factor(matrix: Floats, noise: float, shares: Floats | float = 1.0) -> tuple[Floats, float]:

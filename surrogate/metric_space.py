@@ -12,47 +12,60 @@ serves many searches is soon complete.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.neighbors import Metric
+from aquasurf_ray.surrogate.row_distances import row_distances
 
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_BLOCK_ELEMENTS = 2**17  # size of an intermediate array: half a megabyte, whatever the number of candidates
+ROWS_AT_ONCE = 64  # rows of distances that are computed together
 _KEPT_BYTES = 2**29  # memory for the rows of a feature: all of them for up to eleven thousand candidates
-_ALGORITHM = 1  # raise it when the same features would give other distances
+_ALGORITHM = 2  # raise it when the same features would give other distances
 _N_FOR_MEDIAN = 100  # rows, spread evenly over the candidates; the median is exact up to this number
 
 
-class PairwiseDistances(Protocol):
-    """The distances between candidates by one feature, relative to their typical distance.
+class PairwiseDistances(ABC):
+    """The distances between candidates by one feature, relative to their typical distance. Implement `of`.
 
-    `known` bool [n] marks the candidates that have the feature; `version` identifies the distances by their content.
+    Attributes:
+        known: bool [n], True for the candidates that have the feature.
     """
 
-    @property
-    def known(self) -> Mask: ...
+    known: Mask
 
     @property
-    def version(self) -> str: ...
+    @abstractmethod
+    def version(self) -> str:
+        """What identifies the distances by their content."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.known)
 
+    @abstractmethod
     def of(self, candidate: int) -> Floats:
         """Return the distances of one candidate to all, float32 [n]: 1 where either lacks the feature, 0 to itself."""
-        ...
+
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """Return the distances of some candidates [m] to others [k], float32 [m, k]: those of `of`."""
+        rows = [self.of(candidate)[others] for candidate in candidates.tolist()]
+        return np.array(rows, dtype=np.float32).reshape(len(candidates), len(others))
+
+    def prepare(self, candidates: Indices) -> None:  # noqa: B027 - most have nothing to prepare
+        """Compute what `of` will be asked for, where that costs less for several candidates at once."""
 
 
-class FeatureDistances:
+class FeatureDistances(PairwiseDistances):
     """The distances by one feature, relative to their median.
 
     Candidates may be added later. Then the median stays that of the first ones, so that no distance changes.
@@ -101,14 +114,26 @@ class FeatureDistances:
 
     def of(self, candidate: int) -> Floats:
         """See `PairwiseDistances.of`; the caller must not change the row."""
-        row = self._kept.get(candidate)
-        if row is None:
-            if len(self._kept) * 4 * len(self) >= _KEPT_BYTES:
-                del self._kept[next(iter(self._kept))]  # the one that was computed first
-            row = self._kept[candidate] = self._relative(candidate)
-        elif len(row) < len(self):
-            row = self._kept[candidate] = np.concatenate([row, self._relative(candidate, len(row))])
-        return row
+        if len(self._kept.get(candidate, ())) < len(self):
+            self.prepare(np.array([candidate]))
+        return self._kept[candidate]
+
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """See `PairwiseDistances.between`; rows that are not kept are not computed as a whole."""
+        if all(len(self._kept.get(candidate, ())) == len(self) for candidate in candidates.tolist()):
+            return super().between(candidates, others)
+        return self._relative(candidates, others)
+
+    def prepare(self, candidates: Indices) -> None:
+        """See `PairwiseDistances.prepare`. At least the last `ROWS_AT_ONCE` rows are kept, and as many as have room."""
+        n_computed = np.array([len(self._kept.get(candidate, ())) for candidate in candidates.tolist()])
+        for start in np.unique(n_computed[n_computed < len(self)]).tolist():
+            missing = candidates[n_computed == start]
+            new = self._relative(missing, slice(start, None))
+            for candidate, row in zip(missing.tolist(), new, strict=True):
+                self._kept[candidate] = np.concatenate([self._kept.get(candidate, row[:0]), row])
+        while len(self._kept) > max(ROWS_AT_ONCE, _KEPT_BYTES // (4 * len(self))):
+            del self._kept[next(iter(self._kept))]  # the one that was computed first
 
     @property
     def version(self) -> str:
@@ -127,33 +152,20 @@ class FeatureDistances:
     def _version_of_all(self) -> str:
         return content_digest(f"{self._metric} {self._rows.shape}", np.packbits(self.known), self._rows[self.known])
 
-    def _relative(self, candidate: int, first: int = 0) -> Floats:
-        """Return the distances to the candidates from `first` on."""
-        relative, known = np.ones(len(self) - first, dtype=np.float32), self.known[first:]
-        if self.known[candidate]:
-            relative[known] = self._absolute(candidate, first)[known] / self.median
-        if candidate >= first:
-            relative[candidate - first] = 0.0
+    def _relative(self, candidates: Indices, others: Indices | slice) -> Floats:
+        """Return the distances of candidates to others, [m, k]."""
+        relative = row_distances(self._rows[candidates], self._rows[others], self._metric) / np.float32(self.median)
+        relative[~self.known[candidates]] = 1.0
+        relative[:, ~self.known[others]] = 1.0
+        relative[candidates[:, None] == np.arange(len(self))[others]] = 0.0
         return relative
-
-    def _absolute(self, candidate: int, first: int = 0) -> Floats:
-        distances = np.empty(len(self) - first, dtype=np.float32)
-        at_once = max(1, _BLOCK_ELEMENTS // max(1, self._rows.shape[1]))
-        for start in range(first, len(self), at_once):
-            difference = self._rows[start : start + at_once] - self._rows[candidate]
-            part = slice(start - first, start - first + at_once)
-            if self._metric == "manhattan":
-                distances[part] = np.abs(difference, out=difference).sum(axis=1)
-            else:
-                distances[part] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-        return distances
 
     def _median(self) -> float:
         known = np.flatnonzero(self.known[: self._n_for_median])
         asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
         # Zeros are distances to oneself and to duplicates, which would pull the median of a small space down.
-        apart = [distances[distances > 0] for i in asked.tolist() for distances in (self._absolute(i)[known],)]
-        found = np.concatenate(apart) if apart else np.empty(0)
+        found = row_distances(self._rows[asked], self._rows[known], self._metric)
+        found = found[found > 0]
         return float(np.median(found)) if len(found) else 1.0
 
 
@@ -184,11 +196,25 @@ class MetricSpace:
 
     def distances(self, candidates: Sequence[int] | Indices, balances: Sequence[float] | None = None) -> Floats:
         """Return the distances from these candidates to all, float32 [m, n]; `balances` replaces the space's own."""
-        total = np.zeros((len(candidates), len(self)), dtype=np.float32)
+        asked = np.asarray(candidates, dtype=np.int64)
+        total = np.zeros((len(asked), len(self)), dtype=np.float32)
         for feature, balance in zip(self.features, balances or self.balances, strict=True):
             if balance:  # a share of 0 must not cost the rows of its feature
-                for row, candidate in zip(total, candidates, strict=True):  # row by row, which stays in the cache
-                    row += np.float32(balance) * feature.of(int(candidate))
+                for start in range(0, len(asked), ROWS_AT_ONCE):
+                    some = asked[start : start + ROWS_AT_ONCE]
+                    feature.prepare(some)
+                    for i, candidate in enumerate(some.tolist(), start):  # row by row, which stays in the cache
+                        total[i] += np.float32(balance) * feature.of(candidate)
+        return total
+
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has,
+        without those to all.
+        """
+        total = np.zeros((len(candidates), len(others)), dtype=np.float32)
+        for feature, balance in zip(self.features, self.balances, strict=True):
+            if balance:
+                total += np.float32(balance) * feature.between(candidates, others)
         return total
 
 

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aquasurf_ray.surrogate.metric_space import Floats, Mask, MetricSpace, PairwiseDistances, content_digest
+from aquasurf_ray.surrogate.metric_space import Floats, Indices, Mask, MetricSpace, PairwiseDistances, content_digest
 
 WEIGHTS = (0.5, 0.25, 1.0, 2.0)
 """The values of w, relative to the median distance between functions, to choose from. The first one holds until results
 with several values tell them apart: another value counts as half of another function."""
 
 
-class DistancesOfPairs:
+class DistancesOfPairs(PairwiseDistances):
     """The distances between the functions of pairs, by one feature.
 
     Args:
@@ -32,9 +32,6 @@ class DistancesOfPairs:
         self._of_functions, self._n_values = of_functions, n_values
         self.known: Mask = np.repeat(of_functions.known, n_values)
 
-    def __len__(self) -> int:
-        return len(self.known)
-
     @property
     def version(self) -> str:
         """See `PairwiseDistances`."""
@@ -44,8 +41,16 @@ class DistancesOfPairs:
         """See `PairwiseDistances.of`; 0 to the other pairs of the same function."""
         return np.repeat(self._of_functions.of(candidate // self._n_values), self._n_values)
 
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """See `PairwiseDistances.between`."""
+        return self._of_functions.between(candidates // self._n_values, others // self._n_values)
 
-class DistancesOfValues:
+    def prepare(self, candidates: Indices) -> None:
+        """See `PairwiseDistances.prepare`."""
+        self._of_functions.prepare(np.unique(candidates // self._n_values))
+
+
+class DistancesOfValues(PairwiseDistances):
     """The distances between the values of pairs, relative to the median distance between two different values.
 
     Args:
@@ -57,10 +62,12 @@ class DistancesOfValues:
         self.known = known
         apart = np.abs(np.subtract.outer(values, values))
         self._rows = (apart / np.median(apart[apart > 0])).astype(np.float32)
-        self.version = content_digest(f"values {[float(value) for value in values]} {len(known)}")
+        self._version = content_digest(f"values {[float(value) for value in values]} {len(known)}")
 
-    def __len__(self) -> int:
-        return len(self.known)
+    @property
+    def version(self) -> str:
+        """See `PairwiseDistances`."""
+        return self._version
 
     def of(self, candidate: int) -> Floats:
         """See `PairwiseDistances.of`."""

@@ -25,7 +25,7 @@ A search by hand, on 30 candidates in a line, number 20 of which is best:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -217,13 +217,17 @@ class PredictorPolicy(Policy):
         open_ = open_mask(len(self._turn), [*self._observations, *running], allowed)
         placed = open_ & self._predictor.placed
         process.believe(self._placed(running))
-        batch = list[Suggestion]()
+        batch = list[tuple[int, Mask]]()
         while len(batch) < n and placed.any():
             chosen = process.best_of(placed, self._turn)
-            batch.append(self._explained(chosen, expected, open_))
+            batch.append((chosen, open_.copy()))
             placed[chosen] = open_[chosen] = False
             process.believe(np.array([chosen]))
-        return batch
+        neighbors = self._nearest_trained([chosen for chosen, _ in batch])
+        return [
+            self._explained(chosen, expected, then_open, nearest)
+            for (chosen, then_open), nearest in zip(batch, neighbors, strict=True)
+        ]
 
     def _choose(self, placed: Mask, running: Indices) -> int:
         prediction = self._predict()
@@ -294,23 +298,29 @@ class PredictorPolicy(Policy):
 
     def _explain(self, candidate: int, open_: Mask) -> Suggestion:
         prediction = self._predict()
-        return self._explained(candidate, None if prediction is None else prediction.scores, open_)
+        scores = None if prediction is None else prediction.scores
+        return self._explained(candidate, scores, open_, self._nearest_trained([candidate])[0])
 
-    def _explained(self, candidate: int, scores: Scores | None, open_: Mask) -> Suggestion:
+    def _explained(
+        self, candidate: int, scores: Scores | None, open_: Mask, neighbors: tuple[Neighbor, ...]
+    ) -> Suggestion:
         predicted = None if scores is None or np.isnan(scores[candidate]) else float(scores[candidate])
         return Suggestion(
             candidate=candidate,
             predicted_score=predicted,
             rank=_rank(scores, predicted, open_),
-            neighbors=self._nearest_trained(candidate),
+            neighbors=neighbors,
             embedding_version=self._predictor.version,
         )
 
-    def _nearest_trained(self, candidate: int) -> tuple[Neighbor, ...]:
+    def _nearest_trained(self, candidates: Sequence[int]) -> list[tuple[Neighbor, ...]]:
+        """Return the nearest trained candidates of each of these."""
         trained = self._placed(self._observations)
-        if not self._predictor.placed[candidate]:
-            return ()
-        distances = self._predictor.distances(candidate, trained)
+        placed = self._placed(candidates)
+        distances = dict(zip(placed.tolist(), self._predictor.distances(placed, trained), strict=True))
+        return [self._nearest(trained, distances[c]) if c in distances else () for c in candidates]
+
+    def _nearest(self, trained: Indices, distances: Scores) -> tuple[Neighbor, ...]:
         nearest = np.lexsort((trained, distances))[:N_REASONS]
         return tuple(
             Neighbor(i, float(d), self._observations[i])

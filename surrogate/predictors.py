@@ -16,6 +16,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from aquasurf_ray.surrogate.batches import MOST_CHOSEN_ON, BelievingProcess
 from aquasurf_ray.surrogate.embedding import Embedding
@@ -62,8 +63,8 @@ class Predictor(Protocol):
         placed."""
         ...
 
-    def distances(self, candidate: int, others: Indices) -> Scores:
-        """Return the distances of one candidate to others, float64 [m]; all must be placed."""
+    def distances(self, candidates: Indices, others: Indices) -> Scores:
+        """Return the distances of candidates [k] to others [m], float64 [k, m]; all must be placed."""
         ...
 
     def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
@@ -108,9 +109,9 @@ class MapPredictor:
         distances[self.placed] = np.inf if tree is None else tree.query(self._points[self.placed])[0]
         return distances
 
-    def distances(self, candidate: int, others: Indices) -> Scores:
+    def distances(self, candidates: Indices, others: Indices) -> Scores:
         """See `Predictor`."""
-        return np.asarray(np.linalg.norm(self._points[others] - self._points[candidate], axis=1), dtype=np.float64)
+        return np.asarray(cdist(self._points[candidates], self._points[others]), dtype=np.float64)
 
     def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
@@ -163,9 +164,9 @@ class MetricPredictor:
         distances[~self.placed] = np.nan
         return distances
 
-    def distances(self, candidate: int, others: Indices) -> Scores:
+    def distances(self, candidates: Indices, others: Indices) -> Scores:
         """See `Predictor`."""
-        return np.asarray(self.space.distances([candidate])[0, others], dtype=np.float64)
+        return np.asarray(self.space.between(candidates, others), dtype=np.float64)
 
     def believer(self, known: Indices, scores: Scores, counts: Indices | None = None) -> BelievingProcess | None:
         """Return a process for the suggestions of a whole batch; None for regressors that have none."""

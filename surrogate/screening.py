@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.metric_space import MetricSpace
+from aquasurf_ray.surrogate.metric_space import MetricSpace, PairwiseDistances
 from aquasurf_ray.surrogate.one_thread import one_thread
 from aquasurf_ray.surrogate.policy import Scores, normal_ranks
 from aquasurf_ray.surrogate.predictors import merit
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 _ROUNDS = 24  # of choices; so many cost little, and each round has few functions that may be alike
 
 
-class OutputDistances:
+class OutputDistances(PairwiseDistances):
     """Euclidean distances between rows, each by one product of a matrix and a vector.
 
     The subtraction of squares loses digits where rows are nearly equal, which a screening does not mind.
@@ -37,10 +37,11 @@ class OutputDistances:
         self._rows = rows
         self._squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
         self.known = np.ones(len(rows), dtype=np.bool_)
-        self.version = ""
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    @property
+    def version(self) -> str:
+        """See `PairwiseDistances`; nobody asks for it, because a screening keeps nothing."""
+        return ""
 
     def of(self, candidate: int) -> Floats:
         """Return the distances of one row to all."""

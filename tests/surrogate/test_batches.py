@@ -71,13 +71,13 @@ def test_a_mean_of_several_trainings_has_less_noise_than_one(space):
 
 def test_of_many_results_the_best_and_an_even_draw_are_learnt_from():
     targets = np.random.default_rng(2).normal(size=5000)
-    chosen = chosen_results(targets, 400)
+    chosen = chosen_results(np.arange(5000), targets, 400)
     assert len(set(chosen.tolist())) == 400
     assert chosen.tolist() == sorted(chosen)
     best = set(np.argsort(-targets)[:200].tolist())
     assert best <= set(chosen.tolist())
     assert np.abs(np.histogram(sorted(set(chosen.tolist()) - best), bins=5, range=(0, 5000))[0] - 40).max() < 8
-    assert chosen_results(targets[:300], 400).tolist() == list(range(300))
+    assert chosen_results(np.arange(300), targets[:300], 400).tolist() == list(range(300))
 
 
 def policy(space, pending="believer", acquisition="ei"):

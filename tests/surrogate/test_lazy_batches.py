@@ -67,6 +67,7 @@ def test_few_candidates_are_computed_to_the_end(space):
     targets = -space.distances([1])[0, known].astype(np.float64)  # the best are near candidate 1
     process = BelievingProcess(space, known, targets)
     open_ = np.arange(N) % 2 == 1
+    process.believe(np.array([process.best_of(open_, np.arange(N))]))
     process.best_of(open_, np.arange(N))
     assert process._columns.stale(np.flatnonzero(open_)).any()
 

@@ -37,9 +37,9 @@ class EnsemblePredictor:
         """See `Predictor`."""
         return self._members[0].nearest(others)
 
-    def distances(self, candidate: int, others: Indices) -> Scores:
+    def distances(self, candidates: Indices, others: Indices) -> Scores:
         """See `Predictor`."""
-        return self._members[0].distances(candidate, others)
+        return self._members[0].distances(candidates, others)
 
     def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""

@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.metric_space import FeatureDistances, Floats, Indices, content_digest
+from aquasurf_ray.surrogate.metric_space import FeatureDistances, Floats, Indices, PairwiseDistances, content_digest
 from aquasurf_ray.surrogate.policy import NOTHING, Mask, PredictorPolicy, Suggestion
 from aquasurf_ray.surrogate.predictors import Predictor
 
 
-class PartlyKnown:
+class PartlyKnown(PairwiseDistances):
     """The distances by a feature that only some candidates have so far; `reveal` adds candidates to them."""
 
     def __init__(self, feature: FeatureDistances, known: Mask) -> None:
         self._feature = feature
         self.known: Mask = feature.known & known
-
-    def __len__(self) -> int:
-        return len(self.known)
 
     @property
     def version(self) -> str:
@@ -45,6 +42,10 @@ class PartlyKnown:
             row = np.ones(len(self), dtype=np.float32)
         row[candidate] = 0.0
         return np.asarray(row, dtype=np.float32)
+
+    def prepare(self, candidates: Indices) -> None:
+        """See `PairwiseDistances.prepare`."""
+        self._feature.prepare(candidates[self.known[candidates]])
 
 
 class SpectraOnDemandPolicy(PredictorPolicy):

@@ -30,7 +30,7 @@ from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.surrogate.policy import Mask, PredictorPolicy, Suggestion
 
 MANY_WORKERS = 16  # below this, suggestions on demand are fast enough, and their sequence is reproducible
-LARGEST_BATCH = 64  # a larger one would make its last suggestions without the results that come meanwhile
+LARGEST_BATCH = 256  # half a second's; a larger one would make its last suggestions without results of meanwhile
 ATTEMPTS = 3
 
 

@@ -1,0 +1,89 @@
+"""Distances between rows of features, compiled: where there are thousands of candidates, most of a suggestion's time.
+
+Each distance is the same to the last bit, whatever is computed beside it and on whatever processor: a sum always takes
+its terms in the same order, in `LANES` partial sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aquasurf_ray.surrogate.compilation import keep_compiled
+from aquasurf_ray.surrogate.neighbors import Metric
+
+Floats = NDArray[np.float32]
+Kernel = Callable[[Floats, Floats, bool, Floats], None]
+
+LANES = 64
+_AT_ONCE = 16  # rows that stay in a processor's cache while the others pass by
+_LEAST_WORK = 2**24  # terms of all sums, below which a second thread costs more than it saves
+
+
+def row_distances(some: Floats, others: Floats, metric: Metric) -> Floats:
+    """Return the distances of some rows [m, d] to others [k, d], float32 [m, k]; NaN where a row is not finite.
+
+    >>> row_distances(np.array([[0, 0]], np.float32), np.array([[3, 4], [1, 0]], np.float32), "euclidean").tolist()
+    [[5.0, 1.0]]
+    """
+    some, others = np.ascontiguousarray(some), np.ascontiguousarray(others)
+    distances = np.empty((len(some), len(others)), dtype=np.float32)
+    kernel = _kernel()
+
+    def compute(start: int, end: int) -> None:
+        part = np.empty((_AT_ONCE, end - start), dtype=np.float32)
+        for first in range(0, len(some), _AT_ONCE):
+            kernel(some[first : first + _AT_ONCE], others[start:end], metric == "euclidean", part)
+            distances[first : first + _AT_ONCE, start:end] = part[: len(some) - first]
+
+    n_threads = _n_threads() if distances.size * some.shape[1] > _LEAST_WORK else 1
+    if n_threads == 1:
+        compute(0, len(others))
+    else:
+        bounds = np.linspace(0, len(others), n_threads + 1).astype(int).tolist()
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(compute, bounds[:-1], bounds[1:]))
+    return np.sqrt(distances, out=distances) if metric == "euclidean" else distances
+
+
+def _n_threads() -> int:
+    """Return the number of threads that the process may use, as OMP_NUM_THREADS tells other libraries."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(wanted)) if wanted.isdecimal() and int(wanted) else available
+
+
+@cache
+def _kernel() -> Kernel:
+    from numba import njit  # takes a third of a second, which a command without distances need not wait for
+
+    kernel = njit(nogil=True)(_sums)
+    keep_compiled([kernel])
+    return cast("Kernel", kernel)
+
+
+def _sums(some: Floats, others: Floats, squares: bool, sums: Floats) -> None:
+    """Compute sums [m, k] over the absolute differences of rows [m, d] and [k, d], or over their squares."""
+    d = some.shape[1]
+    whole = d // LANES * LANES
+    lanes = np.empty(LANES, np.float32)
+    for i in range(len(others)):
+        for k in range(len(some)):
+            lanes[:] = 0
+            for j in range(0, whole, LANES):
+                for lane in range(LANES):
+                    difference = others[i, j + lane] - some[k, j + lane]
+                    lanes[lane] += difference * difference if squares else abs(difference)
+            for j in range(whole, d):
+                difference = others[i, j] - some[k, j]
+                lanes[j - whole] += difference * difference if squares else abs(difference)
+            total = np.float32(0)
+            for lane in range(LANES):
+                total += lanes[lane]
+            sums[k, i] = total
