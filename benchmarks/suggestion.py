@@ -8,10 +8,9 @@ one, as the authors' code does. Then the surrogate in the metric space: seconds 
 medians), seconds of the first suggestion (the distances to all results so far), and milliseconds of the next ones
 (median, worst, and the mean of processor time), each after the result of one more function, whose distances are new.
 Last, batches of 256 suggestions as the process of suggestions makes them for many workers, each after the results of
-the batch before: suggestions per second and per second of processor time, including the distances of the suggested
-functions, which are new, and without them (a second policy, which makes the same choices from the distances that the
-first one computed). Once with scores that depend on the features, the distance to the nearest of three functions with a
-fifth of its deviation as noise; and once with scores that do not, where no candidate can be ruled out early.
+the batch before: suggestions per second and per second of processor time, the distances of the suggested functions
+included. Once with scores that depend on the features, the distance to the nearest of three functions with a fifth of
+its deviation as noise; and once with scores that do not, where no candidate can be ruled out early.
 The load average shows the machine's other load.
 
 Outputs are those of real functions, drawn from the four-node space. Spectra are synthetic (real ones of 5,000 functions
@@ -177,31 +176,21 @@ def _batches(
     results: int,
     scores_of: Callable[[list[FeatureDistances], np.random.Generator], np.ndarray],
 ) -> dict[str, float]:
-    """Return suggestions per second, with new distances and without, the best of `N_BATCHES`."""
+    """Return suggestions per second, the best of `N_BATCHES`."""
     distances = [FeatureDistances(features, "euclidean"), FeatureDistances(spectra, "manhattan")]
     rng = np.random.default_rng(0)
     scores = scores_of(distances, rng).tolist()
-    known = rng.permutation(np.flatnonzero(distances[0].known)).tolist()[:results]
-    policies = {kind: policy_of(METRIC, 0, features=lambda: distances) for kind in ("", "_with_known_distances")}
-    for policy in policies.values():
-        for candidate in known:
+    policy = policy_of(METRIC, 0, features=lambda: distances)
+    batch = rng.permutation(np.flatnonzero(distances[0].known)).tolist()[:results]
+    rates: dict[str, list[float]] = {"per_second": [], "per_processor_second": []}
+    for _ in range(1 + N_BATCHES):  # the first one computes the distances to all results so far
+        for candidate in batch:
             policy.observe(candidate, scores[candidate])
-        policy.suggest_batch(2)  # the distances to all results so far are computed at first use
-    rates: dict[str, list[float]] = {}
-    for _ in range(N_BATCHES):
-        batches = []
-        for kind, policy in policies.items():
-            started, processor = time.perf_counter(), time.process_time()
-            batches.append([suggestion.candidate for suggestion in policy.suggest_batch(LARGEST_BATCH)])
-            seconds, processor = time.perf_counter() - started, time.process_time() - processor
-            rates.setdefault(f"per_second{kind}", []).append(LARGEST_BATCH / seconds)
-            rates.setdefault(f"per_processor_second{kind}", []).append(LARGEST_BATCH / processor)
-        if batches[0] != batches[1]:
-            raise RuntimeError(f"the policies chose differently: {batches}")
-        for policy in policies.values():
-            for candidate in batches[0]:
-                policy.observe(candidate, scores[candidate])
-    return {name: round(max(found)) for name, found in rates.items()}
+        started, processor = time.perf_counter(), time.process_time()
+        batch = [suggestion.candidate for suggestion in policy.suggest_batch(LARGEST_BATCH)]
+        rates["per_second"].append(LARGEST_BATCH / (time.perf_counter() - started))
+        rates["per_processor_second"].append(LARGEST_BATCH / (time.process_time() - processor))
+    return {name: round(max(found[1:])) for name, found in rates.items()}
 
 
 def _umap_again(features: np.ndarray, spectra: np.ndarray) -> None:

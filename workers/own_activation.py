@@ -10,9 +10,9 @@ from aquasurf_ray.activations.recognition import own_expression
 from aquasurf_ray.tasks import Task
 
 
-def own_activations(task: Task) -> dict[str, Callable[[Tensor], Tensor] | None]:
-    """Return the activation that a task's own network has where the candidates go, by role, or under "" without roles;
-    None where it has none, and nothing for a network that is made for any activation."""
+def own_activations(task: Task) -> dict[str, list[Callable[[Tensor], Tensor]]]:
+    """Return the activations that a task's own network has where the candidates go, that of most places first, by role,
+    or under "" without roles; nothing for a network that is made for any activation."""
     find = getattr(task.network, "own_activations", None)
     return {} if find is None else find()
 
@@ -23,5 +23,5 @@ def register_own_activation(task: Task) -> None:
     The network has been made once before, on the task's data, so that the activations that its code calls are known.
     """
     for own in own_activations(task).values():
-        if own is not None:
-            own_expression(own)
+        if own:
+            own_expression(own[0])

@@ -1,9 +1,9 @@
 """The expression of a module's function: an `nn.GELU`, a `LeakyReLU(0.1)`, or somebody's own module.
 
 A module is recognised by its values on a grid, wider than the sample that tells functions apart, so that ReLU6 is not
-taken for ReLU. Tried are the named
-functions with their published constants, then those with constants that can be given, with the numbers that the module
-itself has, such as its `negative_slope`.
+taken for ReLU, and by its derivatives by its parameters, so that x + sin²(x) is not taken for Snake, which learns a
+frequency. Tried are the named functions with their published constants, then those with constants that can be given,
+with the numbers that the module itself has, such as its `negative_slope`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from aquasurf_ray.activations.errors import ActivationError, OperatorError
 from aquasurf_ray.activations.expression import parse
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
+from aquasurf_ray.activations.module import Activation
 from aquasurf_ray.activations.named_functions import ZOO
 from aquasurf_ray.activations.registry import register_unary
 from aquasurf_ray.baselines import BASELINES
@@ -28,6 +30,7 @@ from aquasurf_ray.baselines import BASELINES
 REACH = 20.0
 N_POINTS = 801
 TOLERANCE = 1e-6  # relative and absolute; PyTorch's own functions are rounded differently from ours, by less than 1e-12
+STEP = 1e-5
 MOST_CONSTANTS = 2
 MOST_NUMBERS = 6  # of a module, each of which may be a constant of the function
 
@@ -40,29 +43,69 @@ def recognised(function: Callable[[Tensor], Tensor]) -> str | None:
     >>> recognised(nn.GELU()), recognised(nn.ReLU(inplace=True))
     ('gelu(x)', 'relu(x)')
     """
+    if isinstance(function, nn.PReLU) and function.num_parameters > 1:
+        first = function.weight[0].item()
+        same = bool((function.weight == first).all())
+        return str(parse(f"add(relu(x),mul(learn_channel({first:.7g}),min(x,0)))")) if same else None
     if isinstance(function, nn.Module):
         function = deepcopy(function).to("cpu", torch.float64).eval()
-    wanted = _values(function)
-    if wanted is None or not np.isfinite(wanted).all():
+    elif _has_tensors(function):
+        return None
+    wanted, by_parameters = _values(function), _derivatives(function)
+    if wanted is None or by_parameters is None or not np.isfinite(wanted).all():
         return None
     for text in _candidates(function):
         values = _values(parse(text).evaluate)
-        if values is not None and np.allclose(values, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+        if _is_close(values, wanted) and _are_close(_derivatives(Activation(text).double()), by_parameters):
             return text
     return None
 
 
-def own_expression(function: Callable[[Tensor], Tensor]) -> str | None:
-    """Return the expression of a module's function. If no expression computes it, the module itself becomes an operator
-    of this process, under the name of its class.
+def _is_close(values: NDArray[np.float64] | None, wanted: NDArray[np.float64]) -> bool:
+    return values is not None and np.allclose(values, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
-    None for a module that no operator can be: one that has parameters or buffers, draws random numbers, or computes
-    more than one number from another.
+
+def _are_close(found: list[NDArray[np.float64]] | None, wanted: list[NDArray[np.float64]]) -> bool:
+    """Return whether both are the same derivatives, in any order."""
+    left = list(wanted)
+    for each in found or ():
+        match = next((i for i, other in enumerate(left) if _is_close(each, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return found is not None and not left
+
+
+def _derivatives(function: Callable[[Tensor], Tensor]) -> list[NDArray[np.float64]] | None:
+    """Return the derivatives on the grid by each number among the parameters, by central differences; None where the
+    function is not defined around them."""
+    found = []
+    for parameter in function.parameters() if isinstance(function, nn.Module) else ():
+        numbers = parameter.detach().view(-1)
+        for i in range(len(numbers)):
+            value = numbers[i].item()
+            numbers[i] = value + STEP
+            above = _values(function)
+            numbers[i] = value - STEP
+            below = _values(function)
+            numbers[i] = value
+            if above is None or below is None:
+                return None
+            found.append((above - below) / (2 * STEP))
+    return found
+
+
+def own_expression(function: Callable[[Tensor], Tensor]) -> str | None:
+    """Return the expression of a module or a function. If no expression computes it, it becomes an operator of this
+    process itself, under the name of its class, or its own name with the numbers that are bound to it.
+
+    None for what no operator can be: what has parameters, buffers or tensors, draws random numbers, or computes more
+    than one number from another.
     """
     known = recognised(function)
-    if known is not None or not isinstance(function, nn.Module) or not _is_elementwise(function):
+    if known is not None or _has_tensors(function) or not _is_elementwise(function):
         return known
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(function).__name__).lower()
+    name = _name_of(function)
     try:
         register_unary(name, OwnModule(function), replace=True)
     except OperatorError:  # the name of a built-in operator that computes something else
@@ -71,43 +114,77 @@ def own_expression(function: Callable[[Tensor], Tensor]) -> str | None:
     return str(parse(f"{name}(x)"))
 
 
-class OwnModule:
-    """A module as an operator: what it gets stays as it is, also if the module works in place."""
+def _name_of(function: object) -> str:
+    """Return the name of an operator: `my_act` for a module MyAct, `threshold_0_1_20` for threshold(x, 0.1, 20)."""
+    if isinstance(function, nn.Module):
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(function).__name__).lower()
+    known = function.func if isinstance(function, partial) else function
+    numbers = [f"{value:g}" for value in _settings_of(function) if isinstance(value, int | float)]
+    text = "_".join([str(getattr(known, "__name__", type(known).__name__)), *numbers]).replace("-", "minus_")
+    return re.sub(r"\W+", "_", text).strip("_").lower()
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+
+class OwnModule:
+    """A module or function as an operator: what it gets stays as it is, also if it works in place."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the module's values."""
-        found: Tensor = self._module(x.clone())
-        return found
+        """Return the values."""
+        return self._function(x.clone())
 
 
-def _is_elementwise(module: nn.Module) -> bool:
-    if next(module.parameters(), None) is not None or next(module.buffers(), None) is not None:
-        return False
-    values = _values(module)
+def _has_tensors(function: object) -> bool:
+    if isinstance(function, nn.Module):
+        return next(function.parameters(), None) is not None or next(function.buffers(), None) is not None
+    return any(isinstance(value, Tensor) for value in _settings_of(function))
+
+
+def _is_elementwise(function: Callable[[Tensor], Tensor]) -> bool:
+    values = _values(function)
     if values is None or not np.isfinite(values).all():
         return False
-    others = (_values(module), _values(lambda x: module(x.flip(0)).flip(0)))
+    others = (_values(function), _values(lambda x: function(x.flip(0)).flip(0)))
     return all(each is not None and np.array_equal(each, values) for each in others)
+
+
+def _grid() -> Tensor:
+    return torch.linspace(-REACH, REACH, N_POINTS, dtype=torch.float64)
 
 
 def _values(function: Callable[[Tensor], Tensor]) -> NDArray[np.float64] | None:
     """Return the values on the grid; None if the function fails there, or does not give one number for each point."""
-    x = torch.linspace(-REACH, REACH, N_POINTS, dtype=torch.float64)
+    x = _grid()
     with exact_arithmetic(), torch.no_grad():
         # A copy, because a function may work in place.
         values = apply(lambda x: function(x.clone()), x, name=str(function))
         return None if values is None else values.numpy()
 
 
+def _settings_of(function: object) -> Iterator[object]:
+    """Yield the attributes of a module or another object, the numbers that it learns, and a function's arguments."""
+    values = list(getattr(function, "__dict__", {}).values())
+    if isinstance(function, nn.Module):
+        values += [parameter.item() for parameter in function.parameters() if parameter.numel() == 1]
+    if isinstance(function, partial):
+        values += [function.args, function.keywords]
+    for value in values:
+        yield from value if isinstance(value, tuple) else value.values() if type(value) is dict else (value,)
+
+
 def _candidates(function: object) -> Iterator[str]:
     """Yield expressions that it may be: the paper's baselines by the names that runs have them under, the zoo, then
-    functions with the module's own numbers in the place of their constants."""
+    functions with the module's own numbers in the place of their constants. Parameters are learned once for all
+    channels: a module with a number for each channel is none of a number alone, and only PReLU is known."""
     yield from BASELINES
+    for text in _of_zoo(function):
+        yield text.replace("learn_channel(", "learn(")
+
+
+def _of_zoo(function: object) -> Iterator[str]:
     yield from (str(parse(each.name)) for each in ZOO)
-    known = [value for value in getattr(function, "__dict__", {}).values() if type(value) in (int, float)]
+    known = [value for value in _settings_of(function) if type(value) in (int, float)]
     numbers = [repr(float(value)) for value in dict.fromkeys(known)][:MOST_NUMBERS]
     for each in ZOO:
         if each.constants and len(each.constants) <= MOST_CONSTANTS:

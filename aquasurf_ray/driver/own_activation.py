@@ -39,15 +39,26 @@ def with_reference(task: Task) -> Task:
 def _own(task: Task) -> str | None:
     """Return the activation of the task's own network; if its roles have different ones, a function for each role."""
     of_role = own_activations(task)
-    if not of_role or any(own is None for own in of_role.values()):
+    if not of_role or not all(of_role.values()):
         return None
-    found = {role: own_expression(own) for role, own in of_role.items() if own is not None}
-    unknown = next((role for role, text in found.items() if text is None), None)
+    found = {role: own_expression(own[0]) for role, own in of_role.items()}
+    unknown = next((of_role[role][0] for role, text in found.items() if text is None), None)
     if unknown is not None:
         logger.warning(
             "the network's own activation %s is not elementwise, or has parameters of its own, so gains "
             "are over ReLU; name another reference with Task(reference=...)",
-            of_role[unknown],
+            unknown,
         )
         return None
-    return str(same_or_by_role({role: parse(text) for role, text in found.items() if text is not None}))
+    texts = {role: text for role, text in found.items() if text is not None}
+    for role, own in of_role.items():
+        others = {own_expression(each) or str(each) for each in own[1:]} - {texts[role]}
+        if others:
+            logger.warning(
+                "the network has several activations of its own%s: %s and %s; gains are over the first, which is in "
+                "most places, or name another with Task(reference=...)",
+                f" in the role {role}" if role else "",
+                texts[role],
+                ", ".join(sorted(others)),
+            )
+    return str(same_or_by_role({role: parse(text) for role, text in texts.items()}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -147,3 +148,86 @@ def test_a_run_knows_its_reference_and_the_tasks_baselines(digits, tmp_path):
         plain = replace(task, reference=None, baselines=())
         again = create_run(store, config, plain, "search", "one", {"task": "own"}, ())
         assert (again.id, again.created) == (run.id, False)
+
+
+def calling(function):
+    """A network that calls its activation itself, with settings."""
+
+    class Own(Calling):
+        def forward(self, x):
+            return self.layers[1](function(self.layers[0](x.flatten(1))))
+
+    return Own
+
+
+CALLS = {
+    "leaky_relu": (lambda x: functional.leaky_relu(x, 0.1, True), "add(relu(x),mul(0.1,min(x,0)))"),
+    "elu": (lambda x: functional.elu(x, alpha=0.5), "add(sub(x,min(x,0)),mul(0.5,expm1(min(x,0))))"),
+    "hardtanh": (lambda x: functional.hardtanh(x, -2, 2), "min(max(x,-2),2)"),
+    "celu_": (lambda x: torch.celu_(x, 2.0), "add(sub(x,min(x,0)),mul(2,expm1(div(min(x,0),2))))"),
+    "softplus": (lambda x: functional.softplus(x, beta=3), "softplus_3(x)"),
+    "threshold": (lambda x: functional.threshold(x, 0.1, -0.5), "threshold_0_1_minus_0_5(x)"),
+    "softshrink": (partial(functional.softshrink, lambd=0.7), "sub(x,min(max(x,-0.7),0.7))"),
+    "gelu": (lambda x: functional.gelu(x, approximate="tanh"), Activation("gelu_tanh").name),
+    "silu": (lambda x: functional.silu(input=x), "swish(x)"),
+}
+
+
+@pytest.mark.parametrize(("function", "text"), CALLS.values(), ids=CALLS)
+def test_a_called_activation_keeps_its_settings(digits, function, text):
+    assert reference_of(digits, calling(function)) == text
+    x = torch.linspace(-4, 4, 101, dtype=torch.float64)
+    torch.testing.assert_close(Activation(text)(x), function(x.clone()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: functional.rrelu(x, 0.1, 0.3, training=True), lambda x: functional.prelu(x, torch.tensor([0.4]))
+])  # fmt: skip
+def test_a_call_that_draws_numbers_or_has_weights_is_no_reference(digits, function, caplog):
+    assert reference_of(digits, calling(function)) is None
+    assert "is not elementwise, or has parameters of its own, so gains are over ReLU" in caplog.text
+
+
+class Wave(nn.Module):
+    """Snake's values where its frequency is 1."""
+
+    def forward(self, x):
+        return x + torch.sin(x) ** 2
+
+
+class Snake(nn.Module):
+    def __init__(self, frequency=1.0):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(frequency))
+
+    def forward(self, x):
+        return x + torch.sin(self.a * x) ** 2 / self.a
+
+
+class Scaled(Snake):
+    """The sine's values, with a parameter."""
+
+    def forward(self, x):
+        return self.a * torch.sin(x)
+
+
+def test_what_is_learned_is_part_of_the_reference_and_nothing_else_is(digits):
+    assert reference_of(digits, network(Wave()), Wave) == "wave(x)"
+    unregister("wave")
+    snake = "add(x,div(square(sin(mul(learn({0},a),x))),learn({0},a)))"
+    assert reference_of(digits, network(Snake()), Snake) == snake.format("1")
+    assert reference_of(digits, network(Snake(2.0)), Snake) == snake.format("2")
+    assert reference_of(digits, network(Scaled()), Scaled) is None
+    assert reference_of(digits, network(nn.PReLU())) == "add(relu(x),mul(learn(0.25),min(x,0)))"
+    assert reference_of(digits, network(nn.PReLU(16, 0.1))) == "add(relu(x),mul(learn_channel(0.1),min(x,0)))"
+
+
+def test_several_own_activations_are_named(digits, caplog):
+    assert reference_of(digits, network(nn.Tanh(), nn.LeakyReLU(0.1), nn.GELU(), nn.GELU())) == "gelu(x)"
+    said = (
+        "several activations of its own: gelu(x) and add(relu(x),mul(0.1,min(x,0))), tanh(x); gains are over the first"
+    )
+    assert said in caplog.text
+    twice = calling(lambda x: functional.leaky_relu(functional.leaky_relu(x, 0.1), 0.2))
+    assert reference_of(digits, twice) == "add(relu(x),mul(0.1,min(x,0)))"
+    assert "add(relu(x),mul(0.1,min(x,0))) and add(relu(x),mul(0.2,min(x,0)))" in caplog.text

@@ -6,9 +6,10 @@ level of operators) and operators as they are executed (scripted code and fused 
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -41,7 +43,8 @@ SCALED = frozenset({"add", "div", "mul", "neg", "radd", "rmul", "rsub", "sub", "
 PRODUCTS = frozenset({"mul", "multiply", "rmul"})
 
 
-Record = Callable[[object, bool], "ActivationCall | None"]
+Record = Callable[..., "ActivationCall | None"]
+NOT_SETTINGS = frozenset({"inplace", "input", "out"})
 
 
 @dataclass(frozen=True, order=True)
@@ -51,10 +54,13 @@ class ActivationCall:
     `place` is the file and line of the call, or, where PyTorch's own code calls the function, of the call into it.
     `in_python` is true if the function was called from Python, `multiplies` if another tensor was multiplied by it,
     `repeated` if the backward pass calls it again outside of every module, as a checkpoint of a function does.
+    `own` is the function with the other arguments of the call, and `settings` its text.
     """
 
     module: str
     function: str
+    settings: str = field(default="", repr=False)
+    own: CalledFunction | None = field(default=None, compare=False, repr=False)
     place: str = field(default="", compare=False, repr=False)
     in_python: bool = field(default=False, compare=False, repr=False)
     multiplies: bool = field(default=False, compare=False, repr=False)
@@ -66,6 +72,28 @@ class ActivationCall:
         return self.function in GATE_CALLS or (self.function in BOUNDED and self.multiplies)
 
 
+@dataclass(frozen=True)
+class CalledFunction:
+    """A function as it was called, with the arguments of the call but its input: `rest` by position, `settings` by
+    name."""
+
+    function: Callable[..., Tensor]
+    rest: tuple[Any, ...]
+    settings: Mapping[str, Any]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the function's values."""
+        return self.function(x, *self.rest, **self.settings)
+
+    @property
+    def __name__(self) -> str:
+        return called_name(self.function)
+
+    def __repr__(self) -> str:
+        named = [f"{key}={value!r}" for key, value in self.settings.items()]
+        return f"{self.__name__}({', '.join(['x', *map(repr, self.rest), *named])})"
+
+
 def function_name(function: object) -> str:
     """Return the name of a function or operator as in the sets of `activation_kinds`."""
     name = called_name(function)
@@ -75,7 +103,8 @@ def function_name(function: object) -> str:
 def activation_calls(
     network: nn.Module, inputs: Inputs, *, outside: Collection[nn.Module] = (), backward: bool = False
 ) -> tuple[ActivationCall, ...]:
-    """Return the activation functions called in one pass in training mode, sorted, each caller and function once.
+    """Return the activation functions called in one pass in training mode, sorted, each caller and function with its
+    settings once.
 
     Args:
         network: left as it was found: mode and buffers, and torch's generator on the CPU.
@@ -92,7 +121,7 @@ def activation_calls(
     repeats: set[tuple[str, str]] = set()
     entered: list[tuple[str, bool]] = [("", id(network) in ignored)]
 
-    def record(function: object, in_python: bool) -> ActivationCall | None:
+    def record(function: Any, in_python: bool, args: Sequence[Any] = (), kwargs: Any = None) -> ActivationCall | None:
         name = function_name(function)
         caller, is_ignored = entered[-1]
         if is_ignored or not (name in ACTIVATION_CALLS or name in GATE_CALLS):
@@ -101,8 +130,12 @@ def activation_calls(
         if caller is BACKWARD:
             repeats.add((name, place))
             return None
-        call = ActivationCall(caller, name, place, in_python)
-        return calls.setdefault(call, call)  # the function before its operator, which it calls
+        if not in_python:  # an operator: the function that calls it has been recorded before, if there is one
+            call = next((each for each in calls if (each.module, each.function) == (caller, name)), None)
+            return call or calls.setdefault(new := ActivationCall(caller, name, place=place), new)
+        own = _called(name, function, args, kwargs or {})
+        call = ActivationCall(caller, name, repr(own), own, place, in_python)
+        return calls.setdefault(call, call)
 
     with ExitStack() as stack:
         for name, module in network.named_modules():
@@ -120,6 +153,18 @@ def activation_calls(
         for call in calls.values()
     )
     return tuple(sorted(found))
+
+
+def _called(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CalledFunction:
+    # A function and the method or the call in place of the same name are PyTorch's function of this name.
+    known = getattr(functional, name, function)
+    try:
+        named = dict(inspect.signature(known).bind(*args, **kwargs).arguments)
+        named.pop(next(iter(named)))  # the input
+        rest: tuple[Any, ...] = ()
+    except (TypeError, ValueError):  # a function written in C++, which tells no names of its arguments
+        named, rest = dict(kwargs), tuple(args[1:])
+    return CalledFunction(known, rest, {key: value for key, value in named.items() if key not in NOT_SETTINGS})
 
 
 def _run_backward(network: nn.Module, returned: Any) -> None:
@@ -156,7 +201,7 @@ class _Functions(TorchFunctionMode):
         self._values: dict[int, tuple[Tensor, ActivationCall]] = {}  # the tensor too, so that its id stays its own
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = self.record(func, True)
+        call = self.record(func, True, args, kwargs)
         result = func(*args, **(kwargs or {}))
         if call is None:
             name = called_name(func)

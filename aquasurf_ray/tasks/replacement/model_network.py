@@ -158,13 +158,13 @@ class ModelNetwork:
             except ModelFails:
                 raise error from None
 
-    def own_activations(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
-        """Return the activation that the model has in most places of each role, a module or a function; None if it is
-        in code that is rewritten as a whole. A network without roles has one, without a name. Call it after
-        `find_calls`, which finds those that the model's code calls."""
+    def own_activations(self) -> dict[str, list[Callable[[Tensor], Tensor]]]:
+        """Return the activations that the model has in the places of each role, modules or functions, each once and
+        that of most places first; none if they are in code that is rewritten as a whole. A network without roles has
+        one, without a name. Call it after `find_calls`, which finds those that the model's code calls."""
         with torch.random.fork_rng(devices=[]):
             return {
-                role: _most_common(list(activations_of(self._model(), only, self._found[role].calls)))
+                role: _most_common_first(list(activations_of(self._model(), only, self._found[role].calls)))
                 for role, only in self._only.items()
             }
 
@@ -234,10 +234,11 @@ def network_from(
     return ModelNetwork(make, tuple(only) if isinstance(only, list) else only, example, gated, init)
 
 
-def _most_common(found: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor] | None:
+def _most_common_first(found: Sequence[Callable[[Tensor], Tensor]]) -> list[Callable[[Tensor], Tensor]]:
     # Modules with the same settings have the same text, and functions are the same object.
-    texts = Counter(map(repr, found))
-    return next((each for each in found if repr(each) == texts.most_common(1)[0][0]), None)
+    counts = Counter(map(repr, found))
+    first = {repr(each): each for each in reversed(found)}
+    return [first[text] for text, _ in counts.most_common()]
 
 
 def _together(found: Sequence[Replacement]) -> Replacement:

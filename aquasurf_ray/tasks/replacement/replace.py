@@ -15,7 +15,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from aquasurf_ray.tasks.errors import ModelFails, TaskError
 from aquasurf_ray.tasks.inputs import Inputs, form_of
@@ -129,8 +128,7 @@ def activations_of(
     chosen, _ = _chosen(model, Selection(only))
     places = [place.module if place.module is not None else place.function for place in chosen]
     called = [
-        model.get_submodule(site.module) if site.function is None else getattr(functional, site.function, None)
-        for site in calls
+        own for site in calls for own in ([model.get_submodule(site.module)] if site.function is None else site.own)
     ]
     return [each for each in (*places, *called) if each is not None]
 
@@ -200,10 +198,10 @@ def _with_remaining(
             f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_few(named)}"
             "; make them modules, or name in only= what is to be replaced"
         )
-    found = [
+    found = dict.fromkeys(
         Kept(call.module, f"{'gate: ' if call.is_gate else ''}{call.function}, called by its own code")
         for call in calls
-    ]
+    )
     return replace(report, kept=(*report.kept, *found))
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -35,10 +35,12 @@ MODULE_CALL = nn.Module._call_impl.__code__  # every call of a module passes thr
 @dataclass(frozen=True)
 class CallSite:
     """The calls of one function in one module, by names; or with `function` None, a module that is nothing but an
-    activation function, such as a GELU that is written out, and is replaced as a whole."""
+    activation function, such as a GELU that is written out, and is replaced as a whole. `own` has the function with the
+    settings of each call."""
 
     module: str
     function: str | None
+    own: tuple[Callable[[Tensor], Tensor], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -51,13 +53,14 @@ class CallSite:
 def call_sites(model: nn.Module, calls: Sequence[ActivationCall]) -> list[CallSite]:
     """Return the sites of the calls that can be replaced: those from Python that no backward pass repeats outside of
     their module, without gates."""
-    sites: dict[CallSite, None] = {}
+    sites: dict[CallSite, tuple[Callable[[Tensor], Tensor], ...]] = {}
     for call in calls:
         if _is_activation(model, call.module):
-            sites[CallSite(call.module, None)] = None
+            sites[CallSite(call.module, None)] = ()
         elif call.in_python and not call.repeated and not call.is_gate:
-            sites[CallSite(call.module, call.function)] = None
-    return list(sites)
+            site = CallSite(call.module, call.function)
+            sites[site] = (*sites.get(site, ()), *([call.own] if call.own else []))
+    return [replace(site, own=own) for site, own in sites.items()]
 
 
 def replace_calls(model: nn.Module, sites: Sequence[CallSite], make: Callable[[], nn.Module]) -> list[nn.Module]:
