@@ -177,11 +177,22 @@ class Task:
         """Return an untrained network with this activation, which may be one for each role.
 
         The activations that an existing model's own code calls are found by running it on two of the task's examples.
+
+        Raises:
+            TaskError: the network holds the factory of the activation instead of what it makes.
         """
         find_calls = getattr(self.network, "find_calls", None)
         if find_calls is not None:
             find_calls(self._two_inputs)
-        return with_roles(self.network, activation)
+        try:
+            return with_roles(self.network, activation)
+        except TypeError as error:
+            if "is not a Module subclass" not in str(error):
+                raise
+            raise TaskError(
+                f"the network of task '{self.name}' holds something that is no module ({error}); if that is the "
+                "activation, which is a factory, call it in each place: activation()"
+            ) from error
 
     @property
     def roles(self) -> tuple[str, ...]:

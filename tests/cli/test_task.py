@@ -237,6 +237,7 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
     for part in (
         "139 parameters, 2 activation modules",
         "100 train, 50 validation, 50 test",
+        "gains are over relu(x)",
         "inputs (16, 4) float32, targets (16,) int64, outputs (16, 3) float32",
         "the spectrum covers 3 of 3 matrices, 100% of 139 weights, with relu(x)",
         "2 steps of 16 examples, with mul(sigmoid(x),elu(x)): training loss",

@@ -30,6 +30,7 @@ from aquasurf_ray.driver.examine.objective_check import (
     refuse_metric,
 )
 from aquasurf_ray.driver.examine.sentence import sentence
+from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.run.forecast import Forecast, training_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
@@ -37,6 +38,7 @@ from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors
 from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
+from aquasurf_ray.tasks.replacement.replace import few
 from aquasurf_ray.workers.activation_use import (
     called_in_code,
     named_calls,
@@ -90,7 +92,12 @@ class CheckSteps:
             )
         roles = [f"{role} ({len(places)})" for role, places in self.task.places.items()] if self.task.roles else []
         of_roles = f", of the roles {', '.join(roles)}" if roles else ""
-        return f"{n_weights:,} parameters, {n_activations} activation modules{of_roles}, with {' and '.join(FUNCTIONS)}"
+        replacement = getattr(self.task.network, "replacement", None)
+        replaced = f"; replaced {few(replacement.replaced)}" if replacement is not None else ""
+        return (
+            f"{n_weights:,} parameters, {n_activations} activation modules{of_roles}, with {' and '.join(FUNCTIONS)}"
+            f"{replaced}"
+        )
 
     def data(self) -> str:
         """Load the splits, compute the task's digest from them, and look at the values of random examples."""
@@ -99,7 +106,8 @@ class CheckSteps:
         listed = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
         digest = self.task.digest
         refuse_values(self.task.objective, self._samples())
-        return "; ".join([f"examples: {listed}", f"task digest {digest}", *lacking_classes(self._samples())])
+        gains = f"gains are over {with_reference(self.task).reference or REFERENCE}"
+        return "; ".join([f"examples: {listed}", f"task digest {digest}", gains, *lacking_classes(self._samples())])
 
     def batch(self) -> str:
         """Pass one training batch through the network to the loss."""

@@ -128,7 +128,10 @@ def _execute(session: _Session, spec: RunSpec) -> RunResult:
                 try:
                     exhausted, leased.end = _run_loop(session, part, leased, history, pool.of(part))
                 except TaskAtFault as error:
-                    raise TaskAtFault(f"{error}; once it is fixed: {resume_command(store, spec)}") from error
+                    raise TaskAtFault(
+                        f"{error}; a changed task needs a run of another name, anything else "
+                        f"{resume_command(store, spec)}"
+                    ) from error
                 if leased.end is not None:
                     break
                 # A build with a gap is not a benchmark, but the other kind of Fisher information is still worth

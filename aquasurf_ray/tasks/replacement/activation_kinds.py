@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 Kind = tuple[str, str]  # module and name of a class
@@ -96,6 +96,39 @@ def is_of(module: nn.Module, kinds: frozenset[Kind]) -> bool:
     (True, False)
     """
     return any((c.__module__, c.__name__) in kinds for c in type(module).__mro__)
+
+
+def is_own_activation(module: nn.Module) -> bool:
+    """Return whether a module of somebody's own is nothing but an activation function: no weights and no parts, a
+    function of each number alone, and neither linear nor a gate with values in [0, 1].
+
+    >>> class Wave(nn.Module):
+    ...     def forward(self, x):
+    ...         return x * torch.cos(x)
+    >>> is_own_activation(Wave()), is_own_activation(nn.Flatten())
+    (True, False)
+    """
+    is_torchs = type(module).__module__.startswith("torch.nn.")
+    if is_torchs or any(True for _ in module.children()) or any(True for _ in module.parameters()):
+        return False
+    x = torch.linspace(-6, 6, 24).reshape(2, 3, 4)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            y, moved = module(x.clone()), module(x.flatten()[order].reshape(x.shape))
+    except Exception:  # the user's own code, called with what it may not be made for
+        return False
+    if not isinstance(y, Tensor) or y.shape != x.shape or not torch.allclose(y.flatten()[order], moved.flatten()):
+        return False
+    is_gate = bool(y.min() >= 0 and y.max() <= 1)
+    steps = y.flatten().diff()
+    return not is_gate and not torch.allclose(steps, steps[0].expand_as(steps), atol=1e-5)
+
+
+def is_torchs_layer(module: nn.Module) -> bool:
+    """Return whether the module is a layer of PyTorch's own with weights, which no activation is."""
+    is_torchs = type(module).__module__.startswith("torch.nn.modules.")
+    return is_torchs and any(True for _ in module.parameters()) and not is_of(module, ACTIVATIONS | GATES | RECURRENT)
 
 
 def is_gated_feed_forward(module: nn.Module) -> bool:

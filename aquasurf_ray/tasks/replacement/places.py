@@ -23,6 +23,8 @@ from aquasurf_ray.tasks.replacement.activation_kinds import (
     is_gated_feed_forward,
     is_head,
     is_of,
+    is_own_activation,
+    is_torchs_layer,
     reason_to_keep,
 )
 
@@ -107,9 +109,16 @@ def places_of(parent: nn.Module, selection: Selection, prefix: str = "") -> Iter
 
 
 def _is_whole(module: nn.Module, name: str, selection: Selection) -> bool:
-    """Return whether the module is an activation, looks like one, or was named as one by the caller."""
-    named = name in selection.patterns or any(isinstance(module, t) for t in selection.types)
-    return named or is_of(module, ACTIVATIONS) or reason_to_keep(module, "", module) is not None
+    """Return whether the module is an activation, looks like one, or was named as one by the caller.
+
+    Raises:
+        TaskError: a layer of PyTorch's own was named.
+    """
+    if name in selection.patterns or any(isinstance(module, t) for t in selection.types):
+        if is_torchs_layer(module):
+            raise TaskError(f"only= names '{name}', a {type(module).__name__}, which is a layer and no activation")
+        return True
+    return is_of(module, ACTIVATIONS) or reason_to_keep(module, "", module) is not None or is_own_activation(module)
 
 
 def _putter(parent: nn.Module, attribute: str) -> Callable[[nn.Module], None]:

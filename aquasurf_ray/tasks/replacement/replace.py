@@ -113,7 +113,7 @@ def replace_found(
     chosen, kept = _chosen(model, selection)
     new = _put(chosen, make, model.training)
     report = Replacement(tuple(place.name for place in chosen), kept)
-    sites = [site for site in _sites(model, inputs, report, new) if _is_selected(model, site, selection)]
+    sites = [site for site in _sites(model, inputs, report, new) if _is_selected(site, selection)]
     if not (chosen or sites) or selection.unused:
         raise TaskError(_nothing_matched(model, selection, kept))
     new += replace_calls(model, sites, make)
@@ -127,9 +127,7 @@ def activations_of(
     """Return what `replace_known` would replace: modules, and functions where a block has or calls these."""
     chosen, _ = _chosen(model, Selection(only))
     places = [place.module if place.module is not None else place.function for place in chosen]
-    called = [
-        own for site in calls for own in ([model.get_submodule(site.module)] if site.function is None else site.own)
-    ]
+    called = [own for site in calls for own in site.own]
     return [each for each in (*places, *called) if each is not None]
 
 
@@ -167,18 +165,17 @@ def _sites(model: nn.Module, inputs: Inputs, report: Replacement, new: Sequence[
     """
     try:
         calls = calls_beyond(model, inputs, report, new)
-        if call_sites(model, calls):  # the backward pass shows which of them it repeats
+        if call_sites(calls):  # the backward pass shows which of them it repeats
             calls = calls_beyond(model, inputs, report, new, backward=True)
     except Exception as error:  # the model's own code: whatever it raises is a reason to refuse it
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         form = f"shape {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else f"the form {form_of(inputs)}"
         raise ModelFails(f"{type(model).__name__} fails on inputs of {form}: {reason}") from error
-    return call_sites(model, without_heads(model, calls))
+    return call_sites(without_heads(model, calls))
 
 
-def _is_selected(model: nn.Module, site: CallSite, selection: Selection) -> bool:
-    module = model.get_submodule(site.module) if site.function is None else None
-    place = Place(site.name, (0, site.name), lambda new: None, module)
+def _is_selected(site: CallSite, selection: Selection) -> bool:
+    place = Place(site.name, (0, site.name), lambda new: None)
     return selection.reason_against(place) is None
 
 
@@ -195,7 +192,7 @@ def _with_remaining(
     if stray and not may_stay:
         named = [f"{call.function} in '{call.module}' ({call.place})" for call in stray]
         raise TaskError(
-            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {_few(named)}"
+            f"{type(model).__name__} calls activations in its own code that cannot be replaced there: {few(named)}"
             "; make them modules, or name in only= what is to be replaced"
         )
     found = dict.fromkeys(
@@ -232,25 +229,27 @@ def _is_inside(module: str, name: str) -> bool:
 def _nothing_matched(model: nn.Module, selection: Selection, kept: Sequence[Kept]) -> str:
     asked = ", ".join(e if isinstance(e, str) else e.__name__ for e in selection.unused)
     what = f"only= matches nothing with {asked}" if selection.unused else "no activation found"
-    left = f"; left alone are {_few([f'{k.name} ({k.reason})' for k in kept])}" if kept else ""
+    left = f"; left alone are {few([f'{k.name} ({k.reason})' for k in kept])}" if kept else ""
     return f"{what} in {type(model).__name__}{left}{_seen(model)}"
 
 
 def _seen(model: nn.Module) -> str:
-    """Return the end of a message: the kinds of innermost modules, and how to name one as an activation.
-
-    One without weights comes first, because it may be an activation of a class that is not known.
-    """
-    inner = {name: module for name, module in model.named_modules() if name and not any(module.children())}
+    """Return the end of a message: the kinds of innermost modules, and how to name one as an activation."""
+    inner = [module for name, module in model.named_modules() if name and not any(module.children())]
     if not inner:
         return ""
-    has_weights = {type(m).__name__: any(True for _ in m.parameters()) for m in inner.values()}
-    counts = Counter(type(m).__name__ for m in inner.values())
+    has_weights = {type(m).__name__: any(True for _ in m.parameters()) for m in inner}
+    counts = Counter(type(m).__name__ for m in inner)
     kinds = sorted(counts, key=lambda kind: (has_weights[kind], -counts[kind]))
-    example = next(name for name, module in inner.items() if type(module).__name__ == kinds[0])
-    seen = _few([f"{counts[kind]} {kind}" for kind in kinds])
-    return f"; it has {seen}; name one in only= by its class or its name, such as only='{example}'"
+    # A class without weights may be an activation that does not look like one.
+    how = (
+        "one that a forward writes out, such as x * torch.sigmoid(x), is not found: make it a module"
+        if has_weights[kinds[0]]
+        else f"name one in only= by its class or its name, such as only={kinds[0]}"
+    )
+    return f"; it has {few([f'{counts[kind]} {kind}' for kind in kinds])}; {how}"
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """Return the first names, and the number of the others."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

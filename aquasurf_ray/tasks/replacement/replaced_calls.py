@@ -22,7 +22,6 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -34,30 +33,24 @@ MODULE_CALL = nn.Module._call_impl.__code__  # every call of a module passes thr
 
 @dataclass(frozen=True)
 class CallSite:
-    """The calls of one function in one module, by names; or with `function` None, a module that is nothing but an
-    activation function, such as a GELU that is written out, and is replaced as a whole. `own` has the function with the
-    settings of each call."""
+    """The calls of one function in one module, by names. `own` has the function with the settings of each call."""
 
     module: str
-    function: str | None
+    function: str
     own: tuple[Callable[[Tensor], Tensor], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
         """The name that the new module has in the network."""
-        if self.function is None:
-            return self.module
         return f"{self.module}.{PREFIX}{self.function}".lstrip(".")
 
 
-def call_sites(model: nn.Module, calls: Sequence[ActivationCall]) -> list[CallSite]:
+def call_sites(calls: Sequence[ActivationCall]) -> list[CallSite]:
     """Return the sites of the calls that can be replaced: those from Python that no backward pass repeats outside of
     their module, without gates."""
     sites: dict[CallSite, tuple[Callable[[Tensor], Tensor], ...]] = {}
     for call in calls:
-        if _is_activation(model, call.module):
-            sites[CallSite(call.module, None)] = ()
-        elif call.in_python and not call.repeated and not call.is_gate:
+        if call.in_python and not call.repeated and not call.is_gate:
             site = CallSite(call.module, call.function)
             sites[site] = (*sites.get(site, ()), *([call.own] if call.own else []))
     return [replace(site, own=own) for site, own in sites.items()]
@@ -69,10 +62,6 @@ def replace_calls(model: nn.Module, sites: Sequence[CallSite], make: Callable[[]
     for site in sites:
         owner = model.get_submodule(site.module)
         new.append(make().train(owner.training))
-        if site.function is None:
-            parent, _, attribute = site.module.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, new[-1])
-            continue
         child = f"{PREFIX}{site.function}"
         owner.add_module(child, new[-1])
         owner.__dict__["_replaced_calls"] = {**owner.__dict__.get("_replaced_calls", {}), site.function: child}
@@ -167,23 +156,3 @@ def _inplace_of(func: Any, args: tuple[Any, ...]) -> bool:
         return False
     names = code.co_varnames[: code.co_argcount]
     return "inplace" in names and len(args) > names.index("inplace") and bool(args[names.index("inplace")])
-
-
-def _is_activation(model: nn.Module, name: str) -> bool:
-    """Return whether a module is nothing but an activation function: no weights and no parts, a function of each number
-    alone, and neither linear nor a gate with values in [0, 1]."""
-    module = model.get_submodule(name)
-    if not name or any(True for _ in module.children()) or any(True for _ in module.parameters()):
-        return False
-    x = torch.linspace(-6, 6, 24).reshape(2, 3, 4)
-    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            y, moved = module(x), module(x.flatten()[order].reshape(x.shape))
-    except Exception:  # the user's own code, called with what it may not be made for
-        return False
-    if not isinstance(y, Tensor) or y.shape != x.shape or not torch.allclose(y.flatten()[order], moved.flatten()):
-        return False
-    is_gate = bool(y.min() >= 0 and y.max() <= 1)
-    steps = y.flatten().diff()
-    return not is_gate and not torch.allclose(steps, steps[0].expand_as(steps), atol=1e-5)

@@ -29,6 +29,7 @@ from aquasurf_ray.tasks import (
     classification,
     data_set_of,
     load_task,
+    network_from,
     regression,
     task_names,
 )
@@ -388,3 +389,26 @@ def test_the_generators_of_the_process_are_left_as_found(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     np.testing.assert_equal(np.random.get_state()[1:], before[2])
+
+
+def test_what_is_replaced_and_what_gains_are_over_is_said(monkeypatch):
+    def network():
+        layers = [nn.Linear(64, 8), nn.LeakyReLU(0.1), nn.Linear(8, 8), nn.LeakyReLU(0.1), nn.Linear(8, 10)]
+        return nn.Sequential(nn.Flatten(), *layers)
+
+    task = replace(load_task("digits-mlp"), network=network_from(network))
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    network_says, data_says = (step.says for step in task_check.check_task("own")[:2])
+    assert network_says.endswith("; replaced 2, 4")
+    assert "gains are over add(relu(x),mul(0.1,min(x,0)))" in data_says
+
+
+def test_an_activation_that_is_not_called_is_named(monkeypatch):
+    def network(activation):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), activation, nn.Linear(8, 10))
+
+    task = replace(load_task("digits-mlp"), network=network)
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    step = task_check.check_task("own")[-1]
+    assert (step.name, step.ok) == ("network", False)
+    assert step.says.endswith("if that is the activation, which is a factory, call it in each place: activation()")

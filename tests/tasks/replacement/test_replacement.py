@@ -209,7 +209,6 @@ def test_a_sigmoid_function_in_an_attribute_is_listed():
         (nn.Sigmoid, {"1.4"}),
         ("1.4", {"1.4"}),
         (("1.*", "1.4"), {"1.1", "1.3", "1.4"}),
-        ("0.0", {"0.0"}),
     ],
 )
 def test_only_selects_by_type_by_name_or_both(only, expected):
@@ -218,6 +217,61 @@ def test_only_selects_by_type_by_name_or_both(only, expected):
     report = replace_activations(model, Marker, only)
     assert named(model) == set(report.replaced) == expected
     assert set(report.replaced) | {k.name for k in report.kept} >= {"0.1", "0.3", "1.1", "1.3", "1.4"}
+
+
+class Wave(nn.Module):
+    def forward(self, x):
+        return x * torch.cos(x)
+
+
+class Threshold(nn.Module):
+    """Somebody's own, which works in place."""
+
+    def forward(self, x):
+        return x.clamp_(min=-1)
+
+
+@pytest.mark.parametrize("kind", [Wave, Threshold])
+def test_somebodys_own_activation_is_found_without_a_name(kind):
+    model = nn.Sequential(nn.Linear(3, 4), kind(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), kind())
+    assert replace_activations(model, Marker).replaced == ("1", "3", "5")
+
+
+class Scaling(nn.Module):
+    def forward(self, x):
+        return 3 * x + 1
+
+
+class Normed(nn.Module):
+    def forward(self, x):
+        return x / x.norm()
+
+
+class Logarithm(nn.Module):
+    """Makes positive inputs smaller, at the entrance of a network for sound."""
+
+    def forward(self, x):
+        return torch.log(x)
+
+
+class Squashed(nn.Module):
+    def forward(self, x):
+        return torch.exp(-x * x)
+
+
+@pytest.mark.parametrize("kind", [Scaling, Normed, Logarithm, Squashed, lambda: nn.Dropout(0.5), nn.Flatten])
+def test_a_module_that_is_linear_or_no_function_of_each_number_or_a_gate_stays(kind):
+    model = nn.Sequential(kind(), nn.Linear(4, 4), nn.ReLU())
+    assert replace_activations(model, Marker).replaced == ("2",)
+
+
+def test_a_layer_is_no_activation_whoever_names_it():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU())
+    for only, text in (("0", "'0', a Linear"), (nn.BatchNorm1d, "'1', a BatchNorm1d")):
+        with pytest.raises(TaskError, match=f"only= names {text}, which is a layer and no activation"):
+            replace_activations(model, Marker, only)
+    with pytest.raises(TaskError, match="is not found: make it a module"):
+        replace_activations(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4)), Marker)
 
 
 @pytest.mark.parametrize(

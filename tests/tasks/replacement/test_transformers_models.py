@@ -168,9 +168,9 @@ def test_the_message_that_finds_none_says_what_it_saw_and_how_to_name_one():
         replace_activations(model, nn.Tanh)
     assert str(raised.value) == (
         "no activation found in Sequential; it has 2 Bump, 2 Linear; "
-        "name one in only= by its class or its name, such as only='1'"
+        "name one in only= by its class or its name, such as only=Bump"
     )
-    assert replace_activations(model, nn.Tanh, "1").replaced == ("1",)
+    assert replace_activations(model, nn.Tanh, Bump).replaced == ("1", "3")
 
 
 @pytest.mark.parametrize("name", ["GPT-2", "BERT", "ViT", "T5"])
