@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
-from aquasurf_ray.cli.terminal.paper_table import Table, cell, print_latex, print_markdown
+from aquasurf_ray.cli.terminal.paper_table import Table, cell, gain_words, print_latex, print_markdown
 from aquasurf_ray.cli.terminal.progress import progress
 from aquasurf_ray.cli.terminal.settings import with_settings
 from aquasurf_ray.cli.terminal.shared_parameters import RUN_PANEL, Top, training_seeds
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = Commands()
 
 COLUMNS = ("function", "source", "median", "test median", "mean", "low", "high", "gain", "p")
+WIDTH = 110
 
 
 @app.command(epilog="Example: aquasurf transfer --from digits-1 --top 3 --to digits-mlp --seeds 3")
@@ -49,8 +51,8 @@ def transfer(
     """Train the best functions of a run on another task.
 
     Trains them and the baselines, and prints medians over the seeds, means with 95% intervals, and paired t-tests
-    against ReLU, with Holm's correction for the number of functions. Existing results are reused, so another
-    --format costs nothing.
+    against the task's reference, with Holm's correction for the number of functions, all on the validation split.
+    Existing results are reused, so another --format costs nothing.
     """
     from aquasurf_ray.analysis.studies.transferred_run import read_transfer
     from aquasurf_ray.driver import transfer as start
@@ -86,9 +88,24 @@ def _title(found: Transfer) -> str:
     )
 
 
+def _note(found: Transfer) -> str:
+    """Return what the columns are: splits, and how gains are tested."""
+    if found.source_judge is None:
+        source = f"the best score of run '{found.source}', on the validation split"
+    else:
+        source = f"the mean in the confirmation of run '{found.source}', on the {found.source_judge} split"
+        if not all(each.is_confirmed for each in found.functions):
+            source += "; for a function without one, the score that selected it, on the validation split"
+    return (
+        f"Source: {source}. Median, mean with 95% interval, gain and p are on the validation split of {found.task}. "
+        f"{gain_words(found.reference, 'transferred functions')}"
+    )
+
+
 def _print_plain(found: Transfer) -> None:
     print(f"{_title(found)}:\n")
     print_table(COLUMNS, [list(_metrics(found, function).values()) for function in found.functions])
+    print(f"\n{fill(_note(found), WIDTH)}")
 
 
 def _cells(found: Transfer) -> list[list[str]]:
@@ -97,7 +114,7 @@ def _cells(found: Transfer) -> list[list[str]]:
 
 
 def _print_markdown(found: Transfer) -> None:
-    print_markdown(_title(found), COLUMNS, [[f"`{row[0]}`", *row[1:]] for row in _cells(found)])
+    print_markdown(_title(found), COLUMNS, [[f"`{row[0]}`", *row[1:]] for row in _cells(found)], _note(found))
 
 
 def _print_latex(found: Transfer) -> None:
@@ -107,7 +124,7 @@ def _print_latex(found: Transfer) -> None:
     # The formula replaces the function's text; the other cells are numbers, which need no escaping.
     names = [f"${latex(each.function)}${' (baseline)' if each.baseline else ''}" for each in found.functions]
     rows = [[name, *row[1:]] for name, row in zip(names, _cells(found), strict=True)]
-    print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1))
+    print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1), _note(found))
 
 
 def _print_csv(found: Transfer) -> None:
@@ -126,12 +143,14 @@ def _print_document(found: Transfer) -> None:
             **{column.replace(" ", "_"): value for column, value in _metrics(found, function).items()},
             "function": function.function,
             "baseline": function.baseline,
+            "source_is_confirmed": function.is_confirmed,
             "diverged": function.mean.n_diverged,
         }
         for function in found.functions
     ]
     about = {"run": found.name, "source": found.source, "source_task": found.source_task, "task": found.task}
-    print_json({**about, "metric": found.metric.name, "seeds": list(found.seeds), "functions": functions})
+    about |= {"metric": found.metric.name, "reference": found.reference, "note": _note(found)}
+    print_json({**about, "seeds": list(found.seeds), "functions": functions})
 
 
 # One printer a format: a new format is a line here and a member of `Table`.

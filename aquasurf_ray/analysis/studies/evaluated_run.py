@@ -24,7 +24,7 @@ class EvaluatedFunction:
     """One function. Scores are higher where better.
 
     `name` is its name in the zoo. `rank` is that of its mean, the same for equal means; None if a training diverged.
-    The gain and its test are against ReLU with the same seeds, and unknown without ReLU and for ReLU itself.
+    The gain and its test are against the reference with the same seeds, and unknown without it and for it itself.
     """
 
     function: str
@@ -37,12 +37,13 @@ class EvaluatedFunction:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The functions of a run, best mean first, those that diverged last."""
+    """The functions of a run, best mean first, those that diverged last; gains are over `reference`, if it is known."""
 
     name: str
     task: str
     seeds: tuple[int, ...]
     metric: TaskMetric
+    reference: str | None
     functions: tuple[EvaluatedFunction, ...]
 
 
@@ -59,6 +60,7 @@ def read_evaluation(store: Store, name: str) -> Evaluation:
     functions, seeds = store.candidates(run.id), range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
     means = [seed_mean(row) for row in scores]
+    reference = _reference(store, run)
     found = [
         EvaluatedFunction(
             function=function.name,
@@ -69,12 +71,13 @@ def read_evaluation(store: Store, name: str) -> Evaluation:
             against_reference=difference,
         )
         for function, mean, row, difference in zip(
-            functions, means, tests, _differences(store, run, scores), strict=True
+            functions, means, tests, _differences(scores, reference), strict=True
         )
     ]
     task = store.task(run.task_id)
     ranked = sorted(found, key=lambda each: (len(found) if each.rank is None else each.rank, each.function))
-    return Evaluation(run.name, task.name, tuple(seeds), task.metric, tuple(ranked))
+    name = None if reference is None else functions[reference].name
+    return Evaluation(run.name, task.name, tuple(seeds), task.metric, name, tuple(ranked))
 
 
 def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
@@ -84,15 +87,18 @@ def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
     return 1 + sum(other.mean is not None and other.mean > mean.mean for other in means)
 
 
-def _differences(store: Store, run: Run, scores: Scores) -> list[PairedDifference]:
-    """Return the differences to the task's reference, or to ReLU, corrected for the number of the other functions."""
+def _reference(store: Store, run: Run) -> int | None:
+    """Return the place of the task's reference among the functions of a run, or else that of ReLU."""
     ids = [function.id for function in store.candidates(run.id)]
     known = baseline_ids(store, run)
-    reference = next((known[name] for name in (reference_name(run), REFERENCE) if known.get(name) in ids), None)
+    return next((ids.index(known[name]) for name in (reference_name(run), REFERENCE) if known.get(name) in ids), None)
+
+
+def _differences(scores: Scores, reference: int | None) -> list[PairedDifference]:
+    """Return the differences to the reference, corrected for the number of the other functions."""
     # Somebody may evaluate functions without ReLU; gains are then unknown, not zero.
     if reference is None:
-        return [PairedDifference(None, None)] * len(ids)
-    place = ids.index(reference)
-    compared = [paired_difference(row, scores[place]) for row in scores]
-    others = with_holm(compared[:place] + compared[place + 1 :])
-    return [*others[:place], PairedDifference(None, None), *others[place:]]
+        return [PairedDifference(None, None)] * len(scores)
+    compared = [paired_difference(row, scores[reference]) for row in scores]
+    others = with_holm(compared[:reference] + compared[reference + 1 :])
+    return [*others[:reference], PairedDifference(None, None), *others[reference:]]

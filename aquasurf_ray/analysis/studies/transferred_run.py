@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import (
+    baseline_ids,
+    latest_confirmation,
+    reference_name,
+    scores_by_seed,
+)
+from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked
 from aquasurf_ray.store import Run, Store, TaskMetric
 
 
@@ -21,13 +28,16 @@ from aquasurf_ray.store import Run, Store, TaskMetric
 class TransferredFunction:
     """One function on the other task. Scores are higher where better.
 
-    `source` is its score in the run that it comes from. `median` is that of the seeds, in which a training that
-    diverged is the worst; None where it is the median one. `gain` and its test are against ReLU with the same seeds.
+    `source` is its score in the run that it comes from: the mean of that run's confirmation if it `is_confirmed`, or
+    else the score that selected it. `median` is that of the seeds, in which a training that diverged is the worst; None
+    where it is the median one. `gain` and its test are against the reference with the same seeds. All but `test_median`
+    and a confirmed `source` are on the validation split.
     """
 
     function: str
     baseline: bool
     source: float | None
+    is_confirmed: bool
     median: float | None
     test_median: float | None
     mean: SeedMean
@@ -36,7 +46,11 @@ class TransferredFunction:
 
 @dataclass(frozen=True)
 class Transfer:
-    """The functions of run `source` on another task, best median first; `name` is the run that trained them."""
+    """The functions of run `source` on another task, best median first; `name` is the run that trained them.
+
+    `reference` is the function that gains are over, `source_judge` the split of the confirmed means of `source`, None
+    if that run is not confirmed.
+    """
 
     name: str
     source: str
@@ -45,6 +59,8 @@ class Transfer:
     seeds: tuple[int, ...]
     source_metric: TaskMetric
     metric: TaskMetric
+    reference: str
+    source_judge: Literal["test", "validation"] | None
     functions: tuple[TransferredFunction, ...]
 
 
@@ -65,8 +81,11 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     functions, baselines = store.candidates(run.id), baseline_ids(store, source)
     seeds = range(int(run.config["seeds"]))
     scores, tests = scores_by_seed(store, run, [function.id for function in functions], seeds)
-    # The best score of each function: from the worst up, later rows replace earlier ones.
-    selected = {row.function_id: row.score for row in reversed(store.leaderboard(run_id=source.id))}
+    confirmation = latest_confirmation(store, source)
+    means = confirmed_means(confirmation)
+    selected = {row.function_id: row for row in one_each(ranked(store.leaderboard(run_id=source.id), confirmation))}
+    confirmed = {number: means[row.function] for number, row in selected.items() if row.function in means}
+    scores_there = {number: row.score for number, row in selected.items()} | confirmed
     # The other task's own baselines, its reference among them, are not transferred functions.
     baselines = baselines | baseline_ids(store, run)
     reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])]
@@ -78,7 +97,8 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
         TransferredFunction(
             function=function.name,
             baseline=i not in corrected,
-            source=selected.get(function.id),
+            source=scores_there.get(function.id),
+            is_confirmed=function.id in confirmed,
             median=_median(scores[i]),
             test_median=_median(tests[i]),
             mean=seed_mean(scores[i]),
@@ -95,6 +115,8 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
         seeds=tuple(seeds),
         source_metric=tasks[0].metric,
         metric=tasks[1].metric,
+        reference=reference_name(run),
+        source_judge=confirmation.judge if confirmation is not None else None,
         functions=tuple(sorted(found, key=_place)),
     )
 

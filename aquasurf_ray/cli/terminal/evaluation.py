@@ -1,18 +1,20 @@
 """The table of an evaluation, which `evaluate --format` prints: functions side by side, best mean first.
 
 Columns: `mean` over the seeds with its 95% interval from `low` to `high`, which stays within the metric's range; `test`
-is the mean on the test split. `gain` is the mean difference to ReLU with the same seeds, positive if better, and `p`
-the p-value of the paired t-test with Holm's correction for the number of functions.
+is the mean on the test split, all else is on the validation split. `gain` is the mean difference to the task's
+reference, or else to ReLU, with the same seeds, positive if better, and `p` the p-value of the paired t-test with
+Holm's correction for the number of functions.
 """
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
-from aquasurf_ray.cli.terminal.paper_table import Table, cell, escaped, print_latex, print_markdown
+from aquasurf_ray.cli.terminal.paper_table import Table, cell, escaped, gain_words, print_latex, print_markdown
 from aquasurf_ray.counted import counted
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ COLUMNS = ("rank", "name", "mean", "low", "high", "test", "gain", "p", "seeds", 
 PAPER = ("rank", "name", "function", "mean", "95% interval", "test", "gain", "p", "seeds")
 # Four decimals are shown, so smaller p-values would print as 0, which no p-value is.
 SMALLEST_P = 1e-4
+WIDTH = 110
 
 
 def print_evaluation(name: str, store: str | None, form: Table) -> None:
@@ -32,10 +35,11 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         found = read_evaluation(opened, name)
     rows = [_row(found, function) for function in found.functions]
     if form is Table.markdown:
-        print_markdown(_title(found), PAPER, [_markdown(row, rows) for row in rows])
+        print_markdown(_title(found), PAPER, [_markdown(row, rows) for row in rows], _note(found))
     elif form is Table.latex:
         # Rank to the right; name and formula to the left; numbers to the right.
-        print_latex(_title(found), PAPER, [_latex(row, rows) for row in rows], "rll" + "r" * (len(PAPER) - 3))
+        alignment = "rll" + "r" * (len(PAPER) - 3)
+        print_latex(_title(found), PAPER, [_latex(row, rows) for row in rows], alignment, _note(found))
     elif form is Table.csv:
         print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
     elif form is Table.json:
@@ -44,6 +48,7 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
     else:
         print(f"{_title(found)}:\n")
         print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+        print(f"\n{fill(_note(found), WIDTH)}")
 
 
 def _row(found: Evaluation, function: EvaluatedFunction) -> dict[str, Any]:
@@ -66,6 +71,12 @@ def _row(found: Evaluation, function: EvaluatedFunction) -> dict[str, Any]:
 def _title(found: Evaluation) -> str:
     n = len(found.seeds)
     return f"{found.metric.name} on {found.task}, {counted(n, 'seed')} each (run '{found.name}')"
+
+
+def _note(found: Evaluation) -> str:
+    """Return what the columns are: splits, and how gains are tested."""
+    splits = "Mean with 95% interval, gain and p are on the validation split."
+    return splits if found.reference is None else f"{splits} {gain_words(found.reference, 'number of functions')}"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -36,14 +36,31 @@ def escaped(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def print_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table in Markdown under its title."""
+def gain_words(reference: str, corrected: str) -> str:
+    """Return what the columns `gain` and `p` are.
+
+    Args:
+        reference: the function that gains are over.
+        corrected: what p-values are corrected for.
+    """
+    return (
+        f"Gain: the mean difference to {reference} with the same seeds, positive if better. P: its paired t-test, with "
+        f"Holm's correction for the {corrected}."
+    )
+
+
+def print_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> None:
+    """Print a table in Markdown under its title, with a note below it."""
     print(f"{title}.\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")
+    if note:
+        print(f"\n{note}")
 
 
-def print_latex(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], alignment: str) -> None:
+def print_latex(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], alignment: str, note: str = ""
+) -> None:
     """Print a table for the LaTeX package booktabs.
 
     Args:
@@ -51,8 +68,9 @@ def print_latex(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         columns: the headings, as plain text.
         rows: cells in LaTeX.
         alignment: `l` or `r` for each column.
+        note: the rest of the comment.
     """
-    print(f"% {title}\n\\begin{{tabular}}{{{alignment}}}\n\\toprule")
+    print(f"% {title}{f'. {note}' if note else ''}\n\\begin{{tabular}}{{{alignment}}}\n\\toprule")
     print(f"{' & '.join(map(escaped, columns))} \\\\\n\\midrule")
     for row in rows:
         print(f"{' & '.join(row)} \\\\")
