@@ -23,6 +23,8 @@ ALL = (
     "without JavaScript, aquasurf top and aquasurf find list the same.</p>"
 )
 
+NOSCRIPT = "The charts and the table of all functions need JavaScript; the text and the other tables do not."
+
 
 def document(findings: Findings) -> Json:
     """Return the title, the first screen, the sections in order, and the table of functions; a section has an id, a
@@ -64,7 +66,7 @@ def page(shown: Json) -> str:
         AnalysisError: Plotly is not installed.
     """
     packed = base64.b64encode(packed_plotly()).decode()
-    return render(shown["title"], body(shown), shown=shown, plotly=packed)
+    return render(shown["title"], body(shown), shown=shown, noscript=NOSCRIPT, plotly=packed)
 
 
 def _text_section(name: str, title: str, text: str) -> Json:

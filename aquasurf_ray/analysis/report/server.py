@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import threading
 from collections.abc import Callable
 from html import escape
@@ -20,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.report.live import EventTail, RunList, run_now
-from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, render
+from aquasurf_ray.analysis.report.template import EMPTY, packed_plotly, plain_page, render
 from aquasurf_ray.store import BadRecord, RunNotFound, Store, StoreError
 
 LOOPBACK = "127.0.0.1"
@@ -119,6 +120,16 @@ class LiveStore:
                 self._runs[name] = LiveRun(self._store, name, lambda: self._again(name), self._store_option)
             return self._runs[name]
 
+    def refuse_unknown(self, name: str) -> None:
+        """Raise RunNotFound if there is no such run."""
+        self._store.run(name)
+
+    def without_script(self, name: str | None = None) -> str:
+        """Return a sentence for a reader whose browser runs no scripts, on the list of runs or the page of one."""
+        run = "" if name is None else f" {shlex.quote(name)}"
+        shows = "lists the runs" if name is None else "shows the run"
+        return f"This page needs JavaScript; without it, aquasurf status{run}{self._store_option} {shows}."
+
     def runs(self) -> Json:
         """Return the list of all runs."""
         with self._lock:
@@ -130,6 +141,10 @@ class LiveStore:
 
     def __str__(self) -> str:
         return self._store.safe_url
+
+
+def _home(live: LiveStore) -> str:
+    return f'<a href="/">All runs of {escape(str(live))}</a>'
 
 
 def path_of(name: str) -> str:
@@ -168,7 +183,7 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
             except (ConnectionError, TimeoutError) as error:
                 logger.debug("the browser closed the connection, or sent nothing more: %s", error)
             except RunNotFound as error:
-                self.send_error(404, "no such run", str(error))
+                self._not_found(str(error))
             except (StoreError, AnalysisError) as error:
                 logger.warning("no answer yet: %s", error)
                 self._json({"waiting": str(error)}, 503)
@@ -176,22 +191,33 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
         def _get(self) -> None:
             name, what = self._place()
             if self.path == "/":
-                self._html(render(f"Runs of {live}", RUNS, shown=EMPTY, live={"runs": True}))
+                without = live.without_script()
+                self._html(render(f"Runs of {live}", RUNS, shown=EMPTY, noscript=without, live={"runs": True}))
             elif self.path == "/runs.json":
                 self._json(live.runs())
             elif self.path == "/plotly.gz":
                 self._answer("application/gzip", packed_plotly())
             elif name is None:
-                self.send_error(404)
+                self._not_found(f"there is no page {self.path}")
             elif what == "":
-                home = f'<a href="/">All runs of {escape(str(live))}</a>'
-                self._html(render(f"Run {name}", NOW, shown=EMPTY, live={"run": path_of(name)}, home=home))
+                self._run(name)
             elif what == "status.json":
                 self._json(live.run(name).now())
             elif what == "document.json":
                 self._document(live.run(name).document())
             else:
-                self.send_error(404)
+                self._not_found(f"there is no page {self.path}")
+
+        def _run(self, name: str) -> None:
+            try:
+                live.refuse_unknown(name)
+            except RunNotFound:
+                raise
+            except StoreError as error:  # the page waits for the database
+                logger.warning("no answer yet: %s", error)
+            without = live.without_script(name)
+            at = {"run": path_of(name)}
+            self._html(render(f"Run {name}", NOW, shown=EMPTY, noscript=without, live=at, home=_home(live)))
 
         def _place(self) -> tuple[str | None, str]:
             """Return the run's name in the path, and what is asked of it."""
@@ -235,8 +261,11 @@ def server(live: LiveStore, port: int = 0) -> ThreadingHTTPServer:
             else:
                 self._json(shown)
 
-        def _html(self, text: str) -> None:
-            self._answer("text/html; charset=utf-8", text.encode())
+        def _not_found(self, words: str) -> None:
+            self._html(plain_page("Not found", words, _home(live)), 404)
+
+        def _html(self, text: str, status: int = 200) -> None:
+            self._answer("text/html; charset=utf-8", text.encode(), status)
 
         def _json(self, shown: Json, status: int = 200) -> None:
             self._answer(_JSON, json.dumps(shown, allow_nan=False, default=str).encode(), status)

@@ -19,13 +19,23 @@ EMPTY: Json = {"sections": [], "functions": {"names": [], "curves": ""}}
 """A page's document before there is one."""
 
 
-def render(title: str, body: str, *, shown: Json, plotly: str = "", live: Json | None = None, home: str = "") -> str:
+def render(
+    title: str,
+    body: str,
+    *,
+    shown: Json,
+    noscript: str,
+    plotly: str = "",
+    live: Json | None = None,
+    home: str = "",
+) -> str:
     """Return a page.
 
     Args:
         title: its heading.
         body: its content as HTML.
         shown: the document that its script draws.
+        noscript: a sentence on what needs JavaScript, for a reader without it.
         plotly: the library, packed as base64; a live page fetches it.
         live: the source that a live page follows, the path of a run or the list of runs; None for a fixed page.
         home: a link to the list of runs, as HTML.
@@ -36,11 +46,24 @@ def render(title: str, body: str, *, shown: Json, plotly: str = "", live: Json |
         "script": "\n".join(_read(name) for name in SCRIPTS),
         "plotly": plotly,
         "body": body,
+        "noscript": html.escape(noscript),
         "document": _in_script(shown),
         "live": _in_script(live),
         "home": home,
     }
     return Template(_read("page.html")).substitute(parts)
+
+
+def plain_page(title: str, words: str, link: str) -> str:
+    """Return a page of a few words without a script.
+
+    Args:
+        words: a sentence.
+        link: a link as HTML.
+    """
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title>'
+    text = f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(words)}</p>\n<p>{link}</p>"
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 
 
 @lru_cache(maxsize=1)

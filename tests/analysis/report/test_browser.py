@@ -309,7 +309,7 @@ def test_the_words_are_there_without_the_script(browser, file):
     found = context.new_page()
     found.goto(file)
     assert "Best: " in found.locator("#progress-words").inner_text()
-    assert "The charts need JavaScript" in found.locator("noscript").inner_text()
+    assert "The charts and the table of all functions need JavaScript" in found.locator("noscript").inner_text()
     context.close()
 
 

@@ -85,6 +85,29 @@ def test_the_page_is_live_and_only_its_own_addresses_are_known(run):
             assert ask(port, path)[0] == 404, path
 
 
+def test_the_page_of_an_unknown_run_or_address_says_so_and_links_to_the_list(run):
+    with serving(run[0]) as port:
+        for path, says in (
+            (path_of("<nope>"), b"&#x27;&lt;nope&gt;&#x27;"),
+            ("/run/nope/status.json", b"&#x27;nope&#x27;"),
+            ("/runs", b"there is no page /runs"),
+        ):
+            status, body = ask(port, path)
+            assert status == 404
+            assert says in body
+            assert b'<a href="/">All runs of ' in body
+            assert b"<script" not in body
+
+
+def test_without_scripts_the_live_pages_name_the_command_that_needs_none(run):
+    with serving(run[0]) as port:
+        assert (
+            b"<noscript><p>This page needs JavaScript; without it, aquasurf status lists the runs" in ask(port, "/")[1]
+        )
+        found = b"<noscript><p>This page needs JavaScript; without it, aquasurf status synthetic shows the run"
+        assert found in ask(port, RUN)[1]
+
+
 def test_the_state_of_a_run_has_its_progress_workers_failures_and_last_events(run):
     store, lease = run
     workers = (
