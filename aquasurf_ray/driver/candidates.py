@@ -90,6 +90,21 @@ def one_function_baselines(task: Task, what: str) -> tuple[str, ...]:
     return tuple(text for text in task.baselines if text in others or not parts_of(text))
 
 
+def refuse_baselines(task: Task) -> None:
+    """Refuse a task of which a baseline, or the reference, is no function.
+
+    Raises:
+        BadUse: names it and what is wrong with it, or says that it is for other roles.
+    """
+    named = [("baselines", text) for text in task.baselines]
+    named += [("reference", task.reference)] if task.reference is not None else []
+    for setting, text in named:
+        try:
+            function_row(text, task.roles)
+        except BadUse as error:
+            raise BadUse(f"{setting} of task '{task.name}': '{text}': {error}") from None
+
+
 def baseline_rows(more: Sequence[str] = (), which: BaselineSet = "paper") -> list[FunctionRow]:
     """Return the functions that a search trains first: the eight of the paper or the zoo, and those of the task.
 

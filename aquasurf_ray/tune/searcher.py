@@ -26,7 +26,7 @@ from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.user_modules import import_modules
-from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
+from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
 from aquasurf_ray.store import EpochRecord
 from aquasurf_ray.store.records.runs import RunStatusName
 from aquasurf_ray.tasks import Task
@@ -385,6 +385,7 @@ def _search_config(task: str | Task | None, trainable: str | None, options: Mapp
     config = make_config({"features": "outputs", **options, "task": name_of(task) if task is not None else trainable})
     if task is None and config.features != "outputs":
         raise BadUse(f"features: '{config.features}' need spectra, and so a task; give features='outputs'")
+    check_regressor(config)
     if config.tuned() is not None:
         raise BadUse("learning_rates and tune are for `search`; Tune draws fields of the recipe from its param_space")
     if config.leader_seeds > 1:

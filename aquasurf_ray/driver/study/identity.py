@@ -16,7 +16,7 @@ from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.run_kinds import STUDY
 from aquasurf_ray.driver.settings.models import SearchConfig, digest
 from aquasurf_ray.driver.settings.reading import make_config
-from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of
+from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of
 from aquasurf_ray.tasks import NetworkFactory, Splits, Task, TaskError
 from aquasurf_ray.tasks.loaders import Examples
 from aquasurf_ray.tasks.objective import Objective, classification
@@ -84,6 +84,11 @@ def plan_of(
         raise BadUse(f"a Study has no option '{unknown[0]}'; the options are {', '.join(OPTIONS)}")
     if told[1] not in (None, *get_args(Direction)):
         raise BadUse(f"direction must be 'maximize' or 'minimize', got {told[1]!r}")
+    metric = told[0]
+    if metric is not None and not (isinstance(metric, str) and metric.strip() and metric.isprintable()):
+        raise BadUse(f"metric must be a name on one line, got {metric!r:.60}")
+    if not isinstance(task, str | Task | None):
+        raise BadUse(f"task must be a Task or the name of one, got {task!r:.60}")
     mode, source = _mode_and_source(features, task)
     if mode != OUTPUTS and source is None:
         raise BadUse(f"features '{mode}' need spectra: give features= a task or a network, or task=")
@@ -91,6 +96,7 @@ def plan_of(
     config = make_config({**_given(options), "name": name, "task": name_of(own), "features": mode})
     if config.surrogate != "metric":
         raise BadUse(f"surrogate: a Study needs metric, got '{config.surrogate}', whose map is computed with Ray")
+    check_regressor(config)
     space = load_space(config.space)
     if space.grows:
         raise BadUse(f"space: '{space.name}' grows in a single driver; a Study needs three-node, four-node or a file")

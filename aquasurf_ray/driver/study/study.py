@@ -89,11 +89,16 @@ class Study:
         self._events = Events(checked_callbacks(callbacks))
         if (examples is None) != (features is None or isinstance(features, str | Task)):
             raise BadUse("features and examples go together: a network factory, and the data for its spectra")
+        if examples is None and objective is not None:
+            raise BadUse(
+                "objective goes with a network factory in features=, and with its examples; got it without examples"
+            )
         if examples is not None:
             features = network_task(name, features, examples, objective)  # type: ignore[arg-type]  # as checked above
         given = {**options, "evaluations": evaluations}
         self._plan = plan_of(name, features, task, (metric, direction), given)
-        self.name, self._budget = name, evaluations
+        # As the configuration has it, which reads "5" as a number too.
+        self.name, self._budget = name, None if evaluations is None else self._plan.config.evaluations
         self._lock = threading.RLock()
         self._held: dict[int, AskedTrial] = {}
         self._trials: dict[int, Trial] = {}
@@ -137,9 +142,11 @@ class Study:
             timeout: the longest time to wait, in seconds; by default until the study is finished.
 
         Raises:
+            BadUse: the timeout is not a number.
             RunHeld: a driver has taken the run over.
             StoreError: the store cannot be used.
         """
+        timeout = None if timeout is None else number(timeout, "timeout")
         began, wait = time.monotonic(), FIRST_WAIT
         while True:
             with self._lock:
@@ -184,6 +191,8 @@ class Study:
 
     def fail(self, trial: Trial, reason: str = "") -> None:
         """Do `trial.failed(reason)`."""
+        if not isinstance(reason, str):
+            raise BadUse(f"reason must be text, got {reason!r:.60}")
         with self._lock:
             known, most = self._known(trial), self._plan.config.max_attempts
             error = reason or "failed, according to its loop"
@@ -193,12 +202,25 @@ class Study:
             self._end(known, "failed")
             self._events.emit(training_failed(self._state(known), error, self._worker))
 
+    def refuse_ended(self, trial: Trial) -> None:
+        """Raise TrialEnded if a trial was told, failed or was lost, and BadUse if this Study is closed."""
+        if trial.state != "open":
+            raise TrialEnded(
+                f"trial {trial.number} of study '{self.name}' has ended already: it was {trial.state}; ask for another"
+            )
+        self._refuse_closed()
+
     def compute_spectra(self, most: int | None = None) -> int:
         """Compute missing spectra of the candidates, at most `most`, and return how many were computed here.
 
         A process that only calls this is a worker for those that ask. Without spectra among the features, it does
         nothing.
+
+        Raises:
+            BadUse: `most` is not a whole number.
         """
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int)):
+            raise BadUse(f"most must be a whole number of spectra, got {most!r:.60}")
         n = 0
         while most is None or n < most:
             with self._lock:
@@ -248,14 +270,14 @@ class Study:
         Raises:
             BadUse, TrialEnded: see `tell`.
         """
-        known = self._trials.get(trial) if isinstance(trial, int) else trial
+        is_number = isinstance(trial, int) and not isinstance(trial, bool)
+        if not is_number and not isinstance(trial, Trial):
+            raise BadUse(f"a trial must be what ask() returned, or its number, got {trial!r:.60}")
+        known = trial if isinstance(trial, Trial) else self._trials.get(trial)
         if known is None or not known.is_of(self):
-            what = f"trial {trial}" if isinstance(trial, int) else str(trial)
+            what = f"trial {trial}" if is_number else str(trial)
             raise BadUse(f"{what} was not asked for by this Study; tell it where it was asked")
-        if known.state != "open":
-            raise TrialEnded(
-                f"trial {known.number} of study '{self.name}' has ended already: it was {known.state}; ask for another"
-            )
+        self.refuse_ended(known)
         return known
 
     def _end(self, trial: Trial, state: State) -> None:
@@ -290,11 +312,14 @@ class Study:
             self._session = None
             return work(self._opened())
 
+    def _refuse_closed(self) -> None:
+        if not self._close.alive:
+            raise BadUse(f"study '{self.name}' is closed; open it again with Study('{self.name}', ...)")
+
     def _opened(self) -> StudySession:
         if os.getpid() != self._pid:
             raise BadUse(f"study '{self.name}' was opened by process {self._pid}; open it in this process too")
-        if not self._close.alive:
-            raise BadUse(f"study '{self.name}' is closed; open it again with Study('{self.name}', ...)")
+        self._refuse_closed()
         self._heartbeat.check()
         if self._session is None:
             run, lease = open_run(self._store, self._plan, self._budget)

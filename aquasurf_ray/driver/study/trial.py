@@ -23,6 +23,9 @@ class TrialOwner(Protocol):
     def fail(self, trial: Trial, reason: str = "") -> None:
         """Record that a trial failed."""
 
+    def refuse_ended(self, trial: Trial) -> None:
+        """Raise TrialEnded if a trial has ended, and BadUse if the study is closed."""
+
 
 @dataclass(frozen=True)
 class BestTrial:
@@ -67,11 +70,14 @@ class Trial:
         """Add a point to the trial's learning curve, which is stored with its value.
 
         Raises:
-            BadUse: the epoch is not a positive whole number, or the value is not a number.
+            BadUse: the epoch is not a positive whole number, the value is not a number, or the Study was closed.
+            TrialEnded: the trial was told before, or it failed.
         """
         if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1:
             raise BadUse(f"epoch must be a whole number from 1, got {epoch!r}")
-        self._course[epoch] = number(value)
+        reported = number(value)
+        self._owner().refuse_ended(self)
+        self._course[epoch] = reported
 
     def failed(self, reason: str = "") -> None:
         """Say that the training failed for no fault of the function's: it is asked again, up to `max_attempts` times.
@@ -79,12 +85,16 @@ class Trial:
         A function whose loss is NaN has not failed but diverged: tell NaN.
 
         Raises:
-            BadUse: the trial was told before.
+            BadUse: the Study was closed.
+            TrialEnded: the trial was told before, or it failed.
         """
+        self._owner().fail(self, reason)
+
+    def _owner(self) -> TrialOwner:
         study = self._study()
         if study is None:
             raise BadUse(f"trial {self.number} was given back when its Study was closed")
-        study.fail(self, reason)
+        return study
 
     def is_of(self, study: TrialOwner) -> bool:
         """Return whether this very object asked for the trial."""
@@ -104,8 +114,8 @@ class Trial:
         )
 
 
-def number(value: Any) -> float:
-    """Return a value as a float; tensors and NumPy's scalars are numbers too.
+def number(value: Any, name: str = "a value") -> float:
+    """Return a value as a float, `name` in messages; tensors and NumPy's scalars are numbers too.
 
     Raises:
         BadUse: it is none.
@@ -115,4 +125,4 @@ def number(value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise BadUse(f"a value must be a number, got {value!r:.60}") from None
+        raise BadUse(f"{name} must be a number, got {value!r:.60}") from None

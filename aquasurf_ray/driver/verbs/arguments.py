@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.settings.models import SearchConfig
@@ -14,6 +15,8 @@ from aquasurf_ray.driver.settings.places import data_folder
 from aquasurf_ray.driver.settings.until import Until
 from aquasurf_ray.driver.user_modules import import_modules
 from aquasurf_ray.recipe_change import UNCHANGED, changes_of
+from aquasurf_ray.surrogate.regressors import REGRESSORS
+from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS
 from aquasurf_ray.tasks import Task, TaskError, load_task
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
 
@@ -27,13 +30,14 @@ def loaded_task(task: str | Task, config: SearchConfig) -> Task:
     """Return the task, checked as a whole: the digest needs its network and its data.
 
     Raises:
-        BadUse: the task cannot be loaded, or `until` does not fit its metric.
+        BadUse: the task cannot be loaded, one of its baselines is no function, or `until` does not fit its metric.
     """
     import_modules(config.modules)
     try:
         with _data_folder_set(data_folder(config)):
             loaded = load_task(task, import_from=Path.cwd()) if isinstance(task, str) else task
             _ = loaded.digest  # builds the network and loads the data, so whatever is wrong with them shows here
+            refuse_baselines(loaded)
             loaded = with_reference(loaded)
     except TaskError as error:
         raise BadUse(str(error)) from None
@@ -47,6 +51,13 @@ def check_seeds(seeds: int) -> None:
     """Raise BadUse unless there is at least one seed."""
     if seeds < 1:
         raise BadUse(f"seeds: at least one is needed, got {seeds}")
+
+
+def check_regressor(config: SearchConfig) -> None:
+    """Raise BadUse unless the surrogate has this regressor."""
+    known = METRIC_REGRESSORS if config.surrogate == "metric" else REGRESSORS
+    if config.regressor not in known:
+        raise BadUse(f"regressor must be one of {', '.join(sorted(known))}, got '{config.regressor}'")
 
 
 def recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:

@@ -14,14 +14,12 @@ from aquasurf_ray.driver.run.spec import RunResult, RunSpec
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.settings.reading import make_config
 from aquasurf_ray.driver.settings.stored_config import stored_values
-from aquasurf_ray.driver.verbs.arguments import loaded_task, name_of, recipe_changes, tuning_setting
+from aquasurf_ray.driver.verbs.arguments import check_regressor, loaded_task, name_of, recipe_changes, tuning_setting
 from aquasurf_ray.driver.verbs.command import Command
 from aquasurf_ray.driver.verbs.confirm import confirm_best
 from aquasurf_ray.driver.verbs.create_run import create_run, create_unnamed
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.store import Store
-from aquasurf_ray.surrogate.regressors import REGRESSORS
-from aquasurf_ray.surrogate.settings import METRIC_REGRESSORS
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.actor import Worker
 
@@ -65,7 +63,7 @@ def start_search(
     """Carry out `search` with an existing configuration."""
     loaded = loaded_task(task, config)
     changes = _recipe_changes(config, loaded)
-    _check_regressor(config)
+    check_regressor(config)
     if loaded.roles and config.surrogate != "metric":
         roles = ", ".join(loaded.roles)
         raise BadUse(f"surrogate: '{config.surrogate}' cannot search a function per role ({roles}); use metric")
@@ -109,9 +107,3 @@ def _recipe_changes(config: SearchConfig, task: Task) -> tuple[str, ...]:
             f"rate; without it, search, and then: aquasurf confirm NAME --{name} ..."
         )
     return changes
-
-
-def _check_regressor(config: SearchConfig) -> None:
-    known = METRIC_REGRESSORS if config.surrogate == "metric" else REGRESSORS
-    if config.regressor not in known:
-        raise BadUse(f"regressor must be one of {', '.join(sorted(known))}, got '{config.regressor}'")

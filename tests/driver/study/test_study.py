@@ -286,6 +286,42 @@ def test_learning_curves_are_stored_with_the_value(make, url):
     assert [(row.epoch, row.val_score) for row in curve] == [(1, -3.0), (2, None), (3, -1.0)]
 
 
+def test_a_trial_that_has_ended_takes_no_more_reports(make):
+    study = make()
+    told_one, failed_one, open_one = study.ask(), study.ask(), study.ask()
+    study.tell(told_one, 0.5)
+    failed_one.failed("no memory")
+    for trial, state in ((told_one, "told"), (failed_one, "failed")):
+        with pytest.raises(TrialEnded, match=f"^trial {trial.number} of study 's' has ended already: it was {state};"):
+            trial.report(0.3, 2)
+    study.close()
+    with pytest.raises(BadUse, match="study 's' is closed"):
+        open_one.report(0.3, 1)
+
+
+def test_a_number_of_evaluations_may_be_text_like_every_other_number(make, url):
+    study = make(evaluations="2", candidates="40")
+    assert len(told(study)) == N_BASELINES + 2
+    with Store.open(url) as store:
+        assert store.run("s").budget == 2
+
+
+def test_wrong_arguments_of_methods_are_named(make):
+    study = make()
+    trial = study.ask()
+    for call, text in (
+        (lambda: study.ask(timeout="soon"), "timeout must be a number, got 'soon'"),
+        (lambda: study.compute_spectra("all"), "most must be a whole number of spectra, got 'all'"),
+        (lambda: study.tell("0", 0.5), "a trial must be what ask\\(\\) returned, or its number, got '0'"),
+        (lambda: study.tell(True, 0.5), "a trial must be what ask\\(\\) returned, or its number, got True"),
+        (lambda: study.fail(None), "a trial must be what ask\\(\\) returned, or its number, got None"),
+        (lambda: trial.failed(3), "reason must be text, got 3"),
+    ):
+        with pytest.raises(BadUse, match=text):
+            call()
+    assert trial.state == "open"
+
+
 def test_another_study_of_the_name_is_refused(make):
     make()
     with pytest.raises(RunExists, match=r"run 's' exists with another configuration \(study .*minimize"):
@@ -303,6 +339,15 @@ def test_wrong_options_are_named(url):
         ({"surrogate": "aquasurf"}, "a Study needs metric, got 'aquasurf'"),
         ({"candidates": 0}, "candidates must be at least 1, got 0"),
         ({"features": "digits", "task": "digits"}, "the spectra are of that task"),
+        ({"evaluations": "many"}, "evaluations must be .*, got 'many'"),
+        ({"evaluations": [5]}, "evaluations must be"),
+        ({"regressor": "5"}, "regressor must be one of gp, knr, rfr, svr, got '5'"),
+        ({"metric": 5.5}, "metric must be a name on one line, got 5.5"),
+        ({"metric": object()}, "metric must be a name on one line, got <object"),
+        ({"metric": " "}, "metric must be a name on one line, got ' '"),
+        ({"task": b"digits"}, "task must be a Task or the name of one, got b'digits'"),
+        ({"objective": "accuracy"}, "objective goes with a network factory"),
+        ({"features": nn.Linear, "examples": "train"}, "train split must be a data set or a DataLoader, got a str"),
     ):
         with pytest.raises(BadUse, match=text):
             Study("s", store=url, **{"direction": "maximize", **options})
