@@ -19,7 +19,7 @@ from aquasurf_ray.activations.learned import sized
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.tasks import Splits, Task, TaskError
 from aquasurf_ray.tasks.fitted_weights import FittedWeights, fit_weights
-from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors
+from aquasurf_ray.tasks.inputs import Inputs, batch_of, call_network, form_of, map_tensors, whole_numbers
 from aquasurf_ray.tasks.loaders import (
     Examples,
     drawn_batch,
@@ -36,6 +36,8 @@ from aquasurf_ray.tasks.targets import ignored_label
 from aquasurf_ray.tasks.task import ActivationFactory
 from aquasurf_ray.workers.engine.batches import has_batch_of_one
 from aquasurf_ray.workers.engine.optimisation import make_optimizer
+
+TRAIN = " in the train split"  # the end of a message on the examples that `try_network` takes
 
 
 class _BatchNormOfAnyShape(_BatchNorm):
@@ -140,11 +142,13 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
     objective = task.objective.on(device)
     with _refusing(task, "optimizer"):
         make_optimizer(network, task.recipe)
-    examples = "the task's own examples"
-    with _refusing(task, "network", examples if isinstance(inputs, torch.Tensor) else f"{examples}, {form_of(inputs)}"):
+    form = "" if isinstance(inputs, torch.Tensor) else f", {form_of(inputs)}"
+    ids = whole_numbers(inputs, network)  # read now: a GPU cannot be read after a wrong id
+    with _refusing(task, "network", f"the task's own examples{form}{ids}"):
         outputs = output_of(call_network(network, inputs))
     with _refusing(task, "objective"):
-        loss = scalar_loss(objective.loss(outputs, labels), objective.loss)
+        with objective.naming_float_labels(outputs, labels, TRAIN):
+            loss = scalar_loss(objective.loss(outputs, labels), objective.loss)
         objective.refuse_ruled_out(
             outputs.detach(), labels, mixes=task.recipe.mixes, label_smoothing=task.recipe.label_smoothing
         )
@@ -152,8 +156,9 @@ def try_network(task: Task, splits: Splits, *, device: torch.device) -> Inputs:
         objective.refuse_counted_padding(outputs.detach(), labels)
     with _refusing(task, f"metric '{task.objective.metric.name}'"):
         metric = objective.begin_metric(device)
-        metric.update(outputs.detach(), labels)
-        float(metric.compute())
+        with objective.naming_float_labels(outputs, labels, TRAIN):
+            metric.update(outputs.detach(), labels)
+        task.objective.metric.number(metric.compute())
     # The recomputed form needs its input in the backward pass, so a network that changes it in place fails here.
     with _refusing(task, "backward pass"):
         torch.autograd.backward(loss)

@@ -87,8 +87,23 @@ def fitting_dimensions(outputs: Tensor, targets: Tensor) -> list[int]:
         fitting = fitting or [d for d, shape in shapes.items() if _same_but_ones(targets.shape, shape)]
         if fitting:
             return fitting
+    if are_float_labels(outputs, targets):
+        raise TaskError(float_labels_text(targets.dtype))
     expected = outputs.shape if targets.is_floating_point() else shapes[last]
     raise TaskError(f"targets must have shape {tuple(expected)}, got {tuple(targets.shape)}")
+
+
+def float_labels_text(dtype: torch.dtype, place: str = "") -> str:
+    """Return the sentence on labels of a type that classes cannot have; `place` says where they are."""
+    name = str(dtype).removeprefix("torch.")
+    return f"classes must be whole numbers of an integer type, as labels.long() gives, got {name}{place}"
+
+
+def are_float_labels(outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether targets are floats in the shape that labels would have, and not in that of probabilities."""
+    if not targets.is_floating_point() or outputs.dim() < 2 or _is_like_outputs(targets, outputs):
+        return False
+    return any(_same_but_ones(targets.shape, _without(outputs.shape, d)) for d in (1, outputs.dim() - 1))
 
 
 def class_rows(outputs: Tensor, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, Tensor]:

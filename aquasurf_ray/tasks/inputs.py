@@ -172,6 +172,25 @@ def form_of(inputs: Inputs) -> str:
     return f"{tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')}"
 
 
+def whole_numbers(inputs: Inputs, network: nn.Module) -> str:
+    """Return the range of inputs that are whole numbers, such as ids of tokens, and that of what the network embeds,
+    for a message that lists the inputs; "" if there are no such inputs.
+
+    >>> whole_numbers(torch.tensor([[3, 20]]), nn.Embedding(20, 4))
+    ', values 3 to 20; its smallest embedding has ids 0 to 19'
+    """
+    ranges = []
+    for name, tensor in named_tensors(inputs):
+        if tensor.numel() and not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
+            of_name = f" of '{name}'" if name else ""
+            ranges.append(f"values{of_name} {int(tensor.min())} to {int(tensor.max())}")
+    if not ranges:
+        return ""
+    tables = [each.num_embeddings for each in network.modules() if isinstance(each, nn.Embedding | nn.EmbeddingBag)]
+    embedded = f"; its smallest embedding has ids 0 to {min(tables) - 1}" if tables else ""
+    return f", {', '.join(ranges)}{embedded}"
+
+
 def _leaves(inputs: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     parts: Iterator[tuple[Any, Any]]
     if isinstance(inputs, Mapping):

@@ -10,7 +10,8 @@ this module asks which way is up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aquasurf_ray.tasks.classes import class_rows
+from aquasurf_ray.tasks.classes import are_float_labels, class_rows, float_labels_text
 from aquasurf_ray.tasks.errors import TaskError, require
 from aquasurf_ray.tasks.hidden_settings import refuse_hidden_labels
 from aquasurf_ray.tasks.losses import cross_entropy as cross_entropy
@@ -92,6 +93,35 @@ class Metric:
         (-0.25, 0.25)
         """
         return value if self.higher_is_better else -value
+
+    def number(self, computed: Any) -> float:
+        """Return what `compute()` of a pass returned as a float.
+
+        Raises:
+            TaskError: it is not one number.
+
+        >>> ACCURACY.number(torch.tensor([0.5]))
+        0.5
+        """
+        try:
+            is_array = isinstance(computed, Tensor) and computed.numel() != 1
+            if is_array or isinstance(computed, str | bytes | bytearray):
+                raise TypeError
+            return float(computed)
+        except (TypeError, ValueError):
+            raise TaskError(
+                f"compute() of the metric '{self.name}' must return one number, got {_kind_of(computed)}"
+            ) from None
+
+
+def _kind_of(value: Any) -> str:
+    """Return the type of a value, with the shape of an array, for a message."""
+    shape = getattr(value, "shape", None)
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}"
 
 
 def _is_alone() -> bool:
@@ -301,6 +331,25 @@ class Objective:
                 f"the loss must leave out targets of {ignored_label(self.loss)}, which are padding, and "
                 f"'{name_of(self.loss)}' counts them; mask them in the loss"
             )
+
+    @contextmanager
+    def naming_float_labels(self, outputs: Tensor, targets: Tensor, place: str) -> Iterator[None]:
+        """Report an error of the loss or the metric as the fault of class labels that are floats, if they are.
+
+        Args:
+            place: where the targets come from, such as " in the train split".
+
+        Raises:
+            TaskError: in place of the error. A loss of one's own that takes such labels raises none.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # PyTorch's losses and those of users raise anything here
+            if self.likelihood != "categorical" or not are_float_labels(outputs, targets):
+                raise
+            raise TaskError(float_labels_text(targets.dtype, place)) from error
 
     @property
     def sums(self) -> bool:

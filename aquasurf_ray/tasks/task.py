@@ -73,8 +73,10 @@ class Splits:
                 hint = "hold out some examples, for instance with torch.utils.data.random_split"
             elif isinstance(examples, tuple | Tensor):
                 hint = "wrap tensors in a torch.utils.data.TensorDataset(inputs, targets)"
-            elif not isinstance(examples, DataLoader | IterableDataset) and not hasattr(examples, "__getitem__"):
-                hint = "it needs __getitem__ and __len__"
+            elif isinstance(examples, str | bytes) or not (
+                isinstance(examples, DataLoader | IterableDataset) or hasattr(examples, "__getitem__")
+            ):
+                hint = "it needs __getitem__ with numbers of examples, and __len__"
             else:
                 continue
             got = "None" if examples is None else f"a {type(examples).__name__}"
@@ -158,6 +160,10 @@ class Task:
         )
         require(self.spectrum_batch_size >= 2, "spectrum_batch_size", self.spectrum_batch_size, "at least 2")
         require(self.time_limit > 0, "time_limit", self.time_limit, "positive")
+        are_texts = isinstance(self.baselines, tuple | list) and all(isinstance(text, str) for text in self.baselines)
+        require(are_texts, "baselines", self.baselines, "a list of functions as text, such as ['swish(x)']")
+        is_text = self.reference is None or isinstance(self.reference, str)
+        require(is_text, "reference", self.reference, "a function as text, or None")
 
     def splits(self) -> Splits:
         """Return the data. Data that are loaded already are returned again, as long as they are referenced somewhere.

@@ -197,6 +197,13 @@ def bad_metric():
     from torch.nn.functional import cross_entropy
     return replace(task(), objective=Objective(cross_entropy, Metric("f1", Raising), "categorical"))
 
+def trying(**functions):
+    return lambda: Task("mine", network, lambda: Splits(examples(), examples(50), examples(50)), **functions)
+
+no_function = trying(baselines=["swish(x)", "foo(x)"])
+no_reference = trying(reference="foo(x)")
+one_text = trying(baselines="swish(x)")
+
 class SameNetwork:
     def __call__(self, activation):
         activation()
@@ -337,6 +344,31 @@ def test_a_network_in_place_of_its_factory_is_refused(mine, capsys):
     code, _, err = run(capsys, "check", "mytasks:is_a_network")
     assert code == 2
     assert "network must be a function that takes an activation factory and makes a new network, got a network" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no_function", "baselines of task 'mine': 'foo(x)': unknown operator 'foo' at 1"),
+        ("no_reference", "reference of task 'mine': 'foo(x)': unknown operator 'foo' at 1"),
+    ],
+)
+def test_a_baseline_that_is_no_function_is_refused_by_check_show_and_search(mine, capsys, name, says):
+    code, out, _ = run(capsys, "check", f"mytasks:{name}")
+    (last,) = out.splitlines()
+    assert (code, last.split()[:2]) == (1, ["network", "FAILED"])
+    assert says in last
+    code, out, err = run(capsys, "show", f"mytasks:{name}")
+    assert (code, out) == (2, "")
+    assert says in err
+    assert main(["search", f"mytasks:{name}", "--name", "one"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_baselines_that_are_one_text_are_refused(mine, capsys):
+    code, _, err = run(capsys, "show", "mytasks:one_text")
+    assert code == 2
+    assert "baselines must be a list of functions as text, such as ['swish(x)'], got 'swish(x)'" in err
 
 
 def test_the_traceback_shows_the_line_of_the_users_code(mine, capsys):

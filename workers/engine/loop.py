@@ -253,7 +253,7 @@ class TrainingLoop:
             metric.add_all(self.team.total)
         elif counted_here == 0:
             return together.item() / counted, math.nan
-        score = self.objective.metric.score(float(metric.compute()))
+        score = self.objective.metric.score(self.objective.metric.number(metric.compute()))
         return together.item() / counted, score
 
     def step(self, model: torch.nn.Module, step: Step) -> tuple[Tensor, Tensor]:

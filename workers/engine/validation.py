@@ -51,4 +51,5 @@ def evaluate(
             counted += batch.n
     if counted == 0:
         raise TaskError("no target of the split that is evaluated counts")
-    return total.item() / counted, objective.metric.score(float(metric.compute()))
+    value = objective.metric.number(metric.compute())
+    return total.item() / counted, objective.metric.score(value)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import BASELINES, REFERENCE
+from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.examine.data_check import (
     SplitSample,
     lacking_classes,
@@ -24,17 +25,18 @@ from aquasurf_ray.driver.examine.data_check import (
 )
 from aquasurf_ray.driver.examine.objective_check import (
     ambiguous_classes,
+    constant_metric,
     loss_of,
+    metric_of,
     no_mean,
     refuse_all_pairs,
-    refuse_metric,
 )
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.own_activation import with_reference
 from aquasurf_ray.driver.run.forecast import Forecast, training_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
-from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors
+from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors, whole_numbers
 from aquasurf_ray.tasks.loaders import Examples, leading_batches, n_examples, some_batches
 from aquasurf_ray.tasks.outputs import output_of
 from aquasurf_ray.tasks.replacement import ModelNetwork
@@ -77,7 +79,7 @@ class CheckSteps:
         self._spectrum_seconds = 0.0
 
     def network(self) -> str:
-        """Build the network with two functions."""
+        """Build the network with two functions, and parse the task's baselines."""
         first, second = (self._with(function) for function in FUNCTIONS)
         if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
             raise TaskError("the network factory must make a new network at each call, and returns the same weights")
@@ -90,6 +92,7 @@ class CheckSteps:
                 f"the network has {n_weights:,} parameters and {n_activations} activations with {FUNCTIONS[0]} but"
                 f" {other} with {FUNCTIONS[1]}; it must not depend on the function"
             )
+        refuse_baselines(self.task)
         roles = [f"{role} ({len(places)})" for role, places in self.task.places.items()] if self.task.roles else []
         of_roles = f", of the roles {', '.join(roles)}" if roles else ""
         replacement = getattr(self.task.network, "replacement", None)
@@ -113,13 +116,16 @@ class CheckSteps:
         """Pass one training batch through the network to the loss."""
         inputs, targets = self._first_batch()
         network = self._with(FUNCTIONS[0])
+        given = f"{_given(inputs)}{whole_numbers(inputs, network)}"  # now: a GPU cannot be read after a wrong id
         try:
             with torch.no_grad():
                 outputs = output_of(call_network(network, inputs))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # which reports a wrong id no earlier
         except TaskError:
             raise
         except Exception as error:  # the network may be the user's own, and raise anything
-            raise TaskError(f"the network does not take {_given(inputs)}: {sentence(error)}") from error
+            raise TaskError(f"the network does not take {given}: {sentence(error)}") from error
         objective = self.task.objective.on(self.device)
         refuse_labels_out_of_range(objective, self._samples(), outputs, targets)
         loss = loss_of(objective, outputs, targets)
@@ -127,11 +133,12 @@ class CheckSteps:
             raise TaskError(f"the loss of the untrained network is {loss} with {FUNCTIONS[0]}; look at the inputs")
         refuse_all_pairs(objective, outputs, targets)
         objective.refuse_counted_padding(outputs, targets)
-        refuse_metric(objective, outputs, targets)
+        metric_of(objective, outputs, targets)
         refuse_unused_activation(self.task, self._splits(), inputs, device=self.device)
         refuse_batch_of_one(self.task, self._splits(), device=self.device)
         forms = f"inputs {form_of(inputs)}, targets {form_of(targets)}, outputs {form_of(outputs)}"
         notes = [*ambiguous_classes(objective, outputs, targets), *no_mean(objective, loss, outputs, targets)]
+        notes += constant_metric(objective, outputs, targets)
         return "; ".join([f"{forms}, loss {loss:.4g}", *notes, *self._fitted(), *self._beyond(inputs)])
 
     def spectrum(self) -> str:

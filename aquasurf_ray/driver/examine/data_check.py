@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from aquasurf_ray.tasks import Objective, Splits, TaskError
-from aquasurf_ray.tasks.classes import class_dimension
+from aquasurf_ray.tasks.classes import class_dimension, float_labels_text
 from aquasurf_ray.tasks.inputs import Inputs, named_tensors
 from aquasurf_ray.tasks.loaders import Examples, in_memory, n_examples
 from aquasurf_ray.tasks.samples import random_batches
@@ -42,6 +42,7 @@ class SplitSample:
         n_read, n: examples read, and examples of the split.
         not_finite: by the name of a tensor, how many examples have a value in it that is not finite, and the first.
         labels: for class labels, in how many examples each occurs.
+        form: the type of the targets, and the shape of an example's, without dimensions of one.
         least, most: smallest and largest target that counts, for each target of an example.
     """
 
@@ -51,6 +52,7 @@ class SplitSample:
     not_finite: dict[str, tuple[int, Any]] = field(default_factory=dict, init=False)
     labels: dict[int, int] = field(default_factory=dict, init=False)
     first_of_label: dict[int, Any] = field(default_factory=dict, init=False)
+    form: tuple[torch.dtype, tuple[int, ...]] | None = field(default=None, init=False)
     least: Tensor | None = field(default=None, init=False)
     most: Tensor | None = field(default=None, init=False)
 
@@ -97,9 +99,10 @@ def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
         constant = _constant(objective, sample)
         if constant is not None:
             problems.append(f"all targets of {sample.n_read:,} sampled {sample.name} examples are {constant}")
+    problems += _float_labels(objective, samples)
     train, validation = samples[0], samples[1]
     is_enough = min(train.n_read, validation.n_read) >= LEAST_EXAMPLES
-    if is_enough and validation.labels and not set(train.labels) & set(validation.labels):
+    if is_enough and train.labels and validation.labels and not set(train.labels) & set(validation.labels):
         problems.append(
             f"no class of the {validation.says} examples ({_listed(validation.labels)}) is among those of the "
             f"{train.says} examples ({_listed(train.labels)}); split the examples at random"
@@ -111,8 +114,9 @@ def refuse_values(objective: Objective, samples: list[SplitSample]) -> None:
 def lacking_classes(samples: list[SplitSample]) -> list[str]:
     """Return a warning for each split that lacks classes which others have, beyond chance."""
     warnings = []
-    for sample in samples:
-        others = [other for other in samples if other is not sample and other.n_read]
+    labelled = [sample for sample in samples if sample.labels]  # the others have probabilities
+    for sample in labelled:
+        others = [other for other in labelled if other is not sample]
         lacking = sorted(
             label
             for label in {label for other in others for label in other.labels} - set(sample.labels)
@@ -168,6 +172,7 @@ def _add(objective: Objective, sample: SplitSample, numbers: list[Any], inputs: 
     if len(targets) == 0:
         return  # the check of a batch says what is wrong with a loader that makes such
     sample.n_read += len(targets)
+    sample.form = sample.form or (targets.dtype, tuple(size for size in targets.shape[1:] if size != 1))
     for tensor, values in [*_named(inputs), ("targets", targets)]:
         is_bad = ~values.isfinite() if "mask" not in tensor else values.isnan()  # masks may add minus infinity
         bad = is_bad.reshape(len(values), -1).any(1).nonzero().flatten()
@@ -216,6 +221,22 @@ def _constant(objective: Objective, sample: SplitSample) -> str | None:
     if sample.least is None or sample.most is None or not torch.equal(sample.least, sample.most):
         return None
     return f"{float(sample.least[0]):g}" if sample.least.numel() == 1 else "the same"
+
+
+def _float_labels(objective: Objective, samples: list[SplitSample]) -> list[str]:
+    """Return a problem for each split whose class labels are floats, where another has integers of the same shape.
+
+    Floats in all splits may be probabilities, which the shape of the outputs decides.
+    """
+    if objective.likelihood != "categorical":
+        return []
+    forms = [(sample.name, *sample.form) for sample in samples if sample.form]
+    labels = {shape for _, dtype, shape in forms if not dtype.is_floating_point}
+    return [
+        float_labels_text(dtype, f" in the {name} split")
+        for name, dtype, shape in forms
+        if dtype.is_floating_point and shape in labels
+    ]
 
 
 def _is_surely_lacking(sample: SplitSample, share: float) -> bool:

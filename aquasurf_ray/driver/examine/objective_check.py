@@ -6,12 +6,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.tasks import Objective, TaskError
 from aquasurf_ray.tasks.classes import assumed_dimension, class_dimension, fitting_dimensions
 from aquasurf_ray.tasks.inputs import form_of
 from aquasurf_ray.tasks.losses import name_of, scalar_loss
+
+TRAIN = " in the train split"  # where the batch comes from
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
@@ -21,7 +24,8 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
         TaskError: the loss raises, or is not a single number.
     """
     try:
-        value = objective.loss(outputs, targets)
+        with objective.naming_float_labels(outputs, targets, TRAIN):
+            value = objective.loss(outputs, targets)
     except Exception as error:  # the loss may be the user's own, and the targets of any kind
         raise TaskError(_refusal("loss", name_of(objective.loss), outputs, targets, error)) from error
     loss = scalar_loss(value, objective.loss)
@@ -30,18 +34,75 @@ def loss_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
     return float(loss)
 
 
-def refuse_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> None:
-    """Refuse a metric that one batch makes raise.
+def metric_of(objective: Objective, outputs: Tensor, targets: Tensor) -> float:
+    """Return the metric of one batch.
 
     Raises:
         TaskError: the metric raises, or is not a single number.
     """
+    name = objective.metric.name
     try:
         metric = objective.begin_metric(outputs.device)
-        metric.update(outputs, targets)
-        float(metric.compute())
-    except Exception as error:  # the metric may be the user's own
-        raise TaskError(_refusal("metric", objective.metric.name, outputs, targets, error)) from error
+    except Exception as error:  # the metric may be the user's own, here and below
+        raise TaskError(f"the metric '{name}' cannot begin a pass over a split: {sentence(error)}") from error
+    try:
+        with objective.naming_float_labels(outputs, targets, TRAIN):
+            metric.update(outputs, targets)
+    except Exception as error:
+        raise TaskError(_refusal("metric", name, outputs, targets, error)) from error
+    try:
+        computed = metric.compute()
+    except Exception as error:
+        after = f"after a batch of {_forms(outputs, targets)}"
+        raise TaskError(f"compute() of the metric '{name}' fails {after}: {sentence(error)}") from error
+    return objective.metric.number(computed)
+
+
+def constant_metric(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
+    """Return a warning if the metric is the same for the network's outputs, for right answers and for wrong ones."""
+    try:
+        value = metric_of(objective, outputs, targets)
+        others = [metric_of(objective, answers, targets) for answers in _right_and_wrong(objective, outputs, targets)]
+    except TaskError:  # a metric of the user's own may refuse answers that no network gives
+        return []
+    if not others or any(other != value for other in others):
+        return []
+    return [
+        f"warning: the metric '{objective.metric.name}' is {value:.4g} for the network's outputs, for right answers "
+        "and for wrong ones, so it tells no functions apart; look at its update() and compute()"
+    ]
+
+
+def _right_and_wrong(objective: Objective, outputs: Tensor, targets: Tensor) -> list[Tensor]:
+    """Return outputs that are right about all targets that count, and outputs that are wrong about all of them.
+
+    Raises:
+        TaskError: the targets fit no dimension of classes.
+    """
+    if objective.likelihood == "categorical":
+        return _right_and_wrong_classes(objective, outputs, targets)
+    if targets.numel() != outputs.numel():
+        return []
+    counted = objective.counted(targets)
+    right = torch.where(counted, targets, torch.zeros_like(targets)).reshape(outputs.shape).to(outputs.dtype)
+    if objective.likelihood == "bernoulli":
+        return [2 * right - 1, 1 - 2 * right]  # logits of a yes
+    return [right, 1 - 2 * right]  # far away, and in reversed order for a metric that ranks
+
+
+def _right_and_wrong_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[Tensor]:
+    dimension = class_dimension(outputs, targets, objective.loss)
+    n_classes = outputs.shape[dimension]
+    if n_classes == 1:
+        return []
+    if targets.numel() == outputs.numel():
+        right = targets.reshape(outputs.shape).to(outputs.dtype)
+    else:
+        labels = torch.where(objective.counted(targets), targets, torch.zeros_like(targets)).long()
+        shape = [size for d, size in enumerate(outputs.shape) if d != dimension]
+        right = functional.one_hot(labels.reshape(shape), n_classes).movedim(-1, dimension).to(outputs.dtype)
+    # Probabilities, for metrics that take them, and the right class is the last of all for those of the top k.
+    return [right, (1 - right) / (n_classes - 1)]
 
 
 def ambiguous_classes(objective: Objective, outputs: Tensor, targets: Tensor) -> list[str]:
@@ -108,5 +169,8 @@ def refuse_all_pairs(objective: Objective, outputs: Tensor, targets: Tensor) -> 
 
 
 def _refusal(kind: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> str:
-    forms = f"outputs {form_of(outputs)} and targets {form_of(targets)}"
-    return f"the {kind} '{name}' does not take {forms}: {sentence(error)}"
+    return f"the {kind} '{name}' does not take {_forms(outputs, targets)}: {sentence(error)}"
+
+
+def _forms(outputs: Tensor, targets: Tensor) -> str:
+    return f"outputs {form_of(outputs)} and targets {form_of(targets)}"

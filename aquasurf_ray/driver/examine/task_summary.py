@@ -9,6 +9,7 @@ import torch
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.baselines import REFERENCE
+from aquasurf_ray.driver.candidates import refuse_baselines
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.own_activation import with_reference
@@ -29,11 +30,12 @@ def task_summary(name: str) -> dict[str, Any]:
     a problem, in which case there is no digest.
 
     Raises:
-        BadUse: there is no such task, or its network cannot be built.
+        BadUse: there is no such task, its network cannot be built, or one of its baselines is no function.
     """
     try:
         task = load_task(name, import_from=Path.cwd())
         network = _network(task)
+        refuse_baselines(task)
     except TaskError as error:
         raise BadUse(sentence(error)) from None
     data, digest = _data_and_digest(task)

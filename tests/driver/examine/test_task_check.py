@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from aquasurf_ray.activations import Activation
 from aquasurf_ray.driver.examine import task_check
+from aquasurf_ray.driver.examine.objective_check import constant_metric
 from aquasurf_ray.tasks import (
+    Metric,
     Objective,
     Recipe,
     Splits,
@@ -33,7 +35,8 @@ from aquasurf_ray.tasks import (
     regression,
     task_names,
 )
-from aquasurf_ray.tasks.objective import ACCURACY
+from aquasurf_ray.tasks.objective import ACCURACY, PERPLEXITY, RMSE
+from aquasurf_ray.workers.network import try_network
 from aquasurf_ray.workers.spectrum import AssumedClassesWarning, task_spectrum
 from aquasurf_ray.workers.training import train
 
@@ -293,6 +296,162 @@ def test_a_loss_of_one_element_is_trained_as_its_element(monkeypatch):
         metrics.append(train(task_check.load_task("loaded"), Activation("tanh(x)")))
     assert metrics[0].status == "done"
     assert (metrics[0].train_loss, metrics[0].val_loss) == (metrics[1].train_loss, metrics[1].val_loss)
+
+
+class Answering:
+    """A metric of the user's own, whose `compute()` gives the same answer whatever it was fed with."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def update(self, outputs, targets):
+        """Take any batch."""
+
+    def compute(self):
+        return self.answer() if callable(self.answer) else self.answer
+
+
+def with_metric(answer):
+    return replace(classification(), metric=Metric("bad", lambda: Answering(answer)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            lambda: 1 / 0,
+            "compute() of the metric 'bad' fails after a batch of outputs (6, 3) float32 and targets (6,) i",
+        ),
+        ("0.5", "compute() of the metric 'bad' must return one number, got a str"),
+        (None, "compute() of the metric 'bad' must return one number, got None"),
+        (torch.ones(3), "compute() of the metric 'bad' must return one number, got a tensor of shape (3,)"),
+        (np.ones((2, 3)), "compute() of the metric 'bad' must return one number, got a ndarray of shape (2, 3)"),
+        ({"f1": 0.5}, "compute() of the metric 'bad' must return one number, got a dict"),
+    ],
+    ids=["raises", "text", "none", "tensor", "array", "dict"],
+)
+def test_a_metric_whose_compute_gives_no_number_is_refused_for_that(answer, says, monkeypatch):
+    step = checked(monkeypatch, LABELLED, with_metric(answer))
+    assert (step.name, step.ok) == ("batch", False)
+    assert step.says.startswith(says)
+    assert "does not take" not in step.says
+    with pytest.raises(TaskError, match=r"must return one number|metric 'bad' of task 'loaded' fails on .*ZeroDiv"):
+        try_network(task_check.load_task("loaded"), task_check.load_task("loaded").splits(), device=torch.device("cpu"))
+
+
+def test_a_metric_that_cannot_begin_is_refused_for_that(monkeypatch):
+    objective = replace(classification(), metric=Metric("bad", lambda: 1 / 0))
+    step = checked(monkeypatch, LABELLED, objective)
+    assert step.says == "the metric 'bad' cannot begin a pass over a split: ZeroDivisionError: division by zero"
+
+
+def test_a_metric_that_is_the_same_for_right_and_wrong_answers_is_warned_of(monkeypatch):
+    step = all_checked(monkeypatch, LABELLED, with_metric(0.5))[2]
+    assert step.ok
+    warning = "warning: the metric 'bad' is 0.5 for the network's outputs, for right answers and for wrong ones"
+    assert warning in step.says
+    assert "warning: the metric" not in all_checked(monkeypatch, LABELLED, None)[2].says
+
+
+class InTopTwo(Answering):
+    """Equal on any outputs that agree about the last class."""
+
+    def update(self, outputs, targets):
+        self.answer = (outputs.topk(2, 1).indices == targets[:, None]).any(1).double().mean()
+
+
+YES = (torch.arange(24) % 2).float()[:, None]
+
+
+@pytest.mark.parametrize(
+    ("objective", "targets"),
+    [
+        (replace(classification(), metric=Metric("top 2", lambda: InTopTwo(0.0))), LABELLED.tensors[1]),
+        (replace(classification(), metric=PERPLEXITY), LABELLED.tensors[1]),
+        (regression(), YES),
+        (Objective(functional.binary_cross_entropy_with_logits, RMSE, "bernoulli"), YES),
+        (classification(), functional.one_hot(LABELLED.tensors[1], 3).float()),
+    ],
+    ids=["top k", "perplexity", "regression", "yes or no", "probabilities"],
+)
+def test_a_metric_that_tells_right_from_wrong_is_not_warned_of(objective, targets):
+    outputs = torch.zeros(24, 1 if targets.shape == (24, 1) else 3)
+    assert constant_metric(objective, outputs, targets) == []
+    constant = replace(objective, metric=Metric("bad", lambda: Answering(0.5)))
+    assert len(constant_metric(constant, outputs, targets)) == 1
+
+
+def labels_checked(monkeypatch, objective, *splits):
+    task = Task(
+        "labels",
+        lambda activation: nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 3)),
+        lambda: Splits(*(TensorDataset(LABELLED.tensors[0], labels) for labels in splits)),
+        Recipe(epochs=1, batch_size=6),
+        objective,
+    )
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    return task_check.check_task("labels")[-1]
+
+
+WHOLE = LABELLED.tensors[1]
+TORCHS = Objective(nn.CrossEntropyLoss(), ACCURACY, "categorical")
+LABEL_RULE = "classes must be whole numbers of an integer type, as labels.long() gives, got {} in the {} split"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_float_labels_of_one_split_are_named_by_their_type_and_split(place, monkeypatch):
+    splits = [WHOLE, WHOLE, WHOLE]
+    splits[place] = WHOLE.double()[:, None] if place else WHOLE.float()
+    step = labels_checked(monkeypatch, classification(), *splits)
+    assert (step.name, step.ok) == ("data", False)
+    split, dtype = ("train", "validation", "test")[place], "float64" if place else "float32"
+    assert step.says == LABEL_RULE.format(dtype, split)
+
+
+@pytest.mark.parametrize("objective", [classification(), TORCHS], ids=["ours", "torch's"])
+def test_float_labels_of_all_splits_are_named_by_their_type(objective, monkeypatch):
+    step = labels_checked(monkeypatch, objective, *[WHOLE.float()] * 3)
+    assert (step.name, step.ok) == ("batch", False)
+    assert step.says.endswith(LABEL_RULE.format("float32", "train"))
+    task = task_check.load_task("labels")
+    with pytest.raises(TaskError, match=r"^classes must be whole numbers .*, got float32 in the train split$"):
+        try_network(task, task.splits(), device=torch.device("cpu"))
+
+
+def test_probabilities_for_training_and_labels_for_validation_are_no_fault(monkeypatch):
+    soft = functional.one_hot(WHOLE, 3).float()
+    step = labels_checked(monkeypatch, classification(), soft, WHOLE, WHOLE)
+    assert step.ok, step.says
+
+
+class Embedding(nn.Module):
+    def __init__(self, activation, n):
+        super().__init__()
+        self.words, self.place = nn.Embedding(n, 4), nn.Embedding(50, 4)
+        self.activation, self.head = activation(), nn.Linear(4, 3)
+
+    def forward(self, ids, mask):
+        return self.head(self.activation(self.words(ids) * mask[..., None]).mean(1))
+
+
+class Tokens(Dataset):
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return {"ids": torch.arange(5) + 16 * (index > -1), "mask": torch.ones(5), "labels": index % 3}
+
+
+def test_an_id_that_no_embedding_has_is_named(monkeypatch):
+    task = Task(
+        "tokens", partial(Embedding, n=20), lambda: Splits(Tokens(), Tokens(), Tokens()), Recipe(epochs=1, batch_size=6)
+    )
+    monkeypatch.setattr(task_check, "load_task", lambda name, **_: task)
+    step = task_check.check_task("tokens", device="cpu")[-1]
+    assert (step.name, step.ok) == ("batch", False)
+    assert ", values of 'ids' 16 to 20; its smallest embedding has ids 0 to 19: IndexError: index out of" in step.says
+    with pytest.raises(TaskError, match="values of 'ids' 16 to 20; its smallest embedding has ids 0 to 19"):
+        try_network(task, task.splits(), device=torch.device("cpu"))
 
 
 def ruling_out(activation):
