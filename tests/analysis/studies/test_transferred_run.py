@@ -11,6 +11,7 @@ from synthetic_run import METRIC, NAME, done, fill_store
 from aquasurf_ray.activations import BASELINES
 from aquasurf_ray.analysis.studies.transferred_run import Transfer, read_transfer
 from aquasurf_ray.cli import transfer as command
+from aquasurf_ray.cli.terminal.evaluation import print_evaluation
 from aquasurf_ray.cli.terminal.paper_table import Table
 from aquasurf_ray.store import NewRun, Store, this_process
 
@@ -86,3 +87,11 @@ def test_a_table_says_what_means_and_gains_are_on(store, form, capsys):
     assert f"Source: the best score of run '{NAME}', on the validation split." in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+@pytest.mark.parametrize("form", [Table.table, Table.markdown, Table.latex])
+def test_the_table_of_an_evaluation_says_so_too(store, tmp_path, form, capsys):
+    transferred(store)
+    print_evaluation("moved", f"sqlite:///{tmp_path}/s.db", form)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "gain and p are on the validation split. Gain: the mean difference to relu(x) with the same seeds" in said
