@@ -1,7 +1,7 @@
 """The best space for a search: real searches in `three-node` and in `open`, against random functions of `open`.
 
     python benchmarks/evidence/search_spaces.py --folder FOLDER [--tasks mnist1d friedman ...] [--seeds 10]
-        [--first-seed 0] [--evaluations 100]
+        [--first-seed 0] [--evaluations 100] [--kept benchmarks/results/MACHINE/search_spaces.json]
 
 Each search trains the baselines and then `--evaluations` functions, with a seed that decides candidates, surrogate and
 initial weights alike. Its winner, the function of the best validation score, is then judged by five further seeds, the
@@ -14,7 +14,8 @@ the same way. The arms:
     open-random   functions of the open space without any selection: children of randomly chosen functions
 
 Prints one JSON document with the table and all results, and appends each search and each judged training to a file of
-the folder as soon as it is known, so that the script may be killed at any time and resumes.
+the folder as soon as it is known, so that the script may be killed at any time and resumes. `--kept` is a document that
+it printed before, whose searches are not repeated.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ ARMS = {
     "open-fixed": {"space": "open", "learned_parameters": "off"},
 }
 RANDOM = "open-random"
+ALL_ARMS = (*ARMS, RANDOM)
 JUDGES = range(1000, 1005)
 REFERENCE = "relu(x)"
 GENERATIONS = 8  # of children of random parents: as deep as a search of 100 trainings usually grows
@@ -60,13 +62,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0, help="to divide the seeds among several folders")
     parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--kept", type=Path, help="a document of earlier results to begin with")
     options = parser.parse_args()
     logging.getLogger("aquasurf_ray").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     results = Results(options.folder)
+    for row in json.loads(options.kept.read_text(encoding="utf-8"))["results"] if options.kept else ():
+        if row not in results.rows:
+            results.add(row)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.tasks:
-            for arm in (*ARMS, RANDOM):
+            for arm in ALL_ARMS:
                 outcome = results.of(name, arm, seed)
                 if outcome is None:
                     outcome = searched(name, arm, seed, options.evaluations, options.folder)
@@ -177,16 +183,35 @@ def tested(task: Task, function: str, seed: int, splits: Splits) -> float | None
 
 
 def table(results: Results) -> list[dict[str, Any]]:
-    """Return for each task and arm the winners' mean test score and its gain over ReLU and the best baselines."""
+    """Return for each task and arm the winners' mean test score, and its gain over ReLU and the best baselines; of the
+    seeds with which every arm has searched.
+    """
     return list(_rows(results))
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table in docs/evidence.md."""
+    lines = [
+        "| task | space | searches | test of the winners | ahead of ReLU | gain over ReLU | over the best baseline |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        gain = f"{row['gain_over_relu']:+.4f} ± {row['standard_error']:.4f}"
+        lines.append(
+            f"| {row['task']} | {row['arm']} | {row['searches']} | {row['test']:.4f} | {row['ahead_of_relu']} | {gain} "
+            f"| {row['gain_over_best_baseline']:+.4f} |"
+        )
+    return lines
 
 
 def _rows(results: Results) -> Iterator[dict[str, Any]]:
     searches = [row for row in results.rows if "arm" in row]
     for task in dict.fromkeys(row["task"] for row in searches):
         reference = _mean(results, task, REFERENCE)
-        for arm in dict.fromkeys(row["arm"] for row in searches if row["task"] == task):
-            own = [row for row in searches if (row["task"], row["arm"]) == (task, arm)]
+        of_arms = [{row["seed"] for row in searches if (row["task"], row["arm"]) == (task, arm)} for arm in ALL_ARMS]
+        complete = set.intersection(*of_arms)
+        for arm in ALL_ARMS:
+            own = [row for row in searches if (row["task"], row["arm"]) == (task, arm) and row["seed"] in complete]
             tests = [_mean(results, task, row["winner"]) for row in own]
             baselines = [_mean(results, task, row["best_baseline"]) for row in own if row["best_baseline"]]
             gains = [test - reference for test in tests]
@@ -195,6 +220,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
                 "arm": arm,
                 "searches": len(own),
                 "test": mean(tests),
+                "ahead_of_relu": sum(gain > 0 for gain in gains),
                 "gain_over_relu": mean(gains),
                 "standard_error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
                 "gain_over_best_baseline": mean(tests) - mean(baselines) if baselines else None,
