@@ -69,7 +69,7 @@ def _metrics(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
     value, mean = found.metric.value, function.mean
     low, high = interval(found.metric, mean)
     return {
-        "function": f"{function.function}{' (baseline)' if function.baseline else ''}",
+        "function": _marked(found, function, function.function),
         "source": found.source_metric.value(function.source),
         "median": value(function.median),
         "test median": value(function.test_median),
@@ -79,6 +79,12 @@ def _metrics(found: Transfer, function: TransferredFunction) -> dict[str, Any]:
         "gain": function.against_reference.gain,
         "p": function.against_reference.p_holm,
     }
+
+
+def _marked(found: Transfer, function: TransferredFunction, name: str) -> str:
+    from aquasurf_ray.analysis.studies.reference import marked
+
+    return marked(name, baseline=function.baseline, reference=function.function == found.reference)
 
 
 def _title(found: Transfer) -> str:
@@ -122,7 +128,7 @@ def _print_latex(found: Transfer) -> None:
     from aquasurf_ray.activations import latex
 
     # The formula replaces the function's text; the other cells are numbers, which need no escaping.
-    names = [f"${latex(each.function)}${' (baseline)' if each.baseline else ''}" for each in found.functions]
+    names = [_marked(found, each, f"${latex(each.function)}$") for each in found.functions]
     rows = [[name, *row[1:]] for name, row in zip(names, _cells(found), strict=True)]
     print_latex(_title(found), COLUMNS, rows, "l" + "r" * (len(COLUMNS) - 1), _note(found))
 
@@ -130,7 +136,7 @@ def _print_latex(found: Transfer) -> None:
 def _print_csv(found: Transfer) -> None:
     columns = [column.replace(" ", "_") for column in (*COLUMNS, "baseline")]
     rows = [
-        # Without its mark "(baseline)": programs read that from a column of its own.
+        # Without its mark: programs read from a column of its own whether it is a baseline.
         [*(_metrics(found, function) | {"function": function.function}).values(), function.baseline]
         for function in found.functions
     ]

@@ -525,10 +525,11 @@ def test_a_confirmation_is_a_table_for_people_and_one_document_for_programs(caps
     )
     values = ["0.2500", "0.5000", "0.6250", "0.2500", "0.7500", "0.1250", "-", "0.0200", "-", "0.2500", "0.1250"]
     assert " ".join(lines[-1]) == (
-        "swish(swish(x)) beats relu by 0.125 rmse at the task's own rate, 3 seeds, on the validation split"
+        "swish(swish(x)) beats relu(x) by 0.125 rmse at the task's own rate, 3 seeds, on the validation split"
     )
+    assert " ".join(lines[2]).startswith("selected validation test low high gain"), "headed by split"
     assert lines[3] == [*values, "swish(swish(x))"]
-    assert " ".join(lines[4]).endswith("relu(x) (baseline) (diverged with 1 of 3 seeds)")
+    assert " ".join(lines[4]).endswith("relu(x) (reference) (diverged with 1 of 3 seeds)")
     confirmations.print_confirmation("c", None, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert (document["winner"], document["judge"], document["reference"]) == (

@@ -13,7 +13,7 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.verdict import difference_text, plain, short, verdict
+from aquasurf_ray.analysis.studies.verdict import difference_text, verdict
 from aquasurf_ray.duration_text import duration_text
 from aquasurf_ray.store import LeaderboardRow, RequestedEvaluation
 
@@ -46,12 +46,12 @@ def _sentence(findings: Findings, leader: LeaderboardRow | None) -> str:
         return "No function has a score yet."
     gain = _gain(findings, leader)
     if gain.gain is None or findings.reference is None:
-        return f"The best function so far is {plain(leader.function)}; nothing has confirmed it."
+        return f"The best function so far is {leader.function}; nothing has confirmed it."
     by = difference_text(findings.task.metric, replace(gain, gain=abs(gain.gain)))
     confirm = f"aquasurf confirm {shlex.quote(findings.run.name)}{findings.store_option}"
     again = f" Confirm it with: {confirm}" if findings.run.kind == "search" else ""
-    than = f"{'better' if gain.gain >= 0 else 'worse'} than {short(findings.reference.function)}"
-    return f"Not confirmed: {plain(leader.function)} is {by} {than} in the search, which may be luck.{again}"
+    than = f"{'better' if gain.gain >= 0 else 'worse'} than {findings.reference.function}"
+    return f"Not confirmed: {leader.function} is {by} {than} in the search, which may be luck.{again}"
 
 
 def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
@@ -65,7 +65,7 @@ def _gain(findings: Findings, leader: LeaderboardRow) -> PairedDifference:
 
 
 def _numbers(findings: Findings, leader: LeaderboardRow | None) -> list[Numbers]:
-    reference = short(findings.reference.function) if findings.reference else "the reference"
+    reference = findings.reference.function if findings.reference else "the reference"
     gain, interval = "-", "no score yet"
     if leader is not None and (difference := _gain(findings, leader)).gain is not None:
         gain, _, ends = difference_text(findings.task.metric, difference, signed=True).partition(" [")
@@ -105,7 +105,7 @@ def _figures(function: str, what: str) -> str:
 
 def _figure(function: str, what: str) -> str:
     """Return a function's curve with its name below; only the name, if it cannot be drawn here."""
-    name = f"<code>{_text(short(function))}</code> <span>{_text(what)}</span>"
+    name = f"<code>{_text(function)}</code> <span>{_text(what)}</span>"
     curves = drawn(function)
     if curves is None:
         return f"<figure><figcaption>{name}</figcaption></figure>"
@@ -120,7 +120,7 @@ def _figure(function: str, what: str) -> str:
         if np.isfinite(down):
             path += f"{pen}{right:.1f},{np.clip(down, -HEIGHT, 2 * HEIGHT):.1f}"
         pen = "L" if np.isfinite(down) else "M"
-    label = html.escape(f"{short(function)}, {what}, drawn from {-REACH:g} to {REACH:g}")
+    label = html.escape(f"{function}, {what}, drawn from {-REACH:g} to {REACH:g}")
     axes = f"M0,{HEIGHT * 0.7:.0f}H{WIDTH}M{WIDTH / 2:.0f},0V{HEIGHT}"
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}"><path class="axis" d="{axes}"/>'

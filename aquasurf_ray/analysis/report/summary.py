@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from aquasurf_ray.analysis.report.front import front
 from aquasurf_ray.analysis.studies.findings import Findings
 from aquasurf_ray.analysis.studies.ranking import confirmed_mean
-from aquasurf_ray.analysis.studies.verdict import short
+from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import with_change
 from aquasurf_ray.store import LeaderboardRow
@@ -50,7 +50,7 @@ def _noise(best: LeaderboardRow) -> str:
 def _against_relu(findings: Findings, best: LeaderboardRow) -> str:
     if findings.reference is None or findings.reference.function == best.function:
         return ""
-    return f", {_text(short(findings.reference.function))} {findings.value(findings.reference.score):.4f}"
+    return f", {_text(findings.reference.function)} {findings.value(findings.reference.score):.4f}"
 
 
 def leaderboard(findings: Findings) -> str:
@@ -75,7 +75,11 @@ def _cells(findings: Findings, row: LeaderboardRow) -> list[str]:
     confirmed = "" if others.mean is None else f"{findings.value(others.mean):.4f} ({others.n})"
     return [
         str(row.rank),
-        f"{with_change(row.function, row.recipe_change)}{' (baseline)' if row.baseline else ''}",
+        marked(
+            with_change(row.function, row.recipe_change),
+            baseline=row.baseline,
+            reference=findings.is_reference(row.function),
+        ),
         f"{findings.value(row.score):.4f}",
         "" if row.test_score is None else f"{findings.value(row.test_score):.4f}",
         "" if row.noise is None else str(len(row.seeds)),

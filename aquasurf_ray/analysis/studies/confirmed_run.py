@@ -26,6 +26,7 @@ from aquasurf_ray.analysis.studies.confirmation import (
     with_holm,
 )
 from aquasurf_ray.analysis.studies.recipe_choice import Tuning
+from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.recipe_change import UNCHANGED
 from aquasurf_ray.seed_means import leader_seeds_of, mean_of
@@ -241,11 +242,6 @@ def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int
             scores.setdefault(done.function_id, []).append(done.score)
     means = {number: mean_of(of_seeds) for number, of_seeds in scores.items()}
     return means, {number: len(of_seeds) for number, of_seeds in scores.items()}
-
-
-def reference_name(run: Run) -> str:
-    """Return the name of the function that the gains of a run are over."""
-    return str(run.config.get("reference") or REFERENCE)
 
 
 def baseline_ids(store: Store, run: Run) -> dict[str, int]:

@@ -14,7 +14,8 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name, scores_by_seed
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, scores_by_seed
+from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.store import Run, Store, TaskMetric
 

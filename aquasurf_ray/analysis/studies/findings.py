@@ -9,13 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from aquasurf_ray.analysis.studies.confirmed_run import (
-    Confirmation,
-    latest_confirmation,
-    read_confirmation,
-    reference_name,
-)
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, latest_confirmation, read_confirmation
 from aquasurf_ray.analysis.studies.ranking import one_each, ranked
+from aquasurf_ray.analysis.studies.reference import reference_of
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.store import (
     EpochRecord,
@@ -59,6 +55,7 @@ class Findings:
         confirmation: the last finished confirmation of the run; of a run that is a confirmation, what it has so far.
         confirming: the evaluations of that confirmation, if it is another run.
         notes: people's notes on the run.
+        reference_function: the function that gains are over; None if the store does not have it.
     """
 
     run: Run
@@ -82,6 +79,7 @@ class Findings:
     confirming: tuple[RequestedEvaluation, ...] = ()
     notes: tuple[NoteRecord, ...] = ()
     layer_roles: dict[str, str] = field(default_factory=dict)
+    reference_function: FunctionRecord | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -128,7 +126,11 @@ class Findings:
     @cached_property
     def reference(self) -> LeaderboardRow | None:
         """The training of the reference in this run: of ReLU, or of the network's own function."""
-        return _reference(self.run, self.board)
+        return _reference(self.reference_function, self.board)
+
+    def is_reference(self, function: str) -> bool:
+        """Return whether gains are over this function, by the name that the store has for it."""
+        return self.reference_function is not None and function == self.reference_function.name
 
     @cached_property
     def winners(self) -> tuple[LeaderboardRow, ...]:
@@ -164,7 +166,8 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
     run = store.run(name)
     fisher, seed = run.config.get("fisher", "sampled"), int(run.config.get("training_seed", 0))
     snapshot, board = store.snapshot(run.id), tuple(store.leaderboard(run_id=run.id))
-    functions = {row.function_id for row in (_best(board), _reference(run, board)) if row is not None}
+    reference = reference_of(store, run)
+    functions = {row.function_id for row in (_best(board), _reference(reference, board)) if row is not None}
     if not quick:
         functions |= {function.id for function in snapshot.candidates}
     spectra = store.spectra(run.task_id, functions, fisher, seed)
@@ -193,6 +196,7 @@ def read_findings(store: Store, name: str, again: str, store_option: str = "", *
         confirmation=confirmation,
         confirming=() if confirmation is None or confirmation.name == name else _evaluations(store, confirmation.name),
         notes=tuple(store.notes(run.id)),
+        reference_function=reference,
     )
 
 
@@ -204,8 +208,8 @@ def _best(board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
     return next((row for row in board if row.stopped_early is None), None)
 
 
-def _reference(run: Run, board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
-    return next((row for row in board if row.function == reference_name(run)), None)
+def _reference(reference: FunctionRecord | None, board: tuple[LeaderboardRow, ...]) -> LeaderboardRow | None:
+    return next((row for row in board if reference is not None and row.function_id == reference.id), None)
 
 
 def _last_map(store: Store, requests: tuple[RequestedEvaluation, ...]) -> EmbeddingRecord | None:

@@ -14,13 +14,9 @@ from aquasurf_ray.analysis.studies.confirmation import (
     seed_mean,
     with_holm,
 )
-from aquasurf_ray.analysis.studies.confirmed_run import (
-    baseline_ids,
-    latest_confirmation,
-    reference_name,
-    scores_by_seed,
-)
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, latest_confirmation, scores_by_seed
 from aquasurf_ray.analysis.studies.ranking import confirmed_means, one_each, ranked
+from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.store import Run, Store, TaskMetric
 
 
@@ -88,8 +84,8 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     scores_there = {number: row.score for number, row in selected.items()} | confirmed
     # The other task's own baselines, its reference among them, are not transferred functions.
     baselines = baselines | baseline_ids(store, run)
-    reference = scores[next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])]
-    compared = [paired_difference(row, reference) for row in scores]
+    reference = next(i for i, function in enumerate(functions) if function.id == baselines[reference_name(run)])
+    compared = [paired_difference(row, scores[reference]) for row in scores]
     winning = [i for i, function in enumerate(functions) if function.id not in baselines.values()]
     # Holm's correction counts the tests of selected functions only; the baselines are shown for comparison.
     corrected = dict(zip(winning, with_holm([compared[i] for i in winning]), strict=True))
@@ -115,7 +111,7 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
         seeds=tuple(seeds),
         source_metric=tasks[0].metric,
         metric=tasks[1].metric,
-        reference=reference_name(run),
+        reference=functions[reference].name,
         source_judge=confirmation.judge if confirmation is not None else None,
         functions=tuple(sorted(found, key=_place)),
     )

@@ -3,15 +3,13 @@ that?
 
 A function beats another one if its mean on the split that judges is higher and the paired test is significant after
 Holm's correction for the number of winners. If several winners beat the reference, the sentence names the best of them.
+Functions have the names that tables have for them, so that a reader finds them there.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from aquasurf_ray.activations import ActivationError
-from aquasurf_ray.activations.zoo import name_of
 from aquasurf_ray.analysis.studies.confirmation import PairedDifference
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.counted import counted
@@ -29,8 +27,8 @@ class Verdict:
     def __str__(self) -> str:
         """Return the sentence with its full stop, and a capital unless it begins with a function's name.
 
-        >>> str(Verdict("no function beats relu", None)), str(Verdict("erf beats relu", "erf(x)"))
-        ('No function beats relu.', 'erf beats relu.')
+        >>> str(Verdict("no function beats relu(x)", None)), str(Verdict("erf(x) beats relu(x)", "erf(x)"))
+        ('No function beats relu(x).', 'erf(x) beats relu(x).')
         """
         sentence = self.sentence
         return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no ") else f"{sentence}."
@@ -39,12 +37,12 @@ class Verdict:
 def verdict(found: Confirmation) -> Verdict:
     """Return the verdict on a confirmation."""
     winners = [each for each in found.functions if not each.baseline and found.judged(each).mean is not None]
-    reference, conditions = short(found.reference), _conditions(found)
+    reference, conditions = found.reference, _conditions(found)
     better = next((each for each in winners if each.against_reference.is_better), None)
     if better is not None:
         by = difference_text(found.metric, better.against_reference)
         return Verdict(
-            f"{plain(better.function)} beats {reference} by {by}{_over_best(found, better)} {conditions}",
+            f"{better.function} beats {reference} by {by}{_over_best(found, better)} {conditions}",
             better.function,
         )
     tested = [each for each in winners if each.against_reference.gain is not None]
@@ -57,33 +55,7 @@ def verdict(found: Confirmation) -> Verdict:
     by = difference_text(found.metric, best.against_reference, signed=True)
     p = best.against_reference.p_holm
     sure = "" if p is None else f", p = {p:.2g}"
-    return Verdict(
-        f"no function beats {reference}: the best, {plain(best.function)}, gains {by}{sure}, {conditions}", None
-    )
-
-
-def plain(function: str) -> str:
-    """Return a function without the argument of a single operator.
-
-    >>> plain("relu(x)"), plain("mul(sigmoid(x),elu(x))")
-    ('relu', 'mul(sigmoid(x),elu(x))')
-    """
-    found = re.fullmatch(r"(\w+)\(x\)", function)
-    return found[1] if found else function
-
-
-def short(function: str) -> str:
-    """Return a baseline's name in the zoo, by which people know it.
-
-    >>> short("mul(x,sigmoid(mul(1.702,x)))")
-    'quick_gelu'
-    """
-    if plain(function) != function:
-        return plain(function)
-    try:
-        return name_of(function) or function
-    except ActivationError:  # an operator of the user's that this process does not know
-        return function
+    return Verdict(f"no function beats {reference}: the best, {best.function}, gains {by}{sure}, {conditions}", None)
 
 
 def difference_text(metric: TaskMetric, difference: PairedDifference, *, signed: bool = False) -> str:
@@ -116,7 +88,7 @@ def at_the_edge(found: Confirmation) -> list[str]:
         return []
     winner = next((each for each in found.functions if not each.baseline), None)
     reference = next(each for each in found.functions if each.function == found.reference)
-    at = {short(reference.function): reference.rate} | ({plain(winner.function): winner.rate} if winner else {})
+    at = {reference.function: reference.rate} | ({winner.function: winner.rate} if winner else {})
     ends = [f"{name} is best at {rate:g}" for name, rate in at.items() if rate in (min(values), max(values))]
     wider = "--learning-rates" if found.tuning.field == LEARNING_RATE else "--tune"
     return [f"At the edge of what was tried: {' and '.join(ends)}; try more with {wider}."] if ends else []
@@ -129,8 +101,8 @@ def _over_best(found: Confirmation, function: ConfirmedFunction) -> str:
         return ""
     by = difference_text(found.metric, difference, signed=not difference.is_better)
     if difference.is_better:
-        return f", and the best baseline, {short(best)}, by {by},"
-    return f", but not the best baseline, {short(best)} ({by}),"
+        return f", and the best baseline, {best}, by {by},"
+    return f", but not the best baseline, {best} ({by}),"
 
 
 def _conditions(found: Confirmation) -> str:

@@ -1,18 +1,19 @@
 """The verdict and the table of a confirmation: `confirm` prints them, and a search with --confirm at its end.
 
 Columns: `selected` is the value that the function was selected by; `rate` the factor on the learning rate that was
-chosen for it, if rates were tuned; `confirmed` the mean over the judging seeds on the validation split and `test` on
-the test split. The interval from `low` to `high` is that of the mean on the split that judges. `gain` is the mean
-difference to the reference with the same seeds, positive if better, then its 95% interval and the p-value of the paired
-t-test, with Holm's correction for the number of winners. `over best` is the gain over the best baseline, and `over
-relu` that over ReLU, if the reference is another function. `shrinkage` is what the selected value has lost, `expected`
-the expected loss.
+chosen for it, if rates were tuned; `validation` the mean over the judging seeds on the validation split (`confirmed` in
+JSON), and `test` on the test split. The interval from `low` to `high` is that of the mean on the split that judges.
+`gain` is the mean difference to the reference with the same seeds, positive if better, then its 95% interval and the
+p-value of the paired t-test, with Holm's correction for the number of winners. `over best` is the gain over the best
+baseline, and `over relu` that over ReLU, if the reference is another function. `shrinkage` is what the selected value
+has lost on the validation split, `expected` the expected loss.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.cli.terminal.leaderboard import interval
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 
 COLUMNS = (
-    *("selected", "rate", "confirmed", "test", "low", "high", "gain", "interval", "p", "over best", "over relu"),
+    *("selected", "rate", "validation", "test", "low", "high", "gain", "interval", "p", "over best", "over relu"),
     *("shrinkage", "expected", "function"),
 )
 
 
 def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     """Print a stored confirmation, as a table or as one JSON document."""
-    from aquasurf_ray.analysis.studies.verdict import at_the_edge, short, verdict
+    from aquasurf_ray.analysis.studies.verdict import at_the_edge, verdict
 
     found = _read(name, store)
     if as_json:
@@ -42,8 +43,8 @@ def print_confirmation(name: str, store: str | None, as_json: bool) -> None:
     )
     rate = found.tuning.field
     columns = [each for each in COLUMNS if each != "rate" or rate is not None]
-    columns = [each for each in columns if each != "over relu" or short(found.reference) != "relu"]
-    rows = [_in_words(function, _metrics(found, function)) for function in found.functions]
+    columns = [each for each in columns if each != "over relu" or _is_unlike_relu(found)]
+    rows = [_in_words(found, function) for function in found.functions]
     titles = [rate if each == "rate" and rate not in (None, LEARNING_RATE) else each for each in columns]
     print_table(titles, [[row[column] for column in columns] for row in rows])
     # The baselines were not selected for their scores, so what they lose is not shrinkage: it is the effect of the new
@@ -112,7 +113,7 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
     return {
         "selected": value(function.selected),
         "rate": function.rate,
-        "confirmed": value(function.confirmed.mean),
+        "validation": value(function.confirmed.mean),
         "test": value(function.test.mean),
         "low": low,
         "high": high,
@@ -129,6 +130,8 @@ def _metrics(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]
 def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
     metrics, gain = _metrics(found, function), function.against_reference
     del metrics["rate"], metrics["interval"]
+    # Programs know the mean on the validation split by this name.
+    metrics = {"confirmed" if name == "validation" else name: value for name, value in metrics.items()}
     tried = {change: found.metric.value(mean.mean) for change, mean in function.tried.items()}
     return {
         **{name.replace(" ", "_"): value for name, value in metrics.items()},
@@ -139,9 +142,18 @@ def _document(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any
     }
 
 
-def _in_words(function: ConfirmedFunction, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row for people: baselines, those that were not judged, and diverged seeds are marked."""
+def _is_unlike_relu(found: Confirmation) -> bool:
+    """Return whether gains over ReLU are others than those over the reference, which may be ReLU by another name."""
+    return found.reference != REFERENCE and any(f.against_relu != f.against_reference for f in found.functions)
+
+
+def _in_words(found: Confirmation, function: ConfirmedFunction) -> dict[str, Any]:
+    """Return a row for people: the reference, baselines, those that were not judged, and diverged seeds are marked."""
+    from aquasurf_ray.analysis.studies.reference import marked
+
     lost = function.confirmed.n_diverged
     diverged = f" (diverged with {lost} of {function.confirmed.n} seeds)" if lost else ""
-    baseline = " (baseline)" if function.is_judged else " (baseline, not judged)"
-    return row | {"function": f"{function.function}{baseline if function.baseline else ''}{diverged}"}
+    note = "not judged" if function.baseline and not function.is_judged else ""
+    is_reference = function.function == found.reference
+    name = marked(function.function, baseline=function.baseline, reference=is_reference, note=note)
+    return _metrics(found, function) | {"function": f"{name}{diverged}"}

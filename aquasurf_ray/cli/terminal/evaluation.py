@@ -35,11 +35,11 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         found = read_evaluation(opened, name)
     rows = [_row(found, function) for function in found.functions]
     if form is Table.markdown:
-        print_markdown(_title(found), PAPER, [_markdown(row, rows) for row in rows], _note(found))
+        print_markdown(_title(found), PAPER, [_markdown(found, row, rows) for row in rows], _note(found))
     elif form is Table.latex:
         # Rank to the right; name and formula to the left; numbers to the right.
         alignment = "rll" + "r" * (len(PAPER) - 3)
-        print_latex(_title(found), PAPER, [_latex(row, rows) for row in rows], alignment, _note(found))
+        print_latex(_title(found), PAPER, [_latex(found, row, rows) for row in rows], alignment, _note(found))
     elif form is Table.csv:
         print_rows(COLUMNS, [[row[column] for column in COLUMNS] for row in rows], Format.csv)
     elif form is Table.json:
@@ -47,7 +47,8 @@ def print_evaluation(name: str, store: str | None, form: Table) -> None:
         print_json(about | {"functions": rows})
     else:
         print(f"{_title(found)}:\n")
-        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+        shown = [row | {"function": _marked(found, row, row["function"])} for row in rows]
+        print_table(COLUMNS, [[row[column] for column in COLUMNS] for row in shown])
         print(f"\n{fill(_note(found), WIDTH)}")
 
 
@@ -93,18 +94,25 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _markdown(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+def _marked(found: Evaluation, row: dict[str, Any], text: str) -> str:
+    from aquasurf_ray.analysis.studies.reference import marked
+
+    return marked(text, baseline=False, reference=row["function"] == found.reference)
+
+
+def _markdown(found: Evaluation, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     mean, *others = _cells(row)
     mean = f"**{mean}**" if _best(row, rows) else mean
-    return [cell(row["rank"]), row["name"] or "", f"`{row['function']}`", mean, *others]
+    return [cell(row["rank"]), row["name"] or "", _marked(found, row, f"`{row['function']}`"), mean, *others]
 
 
-def _latex(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+def _latex(found: Evaluation, row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     from aquasurf_ray.activations import latex
 
     mean, *others = map(escaped, _cells(row))
     mean = rf"\textbf{{{mean}}}" if _best(row, rows) else mean
-    return [cell(row["rank"]), escaped(row["name"] or ""), f"${latex(row['function'])}$", mean, *others]
+    formula = _marked(found, row, f"${latex(row['function'])}$")
+    return [cell(row["rank"]), escaped(row["name"] or ""), formula, mean, *others]
 
 
 def _best(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:

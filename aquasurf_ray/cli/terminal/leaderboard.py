@@ -45,13 +45,14 @@ def interval(metric: stored.TaskMetric, mean: SeedMean) -> tuple[float | None, f
 
 @dataclass(frozen=True)
 class Board:
-    """Rows of a leaderboard, with the task's metric, the scores of their functions' complete trainings by seed, and the
-    run's confirmation."""
+    """Rows of a leaderboard, with the task's metric, the scores of their functions' complete trainings by seed, the
+    run's confirmation, and the id of the function that its gains are over."""
 
     metric: stored.TaskMetric
     rows: list[stored.LeaderboardRow]
     seed_scores: dict[int, dict[int, float | None]]
     confirmation: Confirmation | None = None
+    reference_id: int | None = None
 
     @classmethod
     def of(
@@ -62,8 +63,11 @@ class Board:
         confirmation: Confirmation | None = None,
     ) -> Board:
         """Return the board of some rows of a run's leaderboard."""
-        scores = store.seed_scores(run.task_id, {row.function_id for row in rows})
-        return cls(store.task(run.task_id).metric, rows, scores, confirmation)
+        from aquasurf_ray.analysis.studies.reference import reference_of
+
+        scores, reference = store.seed_scores(run.task_id, {row.function_id for row in rows}), reference_of(store, run)
+        metric = store.task(run.task_id).metric
+        return cls(metric, rows, scores, confirmation, None if reference is None else reference.id)
 
     def documents(self) -> list[dict[str, Any]]:
         """Return the rows by column.
@@ -101,7 +105,8 @@ def _confirmed_mean(board: Board, row: stored.LeaderboardRow) -> SeedMean:
 
 
 def print_board(board: Board, form: Format) -> None:
-    """Print a leaderboard; a table leaves out columns that no row fills, and has words for yes and no."""
+    """Print a leaderboard; a table leaves out columns that no row fills, has words for yes and no, marks the reference,
+    and says after a confirmation what ranks."""
     metric, documents = board.metric, board.documents()
     columns = ["rank", f"val_{metric.name}", f"test_{metric.name}"]
     columns += [column for column in _OF_ROW if column not in columns]
@@ -109,15 +114,29 @@ def print_board(board: Board, form: Format) -> None:
         # People need no column of dashes; programs get the same columns for every run.
         filled = {column for document in documents for column, value in document.items() if value is not None}
         columns = [column for column in columns if column in filled or column not in _OFTEN_UNKNOWN]
-        documents = [document | _in_words(document) for document in documents]
+        documents = [
+            document | _in_words(board, row, document) for row, document in zip(board.rows, documents, strict=True)
+        ]
     print_rows(columns, [[document[column] for column in columns] for document in documents], form, decimals=_DECIMALS)
+    if form is Format.table and board.confirmation is not None:
+        print(f"\n{_what_ranks(board.confirmation, documents)}")
 
 
-def _in_words(document: dict[str, Any]) -> dict[str, str]:
+def _in_words(board: Board, row: stored.LeaderboardRow, document: dict[str, Any]) -> dict[str, str]:
+    from aquasurf_ray.analysis.studies.reference import standing
+
     return {
-        "baseline": "baseline" if document["baseline"] else "",
+        "baseline": standing(baseline=row.baseline, reference=row.function_id == board.reference_id),
         "stopped_early": "stopped" if document["stopped_early"] else "",
     }
+
+
+def _what_ranks(confirmation: Confirmation, documents: list[dict[str, Any]]) -> str:
+    """Return what `confirmed` is after a confirmation, and what ranks the functions that have none."""
+    means = f"confirmed: mean on the {confirmation.judge} split (run '{confirmation.name}'), which ranks"
+    if all(document["confirmed"] is not None for document in documents):
+        return means
+    return f"{means}; functions without one rank by their validation score"
 
 
 def print_leaderboard(name: str, store: str | None, *, n: int, form: Format) -> None:

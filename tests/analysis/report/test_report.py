@@ -113,7 +113,7 @@ def test_the_pareto_front_has_those_that_no_cheaper_function_beats(findings):
 
 def test_confirmed_means_are_those_of_the_judging_seeds_on_the_test_split(findings):
     (intervals,) = marks(findings, "confirmed", Intervals)
-    assert intervals.rows[0] == "relu(x) (baseline)"
+    assert intervals.rows[0] == "relu(x) (reference)"
     np.testing.assert_allclose(intervals.mean, [0.71, 0.795, 0.795])
     half = 12.706204736 * 0.01 / np.sqrt(2) / np.sqrt(2)  # Student's t with one degree of freedom, 0.975
     np.testing.assert_allclose(intervals.high - intervals.mean, [2 * half, half, half], rtol=1e-6)
@@ -121,14 +121,14 @@ def test_confirmed_means_are_those_of_the_judging_seeds_on_the_test_split(findin
 
 def test_the_score_over_the_rate_is_that_of_the_choosing_seeds(findings):
     curves = {line.name: (line.x.tolist(), line.y.tolist()) for line in marks(findings, "rates", Line)}
-    assert curves.pop("relu (reference)") == ([-1, 0, 1], [0.6, 0.75, 0.7])
+    assert curves.pop("relu(x) (reference)") == ([-1, 0, 1], [0.6, 0.75, 0.7])
     assert list(curves.values()) == 2 * [([-1, 0, 1], [0.7, 0.75, 0.8])]
-    assert "relu is best at 1" in KINDS["rates"](findings).words
+    assert "relu(x) is best at 1" in KINDS["rates"](findings).words
 
 
 def test_the_verdict_stands_at_the_head(findings, shown):
     """Two seeds with differences of 0.09 and 0.08 have an interval of 0.085 and 12.7 times 0.005."""
-    assert shown["heading"].startswith('<p class="verdict">No function beats relu: the best, ')
+    assert shown["heading"].startswith('<p class="verdict">No function beats relu(x): the best, ')
     assert "gains +8.5 points [2.1, 14.9]" in shown["heading"]
     assert "at each one&#x27;s best rate, 2 seeds" in shown["heading"]
 
@@ -136,7 +136,7 @@ def test_the_verdict_stands_at_the_head(findings, shown):
 def test_the_first_screen_has_the_winner_next_to_the_reference_and_four_numbers(findings, shown):
     """Gains of 0.09 and 0.08; a step of 28 ms against 20; 19 results, 5 trainings of each of 3 functions to confirm."""
     numbers = dict(re.findall(r"<dt>(.*?)</dt><dd><b>(.*?)</b>", shown["heading"]))
-    assert numbers == {"Gain over relu": "+8.5 points", "Cost": "1.40 x", "Trainings": "34", "Time": "1 min 6 s"}
+    assert numbers == {"Gain over relu(x)": "+8.5 points", "Cost": "1.40 x", "Trainings": "34", "Time": "1 min 6 s"}
     assert "95% interval [2.1, 14.9]" in shown["heading"]
     assert "19 in the run, 15 to confirm" in shown["heading"]
     assert "memory 1.03 x" in shown["heading"]
@@ -152,7 +152,7 @@ def test_without_a_confirmation_the_first_screen_says_that_nothing_is_confirmed(
     alone = document(replace(findings, confirmation=None, confirming=()))["heading"]
     relu = next(each.evaluation.score for each in findings.requests if each.function == "relu(x)")
     gain = f"{100 * (0.9 - relu):.1f} points"
-    assert f"Not confirmed: {functions(24)[8]} is {gain} better than relu in the search, which may be luck." in alone
+    assert f"Not confirmed: {functions(24)[8]} is {gain} better than relu(x) in the search, which may be luck." in alone
     assert f"Confirm it with: aquasurf confirm {NAME}</p>" in alone
     assert f"<b>+{gain}</b> <span>no interval: not confirmed" in alone
 
@@ -170,7 +170,7 @@ def test_a_gain_in_a_loss_is_how_much_lower_it_is(tmp_path):
         found = replace(read_findings(store, NAME, "", quick=True), confirmation=None)
     relu = next(each.evaluation.score for each in found.requests if each.function == "relu(x)")
     shown = document(found)["heading"]
-    assert f"is {0.9 - relu:.4g} rmse better than relu" in shown
+    assert f"is {0.9 - relu:.4g} rmse better than relu(x)" in shown
     assert "no interval: not confirmed; how much lower it is" in shown
 
 
@@ -227,8 +227,8 @@ def test_the_map_shows_the_best_and_the_reference_and_no_hairball(findings):
     chart = KINDS["map"](findings)
     assert not [mark for panel in chart.panels for mark in panel.marks if isinstance(mark, Line)]
     named = {mark.name: mark.functions for mark in marks(findings, "map", Points)}
-    assert (named["best"], named["relu"]) == ((functions(24)[8],), ("relu(x)",))
-    assert chart.words.endswith(f"The star is {functions(24)[8]} and the diamond is relu.")
+    assert (named["best"], named["relu(x)"]) == ((functions(24)[8],), ("relu(x)",))
+    assert chart.words.endswith(f"The star is {functions(24)[8]} and the diamond is relu(x).")
 
 
 def test_learning_curves_are_drawn_again_where_they_lie_close(findings):
@@ -412,7 +412,7 @@ def test_every_picture_is_described_in_words_too(shown):
     assert len(found.described) == len(OF_ANY_NETWORK)
     assert set(found.described) <= found.ids
     drawn = "drawn from -4 to 4"
-    assert found.labels == [f"{functions(24)[8]}, the best function found, {drawn}", f"relu, the reference, {drawn}"]
+    assert found.labels == [f"{functions(24)[8]}, the best function found, {drawn}", f"relu(x), the reference, {drawn}"]
     for section in shown["sections"]:
         assert len(re.sub("<[^>]*>", "", section["html"])) > 40, section["id"]
 

@@ -36,7 +36,7 @@ def test_each_role_has_its_curve_next_to_the_reference_and_its_places(findings: 
     assert [panel.title for panel in chart.panels] == ["early: tanh(x)", "late: mul(learn(1),swish(x))"]
     for panel, expected in zip(chart.panels, (np.tanh, lambda x: x / (1 + np.exp(-x))), strict=True):
         reference, best = (mark for mark in panel.marks if isinstance(mark, Line))
-        assert (reference.name, best.name) == ("reference: relu", "best function")
+        assert (reference.name, best.name) == ("reference: relu(x)", "best function")
         np.testing.assert_allclose(reference.y, np.maximum(reference.x, 0))
         np.testing.assert_allclose(best.y, expected(best.x))
     assert "Role early has tanh(x) in 1 activation: 1; the layers before it: 0." in chart.words
@@ -98,9 +98,9 @@ def test_no_small_picture_of_a_function_per_role_is_blank(findings: Findings) ->
     shown = document(findings)
     faces = re.findall(r'<path class="curve" d="(M[^"]+)".*?<code>(.*?)</code> <span>(.*?)</span>', shown["heading"])
     assert [face[1:] for face in faces] == [
-        ("tanh", "the best function found, role early"),
+        ("tanh(x)", "the best function found, role early"),
         ("mul(learn(1),swish(x))", "the best function found, role late"),
-        ("relu", "the reference"),
+        ("relu(x)", "the reference"),
     ]
     table = shown["functions"]
     n_curves = dict(zip(table["names"], table["n_curves"], strict=True))

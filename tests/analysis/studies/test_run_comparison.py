@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from synthetic_run import CONFIG, NAME, done, fill_store
 
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.report.pictures.compared import compared
 from aquasurf_ray.analysis.studies.findings import read_findings
 from aquasurf_ray.analysis.studies.run_comparison import best_so_far, compare_runs
 from aquasurf_ray.cli.main import main
@@ -66,6 +68,13 @@ def test_best_so_far_begins_with_the_baselines(store: Store) -> None:
     baseline = max(w.evaluation.score for w in found.requests if w.origin == "baseline")
     assert best_so_far(found)[0] == max(0.9, baseline)
     assert (np.diff(best_so_far(found)) >= 0).all()
+
+
+def test_the_picture_of_two_runs_names_the_function_that_gains_are_over(store: Store) -> None:
+    found = read_findings(store, NAME, "", quick=True)
+    tanh = replace(found, reference_function=store.find_function("tanh(x)"))
+    (panel,) = compared(tanh, found, "").panels
+    assert panel.marks[-1].name == "tanh(x)"
 
 
 def test_a_run_is_not_compared_with_itself(store: Store, capsys) -> None:

@@ -87,7 +87,7 @@ def test_a_search_and_its_confirmation_have_the_same_verdict_and_a_run_without_o
     best = max(sorted(NAMES, key=score_of)[-2:], key=mean_of)
     gain = 100 * (mean_of(best) - mean_of("relu(x)"))
     found = searched[1].verdict()
-    assert re.search(rf"{re.escape(best)},? (beats relu by|gains) [+]?{gain:.1f} points", found), found
+    assert re.search(rf"{re.escape(best)},? (beats relu\(x\) by|gains) [+]?{gain:.1f} points", found), found
     assert found.endswith("at the task's own rate, 3 seeds")
     assert confirmed(here, top=2, seeds=3).verdict() == found
     with pytest.raises(BadUse, match="run 'one' has no verdict: nothing was confirmed; use confirm"):

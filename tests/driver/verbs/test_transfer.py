@@ -100,12 +100,14 @@ def test_every_table_has_every_function(transferred, form, capsys):
     elif form is command.Table.latex:
         assert printed.count(r"\\") == 11
         assert printed.count("{") == printed.count("}")
-        assert r"\operatorname{ReLU}\left(x\right)$ (baseline) &" in printed
-        assert printed.count("(baseline)") == 8
+        assert r"\operatorname{ReLU}\left(x\right)$ (reference) &" in printed
+        assert (printed.count("(baseline)"), printed.count("(reference)")) == (7, 1)
     elif form is command.Table.markdown:
         assert printed.count("\n| `") == 10
         assert f"| `{best}` |" in printed
+        assert "| `relu(x) (reference)` |" in printed
     else:
+        assert "relu(x) (reference) " in printed
         assert f"{np.median(seeds_of(best)):.4f}" in printed
 
 

@@ -109,6 +109,13 @@ def test_latex_is_a_table_that_compiles_in_form(printed):
     assert r"\textbf{" in rows[0]
 
 
+def test_the_function_that_gains_are_over_is_marked_for_people_only(printed):
+    assert sum(line.endswith(" relu(x) (reference)") for line in printed(Table.table).splitlines()) == 1
+    assert "| `relu(x)` (reference) |" in printed(Table.markdown)
+    assert r"\operatorname{ReLU}\left(x\right)$ (reference) &" in printed(Table.latex)
+    assert not any("(reference)" in printed(form) for form in (Table.csv, Table.json))
+
+
 def test_markdown_has_the_best_in_bold_and_csv_and_json_have_every_digit(printed):
     lines = printed(Table.markdown).splitlines()
     assert {line.count(" |") for line in lines[2:]} == {9}

@@ -19,6 +19,6 @@ def compared(first: Findings, second: Findings, words: str) -> Chart:
     if first.reference:
         longest = max(2, len(best_so_far(first)), len(best_so_far(second)))
         at = np.full(2, first.value(first.reference.score))
-        marks.append(Line("relu", np.array([1.0, float(longest)]), at, GREY, dash="dot", width=1.5))
+        marks.append(Line(first.reference.function, np.array([1.0, float(longest)]), at, GREY, dash="dot", width=1.5))
     axes = Axis("evaluations after the baselines"), Axis(f"best {first.metric_name} so far")
     return Chart("compare", f"{first.run.name} vs. {second.run.name}", words, (Panel(tuple(marks), *axes),))

@@ -9,8 +9,9 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Intervals, Panel, Points
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, other_seeds
-from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, reference_name
+from aquasurf_ray.analysis.studies.confirmed_run import Confirmation
 from aquasurf_ray.analysis.studies.findings import Findings
+from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.analysis.studies.verdict import verdict
 from aquasurf_ray.counted import counted
 
@@ -71,7 +72,9 @@ def _chart(findings: Findings, found: list[_Row], axis: str, words: str) -> Char
     scores = np.array([row.mean.merit for row in rows])
     ends = np.array([_interval(findings, row.mean) for row in rows])
     ends[scores < lowest] = np.nan  # such a mean is drawn at the edge, where its interval is not
-    names = tuple(f"{row.function}{' (baseline)' if row.baseline else ''}" for row in rows)
+    names = tuple(
+        marked(row.function, baseline=row.baseline, reference=findings.is_reference(row.function)) for row in rows
+    )
     selected = np.array([np.nan if row.selected is None else row.selected for row in rows])
     heights = np.arange(len(rows), dtype=np.float64)
     means, before = (np.array([findings.value(max(x, lowest)) for x in each]) for each in (scores, selected))
@@ -93,8 +96,7 @@ def _ends(findings: Findings, rows: list[_Row]) -> tuple[float, float]:
     highest score at selection is on it too, since how far it is above its mean is how lucky it was.
     """
     means = np.array([row.mean.merit for row in rows])
-    reference = reference_name(findings.run)
-    wanted = [row.mean.merit for row in rows if row.function == reference]
+    wanted = [row.mean.merit for row in rows if findings.is_reference(row.function)]
     wanted += [row.mean.merit for row in rows[::-1] if not row.baseline][:1]
     shown = means[means >= min([lowest_shown(means), *wanted])]
     reach = [row.mean.high - row.mean.mean for row in rows if row.mean.high is not None and row.mean.mean is not None]

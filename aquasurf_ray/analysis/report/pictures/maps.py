@@ -14,7 +14,6 @@ from aquasurf_ray.analysis.replay.features import kept_embedding
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.verdict import short
 from aquasurf_ray.store import LeaderboardRow
 from aquasurf_ray.surrogate.embedding import EmbeddingConfig, Features
 from aquasurf_ray.surrogate.spectra import feature_matrix
@@ -104,13 +103,13 @@ def _landmarks(findings: Findings) -> list[tuple[str, Symbol, LeaderboardRow]]:
     if findings.best_functions:
         found.append(("best", "star", findings.best_functions[0]))
     if findings.reference:
-        found.append((short(findings.reference.function), "diamond", findings.reference))
+        found.append((findings.reference.function, "diamond", findings.reference))
     return found
 
 
 def _named(findings: Findings) -> str:
     """Return the sentence of the caption on the landmarks."""
-    shown = [f"the {symbol} is {short(row.function)}" for _, symbol, row in _landmarks(findings)]
+    shown = [f"the {symbol} is {row.function}" for _, symbol, row in _landmarks(findings)]
     sentence = " and ".join(shown)
     return f" {sentence[0].upper()}{sentence[1:]}." if sentence else ""
 

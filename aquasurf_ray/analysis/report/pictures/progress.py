@@ -7,7 +7,6 @@ import numpy as np
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Mark, Panel, Points, Symbol
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, on_the_edge, value_range
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.verdict import short
 from aquasurf_ray.store.records.evaluations import Origin
 
 _ORIGINS: dict[Origin, tuple[str, int, Symbol]] = {
@@ -37,9 +36,7 @@ def progress(findings: Findings) -> Chart | None:
     if findings.reference:
         at = np.full(2, findings.value(findings.reference.score))
         marks.append(
-            Line(
-                short(findings.reference.function), np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5
-            )
+            Line(findings.reference.function, np.array([number[0], number[-1]]), at, GREY, dash="dash", width=1.5)
         )
     axes = (
         Axis("evaluation", (0.0, len(scores) + 1.0)),
@@ -59,7 +56,7 @@ def _words(findings: Findings, scores: Floats) -> str:
         at = f", {best.recipe_change}," if best.recipe_change else ""
         text += f". Best: {best.function}{at} with {findings.metric_name} {findings.value(best.score):.4f}"
     if reference and best:
-        text += f"; {short(reference.function)}: {findings.value(reference.score):.4f}"
+        text += f"; {reference.function}: {findings.value(reference.score):.4f}"
     return text + "."
 
 

@@ -8,7 +8,7 @@ from aquasurf_ray.analysis.report.charts.chart import Axis, Chart, Dash, Line, M
 from aquasurf_ray.analysis.report.pictures.score_axis import lowest_shown, value_range
 from aquasurf_ray.analysis.studies.confirmed_run import Confirmation, ConfirmedFunction
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.verdict import plain, short
+from aquasurf_ray.analysis.studies.reference import marked
 from aquasurf_ray.counted import counted
 from aquasurf_ray.recipe_change import LEARNING_RATE
 
@@ -27,12 +27,12 @@ def rates(findings: Findings) -> Chart | None:
     for colour, function in enumerate((reference, *winners)):
         x, y = _curve(found, function, is_rate)
         dash: Dash = "dash" if function is reference else "solid"
-        name = f"{_name(function, reference)}{' (reference)' if function is reference else ''}"
+        name = marked(function.function, baseline=function.baseline, reference=function is reference)
         marks.append(Line(name, x, y, colour=colour, dash=dash, hover=False))
         marks.append(Points(name, x, y, (function.function,) * len(x), colour=colour, shown=False))
     title = "learning rate, log2 of the factor on the recipe's" if is_rate else str(found.tuning.field)
     n = len(found.tuning.seeds)
-    best = [f"{_name(each, reference)} is best at {_rate(each)}" for each in (reference, *winners)]
+    best = [f"{each.function} is best at {_rate(each)}" for each in (reference, *winners)]
     words = (
         f"Mean over {counted(n, 'seed')} that chose each function's "
         f"{'learning rate' if is_rate else found.tuning.field} and did not judge: {'; '.join(best)}. Gaps diverged; "
@@ -63,7 +63,3 @@ def _range(findings: Findings, functions: tuple[ConfirmedFunction, ...]) -> tupl
 
 def _rate(function: ConfirmedFunction) -> str:
     return "the recipe's own" if function.rate is None else f"{function.rate:g}"
-
-
-def _name(function: ConfirmedFunction, reference: ConfirmedFunction) -> str:
-    return short(function.function) if function is reference else plain(function.function)

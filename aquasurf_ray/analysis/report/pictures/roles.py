@@ -10,7 +10,6 @@ from aquasurf_ray.activations.roles import parts_of
 from aquasurf_ray.analysis.report.charts.chart import GREY, Axis, Chart, Floats, Line, Panel
 from aquasurf_ray.analysis.report.pictures.functions import drawn
 from aquasurf_ray.analysis.studies.findings import Findings
-from aquasurf_ray.analysis.studies.verdict import short
 from aquasurf_ray.counted import counted
 from aquasurf_ray.store import LeaderboardRow
 
@@ -26,7 +25,7 @@ def roles(findings: Findings) -> Chart | None:
     of_role = {role: list(dict.fromkeys(_part(row, role) for row in rows)) for role in findings.roles}
     panels = tuple(_panel(role, functions, legend=n == 0) for n, (role, functions) in enumerate(of_role.items()))
     sentences = [_sentence(findings, role, functions, n_rows=len(rows)) for role, functions in of_role.items()]
-    dashed = f"; the reference, {short(rows[-1].function)}, is grey" if len(rows) > 1 else ""
+    dashed = f"; the reference, {rows[-1].function}, is grey" if len(rows) > 1 else ""
     words = f"{rows[0].function}, role by role{dashed}. {' '.join(sentences)}{_without_role(findings)}"
     return Chart("roles", "The best function by role", words, panels, height=280)
 
@@ -47,7 +46,7 @@ def _line(name: str, values: Floats, *, is_best: bool) -> Line:
     inside = np.where(np.abs(values) > 10 * _Y_RANGE[1], np.nan, values)
     if is_best:
         return Line("best function", x, inside, width=2.5)
-    return Line(f"reference: {short(name)}", x, inside, GREY, "dash")
+    return Line(f"reference: {name}", x, inside, GREY, "dash")
 
 
 def _sentence(findings: Findings, role: str, functions: list[str], *, n_rows: int) -> str:
