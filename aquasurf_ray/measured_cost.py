@@ -1,4 +1,5 @@
-"""The cost of a function in a task's network on one kind of device, as workers measure it and the store keeps it.
+"""The cost of a function in a task's network on one kind of device, as workers measure it and the store keeps it, and
+how long the measurement takes.
 
 This module depends on nothing, because the rooms `workers` and `store` may not import each other and both need it.
 """
@@ -6,6 +7,11 @@ This module depends on nothing, because the rooms `workers` and `store` may not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+MIN_ROUNDS = 3
+MAX_ROUNDS = 15
+ENOUGH_SECONDS = 0.1
+"""The time for all rounds together; at least `MIN_ROUNDS` are measured, whatever they take."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,14 @@ class MeasuredCost:
     def memory_ratio(self) -> float:
         """The activation memory relative to ReLU."""
         return self.activation_bytes / self.relu_activation_bytes
+
+
+def measurement_seconds(step_seconds: float) -> float:
+    """Return how long a measurement takes about: its rounds, and the steps before them, of the function and of ReLU.
+
+    >>> measurement_seconds(1.0), round(measurement_seconds(0.01), 2)
+    (8.0, 0.12)
+    """
+    pair = 2 * step_seconds
+    rounds = min(max(ENOUGH_SECONDS / pair, MIN_ROUNDS), MAX_ROUNDS) if pair else MAX_ROUNDS
+    return pair * (rounds + 1)

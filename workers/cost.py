@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aquasurf_ray.activations import Activation, RoleActivations, factory_of, parse
 from aquasurf_ray.activations.forms.stopwatch import kept_bytes, side_by_side
 from aquasurf_ray.baselines import REFERENCE
-from aquasurf_ray.measured_cost import MeasuredCost
+from aquasurf_ray.measured_cost import ENOUGH_SECONDS, MAX_ROUNDS, MIN_ROUNDS, MeasuredCost
 from aquasurf_ray.tasks import ActivationFactory, Task
 from aquasurf_ray.tasks.losses import scalar_loss
 from aquasurf_ray.workers.engine.feed import Step, TrainingFeed
@@ -22,11 +22,6 @@ from aquasurf_ray.workers.engine.optimisation import make_optimizer
 from aquasurf_ray.workers.engine.precision import Arithmetic, process_settings
 from aquasurf_ray.workers.engine.seeding import seeded
 from aquasurf_ray.workers.network import sized_network
-
-MIN_ROUNDS = 3
-MAX_ROUNDS = 15
-ENOUGH_SECONDS = 0.1
-"""The time for all rounds together; at least `MIN_ROUNDS` are measured, whatever they take."""
 
 
 def measure_cost(

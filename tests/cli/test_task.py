@@ -249,6 +249,8 @@ def test_a_good_task_passes_every_step_and_two_steps_of_training_are_taken(mine,
         "the spectrum covers 3 of 3 matrices, 100% of 139 weights, with relu(x)",
         "2 steps of 16 examples, with mul(sigmoid(x),elu(x)): training loss",
         "val_accuracy",
+        "200 spectra, 48 trainings and 48 costs with ",
+        "; the start of Ray and of the workers, each of which imports PyTorch, comes on top",
     ):
         assert part in out
     assert "a module that prints" in err

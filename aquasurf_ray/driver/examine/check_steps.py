@@ -33,7 +33,8 @@ from aquasurf_ray.driver.examine.objective_check import (
 )
 from aquasurf_ray.driver.examine.sentence import sentence
 from aquasurf_ray.driver.own_activation import with_reference
-from aquasurf_ray.driver.run.forecast import Forecast, training_seconds
+from aquasurf_ray.driver.run.forecast import START, Forecast, training_seconds
+from aquasurf_ray.measured_cost import measurement_seconds
 from aquasurf_ray.tasks import ActivationCall, Splits, Task, TaskError
 from aquasurf_ray.tasks.held_state import numbers_in
 from aquasurf_ray.tasks.inputs import Inputs, call_network, form_of, map_tensors, whole_numbers
@@ -184,9 +185,11 @@ class CheckSteps:
         seconds = step_seconds(feed, Activation(FUNCTIONS[1]))
         sizes = {name: n_examples(split) for name, split in splits.named().items()}
         n = workers or (torch.cuda.device_count() if self.device.type == "cuda" else os.cpu_count()) or 1
-        forecast = Forecast(self._spectrum_seconds, training_seconds(self.task, sizes, seconds, size))
-        text = forecast.text(candidates, evaluations + len(BASELINES), n, self.task.spectrum_batch_size)
-        return text.removeprefix("forecast: ")
+        cost_seconds = measurement_seconds(seconds / size * min(self._whole_batch_size(), sizes["train"]))
+        forecast = Forecast(self._spectrum_seconds, training_seconds(self.task, sizes, seconds, size), cost_seconds)
+        n_trainings, batch_size = evaluations + len(BASELINES), self.task.spectrum_batch_size
+        text = forecast.text(candidates, n_trainings, n, batch_size, n_costs=n_trainings)
+        return f"{text.removeprefix('forecast: ')}{START}"
 
     def _cut(self, size: int) -> Splits:
         """Return the first examples that count of each split, enough for the steps of the check."""
@@ -233,15 +236,18 @@ class CheckSteps:
 
     def _batch_size(self) -> int:
         """Return the batch size of the recipe or the loader; smaller on a CPU or with few data, and even, for mixup."""
-        examples = self._splits().train
-        loader_size = examples.batch_size if isinstance(examples, DataLoader) else None
-        size = loader_size or self.task.recipe.batch_size
+        examples, size = self._splits().train, self._whole_batch_size()
         most = min(size, LARGEST_CPU_BATCH) if self.device.type == "cpu" else size
         n = n_examples(examples)
         if n < STEPS_TRAINED:
             raise TaskError(f"the training split has {n} example; {STEPS_TRAINED} steps need as many")
         size = min(most, n // STEPS_TRAINED)
         return size - size % 2 if size > 2 else size
+
+    def _whole_batch_size(self) -> int:
+        examples = self._splits().train
+        loader_size = examples.batch_size if isinstance(examples, DataLoader) else None
+        return loader_size or self.task.recipe.batch_size
 
     def _first_batch(self) -> tuple[Inputs, Tensor]:
         """Return the first training batch that has a target which counts."""

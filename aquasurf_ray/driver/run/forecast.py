@@ -1,7 +1,8 @@
 """The forecast of a search's duration, from one spectrum and one training, and what to change if it is days.
 
 A run forecasts from its own first spectrum and its first measured cost, which it needs anyway, so the forecast costs no
-work of its own; only the first spectrum comes before the first training.
+work of its own; only the first spectrum comes before the first training. By then Ray and the workers have started. How
+long that takes is not known before, so the forecast of a check says that it comes on top.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aquasurf_ray.driver.run.store_records import evaluation_result
 from aquasurf_ray.driver.run_kinds import KINDS
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.duration_text import duration_text
+from aquasurf_ray.measured_cost import measurement_seconds
 from aquasurf_ray.tasks import Task
 from aquasurf_ray.workers.messages import Drained, TrainingJob
 
@@ -25,31 +27,42 @@ FORWARD_SHARE = 1 / 3
 LONG_SECONDS = 86_400.0
 SMALLER_BATCH = 4
 LEAST_SPECTRUM_BATCH = 16
+START = "; the start of Ray and of the workers, each of which imports PyTorch, comes on top"
+"""What the forecast of a search that has not begun leaves out; more than the rest of a search of short trainings."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of one spectrum, None where none is needed, and of one training, on one worker."""
+    """Seconds of one spectrum, None where none is needed, of one training, and of the measurement of one function's
+    cost, None where none is measured, on one worker."""
 
     spectrum_seconds: float | None
     training_seconds: float
+    cost_seconds: float | None = None
 
-    def seconds(self, n_spectra: int, n_trainings: int, n_workers: int) -> float:
+    def seconds(self, n_spectra: int, n_trainings: int, n_workers: int, n_costs: int = 0) -> float:
         """Return how long the whole takes; the last round of trainings leaves some workers idle.
 
-        >>> Forecast(2.0, 60.0).seconds(100, 10, 4)
-        230.0
+        >>> Forecast(2.0, 60.0).seconds(100, 10, 4), Forecast(2.0, 60.0, 0.5).seconds(100, 10, 4, 8)
+        (230.0, 231.0)
         """
-        spectra = (self.spectrum_seconds or 0.0) * n_spectra / n_workers
-        return spectra + self.training_seconds * math.ceil(n_trainings / n_workers)
+        prepared = (self.spectrum_seconds or 0.0) * n_spectra + (self.cost_seconds or 0.0) * n_costs
+        return prepared / n_workers + self.training_seconds * math.ceil(n_trainings / n_workers)
 
-    def text(self, n_spectra: int, n_trainings: int, n_workers: int, spectrum_batch_size: int) -> str:
+    def text(
+        self, n_spectra: int, n_trainings: int, n_workers: int, spectrum_batch_size: int, *, n_costs: int = 0
+    ) -> str:
         """Return the forecast as a sentence, with what to change where it is days."""
-        total = self.seconds(n_spectra, n_trainings, n_workers)
-        work, each = f"{n_trainings:,} trainings", f"a training takes about {_seconds(self.training_seconds)}"
-        if self.spectrum_seconds is not None:
-            work = f"{n_spectra:,} spectra and {work}"
-            each = f"a spectrum takes about {_seconds(self.spectrum_seconds)}, {each}"
+        total = self.seconds(n_spectra, n_trainings, n_workers, n_costs)
+        parts = [
+            ("a spectrum takes", self.spectrum_seconds, f"{n_spectra:,} spectra"),
+            ("a training takes", self.training_seconds, f"{n_trainings:,} trainings"),
+            ("measuring a cost takes", self.cost_seconds, f"{n_costs:,} costs"),
+        ]
+        known = [(takes, seconds, work) for takes, seconds, work in parts if seconds is not None]
+        each = ", ".join(f"{takes} about {_seconds(seconds)}" for takes, seconds, _ in known)
+        *first, last = (work for *_, work in known)
+        work = f"{', '.join(first)} and {last}" if first else last
         text = f"forecast: {each}; {work} with {counted(n_workers, 'worker')} take about {duration_text(total)}"
         return (
             text
@@ -85,6 +98,7 @@ class RunForecast:
         self._context, self._task, self._budget, self._spectra = context, task, budget, spectra
         self._spectrum_seconds: float | None = None
         self._training_seconds: float | None = None
+        self._measures_costs = False
         is_resumed = context.history.n_finished(baselines=True) > 0  # its rate is known soon
         self._is_over = is_resumed or not KINDS[context.run.kind].suggests
         self._is_begun = False
@@ -106,23 +120,39 @@ class RunForecast:
             if result.status == "done" and result.stopped_early is None:
                 self._training_seconds = result.seconds
         else:
+            self._measures_costs = True
             self._training_seconds = self._training_seconds or self._from_costs()
         if self._training_seconds is not None and (self._spectrum_seconds is not None or not self._spectra):
             self._is_over = True
             self._note()
 
     def _from_costs(self) -> float | None:
+        step, sizes = self._step_seconds(), self._task.spec()["data"]
+        return None if step is None else training_seconds(self._task, sizes, step, self._task.recipe.batch_size)
+
+    def _step_seconds(self) -> float | None:
         seconds = [cost.step_seconds for costs in self._context.history.costs.values() for cost in costs.values()]
-        sizes = self._task.spec()["data"]
-        return training_seconds(self._task, sizes, median(seconds), self._task.recipe.batch_size) if seconds else None
+        return median(seconds) if seconds else None
+
+    def _n_costs(self, n_trainings: int) -> int:
+        """Return how many costs are still measured: those of all candidates, if the run limits the cost, or else those
+        of the functions that it trains."""
+        history = self._context.history
+        if self._context.config.max_cost is not None:
+            return sum(function.id not in history.costs for function in history.candidates)
+        return max(0, n_trainings - len(history.costs))
 
     def _note(self) -> None:
         history, budget = self._context.history, self._budget
         n_spectra = sum(function.id not in history.spectra for function in history.candidates) if self._spectra else 0
         n_trainings = len(budget.baselines) + budget.evaluations - history.n_finished(baselines=True)
-        forecast = Forecast(self._spectrum_seconds, self._training_seconds or 0.0)
-        n_workers = self._context.pool.n
-        self._context.events.note(forecast.text(n_spectra, n_trainings, n_workers, self._task.spectrum_batch_size))
+        # A run that found its first costs in the store may find the others there, too.
+        step = self._step_seconds() if self._measures_costs else None
+        cost_seconds = None if step is None else measurement_seconds(step)
+        forecast = Forecast(self._spectrum_seconds, self._training_seconds or 0.0, cost_seconds)
+        n_costs = 0 if cost_seconds is None else self._n_costs(n_trainings)
+        n_workers, batch_size = self._context.pool.n, self._task.spectrum_batch_size
+        self._context.events.note(forecast.text(n_spectra, n_trainings, n_workers, batch_size, n_costs=n_costs))
 
 
 def _seconds(seconds: float) -> str:

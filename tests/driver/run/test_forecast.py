@@ -33,6 +33,10 @@ def test_a_forecast_of_hours_is_a_sentence():
     assert Forecast(None, 0.25).text(0, 12, 1, 128) == (
         "forecast: a training takes about 0.25 s; 12 trainings with 1 worker take about 3 s"
     )
+    assert Forecast(0.01, 0.5, 0.25).text(200, 48, 2, 128, n_costs=48) == (
+        "forecast: a spectrum takes about 0.01 s, a training takes about 0.5 s, measuring a cost takes about 0.25 s; "
+        "200 spectra, 48 trainings and 48 costs with 2 workers take about 19 s"
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,11 @@ def test_a_search_notes_its_forecast_once_and_before_the_first_result(tmp_path, 
     assert len(notes) == 1
     assert notes[0] < first_result
     text = seen.events[notes[0]].text
-    assert re.search(r"a spectrum takes about 0\.01 s, .* spectra and 12 trainings with 1 worker take about", text)
+    assert re.search(
+        r"a spectrum takes about 0\.01 s, .* spectra, 12 trainings and 11 costs with 1 worker take about", text
+    )
+    step = price_of(seen.events[first_result].function) / 100
+    assert f"measuring a cost takes about {2 * step * (max(0.05 / step, 3) + 1):.2g} s" in text
     task, first = load_task("digits"), seen.events[first_result].function
     sizes = {name: len(split) for name, split in task.splits().named().items()}
     steps = (
