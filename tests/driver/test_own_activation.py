@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from aquasurf_ray.activations import Activation, unregister
-from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids, reference_name
+from aquasurf_ray.analysis.studies.confirmed_run import baseline_ids
+from aquasurf_ray.analysis.studies.reference import reference_name
 from aquasurf_ray.driver.candidates import baseline_rows
 from aquasurf_ray.driver.errors import BadUse
 from aquasurf_ray.driver.own_activation import with_reference
