@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
+import pytest
 import search_spaces
+import torch
 from kept_trainings import PAGE
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +62,17 @@ def test_the_sentences_say_what_was_measured() -> None:
     assert "one winner of twelve is ahead" in TEXT
 
 
+@pytest.fixture
+def settings_kept():
+    """The script sets the level of the package's logger and the number of threads, as it may in its own process."""
+    logger, threads = logging.getLogger("aquasurf_ray"), torch.get_num_threads()
+    level = logger.level
+    yield
+    logger.setLevel(level)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("settings_kept")
 def test_searches_that_are_kept_are_not_repeated(tmp_path: Path, monkeypatch, capsys) -> None:
     kept = tmp_path / "kept.json"
     rows = [row for row in KEPT["results"] if row["task"] == "digits" and row["seed"] in (0, 1, *search_spaces.JUDGES)]

@@ -79,7 +79,7 @@ def test_a_search_trains_the_reference_of_roles_first_and_reports_gains_over_it(
         found = read_findings(store, "over", "", quick=True)
     assert found.reference.function == BOTH
     chart = KINDS["roles"](found)
-    assert [panel.marks[0].name for panel in chart.panels] == ["reference: relu", "reference: swish"]
+    assert [panel.marks[0].name for panel in chart.panels] == ["reference: relu(x)", "reference: swish(x)"]
 
 
 def test_a_build_refuses_baselines_of_roles_before_it_trains(url):
