@@ -1,7 +1,7 @@
 """Searches that pause trainings of little promise, replayed on a benchmark with learning curves.
 
-A training is looked at after a quarter and after half of its epochs, as the median rule does. A rule says which score
-it must have to continue. What a rule pauses counts for the surrogate with the score that it has, and may be resumed:
+A training is looked at after a quarter and after half of its epochs, as the median rule does. A rule says whether it
+continues. What a rule pauses counts for the surrogate with the score that it has, and may be resumed:
 its remaining epochs then cost what they cost, and the others are not repeated. All searches see the same trainings
 of the same functions; they differ in the epochs that they spend.
 """
@@ -15,22 +15,23 @@ import numpy as np
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
+from aquasurf_ray.analysis.replay.curve_models import FreezeThaw, PowerLaws
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.analysis.replay.surrogate_policies import fitting, surrogate_policy
-from aquasurf_ray.surrogate.learning_curves import checked_epochs, score_to_continue
+from aquasurf_ray.surrogate.learning_curves import PASSING, checked_epochs, score_to_continue
 from aquasurf_ray.surrogate.settings import METRIC
 
 ENOUGH = 5  # scores after an epoch, below which a quantile of them says too little
 
-Needed = Callable[["PausingSearch", int], float]
-"""The score that a training needs after an epoch, which counts from 1, to continue; minus infinity for any."""
+Promising = Callable[["PausingSearch", int, int], bool]
+"""Whether the training of a function continues after an epoch, which counts from 1."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The scores that trainings need, and whether what is paused is resumed once its score is enough."""
+    """Which trainings continue, and whether what is paused is resumed once it is promising."""
 
-    needed: Needed
+    promising: Promising
     resumes: bool = False
 
 
@@ -82,7 +83,7 @@ class PausingSearch:
     def search(self, epochs: int) -> None:
         """Train until so many epochs are spent; the last training may spend more."""
         while self.spent < epochs:
-            again = next((f for f, at in self.paused.items() if self._is_enough(f, at)), None)
+            again = next((f for f, at in self.paused.items() if self._rule.promising(self, f, at)), None)
             if again is not None and self._rule.resumes:
                 self._train(again, whole=True)
                 continue
@@ -91,21 +92,17 @@ class PausingSearch:
                 return
             self._train(suggestion.candidate)
 
-    def known_after(self, epoch: int) -> tuple[Scores, Scores]:
-        """Return the scores after an epoch and at the end of the trainings that have finished and did not diverge."""
-        functions = [each.function for each in self.finished]
-        early, final = self.curves[functions, epoch - 1], self._final[functions]
-        whole = np.isfinite(final)
-        return early[whole], final[whole]
+    def known(self) -> tuple[Scores, Scores]:
+        """Return the curves of the trainings that have finished and did not diverge, [m, epochs], and their scores."""
+        functions = np.array([each.function for each in self.finished])
+        whole = functions[np.isfinite(self._final[functions])]
+        return self.curves[whole], self._final[whole]
 
     def seen_after(self, epoch: int) -> Scores:
         """Return the scores after an epoch of all trainings that have reached it, paused ones included."""
         reached = [f for f in self.begun if f not in self.paused or self.paused[f] >= epoch]
         scores = self.curves[reached, epoch - 1]
         return np.asarray(scores[np.isfinite(scores)])
-
-    def _is_enough(self, function: int, epoch: int) -> bool:
-        return bool(self.curves[function, epoch - 1] >= self._rule.needed(self, epoch))
 
     def _train(self, function: int, *, whole: bool = False) -> None:
         """Train a function on, to its end or until it is paused."""
@@ -115,7 +112,7 @@ class PausingSearch:
         curve = self.curves[function]
         broken = int(np.isfinite(curve).sum()) + 1  # the epoch in which a training that diverges does so
         for epoch in () if whole else self.looks:
-            if epoch < broken and not self._is_enough(function, epoch):
+            if epoch < broken and not self._rule.promising(self, function, epoch):
                 self.spent += epoch - start
                 self.paused[function] = epoch
                 self._policy.observe(function, float(curve[epoch - 1]))
@@ -126,39 +123,53 @@ class PausingSearch:
         self._policy.observe(function, None if np.isnan(score) else float(score))
 
 
-def any_score(search: PausingSearch, epoch: int) -> float:
+def always(search: PausingSearch, function: int, epoch: int) -> bool:
     """Let every training continue."""
-    return -np.inf
+    return True
 
 
-def quantile(share: float) -> Needed:
+def quantile(share: float) -> Promising:
     """Return the rule that a training must have this quantile of the scores that others had after the epoch.
 
     One half is what `--early-stop median` asks for; two thirds is asynchronous successive halving with a third that
     continues (Li et al. 2020), if paused trainings are resumed.
     """
 
-    def needed(search: PausingSearch, epoch: int) -> float:
+    def promising(search: PausingSearch, function: int, epoch: int) -> bool:
         seen = search.seen_after(epoch)
-        return float(np.quantile(seen, share)) if len(seen) >= ENOUGH else -np.inf
+        return len(seen) < ENOUGH or bool(search.curves[function, epoch - 1] >= np.quantile(seen, share))
 
-    return needed
+    return promising
 
 
-def chance_of_best(chance: float) -> Needed:
+def chance_of_best(chance: float) -> Promising:
     """Return the rule that a training must exceed the best final score so far with at least this probability, or be
     among the best quarter: what `--early-stop curves` asks for."""
 
-    def needed(search: PausingSearch, epoch: int) -> float:
-        score = score_to_continue(*search.known_after(epoch), search.seen_after(epoch), chance)
-        return -np.inf if score is None else score
+    def promising(search: PausingSearch, function: int, epoch: int) -> bool:
+        curves, final = search.known()
+        score = score_to_continue(curves[:, epoch - 1], final, search.seen_after(epoch), chance)
+        return score is None or bool(search.curves[function, epoch - 1] >= score)
 
-    return needed
+    return promising
+
+
+def chance_by(model: type[FreezeThaw | PowerLaws], chance: float) -> Promising:
+    """Return the same rule with the probability by a model of whole curves."""
+
+    def promising(search: PausingSearch, function: int, epoch: int) -> bool:
+        curves, final = search.known()
+        fitted, curve = model.fitted(curves, epoch), search.curves[function, :epoch]
+        if fitted is None or curve[-1] >= np.quantile(search.seen_after(epoch), PASSING):
+            return True
+        return fitted.chance_to_exceed(float(final.max()), curve) >= chance
+
+    return promising
 
 
 FULL = "full trainings"
 RULES: dict[str, Rule] = {
-    FULL: Rule(any_score),
+    FULL: Rule(always),
     "median": Rule(quantile(1 / 2)),
     "median, resumed": Rule(quantile(1 / 2), resumes=True),
     "best third": Rule(quantile(2 / 3)),
@@ -167,4 +178,6 @@ RULES: dict[str, Rule] = {
     "chance of 0.1, resumed": Rule(chance_of_best(0.1), resumes=True),
     "chance of 0.01": Rule(chance_of_best(0.01)),
     "chance of 0.01, resumed": Rule(chance_of_best(0.01), resumes=True),
+    "freeze-thaw, 0.1, resumed": Rule(chance_by(FreezeThaw, 0.1), resumes=True),
+    "power laws, 0.1, resumed": Rule(chance_by(PowerLaws, 0.1), resumes=True),
 }
