@@ -184,8 +184,8 @@ def _candidates(function: object) -> Iterator[str]:
 
 def _of_zoo(function: object) -> Iterator[str]:
     yield from (str(parse(each.name)) for each in ZOO)
-    known = [value for value in _settings_of(function) if type(value) in (int, float)]
-    numbers = [repr(float(value)) for value in dict.fromkeys(known)][:MOST_NUMBERS]
+    known = [float(v) for v in _settings_of(function) if isinstance(v, int | float) and not isinstance(v, bool)]
+    numbers = [repr(value) for value in dict.fromkeys(known)][:MOST_NUMBERS]
     for each in ZOO:
         if each.constants and len(each.constants) <= MOST_CONSTANTS:
             for constants in product(numbers, repeat=len(each.constants)):

@@ -6,7 +6,10 @@ until a function of the top has finished; a goal that is not reached counts as t
 full trainings, run by run, by Wilcoxon's test; p-values are corrected by Holm's method for the rules. Prints one JSON
 document.
 
-    python benchmarks/evidence/pausing.py [BENCHMARK ...] [--half first] [--runs 40] [--trainings 100] > pausing.json
+    python benchmarks/evidence/pausing.py BENCHMARK ... [--half first] [--runs 40] [--trainings 100] > pausing.json
+
+The kept document is that of benchmarks/results/2-core-x86_64-vm/act-bench-digits-mlp.parquet, which was built with
+`aquasurf benchmark build digits-mlp --seeds 1 --fisher sampled,empirical`, with 20 runs and 40 trainings.
 """
 
 from __future__ import annotations
@@ -111,17 +114,23 @@ def _p(outcomes: Sequence[Outcome], full: Sequence[Outcome], goal: str, training
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmarks", nargs="*", default=["act-bench-digits"])
+    parser.add_argument("benchmarks", nargs="+")
     parser.add_argument("--half", choices=("first", "second", "all"), default="all")
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--trainings", type=int, default=100)
     options = parser.parse_args()
     for name in options.benchmarks:
         benchmark = load_benchmark(name)
+        about = {"benchmark": benchmark.name, "half": options.half, "runs": options.runs}
         if options.half != "all":
             benchmark = benchmark.split(SPLIT_SEED)[("first", "second").index(options.half)]
         rows = summary(measured(benchmark, options.runs, options.trainings), options.trainings)
-        about = {"benchmark": name, "half": options.half, "runs": options.runs, "trainings": options.trainings}
+        about = {
+            "benchmark": benchmark.name,
+            "half": options.half,
+            "runs": options.runs,
+            "trainings": options.trainings,
+        }
         print(json.dumps(about | {"rules": rows}, indent=2), flush=True)
 
 

@@ -32,6 +32,8 @@ def test_the_sentences_say_what_was_measured() -> None:
     assert f"instead of {full['to top 0.1%']:.1f} (p = {curves['p 0.1%']:.2g})" in TEXT
     assert f"takes {median['to top 0.1%']:.1f} with `--early-stop median`" in TEXT
     assert f"(p = {median['p 0.1%']:.2g})" in TEXT
+    thawed, laws = (ROWS[f"{model}, 0.1, resumed"]["to top 0.1%"] for model in ("freeze-thaw", "power laws"))
+    assert f"it takes {thawed:.1f} trainings, with fitted power laws {laws:.1f}" in TEXT
     assert f"{KEPT['runs']} runs with the epochs of {KEPT['trainings']} trainings" in TEXT
     assert all(2 <= row["to top 1%"] < 3 for row in ROWS.values()), "two or three trainings by every rule"
     finding = " ".join(PAGE.partition("## Findings")[2].partition("## A fair")[0].split())
