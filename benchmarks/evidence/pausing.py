@@ -1,6 +1,6 @@
 """The epochs that a search spends to reach the top, by the rule that pauses trainings of little promise.
 
-Searches are replayed on benchmarks with learning curves (`aquasurf_ray.analysis.replay.pausing`), each among a random
+Searches are replayed on benchmarks with learning curves (`analysis.replay.early_stopping`), each among a random
 half of the functions, with the default surrogate. Epochs are counted in full trainings, without those of the baselines,
 until a function of the top has finished; a goal that is not reached counts as the budget. Every rule is compared with
 full trainings, run by run, by Wilcoxon's test; p-values are corrected by Holm's method for the rules. Prints one JSON
@@ -24,9 +24,9 @@ from scipy.stats import wilcoxon
 
 from aquasurf_ray.analysis import Benchmark, load_benchmark
 from aquasurf_ray.analysis.replay.comparison_table import markdown, p_text
+from aquasurf_ray.analysis.replay.early_stopping.pausing import FULL, RULES, PausingSearch
 from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED
 from aquasurf_ray.analysis.replay.measures import TOP_FRACTIONS, goals_of
-from aquasurf_ray.analysis.replay.pausing import FULL, RULES, PausingSearch
 from aquasurf_ray.analysis.studies.correction import holm
 
 COLUMNS = ("rule", "to top 1%", "never", "p 1%", "to top 0.1%", "never ", "p 0.1%", "regret", "p regret", "functions")

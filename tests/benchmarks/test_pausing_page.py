@@ -8,7 +8,7 @@ from pathlib import Path
 import pausing
 from kept_trainings import PAGE
 
-from aquasurf_ray.analysis.replay.pausing import RULES
+from aquasurf_ray.analysis.replay.early_stopping.pausing import RULES
 
 ROOT = Path(__file__).parents[2]
 KEPT = json.loads((ROOT / "benchmarks/results/2-core-x86_64-vm/pausing.json").read_text())

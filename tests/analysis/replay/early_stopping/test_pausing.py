@@ -10,7 +10,14 @@ import pytest
 from synthetic_benchmark import make_benchmark
 
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.replay.pausing import FULL, RULES, PausingSearch, Rule, chance_of_best, quantile
+from aquasurf_ray.analysis.replay.early_stopping.pausing import (
+    FULL,
+    RULES,
+    PausingSearch,
+    Rule,
+    chance_of_best,
+    quantile,
+)
 
 EPOCHS = 8
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from aquasurf_ray.analysis.replay.curve_models import FreezeThaw, PowerLaws
+from aquasurf_ray.analysis.replay.early_stopping.curve_models import FreezeThaw, PowerLaws
 
 EPOCHS = 10
 T = np.arange(1, EPOCHS + 1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
-from aquasurf_ray.analysis.replay.curve_models import FreezeThaw, PowerLaws
+from aquasurf_ray.analysis.replay.early_stopping.curve_models import FreezeThaw, PowerLaws
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.analysis.replay.surrogate_policies import fitting, surrogate_policy
 from aquasurf_ray.surrogate.learning_curves import PASSING, checked_epochs, score_to_continue
