@@ -77,8 +77,8 @@ def read_evaluation(store: Store, name: str) -> Evaluation:
     ]
     task = store.task(run.task_id)
     ranked = sorted(found, key=lambda each: (len(found) if each.rank is None else each.rank, each.function))
-    name = None if reference is None else functions[reference].name
-    return Evaluation(run.name, task.name, tuple(seeds), task.metric, name, tuple(ranked))
+    over = None if reference is None else functions[reference].name
+    return Evaluation(run.name, task.name, tuple(seeds), task.metric, over, tuple(ranked))
 
 
 def _rank(mean: SeedMean, means: list[SeedMean]) -> int | None:
