@@ -131,7 +131,8 @@ class FeatureDistances(PairwiseDistances):
             missing = candidates[n_computed == start]
             new = self._relative(missing, slice(start, None))
             for candidate, row in zip(missing.tolist(), new, strict=True):
-                self._kept[candidate] = np.concatenate([self._kept.get(candidate, row[:0]), row])
+                # Taken out first, so that it is among the last ones, which stay.
+                self._kept[candidate] = np.concatenate([self._kept.pop(candidate, row[:0]), row])
         while len(self._kept) > max(ROWS_AT_ONCE, _KEPT_BYTES // (4 * len(self))):
             del self._kept[next(iter(self._kept))]  # the one that was computed first
 

@@ -100,6 +100,16 @@ def test_candidates_can_be_added_without_changing_a_distance(metric: Metric, by:
     np.testing.assert_array_equal(at_once.of(60), grown.of(60))
 
 
+def test_a_row_that_grows_stays_where_there_is_room_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(1).normal(size=(200, 6)).astype(np.float32)
+    grown = FeatureDistances(rows[:100], "euclidean", n_for_median=50)
+    for i in range(100):
+        grown.of(i)
+    monkeypatch.setattr("aquasurf_ray.surrogate.metric_space._KEPT_BYTES", 0)
+    grown.extend(rows[100:])
+    np.testing.assert_array_equal(grown.of(0), FeatureDistances(rows, "euclidean", n_for_median=50).of(0))
+
+
 def test_only_distances_with_a_fixed_unit_take_more_candidates() -> None:
     rows = np.zeros((4, 6), dtype=np.float32)
     with pytest.raises(SurrogateError, match="median of None"):
