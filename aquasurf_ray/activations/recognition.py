@@ -149,13 +149,9 @@ def _is_elementwise(function: Callable[[Tensor], Tensor]) -> bool:
     return all(each is not None and np.array_equal(each, values) for each in others)
 
 
-def _grid() -> Tensor:
-    return torch.linspace(-REACH, REACH, N_POINTS, dtype=torch.float64)
-
-
 def _values(function: Callable[[Tensor], Tensor]) -> NDArray[np.float64] | None:
     """Return the values on the grid; None if the function fails there, or does not give one number for each point."""
-    x = _grid()
+    x = torch.linspace(-REACH, REACH, N_POINTS, dtype=torch.float64)
     with exact_arithmetic(), torch.no_grad():
         # A copy, because a function may work in place.
         values = apply(lambda x: function(x.clone()), x, name=str(function))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
-from aquasurf_ray.activations.recognition import own_expression
+from aquasurf_ray.activations.recognition import own_expression, recognised
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.tasks import Task
@@ -52,7 +52,7 @@ def _own(task: Task) -> str | None:
         return None
     texts = {role: text for role, text in found.items() if text is not None}
     for role, own in of_role.items():
-        others = {own_expression(each) or str(each) for each in own[1:]} - {texts[role]}
+        others = {recognised(each) or str(each) for each in own[1:]} - {texts[role]}
         if others:
             logger.warning(
                 "the network has several activations of its own%s: %s and %s; gains are over the first, which is in "

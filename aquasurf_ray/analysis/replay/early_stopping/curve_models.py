@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -24,14 +23,6 @@ DECAYS = (0.5, 1.0, 2.0, 4.0)  # constants of the kernel over epochs, and expone
 SHARES = (0.5, 0.8, 0.95)  # of the variance that is the asymptote's
 NOISES = (1e-3, 1e-2, 1e-1)  # relative to the rest
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.5)  # of residuals, relative to the deviation of last scores
-
-
-class CurveModel(Protocol):
-    """What predicts last scores."""
-
-    def chance_to_exceed(self, best: float, curve: Scores) -> float:
-        """Return the probability that the last score of a training with this curve so far is above `best`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,8 @@ class FreezeThaw:
         return None if found is None else cls(mean, found)
 
     def chance_to_exceed(self, best: float, curve: Scores) -> float:
-        """See `CurveModel`: the posterior of the last score is normal."""
+        """Return the probability that the last score of a training with this curve so far is above `best`: its
+        posterior is normal."""
         t = len(curve)
         weights = np.linalg.solve(self.covariance[:t, :t], self.covariance[:t, -1])
         expected = self.mean[-1] + weights @ (curve - self.mean[:t])
@@ -109,7 +101,7 @@ class PowerLaws:
         return max(models, key=lambda model: model._left_out(better, epoch))
 
     def chance_to_exceed(self, best: float, curve: Scores) -> float:
-        """See `CurveModel`: a mixture of normal distributions."""
+        """Return the same probability, by a mixture of normal distributions."""
         weights, ends = self._ends(self.laws, curve)
         return float(weights @ ndtr((ends - best) / self.width))
 

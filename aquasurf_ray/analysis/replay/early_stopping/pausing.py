@@ -83,8 +83,9 @@ class PausingSearch:
     def search(self, epochs: int) -> None:
         """Train until so many epochs are spent; the last training may spend more."""
         while self.spent < epochs:
-            again = next((f for f, at in self.paused.items() if self._rule.promising(self, f, at)), None)
-            if again is not None and self._rule.resumes:
+            paused = self.paused.items() if self._rule.resumes else ()
+            again = next((f for f, at in paused if self._rule.promising(self, f, at)), None)
+            if again is not None:
                 self._train(again, whole=True)
                 continue
             suggestion = self._policy.suggest(allowed=self._allowed)
