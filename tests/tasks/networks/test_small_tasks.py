@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import random
-from hashlib import md5
 
 import numpy as np
 import pytest
 import torch
+from synthetic_data import make_fashion_mnist
 from torch import nn
 
 from aquasurf_ray.tasks import TaskError, data_set_of, load_task
@@ -85,21 +85,9 @@ def test_a_characters_targets_are_the_next_characters_and_no_piece_is_in_two_spl
 
 @pytest.fixture
 def fashion_files(tmp_path, monkeypatch):
-    """Archives in the published format with synthetic images: (images, labels) of both parts."""
-    folder, content = tmp_path / "FashionMNIST" / "raw", {}
-    folder.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for part, n in (("train", 120), ("t10k", 20)):
-        images = draw.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        labels = (np.arange(n) % 10).astype(np.uint8)
-        headers = (np.array([2051, n, 28, 28], ">i4"), np.array([2049, n], ">i4"))
-        for kind, header, values in zip(("images-idx3", "labels-idx1"), headers, (images, labels), strict=True):
-            name, data = f"{part}-{kind}-ubyte", header.tobytes() + values.tobytes()
-            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
-            monkeypatch.setitem(fashion_mnist.CONTENT_MD5, name, md5(data).hexdigest())
-        content[part] = images, labels
+    """The folder of archives in the published format with synthetic images, and (images, labels) of both parts."""
     monkeypatch.setenv("AQUASURF_DATA", str(tmp_path))
-    return folder, content
+    return tmp_path / "FashionMNIST" / "raw", make_fashion_mnist(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["all-cnn-c/fashion-mnist", "resnet56/fashion-mnist"])
