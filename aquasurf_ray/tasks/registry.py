@@ -50,6 +50,11 @@ BUILT_IN = {
         "digits",
         "deep perceptron, digits as a table of 64 columns, no download",
     ),
+    "digits-vit": BuiltIn(
+        "aquasurf_ray.tasks.networks.digits_vit:digits_vit",
+        "digits",
+        "vision transformer of one block, 8x8 handwritten digits, no download",
+    ),
     "mnist1d": BuiltIn(
         "aquasurf_ray.tasks.networks.mnist1d:mnist1d",
         "mnist1d",

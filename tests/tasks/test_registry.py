@@ -93,7 +93,7 @@ def test_names_that_are_not_tasks_are_refused(name, text):
 
 
 FIXTURES = str(Path(__file__).parents[1] / "fixtures")
-NOTHING_TO_FETCH = {"digits", "digits-mlp", "mnist1d", "characters", "friedman"}
+NOTHING_TO_FETCH = {"digits", "digits-mlp", "digits-vit", "mnist1d", "characters", "friedman"}
 DIGESTS = """
 import json, sys
 sys.path.insert(0, {tests!r})

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import TensorDataset
 
+from aquasurf_ray.tasks.networks.transformer import Block
 from aquasurf_ray.tasks.objective import language_modelling
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Splits, Task
@@ -50,37 +50,6 @@ def characters() -> Task:
     )
 
 
-class Attention(nn.Module):
-    """Causal multi-head attention: each position attends to itself and to earlier ones. (n, t, w) -> (n, t, w)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query_key_value = nn.Linear(WIDTH, 3 * WIDTH)
-        self.out = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # (n, t, 3 w) -> (3, n, heads, t, w / heads)
-        heads = self.query_key_value(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(heads[0], heads[1], heads[2], is_causal=True)
-        result: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return result
-
-
-class Block(nn.Module):
-    """Attention, then a feed-forward block with the activation, each after a layer norm and parallel to a shortcut."""
-
-    def __init__(self, activation: ActivationFactory) -> None:
-        super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(WIDTH), Attention()
-        self.norm2 = nn.LayerNorm(WIDTH)
-        self.feed_forward = nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), activation(), nn.Linear(4 * WIDTH, WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
-        result: Tensor = x + self.feed_forward(self.norm2(x))
-        return result
-
-
 class Characters(nn.Module):
     """The network: tokens (n, t) int64 to logits (n, t, vocabulary)."""
 
@@ -88,7 +57,7 @@ class Characters(nn.Module):
         super().__init__()
         self.characters = nn.Embedding(len(VOCABULARY), WIDTH)
         self.positions = nn.Embedding(LENGTH, WIDTH)
-        self.blocks = nn.Sequential(Block(activation), Block(activation))
+        self.blocks = nn.Sequential(*(Block(activation, WIDTH, HEADS, causal=True) for _ in range(2)))
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(VOCABULARY))
         for table in (self.characters, self.positions):
             nn.init.normal_(table.weight, std=0.02)  # as in GPT-2 (Radford et al. 2019)

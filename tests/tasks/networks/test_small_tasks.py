@@ -21,6 +21,7 @@ from aquasurf_ray.tasks.networks import characters
     [
         ("mnist1d", (1, 40), (10,), (4000, 2000, 2000)),
         ("friedman", (10,), (1,), (2000, 2000, 2000)),
+        ("digits-vit", (1, 8, 8), (10,), (899, 449, 449)),
         ("characters", (48,), (48, 96), (6666, 833, 833)),
     ],
 )
