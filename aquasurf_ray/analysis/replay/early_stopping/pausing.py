@@ -23,6 +23,7 @@ from aquasurf_ray.surrogate.settings import METRIC
 
 ENOUGH = 5  # scores after an epoch, below which a quantile of them says too little
 
+CurveModel = FreezeThaw | PowerLaws
 Promising = Callable[["PausingSearch", int, int], bool]
 """Whether the training of a function continues after an epoch, which counts from 1."""
 
@@ -69,6 +70,7 @@ class PausingSearch:
         self.finished: list[Finished] = []
         self.paused: dict[int, int] = {}  # the epoch at which each function is paused
         self.begun: list[int] = []
+        self._models: dict[tuple[type[CurveModel], int], tuple[int, CurveModel | None]] = {}
         for function in benchmark.baselines.tolist():
             self._train(function, whole=True)
         # All searches begin with the baselines, in full: they are no part of what is counted.
@@ -98,6 +100,15 @@ class PausingSearch:
         functions = np.array([each.function for each in self.finished])
         whole = functions[np.isfinite(self._final[functions])]
         return self.curves[whole], self._final[whole]
+
+    def model(self, kind: type[CurveModel], epoch: int) -> CurveModel | None:
+        """Return the model of whole curves that the trainings finished so far give; None if they are too few."""
+        # Kept until another training finishes, because a fit takes longer than all the rest of a step.
+        n, model = self._models.get((kind, epoch), (0, None))
+        if n < len(self.finished):
+            n, model = len(self.finished), kind.fitted(self.known()[0], epoch)
+            self._models[kind, epoch] = n, model
+        return model
 
     def seen_after(self, epoch: int) -> Scores:
         """Return the scores after an epoch of all trainings that have reached it, paused ones included."""
@@ -155,15 +166,15 @@ def chance_of_best(chance: float) -> Promising:
     return promising
 
 
-def chance_by(model: type[FreezeThaw | PowerLaws], chance: float) -> Promising:
+def chance_by(kind: type[CurveModel], chance: float) -> Promising:
     """Return the same rule with the probability by a model of whole curves."""
 
     def promising(search: PausingSearch, function: int, epoch: int) -> bool:
-        curves, final = search.known()
-        fitted, curve = model.fitted(curves, epoch), search.curves[function, :epoch]
-        if fitted is None or curve[-1] >= np.quantile(search.seen_after(epoch), PASSING):
+        model, curve = search.model(kind, epoch), search.curves[function, :epoch]
+        if model is None or curve[-1] >= np.quantile(search.seen_after(epoch), PASSING):
             return True
-        return fitted.chance_to_exceed(float(final.max()), curve) >= chance
+        _, final = search.known()
+        return model.chance_to_exceed(float(final.max()), curve) >= chance
 
     return promising
 
