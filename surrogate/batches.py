@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, lapack
 
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance, expected_improvement
 from aquasurf_ray.surrogate.metric_space import MetricSpace
@@ -50,6 +50,7 @@ class BelievingProcess:
         counts: the number of trainings that each target is the mean of [m]; by default one.
 
     Attributes:
+        known: the candidates whose results it learned from, at most `MOST_RESULTS`.
         mean: expected values [n].
         best: the largest target or believed value.
     """
@@ -63,7 +64,8 @@ class BelievingProcess:
         counts: Indices | None = None,
     ) -> None:
         chosen = chosen_results(known, targets, MOST_RESULTS)
-        known, targets = known[chosen], targets[chosen]
+        self.known = known = known[chosen]
+        targets = targets[chosen]
         of_each: Floats = np.ones(len(known)) if counts is None else counts[chosen].astype(np.float64)
         self._space, self._kernel = space, kernel
         center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
@@ -78,8 +80,8 @@ class BelievingProcess:
         factor, self._noise = _factor(similar[:, known], grid.noise, 1.0 / of_each)
         # With L Lᵀ = K + vI: white = L⁻¹y and explained = L⁻¹k(X, x) give all of s² = |white|² / m, the mean
         # explainedᵀ white, and the variance 1 - |explained|² (Rasmussen and Williams 2006, algorithm 2.1).
-        white = solve_triangular(factor, standardised, lower=True, check_finite=False)
-        weights = solve_triangular(factor, white, lower=True, trans="T", check_finite=False)
+        white = _solved(factor, standardised)
+        weights = _solved(factor, white, transposed=True)
         self.mean = center + self._unit * (weights @ similar)
         self.best = float(targets.max())
         self._scale = max(float(white @ white) / len(known), np.finfo(np.float64).tiny)
@@ -158,7 +160,7 @@ class LazyColumns:
         self._factor = np.zeros((self._n_rows + _ROOM, self._n_rows + _ROOM))
         # Memory that nobody writes to is not taken, so rows that are never computed cost nothing.
         self._explained = np.empty((n, self._n_rows + _ROOM))
-        rows = solve_triangular(factor, similar, lower=True, check_finite=False)
+        rows = _solved(factor, similar)
         self._explained[:, : self._n_rows] = rows.T
         self._done = np.full(n, self._n_rows)
         self.left = 1.0 - np.einsum("ij,ij->j", rows, rows)
@@ -192,7 +194,7 @@ class LazyColumns:
         else:
             known = (self._factor[start:end, :start] @ before.T)[:, columns]
         factor = self._factor[start:end, start:end]
-        new = solve_triangular(factor, similar - known, lower=True, check_finite=False)
+        new = _solved(factor, similar - known)
         self._explained[columns, start:end] = new.T
         self.left[columns] -= np.einsum("ij,ij->j", new, new)
         self._done[columns] = end
@@ -229,6 +231,14 @@ def chosen_results(known: Indices, targets: Floats, most: int) -> Indices:
     turn = known[others] * _GOLDEN % 1.0
     drawn = others[np.argsort(turn, kind="stable")[: most - len(best)]]
     return np.sort(np.concatenate([best, drawn]))
+
+
+def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Floats:
+    """Return L⁻¹b, or L⁻ᵀb, of a lower factor L."""
+    # LAPACK's own function, because most systems here are so small that SciPy's takes longer to look at its arguments.
+    # It wants columns: those of the upper factor Lᵀ are the rows of L.
+    solution, _ = lapack.dtrtrs(factor.T, right, lower=0, trans=0 if transposed else 1)
+    return np.asarray(solution, dtype=np.float64)
 
 
 def _factor(matrix: Floats, noise: float, shares: Floats | float = 1.0) -> tuple[Floats, float]:

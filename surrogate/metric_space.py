@@ -155,17 +155,19 @@ class FeatureDistances(PairwiseDistances):
 
     def _relative(self, candidates: Indices, others: Indices | slice) -> Floats:
         """Return the distances of candidates to others, [m, k]."""
-        relative = row_distances(self._rows[candidates], self._rows[others], self._metric) / np.float32(self.median)
+        picked = np.arange(len(self))[others]
+        relative = row_distances(self._rows, candidates, picked, self._metric)
+        relative /= np.float32(self.median)
         relative[~self.known[candidates]] = 1.0
         relative[:, ~self.known[others]] = 1.0
-        relative[candidates[:, None] == np.arange(len(self))[others]] = 0.0
+        relative[candidates[:, None] == picked] = 0.0
         return relative
 
     def _median(self) -> float:
         known = np.flatnonzero(self.known[: self._n_for_median])
         asked = known[np.linspace(0, len(known) - 1, min(len(known), _N_FOR_MEDIAN)).astype(np.int64)]
         # Zeros are distances to oneself and to duplicates, which would pull the median of a small space down.
-        found = row_distances(self._rows[asked], self._rows[known], self._metric)
+        found = row_distances(self._rows, asked, known, self._metric)
         found = found[found > 0]
         return float(np.median(found)) if len(found) else 1.0
 

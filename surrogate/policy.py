@@ -73,7 +73,8 @@ class Suggestion:
             predicted (no finite score yet, or the candidate is not placed in the embedding).
         rank: the rank of the predicted score among the open candidates, 1 = best; ties share the best rank. It is above
             1 where the candidates before this one lie too near to one that is running now.
-        neighbors: the nearest trained candidates, nearest first, at most three; empty where not placed.
+        neighbors: the nearest of the trained candidates that were learned from, nearest first, at most three; empty where
+            not placed.
         embedding_version: the version of the embedding or metric space that was used; empty where the policy uses none.
     """
 
@@ -223,7 +224,7 @@ class PredictorPolicy(Policy):
             batch.append((chosen, open_.copy()))
             placed[chosen] = open_[chosen] = False
             process.believe(np.array([chosen]))
-        neighbors = self._nearest_trained([chosen for chosen, _ in batch])
+        neighbors = self._nearest_of(process.known, [chosen for chosen, _ in batch])
         return [
             self._explained(chosen, expected, then_open, nearest)
             for (chosen, then_open), nearest in zip(batch, neighbors, strict=True)
@@ -299,7 +300,8 @@ class PredictorPolicy(Policy):
     def _explain(self, candidate: int, open_: Mask) -> Suggestion:
         prediction = self._predict()
         scores = None if prediction is None else prediction.scores
-        return self._explained(candidate, scores, open_, self._nearest_trained([candidate])[0])
+        nearest = self._nearest_of(self._placed(self._observations), [candidate])
+        return self._explained(candidate, scores, open_, nearest[0])
 
     def _explained(
         self, candidate: int, scores: Scores | None, open_: Mask, neighbors: tuple[Neighbor, ...]
@@ -313,11 +315,11 @@ class PredictorPolicy(Policy):
             embedding_version=self._predictor.version,
         )
 
-    def _nearest_trained(self, candidates: Sequence[int]) -> list[tuple[Neighbor, ...]]:
-        """Return the nearest trained candidates of each of these."""
-        trained = self._placed(self._observations)
+    def _nearest_of(self, trained: Indices, candidates: Sequence[int]) -> list[tuple[Neighbor, ...]]:
+        """Return the nearest of some trained candidates for each of these."""
         placed = self._placed(candidates)
-        distances = dict(zip(placed.tolist(), self._predictor.distances(placed, trained), strict=True))
+        # Rows of trained candidates are known from the prediction.
+        distances = dict(zip(placed.tolist(), self._predictor.distances(trained, placed).T, strict=True))
         return [self._nearest(trained, distances[c]) if c in distances else () for c in candidates]
 
     def _nearest(self, trained: Indices, distances: Scores) -> tuple[Neighbor, ...]:

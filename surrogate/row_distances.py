@@ -19,37 +19,47 @@ from aquasurf_ray.surrogate.compilation import keep_compiled
 from aquasurf_ray.surrogate.neighbors import Metric
 
 Floats = NDArray[np.float32]
-Kernel = Callable[[Floats, Floats, bool, Floats], None]
+Indices = NDArray[np.int64]
+Kernel = Callable[[Floats, Indices, Indices, bool, Floats], None]
 
 LANES = 64
 _AT_ONCE = 16  # rows that stay in a processor's cache while the others pass by
-_LEAST_WORK = 2**24  # terms of all sums, below which a second thread costs more than it saves
+_LEAST_WORK = 2**21  # terms of all sums, below which a second thread costs more than it saves
 
 
-def row_distances(some: Floats, others: Floats, metric: Metric) -> Floats:
-    """Return the distances of some rows [m, d] to others [k, d], float32 [m, k]; NaN where a row is not finite.
+def row_distances(rows: Floats, some: Indices, others: Indices, metric: Metric) -> Floats:
+    """Return the distances of some rows [m] to others [k] of the same array [n, d]; no row is copied.
 
-    >>> row_distances(np.array([[0, 0]], np.float32), np.array([[3, 4], [1, 0]], np.float32), "euclidean").tolist()
+    Returns:
+        float32 [m, k]; NaN where a row is not finite.
+
+    >>> rows = np.array([[0, 0], [3, 4], [1, 0]], np.float32)
+    >>> row_distances(rows, np.array([0]), np.array([1, 2]), "euclidean").tolist()
     [[5.0, 1.0]]
     """
-    some, others = np.ascontiguousarray(some), np.ascontiguousarray(others)
+    rows = np.ascontiguousarray(rows)
+    some, others = (np.ascontiguousarray(indices, dtype=np.int64) for indices in (some, others))
     distances = np.empty((len(some), len(others)), dtype=np.float32)
     kernel = _kernel()
 
     def compute(start: int, end: int) -> None:
         part = np.empty((_AT_ONCE, end - start), dtype=np.float32)
         for first in range(0, len(some), _AT_ONCE):
-            kernel(some[first : first + _AT_ONCE], others[start:end], metric == "euclidean", part)
+            kernel(rows, some[first : first + _AT_ONCE], others[start:end], metric == "euclidean", part)
             distances[first : first + _AT_ONCE, start:end] = part[: len(some) - first]
 
-    n_threads = _n_threads() if distances.size * some.shape[1] > _LEAST_WORK else 1
+    n_threads = _n_threads() if distances.size * rows.shape[1] > _LEAST_WORK else 1
     if n_threads == 1:
         compute(0, len(others))
     else:
         bounds = np.linspace(0, len(others), n_threads + 1).astype(int).tolist()
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(compute, bounds[:-1], bounds[1:]))
+        list(_pool(n_threads).map(compute, bounds[:-1], bounds[1:]))
     return np.sqrt(distances, out=distances) if metric == "euclidean" else distances
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, "row-distances")
 
 
 def _n_threads() -> int:
@@ -68,20 +78,22 @@ def _kernel() -> Kernel:
     return cast("Kernel", kernel)
 
 
-def _sums(some: Floats, others: Floats, squares: bool, sums: Floats) -> None:
-    """Compute sums [m, k] over the absolute differences of rows [m, d] and [k, d], or over their squares."""
-    d = some.shape[1]
+def _sums(rows: Floats, some: Indices, others: Indices, squares: bool, sums: Floats) -> None:
+    """Compute sums [m, k] over the absolute differences of some rows [m] and others [k], or over their squares."""
+    d = rows.shape[1]
     whole = d // LANES * LANES
     lanes = np.empty(LANES, np.float32)
     for i in range(len(others)):
+        other = rows[others[i]]
         for k in range(len(some)):
+            one = rows[some[k]]
             lanes[:] = 0
             for j in range(0, whole, LANES):
                 for lane in range(LANES):
-                    difference = others[i, j + lane] - some[k, j + lane]
+                    difference = other[j + lane] - one[j + lane]
                     lanes[lane] += difference * difference if squares else abs(difference)
             for j in range(whole, d):
-                difference = others[i, j] - some[k, j]
+                difference = other[j] - one[j]
                 lanes[j - whole] += difference * difference if squares else abs(difference)
             total = np.float32(0)
             for lane in range(LANES):
