@@ -13,7 +13,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, print_table, user_code
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules
 from aquasurf_ray.driver.settings.defaults import TASK_TEXT
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ def list_tasks(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: aquasurf task show digits")
-def show(task: TaskName, as_json: AsJson = False) -> None:
+def show(task: TaskName, modules: Modules = None, as_json: AsJson = False) -> None:
     """Show a task: network, layers, activations, data, recipe, objective and digest."""
     from aquasurf_ray.driver.examine.task_summary import task_summary
+    from aquasurf_ray.driver.user_modules import import_modules
 
+    import_modules(modules or ())
     with user_code():
         document = task_summary(task)
     if as_json:
@@ -65,6 +67,7 @@ def check(
     candidates: Annotated[int | None, FROM_MODEL] = None,
     evaluations: Annotated[int | None, FROM_MODEL] = None,
     workers: Annotated[int | None, FROM_MODEL] = None,
+    modules: Modules = None,
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Also show where in your code an error was raised.")
     ] = False,
@@ -77,7 +80,9 @@ def check(
     step that fails, and then exits with status 1.
     """
     from aquasurf_ray.driver.examine.task_check import check_task
+    from aquasurf_ray.driver.user_modules import import_modules
 
+    import_modules(modules or ())
     search = {"candidates": candidates, "evaluations": evaluations, "workers": workers}
 
     # Taken before `user_code` redirects it: steps are reported while the task's code runs.

@@ -116,6 +116,28 @@ def test_a_built_in_function_is_shown_without_running_anybodys_module(stored, ca
     assert "cliops" not in sys.modules
 
 
+OWN_TASK = f"""
+from dataclasses import replace
+from aquasurf_ray.tasks import load_task
+
+
+def bumped():
+    return replace(load_task("digits"), name="bumped", baselines=("{NAME}",))
+"""
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_task_with_a_baseline_of_an_own_operator_is_checked_as_it_is_searched(forget, capsys, tmp_path, command):
+    (tmp_path / "own_task.py").write_text(OWN_TASK)
+    try:
+        assert main(["task", command, "own_task:bumped"]) != 0
+        captured = capsys.readouterr()
+        assert "for your own: --modules MODULE" in captured.out + captured.err
+        assert main(["task", command, "own_task:bumped", "--modules", "cliops"]) == 0
+    finally:
+        sys.modules.pop("own_task", None)
+
+
 def test_spectrum_imports_modules_and_keeps_standard_output_for_the_result(forget, capsys):
     assert main(["spectrum", NAME, "--task", "digits", "--modules", "cliops", "--json"]) == 0
     captured = capsys.readouterr()
