@@ -15,7 +15,7 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 Scores = NDArray[np.float64]
 
@@ -76,11 +76,6 @@ class FinalScores:
         intercept = float(y.mean() - slope * x.mean())
         residuals = y - intercept - slope * x
         return cls(intercept, slope, float(np.sqrt(residuals @ residuals / (len(x) - 2))))
-
-    def chance_to_exceed(self, best: float, early: float) -> float:
-        """Return the probability that a training with this early score ends above `best`."""
-        lead = self.intercept + self.slope * early - best
-        return float(ndtr(lead / self.deviation)) if self.deviation > 0 else float(lead > 0)
 
     def score_needed(self, best: float, chance: float) -> float:
         """Return the early score from which the probability to end above `best` is `chance`, which is above 0."""

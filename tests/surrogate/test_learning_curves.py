@@ -38,14 +38,10 @@ def test_the_score_needed_has_the_chance_that_was_asked_for(chance):
     early = line.score_needed(best, chance)
     expected = norm.sf(best, loc=line.intercept + line.slope * early, scale=line.deviation)
     assert expected == pytest.approx(chance)
-    assert line.chance_to_exceed(best, early) == pytest.approx(chance)
-    assert line.chance_to_exceed(best, early - 0.1) < chance
 
 
 def test_without_residuals_the_line_decides():
     line = FinalScores.fitted(np.arange(10.0), 3 + 2 * np.arange(10.0))
-    assert line.chance_to_exceed(23, 9) == 0
-    assert line.chance_to_exceed(20.5, 9) == 1
     assert line.score_needed(23, 0.1) == pytest.approx(10)
 
 
