@@ -72,8 +72,7 @@ audit: $(STAMP)
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-tables.md
 	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence.md
-	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-transfer.md --benchmark act-bench-digits-mlp --only from-digits
-	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-transfer.md --benchmark act-bench-digits --only from-digits-mlp
+	$(BIN)/python benchmarks/evidence/recompute.py docs/evidence-transfer.md
 
 .PHONY: test-docs docs
 

@@ -1,10 +1,11 @@
 """A page of hand-written text with generated tables, each between two comments that identify it.
 
-    <!-- table: fisher runs=100 half=second -->
+    <!-- table: fisher runs=100 half=second benchmark=act-bench-digits-mlp -->
     anything
     <!-- end of table -->
 
-`runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions.
+`runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions;
+`benchmark` is an installed one or a file, by default Act-Bench-Digits.
 Only the text between the comments is replaced.
 """
 
@@ -18,6 +19,7 @@ from typing import Literal, cast, get_args
 from aquasurf_ray.analysis.errors import AnalysisError
 
 Half = Literal["all", "first", "second"]
+BENCHMARK = "act-bench-digits"
 
 _OPEN, _CLOSE = "<!-- table: ", "<!-- end of table -->"
 _TABLE = re.compile(rf"^{_OPEN}(?P<order>[^\n]*?) -->\n(?P<text>.*?)^{_CLOSE}$", re.MULTILINE | re.DOTALL)
@@ -30,6 +32,7 @@ class TableOrder:
     name: str
     runs: int
     half: Half = "all"
+    benchmark: str = BENCHMARK
 
 
 def table_orders(page: str) -> list[TableOrder]:
@@ -42,10 +45,10 @@ def table_orders(page: str) -> list[TableOrder]:
     begun, ended = page.count(_OPEN), page.count(_CLOSE)
     if not len(orders) == begun == ended:
         raise AnalysisError(f"{begun} tables begin and {ended} end in the page, in pairs {len(orders)}")
-    places = [(order.name, order.half) for order in orders]
-    for place in places:
-        if places.count(place) > 1:
-            raise AnalysisError(f"table '{place[0]}' of {place[1]} functions is in the page twice")
+    places = [(order.name, order.half, order.benchmark) for order in orders]
+    for name, half, benchmark in places:
+        if places.count((name, half, benchmark)) > 1:
+            raise AnalysisError(f"table '{name}' of {half} functions of {benchmark} is in the page twice")
     return orders
 
 
@@ -71,8 +74,10 @@ def _order(text: str) -> TableOrder:
     name, *settings = text.split() or [""]
     values = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     half, runs = values.pop("half", "all"), values.pop("runs", "")
-    if values or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
+    benchmark = values.pop("benchmark", BENCHMARK)
+    if values or not benchmark or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
         raise AnalysisError(
-            f"'{text.strip()}' names no table; expected NAME runs=NUMBER and perhaps half=first or half=second"
+            f"'{text.strip()}' names no table; expected NAME runs=NUMBER, and perhaps half=first or half=second, and "
+            "benchmark=NAME"
         )
-    return TableOrder(name, int(runs), cast(Half, half))
+    return TableOrder(name, int(runs), cast(Half, half), benchmark)

@@ -1,13 +1,12 @@
-"""The tables of a page of evidence, computed again from an installed benchmark and put into their places in the page.
+"""The tables of a page of evidence, computed again from installed benchmarks and put into their places in the page.
 
-The page itself lists its tables: see `evidence_page.py`. The tables of experiments in
+The page itself lists its tables, and of which benchmark each is: see `evidence_page.py`. The tables of experiments in
 `aquasurf_ray.analysis.replay.experiments` are simulated over Ray on this machine; "winners" is the table of
 winners.py, and those of second seeds come from second_seeds.py. The page is written after each table. The same command
 gives the same tables, except for the times of suggestions. Prints its progress, with the load average, which shows the
 machine's other load.
 
-    python benchmarks/evidence/recompute.py PAGE [--benchmark act-bench-digits] [--only grid,winners]
-        [--evaluations 100]
+    python benchmarks/evidence/recompute.py PAGE [--only grid,winners] [--evaluations 100]
 """
 
 from __future__ import annotations
@@ -71,7 +70,6 @@ def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("page", type=Path, help="docs/evidence.md or docs/evidence-tables.md, for instance")
-    parser.add_argument("--benchmark", default="act-bench-digits")
     parser.add_argument("--only", default="", help="tables by name, several with commas; default: all")
     parser.add_argument("--evaluations", type=int, default=100)
     options = parser.parse_args()
@@ -82,11 +80,13 @@ def main() -> None:
         parser.error(f"the page has no table {', '.join(sorted(unknown))}")
     orders = [order for order in orders if not only or order.name in only]
     began = time.monotonic()
-    for order, text in tables(load_benchmark(options.benchmark), orders, options.evaluations):
-        page = options.page.read_text(encoding="utf-8")  # read again, because somebody may have edited it meanwhile
-        options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
-        minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
-        print(f"{order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)
+    for name in dict.fromkeys(order.benchmark for order in orders):
+        of_one = [order for order in orders if order.benchmark == name]
+        for order, text in tables(load_benchmark(name), of_one, options.evaluations):
+            page = options.page.read_text(encoding="utf-8")  # read again, because somebody may have edited it meanwhile
+            options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
+            minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
+            print(f"{name}: {order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)
 
 
 if __name__ == "__main__":

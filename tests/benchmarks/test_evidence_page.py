@@ -120,6 +120,8 @@ def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
     filled = with_tables(SMALL, {second: "| new |\n\n\\1 runs."})
     assert tables_of(filled) == {first: "| old |\n", second: "| new |\n\n\\1 runs.\n"}
     assert with_tables(filled, {second: ""}) == SMALL
+    of_another = SMALL.replace("half=second", "benchmark=other")
+    assert table_orders(of_another) == [first, TableOrder("k", 100, benchmark="other")]
     assert with_tables(SMALL, {TableOrder("k", 21): "| other |"}) == SMALL
 
 
@@ -131,7 +133,8 @@ def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
         (SMALL.replace("k runs=20", ""), "'' names no table"),
         (SMALL.replace("half=second", "half=third"), "'k runs=100 half=third' names no table"),
         (SMALL.replace("half=second", "seed=2"), "'k runs=100 seed=2' names no table"),
-        (SMALL.replace(" half=second", ""), "table 'k' of all functions is in the page twice"),
+        (SMALL.replace(" half=second", ""), "table 'k' of all functions of act-bench-digits is in the page twice"),
+        (SMALL.replace("half=second", "benchmark="), "'k runs=100 benchmark=' names no table"),
         (SMALL + "<!-- table: fisher runs=3 -->\n", "3 tables begin and 2 end in the page"),
         (SMALL.replace("<!-- end of table -->", "", 1), "2 tables begin and 1 end"),
     ],

@@ -72,15 +72,13 @@ def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, caps
     write_benchmark(make_benchmark(60), benchmark)
     page.write_text(
         "".join(
-            f"# {order}\n\n<!-- table: {order} -->\n<!-- end of table -->\n\n"
+            f"# {order}\n\n<!-- table: {order} benchmark={benchmark} -->\n<!-- end of table -->\n\n"
             for order in ("targets runs=2", "targets runs=3 half=second", "winners runs=2", "grid runs=100")
         )
     )
     options = [
         "recompute.py",
         str(page),
-        "--benchmark",
-        str(benchmark),
         "--evaluations",
         "4",
         "--only",
@@ -94,7 +92,7 @@ def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, caps
     assert "3 runs, each among 13 of 26 functions." in second
     assert "| best of two seeds among the five | 0." in winners
     assert grid == ""
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
         "targets, all",
         "targets, second",
         "winners, all",
