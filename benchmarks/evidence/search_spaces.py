@@ -193,17 +193,19 @@ def table(results: Results) -> list[dict[str, Any]]:
 def markdown(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Return the lines of the table in docs/evidence.md."""
     columns = (
-        "task", "space", "searches", "test of the winners", "ahead of ReLU", "gain over ReLU", "its median",
-        "over the best baseline", "ahead of three-node",
+        "task", "space", "searches", "test of the winners", "ahead of ReLU", "trainings ahead", "gain over ReLU",
+        "its median", "over the best baseline", "ahead of three-node",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * (len(columns) - 2)}"]
     for row in rows:
         gain = f"{row['gain_over_relu']:+.4f} ± {row['standard_error']:.4f}"
-        ahead = "-" if row["arm"] == LISTED else row["ahead_of_listed"]
-        lines.append(
-            f"| {row['task']} | {row['arm']} | {row['searches']} | {row['test']:.4f} | {row['ahead_of_relu']} | {gain} "
-            f"| {row['median_gain_over_relu']:+.4f} | {row['gain_over_best_baseline']:+.4f} | {ahead} |"
-        )
+        ahead = "-" if row["arm"] == LISTED else f"{row['ahead_of_listed']:g}"
+        cells = (
+            row["task"], row["arm"], row["searches"], f"{row['test']:.4f}", row["ahead_of_relu"],
+            f"{row['trainings_ahead']:.0%}", gain, f"{row['median_gain_over_relu']:+.4f}",
+            f"{row['gain_over_best_baseline']:+.4f}", ahead,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
@@ -227,6 +229,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
                 "searches": len(own),
                 "test": mean(tests),
                 "ahead_of_relu": sum(gain > 0 for gain in gains),
+                "trainings_ahead": mean(_share_ahead(results, task, row["winner"]) for row in own),
                 "gain_over_relu": mean(gains),
                 "standard_error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
                 "median_gain_over_relu": median(gains),
@@ -235,6 +238,12 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
                 "gain_over_best_baseline": mean(tests) - mean(baselines) if baselines else None,
                 "diverged_share": mean(row["diverged"] / len(row["scores"]) for row in own),
             }
+
+
+def _share_ahead(results: Results, task: str, function: str) -> float:
+    """Return the share of the seeds that judge with which a function is ahead of ReLU; it is not where it diverged."""
+    scores, reference = results.judged(task, function), results.judged(task, REFERENCE)
+    return mean(score is not None and score > reference[seed] for seed, score in scores.items())
 
 
 def _mean(results: Results, task: str, function: str) -> float:
