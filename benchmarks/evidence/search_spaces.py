@@ -161,7 +161,7 @@ def random_functions(seed: int, n: int) -> list[str]:
     for generation in range(GENERATIONS):
         draw.shuffle(functions)
         made = [child.expression for child in children(functions, n, f"random {seed} {generation}")]
-        found = evaluator.evaluate(made, identify_learned=False)
+        found = evaluator.evaluate(made, identify=False)
         functions += [f for f, good in zip(made, found.finite & ~found.constant, strict=True) if good]
     draw.shuffle(functions)
     return [str(function) for function in functions[:n]]

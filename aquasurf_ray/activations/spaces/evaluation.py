@@ -69,12 +69,13 @@ class Evaluator:
         self._rows: dict[Expression, int] = {}
         self._forget()
 
-    def evaluate(self, expressions: Sequence[Expression], *, identify_learned: bool = True) -> Evaluated:
+    def evaluate(self, expressions: Sequence[Expression], *, identify: bool = True) -> Evaluated:
         """Return the outputs of the expressions, in their order.
 
         Args:
-            identify_learned: False to leave out what takes a hundred times as long, the identity of functions with
-                learned parameters: their fingerprints are empty, and `constant` holds at the initial values.
+            identify: False to leave out of the identities what takes longer than the outputs. Then fingerprints are
+                those of the outputs on the sample alone, equal for functions that differ by a hidden constant, and
+                empty for functions with learned parameters; `constant` holds at the initial values of these.
         """
         fingerprints: list[str] = []
         outputs = np.empty((len(expressions), N_POINTS), dtype=np.float32)
@@ -88,12 +89,12 @@ class Evaluator:
                 # Zero times a number is zero unless the number is infinite or NaN; much faster than isfinite.
                 flags[0, part] = (values[:, :N_POINTS].mul(0.0).sum(1) == 0.0).numpy()
                 flags[1, part] = (final.amin(1) == final.amax(1)).numpy()
-                tails = self._hidden_tails(expressions[part], values)
+                tails = self._hidden_tails(expressions[part], values) if identify else [b""] * len(values)
                 fingerprints += [digest(*pair).hex() for pair in zip(outputs[part], tails, strict=True)]
             for i, expression in enumerate(expressions):
                 if expression.parameters:  # their identity is more than their outputs
-                    fingerprints[i] = digest_of(expression).hex() if identify_learned else ""
-                    flags[1, i] = is_constant(expression) if identify_learned else flags[1, i]
+                    fingerprints[i] = digest_of(expression).hex() if identify else ""
+                    flags[1, i] = is_constant(expression) if identify else flags[1, i]
         return Evaluated(fingerprints, outputs, flags[0], flags[1])
 
     def _hidden_tails(self, expressions: Sequence[Expression], values: Tensor) -> list[bytes]:

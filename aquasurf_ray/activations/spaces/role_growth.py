@@ -86,18 +86,20 @@ def role_children(
     return found
 
 
-def evaluated(evaluator: Evaluator, functions: Sequence[Function], roles: Sequence[str]) -> Evaluated:
+def evaluated(
+    evaluator: Evaluator, functions: Sequence[Function], roles: Sequence[str], *, identify: bool = True
+) -> Evaluated:
     """Return the outputs of functions in all r roles, float32 [n, 1000 r] as `identity.outputs_of_roles`; finite where
     all roles are, and constant where one is, because no gradient passes it. Without roles, as the evaluator does."""
     roles = sorted(roles) or [""]
     parts = list(dict.fromkeys(function_of(function, role) for function in functions for role in roles))
     place = {part: i for i, part in enumerate(parts)}
-    found = evaluator.evaluate(parts, identify_learned=False)
+    found = evaluator.evaluate(parts, identify=identify)
     rows = np.array([[place[function_of(each, role)] for role in roles] for each in functions], dtype=np.int64)
     rows = rows.reshape(len(functions), len(roles))
     identities = [{role: found.fingerprints[i] for role, i in zip(roles, row, strict=True)} for row in rows.tolist()]
     return Evaluated(
-        # Functions with learned parameters have no fingerprint yet.
+        # Unless they are identified, functions with learned parameters have no fingerprint.
         [fingerprint_of_roles(each) if all(each.values()) else "" for each in identities],
         found.outputs[rows].reshape(len(functions), len(roles) * N_POINTS),
         np.asarray(found.finite[rows].all(axis=1)),

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations.identity import outputs_of_roles
+from aquasurf_ray.activations import parse_function
+from aquasurf_ray.activations.spaces.evaluation import Evaluator
+from aquasurf_ray.activations.spaces.role_growth import evaluated
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_matrix
@@ -26,6 +28,7 @@ class CandidateFeatures:
         self._history, self._roles = context.history, context.roles
         self._layer_weighting = config.layer_weighting
         self._outputs: list[Floats] = []
+        self._evaluator = Evaluator()
         self.needs_spectra = config.features != "outputs"
 
     def n_missing(self, n: int) -> int:
@@ -59,7 +62,9 @@ class CandidateFeatures:
 
     def _make_outputs(self, n: int) -> None:
         have = len(self._outputs)
-        self._outputs += [outputs_of_roles(function.name, self._roles) for function in self._history.candidates[have:n]]
+        names = [function.name for function in self._history.candidates[have:n]]
+        new = evaluated(self._evaluator, list(map(parse_function, names)), self._roles, identify=False)
+        self._outputs += list(new.outputs)
 
 
 def spectrum_rows(packed: Sequence[bytes | None], weighting: LayerWeighting) -> Floats:

@@ -18,13 +18,15 @@ while the worker trains.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aquasurf_ray.activations import ActivationError, Expression, Function, fingerprint, parse_function
+from aquasurf_ray.activations import ActivationError, Expression, Function, parse_function
 from aquasurf_ray.activations.roles import function_of
 from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
 from aquasurf_ray.activations.spaces.growth import children
@@ -87,6 +89,7 @@ class Growth:
         self._context, self._history, self._budget = context, context.history, budget
         self._evaluator = Evaluator()
         self._trained: dict[int, tuple[FunctionRecord, Function | None]] = {}
+        self._outputs: dict[int, NDArray[np.float32]] = {}
         grown = context.store.growth(context.run.id)
         self.generation = grown.generation
         self.n_start = len(context.history.candidates) - grown.candidates
@@ -140,7 +143,7 @@ class Growth:
         n_made = 0
         for made in (self._proposed(), self._made(trained, generation)):
             n_made += len(made)
-            chosen = self._chosen(made, trained, known)
+            chosen = self._chosen(made, trained, known) if made else []
             known |= {candidate.function.fingerprint for candidate in chosen}
             candidates += chosen
         new = self._context.store.grow(self._context.lease, generation, candidates)
@@ -251,22 +254,43 @@ class Growth:
         """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
         if self._forms is not None:
             made = self._standard(made, self._forms)
-        roles = self._context.roles
-        found = evaluated(self._evaluator, [each.expression for each in made], roles)
-        places = _new_functions(made, found, known)
-        before = evaluated(self._evaluator, [each.expression for each in trained], roles)
-        usable = np.flatnonzero(before.finite)
+        found = self._evaluated([each.expression for each in made], identify=False)
+        places = _new_functions(made, self._identities(made, found, known), found, known)
+        before = self._outputs_of(trained)
+        usable = np.flatnonzero(np.isfinite(before).all(axis=1))
         scores = [trained[i].score for i in usable.tolist()]
-        picked = screened(before.outputs[usable], scores, found.outputs[places], PERIOD * self._context.config.growth)
+        picked = screened(before[usable], scores, found.outputs[places], PERIOD * self._context.config.growth)
+        new = [made[places[number]] for number in picked.tolist()]
         chosen: dict[str, NewCandidate] = {}
-        for i in (places[number] for number in picked.tolist()):
-            identity = found.fingerprints[i] or fingerprint(made[i].expression)
-            if identity not in known:  # known before only if it has learned parameters
-                chosen.setdefault(identity, _candidate(made[i], identity))
+        for each, identity in zip(new, self._evaluated([each.expression for each in new]).fingerprints, strict=True):
+            if identity not in known:  # known only now if it has learned parameters, or a hidden constant
+                chosen.setdefault(identity, _candidate(each, identity))
         if self._forms is not None:
             names = (parse_function(candidate.function.name) for candidate in chosen.values())
             self._forms.add([each for each in names if isinstance(each, Expression)])
         return list(chosen.values())
+
+    def _evaluated(self, functions: Sequence[Function], *, identify: bool = True) -> Evaluated:
+        return evaluated(self._evaluator, functions, self._context.roles, identify=identify)
+
+    def _identities(self, made: Sequence[_NewFunction], found: Evaluated, known: set[str]) -> list[str]:
+        """Return what tells new functions from known ones and from each other: fingerprints where the outputs are also
+        another's, else those of the outputs; empty with learned parameters."""
+        identities, of_outputs = list(found.fingerprints), Counter(found.fingerprints)
+        doubtful = [i for i, each in enumerate(identities) if each and (each in known or of_outputs[each] > 1)]
+        exact = self._evaluated([made[i].expression for i in doubtful]).fingerprints
+        for i, identity in zip(doubtful, exact, strict=True):
+            identities[i] = identity
+        return identities
+
+    def _outputs_of(self, trained: Sequence[_TrainedFunction]) -> NDArray[np.float32]:
+        """Return the outputs of trained functions, which are computed once; NaN where they are not finite."""
+        new = [each for each in trained if each.function.id not in self._outputs]
+        found = self._evaluated([each.expression for each in new], identify=False)
+        for each, outputs, is_finite in zip(new, found.outputs, found.finite, strict=True):
+            self._outputs[each.function.id] = outputs if is_finite else np.full_like(outputs, np.nan)
+        rows = [self._outputs[each.function.id] for each in trained]
+        return np.stack(rows) if rows else found.outputs
 
     def _standard(self, made: Sequence[_NewFunction], forms: StandardForms) -> list[_NewFunction]:
         """Return new functions in their standard form; those per role consist of standard forms already."""
@@ -355,7 +379,9 @@ def _parsed(name: str) -> Function | None:
         return None
 
 
-def _new_functions(made: Sequence[_NewFunction], found: Evaluated, known: set[str]) -> list[int]:
+def _new_functions(
+    made: Sequence[_NewFunction], identities: Sequence[str], found: Evaluated, known: set[str]
+) -> list[int]:
     """Return the places of functions that are new, finite and not constant, each once in its shortest spelling.
 
     Functions with learned parameters are deduplicated later, when few of them are left.
@@ -363,7 +389,7 @@ def _new_functions(made: Sequence[_NewFunction], found: Evaluated, known: set[st
     shortest: dict[str, int] = {}
     usable = np.flatnonzero(found.finite & ~found.constant)
     for i in usable.tolist():
-        identity = found.fingerprints[i] or made[i].expression.text
+        identity = identities[i] or made[i].expression.text
         before = shortest.get(identity)
         if identity not in known and (before is None or _size(made[i]) < _size(made[before])):
             shortest[identity] = i

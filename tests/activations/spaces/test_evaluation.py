@@ -24,9 +24,17 @@ def test_outputs_and_fingerprints_are_those_of_the_definition() -> None:
     np.testing.assert_array_equal(found.outputs, np.stack([outputs(expression) for expression in expressions]))
 
 
+def test_hidden_constants_may_be_left_out_of_identities() -> None:
+    expressions = [parse("relu(x)"), parse("min(relu(x),8)")]  # alike on the sample, which ends at 5
+    exact, quick = (Evaluator().evaluate(expressions, identify=identify) for identify in (True, False))
+    assert exact.fingerprints == [fingerprint(expression) for expression in expressions]
+    assert quick.fingerprints == [exact.fingerprints[0]] * 2 != exact.fingerprints
+    np.testing.assert_array_equal(quick.outputs, exact.outputs)
+
+
 def test_the_identity_of_learned_functions_may_be_left_out() -> None:
     expressions = [parse(text) for text in ("mul(learn(1),relu(x))", "relu(x)", "mul(learn_channel(0),x)")]
-    found = Evaluator().evaluate(expressions, identify_learned=False)
+    found = Evaluator().evaluate(expressions, identify=False)
     assert found.fingerprints == ["", fingerprint("relu(x)"), ""]
     assert found.constant.tolist() == [False, False, True]
     np.testing.assert_array_equal(found.outputs[0], found.outputs[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from aquasurf_ray.activations import Expression, RoleFunctions, fingerprint, function_of, parse, parse_function
 from aquasurf_ray.activations.identity import outputs_of_roles
@@ -53,16 +54,21 @@ def test_outputs_and_identities_are_those_of_each_function_alone() -> None:
     found = evaluated(Evaluator(), functions, ROLES)
     for number, text in enumerate(texts):
         np.testing.assert_array_equal(found.outputs[number], outputs_of_roles(text, ROLES))
-    assert found.fingerprints == [fingerprint(texts[0]), fingerprint(texts[1]), ""]
+    assert found.fingerprints == [fingerprint(text) for text in texts]
+    quick = evaluated(Evaluator(), functions, ROLES, identify=False)
+    assert quick.fingerprints == [fingerprint(texts[0]), fingerprint(texts[1]), ""]
+    np.testing.assert_array_equal(quick.outputs, found.outputs)
     bad = [parse_function(f"early=x;late={function};middle=x") for function in ("reciprocal(relu(x))", "one(x)")]
     flags = evaluated(Evaluator(), bad, ROLES)
     assert flags.finite.tolist() == [False, True]
     assert flags.constant.tolist() == [False, True]
 
 
-def test_without_roles_functions_are_evaluated_as_ever() -> None:
+@pytest.mark.parametrize("identify", [False, True])
+def test_without_roles_functions_are_evaluated_as_ever(identify: bool) -> None:
     functions: list[Expression] = [parse("relu"), parse("one"), parse("mul(learn(1),x)"), parse("relu")]
-    found, expected = evaluated(Evaluator(), functions, ()), Evaluator().evaluate(functions, identify_learned=False)
+    found = evaluated(Evaluator(), functions, (), identify=identify)
+    expected = Evaluator().evaluate(functions, identify=identify)
     assert found.fingerprints == expected.fingerprints
     for name in ("outputs", "finite", "constant"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -266,6 +266,15 @@ def test_a_command_that_misbehaves_costs_a_note(here, tmp_path, monkeypatch, cod
         assert notes[-1].endswith("it is not run again in this session")
 
 
+def test_new_functions_are_told_from_known_ones_also_by_constants_beyond_the_sample(here, tmp_path):
+    lines = ["max(relu(x),zero(x))", "min(relu(x),8)", "min(8,relu(x))", "min(relu(x),9)", "mul(1,relu(x))"]
+    (tmp_path / "propose.py").write_text(f"print('\\n'.join({lines}))")
+    scripted(here, name="a", proposals=f"{sys.executable} propose.py", evaluations=6)
+    proposed = [name for name, _, change, *_ in record_of(here, "a")[1] if change == growth.PROPOSAL]
+    assert {fingerprint(name) for name in proposed} == {fingerprint(lines[1]), fingerprint(lines[3])}
+    assert len(proposed) == 2
+
+
 def test_proposals_keep_to_the_limits_of_the_run(here, tmp_path):
     big, learning = "add(sin(x),add(cos(x),tanh(x)))", "mul(learn(1),tanh(x))"
     (tmp_path / "propose.py").write_text(f"print('{big}', '{learning}', 'mul(0.77,sin(x))', sep='\\n')")
