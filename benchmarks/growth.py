@@ -27,7 +27,7 @@ REPEATS = 3
 
 
 def measured(n_children: int, n_parents: int, seed: int) -> dict[str, float]:
-    """Return the seconds of each step, and how many different functions there were."""
+    """Return the seconds of each step, and the number of functions of different outputs."""
     parents = [child.expression for child in children([], n_parents, f"parents {seed}")]
     started = time.process_time()
     made = [child.expression for child in children(parents, n_children, f"children {seed}")]

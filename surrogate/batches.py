@@ -8,9 +8,9 @@ batch and for the pending ones: each further point only reduces the variance of 
 
 which costs a row of the Cholesky factor instead of a new fit. No value rises by it, so what was computed earlier is an
 upper bound, and only the few candidates that may be the best are computed to the end (a lazy greedy choice, Minoux
-1978). Length and noise are chosen on the results alone, and on
-a part of them where there are many. The process learns from at most `MOST_RESULTS` results: one half are the best, the
-others an even draw of the rest, so that a batch costs the same after two thousand results and after ten thousand.
+1978). Length and noise are chosen on the results alone, and on a part of them where there are many. The process learns
+from at most `MOST_RESULTS` results: one half are the best, the others an even draw of the rest, so that a batch costs
+the same after two thousand results and after ten thousand.
 
 Format: n candidates, m results, p points believed; everything by candidate is float64 [n].
 """
@@ -234,10 +234,10 @@ def chosen_results(known: Indices, targets: Floats, most: int) -> Indices:
 
 
 def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Floats:
-    """Return L⁻¹b, or L⁻ᵀb, of a lower factor L."""
+    """Return L⁻¹b, or L⁻ᵀb, of a lower Cholesky factor L [m, m] and b [m] or [m, k]."""
     # LAPACK's own function, because most systems here are so small that SciPy's takes longer to look at its arguments.
-    # It wants columns: those of the upper factor Lᵀ are the rows of L.
-    solution, _ = lapack.dtrtrs(factor.T, right, lower=0, trans=0 if transposed else 1)
+    # It fails only for a zero on the diagonal, which a Cholesky factor does not have.
+    solution, _ = lapack.dtrtrs(factor, right, lower=1, trans=int(transposed))
     return np.asarray(solution, dtype=np.float64)
 
 

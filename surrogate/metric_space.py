@@ -78,6 +78,7 @@ class FeatureDistances(PairwiseDistances):
 
     def __init__(self, rows: Array, metric: Metric, n_for_median: int | None = None) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float32)
+        self._room = self._rows  # perhaps the caller's; `extend` writes behind the rows of its own array only
         if self._rows.ndim != 2:
             raise SurrogateError(f"features have shape {self._rows.shape}; expected one row a candidate")
         self._metric = metric
@@ -104,12 +105,12 @@ class FeatureDistances(PairwiseDistances):
         if self._n_for_median is None or rows.ndim != 2 or rows.shape[1] != self._rows.shape[1]:
             raise SurrogateError(f"cannot add rows {rows.shape} to {self._rows.shape}, median of {self._n_for_median}")
         n, d = self._rows.shape
-        room = self._rows.base if self._rows.base is not None else self._rows
-        if len(room) < n + len(rows):
-            room = np.empty((2 * (n + len(rows)), d), dtype=np.float32)  # doubled, so that copies cost little in all
-            room[:n] = self._rows
-        room[n : n + len(rows)] = rows
-        self._rows = room[: n + len(rows)]
+        if len(self._room) < n + len(rows):
+            # Doubled, so that copies cost little in all.
+            self._room = np.empty((2 * (n + len(rows)), d), dtype=np.float32)
+            self._room[:n] = self._rows
+        self._room[n : n + len(rows)] = rows
+        self._rows = self._room[: n + len(rows)]
         self.known = np.concatenate([self.known, np.isfinite(self._rows[n:]).all(axis=1)])
 
     def of(self, candidate: int) -> Floats:
@@ -159,7 +160,7 @@ class FeatureDistances(PairwiseDistances):
         relative = row_distances(self._rows, candidates, picked, self._metric)
         relative /= np.float32(self.median)
         relative[~self.known[candidates]] = 1.0
-        relative[:, ~self.known[others]] = 1.0
+        relative[:, ~self.known[picked]] = 1.0
         relative[candidates[:, None] == picked] = 0.0
         return relative
 

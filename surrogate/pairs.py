@@ -74,6 +74,11 @@ class DistancesOfValues(PairwiseDistances):
         n_values = len(self._rows)
         return np.tile(self._rows[candidate % n_values], len(self) // n_values)
 
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """See `PairwiseDistances.between`."""
+        n_values = len(self._rows)
+        return self._rows[np.ix_(candidates % n_values, others % n_values)]
+
 
 def space_of_pairs(
     features: Sequence[PairwiseDistances], balances: Sequence[float], values: Sequence[float]

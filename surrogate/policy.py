@@ -73,8 +73,8 @@ class Suggestion:
             predicted (no finite score yet, or the candidate is not placed in the embedding).
         rank: the rank of the predicted score among the open candidates, 1 = best; ties share the best rank. It is above
             1 where the candidates before this one lie too near to one that is running now.
-        neighbors: the nearest of the trained candidates that were learned from, nearest first, at most three; empty
-            where not placed.
+        neighbors: the nearest trained candidates, nearest first, at most three; in a batch, of those that its process
+            learned from. Empty where the candidate is not placed.
         embedding_version: the version of the embedding or metric space that was used; empty where the policy uses none.
     """
 

@@ -24,21 +24,25 @@ Kernel = Callable[[Floats, Indices, Indices, bool, Floats], None]
 
 LANES = 64
 _AT_ONCE = 16  # rows that stay in a processor's cache while the others pass by
-_LEAST_WORK = 2**21  # terms of all sums, below which a second thread costs more than it saves
+_LEAST_WORK = 2**21  # terms of all sums, below which another thread costs more than it saves
 
 
 def row_distances(rows: Floats, some: Indices, others: Indices, metric: Metric) -> Floats:
-    """Return the distances of some rows [m] to others [k] of the same array [n, d]; no row is copied.
+    """Return the distances of some rows [m] to others [k] of the same array, float32 [n, d]; no row is copied.
 
     Returns:
-        float32 [m, k]; NaN where a row is not finite.
+        float32 [m, k]; NaN or infinite where a row is not finite.
+
+    Raises:
+        IndexError: there is no such row.
 
     >>> rows = np.array([[0, 0], [3, 4], [1, 0]], np.float32)
     >>> row_distances(rows, np.array([0]), np.array([1, 2]), "euclidean").tolist()
     [[5.0, 1.0]]
     """
     rows = np.ascontiguousarray(rows)
-    some, others = (np.ascontiguousarray(indices, dtype=np.int64) for indices in (some, others))
+    # The compiled loop checks no index; here each becomes one from 0 to n - 1.
+    some, others = (np.arange(len(rows))[indices] for indices in (some, others))
     distances = np.empty((len(some), len(others)), dtype=np.float32)
     kernel = _kernel()
 
@@ -48,11 +52,12 @@ def row_distances(rows: Floats, some: Indices, others: Indices, metric: Metric) 
             kernel(rows, some[first : first + _AT_ONCE], others[start:end], metric == "euclidean", part)
             distances[first : first + _AT_ONCE, start:end] = part[: len(some) - first]
 
-    n_threads = _n_threads() if distances.size * rows.shape[1] > _LEAST_WORK else 1
-    if n_threads == 1:
+    n_threads = _n_threads()
+    n_parts = min(n_threads, 1 + distances.size * rows.shape[1] // _LEAST_WORK)
+    if n_parts == 1:
         compute(0, len(others))
     else:
-        bounds = np.linspace(0, len(others), n_threads + 1).astype(int).tolist()
+        bounds = np.linspace(0, len(others), n_parts + 1).astype(int).tolist()
         list(_pool(n_threads).map(compute, bounds[:-1], bounds[1:]))
     return np.sqrt(distances, out=distances) if metric == "euclidean" else distances
 
@@ -60,6 +65,10 @@ def row_distances(rows: Floats, some: Indices, others: Indices, metric: Metric) 
 @cache
 def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, "row-distances")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool, but none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _n_threads() -> int:

@@ -77,7 +77,7 @@ def _order(text: str) -> TableOrder:
     benchmark = values.pop("benchmark", BENCHMARK)
     if values or not benchmark or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
         raise AnalysisError(
-            f"'{text.strip()}' names no table; expected NAME runs=NUMBER, and perhaps half=first or half=second, and "
+            f"'{text.strip()}' names no table; expected NAME runs=NUMBER, and perhaps half=all, first or second, and "
             "benchmark=NAME"
         )
     return TableOrder(name, int(runs), cast(Half, half), benchmark)

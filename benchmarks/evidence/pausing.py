@@ -121,7 +121,6 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.benchmarks:
         benchmark = load_benchmark(name)
-        about = {"benchmark": benchmark.name, "half": options.half, "runs": options.runs}
         if options.half != "all":
             benchmark = benchmark.split(SPLIT_SEED)[("first", "second").index(options.half)]
         rows = summary(measured(benchmark, options.runs, options.trainings), options.trainings)

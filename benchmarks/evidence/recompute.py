@@ -58,9 +58,7 @@ def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
     columns = ("", "chosen by", "judged by another seed", "lost", "test accuracy", "at least relu's equal", "diverged")
     pairs = [winners.winners(benchmark, run, evaluations, winners.TOP) for run in range(runs)]
     rows = []
-    for name, found in zip(
-        ("best of one seed", "best of two seeds among the five"), zip(*pairs, strict=True), strict=True
-    ):
+    for name, found in zip(CHOICES, zip(*pairs, strict=True), strict=True):
         is_ = winners.summary(list(found))
         scores = [f"{is_[key]:.4f}" for key in ("chosen_by", "judged", "lost", "test")]
         rows.append([name, *scores, f"{is_['as_good_as_relu']:.0%}", f"{is_['diverged']:.0f}"])
@@ -82,7 +80,11 @@ def main() -> None:
     began = time.monotonic()
     for name in dict.fromkeys(order.benchmark for order in orders):
         of_one = [order for order in orders if order.benchmark == name]
-        for order, text in tables(load_benchmark(name), of_one, options.evaluations):
+        benchmark = load_benchmark(name)
+        of_seeds = [order.name for order in of_one if order.name in (WINNERS, *SEEDS)]
+        if of_seeds and benchmark.n_seeds < winners.SEEDS_NEEDED:
+            parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {benchmark.n_seeds}")
+        for order, text in tables(benchmark, of_one, options.evaluations):
             page = options.page.read_text(encoding="utf-8")  # read again, because somebody may have edited it meanwhile
             options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
             minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]

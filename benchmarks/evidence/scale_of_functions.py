@@ -108,6 +108,7 @@ def _line(rows: list[dict[str, Any]], task: str, arm: str) -> dict[str, Any]:
     scores, plain = best_scores(rows, task, arm), best_scores(rows, task, "as it is")
     own = {f: score for f, score in scores.items() if f != REFERENCE}
     trained = {f: score for f, score in own.items() if score is not None}
+    relu = scores.get(REFERENCE)
     both = [f for f in trained if plain.get(f) is not None]
     best = max(trained, key=lambda f: trained[f], default=None)
     rank = spearmanr([plain[f] for f in both], [trained[f] for f in both]).statistic if len(both) > 2 else None
@@ -121,8 +122,8 @@ def _line(rows: list[dict[str, Any]], task: str, arm: str) -> dict[str, Any]:
         "train": len(trained),
         "best": best,
         "best_score": trained[best] if best else None,
-        "relu": scores.get(REFERENCE),
-        "beat_relu": sum(score > (scores.get(REFERENCE) or -1e9) for score in trained.values()),
+        "relu": relu,
+        "beat_relu": len(trained) if relu is None else sum(score > relu for score in trained.values()),
         "train_in_both": len(both),
         "rank_correlation_with_as_it_is": None if rank is None else round(float(rank), 3),
     }

@@ -24,6 +24,7 @@ import argparse
 import itertools
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import Iterable, Iterator
@@ -193,17 +194,19 @@ def table(results: Results) -> list[dict[str, Any]]:
 def markdown(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Return the lines of the table in docs/evidence.md."""
     columns = (
-        "task", "space", "searches", "test of the winners", "ahead of ReLU", "trainings ahead", "gain over ReLU",
-        "its median", "over the best baseline", "ahead of three-node",
+        "task", "space", "searches", "test of the winners", "ahead of ReLU", "judging trainings ahead",
+        "gain over ReLU", "median gain", "over the best baseline", "ahead of three-node",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * (len(columns) - 2)}"]
     for row in rows:
-        gain = f"{row['gain_over_relu']:+.4f} ± {row['standard_error']:.4f}"
-        ahead = "-" if row["arm"] == LISTED else f"{row['ahead_of_listed']:g}"
+        gain, error = f"{row['gain_over_relu']:+.4f}", row["standard_error"]
+        over_baseline = row["gain_over_best_baseline"]
+        ahead = row["ahead_of_listed"]
         cells = (
             row["task"], row["arm"], row["searches"], f"{row['test']:.4f}", row["ahead_of_relu"],
-            f"{row['trainings_ahead']:.0%}", gain, f"{row['median_gain_over_relu']:+.4f}",
-            f"{row['gain_over_best_baseline']:+.4f}", ahead,
+            f"{row['trainings_ahead']:.0%}", gain if error is None else f"{gain} ± {error:.4f}",
+            f"{row['median_gain_over_relu']:+.4f}", "-" if over_baseline is None else f"{over_baseline:+.4f}",
+            "-" if ahead is None else f"{ahead:g}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
@@ -215,12 +218,13 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         reference = _mean(results, task, REFERENCE)
         of_arms = [{row["seed"] for row in searches if (row["task"], row["arm"]) == (task, arm)} for arm in ALL_ARMS]
         complete = sorted(set.intersection(*of_arms))
-        listed: list[float] = []
+        if not complete:
+            continue
+        listed = [_mean(results, task, results.of(task, LISTED, seed)["winner"]) for seed in complete]
         for arm in ALL_ARMS:
             rows = {row["seed"]: row for row in searches if (row["task"], row["arm"]) == (task, arm)}
             own = [rows[seed] for seed in complete]
             tests = [_mean(results, task, row["winner"]) for row in own]
-            listed = listed or tests  # the first arm
             baselines = [_mean(results, task, row["best_baseline"]) for row in own if row["best_baseline"]]
             gains = [test - reference for test in tests]
             yield {
@@ -233,17 +237,22 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
                 "gain_over_relu": mean(gains),
                 "standard_error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
                 "median_gain_over_relu": median(gains),
-                # A half where both arms have found the same function.
-                "ahead_of_listed": sum((a > b) + (a == b) / 2 for a, b in zip(tests, listed, strict=True)),
+                # A tie counts a half.
+                "ahead_of_listed": None
+                if arm == LISTED
+                else sum((a > b) + (a == b) / 2 for a, b in zip(tests, listed, strict=True)),
                 "gain_over_best_baseline": mean(tests) - mean(baselines) if baselines else None,
                 "diverged_share": mean(row["diverged"] / len(row["scores"]) for row in own),
             }
 
 
 def _share_ahead(results: Results, task: str, function: str) -> float:
-    """Return the share of the seeds that judge with which a function is ahead of ReLU; it is not where it diverged."""
-    scores, reference = results.judged(task, function), results.judged(task, REFERENCE)
-    return mean(score is not None and score > reference[seed] for seed, score in scores.items())
+    """Return the share of the seeds that judge with which a function is ahead of ReLU; diverged trainings are last."""
+    own, reference = (
+        {seed: -math.inf if score is None else score for seed, score in results.judged(task, each).items()}
+        for each in (function, REFERENCE)
+    )
+    return mean(own[seed] > reference[seed] for seed in own)
 
 
 def _mean(results: Results, task: str, function: str) -> float:

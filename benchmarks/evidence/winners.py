@@ -21,6 +21,7 @@ from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, ma
 from aquasurf_ray.baselines import REFERENCE
 from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE
 
+SEEDS_NEEDED = 3  # one chooses, one confirms, one judges
 TOP = 5
 
 
@@ -77,8 +78,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=TOP)
     options = parser.parse_args()
     benchmark = load_benchmark(options.benchmark)
-    if benchmark.n_seeds < 3:
-        parser.error(f"three seeds are needed, the benchmark has {benchmark.n_seeds}")
+    if benchmark.n_seeds < SEEDS_NEEDED:
+        parser.error(f"{SEEDS_NEEDED} seeds are needed, the benchmark has {benchmark.n_seeds}")
     pairs = [winners(benchmark, run, options.evaluations, options.top) for run in range(options.runs)]
     selected, confirmed = zip(*pairs, strict=True)
     settings = {"runs": options.runs, "evaluations": options.evaluations, "top": options.top}

@@ -100,6 +100,18 @@ def test_candidates_can_be_added_without_changing_a_distance(metric: Metric, by:
     np.testing.assert_array_equal(at_once.of(60), grown.of(60))
 
 
+def test_rows_that_are_part_of_another_array_grow_and_leave_it_as_it_was() -> None:
+    whole = np.random.default_rng(8).normal(size=(12, 6)).astype(np.float32)
+    before = whole.copy()
+    grown = FeatureDistances(whole[1:8], "manhattan", 7)
+    grown.extend(before[8:9])
+    grown.extend(before[9:])
+    expected = FeatureDistances(before[1:], "manhattan", 7)
+    for candidate in range(11):
+        np.testing.assert_array_equal(grown.of(candidate), expected.of(candidate))
+    np.testing.assert_array_equal(whole, before)
+
+
 def test_a_row_that_grows_stays_where_there_is_room_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(1).normal(size=(200, 6)).astype(np.float32)
     grown = FeatureDistances(rows[:100], "euclidean", n_for_median=50)

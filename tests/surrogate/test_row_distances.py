@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -35,7 +38,7 @@ def test_a_distance_does_not_depend_on_its_company(metric: Metric, monkeypatch: 
     np.testing.assert_array_equal(together, together.T)
     for i in (0, 17, 59):
         np.testing.assert_array_equal(row_distances(rows, everyone[[i]], everyone[::-3], metric)[0], together[i, ::-3])
-    monkeypatch.setattr(module, "_LEAST_WORK", 0)
+    monkeypatch.setattr(module, "_LEAST_WORK", 1)
     monkeypatch.setattr(module, "_n_threads", lambda: 3)
     np.testing.assert_array_equal(row_distances(rows, everyone, everyone, metric), together)
 
@@ -55,6 +58,32 @@ def test_rows_that_are_read_only_missing_or_not_there(metric: Metric) -> None:
     np.testing.assert_array_equal(found[np.ix_(present, present)], expected[np.ix_(present, present)])
     assert row_distances(rows, everyone[:0], everyone, metric).shape == (0, 20)
     assert row_distances(rows, everyone, everyone[:0], metric).shape == (20, 0)
+
+
+def test_rows_that_do_not_exist_are_refused() -> None:
+    rows = rows_of(3, 5)
+    np.testing.assert_array_equal(
+        row_distances(rows, np.array([-1]), np.array([0]), "manhattan"),
+        row_distances(rows, np.array([2]), np.array([0]), "manhattan"),
+    )
+    for some, others in ((np.array([3]), np.array([0])), (np.array([0]), np.array([1000]))):
+        with pytest.raises(IndexError):
+            row_distances(rows, some, others, "manhattan")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LEAST_WORK", 1)
+    monkeypatch.setattr(module, "_n_threads", lambda: 2)
+    rows, everyone = rows_of(30, 40), np.arange(30)
+    expected = row_distances(rows, everyone, everyone, "manhattan")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends it if it waits for ever
+        same = np.array_equal(row_distances(rows, everyone, everyone, "manhattan"), expected)
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(("wanted", "available", "expected"), [("1", 8, 1), ("4", 2, 2), ("", 3, 3), ("auto", 3, 3)])

@@ -73,9 +73,9 @@ class Evaluator:
         """Return the outputs of the expressions, in their order.
 
         Args:
-            identify: False to leave out of the identities what takes longer than the outputs. Then fingerprints are
-                those of the outputs on the sample alone, equal for functions that differ by a hidden constant, and
-                empty for functions with learned parameters; `constant` holds at the initial values of these.
+            identify: False to skip hidden constants and learned parameters, which take longer than the outputs. Then
+                fingerprints are those of the outputs on the sample, equal for functions that differ by a hidden
+                constant, and empty for functions with learned parameters; `constant` holds at their initial values.
         """
         fingerprints: list[str] = []
         outputs = np.empty((len(expressions), N_POINTS), dtype=np.float32)

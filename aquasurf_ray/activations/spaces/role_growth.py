@@ -90,7 +90,8 @@ def evaluated(
     evaluator: Evaluator, functions: Sequence[Function], roles: Sequence[str], *, identify: bool = True
 ) -> Evaluated:
     """Return the outputs of functions in all r roles, float32 [n, 1000 r] as `identity.outputs_of_roles`; finite where
-    all roles are, and constant where one is, because no gradient passes it. Without roles, as the evaluator does."""
+    all roles are, and constant where one is, because no gradient passes it. Without roles, the result is that of
+    `Evaluator.evaluate`, which also says what `identify` means."""
     roles = sorted(roles) or [""]
     parts = list(dict.fromkeys(function_of(function, role) for function in functions for role in roles))
     place = {part: i for i, part in enumerate(parts)}

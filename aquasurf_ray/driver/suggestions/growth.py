@@ -90,6 +90,7 @@ class Growth:
         self._evaluator = Evaluator()
         self._trained: dict[int, tuple[FunctionRecord, Function | None]] = {}
         self._outputs: dict[int, NDArray[np.float32]] = {}
+        self._of_outputs, self._n_known = set[str](), 0
         grown = context.store.growth(context.run.id)
         self.generation = grown.generation
         self.n_start = len(context.history.candidates) - grown.candidates
@@ -274,17 +275,28 @@ class Growth:
         return evaluated(self._evaluator, functions, self._context.roles, identify=identify)
 
     def _identities(self, made: Sequence[_NewFunction], found: Evaluated, known: set[str]) -> list[str]:
-        """Return what tells new functions from known ones and from each other: fingerprints where the outputs are also
-        another's, else those of the outputs; empty with learned parameters."""
-        identities, of_outputs = list(found.fingerprints), Counter(found.fingerprints)
-        doubtful = [i for i, each in enumerate(identities) if each and (each in known or of_outputs[each] > 1)]
+        """Return an identity for each new function, so that it is told from known ones and from the others: its
+        fingerprint if another function has the same outputs, else that of its outputs; empty with learned parameters.
+        """
+        identities, n_alike = list(found.fingerprints), Counter(found.fingerprints)
+        alike = known | self._known_outputs() | {identity for identity, n in n_alike.items() if n > 1}
+        doubtful = [i for i, each in enumerate(identities) if each and each in alike]
         exact = self._evaluated([made[i].expression for i in doubtful]).fingerprints
         for i, identity in zip(doubtful, exact, strict=True):
             identities[i] = identity
         return identities
 
+    def _known_outputs(self) -> set[str]:
+        """Return the fingerprints of the candidates' outputs, which differ from theirs by hidden constants."""
+        new = self._history.candidates[self._n_known :]
+        functions = [each for each in (_parsed(function.name) for function in new) if each is not None]
+        self._of_outputs.update(self._evaluated(functions, identify=False).fingerprints)
+        self._n_known += len(new)
+        return self._of_outputs
+
     def _outputs_of(self, trained: Sequence[_TrainedFunction]) -> NDArray[np.float32]:
-        """Return the outputs of trained functions, which are computed once; NaN where they are not finite."""
+        """Return the outputs of trained functions, float32 [t, 1000 r] in r roles, which are computed once; NaN where
+        they are not finite."""
         new = [each for each in trained if each.function.id not in self._outputs]
         found = self._evaluated([each.expression for each in new], identify=False)
         for each, outputs, is_finite in zip(new, found.outputs, found.finite, strict=True):

@@ -1,10 +1,10 @@
 """The `digits-vit` task: a vision transformer of one block on the images of `digits`.
 
 The network follows the vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) with its later simplification
-(Beyer et al. 2022, arXiv:2205.01580): patches of 2x4 pixels, a learned vector added at each of the eight places, a
+(Beyer et al. 2022, arXiv:2205.01580): patches of 2x4 pixels, a learned vector added at each of the eight positions, a
 block with a layer norm before attention and before the feed-forward network, and a linear head on the mean of the
-places. The activation is in the feed-forward network. One block and few places keep a training short: about two seconds
-on one CPU core.
+positions. The activation is in the feed-forward network. With one block and few positions, a training takes two to
+three seconds on one CPU core.
 
 The recipe is tuned for relu by a grid of learning rates and epochs with three seeds
 (`benchmarks/evidence/recipes.py`; its output is `benchmarks/results/2-core-x86_64-vm/recipes.json`).
@@ -20,7 +20,7 @@ from aquasurf_ray.tasks.networks.transformer import Block
 from aquasurf_ray.tasks.recipe import Recipe
 from aquasurf_ray.tasks.task import ActivationFactory, Task
 
-PATCH, PLACES, WIDTH, HEADS = (2, 4), 8, 32, 4
+PATCH, POSITIONS, WIDTH, HEADS = (2, 4), 8, 32, 4
 RECIPE = Recipe(
     epochs=20,
     batch_size=32,
@@ -44,13 +44,13 @@ class VisionTransformer(nn.Module):
     def __init__(self, activation: ActivationFactory) -> None:
         super().__init__()
         self.patches = nn.Conv2d(1, WIDTH, PATCH, stride=PATCH)
-        self.places = nn.Embedding(PLACES, WIDTH)
-        nn.init.normal_(self.places.weight, std=0.02)  # as in GPT-2 (Radford et al. 2019)
+        self.positions = nn.Embedding(POSITIONS, WIDTH)
+        nn.init.normal_(self.positions.weight, std=0.02)  # as in GPT-2 (Radford et al. 2019)
         self.block = Block(activation, WIDTH, HEADS, causal=False)
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.patches(images).flatten(2).transpose(1, 2)  # (n, 8, width)
-        x = x + self.places(torch.arange(PLACES, device=x.device))
+        x = x + self.positions(torch.arange(POSITIONS, device=x.device))
         logits: Tensor = self.head(self.norm(self.block(x)).mean(1))
         return logits

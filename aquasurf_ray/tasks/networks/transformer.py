@@ -14,7 +14,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, causal: bool) -> None:
         super().__init__()
-        # Private, because public attributes of modules are part of a task's identity.
+        # Private, so that they are no part of a task's identity and `characters` keeps its stored results: whoever
+        # changes them for a task has to raise its version.
         self._heads, self._causal = heads, causal
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
