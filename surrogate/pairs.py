@@ -77,7 +77,7 @@ class DistancesOfValues(PairwiseDistances):
     def between(self, candidates: Indices, others: Indices) -> Floats:
         """See `PairwiseDistances.between`."""
         n_values = len(self._rows)
-        return self._rows[np.ix_(candidates % n_values, others % n_values)]
+        return np.asarray(self._rows[np.ix_(candidates % n_values, others % n_values)])
 
 
 def space_of_pairs(
