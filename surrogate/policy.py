@@ -198,8 +198,10 @@ class PredictorPolicy(Policy):
         of them (`surrogate.batches`). Unlike in `suggest`, believed results then have no part in the choice of the
         process's length and noise.
         """
-        with one_thread():  # hundreds of small products, however many results there are
-            batch = self._believed_batch(n, frozenset(pending), allowed) if n > 1 else []
+        batch = list[Suggestion]()
+        if n > 1:
+            with one_thread():  # hundreds of small products, however many results there are
+                batch = self._believed_batch(n, frozenset(pending), allowed)
         taken = {*pending, *(suggestion.candidate for suggestion in batch)}
         return batch + super().suggest_batch(n - len(batch), taken, allowed)
 

@@ -45,7 +45,7 @@ from aquasurf_ray.workers.training import train
 
 LISTED = "three-node"
 ARMS = {
-    LISTED: {"space": "three-node"},
+    LISTED: {"space": LISTED},
     "open": {"space": "open"},
     "open-fixed": {"space": "open", "learned_parameters": "off"},
 }
@@ -222,8 +222,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
             continue
         listed = [_mean(results, task, results.of(task, LISTED, seed)["winner"]) for seed in complete]
         for arm in ALL_ARMS:
-            rows = {row["seed"]: row for row in searches if (row["task"], row["arm"]) == (task, arm)}
-            own = [rows[seed] for seed in complete]
+            own = [results.of(task, arm, seed) for seed in complete]
             tests = [_mean(results, task, row["winner"]) for row in own]
             baselines = [_mean(results, task, row["best_baseline"]) for row in own if row["best_baseline"]]
             gains = [test - reference for test in tests]
