@@ -6,8 +6,10 @@ undefined itself, even where the outer operator ignores its argument, because a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nan
 
 from aquasurf_ray.activations.identity import apply
@@ -16,6 +18,18 @@ from aquasurf_ray.activations.registry import Operator
 # Rows of 1,024 points: 256 KB of float64, which fits a core's cache, and 32,768 numbers, the most that PyTorch gives to
 # one thread whatever their number. Split among threads, an operation could round differently at the seams.
 BLOCK_ROWS = 32
+
+
+@contextmanager
+def one_thread_an_operation() -> Iterator[None]:
+    """Prevent PyTorch from splitting an operation: it could round differently at the seams, and where trainings keep
+    the cores busy, each part waits for the slowest one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def apply_to_block(entry: Operator, arguments: Sequence[Tensor], undefined: Tensor) -> Tensor:

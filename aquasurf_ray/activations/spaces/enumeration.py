@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations.errors import SpaceError
@@ -40,6 +39,7 @@ from aquasurf_ray.activations.identity import (
 )
 from aquasurf_ray.activations.registry import Operator, Symmetry, operator_named
 from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray.activations.spaces.blocks import one_thread_an_operation
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.rows import CHUNK_ROWS, RowNumbers, Rows, distinct_lines
 from aquasurf_ray.activations.spaces.schema import Schema
@@ -88,7 +88,7 @@ def unique_functions(
 
 
 def _enumerate(space: SearchSpace, rule: Rule, progress: Progress) -> FunctionTable:
-    with _one_thread_an_operation(), _threads() as pool:
+    with one_thread_an_operation(), _threads() as pool:
         rows = Rows(rule, pool)
         applications = _applications(space, rows)
         of_names, digests = _evaluate(applications, space.n_names, rows, progress)
@@ -229,14 +229,3 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)  # an error or Ctrl-C must not wait for the rest of the space
-
-
-@contextmanager
-def _one_thread_an_operation() -> Iterator[None]:
-    """Prevent PyTorch from splitting an operation where a thread's share is not a multiple of the vector width."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.events import Events
 from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.driver.state.history import History
+from aquasurf_ray.driver.state.outputs import OutputsOfRun
 from aquasurf_ray.store import Lease, Run, Store
 
 if TYPE_CHECKING:  # it needs Ray, and a run whose trainings are not ours has none
@@ -44,3 +46,8 @@ class RunContext:
     def roles(self) -> tuple[str, ...]:
         """The roles of the task's network, as they were when the run was created; mostly none."""
         return tuple(self.run.config.get("roles") or ())
+
+    @cached_property
+    def outputs(self) -> OutputsOfRun:
+        """The outputs of the run's functions."""
+        return OutputsOfRun(self.roles)

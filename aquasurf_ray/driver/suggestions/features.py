@@ -1,4 +1,4 @@
-"""The features of the first n candidates of a run as arrays, row i for candidate i. Each row is computed once."""
+"""The features of the first n candidates of a run as arrays, row i for candidate i."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations import parse_function
-from aquasurf_ray.activations.spaces.evaluation import Evaluator
-from aquasurf_ray.activations.spaces.role_growth import evaluated
 from aquasurf_ray.driver.state.context import RunContext
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.spectra import SpectrumFeature, feature_matrix
@@ -25,10 +22,9 @@ class CandidateFeatures:
 
     def __init__(self, context: RunContext) -> None:
         config = context.config
-        self._history, self._roles = context.history, context.roles
+        self._history, self._outputs = context.history, context.outputs
         self._layer_weighting = config.layer_weighting
-        self._outputs: list[Floats] = []
-        self._evaluator = Evaluator()
+        self._n_outputs = 0  # of the first candidates that are known to be computed
         self.needs_spectra = config.features != "outputs"
 
     def n_missing(self, n: int) -> int:
@@ -37,18 +33,19 @@ class CandidateFeatures:
 
     def advance(self, n: int) -> None:
         """Compute the outputs of a few more of the first `n` candidates."""
-        self._make_outputs(min(n, len(self._outputs) + AT_ONCE))
+        first, self._n_outputs = self._n_outputs, max(self._n_outputs, min(n, self._n_outputs + AT_ONCE))
+        self._outputs.of(self._history.candidates[first : self._n_outputs])
 
-    def outputs(self, n: int) -> Floats:
-        """Return the values on the sample, float32 [n, 1000], or [n, 1000 r] of r roles; NaN where undefined."""
-        self._make_outputs(n)
-        return np.stack(self._outputs[:n])
+    def outputs(self, n: int, first: int = 0) -> Floats:
+        """Return the values on the sample of the candidates from `first` to `n`, float32 [n - first, 1000], or 1000 r
+        columns of r roles; NaN where undefined."""
+        return np.stack([each.row for each in self._outputs.of(self._history.candidates[first:n])])
 
-    def packed_spectra(self, n: int) -> tuple[bytes | None, ...]:
-        """Return the spectra of the first `n` candidates as they are stored; None where there is none."""
+    def packed_spectra(self, n: int, first: int = 0) -> tuple[bytes | None, ...]:
+        """Return the spectra of the candidates from `first` to `n` as they are stored; None where there is none."""
         if not self.needs_spectra:
-            return (None,) * n
-        records = (self._history.spectra.get(function.id) for function in self._history.candidates[:n])
+            return (None,) * (n - first)
+        records = (self._history.spectra.get(function.id) for function in self._history.candidates[first:n])
         return tuple(None if record is None else record.feature for record in records)
 
     def spectra(self, n: int) -> Floats:
@@ -57,14 +54,7 @@ class CandidateFeatures:
 
     def spectra_after(self, first: int, n: int, example: bytes | None) -> Floats:
         """Return the rows of the candidates from `first` to `n`, in the layout of an example's spectrum."""
-        packed = self.packed_spectra(n)[first:]
-        return spectrum_rows((example, *packed), self._layer_weighting)[1:]
-
-    def _make_outputs(self, n: int) -> None:
-        have = len(self._outputs)
-        names = [function.name for function in self._history.candidates[have:n]]
-        new = evaluated(self._evaluator, list(map(parse_function, names)), self._roles, identify=False)
-        self._outputs += list(new.outputs)
+        return spectrum_rows((example, *self.packed_spectra(n, first)), self._layer_weighting)[1:]
 
 
 def spectrum_rows(packed: Sequence[bytes | None], weighting: LayerWeighting) -> Floats:

@@ -24,13 +24,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aquasurf_ray.activations import ActivationError, Expression, Function, parse_function
 from aquasurf_ray.activations.roles import function_of
-from aquasurf_ray.activations.spaces.evaluation import Evaluated, Evaluator
+from aquasurf_ray.activations.spaces.evaluation import Evaluated
 from aquasurf_ray.activations.spaces.growth import children
-from aquasurf_ray.activations.spaces.role_growth import evaluated, role_children
+from aquasurf_ray.activations.spaces.role_growth import role_children
 from aquasurf_ray.activations.standardization import core, standardized
 from aquasurf_ray.driver.events import CandidatesGrown
 from aquasurf_ray.driver.settings.models import OPEN
@@ -87,9 +86,8 @@ class Growth:
     def __init__(self, context: RunContext, budget: int) -> None:
         config = context.config
         self._context, self._history, self._budget = context, context.history, budget
-        self._evaluator = Evaluator()
+        self._outputs = context.outputs
         self._trained: dict[int, tuple[FunctionRecord, Function | None]] = {}
-        self._outputs: dict[int, NDArray[np.float32]] = {}
         self._of_outputs, self._n_known = set[str](), 0
         grown = context.store.growth(context.run.id)
         self.generation = grown.generation
@@ -255,24 +253,27 @@ class Growth:
         """Return the new functions that the surrogate on outputs chooses, at most as many as a generation has."""
         if self._forms is not None:
             made = self._standard(made, self._forms)
-        found = self._evaluated([each.expression for each in made], identify=False)
+        found = self._outputs.evaluate([each.expression for each in made], identify=False)
         places = _new_functions(made, self._identities(made, found, known), found, known)
-        before = self._outputs_of(trained)
-        usable = np.flatnonzero(np.isfinite(before).all(axis=1))
-        scores = [trained[i].score for i in usable.tolist()]
-        picked = screened(before[usable], scores, found.outputs[places], PERIOD * self._context.config.growth)
-        new = [made[places[number]] for number in picked.tolist()]
-        chosen: dict[str, NewCandidate] = {}
-        for each, identity in zip(new, self._evaluated([each.expression for each in new]).fingerprints, strict=True):
+        before = self._outputs.of([each.function for each in trained])
+        usable = [i for i, each in enumerate(before) if each.is_finite]
+        rows = np.stack([before[i].row for i in usable]) if usable else found.outputs[:0]
+        scores = [trained[i].score for i in usable]
+        new = found.outputs[places]
+        picked = [places[i] for i in screened(rows, scores, new, PERIOD * self._context.config.growth).tolist()]
+        chosen: dict[str, int] = {}
+        for i, identity in zip(picked, self._identified([made[i] for i in picked]), strict=True):
             if identity not in known:  # known only now if it has learned parameters, or a hidden constant
-                chosen.setdefault(identity, _candidate(each, identity))
+                chosen.setdefault(identity, i)
+        self._outputs.keep(chosen, found)
+        candidates = [_candidate(made[i], identity) for identity, i in chosen.items()]
         if self._forms is not None:
-            names = (parse_function(candidate.function.name) for candidate in chosen.values())
-            self._forms.add([each for each in names if isinstance(each, Expression)])
-        return list(chosen.values())
+            functions = (made[i].expression for i in chosen.values())
+            self._forms.add([each for each in functions if isinstance(each, Expression)])
+        return candidates
 
-    def _evaluated(self, functions: Sequence[Function], *, identify: bool = True) -> Evaluated:
-        return evaluated(self._evaluator, functions, self._context.roles, identify=identify)
+    def _identified(self, made: Sequence[_NewFunction]) -> list[str]:
+        return self._outputs.evaluate([each.expression for each in made]).fingerprints
 
     def _identities(self, made: Sequence[_NewFunction], found: Evaluated, known: set[str]) -> list[str]:
         """Return an identity for each new function, so that it is told from known ones and from the others: its
@@ -281,28 +282,16 @@ class Growth:
         identities, n_alike = list(found.fingerprints), Counter(found.fingerprints)
         alike = known | self._known_outputs() | {identity for identity, n in n_alike.items() if n > 1}
         doubtful = [i for i, each in enumerate(identities) if each and each in alike]
-        exact = self._evaluated([made[i].expression for i in doubtful]).fingerprints
-        for i, identity in zip(doubtful, exact, strict=True):
+        for i, identity in zip(doubtful, self._identified([made[i] for i in doubtful]), strict=True):
             identities[i] = identity
         return identities
 
     def _known_outputs(self) -> set[str]:
         """Return the fingerprints of the candidates' outputs, which differ from theirs by hidden constants."""
         new = self._history.candidates[self._n_known :]
-        functions = [each for each in (_parsed(function.name) for function in new) if each is not None]
-        self._of_outputs.update(self._evaluated(functions, identify=False).fingerprints)
+        self._of_outputs.update(each.fingerprint for each in self._outputs.of(new))
         self._n_known += len(new)
         return self._of_outputs
-
-    def _outputs_of(self, trained: Sequence[_TrainedFunction]) -> NDArray[np.float32]:
-        """Return the outputs of trained functions, float32 [t, 1000 r] in r roles, which are computed once; NaN where
-        they are not finite."""
-        new = [each for each in trained if each.function.id not in self._outputs]
-        found = self._evaluated([each.expression for each in new], identify=False)
-        for each, outputs, is_finite in zip(new, found.outputs, found.finite, strict=True):
-            self._outputs[each.function.id] = outputs if is_finite else np.full_like(outputs, np.nan)
-        rows = [self._outputs[each.function.id] for each in trained]
-        return np.stack(rows) if rows else found.outputs
 
     def _standard(self, made: Sequence[_NewFunction], forms: StandardForms) -> list[_NewFunction]:
         """Return new functions in their standard form; those per role consist of standard forms already."""

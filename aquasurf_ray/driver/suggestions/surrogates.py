@@ -250,12 +250,12 @@ class GrowingSurrogate(MetricSurrogate):
         """Return the rows of the candidates from `have` to `n` by each feature, and its metric."""
         features, rows = self._config.features, list[tuple[NDArray[np.float32], Metric]]()
         if features != "spectrum":
-            rows.append((self._features.outputs(n)[have:], "euclidean"))
+            rows.append((self._features.outputs(n, have), "euclidean"))
         if features != "outputs":
             spectra = self._features.spectra_after(have, n, self._example)
             whole = np.flatnonzero(np.isfinite(spectra).all(axis=1))
             if self._example is None and len(whole):
-                self._example = self._features.packed_spectra(n)[have + int(whole[0])]
+                self._example = self._features.packed_spectra(n, have)[int(whole[0])]
             rows.append((spectra, "manhattan"))
         return rows
 

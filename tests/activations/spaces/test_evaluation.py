@@ -104,3 +104,21 @@ def test_threads_do_not_change_the_values() -> None:
         assert Evaluator().evaluate(expressions).fingerprints == one
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_operation_has_one_thread() -> None:
+    """Those of a driver, split among cores that trainings keep busy, took three times as long."""
+    seen, before = [], torch.get_num_threads()
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return x.clone()
+
+    register_unary("noted_threads", noted)
+    torch.set_num_threads(4)
+    try:
+        Evaluator().evaluate([parse("noted_threads(x)")])
+        assert (set(seen), torch.get_num_threads()) == ({1}, 4)
+    finally:
+        torch.set_num_threads(before)
+        unregister("noted_threads")
