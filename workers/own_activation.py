@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from aquasurf_ray.activations.recognition import own_expression
+from aquasurf_ray.activations.recognition import own_expressions
 from aquasurf_ray.tasks import Task
 
 
@@ -22,6 +22,4 @@ def register_own_activation(task: Task) -> None:
 
     The network has been made once before, on the task's data, so that the activations that its code calls are known.
     """
-    for own in own_activations(task).values():
-        if own:
-            own_expression(own[0])
+    own_expressions([own[0] for own in own_activations(task).values() if own])

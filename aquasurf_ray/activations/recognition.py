@@ -9,10 +9,10 @@ with the numbers that the module itself has, such as its `negative_slope`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
-from itertools import product
+from itertools import chain, count, product
 
 import numpy as np
 import torch
@@ -95,23 +95,36 @@ def _derivatives(function: Callable[[Tensor], Tensor]) -> list[NDArray[np.float6
     return found
 
 
-def own_expression(function: Callable[[Tensor], Tensor]) -> str | None:
-    """Return the expression of a module or a function. If no expression computes it, it becomes an operator of this
-    process itself, under the name of its class, or its own name with the numbers that are bound to it.
+def own_expressions(functions: Sequence[Callable[[Tensor], Tensor]]) -> list[str | None]:
+    """Return the expressions of modules or functions of one network. What no expression computes becomes an operator of
+    this process itself, under the name of its class, or its own name with the numbers that are bound to it; where two
+    of one name compute different things, such as MyAct(1) and MyAct(2), the second is `my_act_2`.
 
     None for what no operator can be: what has parameters, buffers or tensors, draws random numbers, or computes more
     than one number from another.
     """
-    known = recognised(function)
-    if known is not None or _has_tensors(function) or not _is_elementwise(function):
-        return known
-    name = _name_of(function)
+    found, taken = list[str | None](), dict[str, NDArray[np.float64]]()
+    for function in functions:
+        known, values = recognised(function), _values(function)
+        if known is not None or values is None or _has_tensors(function) or not _is_elementwise(function):
+            found.append(known)
+            continue
+        first = _name_of(function)
+        names = chain([first], (f"{first}_{number}" for number in count(2)))
+        name = next(each for each in names if each not in taken or np.array_equal(taken[each], values))
+        taken[name] = values
+        found.append(str(parse(f"{_registered(name, function)}(x)")))
+    return found
+
+
+def _registered(name: str, function: Callable[[Tensor], Tensor]) -> str:
+    """Make a function an operator, and return its name."""
     try:
         register_unary(name, OwnModule(function), replace=True)
     except OperatorError:  # the name of a built-in operator that computes something else
         name = f"own_{name}"
         register_unary(name, OwnModule(function), replace=True)
-    return str(parse(f"{name}(x)"))
+    return name
 
 
 def _name_of(function: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from aquasurf_ray.activations import fingerprint, parse, same_or_by_role
-from aquasurf_ray.activations.recognition import own_expression, recognised
+from aquasurf_ray.activations.recognition import own_expressions, recognised
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.candidates import function_row
 from aquasurf_ray.tasks import Task
@@ -41,7 +41,7 @@ def _own(task: Task) -> str | None:
     of_role = own_activations(task)
     if not of_role or not all(of_role.values()):
         return None
-    found = {role: own_expression(own[0]) for role, own in of_role.items()}
+    found = dict(zip(of_role, own_expressions([own[0] for own in of_role.values()]), strict=True))
     unknown = next((of_role[role][0] for role, text in found.items() if text is None), None)
     if unknown is not None:
         logger.warning(

@@ -39,6 +39,15 @@ class OwnWave(nn.Module):
         return x.mul_(torch.cos(3 * x))
 
 
+class Rippled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x):
+        return x * torch.cos(self.scale * x)
+
+
 class Learned(OwnWave):
     def __init__(self):
         super().__init__()
@@ -121,6 +130,25 @@ def test_somebodys_own_module_is_an_operator_by_its_name_also_in_workers(digits)
     worker.ready()
     assert worker.train(TrainingJob("own_wave(x)", "f", 0)).status == "done"
     unregister("own_wave")
+
+
+def test_modules_of_one_class_with_different_settings_are_different_operators(digits):
+    by_depth = {"early": "3", "late": ["5", "7"]}
+    make = network(Rippled(2.5), Rippled(4.5), Rippled(4.5))
+    expected = "early=rippled(x);late=rippled_2(x)"
+    assert reference_of(digits, make, by_depth) == expected
+    x = torch.randn(5, 3)
+    for name, scale in (("rippled(x)", 2.5), ("rippled_2(x)", 4.5)):
+        torch.testing.assert_close(Activation(name)(x), Rippled(scale)(x))
+        unregister(name[:-3])
+    task = replace(digits, network=network_from(make, by_depth), recipe=replace(digits.recipe, epochs=1))
+    worker = Worker(WorkerSettings(task))
+    worker.ready()
+    assert worker.train(TrainingJob(expected, "f", 0)).status == "done"
+    torch.testing.assert_close(Activation("rippled_2(x)")(x), Rippled(4.5)(x))
+    assert reference_of(digits, network(Rippled(2.5), Rippled(2.5), Rippled(2.5)), by_depth) == "rippled(x)"
+    for name in ("rippled", "rippled_2"):
+        unregister(name)
 
 
 def test_what_no_operator_can_be_is_said_and_relu_stays(digits, caplog):
