@@ -5,7 +5,8 @@
     <!-- end of table -->
 
 `runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions;
-`benchmark` is an installed one or a file, by default Act-Bench-Digits.
+`benchmark` is an installed one or a file, by default Act-Bench-Digits; a table over several, with commas between them,
+has their names in its first column.
 Only the text between the comments is replaced.
 """
 
@@ -32,7 +33,7 @@ class TableOrder:
     name: str
     runs: int
     half: Half = "all"
-    benchmark: str = BENCHMARK
+    benchmarks: tuple[str, ...] = (BENCHMARK,)
 
 
 def table_orders(page: str) -> list[TableOrder]:
@@ -45,10 +46,10 @@ def table_orders(page: str) -> list[TableOrder]:
     begun, ended = page.count(_OPEN), page.count(_CLOSE)
     if not len(orders) == begun == ended:
         raise AnalysisError(f"{begun} tables begin and {ended} end in the page, in pairs {len(orders)}")
-    places = [(order.name, order.half, order.benchmark) for order in orders]
-    for name, half, benchmark in places:
-        if places.count((name, half, benchmark)) > 1:
-            raise AnalysisError(f"table '{name}' of {half} functions of {benchmark} is in the page twice")
+    places = [(order.name, order.half, order.benchmarks) for order in orders]
+    for name, half, benchmarks in places:
+        if places.count((name, half, benchmarks)) > 1:
+            raise AnalysisError(f"table '{name}' of {half} functions of {', '.join(benchmarks)} is in the page twice")
     return orders
 
 
@@ -74,10 +75,10 @@ def _order(text: str) -> TableOrder:
     name, *settings = text.split() or [""]
     values = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     half, runs = values.pop("half", "all"), values.pop("runs", "")
-    benchmark = values.pop("benchmark", BENCHMARK)
-    if values or not benchmark or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
+    benchmarks = tuple(values.pop("benchmark", BENCHMARK).split(","))
+    if values or not all(benchmarks) or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
         raise AnalysisError(
             f"'{text.strip()}' names no table; expected NAME runs=NUMBER, and perhaps half=all, first or second, and "
-            "benchmark=NAME"
+            "benchmark=NAME, or several with commas"
         )
-    return TableOrder(name, int(runs), cast(Half, half), benchmark)
+    return TableOrder(name, int(runs), cast(Half, half), benchmarks)

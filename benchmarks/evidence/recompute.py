@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import second_seeds
@@ -38,19 +38,34 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
     """Yield each table with its order, as soon as it is complete."""
     searched = {"all": benchmark, **dict(zip(HALVES, benchmark.split(SPLIT_SEED), strict=True))}
     for half, world in searched.items():
-        here = {order.name: order for order in orders if order.half == half and order.name not in (WINNERS, *SEEDS)}
+        wanted = [order for order in orders if order.half == half and order.name not in (WINNERS, *SEEDS)]
+        here = {str(number): order for number, order in enumerate(wanted)}
         others = len(world) - len(world.baselines)
         asked = ReplayOrder(("random",), evaluations=evaluations, candidates=others // 2)
-        chosen = experiments_named(list(here)) if here else {}
-        runs = {name: order.runs for name, order in here.items()}
-        for name, comparison in run_experiments(world, chosen, asked, runs=runs):
+        chosen = {number: experiments_named([order.name])[order.name] for number, order in here.items()}
+        runs = {number: order.runs for number, order in here.items()}
+        for number, comparison in run_experiments(world, chosen, asked, runs=runs):
             about = f"{comparison.runs} runs, each among {others // 2:,} of {others:,} functions."
-            yield here[name], f"{table(chosen[name], comparison)}\n\n{about}"
+            yield here[number], f"{table(chosen[number], comparison)}\n\n{about}"
     for order in orders:
         if order.name == WINNERS:
             yield order, winners_table(benchmark, order.runs, evaluations)
         if order.name in SEEDS:
             yield order, second_seeds.table(searched[order.half], order.runs, SEEDS[order.name])
+
+
+def over_benchmarks(order: TableOrder, texts: Mapping[str, str]) -> str:
+    """Return the tables of an order's benchmarks as one, which says in its first column of which each row is."""
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    head, rule, *_ = next(iter(texts.values())).splitlines()
+    rows = [
+        f"| {Path(name).stem} {line}"
+        for name in order.benchmarks
+        for line in texts[name].splitlines()[2:]
+        if line.startswith("|")
+    ]
+    return "\n".join([f"| benchmark {head}", f"| --- {rule}", *rows, "", f"{order.runs} runs on each benchmark."])
 
 
 def winners_table(benchmark: Benchmark, runs: int, evaluations: int) -> str:
@@ -78,15 +93,19 @@ def main() -> None:
         parser.error(f"the page has no table {', '.join(sorted(unknown))}")
     orders = [order for order in orders if not only or order.name in only]
     began = time.monotonic()
-    for name in dict.fromkeys(order.benchmark for order in orders):
-        of_one = [order for order in orders if order.benchmark == name]
+    found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
+    for name in dict.fromkeys(name for order in orders for name in order.benchmarks):
+        of_one = [order for order in orders if name in order.benchmarks]
         benchmark = load_benchmark(name)
         of_seeds = [order.name for order in of_one if order.name in (WINNERS, *SEEDS)]
         if of_seeds and benchmark.n_seeds < winners.SEEDS_NEEDED:
             parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {benchmark.n_seeds}")
         for order, text in tables(benchmark, of_one, options.evaluations):
-            page = options.page.read_text(encoding="utf-8")  # read again, because somebody may have edited it meanwhile
-            options.page.write_text(with_tables(page, {order: text}), encoding="utf-8")
+            found[order][name] = text
+            if len(found[order]) == len(order.benchmarks):
+                page = options.page.read_text(encoding="utf-8")  # again, because somebody may have edited it meanwhile
+                complete = over_benchmarks(order, found[order])
+                options.page.write_text(with_tables(page, {order: complete}), encoding="utf-8")
             minutes, load = (time.monotonic() - began) / 60, os.getloadavg()[0]
             print(f"{name}: {order.name}, {order.half}: {minutes:.1f} minutes so far, load {load:.1f}", flush=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from evidence_page import TableOrder, table_orders, tables_of, with_tables
-from recompute import SEEDS
+from recompute import SEEDS, over_benchmarks
 
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS
@@ -42,7 +42,7 @@ def cells(line: str) -> list[str]:
 
 def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
     orders = table_orders(PAGE)
-    assert {order.name for order in orders} - {"grid"} == {*experiments_named([]), *OF_SCRIPTS}
+    assert {order.name for order in orders} - {"grid", "families"} == {*experiments_named([]), *OF_SCRIPTS}
     assert {order.half for order in orders if order.name == "default"} == {"all", "first", "second"}
 
 
@@ -51,9 +51,11 @@ def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
 )
 def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> None:
     head, _, *rows, _, about = tables_of(PAGE)[order].strip().splitlines()
-    assert cells(head)[: len(COLUMNS)] == [column.strip() for column in COLUMNS]
-    assert [cells(row)[0] for row in rows] == [variant.label for variant in EXPERIMENTS[order.name].variants]
-    assert about.startswith(f"{order.runs} runs, each among ")
+    several = len(order.benchmarks) > 1
+    assert cells(head)[several:][: len(COLUMNS)] == [column.strip() for column in COLUMNS]
+    labels = [variant.label for variant in EXPERIMENTS[order.name].variants]
+    assert [cells(row)[several] for row in rows] == labels * len(order.benchmarks)
+    assert about.startswith(f"{order.runs} runs on each" if several else f"{order.runs} runs, each among ")
 
 
 def anchor(section: str) -> str:
@@ -121,8 +123,26 @@ def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
     assert tables_of(filled) == {first: "| old |\n", second: "| new |\n\n\\1 runs.\n"}
     assert with_tables(filled, {second: ""}) == SMALL
     of_another = SMALL.replace("half=second", "benchmark=other")
-    assert table_orders(of_another) == [first, TableOrder("k", 100, benchmark="other")]
+    assert table_orders(of_another) == [first, TableOrder("k", 100, benchmarks=("other",))]
+    of_two = TableOrder("k", 100, benchmarks=("other", "folder/one.parquet"))
+    assert table_orders(SMALL.replace("half=second", "benchmark=other,folder/one.parquet")) == [first, of_two]
     assert with_tables(SMALL, {TableOrder("k", 21): "| other |"}) == SMALL
+
+
+def test_a_table_over_benchmarks_says_of_which_each_row_is() -> None:
+    order = TableOrder("k", 20, benchmarks=("b", "folder/a.parquet"))
+    head = "| policy | n |\n| --- | ---: |\n"
+    texts = {"folder/a.parquet": f"{head}| x | 1 |\n| y | 2 |\n\n20 runs.", "b": f"{head}| x | 3 |\n\n20 runs."}
+    assert over_benchmarks(order, texts).splitlines() == [
+        "| benchmark | policy | n |",
+        "| --- | --- | ---: |",
+        "| b | x | 3 |",
+        "| a | x | 1 |",
+        "| a | y | 2 |",
+        "",
+        "20 runs on each benchmark.",
+    ]
+    assert over_benchmarks(TableOrder("k", 20), {"b": "text"}) == "text"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +155,7 @@ def test_tables_are_put_in_their_places_and_nothing_else_changes() -> None:
         (SMALL.replace("half=second", "seed=2"), "'k runs=100 seed=2' names no table"),
         (SMALL.replace(" half=second", ""), "table 'k' of all functions of act-bench-digits is in the page twice"),
         (SMALL.replace("half=second", "benchmark="), "'k runs=100 benchmark=' names no table"),
+        (SMALL.replace("half=second", "benchmark=a,"), "'k runs=100 benchmark=a,' names no table"),
         (SMALL + "<!-- table: fisher runs=3 -->\n", "3 tables begin and 2 end in the page"),
         (SMALL.replace("<!-- end of table -->", "", 1), "2 tables begin and 1 end"),
     ],

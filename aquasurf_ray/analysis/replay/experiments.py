@@ -189,6 +189,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             *(Variant("random", workers) for workers in (1, 4, 16)),
         ),
     ),
+    "families": _of("Does the default find the best sooner on networks that differ?", ["aquasurf", "random", DEFAULT]),
     "from-digits": _of(
         "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
     ),
@@ -210,9 +211,9 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-ON_DEMAND = frozenset({"grid", "from-digits", "from-digits-mlp"})
-"""The experiments that run only by name: the grid, which contains many of the others, and those between benchmarks,
-each of which needs another benchmark than its source."""
+ON_DEMAND = frozenset({"grid", "families", "from-digits", "from-digits-mlp"})
+"""The experiments that run only by name: the grid, which contains many of the others, and those over several benchmarks
+or between two."""
 
 
 def experiments_named(names: Sequence[str]) -> dict[str, Experiment]:

@@ -69,12 +69,15 @@ def test_fewer_runs_are_the_first_ones_and_more_are_added(ray_here, monkeypatch)
 @pytest.mark.slow
 def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, capsys):
     page, benchmark = tmp_path / "page.md", tmp_path / "synthetic.parquet"
-    write_benchmark(make_benchmark(60), benchmark)
+    other = tmp_path / "other.parquet"
+    for path in (benchmark, other):
+        write_benchmark(make_benchmark(60), path)
     page.write_text(
         "".join(
             f"# {order}\n\n<!-- table: {order} benchmark={benchmark} -->\n<!-- end of table -->\n\n"
             for order in ("targets runs=2", "targets runs=3 half=second", "winners runs=2", "grid runs=100")
         )
+        + f"<!-- table: targets runs=1 benchmark={benchmark},{other} -->\n<!-- end of table -->\n"
     )
     options = [
         "recompute.py",
@@ -87,15 +90,18 @@ def test_the_page_is_filled_by_one_command(ray_here, monkeypatch, tmp_path, caps
     monkeypatch.setattr("sys.argv", options)
     recompute.main()
     first = tables_of(page.read_text())
-    second, winners, grid = (first[order] for order in list(first)[1:])
+    second, winners, grid, both = (first[order] for order in list(first)[1:])
+    assert both.count("| synthetic | svr/both") == both.count("| other | svr/both") == 2
     assert second.count("| gp/both/metric") == second.count("| svr/both/metric") == 2
     assert "3 runs, each among 13 of 26 functions." in second
     assert "| best of two seeds among the five | 0." in winners
     assert grid == ""
     assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
         "targets, all",
+        "targets, all",
         "targets, second",
         "winners, all",
+        "targets, all",
     ]
     recompute.main()
     times = re.compile(r"(?<=\] )\| [\d.]+ (?=\|)")  # of suggestions, after the rank correlation
