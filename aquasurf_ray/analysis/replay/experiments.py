@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparison import Comparison
 from aquasurf_ray.analysis.replay.comparison_table import COLUMNS, markdown, rows, seconds_text
-from aquasurf_ray.analysis.replay.transfer import TRANSFER
+from aquasurf_ray.analysis.replay.transfer import OTHERS, TRANSFER
 
 SPLIT_SEED = 0  # the random seed of the two halves of a benchmark: one to choose on, one to judge on
 LAYOUTS = ":layouts=5"
@@ -190,6 +190,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     ),
     "families": _of("Does the default find the best sooner on networks that differ?", ["aquasurf", "random", DEFAULT]),
+    "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(
         "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
     ),
@@ -211,7 +212,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-ON_DEMAND = frozenset({"grid", "families", "from-digits", "from-digits-mlp"})
+ON_DEMAND = frozenset({"grid", "families", "from-others", "from-digits", "from-digits-mlp"})
 """The experiments that run only by name: the grid, which contains many of the others, and those over several benchmarks
 or between two."""
 

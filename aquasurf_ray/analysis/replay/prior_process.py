@@ -1,12 +1,14 @@
-"""Results of another task as a prior for this task's functions, trusted as far as they prove true on this task.
+"""Results of other tasks as a prior for this task's functions, trusted as far as they prove true on this task.
 
     score(x) = m + b p(x) + f(x) + noise      f ~ GP, see `surrogate.gaussian_process`
 
-p(x), the prior, is the normal quantile of the function's rank among the other task's results
+p(x), the prior, is the normal quantile of the function's rank among another task's results
 (`aquasurf_ray.analysis.replay.prior_task`), so that the scores of the two tasks need not be alike. b, the trust, is
 learned from this task's results alone: the rank correlation of scores and prior times n / (n + `DOUBT`) for n results,
 and never negative, so that a task whose results mislead, or say the opposite, is ignored. Near functions that were
 trained on this task, f corrects the errors of b p(x).
+
+Of several tasks, p(x) is the mean of their quantiles, weighted by the trust in each.
 """
 
 from __future__ import annotations
@@ -35,17 +37,17 @@ class TransferredProcess:
     """A Gaussian process on the residuals of the scores, after the prior's share is subtracted.
 
     Args:
-        prior: the prior of all candidates, float64 [n], normal quantiles; NaN where there is none.
+        priors: the prior of all candidates by each of s tasks, float64 [s, n], normal quantiles; NaN where there is
+            none.
         process: the process that learns the residuals; its acquisition function decides the merits.
     """
 
-    prior: Scores
+    priors: Scores
     process: MetricProcess
 
     def __call__(self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor.predict`; the scores must be normal quantiles of ranks."""
-        prior = np.nan_to_num(self.prior)  # 0, the median in normal quantiles, where nothing is known
-        explained = trust(prior[known], scores) * prior
+        explained = explained_by(self.priors, known, scores)
         process, rows = self.process.fitted(space, known, scores - explained[known], counts)
         mean, deviation = process.predict_distances_with_deviation(rows)
         expected: Scores = mean + explained
@@ -53,9 +55,9 @@ class TransferredProcess:
 
 
 def transferred_policy(
-    settings: SurrogateSettings, seed: int, features: Callable[[], Sequence[PairwiseDistances]], prior: Scores
+    settings: SurrogateSettings, seed: int, features: Callable[[], Sequence[PairwiseDistances]], priors: Scores
 ) -> PredictorPolicy:
-    """Return the policy of these settings with a prior of all candidates, float64 [n].
+    """Return the policy of these settings with the priors of all candidates by s tasks, float64 [s, n].
 
     Raises:
         SurrogateError: the settings are not those of gp in the metric space, or out of their range.
@@ -64,10 +66,26 @@ def transferred_policy(
     def make(settings: SurrogateSettings, seed: int) -> MetricRegressor:
         process = METRIC_REGRESSORS["gp"](settings, seed)
         assert isinstance(process, MetricProcess)  # noqa: S101 - it is the one that "gp" names
-        return TransferredProcess(prior, process)
+        return TransferredProcess(priors, process)
 
     predictor = predictor_of(settings, seed, features=features, metric_regressors={"gp": make})
     return PredictorPolicy(predictor, seed, **settings.of_policy)
+
+
+def explained_by(priors: Scores, known: Indices, scores: Scores) -> Scores:
+    """Return what the priors [s, n] say of all candidates, as far as they are trusted, given the scores of those that
+    are known on this task: b p(x), float64 [n].
+
+    >>> explained_by(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), np.array([0, 2]), np.array([0.0, 1.0])).tolist()
+    [0.2, 0.4, 0.6000000000000001]
+    """
+    priors = np.nan_to_num(priors)  # 0, the median in normal quantiles, where nothing is known
+    trusts = np.array([trust(prior[known], scores) for prior in priors])
+    if not trusts.any():
+        return np.zeros(priors.shape[1])
+    prior = trusts / trusts.sum() @ priors
+    explained: Scores = trust(prior[known], scores) * prior
+    return explained
 
 
 def trust(prior: Scores, scores: Scores) -> float:

@@ -1,6 +1,7 @@
-"""Searches that have the results of another benchmark from the start: "transfer:SOURCE" and settings.
+"""Searches that have the results of other benchmarks from the start: "transfer:SOURCE" and settings.
 
     transfer:act-bench-digits                    the results of all its functions
+    transfer:others                              those of all installed benchmarks of other tasks
     transfer:act-bench-digits:search=100         only the functions that a search of 100 evaluations on it has trained
     transfer:act-bench-digits:scores=negated     misleading results: the scores negated, or "shuffled"
     transfer:act-bench-digits:fisher=empirical   the kind of spectra, where the benchmark has both; sampled by default
@@ -19,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Indices, Scores
-from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import installed_benchmarks, load_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.comparable_spectra import Rows, comparable_rows
 from aquasurf_ray.analysis.replay.features import made_once
@@ -39,6 +40,7 @@ from aquasurf_ray.surrogate.policy import Policy
 from aquasurf_ray.surrogate.settings import METRIC
 
 TRANSFER = "transfer:"
+OTHERS = "others"
 
 ScoresAs = Literal["true", "negated", "shuffled"]
 FisherAs = Literal["", "sampled", "empirical"]
@@ -49,8 +51,8 @@ class TransferSettings:
     """The settings of a search with results of another benchmark.
 
     Args:
-        source: the name of the other benchmark, or its path.
-        search: the number of evaluations of a search on the source, which chose the functions that it has results of;
+        source: the name of the other benchmark, or its path; `OTHERS` for all installed ones of other tasks.
+        search: the number of evaluations of a search on a source, which chose the functions that it has results of;
             0 for all functions.
         scores: "true", or "negated" or "shuffled" to mislead.
         features: "both", "spectrum" or "outputs".
@@ -108,18 +110,29 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
     """
     # All results in their true form do not depend on chance, so one prior serves all seeds.
     draw = seed % DRAWS if settings.search or settings.scores == "shuffled" else 0
-    prior = made_once(benchmark, ("prior", settings, draw), lambda: _prior(settings, benchmark, draw))
+    priors = made_once(benchmark, ("priors", settings, draw), lambda: _priors(settings, benchmark, draw))
     surrogate = settings.surrogate(benchmark)
-    return transferred_policy(surrogate, seed, lambda: surrogate_features(surrogate, benchmark, seed), prior)
+    return transferred_policy(surrogate, seed, lambda: surrogate_features(surrogate, benchmark, seed), priors)
 
 
-def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
-    other = _benchmark(settings.source)
-    # A policy that knows the answers transfers nothing.
-    if other.task == benchmark.task:
-        raise AnalysisError(
-            f"'{settings.source}' has results of {benchmark.task} itself; name another task's benchmark"
-        )
+def _priors(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
+    """Return the priors of the benchmark's functions by each source, float64 [s, n]."""
+    return np.stack([_prior(other, settings, benchmark, draw) for other in _sources(settings.source, benchmark)])
+
+
+def _sources(name: str, benchmark: Benchmark) -> list[Benchmark]:
+    """Return the benchmarks that a name means. A policy that knows the answers transfers nothing, so none of them has
+    results of the benchmark's own task."""
+    names = [name] if name != OTHERS else list(installed_benchmarks())
+    sources = [other for other in map(_benchmark, names) if other.task != benchmark.task]
+    if not sources and name == OTHERS:
+        raise AnalysisError(f"no benchmark of another task than {benchmark.task} is installed")
+    if not sources:
+        raise AnalysisError(f"'{name}' has results of {benchmark.task} itself; name another task's benchmark")
+    return sources
+
+
+def _prior(other: Benchmark, settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
     fisher = settings.surrogate(benchmark).fisher
     trained = _trained(other, settings, fisher, draw)
     scores = other.scores[trained]
@@ -132,7 +145,7 @@ def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Score
     return source.prior(_same(other, trained, benchmark), benchmark.outputs, _comparable(benchmark, settings, fisher))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _benchmark(source: str) -> Benchmark:
     return load_benchmark(source)
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.analysis.replay.comparable_spectra import comparable_rows
-from aquasurf_ray.analysis.replay.prior_process import DOUBT, TransferredProcess, transferred_policy, trust
+from aquasurf_ray.analysis.replay.prior_process import (
+    DOUBT,
+    TransferredProcess,
+    explained_by,
+    transferred_policy,
+    trust,
+)
 from aquasurf_ray.analysis.replay.prior_task import Source
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
@@ -34,7 +40,7 @@ def policy(prior: np.ndarray | None) -> PredictorPolicy:
     settings = replace(METRIC, features="outputs")
     if prior is None:
         return policy_of(settings, 3, features=lambda: features)
-    return transferred_policy(settings, 3, lambda: features, prior)
+    return transferred_policy(settings, 3, lambda: features, prior[None])
 
 
 def test_trust_is_the_shrunk_rank_correlation_and_never_negative() -> None:
@@ -52,7 +58,7 @@ def test_trust_is_the_shrunk_rank_correlation_and_never_negative() -> None:
 def test_what_is_expected_is_the_prior_and_a_process_on_what_is_left() -> None:
     """Held against the textbook's formula for the process that was chosen."""
     scores = normal_ranks(TRUTH[KNOWN] + RNG.normal(scale=0.5, size=len(KNOWN)))
-    prediction = TransferredProcess(PRIOR, MetricProcess("mean"))(space(), KNOWN, scores)
+    prediction = TransferredProcess(PRIOR[None], MetricProcess("mean"))(space(), KNOWN, scores)
     b = trust(PRIOR[KNOWN], scores)
     left = scores - b * PRIOR[KNOWN]
     process, rows = MetricProcess().fitted(space(), KNOWN, left)
@@ -63,11 +69,23 @@ def test_what_is_expected_is_the_prior_and_a_process_on_what_is_left() -> None:
     assert prediction.merits == pytest.approx(expected, abs=1e-4)
 
 
+def test_of_several_tasks_the_trusted_ones_count() -> None:
+    scores = normal_ranks(TRUTH[KNOWN])
+    noisy = PRIOR + RNG.normal(size=N)
+    weights = [trust(prior[KNOWN], scores) for prior in (PRIOR, noisy)]
+    mean = (weights[0] * PRIOR + weights[1] * noisy) / sum(weights)
+    found = explained_by(np.stack([PRIOR, -PRIOR, noisy]), KNOWN, scores)
+    np.testing.assert_allclose(found, trust(mean[KNOWN], scores) * mean)
+    alone = explained_by(np.stack([-PRIOR, PRIOR]), KNOWN, scores)
+    np.testing.assert_array_equal(alone, explained_by(PRIOR[None], KNOWN, scores), "the opposite has no weight")
+    assert not explained_by(-PRIOR[None], KNOWN, scores).any()
+
+
 @pytest.mark.parametrize("acquisition", ["mean", "ei", "ucb"])
 def test_a_source_that_tells_the_opposite_changes_nothing(acquisition: str) -> None:
     plain = MetricProcess(acquisition)  # type: ignore[arg-type]
     scores = normal_ranks(TRUTH[KNOWN])
-    misled = TransferredProcess(-PRIOR, plain)(space(), KNOWN, scores)
+    misled = TransferredProcess(-PRIOR[None], plain)(space(), KNOWN, scores)
     alone = plain(space(), KNOWN, scores)
     assert misled.scores == pytest.approx(alone.scores)
     assert misled.merits == pytest.approx(alone.merits)
@@ -91,8 +109,10 @@ def test_candidates_of_which_the_source_says_nothing_are_expected_to_be_middling
     unknown = PRIOR.copy()
     unknown[50:] = np.nan
     scores = normal_ranks(TRUTH[KNOWN])
-    found = TransferredProcess(unknown, MetricProcess("ei"))(space(), KNOWN, scores)
-    zero = TransferredProcess(np.where(np.arange(N) < 50, PRIOR, 0.0), MetricProcess("ei"))(space(), KNOWN, scores)
+    found = TransferredProcess(unknown[None], MetricProcess("ei"))(space(), KNOWN, scores)
+    zero = TransferredProcess(np.where(np.arange(N) < 50, PRIOR, 0.0)[None], MetricProcess("ei"))(
+        space(), KNOWN, scores
+    )
     assert np.isfinite(found.merits).all()
     assert found.scores.tolist() == zero.scores.tolist()
 
@@ -100,10 +120,10 @@ def test_candidates_of_which_the_source_says_nothing_are_expected_to_be_middling
 def test_a_prior_is_for_the_process_in_the_metric_space_alone() -> None:
     distances = [FeatureDistances(POINTS, "euclidean")] * 2
     with pytest.raises(SurrogateError, match="unknown regressor 'knr'; choose one of gp"):
-        transferred_policy(SurrogateSettings("knr", space="metric"), 0, lambda: distances, PRIOR)
+        transferred_policy(SurrogateSettings("knr", space="metric"), 0, lambda: distances, PRIOR[None])
     with pytest.raises(SurrogateError, match="space is 'umap', but the candidates have no map"):
-        transferred_policy(SurrogateSettings("gp", space="umap"), 0, lambda: distances, PRIOR)
-    predictor = transferred_policy(METRIC, 0, lambda: distances, PRIOR)._predictor
+        transferred_policy(SurrogateSettings("gp", space="umap"), 0, lambda: distances, PRIOR[None])
+    predictor = transferred_policy(METRIC, 0, lambda: distances, PRIOR[None])._predictor
     assert isinstance(predictor, MetricPredictor)
     assert isinstance(predictor._regress, TransferredProcess)
 

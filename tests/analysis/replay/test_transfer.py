@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
-from aquasurf_ray.analysis.benchmarks.parquet import write_benchmark
+from aquasurf_ray.analysis.benchmarks.parquet import load_benchmark, write_benchmark
 from aquasurf_ray.analysis.errors import AnalysisError, BenchmarkError
 from aquasurf_ray.analysis.replay import transfer
 from aquasurf_ray.analysis.replay.algorithms import check_policy, make_policy
@@ -31,7 +31,8 @@ def source(synthetic_benchmark: Benchmark, tmp_path_factory: pytest.TempPathFact
 def prior_of(name: str, synthetic_benchmark: Benchmark, seed: int = 0) -> np.ndarray:
     regress = make_policy(name, synthetic_benchmark, seed)._predictor._regress  # type: ignore[attr-defined]
     assert isinstance(regress, TransferredProcess)
-    return regress.prior
+    (prior,) = regress.priors
+    return prior
 
 
 def test_functions_have_their_ranks_in_the_source_whatever_they_are_called_there(
@@ -96,6 +97,27 @@ def test_a_wrong_name_is_named(synthetic_benchmark: Benchmark, name: str, error:
 def test_results_of_the_task_itself_are_no_source(synthetic_benchmark: Benchmark, source: Path) -> None:
     with pytest.raises(AnalysisError, match="has results of other itself; name another task's benchmark"):
         make_policy(f"transfer:{source}", replace(synthetic_benchmark, task="other"), 0)
+
+
+def test_others_are_all_installed_benchmarks_of_other_tasks(
+    synthetic_benchmark: Benchmark, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    negated = tmp_path / "negated.parquet"
+    other = transfer.load_benchmark(source)
+    write_benchmark(replace(other, name="negated", task="negated", seed_scores=-other.seed_scores), negated)
+    own = tmp_path / "own.parquet"
+    write_benchmark(synthetic_benchmark, own)
+    installed = {path.stem: path for path in (source, negated, own)}
+    monkeypatch.setattr(transfer, "installed_benchmarks", lambda: installed)
+    monkeypatch.setattr(transfer, "load_benchmark", lambda name: load_benchmark(installed.get(name, name)))
+    transfer._benchmark.cache_clear()
+    regress = make_policy("transfer:others", synthetic_benchmark, 0)._predictor._regress  # type: ignore[attr-defined]
+    expected = [prior_of(f"transfer:{path}", synthetic_benchmark) for path in (source, negated)]
+    np.testing.assert_array_equal(regress.priors, expected)
+    installed.clear()
+    installed["own"] = own
+    with pytest.raises(AnalysisError, match=r"no benchmark of another task than .* is installed"):
+        make_policy("transfer:others:features=outputs", synthetic_benchmark, 0)
 
 
 def searched(name: str, benchmark: Benchmark) -> list[int]:
