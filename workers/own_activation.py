@@ -12,9 +12,11 @@ from aquasurf_ray.tasks import Task
 
 def own_activations(task: Task) -> dict[str, list[Callable[[Tensor], Tensor]]]:
     """Return the activations that a task's own network has where the candidates go, that of most places first, by role,
-    or under "" without roles; nothing for a network that is made for any activation."""
+    or under "" without roles; nothing for a network that is made for any activation.
+
+    Roles are in alphabetical order, on which the names of operators depend (`recognition.own_expressions`)."""
     find = getattr(task.network, "own_activations", None)
-    return {} if find is None else find()
+    return {} if find is None else dict(sorted(find().items()))
 
 
 def register_own_activation(task: Task) -> None:

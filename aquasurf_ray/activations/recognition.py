@@ -12,19 +12,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
-from itertools import chain, count, product
+from itertools import count, product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aquasurf_ray.activations.errors import ActivationError, OperatorError
+from aquasurf_ray.activations.errors import ActivationError
 from aquasurf_ray.activations.expression import parse
 from aquasurf_ray.activations.identity import apply, exact_arithmetic
 from aquasurf_ray.activations.module import Activation
 from aquasurf_ray.activations.named_functions import ZOO
-from aquasurf_ray.activations.registry import register_unary
+from aquasurf_ray.activations.registry import MAX_NAME_LENGTH, is_reserved, register_unary
 from aquasurf_ray.baselines import BASELINES
 
 REACH = 20.0
@@ -105,26 +105,28 @@ def own_expressions(functions: Sequence[Callable[[Tensor], Tensor]]) -> list[str
     """
     found, taken = list[str | None](), dict[str, NDArray[np.float64]]()
     for function in functions:
-        known, values = recognised(function), _values(function)
-        if known is not None or values is None or _has_tensors(function) or not _is_elementwise(function):
+        known = recognised(function)
+        if known is not None or _has_tensors(function) or not _is_elementwise(function):
             found.append(known)
             continue
-        first = _name_of(function)
-        names = chain([first], (f"{first}_{number}" for number in count(2)))
-        name = next(each for each in names if each not in taken or np.array_equal(taken[each], values))
+        values = _values(function)
+        assert values is not None  # noqa: S101 - it is elementwise
+        name = next(each for each in _names_of(function) if np.array_equal(taken.get(each, values), values))
         taken[name] = values
-        found.append(str(parse(f"{_registered(name, function)}(x)")))
+        register_unary(name, OwnModule(function), replace=True)
+        found.append(str(parse(f"{name}(x)")))
     return found
 
 
-def _registered(name: str, function: Callable[[Tensor], Tensor]) -> str:
-    """Make a function an operator, and return its name."""
-    try:
-        register_unary(name, OwnModule(function), replace=True)
-    except OperatorError:  # the name of a built-in operator that computes something else
-        name = f"own_{name}"
-        register_unary(name, OwnModule(function), replace=True)
-    return name
+def _names_of(function: object) -> Iterator[str]:
+    """Yield the names that a function may have as an operator, the best first."""
+    first = _name_of(function)
+    if is_reserved(first):
+        first = f"own_{first}"
+    yield first[:MAX_NAME_LENGTH]
+    for number in count(2):
+        end = f"_{number}"
+        yield first[: MAX_NAME_LENGTH - len(end)] + end
 
 
 def _name_of(function: object) -> str:

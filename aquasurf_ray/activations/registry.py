@@ -37,7 +37,7 @@ LEARNED = ("learn", "learn_channel")
 """The leaves that stand for a learned parameter: one for a layer, and one for each channel."""
 SLOTS: tuple[Kind, ...] = ("unary", "binary", "nary")
 _MIN_NARY_ARGUMENTS = 2
-_MAX_NAME_LENGTH = 40
+MAX_NAME_LENGTH = 40
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -121,6 +121,16 @@ def find_operator(name: str) -> Operator | None:
     return _TABLE.get(name)
 
 
+def is_reserved(name: str) -> bool:
+    """Return whether no operator of a user's own may have this name: it is a word of the language or built in.
+
+    >>> is_reserved("relu"), is_reserved("learn"), is_reserved("my_act")
+    (True, True, False)
+    """
+    taken = _TABLE.get(name)
+    return name == VARIABLE or name in SLOTS or name in LEARNED or (taken is not None and taken.built_in)
+
+
 def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
     """Return all operators in the order of registration, or those of one kind.
 
@@ -132,7 +142,7 @@ def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
 
 def shortened(name: str) -> str:
     """Return the name in quotes for a message, cut where it is too long to read."""
-    return repr(name if len(name) <= _MAX_NAME_LENGTH else name[:_MAX_NAME_LENGTH] + "...")
+    return repr(name if len(name) <= MAX_NAME_LENGTH else name[:MAX_NAME_LENGTH] + "...")
 
 
 def suggestion(name: str, *others: str, otherwise: str = ALL_OPERATORS) -> str:
@@ -145,7 +155,7 @@ def suggestion(name: str, *others: str, otherwise: str = ALL_OPERATORS) -> str:
     """
     # Of a long text, difflib would take seconds, and the nearest name would mean nothing.
     known = (*_TABLE, *others)
-    near = get_close_matches(name.lower(), known, n=1) if len(name) <= _MAX_NAME_LENGTH else []
+    near = get_close_matches(name.lower(), known, n=1) if len(name) <= MAX_NAME_LENGTH else []
     return f"; did you mean {near[0]!r}?" if near else otherwise
 
 
@@ -230,9 +240,9 @@ def _register(
 
 
 def _check_name(name: str, replace: bool) -> None:
-    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME_LENGTH:
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise OperatorError(
-            f"operator name {shortened(name)} must be an identifier of at most {_MAX_NAME_LENGTH} letters"
+            f"operator name {shortened(name)} must be an identifier of at most {MAX_NAME_LENGTH} letters"
         )
     # As operators, these words would change the meaning of texts that are stored already.
     if name == VARIABLE or name in SLOTS or name in LEARNED:

@@ -6,7 +6,7 @@
 
 `runs` is the number of searches of each algorithm; `half` is "first" or "second", or is left out for all functions;
 `benchmark` is an installed one or a file, by default Act-Bench-Digits; a table over several, with commas between them,
-has their names in its first column.
+has their names in a first column.
 Only the text between the comments is replaced.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal, cast, get_args
 
 from aquasurf_ray.analysis.errors import AnalysisError
@@ -76,9 +77,10 @@ def _order(text: str) -> TableOrder:
     values = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     half, runs = values.pop("half", "all"), values.pop("runs", "")
     benchmarks = tuple(values.pop("benchmark", BENCHMARK).split(","))
-    if values or not all(benchmarks) or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
+    alike = len({PurePath(benchmark).stem for benchmark in benchmarks}) < len(benchmarks)
+    if values or not all(benchmarks) or alike or half not in get_args(Half) or not runs.isdigit() or int(runs) < 1:
         raise AnalysisError(
             f"'{text.strip()}' names no table; expected NAME runs=NUMBER, and perhaps half=all, first or second, and "
-            "benchmark=NAME, or several with commas"
+            "benchmark=NAME, or several of different names with commas"
         )
     return TableOrder(name, int(runs), cast(Half, half), benchmarks)

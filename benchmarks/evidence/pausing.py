@@ -3,12 +3,12 @@
 Searches are replayed on benchmarks with learning curves (`analysis.replay.early_stopping`), each among a random
 half of the functions, with the default surrogate. Epochs are counted in full trainings, without those of the baselines,
 until a function of the top has finished; a goal that is not reached counts as the budget. Every rule is compared with
-full trainings, run by run, by Wilcoxon's test; p-values are corrected by Holm's method for the rules. Prints one JSON
-document.
+full trainings, run by run, by Wilcoxon's test; p-values are corrected by Holm's method for the rules. Prints one
+JSON document a line, for each benchmark as soon as it is measured.
 
-    python benchmarks/evidence/pausing.py BENCHMARK ... [--half first] [--runs 40] [--trainings 100] > pausing.json
+    python benchmarks/evidence/pausing.py BENCHMARK ... [--half first] [--runs 40] [--trainings 100] > pausing.jsonl
 
-The kept document is that of benchmarks/results/2-core-x86_64-vm/act-bench-digits-mlp.parquet, which was built with
+The kept documents are those of benchmarks that were built with learning curves, for instance with
 `aquasurf benchmark build digits-mlp --seeds 1 --fisher sampled,empirical`, with 20 runs and 40 trainings.
 """
 
@@ -18,6 +18,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -28,6 +29,8 @@ from aquasurf_ray.analysis.replay.early_stopping.pausing import FULL, RULES, Pau
 from aquasurf_ray.analysis.replay.experiments import SPLIT_SEED
 from aquasurf_ray.analysis.replay.measures import TOP_FRACTIONS, goals_of
 from aquasurf_ray.analysis.studies.correction import holm
+
+Row = Mapping[str, float | str]
 
 COLUMNS = ("rule", "to top 1%", "never", "p 1%", "to top 0.1%", "never ", "p 0.1%", "regret", "p regret", "functions")
 
@@ -60,14 +63,14 @@ def measured(benchmark: Benchmark, runs: int, trainings: int) -> dict[str, list[
     return {rule: [outcome(benchmark, run, rule, trainings) for run in range(runs)] for rule in RULES}
 
 
-def summary(found: Mapping[str, Sequence[Outcome]], trainings: int) -> list[dict[str, float | str]]:
+def summary(found: Mapping[str, Sequence[Outcome]], trainings: int) -> list[Row]:
     """Return the columns of each rule; those that compare with full trainings are not of these."""
     others = [rule for rule in found if rule != FULL]
     tests = {
         goal: dict(zip(others, holm([_p(found[rule], found[FULL], goal, trainings) for rule in others]), strict=True))
         for goal in ("top_1", "top_01", "regret")
     }
-    rows: list[dict[str, float | str]] = []
+    rows: list[Row] = []
     for rule, outcomes in found.items():
         row: dict[str, float | str] = {"rule": rule}
         for goal, name in (("top_1", "top 1%"), ("top_01", "top 0.1%")):
@@ -81,16 +84,29 @@ def summary(found: Mapping[str, Sequence[Outcome]], trainings: int) -> list[dict
     return rows
 
 
-def table(benchmark: Benchmark, runs: int, trainings: int) -> str:
-    """Return the summary in Markdown."""
-    rows = summary(measured(benchmark, runs, trainings), trainings)
-    n = len(benchmark) - len(benchmark.baselines)
-    about = f"{runs} runs with the epochs of {trainings} trainings, each among {n // 2:,} of {n:,} functions."
-    return f"{markdown(COLUMNS, [[cell(column, row, trainings) for column in COLUMNS] for row in rows])}\n\n{about}"
+def document(benchmark: Benchmark, half: str, runs: int, trainings: int) -> dict[str, Any]:
+    """Return the outcomes on a benchmark."""
+    return {
+        "benchmark": benchmark.name,
+        "epochs": 0 if benchmark.curves is None else benchmark.curves.shape[2],
+        "half": half,
+        "runs": runs,
+        "trainings": trainings,
+        "rules": summary(measured(benchmark, runs, trainings), trainings),
+    }
 
 
-def cell(column: str, row: Mapping[str, float | str], trainings: int) -> str:
-    """Return a cell of the table as text."""
+def table(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Return the outcomes in Markdown."""
+    rows = [
+        [each["benchmark"], *(_cell(column, row, each["trainings"]) for column in COLUMNS)]
+        for each in documents
+        for row in each["rules"]
+    ]
+    return markdown(("benchmark", *COLUMNS), rows)
+
+
+def _cell(column: str, row: Row, trainings: int) -> str:
     value = row.get(column)
     if value is None or isinstance(value, str):
         return value or "-"
@@ -119,18 +135,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--trainings", type=int, default=100)
     options = parser.parse_args()
-    for name in options.benchmarks:
-        benchmark = load_benchmark(name)
+    benchmarks = [load_benchmark(name) for name in options.benchmarks]
+    for benchmark in benchmarks:
+        if benchmark.curves is None:
+            parser.error(f"{benchmark.name} has no learning curves")
+    for benchmark in benchmarks:
+        part = benchmark
         if options.half != "all":
-            benchmark = benchmark.split(SPLIT_SEED)[("first", "second").index(options.half)]
-        rows = summary(measured(benchmark, options.runs, options.trainings), options.trainings)
-        about = {
-            "benchmark": benchmark.name,
-            "half": options.half,
-            "runs": options.runs,
-            "trainings": options.trainings,
-        }
-        print(json.dumps(about | {"rules": rows}, indent=2), flush=True)
+            part = benchmark.split(SPLIT_SEED)[("first", "second").index(options.half)]
+        print(json.dumps(document(part, options.half, options.runs, options.trainings)), flush=True)
 
 
 if __name__ == "__main__":

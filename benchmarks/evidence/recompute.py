@@ -55,7 +55,7 @@ def tables(benchmark: Benchmark, orders: Iterable[TableOrder], evaluations: int)
 
 
 def over_benchmarks(order: TableOrder, texts: Mapping[str, str]) -> str:
-    """Return the tables of an order's benchmarks as one, which says in its first column of which each row is."""
+    """Return the tables of an order's benchmarks as one, with a first column that names the benchmark of each row."""
     if len(texts) == 1:
         return next(iter(texts.values()))
     head, rule, *_ = next(iter(texts.values())).splitlines()
@@ -93,14 +93,18 @@ def main() -> None:
         parser.error(f"the page has no table {', '.join(sorted(unknown))}")
     orders = [order for order in orders if not only or order.name in only]
     began = time.monotonic()
-    found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
-    for name in dict.fromkeys(name for order in orders for name in order.benchmarks):
-        of_one = [order for order in orders if name in order.benchmarks]
-        benchmark = load_benchmark(name)
+    orders_of = {
+        name: [order for order in orders if name in order.benchmarks]
+        for name in dict.fromkeys(name for order in orders for name in order.benchmarks)
+    }
+    for name, of_one in orders_of.items():  # all of them before anything is computed, which takes an hour
         of_seeds = [order.name for order in of_one if order.name in (WINNERS, *SEEDS)]
-        if of_seeds and benchmark.n_seeds < winners.SEEDS_NEEDED:
-            parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {benchmark.n_seeds}")
-        for order, text in tables(benchmark, of_one, options.evaluations):
+        n_seeds = load_benchmark(name).n_seeds
+        if of_seeds and n_seeds < winners.SEEDS_NEEDED:
+            parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {n_seeds}")
+    found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
+    for name, of_one in orders_of.items():
+        for order, text in tables(load_benchmark(name), of_one, options.evaluations):
             found[order][name] = text
             if len(found[order]) == len(order.benchmarks):
                 page = options.page.read_text(encoding="utf-8")  # again, because somebody may have edited it meanwhile

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from aquasurf_ray.activations import Activation
-from aquasurf_ray.activations.recognition import recognised
+from aquasurf_ray.activations import Activation, parse, unregister
+from aquasurf_ray.activations.recognition import own_expressions, recognised
 
 
 class OwnModule(nn.Module):
@@ -56,3 +56,44 @@ UNKNOWN = {"own": Unheard(), "sum": lambda x: x.sum(), "part": lambda x: x[:3], 
 @pytest.mark.parametrize("function", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_what_no_expression_computes_is_unknown(function):
     assert recognised(function) is None
+
+
+class Relu(nn.Module):
+    """Called like a built-in operator, and something else."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        return x * torch.cos(self.rate * x)
+
+
+class OwnRelu(Relu):
+    pass
+
+
+class ModuleWithTheNameThatIsLongerThanAnOperatorsMayBe(Relu):
+    pass
+
+
+def test_operators_of_ones_own_have_names_that_are_free(caplog):
+    long = ModuleWithTheNameThatIsLongerThanAnOperatorsMayBe
+    functions = [OwnRelu(1.5), Relu(2.5), Relu(3.5), OwnRelu(1.5), long(4.5), long(5.5), nn.PReLU(), nn.ReLU()]
+    *own, prelu, relu = own_expressions(functions)
+    first = "module_with_the_name_that_is_longer_than_an_operators_may_be"
+    assert own == [
+        "own_relu(x)",
+        "own_relu_2(x)",
+        "own_relu_3(x)",
+        "own_relu(x)",
+        f"{first[:40]}(x)",
+        f"{first[:38]}_2(x)",
+    ]
+    assert (prelu, relu) == ("add(relu(x),mul(learn(0.25),min(x,0)))", "relu(x)")
+    x = torch.randn(7, dtype=torch.float64)
+    for name, function in zip(own, functions, strict=False):
+        torch.testing.assert_close(parse(name).evaluate(x), function(x))
+    assert not caplog.records
+    for name in set(own):
+        unregister(name.partition("(")[0])

@@ -156,6 +156,10 @@ def test_a_table_over_benchmarks_says_of_which_each_row_is() -> None:
         (SMALL.replace(" half=second", ""), "table 'k' of all functions of act-bench-digits is in the page twice"),
         (SMALL.replace("half=second", "benchmark="), "'k runs=100 benchmark=' names no table"),
         (SMALL.replace("half=second", "benchmark=a,"), "'k runs=100 benchmark=a,' names no table"),
+        (
+            SMALL.replace("half=second", "benchmark=a,b/a.parquet"),
+            "'k runs=100 benchmark=a,b/a.parquet' names no table",
+        ),
         (SMALL + "<!-- table: fisher runs=3 -->\n", "3 tables begin and 2 end in the page"),
         (SMALL.replace("<!-- end of table -->", "", 1), "2 tables begin and 1 end"),
     ],

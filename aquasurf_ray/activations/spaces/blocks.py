@@ -6,6 +6,7 @@ undefined itself, even where the outer operator ignores its argument, because a 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,16 +21,21 @@ from aquasurf_ray.activations.registry import Operator
 BLOCK_ROWS = 32
 
 
+# The number of threads belongs to the process: two blocks that overlap could leave it at one for good.
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
-def one_thread_an_operation() -> Iterator[None]:
+def single_threaded_operations() -> Iterator[None]:
     """Prevent PyTorch from splitting an operation: it could round differently at the seams, and where trainings keep
     the cores busy, each part waits for the slowest one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with _one_at_a_time:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def apply_to_block(entry: Operator, arguments: Sequence[Tensor], undefined: Tensor) -> Tensor:

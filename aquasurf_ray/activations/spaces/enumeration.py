@@ -39,7 +39,7 @@ from aquasurf_ray.activations.identity import (
 )
 from aquasurf_ray.activations.registry import Operator, Symmetry, operator_named
 from aquasurf_ray.activations.spaces import cache
-from aquasurf_ray.activations.spaces.blocks import one_thread_an_operation
+from aquasurf_ray.activations.spaces.blocks import single_threaded_operations
 from aquasurf_ray.activations.spaces.evaluation import Evaluator
 from aquasurf_ray.activations.spaces.rows import CHUNK_ROWS, RowNumbers, Rows, distinct_lines
 from aquasurf_ray.activations.spaces.schema import Schema
@@ -88,7 +88,7 @@ def unique_functions(
 
 
 def _enumerate(space: SearchSpace, rule: Rule, progress: Progress) -> FunctionTable:
-    with one_thread_an_operation(), _threads() as pool:
+    with single_threaded_operations(), _threads() as pool:
         rows = Rows(rule, pool)
         applications = _applications(space, rows)
         of_names, digests = _evaluate(applications, space.n_names, rows, progress)

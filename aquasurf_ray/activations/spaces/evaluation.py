@@ -33,7 +33,7 @@ from aquasurf_ray.activations.identity import (
     rounded,
 )
 from aquasurf_ray.activations.registry import operator_named
-from aquasurf_ray.activations.spaces.blocks import BLOCK_ROWS, apply_to_block, one_thread_an_operation
+from aquasurf_ray.activations.spaces.blocks import BLOCK_ROWS, apply_to_block, single_threaded_operations
 
 CHUNK = 256  # expressions whose nodes are evaluated together
 MOST_ROWS = 4096  # remembered sub-expressions: 32 MB
@@ -80,7 +80,7 @@ class Evaluator:
         fingerprints: list[str] = []
         outputs = np.empty((len(expressions), N_POINTS), dtype=np.float32)
         flags = np.empty((2, len(expressions)), dtype=np.bool_)
-        with exact_arithmetic(), one_thread_an_operation():
+        with exact_arithmetic(), single_threaded_operations():
             for start in range(0, len(expressions), CHUNK):
                 part = slice(start, start + CHUNK)
                 values = self._values_of(expressions[part])

@@ -14,7 +14,7 @@ shuffled depend on the seed, by one of five draws, because results differ from s
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -105,7 +105,7 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
     """Return the policy of these settings; `seed` is its random seed.
 
     Raises:
-        AnalysisError: the source has results of the benchmark's own task.
+        AnalysisError: the source has results of the benchmark's own task, or no other one is installed.
         BenchmarkError: there is no such source, or one of the two lacks the spectra.
     """
     # All results in their true form do not depend on chance, so one prior serves all seeds.
@@ -117,14 +117,19 @@ def transfer_policy(settings: TransferSettings, benchmark: Benchmark, seed: int)
 
 def _priors(settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
     """Return the priors of the benchmark's functions by each source, float64 [s, n]."""
-    return np.stack([_prior(other, settings, benchmark, draw) for other in _sources(settings.source, benchmark)])
+    sources = _sources(settings.source, benchmark)
+    return np.stack([_prior(replace(settings, source=name), benchmark, draw, i) for i, name in enumerate(sources)])
 
 
-def _sources(name: str, benchmark: Benchmark) -> list[Benchmark]:
+def _sources(name: str, benchmark: Benchmark) -> list[str]:
     """Return the benchmarks that a name means. A policy that knows the answers transfers nothing, so none of them has
-    results of the benchmark's own task."""
+    results of the benchmark's own task.
+
+    Raises:
+        AnalysisError: none is left.
+    """
     names = [name] if name != OTHERS else list(installed_benchmarks())
-    sources = [other for other in map(_benchmark, names) if other.task != benchmark.task]
+    sources = [each for each in names if _benchmark(each).task != benchmark.task]
     if not sources and name == OTHERS:
         raise AnalysisError(f"no benchmark of another task than {benchmark.task} is installed")
     if not sources:
@@ -132,7 +137,9 @@ def _sources(name: str, benchmark: Benchmark) -> list[Benchmark]:
     return sources
 
 
-def _prior(other: Benchmark, settings: TransferSettings, benchmark: Benchmark, draw: int) -> Scores:
+def _prior(settings: TransferSettings, benchmark: Benchmark, draw: int, number: int) -> Scores:
+    """Return the prior by the source of these settings, which is the one of this number."""
+    other = _benchmark(settings.source)
     fisher = settings.surrogate(benchmark).fisher
     trained = _trained(other, settings, fisher, draw)
     scores = other.scores[trained]
@@ -140,12 +147,14 @@ def _prior(other: Benchmark, settings: TransferSettings, benchmark: Benchmark, d
         # Negated, the worst become the best: a training that diverged must have a score for that.
         scores = -np.where(np.isnan(scores), np.nanmin(scores), scores)
     elif settings.scores == "shuffled":
-        scores = np.random.default_rng(draw).permutation(scores)
+        # Each source in an order of its own.
+        scores = np.random.default_rng([draw, number] if number else draw).permutation(scores)
     source = Source(scores, other.outputs[trained], _comparable(other, settings, fisher)[trained])
-    return source.prior(_same(other, trained, benchmark), benchmark.outputs, _comparable(benchmark, settings, fisher))
+    same = _same(settings.source, trained, benchmark)
+    return source.prior(same, benchmark.outputs, _comparable(benchmark, settings, fisher))
 
 
-@lru_cache(maxsize=8)
+@cache
 def _benchmark(source: str) -> Benchmark:
     return load_benchmark(source)
 
@@ -163,10 +172,12 @@ def _trained(other: Benchmark, settings: TransferSettings, fisher: str, draw: in
     return np.union1d(trace.order, other.baselines)
 
 
-def _same(other: Benchmark, trained: Indices, benchmark: Benchmark) -> Indices:
+def _same(source: str, trained: Indices, benchmark: Benchmark) -> Indices:
     """Return which of the trained functions each of the benchmark's functions is, or -1 where it is none."""
     row = {position: i for i, position in enumerate(trained.tolist())}
-    found = made_once(benchmark, ("same", other.name), lambda: [other.find(name) for name in benchmark.functions])
+    # By the name that it was asked for under: two files may have results of runs of one name.
+    find = _benchmark(source).find
+    found = made_once(benchmark, ("same", source), lambda: [find(name) for name in benchmark.functions])
     return np.array([-1 if position is None else row.get(position, -1) for position in found], dtype=np.int64)
 
 

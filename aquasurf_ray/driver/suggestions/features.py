@@ -24,7 +24,7 @@ class CandidateFeatures:
         config = context.config
         self._history, self._outputs = context.history, context.outputs
         self._layer_weighting = config.layer_weighting
-        self._n_outputs = 0  # of the first candidates that are known to be computed
+        self._n_outputs = 0  # the first candidates whose outputs are computed
         self.needs_spectra = config.features != "outputs"
 
     def n_missing(self, n: int) -> int:

@@ -100,6 +100,8 @@ def test_the_summary_counts_a_goal_that_is_not_reached_as_the_budget():
 
 
 def test_the_table_has_a_row_for_each_rule(benchmark):
-    table = script.table(benchmark, runs=2, trainings=3)
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:-2]] == list(RULES)
-    assert "2 runs with the epochs of 3 trainings, each among 36 of 72 functions." in table
+    document = script.document(benchmark, "all", runs=2, trainings=3)
+    assert (document["runs"], document["trainings"], document["epochs"]) == (2, 3, benchmark.curves.shape[2])
+    rows = [line.split("|")[1:3] for line in script.table([document, document]).splitlines()[2:]]
+    assert [rule.strip() for _, rule in rows] == list(RULES) * 2
+    assert {name.strip() for name, _ in rows} == {benchmark.name}
