@@ -1,6 +1,6 @@
 """The effect of a function's scale: how many functions train, which is the best, and how the others follow it.
 
-    python benchmarks/evidence/scale_of_functions.py --output FILE [--tasks digits=24 friedman=20]
+    python benchmarks/evidence/scale_of_functions.py --output FILE [--tasks digits=24 friedman=20 mnist1d=20]
 
 A fixed random sample of the three-node space, and ReLU, are trained with one seed at three factors on the recipe's
 learning rate, in four arms:
@@ -57,7 +57,7 @@ def main() -> None:
     """Train, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="file of the trainings known so far")
-    parser.add_argument("--tasks", nargs="+", default=["digits=24", "friedman=20"], metavar="TASK=N")
+    parser.add_argument("--tasks", nargs="+", default=["digits=24", "friedman=20", "mnist1d=20"], metavar="TASK=N")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name, n in (text.split("=") for text in options.tasks):

@@ -10,7 +10,7 @@ from kept_trainings import MEASURED, PAGE, scores
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results/2-core-x86_64-vm"
 CONFIRMATION = json.loads((RESULTS / "first_run.json").read_text())["confirmation"]
-TASKS = ("digits", "friedman")
+TASKS = ("digits", "friedman", "mnist1d")
 FACTORS = {"1/8": 0.125, "1/2": 0.5, "2": 2.0, "each one's best": None}
 RATES = {"1/2": "learning_rate*0.5", "1": "", "2": "learning_rate*2"}
 
@@ -47,6 +47,10 @@ def test_the_sentences_on_rates_say_what_the_table_has() -> None:
     digits = [rows["digits", factor][1] for factor in FACTORS]
     assert len(set(digits[:3])) == 1
     assert f"On digits, {digits[0]} functions train at any one of the rates and {digits[3]} at their best one" in said
+    trained, ahead = ([rows["mnist1d", factor][i] for factor in FACTORS] for i in (1, 3))
+    assert len(set(trained)) == 1
+    assert f"{trained[0]} functions train at every rate; {ahead[0]} of them are ahead of ReLU at an eighth" in said
+    assert (ahead[2], ahead[3]) == ("0", "1")
 
 
 def test_the_table_of_the_confirmation_is_that_of_the_first_run() -> None:

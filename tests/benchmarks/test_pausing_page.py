@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pausing
 from kept_trainings import PAGE
+from scipy.stats import spearmanr
 
+from aquasurf_ray.analysis import load_benchmark
 from aquasurf_ray.analysis.replay.early_stopping.pausing import RULES
+from aquasurf_ray.driver.run.early_stopping import CHANCE
+from aquasurf_ray.driver.settings.models import SearchConfig
+from aquasurf_ray.surrogate.learning_curves import checked_epochs
 
-ROOT = Path(__file__).parents[2]
-KEPT = [
-    json.loads(line) for line in (ROOT / "benchmarks/results/2-core-x86_64-vm/pausing.jsonl").read_text().splitlines()
-]
+RESULTS = Path(__file__).parents[2] / "benchmarks/results/2-core-x86_64-vm"
+KEPT = [json.loads(line) for line in (RESULTS / "pausing.jsonl").read_text().splitlines()]
+MLP, DIGITS, FRIEDMAN = ({row["rule"]: row for row in kept["rules"]} for kept in KEPT)
+CURVES = f"chance of {CHANCE}, resumed"
 SECTION = PAGE.partition("### Early stopping")[2].partition("\n## ")[0]
 TEXT = " ".join(SECTION.split())
 
@@ -21,20 +27,54 @@ TEXT = " ".join(SECTION.split())
 def test_the_table_has_every_rule_as_it_was_measured() -> None:
     body = SECTION.partition("<!-- pausing -->")[2].partition("<!-- end of pausing -->")[0]
     assert body.strip() == pausing.table(KEPT)
-    assert all([row["rule"] for row in kept["rules"]] == list(RULES) for kept in KEPT)
+    names = [kept["benchmark"].removeprefix("act-bench-") for kept in KEPT]
+    assert names == ["digits-mlp", "digits", "friedman"]
+    for name, kept in zip(names, KEPT, strict=True):
+        assert [row["rule"] for row in kept["rules"]] == list(RULES)
+        assert f"{name} ({kept['epochs']} epochs)" in TEXT
+        assert (kept["runs"], kept["trainings"], kept["half"]) == (20, 40, "all")
 
 
 def test_the_sentences_say_what_was_measured() -> None:
-    (mlp,) = (kept for kept in KEPT if kept["benchmark"] == "act-bench-digits-mlp")
-    rows = {row["rule"]: row for row in mlp["rules"]}
-    full, curves, median = (rows[rule] for rule in ("full trainings", "chance of 0.1, resumed", "median"))
-    assert f"takes {curves['to top 0.1%']:.1f} trainings with `--early-stop curves`" in TEXT
+    full, curves, median = (MLP[rule] for rule in ("full trainings", CURVES, "median"))
+    assert f"takes {curves['to top 0.1%']:.1f} trainings with a chance of {CHANCE}, resumed" in TEXT
     assert f"instead of {full['to top 0.1%']:.1f} (p = {curves['p 0.1%']:.2g})" in TEXT
-    assert f"takes {median['to top 0.1%']:.1f} with `--early-stop median`" in TEXT
-    assert f"(p = {median['p 0.1%']:.2g})" in TEXT
-    thawed, laws = (rows[f"{model}, 0.1, resumed"]["to top 0.1%"] for model in ("freeze-thaw", "power laws"))
-    assert f"it takes {thawed:.1f} trainings, with fitted power laws {laws:.1f}" in TEXT
-    assert f"{mlp['runs']} runs with the epochs of {mlp['trainings']} trainings" in TEXT
-    assert all(2 <= row["to top 1%"] < 3 for row in rows.values()), "two or three trainings by every rule"
-    finding = " ".join(PAGE.partition("## Findings")[2].partition("## A fair")[0].split())
-    assert f"epochs of {curves['to top 0.1%']:.1f} trainings instead of {full['to top 0.1%']:.1f}" in finding
+    assert f"and {median['to top 0.1%']:.1f} with the median rule (p = {median['p 0.1%']:.2g})" in TEXT
+    tenth = MLP["chance of 0.1, resumed"]["to top 0.1%"]
+    assert f"as fast ({curves['to top 0.1%']:.1f} and {tenth:.1f} trainings" in TEXT
+    for rows, words in ((FRIEDMAN, "it leaves a regret of"), (DIGITS, "it leaves")):
+        median, full = rows["median"], rows["full trainings"]
+        said = f"{words} {median['regret']:.4f} instead of {full['regret']:.4f} (p = {median['p regret']:.2g})"
+        assert said in TEXT
+    whole, median, curves = (FRIEDMAN[rule] for rule in ("full trainings", "median", CURVES))
+    assert f"find the top 1% in {1 - whole['never']:.0%} of the runs, and with the median rule in" in TEXT
+    assert f"rule in {1 - median['never']:.0%} (p = {median['p 1%']:.2g})" in TEXT
+    assert f"{1 - curves['never']:.0%} instead of {1 - whole['never']:.0%}. Use" in TEXT
+    tenth = FRIEDMAN["chance of 0.1, resumed"]["regret"]
+    assert f"it loses less ({curves['regret']:.4f} instead of {tenth:.4f})" in TEXT
+    thawed, laws = (DIGITS[f"{model}, 0.1, resumed"]["regret"] for model in ("freeze-thaw", "power laws"))
+    assert f"the regret on digits is {thawed:.4f}, with fitted power laws {laws:.4f}" in TEXT
+    whole, curves = DIGITS["full trainings"]["regret"], DIGITS[CURVES]["regret"]
+    assert f"a regret of {curves:.4f} where whole trainings have {whole:.4f}" in TEXT
+
+
+def test_early_scores_tell_as_much_as_the_page_says() -> None:
+    found = []
+    for path in (RESULTS / "act-bench-digits-mlp.parquet", RESULTS / "act-bench-digits.parquet", "act-bench-friedman"):
+        benchmark = load_benchmark(path)
+        final, curves = benchmark.seed_scores[:, 0], benchmark.curves[:, 0]
+        better = np.flatnonzero(final >= np.nanmedian(final))
+        look = checked_epochs(curves.shape[1])[0]
+        found.append(spearmanr(curves[better, look - 1], final[better]).statistic)
+    said = "is {:.2f} on digits-mlp, {:.2f} on digits and {:.2f} on friedman".format(*found)
+    assert said in TEXT
+
+
+def test_no_rule_is_the_default_because_none_holds_on_all_benchmarks() -> None:
+    holds = [
+        rule
+        for rule in RULES
+        if all(rows[rule]["regret"] <= rows["full trainings"]["regret"] for rows in (MLP, DIGITS, FRIEDMAN))
+    ]
+    assert holds == ["full trainings"]
+    assert SearchConfig.model_fields["early_stop"].default == "off"

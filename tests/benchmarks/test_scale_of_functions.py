@@ -65,7 +65,7 @@ def test_standard_forms_are_those_of_today():
 
 def test_the_sentences_say_what_the_trainings_give():
     counts, beat, ranks = {}, {}, {}
-    for task in ("digits", "friedman"):
+    for task in ("digits", "friedman", "mnist1d"):
         plain = scores(task, "as it is")
         for arm in ARMS:
             own = scores(task, arm)
@@ -91,3 +91,8 @@ def test_the_sentences_say_what_the_trainings_give():
     assert f"{counts['friedman', 'as it is']} of {n_friedman} functions train as they are" in CHAPTER
     lowest = min(ranks["friedman", arm] for arm in ARMS[1:])
     assert f"the rank correlations are {lowest:.2f} and above" in CHAPTER
+    trained = [scores("mnist1d", arm).keys() for arm in ARMS]
+    assert all(names == trained[0] for names in trained)
+    assert f"the same {counts['mnist1d', 'as it is']} of 20 train in each arm" in CHAPTER
+    lowest = min(ranks["mnist1d", arm] for arm in ARMS[1:])
+    assert f"and the rank correlations are {lowest:.2f} and above. So `--standardize`" in CHAPTER

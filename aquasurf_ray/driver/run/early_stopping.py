@@ -22,7 +22,7 @@ from aquasurf_ray.driver.state.evaluations import EvaluationState
 from aquasurf_ray.surrogate.learning_curves import checked_epochs, score_to_continue
 from aquasurf_ray.workers.engine.stopping import StopRule
 
-CHANCE = 0.1  # to become the best, below which a training is paused; docs/evidence.md compares others
+CHANCE = 0.01  # to become the best, below which a training is paused; docs/evidence.md compares it with 0.1
 
 
 def curves_rule(epochs: int, scores_after: EarlyScores) -> StopRule | None:
