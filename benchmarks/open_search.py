@@ -11,8 +11,8 @@ growth, screening, suggestions, the database.
 With `--real` the workers are real too, train `digits` on one core each, and keep the time of their own jobs; so what is
 not theirs includes Ray's.
 
-outside_share     the workers' seconds without work, from the first worker's first job to the end, relative to all of
-                  theirs
+outside_share     the workers' seconds without work, relative to all of theirs: of the whole search, or with `--real`
+                  from the beginning of the first job to the end of the last
 growth_seconds    the time that generations took, and functions_per_second, those that they made and screened
 """
 
@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from simulated_pool import LocalPool
 
 from aquasurf_ray.driver.candidates import candidate_rows, load_space
@@ -88,16 +89,19 @@ class MeasuredPool(LocalPool):
 class TimedWorker(Worker):
     """A worker that writes the times of its jobs into a file of its own."""
 
+    @ray.method(concurrency_group="work")
     def spectra(self, functions: Sequence[str]) -> list[SpectrumReply]:
         """See `Worker`."""
         with self._timed("spectra"):
             return super().spectra(functions)
 
+    @ray.method(concurrency_group="work")
     def costs(self, functions: Sequence[str]) -> list[CostReply]:
         """See `Worker`."""
         with self._timed("costs"):
             return super().costs(functions)
 
+    @ray.method(concurrency_group="work")
     def train(self, job: TrainingJob) -> TrainingResult | Drained:
         """See `Worker`."""
         with self._timed("train"):
@@ -172,7 +176,11 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     wall = jobs.pop("search", wall)
     seconds = sum(jobs.values()) if arguments.real else work.seconds
     return {
-        "arguments": vars(arguments),
+        "arguments": {
+            name: value
+            for name, value in vars(arguments).items()
+            if not (arguments.real and (name.endswith("_seconds") or name == "processor_time"))
+        },
         "evaluations": result.evaluations,
         "candidates": n_spectra,
         "search_seconds": round(wall, 1),

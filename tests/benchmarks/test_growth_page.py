@@ -19,7 +19,8 @@ def test_an_open_search_spends_its_time_on_trainings_spectra_and_costs() -> None
     assert outside < 0.05
     said = f"{jobs['train']} s of trainings, {jobs['spectra']} s of spectra and {jobs['costs']} s of costs in the"
     assert f"{said} {kept['search_seconds']} s" in TEXT
-    assert f"are without work for {outside:.1%} of the time, Ray included" in TEXT
+    assert f"are without a job for {outside:.1%} of that time" in TEXT
+    assert f"as far as its {kept['driver_cpu_seconds']} s of processor time" in TEXT
     assert f"grows {kept['candidates']:,} candidates in all" in TEXT
 
 
