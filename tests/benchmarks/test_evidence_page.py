@@ -19,6 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("evidence.md", "evidence-tables.md")}
 PAGE = "".join(PAGES.values())
 SECTIONS = re.split(r"^##+ ", PAGE, flags=re.MULTILINE)[1:]
+TRANSFER = (DOCS / "evidence-transfer.md").read_text(encoding="utf-8")
 FIGURE = re.compile(r"(?<![\w.])\d[\d,.]*\d%?|(?<![\w.])\d%?")
 LINK = re.compile(r"\[table\]\((?P<page>[a-z-]*(?:\.md)?)#(?P<anchor>[a-z0-9-]+)\)")
 OF_SCRIPTS = ("winners", *SEEDS)
@@ -47,10 +48,12 @@ def test_every_experiment_but_the_whole_grid_is_in_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "order", [o for o in table_orders(PAGE) if o.name not in OF_SCRIPTS], ids=lambda o: f"{o.name}-{o.half}"
+    "order",
+    [o for o in table_orders(PAGE + TRANSFER) if o.name not in OF_SCRIPTS],
+    ids=lambda o: f"{o.name}-{o.half}",
 )
 def test_a_table_has_the_rows_and_runs_of_its_experiment(order: TableOrder) -> None:
-    head, _, *rows, _, about = tables_of(PAGE)[order].strip().splitlines()
+    head, _, *rows, _, about = tables_of(PAGE + TRANSFER)[order].strip().splitlines()
     several = len(order.benchmarks) > 1
     assert cells(head)[several:][: len(COLUMNS)] == [column.strip() for column in COLUMNS]
     labels = [variant.label for variant in EXPERIMENTS[order.name].variants]
@@ -81,7 +84,7 @@ def test_every_chapter_of_tables_has_a_finding_except_for_choices_of_one_setting
     assert chapters - told == {"measurements", "one-choice-at-a-time"}
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=anchor)
+@pytest.mark.parametrize("section", [*SECTIONS, *re.split(r"^## ", TRANSFER, flags=re.MULTILINE)[1:]], ids=anchor)
 def test_figures_in_sentences_are_in_the_tables_of_their_section(section: str) -> None:
     tables = " ".join(tables_of(section).values())
     if not tables:
