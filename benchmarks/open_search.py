@@ -115,13 +115,13 @@ class TimedWorker(Worker):
             file.write(f"{kind} {began} {time.time()}\n")
 
 
-def work_of(storage: Path) -> dict[str, float]:
+def work_of(storage: Path) -> tuple[dict[str, float], float]:
     """Return the seconds of all jobs by kind, and the time from the beginning of the first to the end of the last."""
     lines = [line.split() for file in storage.glob("*.jobs") for line in file.read_text(encoding="utf-8").splitlines()]
     seconds: dict[str, float] = {}
     for kind, began, ended in lines:
         seconds[kind] = seconds.get(kind, 0.0) + float(ended) - float(began)
-    return {**seconds, "search": max(float(end) for *_, end in lines) - min(float(begin) for _, begin, _ in lines)}
+    return seconds, max(float(end) for *_, end in lines) - min(float(begin) for _, begin, _ in lines)
 
 
 @dataclass
@@ -172,9 +172,10 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         wall, worked = clock() - began, time.process_time() - worked
         status = store.status(spec.run.id)
         n_spectra = status.spectra_done + status.spectra_diverged
-    jobs = work_of(folder) if arguments.real else {}
-    wall = jobs.pop("search", wall)
-    seconds = sum(jobs.values()) if arguments.real else work.seconds
+    jobs, seconds = dict[str, float](), work.seconds
+    if arguments.real:
+        jobs, wall = work_of(folder)
+        seconds = sum(jobs.values())
     return {
         "arguments": {
             name: value

@@ -128,7 +128,7 @@ def is_reserved(name: str) -> bool:
     (True, True, False)
     """
     taken = _TABLE.get(name)
-    return name == VARIABLE or name in SLOTS or name in LEARNED or (taken is not None and taken.built_in)
+    return _is_word(name) or (taken is not None and taken.built_in)
 
 
 def all_operators(kind: Kind | None = None) -> tuple[Operator, ...]:
@@ -239,13 +239,17 @@ def _register(
     _TABLE[name] = entry
 
 
+def _is_word(name: str) -> bool:
+    return name == VARIABLE or name in SLOTS or name in LEARNED
+
+
 def _check_name(name: str, replace: bool) -> None:
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise OperatorError(
             f"operator name {shortened(name)} must be an identifier of at most {MAX_NAME_LENGTH} letters"
         )
     # As operators, these words would change the meaning of texts that are stored already.
-    if name == VARIABLE or name in SLOTS or name in LEARNED:
+    if _is_word(name):
         raise OperatorError(f"operator name {name!r} is a word of the language; choose another")
     taken = _TABLE.get(name)
     if taken is not None and not (replace and not taken.built_in):

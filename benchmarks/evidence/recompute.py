@@ -97,14 +97,15 @@ def main() -> None:
         name: [order for order in orders if name in order.benchmarks]
         for name in dict.fromkeys(name for order in orders for name in order.benchmarks)
     }
+    benchmarks = {name: load_benchmark(name) for name in orders_of}
     for name, of_one in orders_of.items():  # all of them before anything is computed, which takes an hour
         of_seeds = [order.name for order in of_one if order.name in (WINNERS, *SEEDS)]
-        n_seeds = load_benchmark(name).n_seeds
+        n_seeds = benchmarks[name].n_seeds
         if of_seeds and n_seeds < winners.SEEDS_NEEDED:
             parser.error(f"{', '.join(of_seeds)} need {winners.SEEDS_NEEDED} seeds, and {name} has {n_seeds}")
     found: dict[TableOrder, dict[str, str]] = {order: {} for order in orders}
     for name, of_one in orders_of.items():
-        for order, text in tables(load_benchmark(name), of_one, options.evaluations):
+        for order, text in tables(benchmarks[name], of_one, options.evaluations):
             found[order][name] = text
             if len(found[order]) == len(order.benchmarks):
                 page = options.page.read_text(encoding="utf-8")  # again, because somebody may have edited it meanwhile

@@ -33,8 +33,9 @@ class CandidateFeatures:
 
     def advance(self, n: int) -> None:
         """Compute the outputs of a few more of the first `n` candidates."""
-        first, self._n_outputs = self._n_outputs, max(self._n_outputs, min(n, self._n_outputs + AT_ONCE))
-        self._outputs.of(self._history.candidates[first : self._n_outputs])
+        new = self._history.candidates[self._n_outputs : min(n, self._n_outputs + AT_ONCE)]
+        self._outputs.of(new)
+        self._n_outputs += len(new)
 
     def outputs(self, n: int, first: int = 0) -> Floats:
         """Return the values on the sample of the candidates from `first` to `n`, float32 [n - first, 1000], or 1000 r
