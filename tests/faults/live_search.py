@@ -68,9 +68,10 @@ def ray_processes_of(driver):
     return [p for p in psutil.Process(driver.pid).children(recursive=True) if p.is_running()]
 
 
-def workers_of(driver, doing="", of="Worker"):
-    """The driver's worker processes. Ray shows one by its class, and by the method that it last began."""
-    title = f"ray::{of}.{doing}" if doing else f"ray::{of}"
+def workers_of(driver, doing=""):
+    """The driver's worker processes. Ray shows one by its class, and by the method that it last began: a question about
+    its progress hides a training, until the next one."""
+    title = f"ray::Worker.{doing}" if doing else "ray::Worker"
     return [p for p in ray_processes_of(driver) if _command_line(p).startswith(title)]
 
 

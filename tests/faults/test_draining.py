@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from live_search import wait_for, workers_of
+from live_search import counts, wait_for
 from long_task import EPOCHS, MODULE, n_trained
 from store_reading import attempts_of
 
@@ -68,7 +68,7 @@ def stubborn(folder):
     code += f"search('digits', worker=StubbornWorker, {options})"
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: len(workers_of(driver, doing="train", of="StubbornWorker")) == 2)
+        wait_for(lambda: counts(folder)["running"] == 2)
         yield driver
     finally:
         driver.kill()
