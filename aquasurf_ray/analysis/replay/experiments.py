@@ -190,6 +190,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     ),
     "families": _of("Does the default find the best sooner on networks that differ?", ["aquasurf", "random", DEFAULT]),
+    "choices": _of(
+        "Is another choice than one of the default's better on networks that differ?",
+        [
+            DEFAULT,
+            RANKED,
+            f"{RANKED}:acquisition=ucb",
+            "gp/both/metric:acquisition=ei",
+            *(f"{DEFAULT}:{s}" for s in ("diverged=ignore", "balance=0.25", "balance=0.75", "weighting=uniform")),
+            f"{DEFAULT}:fisher=empirical",
+            *(DEFAULT.replace("both", features) for features in ("outputs", "spectrum")),
+            METRIC,
+            "knr+gp+svr/both/metric:targets=ranks",
+            ON_MAP,
+        ],
+    ),
     "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(
         "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
@@ -212,7 +227,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-ON_DEMAND = frozenset({"grid", "families", "from-others", "from-digits", "from-digits-mlp"})
+ON_DEMAND = frozenset({"grid", "families", "choices", "from-others", "from-digits", "from-digits-mlp"})
 """The experiments that run only by name: the grid, which contains many of the others, and those over several benchmarks
 or between two."""
 
