@@ -1,12 +1,13 @@
-"""What searches gain, on several networks: their winners against ReLU, GELU and the best baseline, each at its own rate.
+"""What searches gain on several networks: their winners against ReLU, GELU and the best baseline, each at its own rate.
 
     python benchmarks/evidence/winner_gains.py BENCHMARK ... --output FILE [--runs 10] [--evaluations 100]
 
 For each benchmark, searches with the default surrogate are replayed, each among a random half of the functions. The
 winner is the function of the best score that a search saw. Then everything is trained anew, on the benchmark's task,
-with seeds that no benchmark has: each winner and each rival gets three learning rates (the recipe's, half and twice of
-it) on one seed, whose validation score chooses its rate and, among the paper's eight baselines, the best one. Five
-further seeds judge on the test split.
+with seeds that no benchmark has. Each winner and each rival tries three learning rates on one seed, the recipe's, half
+and twice of it, and further ones as long as the best is the lowest or the highest. The validation score chooses its
+rate and, among the paper's eight baselines, the best one. Five further seeds judge on the test split: the mean of the
+winners that diverge with none of them, one a search, against each rival by the paired t-test.
 
 Appends each training to the file, a JSON document a line, as soon as it is known, so that the script may be killed at
 any time and resumes; prints the table of docs/evidence.md.
@@ -16,27 +17,29 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aquasurf_ray.activations import activation_of
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
-from aquasurf_ray.analysis.studies.confirmation import paired_difference, with_holm
+from aquasurf_ray.analysis.studies.confirmation import paired_difference
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.settings.setting import AUTO_RATES
 from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE
-from aquasurf_ray.recipe_change import LEARNING_RATE, applied, changes_of
+from aquasurf_ray.recipe_change import LEARNING_RATE, RecipeChange, applied, changes_of
 from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.workers.training import train
 
 GELU = "gelu"
 CHOOSES = 2000
 JUDGES = tuple(range(2001, 2006))
+WIDEST = (1 / 16, 16.0)
+"""Factors on the recipe's rate beyond which none is tried."""
 Row = dict[str, Any]
 Add = Callable[[Row], None]
 
@@ -80,15 +83,33 @@ def winner(benchmark: Benchmark, run: int, evaluations: int) -> str:
 
 
 def judge(rows: list[Row], name: str, add: Add) -> None:
-    """Train all functions of a task that the rows lack: at each rate on one seed, then at the own rate on the others."""
+    """Train what the rows lack of a task: each function at each rate on one seed, then at its own on the others."""
     task = load_task(name)
     splits = task.splits()
     for function in dict.fromkeys([*winners(rows, name), *BASELINES, GELU]):
-        for change in changes_of(LEARNING_RATE, AUTO_RATES, task.recipe):
-            trained(rows, task, splits, function, change, CHOOSES, add)
+        factors = AUTO_RATES
+        while factors:
+            for change in changes_of(LEARNING_RATE, factors, task.recipe):
+                trained(rows, task, splits, function, change, CHOOSES, add)
+            factors = further(rows, name, function)
     for function in dict.fromkeys([*winners(rows, name), REFERENCE, GELU, best_baseline(rows, name)]):
         for seed in JUDGES:
             trained(rows, task, splits, function, own_change(rows, name, function), seed, add)
+
+
+def further(rows: list[Row], task: str, function: str) -> tuple[float, ...]:
+    """Return the next factor on the rate to try; none if the best one has been tried with one on either side."""
+    factors = sorted(factor_of(row["change"]) for row in tried(rows, task, function))
+    best = factor_of(own_change(rows, task, function))
+    if best == factors[0] > WIDEST[0]:
+        return (best / 2,)
+    return (best * 2,) if best == factors[-1] < WIDEST[1] else ()
+
+
+def factor_of(change: str) -> float:
+    """Return the factor on the recipe's learning rate."""
+    parsed = RecipeChange.parse(change)
+    return 1.0 if parsed is None else parsed.value
 
 
 def trained(rows: list[Row], task: Task, splits: Splits, function: str, change: str, seed: int, add: Add) -> None:
@@ -106,10 +127,14 @@ def winners(rows: Iterable[Row], task: str) -> list[str]:
     return [row["winner"] for row in rows if row["task"] == task and "winner" in row]
 
 
+def tried(rows: Iterable[Row], task: str, function: str) -> list[Row]:
+    """Return a function's trainings with the seed that chooses its rate."""
+    return [r for r in rows if (r["task"], r.get("function"), r.get("seed")) == (task, function, CHOOSES)]
+
+
 def chosen(rows: Iterable[Row], task: str, function: str) -> Row:
-    """Return the training whose rate is the function's own: that of the best validation score on the choosing seed."""
-    tried = [r for r in rows if (r["task"], r.get("function"), r.get("seed")) == (task, function, CHOOSES)]
-    return max(tried, key=lambda row: -np.inf if row["score"] is None else row["score"])
+    """Return the training whose rate is the function's own: that of the best validation score."""
+    return max(tried(rows, task, function), key=lambda row: -np.inf if row["score"] is None else row["score"])
 
 
 def own_change(rows: Iterable[Row], task: str, function: str) -> str:
@@ -123,54 +148,53 @@ def best_baseline(rows: list[Row], task: str) -> str:
     return max(BASELINES, key=lambda function: -np.inf if score[function] is None else score[function])
 
 
-def tests(rows: Iterable[Row], task: str, function: str) -> np.ndarray:
-    """Return a function's test scores [s] by the judging seeds, NaN where it diverged."""
-    found = {row["seed"]: row["test"] for row in rows if (row["task"], row.get("function")) == (task, function)}
+def tests(rows: list[Row], task: str, function: str) -> NDArray[np.float64]:
+    """Return a function's test scores [s] by the judging seeds at its own rate, NaN where it diverged."""
+    own = (task, function, own_change(rows, task, function))
+    found = {row["seed"]: row["test"] for row in rows if (row["task"], row.get("function"), row.get("change")) == own}
     return np.array([found[seed] for seed in JUDGES], dtype=np.float64)
 
 
 def table(rows: list[Row]) -> list[Row]:
-    """Return for each task and rival the winners' mean gain, and how many of them are better, also significantly."""
-    lines = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        found = winners(rows, task)
-        for rival in (REFERENCE, GELU, best_baseline(rows, task)):
-            lines.append(_line(rows, task, found, rival))
-    return lines
+    """Return for each task and rival the gain of the winners' mean, with its interval over the seeds that judge."""
+    return [
+        _line(rows, task, rival)
+        for task in dict.fromkeys(row["task"] for row in rows)
+        for rival in (REFERENCE, GELU, best_baseline(rows, task))
+    ]
 
 
-def _line(rows: list[Row], task: str, found: Sequence[str], rival: str) -> Row:
+def _line(rows: list[Row], task: str, rival: str) -> Row:
     reference = tests(rows, task, rival)
-    distinct = list(dict.fromkeys(found))
-    differences = with_holm([paired_difference(tests(rows, task, function), reference) for function in distinct])
-    by_function = dict(zip(distinct, differences, strict=True))
-    gains = [gain for function in found if (gain := by_function[function].gain) is not None]
+    found = np.array([tests(rows, task, function) for function in winners(rows, task)])
+    whole = found[~np.isnan(found).any(axis=1)]
+    difference = paired_difference(whole.mean(axis=0), reference)
     return {
         "task": task,
         "rival": rival,
-        "rival_change": own_change(rows, task, rival),
-        "rival_test": float(np.nanmean(reference)),
-        "rival_diverged": int(np.isnan(reference).sum()),
+        "factor": factor_of(own_change(rows, task, rival)),
+        "test": float(np.nanmean(reference)),
         "searches": len(found),
-        "diverged": sum(bool(np.isnan(tests(rows, task, function)).any()) for function in found),
-        "gain": mean(gains) if gains else None,
-        "standard_error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
-        "ahead": sum(gain > 0 for gain in gains),
-        "better": sum(by_function[function].is_better for function in found),
+        "diverged": len(found) - len(whole),
+        "ahead": int((whole.mean(axis=1) > np.nanmean(reference)).sum()),
+        "gain": difference.gain,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p_value,
     }
 
 
 def markdown(rows: list[Row]) -> str:
     """Return the table as it stands on the page."""
-    columns = ("task", "rival", "its rate", "its test score", "winners' gain", "ahead", "significantly", "diverged")
+    columns = ("task", "rival", "its rate", "its test score", "winners' gain", "p", "searches ahead", "diverged")
     lines = [f"| {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * (len(columns) - 2)}"]
     for line in table(rows):
-        gain = "-" if line["gain"] is None else f"{line['gain']:+.4f}"
-        error = "" if line["standard_error"] is None else f" ± {line['standard_error']:.4f}"
-        of = f" of {line['searches']}"
+        gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**line)
+        p = "<0.0001" if line["p"] < 1e-4 else f"{line['p']:.2g}"
+        ahead = f"{line['ahead']} of {line['searches']}"
         cells = (
-            line["task"], f"`{line['rival']}`", line["rival_change"].rpartition("*")[2] or "1",
-            f"{line['rival_test']:.4f}", gain + error, f"{line['ahead']}{of}", line["better"], line["diverged"],
+            line["task"], f"`{line['rival']}`", f"{line['factor']:g}", f"{line['test']:.4f}", gain, p, ahead,
+            line["diverged"],
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
