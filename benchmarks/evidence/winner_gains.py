@@ -160,7 +160,7 @@ def table(rows: list[Row]) -> list[Row]:
     return [
         _line(rows, task, rival)
         for task in dict.fromkeys(row["task"] for row in rows)
-        for rival in (REFERENCE, GELU, best_baseline(rows, task))
+        for rival in dict.fromkeys((REFERENCE, GELU, best_baseline(rows, task)))
     ]
 
 

@@ -18,7 +18,7 @@ from aquasurf_ray.surrogate.learning_curves import checked_epochs
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/2-core-x86_64-vm"
 KEPT = [json.loads(line) for line in (RESULTS / "pausing.jsonl").read_text().splitlines()]
-MLP, DIGITS, FRIEDMAN = ({row["rule"]: row for row in kept["rules"]} for kept in KEPT)
+MLP, DIGITS, FRIEDMAN, VIT, MNIST1D = ({row["rule"]: row for row in kept["rules"]} for kept in KEPT)
 CURVES = f"chance of {CHANCE}, resumed"
 SECTION = PAGE.partition("### Early stopping")[2].partition("\n## ")[0]
 TEXT = " ".join(SECTION.split())
@@ -28,10 +28,12 @@ def test_the_table_has_every_rule_as_it_was_measured() -> None:
     body = SECTION.partition("<!-- pausing -->")[2].partition("<!-- end of pausing -->")[0]
     assert body.strip() == pausing.table(KEPT)
     names = [kept["benchmark"].removeprefix("act-bench-") for kept in KEPT]
-    assert names == ["digits-mlp", "digits", "friedman"]
+    assert names == ["digits-mlp", "digits", "friedman", "digits-vit-600", "mnist1d-400"]
     for name, kept in zip(names, KEPT, strict=True):
         assert [row["rule"] for row in kept["rules"]] == list(RULES)
-        assert f"{name} ({kept['epochs']} epochs)" in TEXT
+        whole = f"{name} ({kept['epochs']} epochs)"
+        sample = f"samples](benchmarks.md#more-benchmarks) on digits-vit and mnist1d ({kept['epochs']} epochs each)"
+        assert (sample if name[-1] == "0" else whole) in TEXT
         assert (kept["runs"], kept["trainings"], kept["half"]) == (20, 40, "all")
 
 
@@ -59,6 +61,12 @@ def test_the_sentences_say_what_was_measured() -> None:
     assert f"the regret on digits is {thawed:.4f}, with fitted power laws {laws:.4f}" in TEXT
     whole, curves = DIGITS["full trainings"]["regret"], DIGITS[CURVES]["regret"]
     assert f"a regret of {curves:.4f} where whole trainings have {whole:.4f}" in TEXT
+    whole, curves, median = (VIT[rule] for rule in ("full trainings", CURVES, "median"))
+    said = f"takes {curves['to top 1%']:.1f} trainings and with whole ones {whole['to top 1%']:.1f}, with the median rule "
+    assert f"{said}{median['to top 1%']:.1f} (p = {median['p 1%']:.2g})" in TEXT
+    whole, curves = MNIST1D["full trainings"]["to top 1%"], MNIST1D[CURVES]
+    said = f"On mnist1d it takes {curves['to top 1%']:.1f} instead of {whole:.1f}, which 20 runs do not confirm"
+    assert f"{said} (p = {curves['p 1%']:.2g})" in TEXT
 
 
 def test_early_scores_tell_as_much_as_the_page_says() -> None:

@@ -44,6 +44,7 @@ def test_gains_agree_with_scipys_paired_test(task: str) -> None:
 
     judged_winners = [tests(function) for function in found]
     whole = [scores for scores in judged_winners if not np.isnan(scores).any()]
+    assert [rival for of, rival in TABLE if of == task] == list(dict.fromkeys(("relu(x)", "gelu", baseline)))
     for rival in ("relu(x)", "gelu", baseline):
         line, reference = TABLE[task, rival], tests(rival)
         test = ttest_rel(np.mean(whole, axis=0), reference)
