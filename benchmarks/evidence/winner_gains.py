@@ -1,13 +1,15 @@
-"""What searches gain on several networks: their winners against ReLU, GELU and the best baseline, each at its own rate.
+"""What searches gain: their winners against ReLU, GELU and the best baseline, each at its own learning rate.
 
     python benchmarks/evidence/winner_gains.py BENCHMARK ... --output FILE [--runs 10] [--evaluations 100]
 
 For each benchmark, searches with the default surrogate are replayed, each among a random half of the functions. The
-winner is the function of the best score that a search saw. Then everything is trained anew, on the benchmark's task,
-with seeds that no benchmark has. Each winner and each rival tries three learning rates on one seed, the recipe's, half
-and twice of it, and further ones as long as the best is the lowest or the highest. The validation score chooses its
-rate and, among the paper's eight baselines, the best one. Five further seeds judge on the test split: the mean of the
-winners that diverge with none of them, one a search, against each rival by the paired t-test.
+winner is the function of the best score that a search saw. Then winners and rivals are trained on the benchmark's task,
+with seeds that no benchmark has. Each tries three learning rates on one seed, the recipe's, half and twice of it, and
+further ones as long as the lowest or the highest is as good as any. The validation score chooses its rate and, among
+the paper's eight baselines, the best one; of equal scores, that at the rate nearest to the recipe's, and the lower of
+two. Ten further seeds judge on the test split: the mean of the winners that diverge with none of them, one a search,
+against each rival by the paired t-test, without seeds with which the rival diverged. Holm's method corrects the
+p-values of the whole table.
 
 Appends each training to the file, a JSON document a line, as soon as it is known, so that the script may be killed at
 any time and resumes; prints the table of docs/evidence.md.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from numpy.typing import NDArray
 
 from aquasurf_ray.activations import activation_of
 from aquasurf_ray.analysis import Benchmark, draw_candidates, load_benchmark, make_policy, simulate
-from aquasurf_ray.analysis.studies.confirmation import paired_difference
+from aquasurf_ray.analysis.studies.confirmation import paired_difference, with_holm
 from aquasurf_ray.baselines import BASELINES, REFERENCE
 from aquasurf_ray.driver.settings.setting import AUTO_RATES
 from aquasurf_ray.driver.settings.surrogate_names import DEFAULT_SURROGATE
@@ -36,8 +39,8 @@ from aquasurf_ray.tasks import Splits, Task, load_task
 from aquasurf_ray.workers.training import train
 
 GELU = "gelu"
-CHOOSES = 2000
-JUDGES = tuple(range(2001, 2006))
+CHOOSING_SEED = 2000
+JUDGING_SEEDS = tuple(range(2001, 2011))
 WIDEST = (1 / 16, 16.0)
 """Factors on the recipe's rate beyond which none is tried."""
 Row = dict[str, Any]
@@ -60,12 +63,16 @@ def main() -> None:
         with options.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    for name in options.benchmarks:
-        benchmark = load_benchmark(name)
-        for run in range(len(winners(rows, benchmark.task)), options.runs):
-            add({"task": benchmark.task, "run": run, "winner": winner(benchmark, run, options.evaluations)})
+    benchmarks = [load_benchmark(name) for name in options.benchmarks]
+    for benchmark in benchmarks:
+        search = {"task": benchmark.task, "benchmark": benchmark.name, "evaluations": options.evaluations}
+        kept = [row for row in rows if "winner" in row and row["task"] == benchmark.task]
+        if not all(search.items() <= row.items() for row in kept):
+            parser.error(f"{options.output} has other searches on {benchmark.task}; give another file")
+        for run in range(len(kept), options.runs):
+            add(search | {"run": run, "winner": winner(benchmark, run, options.evaluations)})
         judge(rows, benchmark.task, add)
-    print(markdown(rows))
+    print(markdown(rows, [benchmark.task for benchmark in benchmarks]))
 
 
 def read(output: Path) -> list[Row]:
@@ -90,20 +97,25 @@ def judge(rows: list[Row], name: str, add: Add) -> None:
         factors = AUTO_RATES
         while factors:
             for change in changes_of(LEARNING_RATE, factors, task.recipe):
-                trained(rows, task, splits, function, change, CHOOSES, add)
+                trained(rows, task, splits, function, change, CHOOSING_SEED, add)
             factors = further(rows, name, function)
     for function in dict.fromkeys([*winners(rows, name), REFERENCE, GELU, best_baseline(rows, name)]):
-        for seed in JUDGES:
+        for seed in JUDGING_SEEDS:
             trained(rows, task, splits, function, own_change(rows, name, function), seed, add)
 
 
 def further(rows: list[Row], task: str, function: str) -> tuple[float, ...]:
-    """Return the next factor on the rate to try; none if the best one has been tried with one on either side."""
-    factors = sorted(factor_of(row["change"]) for row in tried(rows, task, function))
-    best = factor_of(own_change(rows, task, function))
-    if best == factors[0] > WIDEST[0]:
-        return (best / 2,)
-    return (best * 2,) if best == factors[-1] < WIDEST[1] else ()
+    """Return the next factor on the rate to try; none once one on either side of the best has been tried."""
+    scores = {factor_of(row["change"]): score_of(row) for row in tried(rows, task, function)}
+    lowest, highest, best = min(scores), max(scores), max(scores.values())
+    if scores[lowest] == best and lowest > WIDEST[0]:
+        return (lowest / 2,)
+    return (highest * 2,) if scores[highest] == best > -np.inf and highest < WIDEST[1] else ()
+
+
+def score_of(row: Row) -> float:
+    """Return the validation score of a training; one that diverged is worse than any other."""
+    return -np.inf if row["score"] is None else row["score"]
 
 
 def factor_of(change: str) -> float:
@@ -129,12 +141,17 @@ def winners(rows: Iterable[Row], task: str) -> list[str]:
 
 def tried(rows: Iterable[Row], task: str, function: str) -> list[Row]:
     """Return a function's trainings with the seed that chooses its rate."""
-    return [r for r in rows if (r["task"], r.get("function"), r.get("seed")) == (task, function, CHOOSES)]
+    return [r for r in rows if (r["task"], r.get("function"), r.get("seed")) == (task, function, CHOOSING_SEED)]
 
 
 def chosen(rows: Iterable[Row], task: str, function: str) -> Row:
-    """Return the training whose rate is the function's own: that of the best validation score."""
-    return max(tried(rows, task, function), key=lambda row: -np.inf if row["score"] is None else row["score"])
+    """Return the training whose rate is the function's own: best score, of equal ones nearest the recipe's."""
+    return max(tried(rows, task, function), key=_merit)
+
+
+def _merit(row: Row) -> tuple[float, float, float]:
+    factor = factor_of(row["change"])
+    return score_of(row), -abs(math.log(factor)), -factor
 
 
 def own_change(rows: Iterable[Row], task: str, function: str) -> str:
@@ -143,57 +160,56 @@ def own_change(rows: Iterable[Row], task: str, function: str) -> str:
 
 
 def best_baseline(rows: list[Row], task: str) -> str:
-    """Return the baseline of the best validation score at its own rate, on the choosing seed."""
-    score = {function: chosen(rows, task, function)["score"] for function in BASELINES}
-    return max(BASELINES, key=lambda function: -np.inf if score[function] is None else score[function])
+    """Return the baseline of the best validation score at its own rate; of equal ones, as for rates."""
+    return max(BASELINES, key=lambda function: _merit(chosen(rows, task, function)))
 
 
-def tests(rows: list[Row], task: str, function: str) -> NDArray[np.float64]:
+def test_scores(rows: list[Row], task: str, function: str) -> NDArray[np.float64]:
     """Return a function's test scores [s] by the judging seeds at its own rate, NaN where it diverged."""
     own = (task, function, own_change(rows, task, function))
     found = {row["seed"]: row["test"] for row in rows if (row["task"], row.get("function"), row.get("change")) == own}
-    return np.array([found[seed] for seed in JUDGES], dtype=np.float64)
+    return np.array([found[seed] for seed in JUDGING_SEEDS], dtype=np.float64)
 
 
-def table(rows: list[Row]) -> list[Row]:
+def table(rows: list[Row], tasks: Iterable[str]) -> list[Row]:
     """Return for each task and rival the gain of the winners' mean, with its interval over the seeds that judge."""
+    lines, differences = [], []
+    for task in tasks:
+        found = np.array([test_scores(rows, task, function) for function in winners(rows, task)])
+        whole = found[~np.isnan(found).any(axis=1)]
+        for rival in dict.fromkeys((REFERENCE, GELU, best_baseline(rows, task))):
+            reference = test_scores(rows, task, rival)
+            trained_with = ~np.isnan(reference)
+            differences.append(paired_difference(whole.mean(axis=0), reference))
+            lines.append(
+                {
+                    "task": task,
+                    "rival": rival,
+                    "factor": factor_of(own_change(rows, task, rival)),
+                    "test": float(reference[trained_with].mean()) if trained_with.any() else None,
+                    "searches": len(found),
+                    "diverged": len(found) - len(whole),
+                    "ahead": int(((whole - reference)[:, trained_with].sum(axis=1) > 0).sum()),
+                }
+            )
     return [
-        _line(rows, task, rival)
-        for task in dict.fromkeys(row["task"] for row in rows)
-        for rival in dict.fromkeys((REFERENCE, GELU, best_baseline(rows, task)))
+        line | {"gain": difference.gain, "low": difference.low, "high": difference.high, "p": difference.p_holm}
+        for line, difference in zip(lines, with_holm(differences), strict=True)
     ]
 
 
-def _line(rows: list[Row], task: str, rival: str) -> Row:
-    reference = tests(rows, task, rival)
-    found = np.array([tests(rows, task, function) for function in winners(rows, task)])
-    whole = found[~np.isnan(found).any(axis=1)]
-    difference = paired_difference(whole.mean(axis=0), reference)
-    return {
-        "task": task,
-        "rival": rival,
-        "factor": factor_of(own_change(rows, task, rival)),
-        "test": float(np.nanmean(reference)),
-        "searches": len(found),
-        "diverged": len(found) - len(whole),
-        "ahead": int((whole.mean(axis=1) > np.nanmean(reference)).sum()),
-        "gain": difference.gain,
-        "low": difference.low,
-        "high": difference.high,
-        "p": difference.p_value,
-    }
-
-
-def markdown(rows: list[Row]) -> str:
-    """Return the table as it stands on the page."""
+def markdown(rows: list[Row], tasks: Iterable[str]) -> str:
+    """Return the table as it stands on the page; "-" for what the test cannot tell."""
     columns = ("task", "rival", "its rate", "its test score", "winners' gain", "p", "searches ahead", "diverged")
     lines = [f"| {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * (len(columns) - 2)}"]
-    for line in table(rows):
-        gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**line)
-        p = "<0.0001" if line["p"] < 1e-4 else f"{line['p']:.2g}"
+    for line in table(rows, list(tasks)):
+        known = line["p"] is not None
+        gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**line) if known else "-"
+        p = "-" if not known else "<0.0001" if line["p"] < 1e-4 else f"{line['p']:.2g}"
+        test = "-" if line["test"] is None else f"{line['test']:.4f}"
         ahead = f"{line['ahead']} of {line['searches']}"
         cells = (
-            line["task"], f"`{line['rival']}`", f"{line['factor']:g}", f"{line['test']:.4f}", gain, p, ahead,
+            line["task"], f"`{line['rival']}`", f"{line['factor']:g}", test, gain, p, ahead,
             line["diverged"],
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")

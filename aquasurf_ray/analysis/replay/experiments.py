@@ -191,7 +191,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "families": _of("Does the default find the best sooner on networks that differ?", ["aquasurf", "random", DEFAULT]),
     "choices": _of(
-        "Is another choice than one of the default's better on networks that differ?",
+        "Does changing one of the default's choices help on networks that differ?",
         [
             DEFAULT,
             RANKED,
