@@ -33,6 +33,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import torch
+from kept_rows import KeptRows
 
 from aquasurf_ray import search
 from aquasurf_ray.activations import BASELINES, Activation, Expression, activation_of, parse
@@ -85,19 +86,12 @@ def main() -> None:
     print(json.dumps({"table": table(results), "results": results.rows}, indent=1))
 
 
-class Results:
-    """The searches and judged trainings so far, one JSON document a line of `results.jsonl`."""
+class Results(KeptRows):
+    """The searches and judged trainings so far, in `results.jsonl` of a folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "results.jsonl"
-        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        super().__init__(folder / "results.jsonl")
 
     def of(self, task: str, arm: str, seed: int) -> dict[str, Any] | None:
         return next((r for r in self.rows if (r["task"], r.get("arm"), r["seed"]) == (task, arm, seed)), None)

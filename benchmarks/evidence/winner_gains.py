@@ -18,14 +18,13 @@ any time and resumes; prints the table of docs/evidence.md.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from kept_rows import KeptRows, Row
 from numpy.typing import NDArray
 
 from aquasurf_ray.activations import activation_of
@@ -43,8 +42,6 @@ CHOOSING_SEED = 2000
 JUDGING_SEEDS = tuple(range(2001, 2011))
 WIDEST = (1 / 16, 16.0)
 """Factors on the recipe's rate beyond which none is tried."""
-Row = dict[str, Any]
-Add = Callable[[Row], None]
 
 
 def main() -> None:
@@ -56,28 +53,17 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = read(options.output)
-
-    def add(row: Row) -> None:
-        rows.append(row)
-        with options.output.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
+    kept = KeptRows(options.output)
     benchmarks = [load_benchmark(name) for name in options.benchmarks]
     for benchmark in benchmarks:
         search = {"task": benchmark.task, "benchmark": benchmark.name, "evaluations": options.evaluations}
-        kept = [row for row in rows if "winner" in row and row["task"] == benchmark.task]
-        if not all(search.items() <= row.items() for row in kept):
+        searches = [row for row in kept.rows if "winner" in row and row["task"] == benchmark.task]
+        if not all(search.items() <= row.items() for row in searches):
             parser.error(f"{options.output} has other searches on {benchmark.task}; give another file")
-        for run in range(len(kept), options.runs):
-            add(search | {"run": run, "winner": winner(benchmark, run, options.evaluations)})
-        judge(rows, benchmark.task, add)
-    print(markdown(rows, [benchmark.task for benchmark in benchmarks]))
-
-
-def read(output: Path) -> list[Row]:
-    """Return the searches and trainings so far."""
-    return [json.loads(line) for line in output.read_text("utf-8").splitlines()] if output.exists() else []
+        for run in range(len(searches), options.runs):
+            kept.add(search | {"run": run, "winner": winner(benchmark, run, options.evaluations)})
+        judge(kept, benchmark.task)
+    print(markdown(kept.rows, [benchmark.task for benchmark in benchmarks]))
 
 
 def winner(benchmark: Benchmark, run: int, evaluations: int) -> str:
@@ -89,19 +75,20 @@ def winner(benchmark: Benchmark, run: int, evaluations: int) -> str:
     return str(benchmark.functions[trace.order[np.nanargmax(trace.observed)]])
 
 
-def judge(rows: list[Row], name: str, add: Add) -> None:
-    """Train what the rows lack of a task: each function at each rate on one seed, then at its own on the others."""
+def judge(kept: KeptRows, name: str) -> None:
+    """Train what is not kept of a task: each function at each rate on one seed, then at its own on the others."""
     task = load_task(name)
-    splits = task.splits()
+    splits, rows = task.splits(), kept.rows
     for function in dict.fromkeys([*winners(rows, name), *BASELINES, GELU]):
         factors = AUTO_RATES
         while factors:
             for change in changes_of(LEARNING_RATE, factors, task.recipe):
-                trained(rows, task, splits, function, change, CHOOSING_SEED, add)
+                train_once(kept, task, splits, function, change, CHOOSING_SEED)
             factors = further(rows, name, function)
     for function in dict.fromkeys([*winners(rows, name), REFERENCE, GELU, best_baseline(rows, name)]):
+        change = own_change(rows, name, function)
         for seed in JUDGING_SEEDS:
-            trained(rows, task, splits, function, own_change(rows, name, function), seed, add)
+            train_once(kept, task, splits, function, change, seed)
 
 
 def further(rows: list[Row], task: str, function: str) -> tuple[float, ...]:
@@ -124,14 +111,14 @@ def factor_of(change: str) -> float:
     return 1.0 if parsed is None else parsed.value
 
 
-def trained(rows: list[Row], task: Task, splits: Splits, function: str, change: str, seed: int, add: Add) -> None:
-    """Train once, unless the rows have it; a training that diverges has no scores."""
+def train_once(kept: KeptRows, task: Task, splits: Splits, function: str, change: str, seed: int) -> None:
+    """Train, unless the kept rows have it; a training that diverges has no scores."""
     which = {"task": task.name, "function": function, "change": change, "seed": seed}
-    if any(which.items() <= row.items() for row in rows):
+    if any(which.items() <= row.items() for row in kept.rows):
         return
     result = train(task.with_recipe(applied(change, task.recipe)), activation_of(function), seed=seed, splits=splits)
     done = result.status == "done"
-    add(which | {"score": result.score if done else None, "test": result.test_score if done else None})
+    kept.add(which | {"score": result.score if done else None, "test": result.test_score if done else None})
 
 
 def winners(rows: Iterable[Row], task: str) -> list[str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import winner_gains
+from kept_rows import KeptRows, Row
 from kept_trainings import PAGE
 from scipy.stats import ttest_rel
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/2-core-x86_64-vm"
-KEPT = winner_gains.read(RESULTS / "winner_gains.jsonl")
+KEPT = KeptRows(RESULTS / "winner_gains.jsonl").rows
 TASKS = list(dict.fromkeys(row["task"] for row in KEPT))
 TABLE = {(line["task"], line["rival"]): line for line in winner_gains.table(KEPT, TASKS)}
 SECTION = PAGE.partition("### What winners gain")[2].partition("\n### ")[0]
@@ -97,7 +98,7 @@ def test_the_sentences_say_what_was_measured() -> None:
     assert f"are {min(different)} to {max(different)} different functions a network" in TEXT
 
 
-def rows(**scores: float | None) -> list[winner_gains.Row]:
+def rows(**scores: float | None) -> list[Row]:
     changes = {"half": "learning_rate*0.5", "one": "", "two": "learning_rate*2", "most": "learning_rate*16"}
     which = {"task": "t", "function": "f(x)", "seed": winner_gains.CHOOSING_SEED}
     return [which | {"change": changes[name], "score": score} for name, score in scores.items()]
@@ -135,7 +136,7 @@ def test_what_is_kept_is_not_trained_again(tmp_path: Path, monkeypatch, capsys) 
     monkeypatch.setattr(winner_gains, "train", None)
     run(monkeypatch, "act-bench-friedman", "--output", str(output))
     assert capsys.readouterr().out.strip() == winner_gains.markdown(kept, ["friedman"])
-    assert winner_gains.read(output) == kept
+    assert KeptRows(output).rows == kept
     with pytest.raises(SystemExit):
         run(monkeypatch, "act-bench-friedman", "--output", str(output), "--evaluations", "50")
     assert "has other searches on friedman; give another file" in capsys.readouterr().err
