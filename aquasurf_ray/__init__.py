@@ -6,8 +6,6 @@ Importing the package is cheap: `__init__.pyi` lists the public names, and each 
 first used, so that PyTorch, Ray and UMAP are loaded only when they are needed.
 """
 
-from importlib.metadata import version
-
 import lazy_loader
 
 _find, _names, _public = lazy_loader.attach_stub(__name__, __file__)
@@ -17,6 +15,8 @@ __all__ = [*_public, "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "__version__":  # read on demand: an uninstalled working tree has no version
+        from importlib.metadata import version
+
         return version("aquasurf-ray")
     return _find(name)
 

@@ -6,6 +6,7 @@ from .database.health import StoreHealth as StoreHealth
 from .database.health import examine as examine
 from .database.liveness import is_dead as is_dead
 from .database.liveness import this_process as this_process
+from .database.url import parse_url as parse_url
 from .errors import BadRecord as BadRecord
 from .errors import BadUrl as BadUrl
 from .errors import BenchmarkFileError as BenchmarkFileError

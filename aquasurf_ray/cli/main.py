@@ -12,6 +12,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 DONE, FAILED, BAD_USE = 0, 1, 2
 STOPPED_BY_SIGNAL = 130
+WITH_WORK_AT_EXIT = {"ray", "torch"}  # packages whose exit handlers have something to end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk that output goes to has no room
 PASSWORD_IN_URL = re.compile(r"postgres\S*://([^/@\s]*:[^/@\s]+@|\S*[?&](ssl)?password=)")
 
@@ -114,7 +116,11 @@ def options(
 
 def run() -> None:
     """Run the console script `aquasurf`."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if not WITH_WORK_AT_EXIT & sys.modules.keys() and threading.active_count() == 1:
+        # Freeing every object first takes a fifth of the time of a command that only reads.
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: list[str]) -> int:
@@ -123,6 +129,7 @@ def main(arguments: list[str]) -> int:
     try:
         # In standalone mode, Typer would print errors its own way and exit the process.
         code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk and a closed pipe have their message
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
             return _print_error("stopped", STOPPED_BY_SIGNAL)
         return code if isinstance(code, int) else DONE

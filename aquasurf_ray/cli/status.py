@@ -13,8 +13,8 @@ from aquasurf_ray.cli.terminal.activity import print_activity
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
-from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, status_document
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Setting
+from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
 
 app = Commands()
 
@@ -28,7 +28,7 @@ DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 @app.command(epilog="Example: aquasurf status digits-1")
 def status(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a run. Default: all runs.")] = None,
-    store: Setting = None,
+    store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the state of runs: progress, failures and best function.
@@ -45,6 +45,7 @@ def status(
         ]
         now = activity_document(activities[0], opened.failure_causes(runs[0].id)) if name else {}
     if as_json:
+        documents = [doc | {"settings": run_settings(run)} for run, doc in zip(runs, documents, strict=True)]
         print_json(documents[0] | now if name else documents)
     elif name:
         _print_status(documents[0])
@@ -65,7 +66,7 @@ def _print_status(document: dict[str, Any]) -> None:
     failures, divergences = document["failures"], document["divergences"]
     lines = {f"best {document['metric']}" if key == "best" else key.replace("_", " "): v for key, v in document.items()}
     # The lists have tables of their own below, and the rest is for programs.
-    for known in ("failures", "divergences", "metric", "best score", "settings"):
+    for known in ("failures", "divergences", "metric", "best score"):
         del lines[known]
     for often_unknown in ("best noise", "best recipe change"):
         if lines[often_unknown] is None:

@@ -1,6 +1,7 @@
 """The value of winners on seeds that they were not selected on. The best of a hundred noisy trainings is partly luck.
 
-Scores are float64, higher is better; rows are functions, columns are training seeds, NaN is a training that diverged.
+Scores are floats, higher is better; rows are functions, columns are training seeds, NaN is a training that diverged.
+They are lists, because a confirmation has few, and `top` and `show` start sooner without NumPy.
 Seeds are paired: column j of every row has the same seed of initial weights and data order. The seed that functions
 were selected on is never among the columns, because selection biases its score upwards.
 
@@ -15,15 +16,15 @@ half has a long tail of functions that hardly train, which says nothing about wi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import fmean, median, stdev
 
 from aquasurf_ray.analysis.studies.correction import holm
+from aquasurf_ray.analysis.studies.student_t import critical_value, two_sided_p
 
-Scores = NDArray[np.float64]
+Scores = Sequence[float]
 
 LEVEL = 0.95
 LAST_BITS = 1e-12  # relative to the largest score: rounding changes differences of equal fractions by less
@@ -45,7 +46,7 @@ class SeedMean:
     @property
     def merit(self) -> float:
         """The mean where functions are put in order: without one, a function comes last."""
-        return -np.inf if self.mean is None else self.mean
+        return -math.inf if self.mean is None else self.mean
 
 
 @dataclass(frozen=True)
@@ -101,19 +102,17 @@ class ShrinkageModel:
 def seed_mean(scores: Scores) -> SeedMean:
     """Return the mean of one function's scores [s], with Student's t interval.
 
-    >>> found = seed_mean(np.array([0.5, 0.75, 1.0]))
+    >>> found = seed_mean([0.5, 0.75, 1.0])
     >>> found.mean, round(found.low, 4), round(found.high, 4)
     (0.75, 0.129, 1.371)
     """
-    n, n_diverged = len(scores), int(np.isnan(scores).sum())
+    n, n_diverged = len(scores), sum(map(math.isnan, scores))
     if n == 0 or n_diverged:
         return SeedMean(n, n_diverged, None, None, None)
-    mean = float(np.mean(scores))
+    mean = fmean(scores)
     if n == 1:
         return SeedMean(n, 0, mean, None, None)
-    from scipy.special import stdtrit  # only where there is an interval: most of `top` was this import
-
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(scores, ddof=1) / np.sqrt(n))
+    half = critical_value(LEVEL, n - 1) * stdev(scores) / math.sqrt(n)
     return SeedMean(n, 0, mean, mean - half, mean + half)
 
 
@@ -124,8 +123,7 @@ def other_seeds(by_seed: Mapping[int, float | None], selected_on: Collection[int
 
 def all_seeds(by_seed: Mapping[int, float | None]) -> SeedMean:
     """Return the mean over all seeds; None is a training that diverged."""
-    scores = [np.nan if score is None else score for _, score in sorted(by_seed.items())]
-    return seed_mean(np.array(scores, dtype=np.float64))
+    return seed_mean([math.nan if score is None else score for _, score in sorted(by_seed.items())])
 
 
 def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
@@ -134,22 +132,20 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
 
     A function that diverged on any seed is not compared, because the other seeds alone would favour it.
     """
-    from scipy.special import stdtr, stdtrit
-
-    paired = ~np.isnan(reference)
-    if np.isnan(scores).any() or paired.sum() < 2:
+    pairs = [(ours, theirs) for ours, theirs in zip(scores, reference, strict=True) if not math.isnan(theirs)]
+    n = len(pairs)
+    if any(map(math.isnan, scores)) or n < 2:
         return PairedDifference(None, None)
-    differences = scores[paired] - reference[paired]
-    gain = float(np.mean(differences))
-    last_bits = LAST_BITS * max(np.abs(scores[paired]).max(), np.abs(reference[paired]).max())
-    if np.ptp(differences) <= last_bits:  # the only variance is that of rounding
+    differences = [ours - theirs for ours, theirs in pairs]
+    gain = fmean(differences)
+    last_bits = LAST_BITS * max(max(abs(ours), abs(theirs)) for ours, theirs in pairs)
+    if max(differences) - min(differences) <= last_bits:  # the only variance is that of rounding
         return (
             PairedDifference(gain, 1.0, low=gain, high=gain) if abs(gain) <= last_bits else PairedDifference(gain, None)
         )
-    n = len(differences)
-    error = float(np.std(differences, ddof=1) / np.sqrt(n))
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
-    return PairedDifference(gain, float(2 * stdtr(n - 1, -abs(gain) / error)), low=gain - half, high=gain + half)
+    error = stdev(differences) / math.sqrt(n)
+    half = critical_value(LEVEL, n - 1) * error
+    return PairedDifference(gain, two_sided_p(gain / error, n - 1), low=gain - half, high=gain + half)
 
 
 def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
@@ -165,19 +161,25 @@ def with_holm(differences: list[PairedDifference]) -> list[PairedDifference]:
     return [replace(c, p_holm=corrected.get(i)) for i, c in enumerate(differences)]
 
 
-def noise_variance(scores: Scores) -> float | None:
+def noise_variance(scores: Sequence[Scores]) -> float | None:
     """Return the variance of the effect of seeds on single functions, from scores [k, s]: the residual of a two-way
     layout.
 
     The common effect of a seed on all functions is not part of it, because it favours none. None with fewer than two
     whole rows or two columns.
     """
-    whole = scores[~np.isnan(scores).any(axis=1)]
-    k, s = whole.shape
+    whole = [row for row in scores if not any(map(math.isnan, row))]
+    k, s = len(whole), len(whole[0]) if whole else 0
     if k < 2 or s < 2:
         return None
-    residuals = whole - whole.mean(axis=1, keepdims=True) - whole.mean(axis=0, keepdims=True) + whole.mean()
-    return float((residuals**2).sum() / ((k - 1) * (s - 1)))
+    of_seeds = [fmean(column) for column in zip(*whole, strict=True)]
+    of_all = fmean(of_seeds)
+    residuals = (
+        score - of_function - of_seed + of_all
+        for row, of_function in zip(whole, map(fmean, whole), strict=True)
+        for score, of_seed in zip(row, of_seeds, strict=True)
+    )
+    return math.fsum(residual**2 for residual in residuals) / ((k - 1) * (s - 1))
 
 
 def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
@@ -185,11 +187,11 @@ def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:
 
     Diverged trainings count as worse than the median. None if the median itself diverged.
     """
-    ascending = np.sort(np.where(np.isnan(population), -np.inf, population))
-    center = float(np.median(ascending)) if len(ascending) else -np.inf
-    if not np.isfinite(center):
+    scores = [-math.inf if math.isnan(score) else score for score in population]
+    center = median(scores) if scores else -math.inf
+    if not math.isfinite(center):
         return None
-    variance = float(np.mean((ascending[ascending >= center] - center) ** 2))
+    variance = fmean((score - center) ** 2 for score in scores if score >= center)
     return ShrinkageModel(center, min(1.0, noise / variance) if variance > 0 else 1.0)
 
 

@@ -5,11 +5,11 @@ Where each function has a recipe of its own, it was chosen on other seeds (`reci
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean, median
 from typing import Literal
-
-import numpy as np
 
 from aquasurf_ray import activations
 from aquasurf_ray.activations.zoo import baseline_names
@@ -92,7 +92,7 @@ class Confirmation:
         """The median loss of the baselines; None if no baseline has both scores."""
         lost = [function.shrinkage.observed for function in self.functions if function.baseline]
         known = [loss for loss in lost if loss is not None]
-        return float(np.median(known)) if known else None
+        return median(known) if known else None
 
     @property
     def is_tuned(self) -> bool:
@@ -121,7 +121,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
     n_seeds = {number: len(seeds) if number in judged_functions else 0 for number in ids}
     selected, n_selecting = _selected(store, of)
     noise = noise_variance(scores)
-    model = None if noise is None else shrinkage_model(np.array(list(selected.values()), dtype=np.float64), noise)
+    population = [math.nan if score is None else score for score in selected.values()]
+    model = None if noise is None else shrinkage_model(population, noise)
     baselines = baseline_ids(store, run)
     winning = [i for i, number in enumerate(ids) if number not in baselines.values()]
     judge = _judge(run, scores, tests)
@@ -137,8 +138,8 @@ def read_confirmation(store: Store, name: str) -> Confirmation:
             function=function.name,
             baseline=i not in winning,
             selected=selected.get(function.id),
-            confirmed=(mean := seed_mean(scores[i, : n_seeds[function.id]])),
-            test=seed_mean(tests[i, : n_seeds[function.id]]),
+            confirmed=(mean := seed_mean(scores[i][: n_seeds[function.id]])),
+            test=seed_mean(tests[i][: n_seeds[function.id]]),
             against_reference=over_reference[i],
             against_best_baseline=over_best[i],
             against_relu=over_relu[i],
@@ -186,20 +187,22 @@ def latest_confirmation(store: Store, run: Run) -> Confirmation | None:
     return read_confirmation(store, finished[-1]) if finished else None
 
 
-def _judge(run: Run, scores: Scores, tests: Scores) -> Literal["test", "validation"]:
+def _judge(run: Run, scores: Sequence[Scores], tests: Sequence[Scores]) -> Literal["test", "validation"]:
     """Return the split that judges: that of the run, or validation for a task whose trainings have no test score."""
     wanted: Literal["test", "validation"] = run.config.get("judge", "test")
-    return wanted if wanted == "validation" or not np.isnan(tests[~np.isnan(scores)]).all() else "validation"
+    pairs = (pair for rows in zip(scores, tests, strict=True) for pair in zip(*rows, strict=True))
+    tested = any(not math.isnan(score) and not math.isnan(test) for score, test in pairs)
+    return wanted if tested else "validation"
 
 
-def _best(judged: Scores, baselines: list[int]) -> int | None:
+def _best(judged: Sequence[Scores], baselines: list[int]) -> int | None:
     """Return the baseline with the best mean, among those that diverged with no seed."""
-    means = {i: float(np.mean(judged[i])) for i in baselines}
-    known = [i for i in baselines if not np.isnan(means[i])]
+    means = {i: fmean(judged[i]) for i in baselines}
+    known = [i for i in baselines if not math.isnan(means[i])]
     return max(known, key=lambda i: means[i], default=None)
 
 
-def _compared(judged: Scores, place: int | None, winning: list[int]) -> list[PairedDifference]:
+def _compared(judged: Sequence[Scores], place: int | None, winning: list[int]) -> list[PairedDifference]:
     """Return the differences of all functions to one of them.
 
     Baselines are shown, but they are not candidates for a discovery: Holm's correction counts winners only.
@@ -211,24 +214,30 @@ def _compared(judged: Scores, place: int | None, winning: list[int]) -> list[Pai
     return [corrected.get(i, difference) for i, difference in enumerate(compared)]
 
 
-def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[Scores, Scores]:
+def scores_by_seed(store: Store, run: Run, function_ids: list[int], seeds: range) -> tuple[list[Scores], list[Scores]]:
     """Return validation and test scores [functions, seeds], NaN where a training diverged or is not done."""
     return scores_of(_requests(store, run), function_ids, seeds, {})
 
 
 def scores_of(
     requests: Iterable[RequestedEvaluation], function_ids: list[int], seeds: range, changes: Mapping[int, str]
-) -> tuple[Scores, Scores]:
+) -> tuple[list[Scores], list[Scores]]:
     """Return the same of some requests, with the given changes of the recipe by function, else without any."""
-    scores, tests = np.full((2, len(function_ids), len(seeds)), np.nan)
-    for request in requests:
-        done = request.evaluation
-        change = changes.get(done.function_id, UNCHANGED)
-        if done.status == "done" and done.seed in seeds and done.recipe_change == change:
-            at = function_ids.index(done.function_id), seeds.index(done.seed)
-            scores[at] = done.score
-            tests[at] = np.nan if done.test_score is None else done.test_score
-    return scores, tests
+    done = {
+        (each.evaluation.function_id, each.evaluation.seed): each.evaluation
+        for each in requests
+        if each.evaluation.status == "done"
+        and each.evaluation.recipe_change == changes.get(each.evaluation.function_id, UNCHANGED)
+    }
+
+    def table(split: str) -> list[Scores]:
+        found = {place: getattr(evaluation, split) for place, evaluation in done.items()}
+        return [
+            [math.nan if (score := found.get((number, seed))) is None else score for seed in seeds]
+            for number in function_ids
+        ]
+
+    return table("score"), table("test_score")
 
 
 def _selected(store: Store, run: Run) -> tuple[dict[int, float | None], dict[int, int]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected by Holm's step-down procedure, in the order given.
@@ -14,7 +12,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(np.argsort(p_values, kind="stable").tolist()):
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         # Running maximum: a corrected p-value is never below that of a smaller one.
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         corrected[i] = largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aquasurf_ray.activations.zoo import name_of
@@ -95,7 +96,7 @@ def _reference(store: Store, run: Run) -> int | None:
     return next((ids.index(known[name]) for name in (reference_name(run), REFERENCE) if known.get(name) in ids), None)
 
 
-def _differences(scores: Scores, reference: int | None) -> list[PairedDifference]:
+def _differences(scores: Sequence[Scores], reference: int | None) -> list[PairedDifference]:
     """Return the differences to the reference, corrected for the number of the other functions."""
     # Somebody may evaluate functions without ReLU; gains are then unknown, not zero.
     if reference is None:

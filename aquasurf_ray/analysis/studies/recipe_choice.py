@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from math import nan
 
 from aquasurf_ray.analysis.studies.confirmation import SeedMean, seed_mean
 from aquasurf_ray.recipe_change import LEARNING_RATE, RecipeChange
-from aquasurf_ray.store import EvaluationRecord, RequestedEvaluation, Run
+from aquasurf_ray.store import RequestedEvaluation, Run
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,14 @@ class Tuning:
         self, requests: Iterable[RequestedEvaluation], function_ids: Sequence[int]
     ) -> dict[int, dict[str, SeedMean]]:
         """Return the means over the choosing seeds, by function and change. What is not trained yet counts as NaN."""
-        shape = len(self.changes), len(self.seeds)
-        scores = {number: np.full(shape, np.nan) for number in function_ids}
-        for each in requests:
-            place = self._place(each.evaluation)
-            if place is not None and each.evaluation.function_id in scores and each.evaluation.score is not None:
-                scores[each.evaluation.function_id][place] = each.evaluation.score
+        scores = {number: {change: [nan] * len(self.seeds) for change in self.changes} for number in function_ids}
+        for done in (each.evaluation for each in requests):
+            wanted = done.seed in self.seeds and done.recipe_change in self.changes
+            if wanted and done.function_id in scores and done.score is not None:
+                scores[done.function_id][done.recipe_change][self.seeds.index(done.seed)] = done.score
         return {
-            number: {change: seed_mean(row) for change, row in zip(self.changes, table, strict=True)}
-            for number, table in scores.items()
+            number: {change: seed_mean(row) for change, row in by_change.items()}
+            for number, by_change in scores.items()
         }
 
     def chosen(self, requests: Iterable[RequestedEvaluation], function_ids: Sequence[int]) -> dict[int, str]:
@@ -91,8 +89,3 @@ class Tuning:
         others = [number for number in function_ids if number in baselines and number not in always]
         left_out = sorted(others, key=lambda number: -merits[number])[self.n_baselines :]
         return [number for number in function_ids if number not in left_out]
-
-    def _place(self, evaluation: EvaluationRecord) -> tuple[int, int] | None:
-        if evaluation.seed not in self.seeds or evaluation.recipe_change not in self.changes:
-            return None
-        return self.changes.index(evaluation.recipe_change), self.seeds.index(evaluation.seed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
-
-import numpy as np
 
 from aquasurf_ray.analysis.studies.confirmation import (
     PairedDifference,
+    Scores,
     SeedMean,
     paired_difference,
     seed_mean,
@@ -117,15 +118,15 @@ def _transfer(store: Store, source: Run, run: Run) -> Transfer:
     )
 
 
-def _median(scores: np.ndarray) -> float | None:
+def _median(scores: Scores) -> float | None:
     """Return the median over seeds, with NaN as the worst score; None if the median training diverged.
 
-    >>> _median(np.array([0.9, np.nan, 0.7])), _median(np.array([0.9, np.nan, np.nan]))
+    >>> _median([0.9, math.nan, 0.7]), _median([0.9, math.nan, math.nan])
     (0.7, None)
     """
-    median = float(np.median(np.where(np.isnan(scores), -np.inf, scores)))
-    return median if np.isfinite(median) else None
+    found = median(-math.inf if math.isnan(score) else score for score in scores)
+    return found if math.isfinite(found) else None
 
 
 def _place(function: TransferredFunction) -> tuple[float, bool]:
-    return np.inf if function.median is None else -function.median, function.baseline
+    return math.inf if function.median is None else -function.median, function.baseline

@@ -21,7 +21,8 @@ def store_option(store: str | None) -> str:
     """Return the option that makes a command use the same database; a URL with a password is not repeated."""
     if store is None:
         return ""
-    with open_store(store) as opened:
-        shown = opened.safe_url
+    from aquasurf_ray.store import parse_url
+
+    shown = parse_url(store).safe
     # The stars stand for a password, and a command with stars would not work.
     return f" --store {shlex.quote(shown)}" if "***" not in shown else " --store (the same URL)"

@@ -16,11 +16,15 @@ DIVERGENCE_COLUMNS = ("function", "seed", "recipe_change", "reason")
 
 
 def run_document(name: str, store: str | None) -> dict[str, Any]:
-    """Return the state of a run and its leaderboard."""
+    """Return the state of a run, its settings and its leaderboard."""
     with open_store(store) as opened:
         run = opened.run(name)
         status, board = opened.status(run.id), best_board(opened, run, 10)
-    return {**status_document(status, store_option(store)), "leaderboard": board.documents()}
+    return {
+        **status_document(status, store_option(store)),
+        "settings": run_settings(run),
+        "leaderboard": board.documents(),
+    }
 
 
 def _holder(run: stored.Run, where: str) -> str | None:
@@ -65,7 +69,6 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
         "best_noise": status.best.noise if status.best else None,
         "best_recipe_change": status.best.recipe_change or None if status.best else None,
         "held_by": _holder(run, where),
-        "settings": _settings(run),
         "seed": run.seed,
         "code_version": run.code_version,
         "created": run.created_at.isoformat(timespec="seconds"),
@@ -73,7 +76,7 @@ def status_document(status: stored.RunStatus, where: str) -> dict[str, Any]:
     }
 
 
-def _settings(run: stored.Run) -> dict[str, Any]:
+def run_settings(run: stored.Run) -> dict[str, Any]:
     """Return the settings that the run was created with, except the address, which may contain a password."""
     from aquasurf_ray.driver.settings.models import SearchConfig
 

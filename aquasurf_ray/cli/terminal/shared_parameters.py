@@ -12,11 +12,12 @@ import typer
 
 from aquasurf_ray.cli.terminal.output import Format
 from aquasurf_ray.cli.terminal.settings import FROM_MODEL
-from aquasurf_ray.driver.settings.defaults import TASK_TEXT
+from aquasurf_ray.driver.settings.defaults import STORE_DEFAULT, STORE_TEXT, TASK_TEXT
 
 Setting = Annotated[str | None, FROM_MODEL]
 Modules = Annotated[list[str] | None, FROM_MODEL]
 
+StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help=f"{STORE_TEXT} Default: {STORE_DEFAULT}.")]
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
 FINITE_SPACE = "Search space: three-node, four-node, coatnet, or a YAML file."
 Function = Annotated[str, typer.Argument(metavar="FUNCTION", help="Function, such as 'mul(sigmoid(x),elu(x))'.")]

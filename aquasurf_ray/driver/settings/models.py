@@ -17,7 +17,14 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from aquasurf_ray.baselines import BaselineSet
-from aquasurf_ray.driver.settings.defaults import CONFIRM_SEEDS, RATE_SEEDS, STORAGE, TASK_TEXT
+from aquasurf_ray.driver.settings.defaults import (
+    CONFIRM_SEEDS,
+    RATE_SEEDS,
+    STORAGE,
+    STORE_DEFAULT,
+    STORE_TEXT,
+    TASK_TEXT,
+)
 from aquasurf_ray.driver.settings.setting import (
     DURATION,
     EarlyStop,
@@ -305,8 +312,8 @@ class TrainingConditions(RunName):
     store: str | None = setting(
         None,
         Panel.STORAGE,
-        "Database URL.",
-        otherwise="AQUASURF_STORE, or else sqlite:///aquasurf.db in the working folder",
+        STORE_TEXT,
+        otherwise=STORE_DEFAULT,
         metavar="URL",
     )
     storage: str | None = setting(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aquasurf_ray.driver.settings.defaults import STORAGE
-from aquasurf_ray.driver.settings.models import SearchConfig
 from aquasurf_ray.tasks.data_sets import DATA_FOLDER
+
+if TYPE_CHECKING:
+    from aquasurf_ray.driver.settings.models import SearchConfig  # loads Pydantic's models, which `top` does not need
 
 
 def store_url(given: str | None) -> str:
