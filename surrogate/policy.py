@@ -34,7 +34,6 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from aquasurf_ray.surrogate.errors import SurrogateError, check_choice
 from aquasurf_ray.surrogate.one_thread import one_thread
@@ -377,6 +376,8 @@ def normal_ranks(scores: Scores) -> Scores:
     >>> normal_ranks(np.array([0.1, 0.9, 0.1])).round(3).tolist()
     [-0.431, 0.967, -0.431]
     """
+    from scipy.stats import rankdata  # takes most of a second, before which a search can start its first trainings
+
     quantiles: Scores = ndtri((rankdata(scores) - 0.5) / len(scores))
     return quantiles
 

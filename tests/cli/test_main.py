@@ -429,7 +429,8 @@ def test_help_loads_nothing_heavy(arguments):
     "arguments", [["status"], ["status", "synthetic"], ["top", "synthetic"], ["show", "relu"], ["show", "relu(x)"]]
 )
 def test_a_look_at_results_loads_no_more_than_it_needs(synthetic_run_url, arguments):
-    heavy = (HEAVY - {"sqlalchemy"}) | {"scipy.stats", "sqlalchemy.orm", "alembic"}
+    settings = "aquasurf_ray.driver.settings.models"
+    heavy = (HEAVY - {"sqlalchemy"}) | {"numpy", "scipy", "sqlalchemy.orm", "alembic", settings}
     program = (
         "import sys\nfrom aquasurf_ray.cli.main import main\n"
         f"code = main({[*arguments, '--store', synthetic_run_url]})\n"
@@ -437,6 +438,17 @@ def test_a_look_at_results_loads_no_more_than_it_needs(synthetic_run_url, argume
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
+def test_a_command_that_ends_without_pythons_teardown_has_written_everything(synthetic_run_url):
+    command = [sys.executable, "-m", "aquasurf_ray", "query", "--store", synthetic_run_url, "--format", "json"]
+    long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i FROM n"
+    done = subprocess.run([*command, long], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row["i"] for row in json.loads(done.stdout)] == list(range(1, 20_001))
+    refused = subprocess.run([*command, "DELETE FROM runs"], capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("aquasurf: ")
 
 
 @pytest.mark.parametrize(
