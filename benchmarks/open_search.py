@@ -191,7 +191,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "generations": record.generations,
         "grown_candidates": record.candidates,
         "growth_seconds": round(record.growth_seconds, 1),
-        "functions_per_second": round(record.functions / record.growth_seconds),
+        "functions_per_second": round(record.functions / record.growth_seconds) if record.generations else None,
         "suggestion_seconds": round(record.suggestion_seconds, 1),
     }
 
