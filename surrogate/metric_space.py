@@ -211,12 +211,18 @@ class MetricSpace:
                         total[i] += np.float32(balance) * feature.of(candidate)
         return total
 
-    def between(self, candidates: Indices, others: Indices) -> Floats:
+    def prepare(self, candidates: Indices) -> None:
+        """Compute the rows of these candidates that are missing."""
+        for feature, balance in zip(self.features, self.balances, strict=True):
+            for start in range(0, len(candidates) if balance else 0, ROWS_AT_ONCE):
+                feature.prepare(candidates[start : start + ROWS_AT_ONCE])
+
+    def between(self, candidates: Indices, others: Indices, balances: Sequence[float] | None = None) -> Floats:
         """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has,
         without those to all.
         """
         total = np.zeros((len(candidates), len(others)), dtype=np.float32)
-        for feature, balance in zip(self.features, self.balances, strict=True):
+        for feature, balance in zip(self.features, balances or self.balances, strict=True):
             if balance:
                 total += np.float32(balance) * feature.between(candidates, others)
         return total

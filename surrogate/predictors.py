@@ -171,11 +171,11 @@ class MetricPredictor:
     def believer(self, known: Indices, scores: Scores, counts: Indices | None = None) -> BelievingProcess | None:
         """Return a process for the suggestions of a whole batch; None for regressors that have none."""
         regress = self._regress
-        # A learned balance changes the space with the results, so one space cannot serve the whole batch.
-        if not isinstance(regress, MetricProcess) or regress.acquisition != "ei" or regress.balances:
+        if not isinstance(regress, MetricProcess) or regress.acquisition != "ei":
             return None
         space = self.space
-        if regress.weights:  # chosen on the results, and on a part of them where there are many, as the length is
+        if len(regress.mixtures(space)) > 1:
+            # Chosen on the results, and on a part of them where there are many, as the length is.
             drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
             drawn_counts = None if counts is None else counts[drawn]
             balances = regress.chosen_balances(space, known[drawn], scores[drawn], drawn_counts)
@@ -251,8 +251,8 @@ class MetricProcess:
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
     ) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
-        _, process, rows = self._best_fit(space, known, scores, counts)
-        return process, rows
+        balances, process = self._best_fit(space, known, scores, counts)
+        return process, space.distances(known, balances)
 
     def chosen_balances(
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
@@ -260,17 +260,21 @@ class MetricProcess:
         """Return the balances of the space with the largest marginal likelihood."""
         return self._best_fit(space, known, scores, counts)[0]
 
+    def mixtures(self, space: MetricSpace) -> list[tuple[float, ...]]:
+        """Return the balances to choose from; only those of the space where there is nothing to choose."""
+        if self.weights:
+            return [(*space.balances[:-1], weight) for weight in self.weights]
+        # A learned balance divides two features between them.
+        return [(b, 1 - b) for b in self.balances if len(space.features) == 2] or [space.balances]
+
     def _best_fit(
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None
-    ) -> tuple[tuple[float, ...], GaussianProcess, NDArray[np.float32]]:
-        # A learned balance divides two features between them; with one feature there is nothing to choose.
-        mixtures: list[tuple[float, ...]] = [(b, 1 - b) for b in self.balances] if len(space.features) == 2 else []
-        if self.weights:
-            mixtures = [(*space.balances[:-1], weight) for weight in self.weights]
+    ) -> tuple[tuple[float, ...], GaussianProcess]:
+        space.prepare(known)  # whole rows, which the prediction needs anyway
         fits = []
-        for mixture in mixtures or [space.balances]:
-            rows = space.distances(known, mixture)
-            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(rows[:, known], scores, counts), rows))
+        for mixture in self.mixtures(space):
+            among = space.between(known, known, mixture)
+            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(among, scores, counts)))
         return max(fits, key=lambda fit: fit[1].log_likelihood)
 
 

@@ -33,7 +33,8 @@ from aquasurf_ray.surrogate.regressors import KNeighborsRegressor, Regressor, ma
 
 MetricMaker = Callable[["SurrogateSettings", int], MetricRegressor]
 
-LEARNED_BALANCES = (0.0, 0.25, 0.5, 0.75, 1.0)
+LEARNED_BALANCES = (0.25, 0.5, 0.75)
+"""Without 0 and 1: a few results can make one of the features look useless for the rest of a search."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class SurrogateSettings:
         k: the number of neighbours for knr.
         acquisition: the acquisition function for gp: "mean", "ucb" or "ei".
         balance: the balance of outputs and spectra in the metric space: "equal", the share of outputs between 0 and 1,
-            or, for gp, "learned" from the results.
+            or, for gp, "learned" from the results, between a quarter and three quarters.
         diverged, targets, pending: see `PredictorPolicy`.
     """
 

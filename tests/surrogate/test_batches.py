@@ -96,6 +96,22 @@ def test_a_batch_begins_with_the_suggestion_that_is_made_alone(space):
     assert (batch[0].rank, batch[0].neighbors) == (alone.rank, alone.neighbors)
 
 
+def test_a_batch_uses_the_share_of_features_that_its_results_teach():
+    process = MetricProcess("ei", balances=(0.25, 0.5, 0.75))
+    rows = np.random.default_rng(0).normal(size=(120, 6)).astype(np.float32)
+    outputs = FeatureDistances(rows, "euclidean")
+    spectra = FeatureDistances(np.random.default_rng(5).normal(size=(120, 6)).astype(np.float32), "manhattan")
+    space, known, scores = MetricSpace([outputs, spectra], (0.5, 0.5)), np.arange(0, 120, 2), rows[::2, :3].sum(axis=1)
+    assert process.chosen_balances(space, known, scores) == (0.75, 0.25)
+    believer = MetricPredictor(space, process).believer(known, scores)
+    by_hand = BelievingProcess(MetricSpace([outputs, spectra], (0.75, 0.25)), known, scores)
+    assert believer.mean.tolist() == by_hand.mean.tolist()
+    made = PredictorPolicy(MetricPredictor(space, process), targets="ranks", pending="believer")
+    for candidate, score in zip(known.tolist(), scores.tolist(), strict=True):
+        made.observe(candidate, score)
+    assert made.suggest_batch(3)[0].candidate == made.suggest().candidate
+
+
 @pytest.mark.parametrize(("pending", "acquisition"), [("believer", "ei"), ("believer", "mean"), ("liar", "mean")])
 def test_a_batch_has_no_candidate_twice_and_none_that_it_may_not_have(space, pending, acquisition):
     allowed = np.ones(120, dtype=bool)

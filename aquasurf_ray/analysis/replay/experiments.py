@@ -207,6 +207,10 @@ EXPERIMENTS: dict[str, Experiment] = {
             ON_MAP,
         ],
     ),
+    "shares": _of(
+        "Does a share of outputs that is learned from the results help on networks that differ?",
+        [DEFAULT, f"{DEFAULT}:balance=learned"],
+    ),
     "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(
         "Do results of the convolutional network help a search on another task?", _transfer("act-bench-digits")
@@ -229,7 +233,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-ON_DEMAND = frozenset({"grid", "families", "choices", "from-others", "from-digits", "from-digits-mlp"})
+ON_DEMAND = frozenset({"grid", "families", "choices", "shares", "from-others", "from-digits", "from-digits-mlp"})
 """The experiments that run only by name: the grid, which contains many of the others, and those over several benchmarks
 or between two."""
 
