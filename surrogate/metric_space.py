@@ -121,9 +121,13 @@ class FeatureDistances(PairwiseDistances):
 
     def between(self, candidates: Indices, others: Indices) -> Floats:
         """See `PairwiseDistances.between`; rows that are not kept are not computed as a whole."""
-        if all(len(self._kept.get(candidate, ())) == len(self) for candidate in candidates.tolist()):
-            return super().between(candidates, others)
-        return self._relative(candidates, others)
+        kept = np.array(
+            [len(self._kept.get(candidate, ())) == len(self) for candidate in candidates.tolist()], np.bool_
+        )
+        rows = np.empty((len(candidates), len(others)), dtype=np.float32)
+        rows[kept] = super().between(candidates[kept], others)
+        rows[~kept] = self._relative(candidates[~kept], others)
+        return rows
 
     def prepare(self, candidates: Indices) -> None:
         """See `PairwiseDistances.prepare`. At least the last `ROWS_AT_ONCE` rows are kept, and as many as have room."""
@@ -211,15 +215,9 @@ class MetricSpace:
                         total[i] += np.float32(balance) * feature.of(candidate)
         return total
 
-    def prepare(self, candidates: Indices) -> None:
-        """Compute the rows of these candidates that are missing."""
-        for feature, balance in zip(self.features, self.balances, strict=True):
-            for start in range(0, len(candidates) if balance else 0, ROWS_AT_ONCE):
-                feature.prepare(candidates[start : start + ROWS_AT_ONCE])
-
     def between(self, candidates: Indices, others: Indices, balances: Sequence[float] | None = None) -> Floats:
-        """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has,
-        without those to all.
+        """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has
+        with these balances, without those to all.
         """
         total = np.zeros((len(candidates), len(others)), dtype=np.float32)
         for feature, balance in zip(self.features, balances or self.balances, strict=True):

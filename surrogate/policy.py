@@ -376,7 +376,7 @@ def normal_ranks(scores: Scores) -> Scores:
     >>> normal_ranks(np.array([0.1, 0.9, 0.1])).round(3).tolist()
     [-0.431, 0.967, -0.431]
     """
-    from scipy.stats import rankdata  # takes most of a second, before which a search can start its first trainings
+    from scipy.stats import rankdata  # loading it takes most of a second; the first trainings start meanwhile
 
     quantiles: Scores = ndtri((rankdata(scores) - 0.5) / len(scores))
     return quantiles

@@ -174,7 +174,7 @@ class MetricPredictor:
         if not isinstance(regress, MetricProcess) or regress.acquisition != "ei":
             return None
         space = self.space
-        if len(regress.mixtures(space)) > 1:
+        if regress.mixtures(space) != [space.balances]:
             # Chosen on the results, and on a part of them where there are many, as the length is.
             drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
             drawn_counts = None if counts is None else counts[drawn]
@@ -261,16 +261,19 @@ class MetricProcess:
         return self._best_fit(space, known, scores, counts)[0]
 
     def mixtures(self, space: MetricSpace) -> list[tuple[float, ...]]:
-        """Return the balances to choose from; only those of the space where there is nothing to choose."""
+        """Return the balances to choose from; only those of the space where there is nothing to choose.
+
+        With `weights`, the balance of the other features stays that of the space.
+        """
         if self.weights:
             return [(*space.balances[:-1], weight) for weight in self.weights]
-        # A learned balance divides two features between them.
-        return [(b, 1 - b) for b in self.balances if len(space.features) == 2] or [space.balances]
+        if self.balances and len(space.features) == 2:
+            return [(share, 1 - share) for share in self.balances]
+        return [space.balances]
 
     def _best_fit(
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None
     ) -> tuple[tuple[float, ...], GaussianProcess]:
-        space.prepare(known)  # whole rows, which the prediction needs anyway
         fits = []
         for mixture in self.mixtures(space):
             among = space.between(known, known, mixture)

@@ -12,7 +12,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json, print_table
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.analysis.studies.run_comparison import ComparedRun, RunComparison
@@ -29,7 +29,7 @@ def compare(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Picture of both best-so-far curves: .png, .svg or .pdf."),
     ] = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs of a task.

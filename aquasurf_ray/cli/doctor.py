@@ -9,7 +9,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json, user_code
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, Setting, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, Setting, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.examine.doctor import Finding
@@ -22,7 +22,7 @@ def doctor(
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", help="Also check that this task's data are available.")
     ] = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     storage: Setting = None,
     address: Setting = None,
     data: Setting = None,

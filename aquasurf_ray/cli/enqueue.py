@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import user_code
-from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
 
 app = Commands()
 
@@ -19,7 +19,7 @@ app = Commands()
 def enqueue(
     name: RunName,
     functions: Annotated[list[str], typer.Argument(metavar="FUNCTION", help="Functions to train next.")],
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Propose your own functions to a search, which trains them next."""
     from aquasurf_ray.driver import propose

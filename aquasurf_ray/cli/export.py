@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
 
 app = Commands()
 
@@ -32,7 +32,7 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
     ],
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Write a run's evaluations to a file."""
     from aquasurf_ray.driver.benchmarks.export import export_run

@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
-from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption
 
 if TYPE_CHECKING:
     import aquasurf_ray.store as stored
@@ -53,7 +53,7 @@ def find(
     trained: Annotated[bool, typer.Option("--trained", help="Only functions with a score.")] = False,
     n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="Number of functions.")] = 20,
     form: AnyFormat = Format.table,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Find functions of a run by operators, shape, cost or similarity.

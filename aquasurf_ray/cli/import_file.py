@@ -11,7 +11,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
 from aquasurf_ray.cli.terminal.output import print_json, user_code
 from aquasurf_ray.cli.terminal.progress import bar
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, StoreUrl, TaskName
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, Modules, StoreOption, TaskName
 
 if TYPE_CHECKING:
     from aquasurf_ray.driver.benchmarks.importing import ImportReport
@@ -34,7 +34,7 @@ def import_file(
         str | None, typer.Option(metavar="NAME", help="Name of the run. Default: the name of the file.")
     ] = None,
     modules: Modules = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Import a benchmark that was trained elsewhere, as a finished run.

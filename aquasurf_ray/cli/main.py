@@ -117,10 +117,21 @@ def options(
 def run() -> None:
     """Run the console script `aquasurf`."""
     code = main(sys.argv[1:])
-    if not WITH_WORK_AT_EXIT & sys.modules.keys() and threading.active_count() == 1:
+    # A thread may still have something to write.
+    if not WITH_WORK_AT_EXIT & sys.modules.keys() and threading.active_count() == 1 and _flushed():
         # Freeing every object first takes a fifth of the time of a command that only reads.
         os._exit(code)
     sys.exit(code)
+
+
+def _flushed() -> bool:
+    """Write what is left to print, such as lines before an error; False if that fails, which Python reports at exit."""
+    try:
+        if sys.stdout is not None:  # a daemon has none
+            sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:
@@ -129,7 +140,8 @@ def main(arguments: list[str]) -> int:
     try:
         # In standalone mode, Typer would print errors its own way and exit the process.
         code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk and a closed pipe have their message
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where errors of writing are handled
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
             return _print_error("stopped", STOPPED_BY_SIGNAL)
         return code if isinstance(code, int) else DONE

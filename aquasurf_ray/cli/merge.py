@@ -9,7 +9,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.store import MergedRun, MergeReport
@@ -31,7 +31,7 @@ ONE_OF = {
 @app.command(epilog="Example: aquasurf merge sqlite:///laptop.db --store sqlite:///team.db")
 def merge(
     other: Annotated[str, typer.Argument(metavar="OTHER_STORE", help="Database URL of the store to copy from.")],
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy everything from another store into this one.

@@ -9,7 +9,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, StoreOption
 
 app = Commands()
 
@@ -18,7 +18,7 @@ app = Commands()
 def note(
     name: RunName,
     text: Annotated[str | None, typer.Argument(metavar="NOTE", help="The note. Default: print all notes.")] = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a note to a run, or print its notes.

@@ -10,7 +10,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
 
 app = Commands()
 
@@ -38,7 +38,7 @@ def plot(
     name: RunName,
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"Picture to draw: {', '.join(Kind)}.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: .png, .svg or .pdf.")],
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Draw one picture of a run's report into a file."""
     from aquasurf_ray.analysis.errors import AnalysisError

@@ -11,7 +11,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format, print_rows
-from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.store.sql.example_queries import ExampleQuery
@@ -49,7 +49,7 @@ def query(
         bool, typer.Option("--schema", help="List the views and tables, and the meaning of their columns.")
     ] = False,
     form: AnyFormat = Format.table,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Query the database in SQL, read-only.

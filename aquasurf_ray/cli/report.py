@@ -9,7 +9,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import findings_of
-from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import RunName, StoreOption
 
 app = Commands()
 
@@ -20,7 +20,7 @@ def report(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
     ],
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Write a run as one HTML page that opens offline.
 

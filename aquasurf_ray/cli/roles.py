@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
-from aquasurf_ray.cli.terminal.shared_parameters import StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import StoreOption
 
 app = Commands()
 
@@ -19,7 +19,7 @@ def roles(
     driver: Annotated[str, typer.Option(metavar="ROLE", help="Role that may search.")] = DRIVER,
     analyst: Annotated[str, typer.Option(metavar="ROLE", help="Role that may only read.")] = ANALYST,
     sql: Annotated[bool, typer.Option("--sql", help="Print the statements instead of running them.")] = False,
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Create a role for searching and one for reading in PostgreSQL.
 

@@ -16,7 +16,7 @@ from aquasurf_ray.cli.terminal.function_document import FoundFunction, Learned, 
 from aquasurf_ray.cli.terminal.function_lines import print_function
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 from aquasurf_ray.driver.settings.surrogate_names import EARLIER_SURROGATE
 from aquasurf_ray.driver.user_modules import import_modules
 
@@ -30,7 +30,7 @@ app = Commands()
 @app.command(epilog="Example: aquasurf show 'mul(sigmoid(x),elu(x))'")
 def show(
     function: Annotated[str, typer.Argument(metavar="FUNCTION", help="Function in any spelling, or its fingerprint.")],
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show everything known about a function.

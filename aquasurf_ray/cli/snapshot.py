@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 
 app = Commands()
 
@@ -18,7 +18,7 @@ app = Commands()
 @app.command(epilog="Example: aquasurf snapshot -o snapshot-of-today")
 def snapshot(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to create.")],
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the store as Parquet files, for DuckDB and other tools.

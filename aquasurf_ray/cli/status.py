@@ -14,7 +14,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
 from aquasurf_ray.cli.terminal.output import Format, print_json, print_rows, print_table
 from aquasurf_ray.cli.terminal.run_document import DIVERGENCE_COLUMNS, FAILURE_COLUMNS, run_settings, status_document
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, StoreOption
 
 app = Commands()
 
@@ -28,7 +28,7 @@ DIVERGENCES_SHOWN = 50  # a benchmark has thousands
 @app.command(epilog="Example: aquasurf status digits-1")
 def status(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a run. Default: all runs.")] = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the state of runs: progress, failures and best function.

@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import store_option
 from aquasurf_ray.cli.terminal.output import print_json
-from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AsJson, RunName, StoreOption
 
 app = Commands()
 
@@ -25,7 +25,7 @@ def stop(
             "--finish", help="End the run for good: drop its open evaluations, and set its budget to what is done."
         ),
     ] = False,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop a run cleanly, from any shell or machine.

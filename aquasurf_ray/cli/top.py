@@ -11,7 +11,7 @@ from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.leaderboard import Board, confirmation_of, print_board, print_leaderboard
 from aquasurf_ray.cli.terminal.open_store import open_store
 from aquasurf_ray.cli.terminal.output import Format
-from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import AnyFormat, AsJson, RunName, StoreOption
 
 app = Commands()
 
@@ -27,7 +27,7 @@ def top(
         bool, typer.Option("--pareto", help="Only functions that no other function beats in both score and step time.")
     ] = False,
     form: AnyFormat = Format.table,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List the best functions of a run, and all baselines for comparison.

@@ -12,7 +12,7 @@ import typer
 
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.open_store import open_store
-from aquasurf_ray.cli.terminal.shared_parameters import Function, StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import Function, StoreOption
 
 if TYPE_CHECKING:
     from aquasurf_ray.activations import Expression, RoleFunctions
@@ -53,7 +53,7 @@ def use(
         str | None,
         typer.Option(metavar="ROLE", help="The role whose function is exported. Default: each role of the function."),
     ] = None,
-    store: StoreUrl = None,
+    store: StoreOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write; an existing one is replaced.")
     ] = None,

@@ -10,7 +10,7 @@ import typer
 from aquasurf_ray.cli.terminal.commands import Commands
 from aquasurf_ray.cli.terminal.findings import repeat_command
 from aquasurf_ray.cli.terminal.open_store import open_store, store_option
-from aquasurf_ray.cli.terminal.shared_parameters import StoreUrl
+from aquasurf_ray.cli.terminal.shared_parameters import StoreOption
 
 app = Commands()
 
@@ -23,7 +23,7 @@ def watch(
     port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="Port on this machine; 0 chooses a free one.")
     ] = 0,
-    store: StoreUrl = None,
+    store: StoreOption = None,
 ) -> None:
     """Serve runs to this machine's browser: progress, workers, events and reports.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -449,6 +450,30 @@ def test_a_command_that_ends_without_pythons_teardown_has_written_everything(syn
     refused = subprocess.run([*command, "DELETE FROM runs"], capture_output=True, text=True, timeout=60)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("aquasurf: ")
+
+
+def test_a_command_without_an_output_does_its_work(synthetic_run_url):
+    command = [sys.executable, "-m", "aquasurf_ray", "status", "--store", synthetic_run_url]
+    done = subprocess.run(f"exec {shlex.join(command)} >&-", shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_was_printed_before_an_error_is_not_lost_and_threads_are_waited_for(synthetic_run_url):
+    program = (
+        "import sys, threading, time\nimport aquasurf_ray.cli.main as command\n"
+        "import aquasurf_ray.cli.status as status\nfrom aquasurf_ray.store import StoreBusy\n"
+        "def fail(document):\n    raise StoreBusy('the disk sleeps')\n"
+        "status.print_activity = fail\n"
+        "def late():\n    time.sleep(1)\n    print('a thread')\n"
+        "if sys.argv.pop() == 'thread':\n    threading.Thread(target=late).start()\n"
+        "command.run()\n"
+    )
+    for last in ("none", "thread"):
+        arguments = ["status", "synthetic", "--store", synthetic_run_url, last]
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "aquasurf: the disk sleeps\n")
+        assert done.stdout.startswith("run ")
+        assert ("a thread" in done.stdout) == (last == "thread")
 
 
 @pytest.mark.parametrize(

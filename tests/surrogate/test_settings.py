@@ -34,7 +34,7 @@ def told(policy: PredictorPolicy, n: int = 20) -> PredictorPolicy:
 
 def test_metric_is_a_process_on_ranks_by_expected_improvement_that_believes_itself() -> None:
     space = MetricSpace(distances(), (0.5, 0.5))
-    predictor = MetricPredictor(space, MetricProcess("ei"))
+    predictor = MetricPredictor(space, MetricProcess("ei", balances=(0.25, 0.5, 0.75)))
     by_hand = told(PredictorPolicy(predictor, 3, diverged="worst", targets="ranks", pending="believer"))
     policy = told(policy_of(METRIC, 3, features=distances))
     assert policy.suggest_batch(N) == by_hand.suggest_batch(N)
@@ -50,7 +50,7 @@ def test_what_has_no_feature_comes_last() -> None:
 
 @pytest.mark.parametrize("regressor", METRIC_REGRESSORS)
 def test_every_regressor_works_on_distances(regressor: str) -> None:
-    settings = replace(METRIC, regressor=regressor, acquisition="mean")
+    settings = replace(METRIC, regressor=regressor, acquisition="mean", balance="equal")
     assert told(policy_of(settings, 0, features=distances)).suggest() is not None
 
 

@@ -20,7 +20,8 @@ LAYOUTS = ":layouts=5"
 ON_MAP = f"knr/both/umap{LAYOUTS}"
 METRIC = "knr/both/metric"
 RANKED = "gp/both/metric:targets=ranks"
-DEFAULT = f"{RANKED}:acquisition=ei"  # the surrogate "metric" where one training runs at a time
+EQUAL_SHARES = f"{RANKED}:acquisition=ei"  # the default without its learned share of outputs
+DEFAULT = f"{EQUAL_SHARES}:balance=learned"  # the surrogate "metric" where one training runs at a time
 RIVALS = ("random", "evolution", "tpe")
 ALL_REGRESSORS = ("knr", "rfr", "svr", "gp")
 ALL_FEATURES = ("spectrum", "outputs", "both")
@@ -60,7 +61,7 @@ def _of(question: str, policies: Iterable[str]) -> Experiment:
 def _transfer(source: str) -> list[str]:
     """Return policies with all results of a source, with those of a search on it, and with misleading ones."""
     settings = ("", ":search=100", ":scores=negated", ":scores=shuffled")
-    return ["metric", *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
+    return [EQUAL_SHARES, *(f"{TRANSFER}{source}{setting}" for setting in settings), "random"]
 
 
 def _on_map(*settings: str, features: str = "both") -> list[str]:
@@ -76,7 +77,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "random",
             METRIC,
             RANKED,
-            DEFAULT,
+            EQUAL_SHARES,
             f"{RANKED}:acquisition=ucb",
             "knr+gp+svr/both/metric:targets=ranks",
         ],
@@ -136,10 +137,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "next-spectra": _of(
         "Which candidates get the next spectra, and how many at once?",
         [
-            DEFAULT,
-            DEFAULT.replace("both", "outputs"),
-            *(f"{DEFAULT}:spectra={n}" for n in (150, 300)),
-            *(f"{DEFAULT}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
+            EQUAL_SHARES,
+            EQUAL_SHARES.replace("both", "outputs"),
+            *(f"{EQUAL_SHARES}:spectra={n}" for n in (150, 300)),
+            *(f"{EQUAL_SHARES}:spectra={n}:on_demand={m}" for n, m in ((150, 1), (300, 1), (300, 3), (300, 30))),
         ],
     ),
     "acquisition": _of(
@@ -180,9 +181,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "pending": Experiment(
         "Which scores are assumed for pending evaluations, without a map?",
         (
-            Variant(DEFAULT),
+            Variant(EQUAL_SHARES),
             *(
-                Variant(f"{DEFAULT}:pending={pending}", workers)
+                Variant(f"{EQUAL_SHARES}:pending={pending}", workers)
                 for workers in (4, 16)
                 for pending in ("believer", "liar", "ignore")
             ),
@@ -193,15 +194,15 @@ EXPERIMENTS: dict[str, Experiment] = {
     "choices": _of(
         "Does changing one of the default's choices help on networks that differ?",
         [
-            DEFAULT,
+            EQUAL_SHARES,
             RANKED,
             f"{RANKED}:acquisition=ucb",
             "gp/both/metric:acquisition=ei",
-            f"{DEFAULT}:diverged=ignore",
-            *(f"{DEFAULT}:balance={share}" for share in (0.25, 0.75)),
-            f"{DEFAULT}:weighting=uniform",
-            f"{DEFAULT}:fisher=empirical",
-            *(DEFAULT.replace("both", features) for features in ("outputs", "spectrum")),
+            f"{EQUAL_SHARES}:diverged=ignore",
+            *(f"{EQUAL_SHARES}:balance={share}" for share in (0.25, 0.75)),
+            f"{EQUAL_SHARES}:weighting=uniform",
+            f"{EQUAL_SHARES}:fisher=empirical",
+            *(EQUAL_SHARES.replace("both", features) for features in ("outputs", "spectrum")),
             METRIC,
             "knr+gp+svr/both/metric:targets=ranks",
             ON_MAP,
@@ -209,7 +210,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "shares": _of(
         "Does a share of outputs that is learned from the results help on networks that differ?",
-        [DEFAULT, f"{DEFAULT}:balance=learned"],
+        [EQUAL_SHARES, DEFAULT],
     ),
     "from-others": _of("Do results of all other tasks help a search?", _transfer(OTHERS)),
     "from-digits": _of(

@@ -7,8 +7,9 @@
     transfer:act-bench-digits:fisher=empirical   the kind of spectra, where the benchmark has both; sampled by default
     transfer:act-bench-digits:features=outputs   other features than "both"
 
-The search is "metric", the default surrogate of a run, with a prior. The results of a source that is searched or
-shuffled depend on the seed, by one of five draws, because results differ from search to search.
+The search is the default surrogate of a run, with equal shares of outputs and spectra, and with a prior. The results
+of a source that is searched or shuffled depend on the seed, by one of five draws, because results differ from search
+to search.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from aquasurf_ray.analysis.replay.prior_task import Source
 from aquasurf_ray.analysis.replay.simulation import simulate
 from aquasurf_ray.analysis.replay.surrogate_policies import (
     DRAWS,
+    EQUAL_SHARES,
     ReplaySettings,
     fitting,
     settings_in,
@@ -37,7 +39,6 @@ from aquasurf_ray.analysis.replay.surrogate_policies import (
 )
 from aquasurf_ray.surrogate.embedding import Features
 from aquasurf_ray.surrogate.policy import Policy
-from aquasurf_ray.surrogate.settings import METRIC
 
 TRANSFER = "transfer:"
 OTHERS = "others"
@@ -79,7 +80,7 @@ class TransferSettings:
 
     def surrogate(self, benchmark: Benchmark, preferred: str = "") -> ReplaySettings:
         """Return the settings of the surrogate on a benchmark, with spectra of the preferred kind where it has them."""
-        settings = replace(fitting(METRIC, benchmark), features=self.features)
+        settings = replace(fitting(EQUAL_SHARES, benchmark), features=self.features)
         fisher = self.fisher or (preferred if preferred in benchmark.spectra else settings.fisher)
         return replace(settings, fisher=fisher)
 

@@ -109,8 +109,10 @@ def seed_mean(scores: Scores) -> SeedMean:
     n, n_diverged = len(scores), sum(map(math.isnan, scores))
     if n == 0 or n_diverged:
         return SeedMean(n, n_diverged, None, None, None)
-    mean = fmean(scores)
-    if n == 1:
+    # A loss on the test split may be infinite where that on the validation split is not.
+    finite = all(map(math.isfinite, scores))
+    mean = fmean(scores) if finite else sum(scores) / n
+    if n == 1 or not finite:
         return SeedMean(n, 0, mean, None, None)
     half = critical_value(LEVEL, n - 1) * stdev(scores) / math.sqrt(n)
     return SeedMean(n, 0, mean, mean - half, mean + half)
@@ -130,13 +132,16 @@ def paired_difference(scores: Scores, reference: Scores) -> PairedDifference:
     """Compare one function [s] with the reference [s] by the paired t-test, without seeds on which the reference
     diverged.
 
-    A function that diverged on any seed is not compared, because the other seeds alone would favour it.
+    A function that diverged on any seed is not compared, because the other seeds alone would favour it; nor is one with
+    an infinite score.
     """
     pairs = [(ours, theirs) for ours, theirs in zip(scores, reference, strict=True) if not math.isnan(theirs)]
     n = len(pairs)
     if any(map(math.isnan, scores)) or n < 2:
         return PairedDifference(None, None)
     differences = [ours - theirs for ours, theirs in pairs]
+    if not all(map(math.isfinite, differences)):
+        return PairedDifference(None, None)
     gain = fmean(differences)
     last_bits = LAST_BITS * max(max(abs(ours), abs(theirs)) for ours, theirs in pairs)
     if max(differences) - min(differences) <= last_bits:  # the only variance is that of rounding
@@ -179,7 +184,7 @@ def noise_variance(scores: Sequence[Scores]) -> float | None:
         for row, of_function in zip(whole, map(fmean, whole), strict=True)
         for score, of_seed in zip(row, of_seeds, strict=True)
     )
-    return math.fsum(residual**2 for residual in residuals) / ((k - 1) * (s - 1))
+    return math.fsum(residual * residual for residual in residuals) / ((k - 1) * (s - 1))
 
 
 def shrinkage_model(population: Scores, noise: float) -> ShrinkageModel | None:

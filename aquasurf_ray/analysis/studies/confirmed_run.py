@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, median
+from statistics import median
 from typing import Literal
 
 from aquasurf_ray import activations
@@ -197,9 +197,9 @@ def _judge(run: Run, scores: Sequence[Scores], tests: Sequence[Scores]) -> Liter
 
 def _best(judged: Sequence[Scores], baselines: list[int]) -> int | None:
     """Return the baseline with the best mean, among those that diverged with no seed."""
-    means = {i: fmean(judged[i]) for i in baselines}
-    known = [i for i in baselines if not math.isnan(means[i])]
-    return max(known, key=lambda i: means[i], default=None)
+    means = {i: seed_mean(judged[i]).mean for i in baselines}
+    known = {i: mean for i, mean in means.items() if mean is not None}
+    return max(known, key=known.__getitem__, default=None)
 
 
 def _compared(judged: Sequence[Scores], place: int | None, winning: list[int]) -> list[PairedDifference]:

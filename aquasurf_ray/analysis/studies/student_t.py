@@ -17,9 +17,11 @@ def two_sided_p(t: float, freedom: float) -> float:
     0.073388
     """
     square = t * t
-    if square == 0 or math.isinf(square):
-        return 1.0 if square == 0 else 0.0
+    if math.isinf(square):
+        return 0.0
     x, complement = freedom / (freedom + square), square / (freedom + square)
+    if complement == 0:
+        return 1.0
     # The fraction converges fast only on this side of the distribution's mean.
     if x < (freedom / 2 + 1) / (freedom / 2 + 2.5):
         return _incomplete_beta(x, complement, freedom / 2, 0.5)

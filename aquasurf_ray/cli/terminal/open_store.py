@@ -19,7 +19,7 @@ def open_store(url: str | None) -> stored.Store:
 
 def store_option(store: str | None) -> str:
     """Return the option that makes a command use the same database; a URL with a password is not repeated."""
-    if store is None:
+    if not store:
         return ""
     from aquasurf_ray.store import parse_url
 

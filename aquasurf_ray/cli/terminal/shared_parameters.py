@@ -1,7 +1,8 @@
 """The options that several commands have, each defined once: the same flag means the same thing everywhere.
 
 Settings of a run are defined in `driver.settings.models`. A command that takes a few of them
-annotates its parameters as `Setting` or `Modules`; `with_settings` gives a command a whole model.
+annotates its parameters as `Setting` or `Modules`; `with_settings` gives a command a whole model. The store is an
+option of its own, so that commands that only read need not wait for the models.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from aquasurf_ray.driver.settings.defaults import STORE_DEFAULT, STORE_TEXT, TAS
 Setting = Annotated[str | None, FROM_MODEL]
 Modules = Annotated[list[str] | None, FROM_MODEL]
 
-StoreUrl = Annotated[str | None, typer.Option("--store", metavar="URL", help=f"{STORE_TEXT} Default: {STORE_DEFAULT}.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help=f"{STORE_TEXT} Default: {STORE_DEFAULT}.")
+]
 RunName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")]
 FINITE_SPACE = "Search space: three-node, four-node, coatnet, or a YAML file."
 Function = Annotated[str, typer.Argument(metavar="FUNCTION", help="Function, such as 'mul(sigmoid(x),elu(x))'.")]

@@ -80,6 +80,14 @@ def test_what_cannot_be_tested_has_no_p_value():
     assert paired_difference(same, np.array([0.5, 0.5, NAN])).gain == pytest.approx(0.05)
 
 
+def test_an_infinite_score_has_a_mean_and_no_interval():
+    """A loss of the test split may be infinite."""
+    found = seed_mean([0.5, -np.inf])
+    assert (found.mean, found.low, found.high) == (-np.inf, None, None)
+    assert paired_difference([0.5, -np.inf], [0.5, 0.4]) == PairedDifference(None, None)
+    assert paired_difference([0.5, 0.4], [0.5, -np.inf]) == PairedDifference(None, None)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holms_correction_is_the_step_down_rule(p_values):
     corrected = [c.p_holm for c in with_holm([PairedDifference(0.0, p) for p in p_values])]

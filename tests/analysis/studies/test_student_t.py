@@ -25,7 +25,7 @@ def test_the_p_value_with_one_degree_of_freedom_is_that_of_cauchys_distribution(
 
 
 def test_no_distance_is_certain_and_an_infinite_one_impossible():
-    assert (two_sided_p(0.0, 3), two_sided_p(1e-200, 3)) == (1.0, 1.0)
+    assert (two_sided_p(0.0, 3), two_sided_p(3e-162, 5), two_sided_p(1e-161, 100)) == (1.0, 1.0, 1.0)
     assert (two_sided_p(1e200, 3), two_sided_p(-math.inf, 3)) == (0.0, 0.0)
 
 

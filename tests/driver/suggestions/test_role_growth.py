@@ -43,7 +43,12 @@ def record_of(name="one"):
         run = store.run(name)
         candidates = store.candidates(run.id)
         names = {function.id: function.name for function in candidates}
-        made = {f.name: family.ancestors[0] for f in candidates for family in store.families(f.id) if family.ancestors}
+        made = {
+            f.name: family.ancestors[0]
+            for f in candidates
+            for family in store.families(f.id)
+            if family.ancestors and family.run == name  # another run may have made the same function from others
+        }
         requests = store.snapshot(run.id).evaluations
         generation = store.growth(run.id).generation
     grown = {
