@@ -215,15 +215,21 @@ class MetricSpace:
                         total[i] += np.float32(balance) * feature.of(candidate)
         return total
 
-    def between(self, candidates: Indices, others: Indices, balances: Sequence[float] | None = None) -> Floats:
-        """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has
-        with these balances, without those to all.
+    def between(self, candidates: Indices, others: Indices) -> Floats:
+        """Return the distances from some candidates [m] to others [k], float32 [m, k], the same that `distances` has,
+        without those to all.
         """
-        total = np.zeros((len(candidates), len(others)), dtype=np.float32)
-        for feature, balance in zip(self.features, balances or self.balances, strict=True):
-            if balance:
-                total += np.float32(balance) * feature.between(candidates, others)
-        return total
+        return self.mixed(candidates, others, [self.balances])[0]
+
+    def mixed(self, candidates: Indices, others: Indices, mixtures: Sequence[Sequence[float]]) -> list[Floats]:
+        """Return the same with several balances in place of the space's own."""
+        totals = [np.zeros((len(candidates), len(others)), dtype=np.float32) for _ in mixtures]
+        for feature, balances in zip(self.features, zip(*mixtures, strict=True), strict=True):
+            if any(balances):
+                distances = feature.between(candidates, others)
+                for total, balance in zip(totals, balances, strict=True):
+                    total += np.float32(balance) * distances
+        return totals
 
 
 def content_digest(text: str, *arrays: NDArray[Any]) -> str:

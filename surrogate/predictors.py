@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from aquasurf_ray.surrogate.batches import MOST_CHOSEN_ON, BelievingProcess
+from aquasurf_ray.surrogate.batches import MOST_CHOSEN_ON, MOST_RESULTS, BelievingProcess, chosen_results
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
 from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
@@ -175,8 +175,9 @@ class MetricPredictor:
             return None
         space = self.space
         if regress.mixtures(space) != [space.balances]:
-            # Chosen on the results, and on a part of them where there are many, as the length is.
-            drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
+            # Chosen on a part of the results that the process learns from where there are many, as its length is.
+            chosen = chosen_results(known, scores, MOST_RESULTS)
+            drawn = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_CHOSEN_ON)).astype(np.int64)]
             drawn_counts = None if counts is None else counts[drawn]
             balances = regress.chosen_balances(space, known[drawn], scores[drawn], drawn_counts)
             space = MetricSpace(space.features, balances)
@@ -274,11 +275,10 @@ class MetricProcess:
     def _best_fit(
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None
     ) -> tuple[tuple[float, ...], GaussianProcess]:
-        fits = []
-        for mixture in self.mixtures(space):
-            among = space.between(known, known, mixture)
-            fits.append((mixture, GaussianProcess(self.kernel).fit_distances(among, scores, counts)))
-        return max(fits, key=lambda fit: fit[1].log_likelihood)
+        mixtures = self.mixtures(space)
+        among = space.mixed(known, known, mixtures)
+        fits = [GaussianProcess(self.kernel).fit_distances(each, scores, counts) for each in among]
+        return max(zip(mixtures, fits, strict=True), key=lambda fit: fit[1].log_likelihood)
 
 
 @dataclass(frozen=True)
