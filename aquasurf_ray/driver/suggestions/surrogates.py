@@ -86,14 +86,17 @@ class Surrogate(Protocol):
 
 
 def settings_of(config: SearchConfig) -> SurrogateSettings:
-    """Return the settings of the run's surrogate; a regressor without uncertainty uses the predicted mean."""
+    """Return the settings of the run's surrogate; a regressor without uncertainty uses the predicted mean and equal
+    shares of outputs and spectra."""
     settings = replace(
         SURROGATES[config.surrogate],
         regressor=config.regressor,
         features=config.features,
         weighting=config.layer_weighting,
     )
-    return settings if config.regressor == "gp" else replace(settings, acquisition="mean", pending="liar")
+    if config.regressor == "gp":
+        return settings
+    return replace(settings, acquisition="mean", balance="equal", pending="liar")
 
 
 def surrogate_of(

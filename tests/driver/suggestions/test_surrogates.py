@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
+import numpy as np
 import pytest
 from scripted_worker import ScriptedWorker, price_of, score_of
 
@@ -16,7 +17,8 @@ from aquasurf_ray.driver.settings.surrogate_names import REGRESSORS, SurrogateNa
 from aquasurf_ray.driver.suggestions import surrogates
 from aquasurf_ray.driver.suggestions.surrogates import settings_of
 from aquasurf_ray.store import Store
-from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, SURROGATES
+from aquasurf_ray.surrogate.metric_space import FeatureDistances
+from aquasurf_ray.surrogate.settings import AQUASURF, METRIC, METRIC_REGRESSORS, SURROGATES, policy_of
 
 
 @pytest.fixture
@@ -112,3 +114,15 @@ def test_a_configuration_says_the_settings():
     assert (found.regressor, found.features, found.weighting) == ("svr", "spectrum", "size")
     assert set(REGRESSORS) == set(SURROGATES) == set(SurrogateName.__args__)
     assert {name: settings.regressor for name, settings in SURROGATES.items()} == REGRESSORS
+
+
+@pytest.mark.parametrize("regressor", METRIC_REGRESSORS)
+@pytest.mark.parametrize("features", ["both", "outputs", "spectrum"])
+def test_every_regressor_that_a_run_can_choose_suggests(regressor, features):
+    settings = settings_of(make_config({"task": "digits", "regressor": regressor, "features": features}))
+    rows = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    made = {"outputs": FeatureDistances(rows, "euclidean"), "spectrum": FeatureDistances(rows**3, "manhattan")}
+    policy = policy_of(settings, 0, features=lambda: [made[features]] if features in made else [*made.values()])
+    for candidate in range(8):
+        policy.observe(candidate, float(rows[candidate, 0]))
+    assert {suggestion.candidate for suggestion in policy.suggest_batch(3)}.isdisjoint(range(8))
