@@ -127,11 +127,15 @@ def run() -> None:
 def _flushed() -> bool:
     """Write what is left to print, such as lines before an error; False if that fails, which Python reports at exit."""
     try:
-        if sys.stdout is not None:  # a daemon has none
-            sys.stdout.flush()
+        _flush()
     except OSError:
         return False
     return True
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # a daemon has none
+        sys.stdout.flush()
 
 
 def main(arguments: list[str]) -> int:
@@ -140,8 +144,7 @@ def main(arguments: list[str]) -> int:
     try:
         # In standalone mode, Typer would print errors its own way and exit the process.
         code = app(arguments or ["--help"], prog_name="aquasurf", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where errors of writing are handled
+        _flush()  # here, where errors of writing are handled
         if code == STOPPED_BY_SIGNAL:  # Typer's answer to Ctrl-C
             return _print_error("stopped", STOPPED_BY_SIGNAL)
         return code if isinstance(code, int) else DONE
