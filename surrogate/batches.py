@@ -8,22 +8,22 @@ batch and for the pending ones: each further point only reduces the variance of 
 
 which costs a row of the Cholesky factor instead of a new fit. No value rises by it, so what was computed earlier is an
 upper bound, and only the few candidates that may be the best are computed to the end (a lazy greedy choice, Minoux
-1978). Length and noise are chosen on the results alone, and on a part of them where there are many. The process learns
-from at most `MOST_RESULTS` results: one half are the best, the others an even draw of the rest, so that a batch costs
-the same after two thousand results and after ten thousand.
+1978). Balances, length and noise are chosen on the results alone, and on a part of them where there are many. The
+process learns from at most `MOST_RESULTS` results: one half are the best, the others an even draw of the rest, so that
+a batch costs the same after two thousand results and after ten thousand.
 
 Format: n candidates, m results, p points believed; everything by candidate is float64 [n].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, lapack
+from scipy.linalg import lapack
 
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance, expected_improvement
+from aquasurf_ray.surrogate.gaussian_process import Kernel, covariance, expected_improvement, fit_mixtures
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 MOST_RESULTS = 500
-MOST_CHOSEN_ON = 400  # results that length and noise are chosen on
+_MOST_CHOSEN_ON = 400  # results that balances, length and noise are chosen on
 _MORE_NOISE = (1.0, 10.0, 100.0, 1e4)  # factors: a kernel rounded in float32, or not of negative type, may need more
 _FEWEST_COLUMNS = 16
 _GOLDEN = (5**0.5 - 1) / 2
@@ -48,6 +48,7 @@ class BelievingProcess:
         targets: the values of the results [m].
         kernel: see `GaussianProcess`.
         counts: the number of trainings that each target is the mean of [m]; by default one.
+        mixtures: the balances of the space to choose from; by default its own.
 
     Attributes:
         known: the candidates whose results it learned from, at most `MOST_RESULTS`.
@@ -62,20 +63,20 @@ class BelievingProcess:
         targets: Floats,
         kernel: Kernel = "exponential",
         counts: Indices | None = None,
+        mixtures: Sequence[tuple[float, ...]] = (),
     ) -> None:
         chosen = chosen_results(known, targets, MOST_RESULTS)
         self.known = known = known[chosen]
         targets = targets[chosen]
         of_each: Floats = np.ones(len(known)) if counts is None else counts[chosen].astype(np.float64)
-        self._space, self._kernel = space, kernel
+        # The grid takes 24 factorisations of O(m³) for each mixture, so it sees an even draw of the results only.
+        drawn = np.linspace(0, len(known) - 1, min(len(known), _MOST_CHOSEN_ON)).astype(np.int64)
+        balances, grid = fit_mixtures(
+            space, mixtures or [space.balances], known[drawn], targets[drawn], of_each[drawn], kernel
+        )
+        self._space, self._balances, self._kernel, self._length = space, balances, kernel, grid.length
         center, self._unit = float(targets.mean()), float(targets.std()) or 1.0
-        rows = space.distances(known)
-        # The grid takes 24 factorisations of O(m³), so it sees an even draw of the results only.
-        drawn = np.linspace(0, len(known) - 1, min(len(known), MOST_CHOSEN_ON)).astype(np.int64)
-        among = rows[np.ix_(drawn, known[drawn])]
-        grid = GaussianProcess(kernel).fit_distances(among, targets[drawn], of_each[drawn])
-        self._length = grid.length
-        similar = covariance(kernel, rows, self._length)
+        similar = covariance(kernel, space.distances(known, balances), self._length)
         standardised = (targets - center) / self._unit
         factor, self._noise = _factor(similar[:, known], grid.noise, 1.0 / of_each)
         # With L Lᵀ = K + vI: white = L⁻¹y and explained = L⁻¹k(X, x) give all of s² = |white|² / m, the mean
@@ -117,18 +118,29 @@ class BelievingProcess:
             at_once *= 2
 
     def believe(self, candidates: Indices) -> None:
-        """Take the candidates' expected values for results."""
+        """Take the candidates' expected values for results.
+
+        A candidate without variance left takes none from the others. Distances to candidates that lack a feature are
+        not of negative type, so less than none may be left; a row divided by a pivot of nearly 0 would make the
+        variances of all others meaningless.
+        """
         if not len(candidates):
             return
         self._columns.complete(candidates)
         above = self._columns.explained(candidates)
         # The posterior covariance of the candidates with each other gives the rows that they add to the factor.
-        factor, _ = _factor(self._covariances(candidates, candidates) - above @ above.T, self._noise)
-        self._columns.append(candidates, above, factor)
+        factor = _cholesky(self._covariances(candidates, candidates) - above @ above.T, self._noise)
+        # The square of a pivot is the noise and the variance left, which rounding in float32 may take below 0.
+        if factor is not None and np.diagonal(factor).min() ** 2 > self._noise / 2:
+            self._columns.append(candidates, above, factor)
+        elif len(candidates) > 1:
+            for candidate in candidates:
+                self.believe(candidate[None])
         self.best = max(self.best, float(self.mean[candidates].max()))
 
     def _covariances(self, some: Indices, others: Indices) -> Floats:
-        return covariance(self._kernel, self._space.between(some, others), self._length)
+        (distances,) = self._space.mixed(some, others, [self._balances])
+        return covariance(self._kernel, distances, self._length)
 
     def _update(self, candidates: Indices) -> None:
         deviation = self._deviation(self._columns.left[candidates])
@@ -241,16 +253,25 @@ def _solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Float
     return np.asarray(solution, dtype=np.float64)
 
 
-def _factor(matrix: Floats, noise: float, shares: Floats | float = 1.0) -> tuple[Floats, float]:
+def _factor(matrix: Floats, noise: float, shares: Floats) -> tuple[Floats, float]:
     """Return the lower Cholesky factor of matrix + noise I, and the noise, which is raised until there is a factor.
 
-    `shares` are the shares of the noise that the points have, [m].
+    `shares` are the shares of the noise that the points have, [m], in (0, 1]; no value of the matrix exceeds 1.
     """
     for more in _MORE_NOISE:
-        with_noise = matrix.copy()
-        with_noise.flat[:: len(matrix) + 1] += more * noise * shares
-        try:
-            return cholesky(with_noise, lower=True, overwrite_a=True, check_finite=False), more * noise
-        except np.linalg.LinAlgError:
-            continue
-    raise np.linalg.LinAlgError(f"the distances of {len(matrix)} candidates give no positive definite kernel")
+        factor = _cholesky(matrix, more * noise * shares)
+        if factor is not None:
+            return factor, more * noise
+    # A diagonal above the sums of its rows is enough for every matrix.
+    most = len(matrix) / float(shares.min())
+    factor = _cholesky(matrix, most * shares)
+    assert factor is not None  # noqa: S101 - by Gershgorin's theorem, all eigenvalues are positive
+    return factor, most
+
+
+def _cholesky(matrix: Floats, noise: Floats | float) -> Floats | None:
+    """Return the lower Cholesky factor of a matrix with noise on its diagonal, or None where there is none."""
+    with_noise = matrix.copy(order="F")  # LAPACK's order
+    with_noise[np.diag_indices(len(matrix))] += noise
+    factor, info = lapack.dpotrf(with_noise, lower=1, clean=1, overwrite_a=1)
+    return np.asarray(factor, dtype=np.float64) if info == 0 else None

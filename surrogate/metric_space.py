@@ -4,6 +4,9 @@
 
 where d_f is Manhattan between rows of spectra (their distance, see `surrogate.spectra.feature_matrix`) and Euclidean
 between outputs. A candidate that lacks a feature is at the median distance from all others there: neither near nor far.
+Such distances are not of negative type, so their kernel need not be positive definite, and whoever factors it has to
+expect that. Two that are of negative type find the best functions no sooner in replays: as far from each candidate as
+that one is on average, and the same with no distance between those that lack the feature.
 
 Rows of distances are computed at first use and kept, so that a space of many candidates costs little, and one that
 serves many searches is soon complete.

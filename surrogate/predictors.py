@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from aquasurf_ray.surrogate.batches import MOST_CHOSEN_ON, MOST_RESULTS, BelievingProcess, chosen_results
+from aquasurf_ray.surrogate.batches import BelievingProcess
 from aquasurf_ray.surrogate.embedding import Embedding
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, expected_improvement, fit_mixtures
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 from aquasurf_ray.surrogate.regressors import Regressor, make_regressor, weighted_means
 
@@ -173,15 +173,8 @@ class MetricPredictor:
         regress = self._regress
         if not isinstance(regress, MetricProcess) or regress.acquisition != "ei":
             return None
-        space = self.space
-        if regress.mixtures(space) != [space.balances]:
-            # Chosen on a part of the results that the process learns from where there are many, as its length is.
-            chosen = chosen_results(known, scores, MOST_RESULTS)
-            drawn = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_CHOSEN_ON)).astype(np.int64)]
-            drawn_counts = None if counts is None else counts[drawn]
-            balances = regress.chosen_balances(space, known[drawn], scores[drawn], drawn_counts)
-            space = MetricSpace(space.features, balances)
-        return BelievingProcess(space, known, scores, regress.kernel, counts)
+        mixtures = regress.mixtures(self.space)
+        return BelievingProcess(self.space, known, scores, regress.kernel, counts, mixtures)
 
     def predict(self, known: Indices, scores: Scores, counts: Indices | None = None) -> Prediction:
         """See `Predictor`."""
@@ -252,14 +245,8 @@ class MetricProcess:
         self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
     ) -> tuple[GaussianProcess, NDArray[np.float32]]:
         """Return the process with the largest marginal likelihood, and the distances [m, n] that it predicts from."""
-        balances, process = self._best_fit(space, known, scores, counts)
+        balances, process = fit_mixtures(space, self.mixtures(space), known, scores, counts, self.kernel)
         return process, space.distances(known, balances)
-
-    def chosen_balances(
-        self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None = None
-    ) -> tuple[float, ...]:
-        """Return the balances of the space with the largest marginal likelihood."""
-        return self._best_fit(space, known, scores, counts)[0]
 
     def mixtures(self, space: MetricSpace) -> list[tuple[float, ...]]:
         """Return the balances to choose from; only those of the space where there is nothing to choose.
@@ -271,14 +258,6 @@ class MetricProcess:
         if self.balances and len(space.features) == 2:
             return [(share, 1 - share) for share in self.balances]
         return [space.balances]
-
-    def _best_fit(
-        self, space: MetricSpace, known: Indices, scores: Scores, counts: Indices | None
-    ) -> tuple[tuple[float, ...], GaussianProcess]:
-        mixtures = self.mixtures(space)
-        among = space.mixed(known, known, mixtures)
-        fits = [GaussianProcess(self.kernel).fit_distances(each, scores, counts) for each in among]
-        return max(zip(mixtures, fits, strict=True), key=lambda fit: fit[1].log_likelihood)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aquasurf_ray.surrogate.batches import BelievingProcess, chosen_results
+from aquasurf_ray.surrogate.batches import BelievingProcess, _factor, chosen_results
+from aquasurf_ray.surrogate.gaussian_process import fit_mixtures
 from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import MetricPredictor, MetricProcess
@@ -102,7 +103,7 @@ def test_a_batch_uses_the_share_of_features_that_its_results_teach():
     outputs = FeatureDistances(rows, "euclidean")
     spectra = FeatureDistances(np.random.default_rng(5).normal(size=(120, 6)).astype(np.float32), "manhattan")
     space, known, scores = MetricSpace([outputs, spectra], (0.5, 0.5)), np.arange(0, 120, 2), rows[::2, :3].sum(axis=1)
-    assert process.chosen_balances(space, known, scores) == (0.75, 0.25)
+    assert fit_mixtures(space, process.mixtures(space), known, scores)[0] == (0.75, 0.25)
     believer = MetricPredictor(space, process).believer(known, scores)
     by_hand = BelievingProcess(MetricSpace([outputs, spectra], (0.75, 0.25)), known, scores)
     assert believer.mean.tolist() == by_hand.mean.tolist()
@@ -110,6 +111,54 @@ def test_a_batch_uses_the_share_of_features_that_its_results_teach():
     for candidate, score in zip(known.tolist(), scores.tolist(), strict=True):
         made.observe(candidate, score)
     assert made.suggest_batch(3)[0].candidate == made.suggest().candidate
+
+
+def groups_and_candidates_without_a_feature(n_groups):
+    """Groups far from each other, and candidates that are at the median distance from all others: a short cut from one
+    group to the next, with which no vectors have these distances."""
+    rows = np.random.default_rng(0).normal(size=(120, 6), scale=0.1).astype(np.float32)
+    rows[:90] += 3 * (np.arange(90) % n_groups)[:, None].astype(np.float32)
+    targets = rows.sum(axis=1).astype(np.float64)
+    rows[90:] = np.nan
+    return MetricSpace([FeatureDistances(rows, "manhattan")]), targets
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 5, 8])
+@pytest.mark.parametrize("blocks", [[np.arange(90, 120)], np.arange(90, 120)[:, None]])
+def test_candidates_that_lack_a_feature_leave_others_the_variance_that_they_have(n_groups, blocks):
+    space, targets = groups_and_candidates_without_a_feature(n_groups)
+    known = np.arange(0, 90, 2)
+    process, untouched = (BelievingProcess(space, known, targets[known]) for _ in range(2))
+    among = np.exp(-space.distances(np.arange(120)).astype(np.float64) / process._length)
+    assert (np.linalg.eigvalsh(among)[0] < -1) == (n_groups > 3), "where it is not positive definite"
+    for block in blocks:
+        process.believe(block)
+    assert (process.deviation <= untouched.deviation + 1e-9).all()
+    far = np.setdiff1d(np.arange(90), known)
+    assert np.median(process.deviation[far] / untouched.deviation[far]) > 0.5
+    process.believe(far)
+    assert np.isfinite(process.deviation).all()
+
+
+def test_a_policy_suggests_all_candidates_where_many_lack_a_feature():
+    space, targets = groups_and_candidates_without_a_feature(5)
+    others = FeatureDistances(
+        np.random.default_rng(1).normal(size=(120, 2), scale=1e-3).astype(np.float32), "euclidean"
+    )
+    space = MetricSpace([*space.features, others], (1.0, 1e-3))
+    made = PredictorPolicy(MetricPredictor(space, MetricProcess("ei")), pending="believer")
+    known = list(range(0, 90, 2))
+    for candidate in known:
+        made.observe(candidate, float(targets[candidate]))
+    suggested = [suggestion.candidate for suggestion in made.suggest_batch(120)]
+    assert sorted(suggested) == sorted(set(range(120)) - set(known))
+
+
+@pytest.mark.parametrize("shares", [np.ones(60), np.resize([1.0, 0.5], 60)])
+def test_every_matrix_of_covariances_has_a_factor(shares):
+    matrix = 2 * np.eye(60) - 1
+    factor, noise = _factor(matrix, 1e-12, shares)
+    np.testing.assert_allclose(factor @ factor.T, matrix + noise * np.diag(shares), atol=1e-9)
 
 
 @pytest.mark.parametrize(("pending", "acquisition"), [("believer", "ei"), ("believer", "mean"), ("liar", "mean")])

@@ -12,7 +12,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import LENGTHS, NOISES
+from aquasurf_ray.surrogate.gaussian_process import LENGTHS, NOISES, fit_mixtures
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
 from aquasurf_ray.surrogate.pairs import WEIGHTS, space_of_pairs
 from aquasurf_ray.surrogate.predictors import MetricProcess
@@ -29,6 +29,11 @@ def features():
 
 def space():
     return space_of_pairs(features(), (1.0,), RATES)
+
+
+def chosen_balances(known, scores):
+    balances, _ = fit_mixtures(space(), MetricProcess(weights=WEIGHTS).mixtures(space()), known, scores)
+    return balances
 
 
 def distances(weight):
@@ -90,7 +95,7 @@ def test_predictions_and_deviations_are_those_of_scikit_learns_gaussian_process(
     known, scores = results(np.random.default_rng(1))
     process, rows = MetricProcess("ei", weights=WEIGHTS).fitted(space(), known, scores)
     mean, deviation = process.predict_distances_with_deviation(rows)
-    (weight,) = MetricProcess("ei", weights=WEIGHTS).chosen_balances(space(), known, scores)[1:]
+    (weight,) = chosen_balances(known, scores)[1:]
     center, unit = scores.mean(), scores.std()
     kernel = Exponential(process.length, weight, process.variance)
     oracle = GaussianProcessRegressor(kernel, alpha=process.variance * process.noise, optimizer=None)
@@ -116,14 +121,14 @@ def test_the_weight_of_the_rate_is_the_one_of_the_largest_likelihood(of_rate):
             best = max(best, multivariate_normal(np.zeros(len(y)), scale * matrix).logpdf(y))
         return best
 
-    chosen = MetricProcess("ei", weights=WEIGHTS).chosen_balances(space(), known, scores)
+    chosen = chosen_balances(known, scores)
     assert chosen == (1.0, max(WEIGHTS, key=likelihood))
     assert chosen[1] in ((0.25,) if of_rate < 1 else (1.0, 2.0)), "rates that change nothing are near each other"
 
 
 def test_without_results_at_other_rates_the_first_weight_holds():
     known = np.arange(0, N * R, R)
-    assert MetricProcess(weights=WEIGHTS).chosen_balances(space(), known, ROWS[:, 0].astype(float))[1] == WEIGHTS[0]
+    assert chosen_balances(known, ROWS[:, 0].astype(float))[1] == WEIGHTS[0]
 
 
 @pytest.mark.parametrize("n", [1, 5])
