@@ -18,17 +18,20 @@ Format: n candidates, m results, p points believed; everything by candidate is f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from aquasurf_ray.surrogate.gaussian_process import Kernel, covariance, expected_improvement, fit_mixtures
+from aquasurf_ray.surrogate.gaussian_process import GaussianProcess, Kernel, covariance, expected_improvement
 from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Mixture = tuple[float, ...]
+"""The balances of a metric space: how much each of its features counts."""
 
 MOST_RESULTS = 500
 _MOST_CHOSEN_ON = 400  # results that balances, length and noise are chosen on
@@ -63,7 +66,7 @@ class BelievingProcess:
         targets: Floats,
         kernel: Kernel = "exponential",
         counts: Indices | None = None,
-        mixtures: Sequence[tuple[float, ...]] = (),
+        mixtures: Sequence[Mixture] = (),
     ) -> None:
         chosen = chosen_results(known, targets, MOST_RESULTS)
         self.known = known = known[chosen]
@@ -221,6 +224,29 @@ class LazyColumns:
         self._factor[start:end, :start], self._factor[start:end, start:end] = above, factor
         self._points = np.concatenate([self._points, points])
         self._n_rows = end
+
+
+def fit_mixtures(
+    space: MetricSpace,
+    mixtures: Sequence[Mixture],
+    known: Indices,
+    scores: Floats,
+    counts: NDArray[Any] | None = None,
+    kernel: Kernel = "exponential",
+) -> tuple[Mixture, GaussianProcess]:
+    """Return the balances of the space with the largest marginal likelihood, and the process fitted with them.
+
+    Args:
+        space: the space of the candidates.
+        mixtures: the balances to choose from.
+        known: the candidates with results [m].
+        scores: their scores [m].
+        counts: see `GaussianProcess.fit_distances`.
+        kernel: see `GaussianProcess`.
+    """
+    among = space.mixed(known, known, mixtures)
+    fits = [GaussianProcess(kernel).fit_distances(each, scores, counts) for each in among]
+    return max(zip(mixtures, fits, strict=True), key=lambda fit: fit[1].log_likelihood)
 
 
 def _largest(candidates: Indices, values: Floats, n: int) -> Indices:

@@ -24,11 +24,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.metric_space import MetricSpace
 
 Array = NDArray[np.floating[Any]]
 Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
 Kernel = Literal["matern52", "exponential"]
 
 LENGTHS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -157,29 +155,6 @@ class GaussianProcess:
 
     def _covariance(self, distances: Array, length: float) -> Floats:
         return covariance(self.kernel, distances, length)
-
-
-def fit_mixtures(
-    space: MetricSpace,
-    mixtures: Sequence[tuple[float, ...]],
-    known: Indices,
-    scores: Floats,
-    counts: NDArray[np.number[Any]] | None = None,
-    kernel: Kernel = "exponential",
-) -> tuple[tuple[float, ...], GaussianProcess]:
-    """Return the balances of the space with the largest marginal likelihood, and the process fitted with them.
-
-    Args:
-        space: the space of the candidates.
-        mixtures: the balances to choose from.
-        known: the candidates with results [m].
-        scores: their scores [m].
-        counts: see `GaussianProcess.fit_distances`.
-        kernel: see `GaussianProcess`.
-    """
-    among = space.mixed(known, known, mixtures)
-    fits = [GaussianProcess(kernel).fit_distances(each, scores, counts) for each in among]
-    return max(zip(mixtures, fits, strict=True), key=lambda fit: fit[1].log_likelihood)
 
 
 def covariance(kernel: Kernel, distances: Array, length: float) -> Floats:

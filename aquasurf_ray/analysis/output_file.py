@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray import cached_files
 from aquasurf_ray.analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def write_file(path: Path, data: bytes) -> None:
     """
     check_place(path)
     try:
-        with cache.whole_file(path) as file:
+        with cached_files.whole_file(path) as file:
             file.write(data)
         path.chmod(0o644)  # temporary files are private, results are not
     except OSError as error:

@@ -98,7 +98,7 @@ def test_a_picture_that_fails_at_the_end_takes_no_table_with_it(ray_here, capsys
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aquasurf_ray.analysis.output_file.cache.whole_file", full)
+    monkeypatch.setattr("aquasurf_ray.analysis.output_file.cached_files.whole_file", full)
     options = ["--policy", "evolution", "--runs", "2", "--evaluations", "2", "-o", str(tmp_path / "c.png")]
     code, out, err = run(capsys, "benchmark", "replay", made_file, *options)
     assert (code, err) == (2, f"aquasurf: '{tmp_path / 'c.png'}' cannot be written: No space left on device\n")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aquasurf_ray.surrogate.batches import BelievingProcess, _factor, chosen_results
-from aquasurf_ray.surrogate.gaussian_process import fit_mixtures
+from aquasurf_ray.surrogate.batches import BelievingProcess, _factor, chosen_results, fit_mixtures
 from aquasurf_ray.surrogate.metric_space import FeatureDistances, MetricSpace
 from aquasurf_ray.surrogate.policy import PredictorPolicy
 from aquasurf_ray.surrogate.predictors import MetricPredictor, MetricProcess

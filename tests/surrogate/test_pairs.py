@@ -11,8 +11,9 @@ from scipy.stats import multivariate_normal
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
+from aquasurf_ray.surrogate.batches import fit_mixtures
 from aquasurf_ray.surrogate.errors import SurrogateError
-from aquasurf_ray.surrogate.gaussian_process import LENGTHS, NOISES, fit_mixtures
+from aquasurf_ray.surrogate.gaussian_process import LENGTHS, NOISES
 from aquasurf_ray.surrogate.metric_space import FeatureDistances
 from aquasurf_ray.surrogate.pairs import WEIGHTS, space_of_pairs
 from aquasurf_ray.surrogate.predictors import MetricProcess

@@ -22,7 +22,7 @@ from aquasurf_ray.activations.forms.recomputed import AutocastState
 from aquasurf_ray.activations.identity import operator_digest
 from aquasurf_ray.activations.operators import VALUES_VERSION
 from aquasurf_ray.activations.registry import operator_named
-from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray.cached_files import default_folder, whole_file
 
 _FORMAT = 1
 
@@ -71,7 +71,7 @@ def path_for(
         n_elements.bit_length(),
     )
     name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
-    return (cache.default_folder() if folder is None else Path(folder)) / "forms" / f"{name}.json"
+    return (default_folder() if folder is None else Path(folder)) / "forms" / f"{name}.json"
 
 
 def read(path: Path) -> FormCosts | None:
@@ -89,7 +89,7 @@ def read(path: Path) -> FormCosts | None:
 def write(path: Path, costs: FormCosts) -> None:
     """Store a measurement; a folder that cannot be written is a warning, because the measurement can be repeated."""
     try:
-        with cache.whole_file(path) as file:
+        with whole_file(path) as file:
             file.write(json.dumps(asdict(costs)).encode())
     except OSError as error:
         logger.warning("measurement cannot be kept in %s: %s", path.parent, error.strerror or error)

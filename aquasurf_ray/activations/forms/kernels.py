@@ -31,7 +31,7 @@ from torch import Tensor
 
 from aquasurf_ray.activations.expression import Program, run_program
 from aquasurf_ray.activations.forms.recomputed import AutocastState, all_gradients, like
-from aquasurf_ray.activations.spaces import cache
+from aquasurf_ray.cached_files import default_folder
 
 ROW = 64
 TRACED_ROWS = 16_384
@@ -193,7 +193,7 @@ def _compiled(steps: Program, arguments: Arguments) -> Kernels | CompileError:
 
 def _compile(steps: Program, arguments: Arguments) -> Kernels:
     device, dtype, autocast, n_threads, per_channel, n_dims = arguments
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.default_folder() / "inductor"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(default_folder() / "inductor"))
     import torch._inductor  # takes a second, so only where something is compiled
     import torch._inductor.config
     from torch._dynamo.utils import get_metrics_context

@@ -6,18 +6,16 @@ embeddings also on disk, under the digest of their content, in `$AQUASURF_CACHE`
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_ray.activations.spaces import cache
 from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark
 from aquasurf_ray.analysis.errors import BenchmarkError
+from aquasurf_ray.cached_files import Arrays, default_folder, read_arrays, write_arrays
 from aquasurf_ray.surrogate.distances import LayerWeighting
 from aquasurf_ray.surrogate.embedding import Embedding, EmbeddingConfig, embed, embedding_version
 from aquasurf_ray.surrogate.spectra import feature_matrix
@@ -78,34 +76,17 @@ def embedding_of(
 def kept_embedding(outputs: Floats, spectra: Floats, config: EmbeddingConfig) -> Embedding:
     """Return the result of `surrogate.embedding.embed`, from disk if the same features were embedded before."""
     version = embedding_version(outputs, spectra, config)
-    path = cache.default_folder() / f"embedding-{version}.npy"
-    coordinates = _read(path, len(outputs))
+    path = default_folder() / f"embedding-{version}.npz"
+
+    def coordinates_of(stored: Arrays) -> Floats:
+        coordinates: Floats = stored["coordinates"]
+        if coordinates.shape != (len(outputs), 2) or coordinates.dtype != np.float32:
+            raise ValueError(f"coordinates are {coordinates.dtype} of shape {coordinates.shape}")
+        return coordinates
+
+    coordinates = read_arrays(path, "embedding", coordinates_of)
     if coordinates is not None:
         return Embedding(coordinates, version, np.asarray(np.isfinite(coordinates).all(axis=1)))
     embedding = embed(outputs, spectra, config)
-    _write(path, embedding.coordinates)
+    write_arrays(path, "embedding", {"coordinates": embedding.coordinates})
     return embedding
-
-
-def _read(path: Path, n: int) -> Floats | None:
-    """Return coordinates [n, 2]; None if there is no file, or, with a warning, if it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        coordinates: Floats = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        warnings.warn(f"cached embedding '{path}' is damaged ({error}) and is computed again", stacklevel=2)
-        return None
-    if coordinates.shape == (n, 2) and coordinates.dtype == np.float32:
-        return coordinates
-    warnings.warn(f"cached embedding '{path}' has shape {coordinates.shape} and is computed again", stacklevel=2)
-    return None
-
-
-def _write(path: Path, coordinates: Floats) -> None:
-    """Store coordinates; a folder that cannot be written is a warning, because they can be computed again."""
-    try:
-        with cache.whole_file(path) as file:
-            np.save(file, coordinates)
-    except OSError as error:
-        warnings.warn(f"embedding cannot be stored in '{path.parent}': {error.strerror or error}", stacklevel=2)

@@ -92,7 +92,7 @@ def test_a_damaged_file_of_an_embedding_is_computed_again(
 ) -> None:
     monkeypatch.setenv("AQUASURF_CACHE", str(tmp_path))
     first = make_policy("knr/spectrum/umap", replace(synthetic_benchmark), 0).suggest()
-    (file,) = tmp_path.glob("embedding-*.npy")
+    (file,) = tmp_path.glob("embedding-*.npz")
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.warns(UserWarning, match="is damaged"):
         assert make_policy("knr/spectrum/umap", replace(synthetic_benchmark), 0).suggest() == first

@@ -1,0 +1,69 @@
+"""Files of what can be computed again: in one folder, written whole, and computed again where they are damaged.
+
+Arrays are stored as uncompressed .npz files (nothing pickled), named by everything that decides their content. zip's
+checksums detect a damaged one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def default_folder() -> Path:
+    """Return `$AQUASURF_CACHE` if it is set, else `~/.cache/aquasurf-ray`."""
+    return Path(os.environ.get("AQUASURF_CACHE") or Path.home() / ".cache" / "aquasurf-ray")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` once it is completely written, so that readers see a whole file or
+    none; its folder is created. If writing fails, nothing is left of it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            # On disk before it gets its name, or a power cut could leave an empty file under it.
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def read_arrays(path: Path, what: str, build: Callable[[Arrays], T]) -> T | None:
+    """Return what `build` makes of the arrays in a file; None if there is no file, or, with a warning that names
+    `what`, if it is damaged, which is also if `build` raises an error."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return build(stored)
+    except Exception as error:  # damage shows as any of a dozen errors of zip, NumPy and the system
+        warnings.warn(f"cached {what} {str(path)!r} is damaged ({error}) and is computed again", stacklevel=3)
+        return None
+
+
+def write_arrays(path: Path, what: str, arrays: Arrays) -> None:
+    """Store arrays; a folder that cannot be written is a warning, because they can be computed again."""
+    try:
+        with whole_file(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        warnings.warn(f"{what} cannot be stored in {str(path.parent)!r}: {error.strerror or error}", stacklevel=3)
