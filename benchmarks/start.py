@@ -4,8 +4,8 @@ Prints one JSON document. For `status`, `top`, `show`, `find` and `report` on a 
 processor time (user and system, children included), the best and the median of several calls after one that fills
 Python's cache of compiled files; and the same for an empty Python program and for one that imports SQLAlchemy: each
 command contains both. Then, unless --commands-only, the wall seconds from the start of `aquasurf search` to the start
-of its first training (Python, Ray and a worker start, the worker loads the task), relative to the sum
-of importing PyTorch, `ray.init` and one actor that imports PyTorch, both measured in this run one after the other.
+of its first training (Python, Ray and a worker start, the worker loads the task), relative to the sum of importing
+PyTorch, `ray.init` and one actor that imports PyTorch: medians of several starts, one after the other in turn.
 
     python benchmarks/start.py --store sqlite:///FILE --run NAME [--function FUNCTION] [--repeats 5] [--commands-only]
         [--output FILE]
@@ -65,7 +65,7 @@ def main() -> None:
         "processor_seconds": _commands(arguments),
     }
     if not arguments.commands_only:
-        document["first_training"] = _first_training()
+        document["first_training"] = _first_training(arguments.repeats)
     document["load_average_at_end"] = round(os.getloadavg()[0], 2)
     text = json.dumps(document, indent=2)
     print(text)
@@ -120,7 +120,16 @@ def _of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _first_training() -> dict[str, float]:
+def _first_training(repeats: int) -> dict[str, float]:
+    """Return the medians of several starts, each beside its own peer, and their ratio."""
+    _start_once()  # fills Python's cache of compiled files, and that of the task's data
+    found = [_start_once() for _ in range(repeats)]
+    medians = {name: round(statistics.median(start[name] for start in found), 2) for name in found[0]}
+    ratio = medians["command_to_first_training_seconds"] / medians["sum_seconds"]
+    return {**medians, "times_the_sum": round(ratio, 2), "starts": repeats}
+
+
+def _start_once() -> dict[str, float]:
     importing, connecting, actor = map(float, _run([sys.executable, "-c", PEER]).split())
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/runs.db"
@@ -131,16 +140,13 @@ def _first_training() -> dict[str, float]:
         ended = time.time()
         with Store.open(url) as store:
             first = min(event.at for event in store.events(store.run("first").id) if event.kind == "started")
-    peer = importing + connecting + actor
-    seconds = first.timestamp() - started
     return {
-        "import_torch_seconds": round(importing, 2),
-        "ray_init_seconds": round(connecting, 2),
-        "actor_seconds": round(actor, 2),
-        "sum_seconds": round(peer, 2),
-        "command_to_first_training_seconds": round(seconds, 2),
-        "times_the_sum": round(seconds / peer, 2),
-        "whole_command_seconds": round(ended - started, 2),
+        "import_torch_seconds": importing,
+        "ray_init_seconds": connecting,
+        "actor_seconds": actor,
+        "sum_seconds": importing + connecting + actor,
+        "command_to_first_training_seconds": first.timestamp() - started,
+        "whole_command_seconds": ended - started,
     }
 
 
