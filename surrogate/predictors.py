@@ -229,6 +229,8 @@ class MetricProcess:
 
     def __post_init__(self) -> None:
         _check_acquisition(self.acquisition)
+        if self.balances and self.weights:
+            raise SurrogateError("a process chooses either the balance of two features or the weight of the last")
         if self.balances and not all(0 <= balance <= 1 for balance in self.balances):
             raise SurrogateError(f"balances are shares between 0 and 1, got {self.balances}")
 

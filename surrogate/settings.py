@@ -144,7 +144,8 @@ def predictor_of(
         features: returns the distances of the candidates by each feature in use, outputs before spectra; called only
             for the space "metric".
         values: the values of one further input; candidates are then pairs of a function and a value
-            (`surrogate.pairs`), and only the space "metric" has them.
+            (`surrogate.pairs`), and only the space "metric" has them, with equal shares of the features where
+            `balance` is "learned".
         metric_regressors: the regressors on distances by name. Replays pass experimental ones that no run can choose.
 
     Raises:
@@ -159,7 +160,8 @@ def predictor_of(
         if not values:
             return MetricPredictor(MetricSpace(features(), _balances(settings)), regressor)
         if isinstance(regressor, MetricProcess):
-            regressor = replace(regressor, weights=WEIGHTS)
+            # Learning what the features count as well would be twelve fits of each result instead of four.
+            regressor = replace(regressor, weights=WEIGHTS, balances=())
         return MetricPredictor(space_of_pairs(features(), _balances(settings), values), regressor)
     raise SurrogateError(f"space must be umap or metric, got {settings.space!r}")
 

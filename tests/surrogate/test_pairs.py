@@ -150,3 +150,17 @@ def test_a_policy_learns_that_a_rate_is_better_and_suggests_the_pairs_that_are(n
 def test_a_map_has_no_place_for_rates():
     with pytest.raises(SurrogateError, match="no place for a further input"):
         policy_of(AQUASURF, 0, embedding=lambda: None, values=RATES)
+
+
+def test_pairs_learn_the_weight_of_the_rate_and_keep_equal_shares_of_features():
+    with pytest.raises(SurrogateError, match="either the balance of two features or the weight of the last"):
+        MetricProcess("ei", balances=(0.25, 0.75), weights=WEIGHTS)
+    two = [*features(), FeatureDistances(ROWS[:, ::-1] ** 3, "manhattan")]
+    known, scores = results(np.random.default_rng(3))
+    suggested = []
+    for balance in ("learned", "equal"):
+        made = policy_of(replace(METRIC, balance=balance), 0, features=lambda: two, values=RATES)
+        for pair, score in zip(known.tolist(), scores.tolist(), strict=True):
+            made.observe(pair, score)
+        suggested.append([suggestion.candidate for suggestion in made.suggest_batch(5)])
+    assert suggested[0] == suggested[1]

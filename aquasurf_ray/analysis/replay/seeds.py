@@ -18,7 +18,7 @@ from aquasurf_ray.analysis.benchmarks.benchmark import Benchmark, Scores
 from aquasurf_ray.analysis.errors import AnalysisError
 from aquasurf_ray.analysis.replay.simulation import draw_candidates
 from aquasurf_ray.analysis.replay.surrogate_policies import (
-    EQUAL_SHARES,
+    METRIC_EQUAL_SHARES,
     fitting,
     surrogate_features,
     surrogate_policy,
@@ -59,7 +59,7 @@ class SeedSearch:
     def __init__(self, benchmark: Benchmark, run: int) -> None:
         if benchmark.n_seeds != N_SEEDS:
             raise AnalysisError(f"benchmark '{benchmark.name}' has {benchmark.n_seeds} seeds; {N_SEEDS} are needed")
-        settings = fitting(EQUAL_SHARES, benchmark)
+        settings = fitting(METRIC_EQUAL_SHARES, benchmark)
         self._benchmark = benchmark
         drawn = draw_candidates(benchmark, len(benchmark.candidates) // 2, run)
         self._allowed = np.isin(np.arange(len(benchmark)), np.union1d(drawn, benchmark.baselines))

@@ -30,7 +30,7 @@ from aquasurf_ray.surrogate.umap_layout import Combination
 Mask = NDArray[np.bool_]
 Distances = Sequence[FeatureDistances | PartlyKnown]
 
-EQUAL_SHARES = replace(METRIC, balance="equal")
+METRIC_EQUAL_SHARES = replace(METRIC, balance="equal")
 """The default without its learned share of outputs: most studies of docs/evidence.md are of it."""
 DRAWS = 5  # different subsets of functions with a known spectrum; a search takes number seed % DRAWS
 
